@@ -1,0 +1,16 @@
+"""Paths of the device listener: health, then devices."""
+
+from django.urls import include, path
+
+from dpsportal import health
+from enrollments.device_api.error_views import bad_request, not_found, server_error
+
+urlpatterns = [
+    path("healthz", health.healthz),
+    path("readyz", health.readyz),
+    path("", include("enrollments.device_api.urls")),
+]
+
+handler400 = bad_request
+handler404 = not_found
+handler500 = server_error

@@ -1,0 +1,177 @@
+"""Settings, top to bottom. Values come from the environment; docs/configuration.md lists them."""
+
+import os
+from pathlib import Path
+
+from cryptography.fernet import Fernet
+
+from dpsportal.env import (
+    env_bind,
+    env_bool,
+    env_database,
+    env_int,
+    env_list,
+    env_path,
+    env_secret,
+    env_str,
+    is_fernet_key,
+    new_django_key,
+)
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+
+# --- Where things are kept -------------------------------------------------------------------
+DPS_DATA_DIR = Path(env_str("DPS_DATA_DIR", str(BASE_DIR / "var"))).absolute()
+DPS_DATA_DIR.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+# --- Listeners -------------------------------------------------------------------------------
+# Each listener is a process of its own kind: the device listener carries no sessions, no CSRF, no pages.
+DPS_LISTENER = env_str("DPS_LISTENER", "portal")
+DPS_PORTAL_BIND = env_bind("DPS_PORTAL_BIND", "127.0.0.1:8000")
+DPS_DEVICE_BIND = env_bind("DPS_DEVICE_BIND", "localhost:8443")
+DPS_WORKERS = env_int("DPS_WORKERS", os.cpu_count() or 1, minimum=1, maximum=256)
+DPS_TLS_CERT = env_path("DPS_TLS_CERT")
+DPS_TLS_KEY = env_path("DPS_TLS_KEY")
+# Peers whose X-Forwarded-For and X-Forwarded-Proto are believed. Nobody, unless told.
+DPS_TRUSTED_PROXIES = env_list("DPS_TRUSTED_PROXIES", [])
+
+# --- Secrets ---------------------------------------------------------------------------------
+SECRET_KEY = env_secret("DPS_SECRET_KEY", DPS_DATA_DIR / "secret_key", new_django_key)
+DPS_ENCRYPTION_KEY = env_secret(
+    "DPS_ENCRYPTION_KEY",
+    DPS_DATA_DIR / "encryption_key",
+    make=lambda: Fernet.generate_key().decode(),
+    check=is_fernet_key,
+)
+
+# --- Django ----------------------------------------------------------------------------------
+DEBUG = env_bool("DPS_DEBUG", False)
+ALLOWED_HOSTS = env_list("DPS_ALLOWED_HOSTS", ["localhost", "127.0.0.1", "[::1]"])
+CSRF_TRUSTED_ORIGINS = env_list("DPS_CSRF_TRUSTED_ORIGINS", [])
+INSTALLED_APPS = [
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "django_htmx",
+    "enrollments",
+]
+ROOT_URLCONF = "dpsportal.urls"
+MIDDLEWARE = [
+    "dpsportal.request_log.RequestLogMiddleware",
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "dpsportal.security_headers.SecurityHeadersMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.auth.middleware.LoginRequiredMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django_htmx.middleware.HtmxMiddleware",
+    "enrollments.portal.refusals.PortalErrorsMiddleware",
+]
+if DPS_LISTENER == "device":
+    ROOT_URLCONF = "dpsportal.device_urls"
+    MIDDLEWARE = ["dpsportal.request_log.RequestLogMiddleware"]
+    # A device names its service by ID scope in the path; the host name it dialled decides nothing.
+    ALLOWED_HOSTS = ["*"]
+APPEND_SLASH = True
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+                "enrollments.portal.context.portal",
+            ],
+        },
+    }
+]
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+LANGUAGE_CODE = "en-gb"
+USE_I18N = False
+USE_TZ = True
+TIME_ZONE = "UTC"
+
+# --- Database --------------------------------------------------------------------------------
+DATABASES = {"default": env_database("DATABASE_URL", f"sqlite:///{DPS_DATA_DIR / 'db.sqlite3'}")}
+DATABASES["default"]["CONN_MAX_AGE"] = None
+DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
+if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
+    # IMMEDIATE: a transaction that will write takes its turn when it begins, so what it then reads stays true
+    # until it commits (R12). FULL: a revocation that was answered survives a power cut.
+    DATABASES["default"]["OPTIONS"] = {
+        "transaction_mode": "IMMEDIATE",
+        "timeout": 20,
+        "init_command": "PRAGMA journal_mode=WAL;PRAGMA synchronous=FULL;",
+    }
+
+# --- Signing in ------------------------------------------------------------------------------
+LOGIN_URL = "portal:sign-in"
+LOGIN_REDIRECT_URL = "portal:service-list"
+LOGOUT_REDIRECT_URL = "portal:sign-in"
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
+    {
+        "NAME": "django.contrib.auth.password_validation.MinimumLengthValidator",
+        "OPTIONS": {"min_length": 12},
+    },
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+]
+# Idle sessions end; each request within the time renews it.
+SESSION_COOKIE_AGE = env_int("DPS_SESSION_MINUTES", 60, minimum=5, maximum=24 * 60) * 60
+SESSION_SAVE_EVERY_REQUEST = True
+SESSION_EXPIRE_AT_BROWSER_CLOSE = True
+DPS_SIGN_IN_FAILURES = env_int("DPS_SIGN_IN_FAILURES", 5, minimum=3, maximum=100)
+DPS_SIGN_IN_LOCKOUT_MINUTES = env_int("DPS_SIGN_IN_LOCKOUT_MINUTES", 15, minimum=1, maximum=24 * 60)
+
+# --- What the browser is told ----------------------------------------------------------------
+SESSION_COOKIE_HTTPONLY = True
+SESSION_COOKIE_SAMESITE = "Lax"
+CSRF_COOKIE_SAMESITE = "Lax"
+# The portal itself speaks plain HTTP; behind a proxy that terminates TLS the cookies must be marked Secure.
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = env_bool("DPS_SECURE_COOKIES", False)
+if DPS_TRUSTED_PROXIES:
+    # Only a believed peer's header gets this far: gunicorn drops it from everybody else.
+    SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+SECURE_REFERRER_POLICY = "same-origin"
+X_FRAME_OPTIONS = "DENY"
+
+# --- Static files ----------------------------------------------------------------------------
+STATIC_URL = "static/"
+STATICFILES_DIRS = [BASE_DIR / "static"]
+STATIC_ROOT = DPS_DATA_DIR / "static"
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {"BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"},
+}
+
+# --- Bounds ----------------------------------------------------------------------------------
+DATA_UPLOAD_MAX_MEMORY_SIZE = 512 * 1024
+FILE_UPLOAD_MAX_MEMORY_SIZE = 512 * 1024
+DATA_UPLOAD_MAX_NUMBER_FIELDS = 500
+DATA_UPLOAD_MAX_NUMBER_FILES = 10
+
+# --- Logs: one JSON line each, on standard error ---------------------------------------------
+DPS_LOG_LEVEL = env_str("DPS_LOG_LEVEL", "INFO").upper()
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"json": {"()": "dpsportal.request_log.JsonLineFormatter"}},
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "json"}},
+    "root": {"handlers": ["stderr"], "level": "WARNING"},
+    "loggers": {
+        "dpsportal": {"level": DPS_LOG_LEVEL},
+        "enrollments": {"level": DPS_LOG_LEVEL},
+        # Our own line per request says what these would say again, with the same status.
+        "django.request": {"level": "ERROR"},
+        "django.security.DisallowedHost": {"level": "ERROR"},
+    },
+}
+DPS_ENVIRONMENT_LABEL = env_str("DPS_ENVIRONMENT_LABEL", "")
