@@ -1,0 +1,219 @@
+"""Which entry decides, and what it says: R3, then R6, R5, R7. One function for devices, pages and commands."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from enrollments.policy.facts import EntryRef, GroupFacts, IndividualFacts, RegistrationFacts
+from enrollments.policy.reasons import Reason
+
+
+class Verdict(StrEnum):
+    """What the device is told."""
+
+    ADMIT = "admit"
+    DISABLED = "disabled"
+    UNAUTHORIZED = "unauthorized"
+
+
+class Said(StrEnum):
+    """What one candidate answered when it was asked."""
+
+    PROVES = "proves"
+    PROVES_NOTHING = "proves nothing"
+    BARS = "bars"
+    ADMITS = "admits"
+    REFUSES = "refuses"
+    SILENT = "has no say"
+    NOT_ASKED = "not asked"
+
+
+@dataclass(frozen=True, slots=True)
+class TraceStep:
+    """One candidate: what it is, what it said, and why that settled the matter or not."""
+
+    rule: str
+    candidate: str
+    said: Said
+    because: str
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """The verdict, the entry that gave it, and how it came about."""
+
+    verdict: Verdict
+    reason: Reason
+    entry: EntryRef | None
+    trace: tuple[TraceStep, ...]
+
+    @property
+    def admitted(self) -> bool:
+        return self.verdict is Verdict.ADMIT
+
+
+def decide(facts: RegistrationFacts) -> Decision:
+    """Decide about one registration (R3, R5 to R8). Whatever no entry admits is refused."""
+    trace: list[TraceStep] = []
+    proven = _proof(facts, trace)
+    reason, entry = _bar_or_admit(facts, proven, trace)
+    if reason is Reason.ADMITTED:
+        return Decision(Verdict.ADMIT, reason, entry, tuple(trace))
+    if not proven:
+        # R3: who has proven nothing hears the same 401 whatever barred it, and the cause stays with us.
+        return Decision(Verdict.UNAUTHORIZED, _why_unproven(facts), entry, tuple(trace))
+    verdict = Verdict.UNAUTHORIZED if reason in _PROVEN_BUT_UNAUTHORIZED else Verdict.DISABLED
+    return Decision(verdict, reason, entry, tuple(trace))
+
+
+_PROVEN_BUT_UNAUTHORIZED = frozenset({Reason.OTHER_CREDENTIAL, Reason.NO_VALID_PATH})
+
+
+def _proof(facts: RegistrationFacts, trace: list[TraceStep]) -> bool:
+    """R3: pinned by the individual enrollment, or a valid path to an enrolled CA, enabled or disabled."""
+    credential = facts.credential
+    name = credential.summary or "the device"
+    if credential.problem is not None:
+        because = credential.problem_detail or credential.problem.in_words
+        trace.append(TraceStep("R3", name, Said.PROVES_NOTHING, because))
+        return False
+    if facts.individual is not None and facts.individual.own_credential_proven:
+        trace.append(TraceStep("R3", name, Said.PROVES, f"it is the credential of {facts.individual.ref}"))
+        return True
+    if leading := [group for group in facts.groups if group.path is not None]:
+        shortest = min(leading, key=_nearest_first)
+        because = f"a valid path leads to {shortest.ref}: {' ← '.join(reversed(shortest.path or ()))}"
+        trace.append(TraceStep("R3", name, Said.PROVES, because))
+        return True
+    trace.append(TraceStep("R3", name, Said.PROVES_NOTHING, _unproven_detail(facts)))
+    return False
+
+
+def _bar_or_admit(
+    facts: RegistrationFacts, proven: bool, trace: list[TraceStep]
+) -> tuple[Reason, EntryRef | None]:
+    if facts.barred_keys:
+        # R6: before any enabled entry is asked, under whatever registration ID.
+        nearest = min(facts.barred_keys, key=lambda barred: (barred.steps, barred.ref.pk))
+        trace.append(
+            TraceStep(
+                "R6",
+                str(nearest.ref),
+                Said.BARS,
+                f"it is disabled and holds the key of {nearest.certificate}",
+            )
+        )
+        _not_asked(facts, trace, "a barred key settles it", individual=facts.individual, groups=facts.groups)
+        return Reason.KEY_BARRED, nearest.ref
+    if facts.individual is not None:
+        return _ask_individual(facts, facts.individual, proven, trace)
+    trace.append(
+        TraceStep(
+            "R5",
+            f"individual enrollment of {facts.claimed_registration_id}",
+            Said.SILENT,
+            "there is none, so the groups are asked",
+        )
+    )
+    return _ask_groups(facts, proven, trace)
+
+
+def _ask_individual(
+    facts: RegistrationFacts, individual: IndividualFacts, proven: bool, trace: list[TraceStep]
+) -> tuple[Reason, EntryRef | None]:
+    """R5: where it exists it alone decides; R8: groups are not asked, not even disabled ones."""
+
+    def settle(said: Said, because: str) -> None:
+        trace.append(TraceStep("R5", str(individual.ref), said, because))
+        _not_asked(facts, trace, "the individual enrollment alone decides", groups=facts.groups)
+
+    if not individual.enabled:
+        settle(Said.BARS, "it is disabled, whichever credential the device holds")
+        return Reason.INDIVIDUAL_DISABLED, individual.ref
+    if proven and individual.own_credential_proven:
+        settle(Said.ADMITS, "it is enabled and its own credential was proven")
+        return Reason.ADMITTED, individual.ref
+    detail = f": {individual.detail}" if individual.detail else ""
+    settle(Said.REFUSES, f"its own credential was not proven{detail}")
+    return Reason.OTHER_CREDENTIAL, individual.ref
+
+
+def _ask_groups(
+    facts: RegistrationFacts, proven: bool, trace: list[TraceStep]
+) -> tuple[Reason, EntryRef | None]:
+    # R7, bar: a compromised CA taints every chain through its key, so a disabled group counts wherever it stands.
+    barring = sorted((g for g in facts.groups if not g.enabled), key=lambda g: (g.steps_to_key, g.created))
+    for group in barring:
+        trace.append(
+            TraceStep(
+                "R7",
+                str(group.ref),
+                Said.BARS,
+                f"it is disabled and its key stands {_steps(group.steps_to_key)}",
+            )
+        )
+    if barring:
+        enabled = tuple(group for group in facts.groups if group.enabled)
+        _not_asked(facts, trace, "a disabled group on the chain settles it", groups=enabled)
+        return Reason.GROUP_DISABLED, barring[0].ref
+
+    # R7, admit: the fewest steps from the leaf, then the group created first.
+    admitting = sorted((group for group in facts.groups if group.path is not None), key=_nearest_first)
+    for group in facts.groups:
+        if group.path is None:
+            because = group.path_problem or "its key is met, but no valid path ends in the enrolled CA"
+            trace.append(TraceStep("R7", str(group.ref), Said.SILENT, because))
+    if not admitting or not proven:
+        if not facts.groups:
+            trace.append(TraceStep("R7", "enrollment groups", Said.SILENT, "none is met on the chain"))
+        return Reason.NO_VALID_PATH, None
+    first, *others = admitting
+    trace.append(
+        TraceStep(
+            "R7", str(first.ref), Said.ADMITS, f"it is enabled and its CA stands {_steps(first.path_steps)}"
+        )
+    )
+    _not_asked(facts, trace, "a nearer or older group admits", groups=tuple(others))
+    return Reason.ADMITTED, first.ref
+
+
+def _not_asked(
+    facts: RegistrationFacts,
+    trace: list[TraceStep],
+    because: str,
+    *,
+    individual: IndividualFacts | None = None,
+    groups: tuple[GroupFacts, ...] = (),
+) -> None:
+    if individual is not None:
+        trace.append(TraceStep("R5", str(individual.ref), Said.NOT_ASKED, because))
+    trace.extend(TraceStep("R7", str(group.ref), Said.NOT_ASKED, because) for group in groups)
+
+
+def _why_unproven(facts: RegistrationFacts) -> Reason:
+    if facts.credential.problem is not None:
+        return facts.credential.problem
+    if facts.individual is not None and facts.individual.problem is not None:
+        return facts.individual.problem
+    if facts.individual is None and not facts.groups:
+        return Reason.NOT_ENROLLED
+    return Reason.NO_VALID_PATH
+
+
+def _unproven_detail(facts: RegistrationFacts) -> str:
+    causes = [facts.individual.detail] if facts.individual is not None and facts.individual.detail else []
+    causes += [f"{group.ref}: {group.path_problem}" for group in facts.groups if group.path_problem]
+    return "; ".join(causes) or "neither an individual enrollment nor an enrolled CA vouches for it"
+
+
+def _nearest_first(group: GroupFacts) -> tuple[int, tuple[float, int]]:
+    return group.path_steps, group.created
+
+
+def _steps(number: int) -> str:
+    if number == 0:
+        return "on the device certificate itself"
+    return (
+        "one step above the device certificate"
+        if number == 1
+        else f"{number} steps above the device certificate"
+    )

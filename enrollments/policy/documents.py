@@ -1,0 +1,106 @@
+"""JSON from outside: bounded before it is parsed, and only what every database can hold."""
+
+import json
+from typing import Any
+
+MAX_DEPTH = 64
+MAX_TWIN_BYTES = 8 * 1024
+
+
+class DocumentProblem(ValueError):
+    """One sentence about what is wrong with a JSON document."""
+
+
+def parse_json(raw: bytes | str, *, max_bytes: int) -> Any:
+    """Strict RFC 8259: no duplicate names, NaN, NUL or lone surrogates, at most MAX_DEPTH levels deep.
+
+    Raises DocumentProblem.
+    """
+    data = raw.encode("utf-8", "surrogatepass") if isinstance(raw, str) else raw
+    if len(data) > max_bytes:
+        raise DocumentProblem(f"The JSON is {len(data)} bytes long; at most {max_bytes} are allowed.")
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise DocumentProblem("The JSON is not valid UTF-8.") from None
+    try:
+        value = json.loads(text, object_pairs_hook=_without_duplicates, parse_constant=_no_constant)
+    except DocumentProblem:
+        raise
+    except RecursionError:
+        raise DocumentProblem(f"The JSON is nested more than {MAX_DEPTH} levels deep.") from None
+    except ValueError as problem:
+        where = (
+            f" at line {problem.lineno}, column {problem.colno}"
+            if isinstance(problem, json.JSONDecodeError)
+            else ""
+        )
+        raise DocumentProblem(f"That is not valid JSON{where}.") from None
+    _check(value, 0)
+    return value
+
+
+def parse_initial_twin(raw: str) -> dict[str, Any]:
+    """An initial twin: `{"tags": {...}, "properties": {"desired": {...}}}`, either part may be missing."""
+    if not raw.strip():
+        return {"tags": {}, "properties": {"desired": {}}}
+    twin = parse_json(raw, max_bytes=MAX_TWIN_BYTES)
+    if not isinstance(twin, dict):
+        raise DocumentProblem('The initial twin must be a JSON object, such as {"tags": {}}.')
+    return check_initial_twin(twin)
+
+
+def check_initial_twin(twin: dict[str, Any]) -> dict[str, Any]:
+    if unknown := sorted(set(twin) - {"tags", "properties"}):
+        raise DocumentProblem(f"The initial twin has tags and properties, not {unknown[0]!r}.")
+    tags, properties = twin.get("tags", {}), twin.get("properties", {})
+    if not isinstance(tags, dict):
+        raise DocumentProblem("The tags of the initial twin must be a JSON object.")
+    if not isinstance(properties, dict) or set(properties) - {"desired"}:
+        raise DocumentProblem(
+            'The properties of the initial twin must be an object with the one member "desired".'
+        )
+    desired = properties.get("desired", {})
+    if not isinstance(desired, dict):
+        raise DocumentProblem("The desired properties of the initial twin must be a JSON object.")
+    return {"tags": tags, "properties": {"desired": desired}}
+
+
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in result:
+            raise DocumentProblem(f"The JSON names {_shown(name)} twice.")
+        result[name] = value
+    return result
+
+
+def _no_constant(name: str) -> Any:
+    raise DocumentProblem(f"{name} is not a JSON value.")
+
+
+def _check(value: Any, depth: int) -> None:
+    if depth > MAX_DEPTH:
+        raise DocumentProblem(f"The JSON is nested more than {MAX_DEPTH} levels deep.")
+    if isinstance(value, str):
+        _check_text(value)
+    elif isinstance(value, float) and value in (float("inf"), float("-inf")):
+        raise DocumentProblem("The JSON holds a number that is too large.")
+    elif isinstance(value, dict):
+        for name, member in value.items():
+            _check_text(name)
+            _check(member, depth + 1)
+    elif isinstance(value, list):
+        for member in value:
+            _check(member, depth + 1)
+
+
+def _check_text(text: str) -> None:
+    if "\x00" in text:
+        raise DocumentProblem("The JSON holds a NUL character.")
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        raise DocumentProblem("The JSON holds half of a surrogate pair.")
+
+
+def _shown(name: str) -> str:
+    return ascii(name[:40])

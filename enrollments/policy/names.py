@@ -1,0 +1,27 @@
+"""Registration IDs and group IDs: their form, and how they compare (R2)."""
+
+import re
+
+# Contract 2.1. ASCII is spelled out: `\w` and `[a-z]` with IGNORECASE would let non-ASCII letters in.
+_FORM = re.compile(r"[A-Za-z0-9\-._:]{0,127}[A-Za-z0-9\-]\Z")
+_TO_LOWER = {upper: upper + 32 for upper in range(ord("A"), ord("Z") + 1)}
+
+FORM_IN_WORDS = (
+    "1 to 128 ASCII letters, digits and the characters - . _ : with a letter, a digit or a hyphen at the end"
+)
+
+
+def is_registration_id(text: str) -> bool:
+    return _FORM.match(text) is not None
+
+
+def registration_key(text: str) -> str:
+    """The form in which registration IDs are compared: ASCII lower case, nothing else folded.
+
+    `str.lower` and `str.casefold` would make other letters equal to ASCII ones (the Kelvin sign, for one).
+    """
+    return text.translate(_TO_LOWER)
+
+
+def same_registration_id(one: str, other: str) -> bool:
+    return registration_key(one) == registration_key(other)

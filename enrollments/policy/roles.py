@@ -1,0 +1,40 @@
+"""Who may do what (R17)."""
+
+from enum import StrEnum
+
+
+class Right(StrEnum):
+    SEE = "see"
+    SEE_HISTORY = "see_history"
+    EXPORT = "export"
+    CHANGE_ENTRIES = "change_entries"
+    REVEAL_KEYS = "reveal_keys"
+    ADMINISTER = "administer"
+
+    @property
+    def changes_something(self) -> bool:
+        return self in (Right.CHANGE_ENTRIES, Right.REVEAL_KEYS, Right.ADMINISTER)
+
+
+class Role(StrEnum):
+    VIEWER = "viewer"
+    AUDITOR = "auditor"
+    OPERATOR = "operator"
+    ADMINISTRATOR = "administrator"
+
+    @property
+    def label(self) -> str:
+        return self.value.capitalize()
+
+    @property
+    def rights(self) -> frozenset[Right]:
+        return _RIGHTS[self]
+
+
+_AUDITOR = frozenset({Right.SEE, Right.SEE_HISTORY, Right.EXPORT})
+_RIGHTS = {
+    Role.VIEWER: frozenset({Right.SEE}),
+    Role.AUDITOR: _AUDITOR,
+    Role.OPERATOR: _AUDITOR | {Right.CHANGE_ENTRIES},
+    Role.ADMINISTRATOR: frozenset(Right),
+}
