@@ -1,0 +1,44 @@
+"""The tables, by object."""
+
+from enrollments.models.certificates import Certificate, HeldCertificate, HeldRole, Slot, TrustAnchor
+from enrollments.models.enrollments import (
+    AttestationMechanism,
+    EnrollmentGroup,
+    IndividualEnrollment,
+    ProvisioningStatus,
+)
+from enrollments.models.history import HistoryEvent
+from enrollments.models.hubs import HubDevice, HubKind, LinkedHub
+from enrollments.models.people import Membership, SignInFailures
+from enrollments.models.registrations import (
+    AttemptOutcome,
+    RegistrationAttempt,
+    RegistrationEvidence,
+    RegistrationRecord,
+    RegistrationStatus,
+)
+from enrollments.models.services import ProvisioningService
+
+__all__ = [
+    "AttemptOutcome",
+    "AttestationMechanism",
+    "Certificate",
+    "EnrollmentGroup",
+    "HeldCertificate",
+    "HeldRole",
+    "HistoryEvent",
+    "HubDevice",
+    "HubKind",
+    "IndividualEnrollment",
+    "LinkedHub",
+    "Membership",
+    "ProvisioningService",
+    "ProvisioningStatus",
+    "RegistrationAttempt",
+    "RegistrationEvidence",
+    "RegistrationRecord",
+    "RegistrationStatus",
+    "SignInFailures",
+    "Slot",
+    "TrustAnchor",
+]

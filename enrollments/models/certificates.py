@@ -1,0 +1,212 @@
+"""Certificates, each stored once, and what enrolls them: trust anchors, helpers, device certificates."""
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from django.db import models
+from django.db.models import Q
+
+if TYPE_CHECKING:
+    from enrollments.attestation.x509 import ParsedCertificate
+
+# Hexadecimal digits of a SHA-256 digest.
+DIGEST = 64
+
+
+class CertificateQuerySet(models.QuerySet["Certificate"]):
+    def stored(self, parsed: "ParsedCertificate") -> "Certificate":
+        """The row of this certificate, created if this is the first time that it is seen."""
+        certificate, _ = self.get_or_create(
+            thumbprint_sha256=parsed.thumbprint_sha256,
+            defaults={
+                "subject": parsed.subject,
+                "subject_sha256": parsed.subject_sha256,
+                "issuer": parsed.issuer,
+                "issuer_sha256": parsed.issuer_sha256,
+                "serial_number": parsed.serial_number,
+                "not_before": parsed.not_before,
+                "not_after": parsed.not_after,
+                "thumbprint_sha1": parsed.thumbprint_sha1,
+                "spki_sha256": parsed.spki_sha256,
+                "subject_key_id": parsed.subject_key_id or "",
+                "authority_key_id": parsed.authority_key_id or "",
+                "is_ca": parsed.is_ca,
+                "path_length": parsed.path_length,
+                "key_description": parsed.key_description,
+                "signature_description": parsed.signature_description,
+                "pem": parsed.pem,
+            },
+        )
+        return certificate
+
+    def store_all(self, parsed: Iterable["ParsedCertificate"]) -> list["Certificate"]:
+        return [self.stored(one) for one in parsed]
+
+
+class Certificate(models.Model):
+    """A certificate as it was parsed when it first came in. Rows are never changed.
+
+    Names are kept as text for people and as the SHA-256 of their DER encoding for look-ups.
+    """
+
+    subject = models.TextField()
+    subject_sha256 = models.CharField(max_length=DIGEST)
+    issuer = models.TextField()
+    issuer_sha256 = models.CharField(max_length=DIGEST)
+    serial_number = models.CharField(max_length=80)
+    not_before = models.DateTimeField()
+    not_after = models.DateTimeField()
+    thumbprint_sha1 = models.CharField(max_length=40)
+    thumbprint_sha256 = models.CharField(max_length=DIGEST, unique=True)
+    spki_sha256 = models.CharField(max_length=DIGEST)
+    subject_key_id = models.CharField(max_length=128, blank=True)
+    authority_key_id = models.CharField(max_length=128, blank=True)
+    is_ca = models.BooleanField()
+    path_length = models.PositiveIntegerField(null=True)
+    key_description = models.CharField(max_length=40)
+    signature_description = models.CharField(max_length=60)
+    pem = models.TextField()
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    objects = CertificateQuerySet.as_manager()
+
+    def __str__(self) -> str:
+        return self.subject or self.thumbprint_sha256[:16]
+
+
+class Slot(models.TextChoices):
+    """An entry holds up to two certificates, so that one can be renewed while the other works."""
+
+    PRIMARY = "primary", "Primary"
+    SECONDARY = "secondary", "Secondary"
+
+
+class TrustAnchor(models.Model):
+    """An enrolled CA: one subject name and public key, which belongs to one group per service (R7).
+
+    The certificates under which a group holds it are GroupCertificate rows.
+    """
+
+    service = models.ForeignKey("ProvisioningService", on_delete=models.PROTECT, related_name="trust_anchors")
+    group = models.ForeignKey("EnrollmentGroup", on_delete=models.CASCADE, related_name="trust_anchors")
+    subject_sha256 = models.CharField(max_length=DIGEST)
+    spki_sha256 = models.CharField(max_length=DIGEST)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["service", "subject_sha256", "spki_sha256"], name="one_group_per_ca_and_service"
+            ),
+        ]
+        indexes = [models.Index(fields=["service", "spki_sha256"], name="anchor_by_key")]
+
+    def __str__(self) -> str:
+        return f"{self.subject_sha256[:12]} with key {self.spki_sha256[:12]}"
+
+
+class HeldRole(models.TextChoices):
+    """Why the service holds a certificate, which says what a search may use it for."""
+
+    ANCHOR = "anchor", "Enrolled CA"
+    HELPER = "helper", "Helper"
+    DEVICE = "device", "Device certificate"
+
+
+class HeldCertificateQuerySet(models.QuerySet["HeldCertificate"]):
+    def anchors(self) -> "HeldCertificateQuerySet":
+        return self.filter(role=HeldRole.ANCHOR)
+
+    def helpers(self) -> "HeldCertificateQuerySet":
+        return self.filter(role=HeldRole.HELPER)
+
+    def that_may_have_issued(
+        self, subjects: Iterable[str], key_ids: Iterable[str], spkis: Iterable[str]
+    ) -> "HeldCertificateQuerySet":
+        """What a search for paths asks for: enrolled CAs, helpers, and certificates of disabled individuals (R6, R7)."""
+        usable = Q(role__in=[HeldRole.ANCHOR, HeldRole.HELPER]) | Q(
+            role=HeldRole.DEVICE, individual__enabled=False
+        )
+        asked = Q(subject_sha256__in=subjects) | Q(subject_key_id__in=key_ids) | Q(spki_sha256__in=spkis)
+        return self.filter(usable, asked)
+
+    def barring_keys(self, spkis: Iterable[str]) -> "HeldCertificateQuerySet":
+        """Certificates of disabled individual enrollments with one of these public keys (R6)."""
+        return self.filter(role=HeldRole.DEVICE, individual__enabled=False, spki_sha256__in=spkis)
+
+
+class HeldCertificate(models.Model):
+    """A certificate in its place in a service: in a slot of a group or of an individual, or as a group's helper.
+
+    Name, key and key identifier are repeated here so that each question of a registration is one index look-up.
+    """
+
+    service = models.ForeignKey(
+        "ProvisioningService", on_delete=models.PROTECT, related_name="held_certificates"
+    )
+    certificate = models.ForeignKey(Certificate, on_delete=models.PROTECT, related_name="held")
+    role = models.CharField(max_length=10, choices=HeldRole.choices)
+    slot = models.CharField(max_length=10, choices=Slot.choices, blank=True)
+    individual = models.ForeignKey(
+        "IndividualEnrollment", on_delete=models.CASCADE, null=True, related_name="certificates"
+    )
+    group = models.ForeignKey(
+        "EnrollmentGroup", on_delete=models.CASCADE, null=True, related_name="certificates"
+    )
+    anchor = models.ForeignKey(TrustAnchor, on_delete=models.CASCADE, null=True, related_name="certificates")
+    subject_sha256 = models.CharField(max_length=DIGEST)
+    spki_sha256 = models.CharField(max_length=DIGEST)
+    subject_key_id = models.CharField(max_length=128, blank=True)
+
+    objects = HeldCertificateQuerySet.as_manager()
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(
+                name="held_certificate_has_its_place",
+                condition=(
+                    Q(
+                        role=HeldRole.ANCHOR,
+                        group__isnull=False,
+                        individual__isnull=True,
+                        anchor__isnull=False,
+                    )
+                    & ~Q(slot="")
+                )
+                | Q(
+                    role=HeldRole.HELPER,
+                    group__isnull=False,
+                    individual__isnull=True,
+                    anchor__isnull=True,
+                    slot="",
+                )
+                | (
+                    Q(role=HeldRole.DEVICE, group__isnull=True, individual__isnull=False, anchor__isnull=True)
+                    & ~Q(slot="")
+                ),
+            ),
+            models.UniqueConstraint(
+                fields=["individual", "slot"],
+                condition=Q(role=HeldRole.DEVICE),
+                name="one_certificate_per_individual_slot",
+            ),
+            models.UniqueConstraint(
+                fields=["group", "slot"],
+                condition=Q(role=HeldRole.ANCHOR),
+                name="one_certificate_per_group_slot",
+            ),
+            models.UniqueConstraint(
+                fields=["group", "certificate"],
+                condition=Q(role=HeldRole.HELPER),
+                name="each_helper_once_per_group",
+            ),
+        ]
+        indexes = [
+            models.Index(fields=["service", "subject_sha256"], name="held_by_subject"),
+            models.Index(fields=["service", "spki_sha256"], name="held_by_key"),
+            models.Index(
+                fields=["service", "subject_key_id"], name="held_by_key_id", condition=~Q(subject_key_id="")
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.get_role_display()} {self.certificate_id}"

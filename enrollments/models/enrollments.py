@@ -1,0 +1,186 @@
+"""Entries: individual enrollments and enrollment groups (R2, R4)."""
+
+import base64
+import secrets
+import uuid
+from typing import TYPE_CHECKING
+
+from django.core.serializers.json import DjangoJSONEncoder
+from django.db import models
+from django.db.models import Q
+
+from enrollments.models.fields import EncryptedTextField
+from enrollments.models.services import ProvisioningService
+from enrollments.policy.allocation import AllocationPolicy
+from enrollments.policy.names import registration_key
+from enrollments.policy.reprovisioning import ReprovisioningPolicy
+
+if TYPE_CHECKING:
+    from enrollments.models.hubs import LinkedHub
+
+
+class AttestationMechanism(models.TextChoices):
+    X509 = "x509", "X.509"
+    SYMMETRIC_KEY = "symmetricKey", "Symmetric key"
+    TPM = "tpm", "TPM"
+
+
+class ProvisioningStatus(models.TextChoices):
+    ENABLED = "enabled", "Enabled"
+    DISABLED = "disabled", "Disabled"
+
+
+def new_etag() -> str:
+    """The contract's shape (6.3): base64 of a quoted GUID-like string; changes with each write."""
+    return base64.b64encode(f'"{uuid.uuid4()}"'.encode()).decode()
+
+
+def new_symmetric_key() -> str:
+    """64 random bytes, the length that the contract (2.2) documents for keys made by the service."""
+    return base64.b64encode(secrets.token_bytes(64)).decode()
+
+
+def empty_twin() -> dict[str, object]:
+    return {"tags": {}, "properties": {"desired": {}}}
+
+
+class Entry(models.Model):
+    """What an individual enrollment and a group have in common."""
+
+    service = models.ForeignKey(ProvisioningService, on_delete=models.PROTECT, related_name="%(class)ss")
+    mechanism = models.CharField(max_length=20, choices=AttestationMechanism.choices)
+    enabled = models.BooleanField(default=True)
+    primary_key = EncryptedTextField(blank=True, default="")
+    secondary_key = EncryptedTextField(blank=True, default="")
+    allocation_policy = models.CharField(
+        max_length=20,
+        blank=True,
+        choices=[(p.value, p.label) for p in AllocationPolicy],
+        help_text="Empty: the policy of the service.",
+    )
+    hubs: "models.ManyToManyField[LinkedHub, models.Model]" = models.ManyToManyField(
+        "LinkedHub", blank=True, related_name="+")
+    reprovisioning_policy = models.CharField(
+        max_length=20,
+        choices=[(p.value, p.label) for p in ReprovisioningPolicy],
+        default=ReprovisioningPolicy.MIGRATE.value,
+    )
+    initial_twin = models.JSONField(default=empty_twin, encoder=DjangoJSONEncoder)
+    iot_edge = models.BooleanField(default=False)
+    etag = models.CharField(max_length=80, default=new_etag)
+    created_at = models.DateTimeField(auto_now_add=True)
+    updated_at = models.DateTimeField(auto_now=True)
+
+    class Meta:
+        abstract = True
+
+    @property
+    def status(self) -> ProvisioningStatus:
+        return ProvisioningStatus.ENABLED if self.enabled else ProvisioningStatus.DISABLED
+
+
+class IndividualEnrollmentQuerySet(models.QuerySet["IndividualEnrollment"]):
+    def enabled(self) -> "IndividualEnrollmentQuerySet":
+        return self.filter(enabled=True)
+
+    def disabled(self) -> "IndividualEnrollmentQuerySet":
+        return self.filter(enabled=False)
+
+    def by_registration_id(self, registration_id: str) -> "IndividualEnrollment":
+        """Raises IndividualEnrollment.DoesNotExist. Case does not count (R2)."""
+        return self.get(registration_key=registration_key(registration_id))
+
+
+class IndividualEnrollment(Entry):
+    """One device, named by its registration ID."""
+
+    registration_id = models.CharField(max_length=128)
+    registration_key = models.CharField(max_length=128, editable=False)
+    device_id = models.CharField(max_length=128, blank=True, help_text="Empty: the registration ID.")
+    endorsement_key = models.BinaryField(null=True, editable=True)
+    storage_root_key = models.BinaryField(null=True, editable=True)
+
+    objects = IndividualEnrollmentQuerySet.as_manager()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["service", "registration_key"], name="registration_id_once_per_service"
+            ),
+            models.CheckConstraint(
+                name="individual_has_credential_of_its_mechanism",
+                condition=Q(mechanism=AttestationMechanism.X509, primary_key="", endorsement_key__isnull=True)
+                | (
+                    Q(mechanism=AttestationMechanism.SYMMETRIC_KEY, endorsement_key__isnull=True)
+                    & ~Q(primary_key="")
+                    & ~Q(secondary_key="")
+                )
+                | Q(mechanism=AttestationMechanism.TPM, primary_key="", endorsement_key__isnull=False),
+            ),
+        ]
+        indexes = [
+            models.Index(fields=["service", "enabled", "registration_key"], name="individual_by_status"),
+            models.Index(fields=["service", "mechanism", "registration_key"], name="individual_by_mechanism"),
+            models.Index(fields=["service", "created_at", "id"], name="individual_by_age"),
+        ]
+
+    def __str__(self) -> str:
+        return self.registration_id
+
+    def save(self, *args: object, **kwargs: object) -> None:
+        self.registration_key = registration_key(self.registration_id)
+        super().save(*args, **kwargs)  # type: ignore[arg-type]  # passed on as they came
+
+
+class EnrollmentGroupQuerySet(models.QuerySet["EnrollmentGroup"]):
+    def enabled(self) -> "EnrollmentGroupQuerySet":
+        return self.filter(enabled=True)
+
+    def disabled(self) -> "EnrollmentGroupQuerySet":
+        return self.filter(enabled=False)
+
+    def by_group_id(self, group_id: str) -> "EnrollmentGroup":
+        """Raises EnrollmentGroup.DoesNotExist. Case does not count, as with registration IDs."""
+        return self.get(group_key=registration_key(group_id))
+
+
+class EnrollmentGroup(Entry):
+    """All devices below one CA."""
+
+    group_id = models.CharField(max_length=128)
+    group_key = models.CharField(max_length=128, editable=False)
+    predecessor = models.ForeignKey(
+        "self",
+        on_delete=models.SET_NULL,
+        null=True,
+        blank=True,
+        related_name="successors",
+        help_text="The group whose devices this one may take over (CA rollover, R11).",
+    )
+
+    objects = EnrollmentGroupQuerySet.as_manager()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["service", "group_key"], name="group_id_once_per_service"),
+            models.CheckConstraint(
+                name="group_has_credential_of_its_mechanism",
+                condition=Q(mechanism=AttestationMechanism.X509, primary_key="", secondary_key="")
+                | (
+                    Q(mechanism=AttestationMechanism.SYMMETRIC_KEY)
+                    & ~Q(primary_key="")
+                    & ~Q(secondary_key="")
+                ),
+            ),
+        ]
+        indexes = [
+            models.Index(fields=["service", "enabled", "group_key"], name="group_by_status"),
+            models.Index(fields=["service", "created_at", "id"], name="group_by_age"),
+        ]
+
+    def __str__(self) -> str:
+        return self.group_id
+
+    def save(self, *args: object, **kwargs: object) -> None:
+        self.group_key = registration_key(self.group_id)
+        super().save(*args, **kwargs)  # type: ignore[arg-type]  # passed on as they came

@@ -1,0 +1,49 @@
+"""Column types of our own: text that is encrypted at rest."""
+
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from cryptography.fernet import Fernet, InvalidToken
+from django.conf import settings
+from django.db import models
+
+from enrollments.errors import SecretUnreadable
+
+
+@lru_cache(maxsize=2)
+def _cipher(key: str) -> Fernet:
+    return Fernet(key)
+
+
+def cipher() -> Fernet:
+    return _cipher(settings.DPS_ENCRYPTION_KEY)
+
+
+if TYPE_CHECKING:
+    _TextField = models.TextField[str, str]
+else:
+    _TextField = models.TextField
+
+
+class EncryptedTextField(_TextField):
+    """Text that the database holds only as a Fernet token (AES-128-CBC with HMAC-SHA256).
+
+    Raises SecretUnreadable where the key of the installation does not fit: never an empty or a wrong value.
+    Cannot be searched, by design.
+    """
+
+    def get_prep_value(self, value: Any) -> Any:
+        if value is None or value == "":
+            return value
+        return cipher().encrypt(str(value).encode()).decode()
+
+    def from_db_value(self, value: str | None, *_: Any) -> str | None:
+        if value is None or value == "":
+            return value
+        try:
+            return cipher().decrypt(value.encode()).decode()
+        except InvalidToken:
+            raise SecretUnreadable from None
+
+    def get_lookup(self, lookup_name: str) -> Any:
+        return super().get_lookup(lookup_name) if lookup_name in ("isnull", "exact") else None

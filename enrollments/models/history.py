@@ -1,0 +1,64 @@
+"""The history: who did what to what, why and when. Rows are never changed or deleted (R15)."""
+
+from typing import Any, NoReturn
+
+from django.db import models
+
+from enrollments.errors import HistoryIsFinal
+
+
+class HistoryQuerySet(models.QuerySet["HistoryEvent"]):
+    def of_service(self, service_id: int) -> "HistoryQuerySet":
+        return self.filter(service_id=service_id)
+
+    def update(self, **_: Any) -> NoReturn:
+        raise HistoryIsFinal
+
+    def delete(self) -> NoReturn:
+        raise HistoryIsFinal
+
+
+class HistoryEvent(models.Model):
+    """One change, refused change, disclosure or changed assignment.
+
+    Names are frozen as they were. There is no foreign key: a row must outlive its object, its user and its
+    service. `before` and `after` hold what changed, never a secret.
+    """
+
+    at = models.DateTimeField()
+    event = models.CharField(max_length=60)
+    service_id = models.BigIntegerField(null=True)
+    service_name = models.CharField(max_length=50, blank=True)
+    actor_kind = models.CharField(max_length=20)
+    actor_name = models.CharField(max_length=150)
+    way = models.CharField(max_length=20)
+    subject_kind = models.CharField(max_length=40)
+    subject_id = models.CharField(max_length=40, blank=True)
+    subject_name = models.CharField(max_length=200)
+    reason = models.CharField(max_length=500, blank=True)
+    before = models.JSONField(null=True)
+    after = models.JSONField(null=True)
+    address = models.CharField(max_length=45, blank=True)
+    request_id = models.CharField(max_length=40, blank=True)
+
+    objects = HistoryQuerySet.as_manager()
+
+    class Meta:
+        indexes = [
+            models.Index(fields=["service_id", "at", "id"], name="history_by_time"),
+            models.Index(fields=["subject_kind", "subject_id", "at"], name="history_by_subject"),
+            models.Index(fields=["actor_name", "at"], name="history_by_actor"),
+        ]
+
+    def __str__(self) -> str:
+        return (
+            f"{self.at:%Y-%m-%d %H:%M} {self.actor_kind}:{self.actor_name} {self.event} {self.subject_name}"
+        )
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        if not self._state.adding:
+            raise HistoryIsFinal
+        super().save(*args, **kwargs)
+
+    def delete(self, *_: Any, **__: Any) -> NoReturn:
+        raise HistoryIsFinal

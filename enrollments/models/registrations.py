@@ -1,0 +1,182 @@
+"""Registration records with their evidence, and the attempts behind them (R10, R14)."""
+
+from typing import Any
+
+from django.db import models
+from django.db.models import Q
+
+from enrollments.models.certificates import Certificate
+from enrollments.models.enrollments import (
+    AttestationMechanism,
+    EnrollmentGroup,
+    IndividualEnrollment,
+    new_etag,
+)
+from enrollments.models.hubs import LinkedHub
+from enrollments.models.services import ProvisioningService
+from enrollments.policy.names import registration_key
+
+
+class RegistrationStatus(models.TextChoices):
+    """The spellings of the wire (contract 1.3)."""
+
+    ASSIGNING = "assigning", "Assigning"
+    ASSIGNED = "assigned", "Assigned"
+    FAILED = "failed", "Failed"
+    DISABLED = "disabled", "Disabled"
+
+
+class RegistrationQuerySet(models.QuerySet["RegistrationRecord"]):
+    def by_registration_id(self, registration_id: str) -> "RegistrationRecord":
+        """Raises RegistrationRecord.DoesNotExist. Case does not count (R2)."""
+        return self.get(registration_key=registration_key(registration_id))
+
+    def assigned(self) -> "RegistrationQuerySet":
+        return self.filter(status=RegistrationStatus.ASSIGNED)
+
+    def of_entry(self, entry: IndividualEnrollment | EnrollmentGroup) -> "RegistrationQuerySet":
+        if isinstance(entry, IndividualEnrollment):
+            return self.filter(individual=entry)
+        return self.filter(group=entry)
+
+
+class RegistrationRecord(models.Model):
+    """What became of a device: hub, device ID, deciding entry and when. One per registration ID and service."""
+
+    service = models.ForeignKey(ProvisioningService, on_delete=models.PROTECT, related_name="registrations")
+    registration_id = models.CharField(max_length=128)
+    registration_key = models.CharField(max_length=128, editable=False)
+    status = models.CharField(max_length=12, choices=RegistrationStatus.choices)
+    substatus = models.CharField(max_length=40, blank=True)
+    reason = models.CharField(
+        max_length=40, blank=True, help_text="A Reason; says why where the status is failed."
+    )
+    mechanism = models.CharField(max_length=20, choices=AttestationMechanism.choices)
+
+    # The assignment. It outlives a later `disabled` or `failed`: the hub still knows the device (R13).
+    hub = models.ForeignKey(LinkedHub, on_delete=models.PROTECT, null=True, related_name="registrations")
+    device_id = models.CharField(max_length=128, blank=True)
+    assigned_at = models.DateTimeField(null=True)
+
+    # The entry that decided last, and the one that holds the name (R11). An entry that is deleted leaves its name.
+    individual = models.ForeignKey(
+        IndividualEnrollment, on_delete=models.SET_NULL, null=True, related_name="registrations"
+    )
+    group = models.ForeignKey(
+        EnrollmentGroup, on_delete=models.SET_NULL, null=True, related_name="registrations"
+    )
+    entry_name = models.CharField(max_length=128, blank=True)
+    owner_individual = models.ForeignKey(
+        IndividualEnrollment, on_delete=models.SET_NULL, null=True, related_name="owned_registrations"
+    )
+    owner_group = models.ForeignKey(
+        EnrollmentGroup, on_delete=models.SET_NULL, null=True, related_name="owned_registrations"
+    )
+
+    operation_id = models.CharField(max_length=80)
+    operation_done_at = models.DateTimeField(null=True)
+    epoch = models.PositiveBigIntegerField(
+        help_text="The epoch of the service on which this was judged (R12)."
+    )
+    leaf_thumbprint = models.CharField(max_length=64, blank=True)
+    etag = models.CharField(max_length=80, default=new_etag)
+    created_at = models.DateTimeField()
+    updated_at = models.DateTimeField()
+
+    objects = RegistrationQuerySet.as_manager()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["service", "registration_key"], name="one_record_per_registration_id"
+            ),
+            models.CheckConstraint(
+                name="assigned_record_is_complete",
+                condition=~Q(status=RegistrationStatus.ASSIGNED)
+                | (Q(hub__isnull=False, assigned_at__isnull=False) & ~Q(device_id="")),
+            ),
+            models.CheckConstraint(
+                name="failed_record_says_why",
+                condition=~Q(status=RegistrationStatus.FAILED) | ~Q(reason=""),
+            ),
+        ]
+        indexes = [
+            models.Index(fields=["service", "updated_at", "id"], name="registration_by_age"),
+            models.Index(fields=["service", "status", "registration_key"], name="registration_by_status"),
+            models.Index(fields=["group", "registration_key"], name="registration_by_group"),
+        ]
+
+    def __str__(self) -> str:
+        return self.registration_id
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        self.registration_key = registration_key(self.registration_id)
+        super().save(*args, **kwargs)
+
+    @property
+    def entry(self) -> IndividualEnrollment | EnrollmentGroup | None:
+        return self.individual or self.group
+
+
+class RegistrationEvidence(models.Model):
+    """One certificate of the chain with which a device proved itself last; position 0 is the leaf."""
+
+    registration = models.ForeignKey(RegistrationRecord, on_delete=models.CASCADE, related_name="evidence")
+    position = models.PositiveSmallIntegerField()
+    certificate = models.ForeignKey(Certificate, on_delete=models.PROTECT, related_name="+")
+
+    class Meta:
+        ordering = ["position"]
+        constraints = [
+            models.UniqueConstraint(fields=["registration", "position"], name="evidence_position_once"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.registration_id}:{self.position}"
+
+
+class AttemptOutcome(models.TextChoices):
+    ASSIGNED = "assigned", "Assigned"
+    FAILED = "failed", "Failed"
+    DISABLED = "disabled", "Disabled"
+    REFUSED = "refused", "Not proven"
+
+
+class RegistrationAttempt(models.Model):
+    """Attempts of one device with one outcome within one hour, counted: the trace is that of the latest.
+
+    Before proof a device is what it claims, together with its leaf's key or its address (R14); `source` holds
+    that. After proof `source` is empty.
+    """
+
+    service = models.ForeignKey(ProvisioningService, on_delete=models.PROTECT, related_name="attempts")
+    hour = models.DateTimeField()
+    claimed_registration_id = models.CharField(max_length=128)
+    registration_key = models.CharField(max_length=128)
+    outcome = models.CharField(max_length=10, choices=AttemptOutcome.choices)
+    reason = models.CharField(max_length=40)
+    source = models.CharField(max_length=64, blank=True)
+    count = models.PositiveIntegerField(default=1)
+    first_at = models.DateTimeField()
+    last_at = models.DateTimeField()
+    entry_kind = models.CharField(max_length=12, blank=True)
+    entry_name = models.CharField(max_length=128, blank=True)
+    trace = models.JSONField(default=list)
+    leaf_thumbprint = models.CharField(max_length=64, blank=True)
+    peer_address = models.CharField(max_length=45, blank=True)
+    client = models.CharField(max_length=200, blank=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["service", "hour", "registration_key", "outcome", "reason", "source"],
+                name="attempts_of_a_device_counted_per_hour",
+            ),
+        ]
+        indexes = [
+            models.Index(fields=["service", "last_at"], name="attempt_by_time"),
+            models.Index(fields=["service", "registration_key", "last_at"], name="attempt_by_device"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.claimed_registration_id} {self.outcome}"

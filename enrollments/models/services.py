@@ -1,0 +1,79 @@
+"""Provisioning services: the tenants of an installation, and their settings (R1)."""
+
+import secrets
+
+from django.core.validators import MaxValueValidator, MinValueValidator, RegexValidator
+from django.db import models
+
+from enrollments.policy.allocation import AllocationPolicy
+
+
+def new_id_scope() -> str:
+    """`0ne` and 8 hex digits (R1). The unique column and the absence of any way to delete a service keep it single."""
+    return f"0ne{secrets.token_hex(4).upper()}"
+
+
+class ProvisioningService(models.Model):
+    """One provisioning service. It is never deleted, so its ID scope is never given to another."""
+
+    name = models.CharField(
+        max_length=50,
+        unique=True,
+        validators=[
+            RegexValidator(
+                r"\A[a-z0-9]([a-z0-9-]*[a-z0-9])?\Z", "Use lower-case letters, digits and inner hyphens."
+            )
+        ],
+        help_text="Appears in addresses and commands. Lower-case letters, digits and hyphens.",
+    )
+    id_scope = models.CharField(max_length=11, unique=True, default=new_id_scope, editable=False)
+    description = models.CharField(max_length=200, blank=True)
+    host_name = models.CharField(
+        max_length=253,
+        unique=True,
+        null=True,
+        blank=True,
+        help_text="The host name by which back ends reach this service, if several services share the listener.",
+    )
+    allocation_policy = models.CharField(
+        max_length=20,
+        choices=[(p.value, p.label) for p in AllocationPolicy],
+        default=AllocationPolicy.HASHED.value,
+        help_text="For entries that do not choose one themselves.",
+    )
+    symmetric_key_groups = models.BooleanField(
+        default=False,
+        help_text="Lets enrollment groups use symmetric keys (R4). Off for every new service.",
+    )
+    retry_after_seconds = models.PositiveSmallIntegerField(
+        default=3,
+        validators=[MinValueValidator(1), MaxValueValidator(300)],
+        help_text="How long a device is told to wait before it asks again, in seconds (1 to 300).",
+    )
+    attempts_kept_days = models.PositiveSmallIntegerField(
+        default=30,
+        validators=[MinValueValidator(1), MaxValueValidator(3650)],
+        help_text="How long registration attempts are kept, in days. The history is kept for ever.",
+    )
+    epoch = models.PositiveBigIntegerField(default=0, editable=False)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ["name"]
+        constraints = [
+            models.CheckConstraint(
+                condition=models.Q(retry_after_seconds__gte=1, retry_after_seconds__lte=300),
+                name="service_retry_after_in_range",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+    def raise_epoch(self) -> None:
+        """Mark everything that was judged before now as judged on an older state (R12)."""
+        type(self).objects.filter(pk=self.pk).update(epoch=models.F("epoch") + 1)
+
+    @classmethod
+    def epoch_of(cls, pk: int) -> int:
+        return cls.objects.values_list("epoch", flat=True).get(pk=pk)
