@@ -1,0 +1,359 @@
+"""Assigning a device: whose the name is, which hub, which twin, and the record of it (R10, R11)."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from django.utils import timezone
+
+from enrollments.actions.hub_moves import HubMove
+from enrollments.actions.judging import Judgement, group_ref, individual_ref
+from enrollments.audit.actor import Actor, Way
+from enrollments.audit.events import Event
+from enrollments.audit.record import changes
+from enrollments.audit.record import record as record_history
+from enrollments.hubs import DeviceIdentity, DeviceIdTaken, connector_of
+from enrollments.models import (
+    Certificate,
+    EnrollmentGroup,
+    IndividualEnrollment,
+    LinkedHub,
+    ProvisioningService,
+    RegistrationEvidence,
+    RegistrationRecord,
+    RegistrationStatus,
+)
+from enrollments.models.enrollments import new_etag
+from enrollments.policy.allocation import AllocationPolicy, HubFacts, choose_hub
+from enrollments.policy.decision import Verdict
+from enrollments.policy.facts import EntryKind, EntryRef
+from enrollments.policy.names import registration_key
+from enrollments.policy.ownership import may_take_name
+from enrollments.policy.reasons import Reason
+from enrollments.policy.reprovisioning import Assignment, Plan, ReprovisioningPolicy, Twin, plan_assignment
+
+# A registration that arrived this long before another one was done was running beside it, and joins it (R10).
+# The margin covers the time between the stamp in the row and the commit that shows it.
+JOIN_MARGIN = timedelta(seconds=1)
+# How long an operation at a remote hub may run before somebody else takes it over.
+REMOTE_PATIENCE = timedelta(seconds=60)
+
+Entry = IndividualEnrollment | EnrollmentGroup
+
+
+@dataclass(frozen=True, slots=True)
+class Assigned:
+    """`record` is None where the device may not touch the record of that name (R11).
+
+    `move` is there where a hub that is not ours has to be asked before the record can say `assigned`.
+    """
+
+    record: RegistrationRecord | None
+    reason: Reason
+    operation_id: str
+    move: HubMove | None = None
+
+
+def assign(
+    service: ProvisioningService,
+    claimed_registration_id: str,
+    judgement: Judgement,
+    *,
+    operation_id: str,
+    arrived_at: datetime,
+    address: str,
+) -> Assigned:
+    """Assign an admitted device to a hub. Inside the admission lock, in its transaction."""
+    entry = _entry_of(judgement)
+    record = _locked_record(service, judgement.registration_key)
+    predecessor = entry.predecessor_id if isinstance(entry, EnrollmentGroup) else None
+    if record is not None and not may_take_name(
+        holder_of(record), _ref(entry), predecessor=predecessor, groups_proven=judgement.groups_proven
+    ):
+        return Assigned(None, Reason.NAME_HELD_BY_OTHER_ENTRY, operation_id)
+    if record is not None and _is_running(record, judgement, arrived_at):
+        return Assigned(record, Reason.ADMITTED, record.operation_id)
+    if record is None:
+        record = _new_record(service, claimed_registration_id, entry)
+    _stamp(record, judgement, entry, operation_id)
+    plan = _plan(service, record, entry)
+    if plan is None:
+        _fail(record, judgement, Reason.NO_HUB)
+        return Assigned(record, Reason.NO_HUB, operation_id)
+    move = _move(record, entry, plan)
+    if not move.is_transactional:
+        record.status, record.substatus, record.reason = RegistrationStatus.ASSIGNING, "", ""
+        _save(record, judgement)
+        return Assigned(record, Reason.ADMITTED, operation_id, move)
+    try:
+        move.provision()
+    except DeviceIdTaken:
+        _fail(record, judgement, Reason.DEVICE_ID_TAKEN)
+        return Assigned(record, Reason.DEVICE_ID_TAKEN, operation_id)
+    move.leave_former()
+    _complete(service, record, entry, move, judgement, address)
+    return Assigned(record, Reason.ADMITTED, operation_id)
+
+
+def settle_remote(
+    service: ProvisioningService,
+    pending: Assigned,
+    judgement: Judgement,
+    problem: Reason | None,
+    address: str,
+) -> Reason:
+    """Record what a remote hub answered, after the device was judged again (R12). Inside the admission lock.
+
+    Returns ADMITTED, or why the device was not assigned after all; the caller then takes the identity back.
+    """
+    assert pending.move is not None and pending.record is not None  # that is what makes it pending
+    record = _locked_record(service, pending.record.registration_key)
+    if record is None or record.operation_id != pending.operation_id:
+        return Reason.HUB_FAILED  # the record was deleted, or another operation has taken over
+    if judgement.decision.verdict is not Verdict.ADMIT:
+        reason = judgement.decision.reason
+        disabled = judgement.decision.verdict is Verdict.DISABLED
+        record.status = RegistrationStatus.DISABLED if disabled else RegistrationStatus.FAILED
+        record.reason = reason.value
+        _save(record, judgement)
+        return reason
+    if problem is not None:
+        _fail(record, judgement, problem)
+        return problem
+    entry = _entry_of(judgement)
+    if not judgement.is_by(record.individual_id, record.group_id):
+        # Another entry admits by now, with hubs and a twin of its own: the device has to ask again.
+        _fail(record, judgement, Reason.HUB_FAILED)
+        return Reason.HUB_FAILED
+    _complete(service, record, entry, pending.move, judgement, address)
+    return Reason.ADMITTED
+
+
+def keep_disabled(
+    service: ProvisioningService, claimed_registration_id: str, judgement: Judgement, operation_id: str
+) -> RegistrationRecord | None:
+    """Note on the record that the device was turned away. None where the name is held by somebody else's entry.
+
+    A supplier whose CA was barred must not be able to mark devices of another supplier (R11).
+    """
+    entry = _entry_of(judgement)
+    record = _locked_record(service, judgement.registration_key)
+    if record is None:
+        record = _new_record(service, claimed_registration_id, entry)
+    elif not _speaks_for(judgement, holder_of(record)):
+        return None
+    same = record.status == RegistrationStatus.DISABLED and judgement.is_by(
+        record.individual_id, record.group_id
+    )
+    if record.pk is not None and same and record.epoch == judgement.epoch:
+        return record  # it came back unchanged: nothing new to keep (R14)
+    _stamp(record, judgement, entry, operation_id)
+    record.status, record.substatus, record.reason = (
+        RegistrationStatus.DISABLED,
+        "",
+        judgement.decision.reason.value,
+    )
+    _save(record, judgement)
+    return record
+
+
+def holder_of(record: RegistrationRecord) -> EntryRef | None:
+    """The entry through which the registration ID is held (R11)."""
+    if record.owner_individual is not None:
+        return individual_ref(record.owner_individual)
+    if record.owner_group is not None:
+        return group_ref(record.owner_group)
+    return None
+
+
+def _speaks_for(judgement: Judgement, holder: EntryRef | None) -> bool:
+    """Whether this proof concerns the device that holds the name, or a stranger with the same name."""
+    if holder is None or holder == judgement.decision.entry:
+        return True
+    if holder.kind is EntryKind.GROUP:
+        return holder.pk in judgement.groups_proven
+    individual = judgement.facts.individual
+    return individual is not None and individual.own_credential_proven
+
+
+def _ref(entry: Entry) -> EntryRef:
+    return individual_ref(entry) if isinstance(entry, IndividualEnrollment) else group_ref(entry)
+
+
+def _entry_of(judgement: Judgement) -> Entry:
+    ref = judgement.decision.entry
+    assert ref is not None  # who is admitted or barred is so by an entry
+    if ref.kind is EntryKind.GROUP:
+        return EnrollmentGroup.objects.get(pk=ref.pk)
+    if judgement.individual is not None and judgement.individual.pk == ref.pk:
+        return judgement.individual
+    return IndividualEnrollment.objects.get(pk=ref.pk)
+
+
+def _locked_record(service: ProvisioningService, registration_key: str) -> RegistrationRecord | None:
+    return (
+        service.registrations.select_for_update(of=("self",))
+        .select_related("hub", "owner_individual", "owner_group")
+        .filter(registration_key=registration_key)
+        .first()
+    )
+
+
+def _new_record(
+    service: ProvisioningService,
+    claimed_registration_id: str,
+    entry: Entry,
+) -> RegistrationRecord:
+    """R2: an individual enrollment's spelling of its own ID was first; otherwise the device's is."""
+    name = claimed_registration_id
+    if isinstance(entry, IndividualEnrollment) and entry.registration_key == registration_key(name):
+        name = entry.registration_id
+    return RegistrationRecord(
+        service=service,
+        registration_id=name,
+        registration_key=registration_key(name),
+        created_at=timezone.now(),
+    )
+
+
+def _is_running(record: RegistrationRecord, judgement: Judgement, arrived_at: datetime) -> bool:
+    if record.epoch != judgement.epoch or record.leaf_thumbprint != judgement.leaf_thumbprint:
+        return False
+    if record.status == RegistrationStatus.ASSIGNING:
+        return timezone.now() - record.updated_at < REMOTE_PATIENCE
+    return (
+        record.status == RegistrationStatus.ASSIGNED
+        and record.operation_done_at is not None
+        and record.operation_done_at + JOIN_MARGIN >= arrived_at
+        and judgement.is_by(record.individual_id, record.group_id)
+    )
+
+
+def _stamp(
+    record: RegistrationRecord,
+    judgement: Judgement,
+    entry: Entry,
+    operation_id: str,
+) -> None:
+    """Who decided, on what proof, on which state of things."""
+    record.individual = entry if isinstance(entry, IndividualEnrollment) else None
+    record.group = entry if isinstance(entry, EnrollmentGroup) else None
+    record.entry_name = str(entry)
+    record.mechanism = judgement.mechanism
+    record.epoch = judgement.epoch
+    record.leaf_thumbprint = judgement.leaf_thumbprint
+    record.operation_id = operation_id
+    record.operation_done_at = None
+
+
+def _plan(
+    service: ProvisioningService,
+    record: RegistrationRecord,
+    entry: Entry,
+) -> Plan | None:
+    hub = choose_hub(
+        AllocationPolicy(entry.allocation_policy or service.allocation_policy),
+        record.registration_key,
+        [
+            HubFacts(
+                hub.pk, hub.host_name, hub.allocation_weight, hub.latency_ms, hub.apply_allocation_policy
+            )
+            for hub in service.hubs.order_by("pk")
+        ],
+        frozenset(entry.hubs.values_list("pk", flat=True)),
+    )
+    device_id = entry.device_id if isinstance(entry, IndividualEnrollment) else ""
+    current = Assignment(record.hub_id, record.device_id) if record.hub_id else None
+    if hub is None:
+        return None
+    known = current is None or (
+        record.hub is not None
+        and connector_of(record.hub).knows(record.hub, record.device_id, record.registration_key)
+    )
+    return plan_assignment(
+        ReprovisioningPolicy(entry.reprovisioning_policy),
+        current,
+        Assignment(hub.pk, device_id or record.registration_id),
+        identity_exists=known,
+    )
+
+
+def _move(record: RegistrationRecord, entry: Entry, plan: Plan) -> HubMove:
+    hub = LinkedHub.objects.get(pk=plan.assignment.hub)
+    identity = DeviceIdentity(
+        device_id=plan.assignment.device_id,
+        registration_key=record.registration_key,
+        thumbprint_sha256=record.leaf_thumbprint,
+        primary_key=entry.primary_key,
+        secondary_key=entry.secondary_key,
+        iot_edge=entry.iot_edge,
+        twin=None if plan.twin is Twin.KEEP else entry.initial_twin,
+    )
+    return HubMove(
+        plan, identity, hub, record.hub if plan.leaves else None, is_new=plan.twin is not Twin.KEEP
+    )
+
+
+def _complete(
+    service: ProvisioningService,
+    record: RegistrationRecord,
+    entry: Entry,
+    move: HubMove,
+    judgement: Judgement,
+    address: str,
+) -> None:
+    """Only now is it assigned: the hub has the identity, the evidence is kept, the history knows (R10, R15)."""
+    before = _assignment_in_words(record)
+    record.status, record.reason = RegistrationStatus.ASSIGNED, ""
+    record.substatus = move.plan.substatus.value
+    record.hub, record.device_id = move.hub, move.plan.assignment.device_id
+    record.owner_individual = entry if isinstance(entry, IndividualEnrollment) else None
+    record.owner_group = entry if isinstance(entry, EnrollmentGroup) else None
+    record.operation_done_at = timezone.now()
+    if move.plan.twin is not Twin.KEEP or record.assigned_at is None:
+        record.assigned_at = record.operation_done_at
+    _save(record, judgement)
+    after = _assignment_in_words(record)
+    if before == after:
+        return
+    was, now = changes(before, after)
+    record_history(
+        Event.DEVICE_ASSIGNED,
+        subject=record,
+        actor=Actor("device", record.registration_id, Way.DEVICE, address),
+        service=service,
+        before=was,
+        after=now,
+    )
+
+
+def _assignment_in_words(record: RegistrationRecord) -> dict[str, str | None]:
+    holder = holder_of(record)
+    return {
+        "hub": record.hub.host_name if record.hub else None,
+        "device_id": record.device_id or None,
+        "entry": str(holder) if holder else None,
+    }
+
+
+def _fail(record: RegistrationRecord, judgement: Judgement, reason: Reason) -> None:
+    record.status, record.substatus, record.reason = RegistrationStatus.FAILED, "", reason.value
+    _save(record, judgement)
+
+
+def _save(record: RegistrationRecord, judgement: Judgement) -> None:
+    record.updated_at = timezone.now()
+    record.etag = new_etag()
+    record.save()
+    _keep_evidence(record, judgement)
+
+
+def _keep_evidence(record: RegistrationRecord, judgement: Judgement) -> None:
+    kept = list(record.evidence.values_list("certificate__thumbprint_sha256", flat=True))
+    if kept == [certificate.thumbprint_sha256 for certificate in judgement.chain]:
+        return
+    record.evidence.all().delete()
+    certificates = Certificate.objects.store_all(judgement.chain)
+    RegistrationEvidence.objects.bulk_create(
+        RegistrationEvidence(registration=record, position=position, certificate=certificate)
+        for position, certificate in enumerate(certificates)
+    )

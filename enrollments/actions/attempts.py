@@ -1,0 +1,122 @@
+"""Attempts: counting what devices try, with the trace of the latest, in a table of bounded size (R3, R14)."""
+
+import json
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.db import connection
+from django.utils import timezone
+
+from enrollments.actions.judging import Judgement
+from enrollments.actions.tracking import read_tracking_id, tracking_id
+from enrollments.models import AttemptOutcome, ProvisioningService, RegistrationAttempt
+from enrollments.policy.names import registration_key
+from enrollments.policy.reasons import Reason
+
+# Unproven claims are free to make, so an hour of a service holds so many of them one by one, and then one row more.
+MAX_UNPROVEN_PER_HOUR = 2000
+OVERFLOW_NAME = "(many others)"
+MAX_CLIENT = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """Where a request came from; never what identifies a device."""
+
+    address: str = ""
+    client: str = ""
+
+
+def count_attempt(
+    service: ProvisioningService,
+    claimed_registration_id: str,
+    judgement: Judgement,
+    outcome: AttemptOutcome,
+    reason: Reason,
+    peer: Peer,
+) -> str:
+    """Count one attempt and return its tracking ID."""
+    proven = outcome is not AttemptOutcome.REFUSED
+    name, source = claimed_registration_id, ""
+    hour = judgement.at.replace(minute=0, second=0, microsecond=0)
+    if not proven:
+        source = judgement.leaf_key or peer.address[:45]
+        if _no_room_for(service, hour, name, reason, source):
+            name, source = OVERFLOW_NAME, ""
+    entry = judgement.decision.entry
+    row, count = _upsert(
+        {
+            "service_id": service.pk,
+            "hour": hour,
+            "claimed_registration_id": name,
+            "registration_key": registration_key(name),
+            "outcome": outcome.value,
+            "reason": reason.value,
+            "source": source,
+            "count": 1,
+            "first_at": judgement.at,
+            "last_at": judgement.at,
+            "entry_kind": entry.kind.value if entry else "",
+            "entry_name": entry.name if entry else "",
+            "trace": json.dumps(trace_as_json(judgement)),
+            "leaf_thumbprint": judgement.leaf_thumbprint,
+            "peer_address": peer.address[:45],
+            "client": "".join(c for c in peer.client if c.isprintable())[:MAX_CLIENT],
+        }
+    )
+    return tracking_id(row, count)
+
+
+def trace_as_json(judgement: Judgement) -> list[dict[str, str]]:
+    return [
+        {"rule": step.rule, "candidate": step.candidate, "said": step.said.value, "because": step.because}
+        for step in judgement.decision.trace
+    ]
+
+
+def find_attempt(service: ProvisioningService, text: str) -> RegistrationAttempt | None:
+    """The attempt that a tracking ID names, if it is of this service and still kept."""
+    found = read_tracking_id(text)
+    if found is None:
+        return None
+    pk, ordinal = found
+    return service.attempts.filter(pk=pk, count__gte=ordinal).first()
+
+
+def forget_old_attempts(service: ProvisioningService) -> int:
+    """Delete attempts older than the service's setting; how many rows that were."""
+    horizon = timezone.now() - timedelta(days=service.attempts_kept_days)
+    deleted, _ = service.attempts.filter(last_at__lt=horizon).delete()
+    return deleted
+
+
+def _no_room_for(
+    service: ProvisioningService, hour: datetime, name: str, reason: Reason, source: str
+) -> bool:
+    rows = RegistrationAttempt.objects.filter(service=service, hour=hour, outcome=AttemptOutcome.REFUSED)
+    if rows.filter(registration_key=registration_key(name), reason=reason.value, source=source).exists():
+        return False
+    return rows.count() >= MAX_UNPROVEN_PER_HOUR
+
+
+_KEY = ("service_id", "hour", "registration_key", "outcome", "reason", "source")
+_LATEST = ("last_at", "entry_kind", "entry_name", "trace", "leaf_thumbprint", "peer_address", "client")
+
+
+def _upsert(values: dict[str, Any]) -> tuple[int, int]:
+    """Insert the row or count it up, in one statement that both databases know. Returns its id and count."""
+    table = RegistrationAttempt._meta.db_table
+    sql = (
+        f"INSERT INTO {table} ({', '.join(values)}) "  # noqa: S608  # names of our own columns
+        f"VALUES ({', '.join(['%s'] * len(values))}) "
+        f"ON CONFLICT ({', '.join(_KEY)}) DO UPDATE SET count = {table}.count + 1, "
+        f"{', '.join(f'{name} = excluded.{name}' for name in _LATEST)} "
+        "RETURNING id, count"
+    )
+    adapt = connection.ops.adapt_datetimefield_value
+    parameters = [adapt(value) if isinstance(value, datetime) else value for value in values.values()]
+    with connection.cursor() as cursor:
+        cursor.execute(sql, parameters)
+        row = cursor.fetchone()
+    return row[0], row[1]

@@ -1,0 +1,245 @@
+"""Enrollment groups: add, change, disable, enable, delete. Each is the same act from every door."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from enrollments.actions.entries import (
+    AlreadyEnrolled,
+    EntrySpec,
+    check_hubs,
+    check_spec,
+    held,
+    snapshot,
+    write_common,
+)
+from enrollments.actions.judging import group_ref
+from enrollments.attestation.x509 import ParsedCertificate
+from enrollments.audit.actor import Actor
+from enrollments.audit.events import Event
+from enrollments.audit.record import changes, clean_reason, record
+from enrollments.errors import ChangedMeanwhile, Invalid, NotFound
+from enrollments.models import (
+    AttestationMechanism,
+    Certificate,
+    EnrollmentGroup,
+    HeldRole,
+    ProvisioningService,
+    Slot,
+    TrustAnchor,
+)
+from enrollments.models.enrollments import new_etag
+from enrollments.models.locks import change_lock
+from enrollments.policy.names import registration_key, same_registration_id
+
+MAX_HELPERS = 10
+
+
+class EnrollmentGroupNotFound(NotFound):
+    code = "enrollment_group_not_found"
+
+    def __init__(self, group_id: str) -> None:
+        super().__init__(f"There is no enrollment group {group_id[:130]}.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupSpec(EntrySpec):
+    """`helpers`: issuers uploaded along with the CA, kept for finding paths and trusted for nothing (R7)."""
+
+    group_id: str = ""
+    helpers: tuple[ParsedCertificate, ...] = ()
+    predecessor: EnrollmentGroup | None = None
+
+
+def add_enrollment_group(
+    service: ProvisioningService, spec: GroupSpec, *, actor: Actor, reason: str = ""
+) -> EnrollmentGroup:
+    """Enroll a CA: all devices below it, or, disabled from the start, none of them (R7). Raises Invalid, AlreadyEnrolled."""
+    _check(service, spec)
+    reason = clean_reason(reason)
+    with change_lock(service):
+        group = EnrollmentGroup(service=service)
+        _write(group, spec)
+        record(
+            Event.GROUP_ADDED,
+            subject=group,
+            actor=actor,
+            service=service,
+            reason=reason,
+            after=snapshot(group),
+        )
+    return group
+
+
+def change_enrollment_group(
+    service: ProvisioningService,
+    group_id: str,
+    spec: GroupSpec,
+    *,
+    expected_etag: str,
+    actor: Actor,
+    reason: str = "",
+) -> EnrollmentGroup:
+    """Make a group what the spec says, if it is still what the caller saw.
+
+    Raises Invalid, AlreadyEnrolled, EnrollmentGroupNotFound, ChangedMeanwhile. The group ID cannot change.
+    """
+    if spec.group_id and not same_registration_id(spec.group_id, group_id):
+        raise Invalid({"group_id": ["The ID of a group cannot change: add another group."]})
+    spec, reason = replace(spec, group_id=group_id), clean_reason(reason)
+    _check(service, spec)
+    with change_lock(service):
+        group = _get(service, group_id)
+        if group.etag != expected_etag:
+            raise ChangedMeanwhile(f"Enrollment group {group}")
+        if spec.predecessor is not None and spec.predecessor.pk == group.pk:
+            raise Invalid({"predecessor": ["A group cannot be its own predecessor."]})
+        before, was_enabled = snapshot(group), group.enabled
+        _write(group, replace(spec, group_id=group.group_id))
+        was, now = changes(before, snapshot(group))
+        if was or now:
+            event = Event.GROUP_CHANGED
+            if was_enabled != group.enabled:
+                event = Event.GROUP_ENABLED if group.enabled else Event.GROUP_DISABLED
+            record(event, subject=group, actor=actor, service=service, reason=reason, before=was, after=now)
+    return group
+
+
+def disable_enrollment_group(
+    service: ProvisioningService, group_id: str, *, actor: Actor, reason: str = ""
+) -> EnrollmentGroup:
+    """Bar a CA and every chain through its key (R7). Disabling twice changes nothing and records nothing."""
+    return _set_enabled(service, group_id, False, actor=actor, reason=reason)
+
+
+def enable_enrollment_group(
+    service: ProvisioningService, group_id: str, *, actor: Actor, reason: str = ""
+) -> EnrollmentGroup:
+    """Let the devices below a CA in again."""
+    return _set_enabled(service, group_id, True, actor=actor, reason=reason)
+
+
+def delete_enrollment_groups(
+    service: ProvisioningService, group_ids: Iterable[str], *, actor: Actor, reason: str = ""
+) -> int:
+    """Delete groups, all or none. A deleted group neither admits nor bars: this can widen access (R7).
+
+    Raises EnrollmentGroupNotFound. Registration records and what hubs know stay (R13).
+    """
+    reason = clean_reason(reason)
+    deleted = 0
+    with change_lock(service):
+        for group_id in dict.fromkeys(map(registration_key, group_ids)):
+            group = _get(service, group_id)
+            record(
+                Event.GROUP_DELETED,
+                subject=group,
+                actor=actor,
+                service=service,
+                reason=reason,
+                before=snapshot(group),
+            )
+            group.delete()
+            deleted += 1
+    return deleted
+
+
+def _set_enabled(
+    service: ProvisioningService, group_id: str, enabled: bool, *, actor: Actor, reason: str
+) -> EnrollmentGroup:
+    reason = clean_reason(reason)
+    with change_lock(service):
+        group = _get(service, group_id)
+        if group.enabled == enabled:
+            return group
+        before = group.status.value
+        group.enabled = enabled
+        group.etag = new_etag()
+        group.save(update_fields=["enabled", "etag", "updated_at"])
+        record(
+            Event.GROUP_ENABLED if enabled else Event.GROUP_DISABLED,
+            subject=group,
+            actor=actor,
+            service=service,
+            reason=reason,
+            before={"status": before},
+            after={"status": group.status.value},
+        )
+    return group
+
+
+def _get(service: ProvisioningService, group_id: str) -> EnrollmentGroup:
+    try:
+        return service.enrollmentgroups.select_for_update().by_group_id(group_id)
+    except EnrollmentGroup.DoesNotExist:
+        raise EnrollmentGroupNotFound(group_id) from None
+
+
+def _check(service: ProvisioningService, spec: GroupSpec) -> None:
+    if spec.mechanism != AttestationMechanism.X509:
+        raise Invalid(
+            {
+                "mechanism": [
+                    "An enrollment group holds an X.509 CA certificate: devices with symmetric keys are enrolled one by one."
+                ]
+            }
+        )
+    if not spec.certificates:
+        raise Invalid({"primary_certificate": ["Give the CA certificate of the group."]})
+    if len(spec.helpers) > MAX_HELPERS:
+        raise Invalid(
+            {"primary_certificate": [f"At most {MAX_HELPERS} further certificates are kept as helpers."]}
+        )
+    check_spec(spec, spec.group_id, "group_id", "ca")
+    check_hubs(service, spec.hubs)
+    if spec.predecessor is not None and spec.predecessor.service_id != service.pk:
+        raise Invalid({"predecessor": ["The predecessor is a group of another service."]})
+
+
+def _write(group: EnrollmentGroup, spec: GroupSpec) -> None:
+    group.group_id = spec.group_id
+    group.predecessor = spec.predecessor
+    write_common(group, spec)
+    _refuse_taken_name(group)
+    group.save()
+    group.hubs.set(spec.hubs)
+    group.certificates.all().delete()
+    group.trust_anchors.all().delete()
+    for slot, certificate in spec.certificates.items():
+        _enroll_ca(group, slot, certificate)
+    own = {certificate.thumbprint_sha256 for certificate in spec.certificates.values()}
+    for helper in {one.thumbprint_sha256: one for one in spec.helpers}.values():
+        if helper.thumbprint_sha256 not in own:
+            row = Certificate.objects.stored(helper)
+            held(row, helper, service=group.service, role=HeldRole.HELPER, group=group).save()
+
+
+def _enroll_ca(group: EnrollmentGroup, slot: Slot, certificate: ParsedCertificate) -> None:
+    """One subject and key belongs to one group per service (R7)."""
+    names = {"subject_sha256": certificate.subject_sha256, "spki_sha256": certificate.spki_sha256}
+    anchor, created = TrustAnchor.objects.get_or_create(
+        service=group.service, **names, defaults={"group": group}
+    )
+    if not created and anchor.group_id != group.pk:
+        raise AlreadyEnrolled(
+            f"The CA {certificate.subject} is already enrolled in group {anchor.group}.",
+            group_ref(anchor.group),
+            f"{slot}_certificate",
+        )
+    row = Certificate.objects.stored(certificate)
+    held(
+        row, certificate, service=group.service, role=HeldRole.ANCHOR, slot=slot, group=group, anchor=anchor
+    ).save()
+
+
+def _refuse_taken_name(group: EnrollmentGroup) -> None:
+    other = (
+        EnrollmentGroup.objects.filter(service=group.service, group_key=registration_key(group.group_id))
+        .exclude(pk=group.pk)
+        .first()
+    )
+    if other is not None:
+        raise AlreadyEnrolled(
+            f"A group {other.group_id} exists already in this service (case does not count).",
+            group_ref(other),
+            "group_id",
+        )

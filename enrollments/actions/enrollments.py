@@ -1,0 +1,270 @@
+"""Individual enrollments: add, change, disable, enable, delete. Each is the same act from every door."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+
+from enrollments.actions.entries import (
+    AlreadyEnrolled,
+    EntrySpec,
+    check_hubs,
+    check_spec,
+    held,
+    snapshot,
+    write_common,
+)
+from enrollments.actions.judging import individual_ref
+from enrollments.attestation.x509 import registration_id_of
+from enrollments.audit.actor import Actor
+from enrollments.audit.events import Event
+from enrollments.audit.record import changes, clean_reason, record
+from enrollments.errors import AttestationError, ChangedMeanwhile, Invalid, NotFound
+from enrollments.models import (
+    AttestationMechanism,
+    Certificate,
+    HeldRole,
+    IndividualEnrollment,
+    ProvisioningService,
+)
+from enrollments.models.enrollments import new_etag
+from enrollments.models.locks import change_lock
+from enrollments.policy.names import is_registration_id, registration_key, same_registration_id
+
+
+class EnrollmentNotFound(NotFound):
+    code = "enrollment_not_found"
+
+    def __init__(self, registration_id: str) -> None:
+        super().__init__(f"There is no individual enrollment {registration_id[:130]}.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IndividualSpec(EntrySpec):
+    """`registration_id` may be empty for X.509: it is then the certificates' common name."""
+
+    registration_id: str = ""
+    device_id: str = ""
+
+
+def add_individual_enrollment(
+    service: ProvisioningService, spec: IndividualSpec, *, actor: Actor, reason: str = ""
+) -> IndividualEnrollment:
+    """Enroll one device. Raises Invalid, AlreadyEnrolled."""
+    spec, reason = _checked(service, spec), clean_reason(reason)
+    with change_lock(service):
+        enrollment = IndividualEnrollment(service=service)
+        _write(enrollment, spec)
+        record(
+            Event.ENROLLMENT_ADDED,
+            subject=enrollment,
+            actor=actor,
+            service=service,
+            reason=reason,
+            after=snapshot(enrollment),
+        )
+    return enrollment
+
+
+def change_individual_enrollment(
+    service: ProvisioningService,
+    registration_id: str,
+    spec: IndividualSpec,
+    *,
+    expected_etag: str,
+    actor: Actor,
+    reason: str = "",
+) -> IndividualEnrollment:
+    """Make an enrollment what the spec says, if it is still what the caller saw.
+
+    Raises Invalid, EnrollmentNotFound, ChangedMeanwhile. The registration ID itself cannot change.
+    """
+    if spec.registration_id and not same_registration_id(spec.registration_id, registration_id):
+        raise Invalid(
+            {"registration_id": ["The registration ID of an enrollment cannot change: add another one."]}
+        )
+    spec, reason = _checked(service, replace(spec, registration_id=registration_id)), clean_reason(reason)
+    with change_lock(service):
+        enrollment = _get(service, registration_id)
+        if enrollment.etag != expected_etag:
+            raise ChangedMeanwhile(f"Individual enrollment {enrollment}")
+        before, keys = snapshot(enrollment), (enrollment.primary_key, enrollment.secondary_key)
+        was_enabled = enrollment.enabled
+        _write(enrollment, replace(spec, registration_id=enrollment.registration_id))
+        was, now = changes(before, snapshot(enrollment))
+        _note_replaced_keys(keys, (enrollment.primary_key, enrollment.secondary_key), was, now)
+        if was or now:
+            record(
+                _change_event(was_enabled, enrollment.enabled),
+                subject=enrollment,
+                actor=actor,
+                service=service,
+                reason=reason,
+                before=was,
+                after=now,
+            )
+    return enrollment
+
+
+def disable_enrollment(
+    service: ProvisioningService, registration_id: str, *, actor: Actor, reason: str = ""
+) -> IndividualEnrollment:
+    """Shut one device out (R5, R6). Disabling twice changes nothing and records nothing."""
+    return _set_enabled(service, registration_id, False, actor=actor, reason=reason)
+
+
+def enable_enrollment(
+    service: ProvisioningService, registration_id: str, *, actor: Actor, reason: str = ""
+) -> IndividualEnrollment:
+    """Let the enrollment's own device in again."""
+    return _set_enabled(service, registration_id, True, actor=actor, reason=reason)
+
+
+def delete_enrollments(
+    service: ProvisioningService, registration_ids: Iterable[str], *, actor: Actor, reason: str = ""
+) -> int:
+    """Delete entries, all or none. Their devices may come back through a group (R7); callers say so first.
+
+    Raises EnrollmentNotFound. What hubs know stays (R13).
+    """
+    reason = clean_reason(reason)
+    deleted = 0
+    with change_lock(service):
+        for registration_id in dict.fromkeys(map(registration_key, registration_ids)):
+            enrollment = _get(service, registration_id)
+            before = snapshot(enrollment)
+            record(
+                Event.ENROLLMENT_DELETED,
+                subject=enrollment,
+                actor=actor,
+                service=service,
+                reason=reason,
+                before=before,
+            )
+            enrollment.delete()
+            deleted += 1
+    return deleted
+
+
+def _set_enabled(
+    service: ProvisioningService, registration_id: str, enabled: bool, *, actor: Actor, reason: str
+) -> IndividualEnrollment:
+    reason = clean_reason(reason)
+    with change_lock(service):
+        enrollment = _get(service, registration_id)
+        if enrollment.enabled == enabled:
+            return enrollment
+        before = enrollment.status.value
+        enrollment.enabled = enabled
+        enrollment.etag = new_etag()
+        enrollment.save(update_fields=["enabled", "etag", "updated_at"])
+        record(
+            Event.ENROLLMENT_ENABLED if enabled else Event.ENROLLMENT_DISABLED,
+            subject=enrollment,
+            actor=actor,
+            service=service,
+            reason=reason,
+            before={"status": before},
+            after={"status": enrollment.status.value},
+        )
+    return enrollment
+
+
+def _get(service: ProvisioningService, registration_id: str) -> IndividualEnrollment:
+    try:
+        return service.individualenrollments.select_for_update().by_registration_id(registration_id)
+    except IndividualEnrollment.DoesNotExist:
+        raise EnrollmentNotFound(registration_id) from None
+
+
+def _checked(service: ProvisioningService, spec: IndividualSpec) -> IndividualSpec:
+    """The spec with the registration ID that its certificates carry. Raises Invalid."""
+    if spec.mechanism == AttestationMechanism.TPM:
+        raise Invalid(
+            {
+                "mechanism": [
+                    "TPM enrollments cannot be created: this version does not speak the TPM protocol."
+                ]
+            }
+        )
+    if spec.mechanism == AttestationMechanism.X509:
+        spec = _named_by_certificates(spec)
+    check_spec(spec, spec.registration_id, "registration_id", "device")
+    if spec.device_id and not is_registration_id(spec.device_id):
+        raise Invalid({"device_id": ["A device ID has the form of a registration ID."]})
+    check_hubs(service, spec.hubs)
+    return spec
+
+
+def _named_by_certificates(spec: IndividualSpec) -> IndividualSpec:
+    """R3: exactly one CN, and it is the registration ID; primary and secondary carry the same."""
+    if not spec.certificates:
+        if spec.enabled:
+            raise Invalid(
+                {"primary_certificate": ["Give the certificate with which the device will prove itself."]}
+            )
+        return spec  # a deny entry needs none: it bars the registration ID (R5)
+    for slot, certificate in spec.certificates.items():
+        try:
+            common_name = registration_id_of(certificate)
+        except AttestationError as problem:
+            raise Invalid({f"{slot}_certificate": [problem.message]}) from None
+        if not spec.registration_id:
+            spec = replace(spec, registration_id=common_name)
+        if not same_registration_id(common_name, spec.registration_id):
+            raise Invalid(
+                {
+                    f"{slot}_certificate": [
+                        f"The certificate's common name is {common_name[:130]!r}, and the registration ID is "
+                        f"{spec.registration_id[:130]!r}: they must be the same."
+                    ]
+                }
+            )
+    return spec
+
+
+def _write(enrollment: IndividualEnrollment, spec: IndividualSpec) -> None:
+    enrollment.registration_id = spec.registration_id
+    enrollment.device_id = spec.device_id
+    write_common(enrollment, spec)
+    _refuse_taken_name(enrollment)
+    enrollment.save()
+    enrollment.hubs.set(spec.hubs)
+    enrollment.certificates.all().delete()
+    if spec.mechanism != AttestationMechanism.X509:
+        return
+    for slot, parsed in spec.certificates.items():
+        row = Certificate.objects.stored(parsed)
+        held(
+            row, parsed, service=enrollment.service, role=HeldRole.DEVICE, slot=slot, individual=enrollment
+        ).save()
+
+
+def _refuse_taken_name(enrollment: IndividualEnrollment) -> None:
+    other = (
+        IndividualEnrollment.objects.filter(
+            service=enrollment.service, registration_key=registration_key(enrollment.registration_id)
+        )
+        .exclude(pk=enrollment.pk)
+        .first()
+    )
+    if other is not None:
+        raise AlreadyEnrolled(
+            f"Registration ID {other.registration_id} is already enrolled in this service (case does not count).",
+            individual_ref(other),
+            "registration_id",
+        )
+
+
+def _change_event(was_enabled: bool, is_enabled: bool) -> Event:
+    """Saving the form with the switch turned is disabling or enabling, and the history calls it so."""
+    if was_enabled == is_enabled:
+        return Event.ENROLLMENT_CHANGED
+    return Event.ENROLLMENT_ENABLED if is_enabled else Event.ENROLLMENT_DISABLED
+
+
+def _note_replaced_keys(
+    before: tuple[str, str], after: tuple[str, str], was: dict[str, object], now: dict[str, object]
+) -> None:
+    for name, old, new in zip(("primary_key", "secondary_key"), before, after, strict=True):
+        if old != new:
+            was[name], now[name] = ("(a key)" if old else None), ("(another key)" if new else None)

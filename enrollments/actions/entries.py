@@ -1,0 +1,165 @@
+"""What adding and changing individual enrollments and groups have in common."""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Literal
+
+from django.utils import timezone
+
+from enrollments.attestation.symmetric_key import key_bytes
+from enrollments.attestation.x509 import Finding, ParsedCertificate, findings_for_ca, findings_for_device
+from enrollments.errors import AttestationError, Conflict, Invalid
+from enrollments.models import (
+    AttestationMechanism,
+    EnrollmentGroup,
+    HeldCertificate,
+    HeldRole,
+    IndividualEnrollment,
+    LinkedHub,
+    ProvisioningService,
+    Slot,
+)
+from enrollments.models.enrollments import empty_twin, new_etag, new_symmetric_key
+from enrollments.policy.allocation import AllocationPolicy
+from enrollments.policy.documents import MAX_TWIN_BYTES, DocumentProblem, check_initial_twin, parse_json
+from enrollments.policy.facts import EntryRef
+from enrollments.policy.names import FORM_IN_WORDS, is_registration_id
+from enrollments.policy.reprovisioning import ReprovisioningPolicy
+
+Certificates = Mapping[Slot, ParsedCertificate]
+
+
+class AlreadyEnrolled(Conflict):
+    """What is to be enrolled is enrolled already; `entry` says where."""
+
+    code = "already_enrolled"
+
+    def __init__(self, message: str, entry: EntryRef, field: str) -> None:
+        super().__init__(message)
+        self.entry = entry
+        self.field = field
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EntrySpec:
+    """What an administrator wants an entry to be. Empty keys: made by us when added, kept when changed."""
+
+    mechanism: AttestationMechanism = AttestationMechanism.X509
+    certificates: Certificates = field(default_factory=dict)
+    primary_key: str = field(default="", repr=False)
+    secondary_key: str = field(default="", repr=False)
+    allocation_policy: str = ""
+    hubs: tuple[LinkedHub, ...] = ()
+    reprovisioning_policy: str = ReprovisioningPolicy.MIGRATE.value
+    initial_twin: dict[str, Any] = field(default_factory=empty_twin)
+    enabled: bool = True
+    iot_edge: bool = False
+
+
+Kind = Literal["device", "ca"]
+
+
+def findings(certificate: ParsedCertificate, kind: Kind, now: datetime | None = None) -> tuple[Finding, ...]:
+    """What is to be said about a certificate before it is saved."""
+    look = findings_for_device if kind == "device" else findings_for_ca
+    return look(certificate, now or timezone.now())
+
+
+def check_spec(spec: EntrySpec, name: str, name_field: str, kind: Kind) -> None:
+    """Raises Invalid with a sentence for each field that cannot be accepted."""
+    errors: dict[str, list[str]] = {}
+
+    def refuse(field: str, sentence: str) -> None:
+        errors.setdefault(field, []).append(sentence)
+
+    if not is_registration_id(name):
+        refuse(name_field, f"{name[:130]!r} cannot be used here: give {FORM_IN_WORDS}.")
+    for slot, certificate in spec.certificates.items():
+        for finding in findings(certificate, kind):
+            # A weak certificate never admits anybody, and may still have to be barred (R6, R7).
+            if finding.blocks_barring or (finding.severity == "error" and spec.enabled):
+                refuse(f"{slot}_certificate", finding.message)
+    for key_field, key in (("primary_key", spec.primary_key), ("secondary_key", spec.secondary_key)):
+        try:
+            if key:
+                key_bytes(key)
+        except AttestationError as problem:
+            refuse(key_field, problem.message)
+    if spec.allocation_policy and spec.allocation_policy not in set(AllocationPolicy):
+        refuse("allocation_policy", f"{spec.allocation_policy!r} is no allocation policy.")
+    if spec.reprovisioning_policy not in set(ReprovisioningPolicy):
+        refuse("reprovisioning_policy", f"{spec.reprovisioning_policy!r} is no reprovisioning policy.")
+    if spec.allocation_policy == AllocationPolicy.STATIC and len(spec.hubs) > 1:
+        refuse("hubs", "The static policy assigns to one hub: choose a single one.")
+    try:
+        _check_twin(spec.initial_twin)
+    except DocumentProblem as problem:
+        refuse("initial_twin", str(problem))
+    if errors:
+        raise Invalid(errors)
+
+
+def _check_twin(twin: dict[str, Any]) -> None:
+    parse_json(json.dumps(twin), max_bytes=MAX_TWIN_BYTES)
+    check_initial_twin(twin)
+
+
+def check_hubs(service: ProvisioningService, hubs: Iterable[LinkedHub]) -> None:
+    """R1: a hub of another service is no hub of this one."""
+    if any(hub.service_id != service.pk for hub in hubs):
+        raise Invalid({"hubs": ["That hub is not linked to this service."]})
+
+
+def write_common(entry: IndividualEnrollment | EnrollmentGroup, spec: EntrySpec) -> None:
+    """Set what both kinds of entry hold. Keys are made where none exist, and kept where none are given."""
+    entry.mechanism = spec.mechanism
+    entry.enabled = spec.enabled
+    entry.allocation_policy = spec.allocation_policy
+    entry.reprovisioning_policy = spec.reprovisioning_policy
+    entry.initial_twin = spec.initial_twin
+    entry.iot_edge = spec.iot_edge
+    entry.etag = new_etag()
+    if spec.mechanism == AttestationMechanism.SYMMETRIC_KEY:
+        entry.primary_key = spec.primary_key or entry.primary_key or new_symmetric_key()
+        entry.secondary_key = spec.secondary_key or entry.secondary_key or new_symmetric_key()
+    else:
+        entry.primary_key = entry.secondary_key = ""
+
+
+def held(certificate_row: Any, parsed: ParsedCertificate, **place: Any) -> HeldCertificate:
+    """A certificate in its place, with the columns that look-ups use."""
+    return HeldCertificate(
+        certificate=certificate_row,
+        subject_sha256=parsed.subject_sha256,
+        spki_sha256=parsed.spki_sha256,
+        subject_key_id=parsed.subject_key_id or "",
+        **place,
+    )
+
+
+def snapshot(entry: IndividualEnrollment | EnrollmentGroup) -> dict[str, Any]:
+    """An entry as the history keeps it: everything that decides, nothing that is secret (R15)."""
+    certificates = entry.certificates.select_related("certificate").order_by("role", "slot", "pk")
+    state: dict[str, Any] = {
+        "status": entry.status.value,
+        "mechanism": entry.mechanism,
+        "certificates": {
+            _place(one): f"{one.certificate.subject} (SHA-256 {one.certificate.thumbprint_sha256})"
+            for one in certificates
+        },
+        "allocation_policy": entry.allocation_policy,
+        "hubs": sorted(hub.host_name for hub in entry.hubs.all()),
+        "reprovisioning_policy": entry.reprovisioning_policy,
+        "initial_twin": entry.initial_twin,
+        "iot_edge": entry.iot_edge,
+    }
+    if isinstance(entry, IndividualEnrollment):
+        return {"registration_id": entry.registration_id, "device_id": entry.device_id, **state}
+    predecessor = entry.predecessor.group_id if entry.predecessor else ""
+    return {"group_id": entry.group_id, "predecessor": predecessor, **state}
+
+
+def _place(one: HeldCertificate) -> str:
+    return f"helper {one.certificate.thumbprint_sha256[:8]}" if one.role == HeldRole.HELPER else one.slot

@@ -1,0 +1,199 @@
+"""People and their roles (R17)."""
+
+from django.contrib.auth.models import User
+from django.contrib.auth.password_validation import validate_password
+from django.core.exceptions import ValidationError
+from django.db import transaction
+from django.utils.crypto import get_random_string
+
+from enrollments.audit.actor import Actor
+from enrollments.audit.events import Event
+from enrollments.audit.record import Subject, clean_reason, record
+from enrollments.errors import Conflict, Invalid, NotFound
+from enrollments.models import Membership, ProvisioningService
+from enrollments.policy.roles import Right, Role
+
+GENERATED_PASSWORD_LENGTH = 20
+
+
+class LastAdministrator(Conflict):
+    code = "last_administrator"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "This is the last administrator of the installation. Make somebody else an administrator first."
+        )
+
+
+def role_in(user: User, service: ProvisioningService | None) -> Role | None:
+    """The role of a person in a service: the higher of the one given there and the one given everywhere.
+
+    With no service: the role for the whole installation.
+    """
+    if not user.is_active:
+        return None
+    roles = [
+        Role(membership.role)
+        for membership in Membership.objects.filter(user=user)
+        if membership.service_id is None or (service is not None and membership.service_id == service.pk)
+    ]
+    return max(roles, key=lambda role: len(role.rights), default=None)
+
+
+def has_right(user: User, right: Right, service: ProvisioningService | None) -> bool:
+    role = role_in(user, service)
+    return role is not None and right in role.rights
+
+
+@transaction.atomic
+def add_person(
+    username: str,
+    *,
+    role: Role,
+    service: ProvisioningService | None,
+    actor: Actor,
+    password: str = "",
+    reason: str = "",
+) -> tuple[User, str]:
+    """Add a person with one role. Returns the person and the password, generated unless one is given.
+
+    Raises Invalid. The password is shown to the caller once and kept nowhere in clear.
+    """
+    username = username.strip()
+    field = User._meta.get_field("username")
+    try:
+        field.run_validators(username)
+        if not username:
+            raise ValidationError("Give a name.")
+    except ValidationError as problem:
+        raise Invalid({"username": list(problem.messages)}) from None
+    # Signing in and lock-out compare names without case, so two that differ in case only would be one.
+    if User.objects.filter(username__iexact=username).exists():
+        raise Invalid({"username": [f"There is a person named {username} already (case does not count)."]})
+    user = User(username=username)
+    password = _set_password(user, password)
+    user.save()
+    Membership.objects.create(user=user, service=service, role=role.value)
+    record(
+        Event.PERSON_ADDED,
+        subject=user,
+        actor=actor,
+        service=service,
+        reason=clean_reason(reason),
+        after={"role": role.value, "where": service.name if service else "whole installation"},
+    )
+    return user, password
+
+
+@transaction.atomic
+def set_role(
+    username: str, role: Role | None, *, service: ProvisioningService | None, actor: Actor, reason: str = ""
+) -> None:
+    """Give a person a role in a service or everywhere; None takes it away. Raises NotFound, LastAdministrator."""
+    user = _get(username)
+    membership = Membership.objects.select_for_update().filter(user=user, service=service).first()
+    before = membership.role if membership else None
+    if before == (role.value if role else None):
+        return
+    if role is None and membership is not None:
+        membership.delete()
+    elif role is not None:
+        Membership.objects.update_or_create(user=user, service=service, defaults={"role": role.value})
+    _refuse_without_administrator()
+    where = service.name if service else "whole installation"
+    record(
+        Event.ROLE_CHANGED,
+        subject=user,
+        actor=actor,
+        service=service,
+        reason=clean_reason(reason),
+        before={"role": before, "where": where},
+        after={"role": role.value if role else None, "where": where},
+    )
+
+
+@transaction.atomic
+def set_active(username: str, active: bool, *, actor: Actor, reason: str = "") -> None:
+    """Let a person in or keep them out, from their next request on. Raises NotFound, LastAdministrator."""
+    user = _get(username)
+    if user.is_active == active:
+        return
+    user.is_active = active
+    user.save(update_fields=["is_active"])
+    _refuse_without_administrator()
+    record(
+        Event.PERSON_CHANGED,
+        subject=user,
+        actor=actor,
+        reason=clean_reason(reason),
+        before={"active": not active},
+        after={"active": active},
+    )
+
+
+@transaction.atomic
+def remove_person(username: str, *, actor: Actor, reason: str = "") -> None:
+    """Remove a person; what they did stays in the history under their name. Raises NotFound, LastAdministrator."""
+    user = _get(username)
+    before = [
+        {"role": one.role, "where": one.service.name if one.service else "whole installation"}
+        for one in user.memberships.select_related("service")
+    ]
+    record(
+        Event.PERSON_REMOVED,
+        subject=user,
+        actor=actor,
+        reason=clean_reason(reason),
+        before={"roles": before},
+    )
+    user.delete()
+    _refuse_without_administrator()
+
+
+@transaction.atomic
+def change_password(username: str, *, actor: Actor, password: str = "") -> str:
+    """Set a password, generated unless one is given, and return it. Open sessions of the person end."""
+    user = _get(username)
+    password = _set_password(user, password)
+    user.save(update_fields=["password"])
+    record(Event.PASSWORD_CHANGED, subject=user, actor=actor)
+    return password
+
+
+@transaction.atomic
+def note_signing(event: Event, user: User, *, actor: Actor) -> None:
+    """Signing in and out are history."""
+    record(event, subject=user, actor=actor)
+
+
+@transaction.atomic
+def note_refusal(what: str, *, actor: Actor, service: ProvisioningService | None) -> None:
+    """Somebody tried what their role does not allow (R15)."""
+    record(Event.REFUSED, subject=Subject("action", what), actor=actor, service=service)
+
+
+def _set_password(user: User, password: str) -> str:
+    if not password:
+        password = get_random_string(GENERATED_PASSWORD_LENGTH)
+    try:
+        validate_password(password, user)
+    except ValidationError as problem:
+        raise Invalid({"password": list(problem.messages)}) from None
+    user.set_password(password)
+    return password
+
+
+def _get(username: str) -> User:
+    try:
+        return User.objects.select_for_update().get(username__iexact=username)
+    except User.DoesNotExist:
+        raise NotFound(f"There is no person named {username[:150]}.") from None
+
+
+def _refuse_without_administrator() -> None:
+    """Checked after the change, inside its transaction: whatever led here is undone by the exception."""
+    administrators = Membership.objects.filter(
+        service__isnull=True, role=Role.ADMINISTRATOR.value, user__is_active=True
+    )
+    if not administrators.select_for_update().exists():
+        raise LastAdministrator

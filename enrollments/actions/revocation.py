@@ -1,0 +1,201 @@
+"""Shutting single devices out, and taking them off their hubs (R5, R13)."""
+
+from dataclasses import dataclass
+
+from django.utils import timezone
+
+from enrollments.actions.certificates import parsed
+from enrollments.actions.entries import AlreadyEnrolled
+from enrollments.actions.enrollments import IndividualSpec, add_individual_enrollment, disable_enrollment
+from enrollments.attestation.x509 import ParsedCertificate
+from enrollments.audit.actor import Actor
+from enrollments.audit.events import Event
+from enrollments.audit.record import clean_reason, record
+from enrollments.errors import HubUnavailable, NotFound
+from enrollments.hubs import connector_of
+from enrollments.models import (
+    AttestationMechanism,
+    HubDevice,
+    IndividualEnrollment,
+    ProvisioningService,
+    RegistrationRecord,
+    RegistrationStatus,
+    Slot,
+)
+from enrollments.models.enrollments import new_etag
+from enrollments.models.locks import change_lock
+from enrollments.policy.names import registration_key
+
+
+@dataclass(frozen=True, slots=True)
+class Deprovisioned:
+    """What is confirmed. `hub_problem` is empty when the hub has confirmed, or knew nothing of the device."""
+
+    entry: IndividualEnrollment
+    hub_problem: str = ""
+
+    @property
+    def done(self) -> bool:
+        return not self.hub_problem
+
+
+def deny_device(
+    service: ProvisioningService, registration_id: str, *, actor: Actor, reason: str = ""
+) -> IndividualEnrollment:
+    """Shut one device out by a disabled individual enrollment: the existing one, or a new one (R5).
+
+    A new one holds the certificate that the device proved itself with last, so that its key is barred under any
+    name (R6). Where none is known, the registration ID alone is barred.
+    """
+    if service.individualenrollments.filter(registration_key=registration_key(registration_id)).exists():
+        return disable_enrollment(service, registration_id, actor=actor, reason=reason)
+    leaf = _last_leaf(service, registration_id)
+    spec = IndividualSpec(
+        registration_id=registration_id,
+        mechanism=AttestationMechanism.X509,
+        certificates={Slot.PRIMARY: leaf} if leaf else {},
+        enabled=False,
+    )
+    try:
+        return add_individual_enrollment(service, spec, actor=actor, reason=reason)
+    except AlreadyEnrolled:
+        # Somebody enrolled it in between; what is asked for is that it is shut out.
+        return disable_enrollment(service, registration_id, actor=actor, reason=reason)
+
+
+def deprovision_device(
+    service: ProvisioningService, registration_id: str, *, actor: Actor, reason: str = ""
+) -> Deprovisioned:
+    """Disenroll a device, then deregister it at its hub (R13). Can be repeated until the hub has confirmed.
+
+    Raises NotFound where there is no registration record.
+    """
+    reason = clean_reason(reason)
+    registration = _get(service, registration_id)
+    entry = deny_device(service, registration.registration_id, actor=actor, reason=reason)
+    problem = ""
+    try:
+        _deregister(service, registration, actor=actor, reason=reason, event=Event.DEVICE_DEPROVISIONED)
+    except HubUnavailable as failure:
+        problem = failure.message
+    return Deprovisioned(entry, problem)
+
+
+def delete_registration(
+    service: ProvisioningService, registration_id: str, *, actor: Actor, reason: str = ""
+) -> None:
+    """Delete a registration record. Neither the entry nor the hub's identity changes (R13). Raises NotFound."""
+    reason = clean_reason(reason)
+    with change_lock(service):
+        registration = _get(service, registration_id, for_update=True)
+        record(
+            Event.REGISTRATION_DELETED,
+            subject=registration,
+            actor=actor,
+            service=service,
+            reason=reason,
+            before=_state(registration),
+        )
+        registration.delete()
+
+
+def release_registration(
+    service: ProvisioningService, registration_id: str, *, actor: Actor, reason: str = ""
+) -> None:
+    """Let a registration ID pass to whichever entry admits it next (R11). Raises NotFound."""
+    reason = clean_reason(reason)
+    with change_lock(service):
+        registration = _get(service, registration_id, for_update=True)
+        if registration.owner_individual_id is None and registration.owner_group_id is None:
+            return
+        before = _state(registration)
+        registration.owner_individual = registration.owner_group = None
+        registration.save(update_fields=["owner_individual", "owner_group"])
+        record(
+            Event.REGISTRATION_RELEASED,
+            subject=registration,
+            actor=actor,
+            service=service,
+            reason=reason,
+            before={"held_by": before["held_by"]},
+            after={"held_by": None},
+        )
+
+
+def deregister_device(
+    service: ProvisioningService, device: HubDevice, *, actor: Actor, reason: str = ""
+) -> None:
+    """Remove an identity from its built-in hub. The device may come back by registering again (R13)."""
+    reason = clean_reason(reason)
+    with change_lock(service):
+        gone = connector_of(device.hub).deregister(device.hub, device.device_id, device.registration_key)
+        if not gone:
+            raise NotFound(f"Hub {device.hub} does not know device {device.device_id} any more.")
+        record(
+            Event.DEVICE_DEREGISTERED,
+            subject=device,
+            actor=actor,
+            service=service,
+            reason=reason,
+            before={"hub": device.hub.host_name, "device_id": device.device_id},
+        )
+
+
+def _deregister(
+    service: ProvisioningService, registration: RegistrationRecord, *, actor: Actor, reason: str, event: Event
+) -> None:
+    """Take the device off its hub, then say so. A hub that is not ours is asked outside of any transaction."""
+    hub = registration.hub
+    if hub is not None and not connector_of(hub).transactional:
+        connector_of(hub).deregister(hub, registration.device_id, registration.registration_key)
+    with change_lock(service):
+        current = _get(service, registration.registration_id, for_update=True)
+        before = _state(current)
+        if current.hub is not None and connector_of(current.hub).transactional:
+            connector_of(current.hub).deregister(current.hub, current.device_id, current.registration_key)
+        current.hub, current.device_id, current.assigned_at = None, "", None
+        current.owner_individual = current.owner_group = None
+        current.status, current.substatus = RegistrationStatus.DISABLED, ""
+        current.reason = "individual_disabled"
+        current.updated_at, current.etag = timezone.now(), new_etag()
+        current.save()
+        record(
+            event,
+            subject=current,
+            actor=actor,
+            service=service,
+            reason=reason,
+            before=before,
+            after=_state(current),
+        )
+
+
+def _get(
+    service: ProvisioningService, registration_id: str, *, for_update: bool = False
+) -> RegistrationRecord:
+    records = service.registrations.select_related("hub", "owner_individual", "owner_group")
+    if for_update:
+        records = records.select_for_update(of=("self",))
+    try:
+        return records.by_registration_id(registration_id)
+    except RegistrationRecord.DoesNotExist:
+        raise NotFound(f"There is no registration record of {registration_id[:130]}.") from None
+
+
+def _state(registration: RegistrationRecord) -> dict[str, str | None]:
+    holder = registration.owner_individual or registration.owner_group
+    return {
+        "status": registration.status,
+        "hub": registration.hub.host_name if registration.hub else None,
+        "device_id": registration.device_id or None,
+        "held_by": str(holder) if holder else None,
+    }
+
+
+def _last_leaf(service: ProvisioningService, registration_id: str) -> ParsedCertificate | None:
+    row = (
+        service.registrations.filter(registration_key=registration_key(registration_id), evidence__position=0)
+        .values_list("evidence__certificate__pem", flat=True)
+        .first()
+    )
+    return parsed(row) if row else None

@@ -1,0 +1,95 @@
+"""Every event that the history knows, with the sentence that a page makes of it."""
+
+from enum import StrEnum
+
+
+class Event(StrEnum):
+    ENROLLMENT_ADDED = "enrollment.added"
+    ENROLLMENT_CHANGED = "enrollment.changed"
+    ENROLLMENT_ENABLED = "enrollment.enabled"
+    ENROLLMENT_DISABLED = "enrollment.disabled"
+    ENROLLMENT_DELETED = "enrollment.deleted"
+    GROUP_ADDED = "group.added"
+    GROUP_CHANGED = "group.changed"
+    GROUP_ENABLED = "group.enabled"
+    GROUP_DISABLED = "group.disabled"
+    GROUP_DELETED = "group.deleted"
+    DEVICE_ASSIGNED = "device.assigned"
+    DEVICE_DENIED = "device.denied"
+    DEVICE_DEPROVISIONED = "device.deprovisioned"
+    DEVICE_DEREGISTERED = "device.deregistered"
+    REGISTRATION_DELETED = "registration.deleted"
+    REGISTRATION_RELEASED = "registration.released"
+    TWIN_CHANGED = "device.twin_changed"
+    HUB_LINKED = "hub.linked"
+    HUB_CHANGED = "hub.changed"
+    HUB_UNLINKED = "hub.unlinked"
+    SERVICE_ADDED = "service.added"
+    SERVICE_CHANGED = "service.changed"
+    PERSON_ADDED = "person.added"
+    PERSON_CHANGED = "person.changed"
+    PERSON_REMOVED = "person.removed"
+    ROLE_CHANGED = "person.role_changed"
+    PASSWORD_CHANGED = "person.password_changed"
+    SIGNED_IN = "person.signed_in"
+    SIGNED_OUT = "person.signed_out"
+    KEYS_REVEALED = "keys.revealed"
+    EXPORTED = "history.exported"
+    REFUSED = "action.refused"
+
+    @property
+    def in_words(self) -> str:
+        """What was done, as the predicate of «alice … pump-042»."""
+        return _WORDS[self]
+
+    @property
+    def shuts_out(self) -> bool:
+        """Whether it is one of the acts that «Revocation history» is about."""
+        return self in _SHUTS_OUT
+
+
+_WORDS: dict[Event, str] = {
+    Event.ENROLLMENT_ADDED: "added individual enrollment",
+    Event.ENROLLMENT_CHANGED: "changed individual enrollment",
+    Event.ENROLLMENT_ENABLED: "enabled individual enrollment",
+    Event.ENROLLMENT_DISABLED: "disabled individual enrollment",
+    Event.ENROLLMENT_DELETED: "deleted individual enrollment",
+    Event.GROUP_ADDED: "added enrollment group",
+    Event.GROUP_CHANGED: "changed enrollment group",
+    Event.GROUP_ENABLED: "enabled enrollment group",
+    Event.GROUP_DISABLED: "disabled enrollment group",
+    Event.GROUP_DELETED: "deleted enrollment group",
+    Event.DEVICE_ASSIGNED: "was assigned",
+    Event.DEVICE_DENIED: "denied device",
+    Event.DEVICE_DEPROVISIONED: "deprovisioned device",
+    Event.DEVICE_DEREGISTERED: "deregistered device at its hub",
+    Event.REGISTRATION_DELETED: "deleted registration record",
+    Event.REGISTRATION_RELEASED: "released registration ID",
+    Event.TWIN_CHANGED: "changed the twin of device",
+    Event.HUB_LINKED: "linked hub",
+    Event.HUB_CHANGED: "changed hub",
+    Event.HUB_UNLINKED: "unlinked hub",
+    Event.SERVICE_ADDED: "added provisioning service",
+    Event.SERVICE_CHANGED: "changed the settings of provisioning service",
+    Event.PERSON_ADDED: "added person",
+    Event.PERSON_CHANGED: "changed person",
+    Event.PERSON_REMOVED: "removed person",
+    Event.ROLE_CHANGED: "changed the role of",
+    Event.PASSWORD_CHANGED: "changed the password of",
+    Event.SIGNED_IN: "signed in",
+    Event.SIGNED_OUT: "signed out",
+    Event.KEYS_REVEALED: "looked at the keys of",
+    Event.EXPORTED: "exported",
+    Event.REFUSED: "was refused",
+}
+_SHUTS_OUT = frozenset(
+    {
+        Event.ENROLLMENT_DISABLED,
+        Event.ENROLLMENT_DELETED,
+        Event.GROUP_DISABLED,
+        Event.GROUP_DELETED,
+        Event.DEVICE_DENIED,
+        Event.DEVICE_DEPROVISIONED,
+        Event.DEVICE_DEREGISTERED,
+    }
+)

@@ -1,0 +1,71 @@
+"""Writing a history row. It shares the transaction of the change: no record, no action (R15)."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from django.db import models, transaction
+from django.utils import timezone
+
+from enrollments.audit.actor import Actor
+from enrollments.audit.events import Event
+from enrollments.errors import Invalid
+from enrollments.models import HistoryEvent, ProvisioningService
+
+MAX_REASON = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What an event is about, where there is no row (or none any more) to name it."""
+
+    kind: str
+    name: str
+    pk: str = ""
+
+
+def record(
+    event: Event,
+    *,
+    subject: models.Model | Subject,
+    actor: Actor,
+    service: ProvisioningService | None = None,
+    reason: str = "",
+    before: dict[str, Any] | None = None,
+    after: dict[str, Any] | None = None,
+) -> HistoryEvent:
+    """Add one row. Must be called inside the transaction of the change that it tells of."""
+    if not transaction.get_connection().in_atomic_block:
+        raise RuntimeError("record() belongs into the transaction of the change (R15)")
+    if isinstance(subject, models.Model):
+        subject = Subject(type(subject).__name__, str(subject), str(subject.pk))
+    return HistoryEvent.objects.create(
+        at=timezone.now(),
+        event=event.value,
+        service_id=service.pk if service else None,
+        service_name=service.name if service else "",
+        actor_kind=actor.kind,
+        actor_name=actor.name[:150],
+        way=actor.way.value,
+        subject_kind=subject.kind,
+        subject_id=subject.pk,
+        subject_name=subject.name[:200],
+        reason=reason,
+        before=before,
+        after=after,
+        address=actor.address[:45],
+        request_id=actor.request_id[:40],
+    )
+
+
+def clean_reason(reason: str) -> str:
+    """The reason as it is kept: one piece of text, bounded, without control characters. Raises Invalid."""
+    text = " ".join("".join(c if c.isprintable() else " " for c in reason).split())
+    if len(text) > MAX_REASON:
+        raise Invalid({"reason": [f"The reason may be {MAX_REASON} characters long; this has {len(text)}."]})
+    return text
+
+
+def changes(before: dict[str, Any], after: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The members that differ, as they were and as they are."""
+    names = [name for name in {**before, **after} if before.get(name) != after.get(name)]
+    return {name: before.get(name) for name in names}, {name: after.get(name) for name in names}
