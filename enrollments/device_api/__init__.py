@@ -1,0 +1,1 @@
+"""What devices call: registration over HTTPS, as unmodified clients expect it."""

@@ -1,0 +1,17 @@
+"""Answers where no view of the device API was reached: still with the contract's error body."""
+
+from django.http import HttpRequest, HttpResponse
+
+from enrollments.device_api.errors import INTERNAL, NO_SUCH_PATH, UNREADABLE, error_response
+
+
+def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
+    return error_response(request, UNREADABLE)
+
+
+def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
+    return error_response(request, NO_SUCH_PATH)
+
+
+def server_error(request: HttpRequest) -> HttpResponse:
+    return error_response(request, INTERNAL)

@@ -1,0 +1,64 @@
+"""The one table from what happened to what a device is told: codes and bodies of contract 1.7."""
+
+import uuid
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+from django.http import HttpRequest, JsonResponse
+
+from enrollments.policy.reasons import Reason
+
+
+class ErrorAnswer(NamedTuple):
+    """`code` begins with the HTTP status, as the contract's codes do."""
+
+    code: int
+    message: str
+
+    @property
+    def status(self) -> int:
+        return self.code // 1000
+
+
+# R3: one answer for every cause.
+UNAUTHORIZED = ErrorAnswer(401002, "Unauthorized")
+NO_SUCH_ID_SCOPE = ErrorAnswer(404001, "The ID scope names no provisioning service.")
+NO_SUCH_OPERATION = ErrorAnswer(404002, "There is no such operation.")
+NO_SUCH_PATH = ErrorAnswer(404000, "There is nothing at this path.")
+UNREADABLE = ErrorAnswer(400000, "The request cannot be read.")
+INTERNAL = ErrorAnswer(500001, "The service failed. The tracking ID leads its administrators to the cause.")
+
+
+class ApiError(Exception):
+    """An answer that is not a result."""
+
+    def __init__(self, code: int, message: str) -> None:
+        super().__init__(message)
+        self.answer = ErrorAnswer(code, message)
+
+
+# Admitted, and not assigned: errorCode and errorMessage of a registrationState with status `failed`.
+FAILURES: dict[Reason, tuple[int, str]] = {
+    Reason.NO_HUB: (400208, "No linked hub is eligible for this device."),
+    Reason.NAME_HELD_BY_OTHER_ENTRY: (400210, "The registration ID is held through another enrollment."),
+    Reason.DEVICE_ID_TAKEN: (400211, "The device ID is in use at the hub."),
+    Reason.HUB_FAILED: (400209, "The hub did not register the device."),
+}
+
+
+def error_response(request: HttpRequest, error: ErrorAnswer, tracking_id: str = "") -> JsonResponse:
+    """Both `message` and `errorCode` are always there: the Edge client insists on them."""
+    tracking_id = tracking_id or getattr(request, "request_id", "") or str(uuid.uuid4())
+    response = JsonResponse(
+        {
+            "errorCode": error.code,
+            "trackingId": tracking_id,
+            "message": error.message,
+            "timestampUtc": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+        },
+        status=error.status,
+        content_type="application/json; charset=utf-8",
+    )
+    response["x-ms-error-code"] = str(error.code)
+    response["x-ms-request-id"] = tracking_id
+    return response

@@ -1,0 +1,150 @@
+"""Register, poll, look up: each translates a request, calls one action, and translates its answer."""
+
+import re
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+from urllib.parse import quote
+
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.utils import timezone
+
+from enrollments.actions.attempts import Peer
+from enrollments.actions.registrations import (
+    DeviceRequest,
+    Outcome,
+    RegistrationAnswer,
+    look_up_registration,
+    poll_operation,
+    register_device,
+)
+from enrollments.device_api.authentication import presented_credential
+from enrollments.device_api.errors import (
+    NO_SUCH_ID_SCOPE,
+    NO_SUCH_OPERATION,
+    UNAUTHORIZED,
+    ApiError,
+    error_response,
+)
+from enrollments.device_api.messages import (
+    assigning,
+    check_device_registration,
+    operation_status as operation_status_message,
+    registration_state,
+)
+from enrollments.errors import NotFound
+from enrollments.models import ProvisioningService
+from enrollments.policy.names import FORM_IN_WORDS, is_registration_id
+
+# Any well-formed date version is served alike (contract 1.2).
+_API_VERSION = re.compile(r"\d{4}-\d{2}-\d{2}(-preview)?\Z", re.ASCII)
+
+
+def device_view(method: str) -> Callable[[Callable[..., HttpResponse]], Callable[..., HttpResponse]]:
+    """What each call has in common: method, api-version, ID scope, form of the registration ID, error bodies."""
+
+    def decorate(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
+        @wraps(view)
+        def wrapped(request: HttpRequest, id_scope: str, registration_id: str, **rest: str) -> HttpResponse:
+            try:
+                if request.method != method:
+                    raise ApiError(405001, f"This path takes {method}.")
+                _check_api_version(request)
+                if not is_registration_id(registration_id):
+                    raise ApiError(400002, f"A registration ID has {FORM_IN_WORDS}.")
+                service = _service(id_scope)
+                check_device_registration(request, registration_id)
+                return view(request, service, _device_request(request, registration_id), **rest)
+            except ApiError as error:
+                return error_response(request, error.answer)
+
+        return wrapped
+
+    return decorate
+
+
+@device_view("PUT")
+def register(request: HttpRequest, service: ProvisioningService, device: DeviceRequest) -> HttpResponse:
+    answer = register_device(service, device)
+    if answer.outcome is Outcome.UNAUTHORIZED:
+        return _unauthorized(request, answer)
+    # 202 whatever the outcome: clients take nothing else here, and learn the rest from the poll (contract 1.3).
+    response = _json(request, assigning(answer), 202, answer)
+    response["Location"] = f"https://{request.get_host()}{quote(request.path)}"
+    return response
+
+
+@device_view("GET")
+def operation_status(
+    request: HttpRequest, service: ProvisioningService, device: DeviceRequest, operation_id: str
+) -> HttpResponse:
+    try:
+        answer = poll_operation(service, operation_id, device)
+    except NotFound:
+        raise ApiError(*NO_SUCH_OPERATION) from None
+    if answer.outcome is Outcome.UNAUTHORIZED:
+        return _unauthorized(request, answer)
+    status = 202 if answer.outcome is Outcome.ASSIGNING else 200
+    return _json(request, operation_status_message(answer), status, answer)
+
+
+@device_view("POST")
+def registration_look_up(
+    request: HttpRequest, service: ProvisioningService, device: DeviceRequest
+) -> HttpResponse:
+    answer = look_up_registration(service, device)
+    if answer.outcome is Outcome.UNAUTHORIZED:
+        return _unauthorized(request, answer)
+    return _json(request, registration_state(answer), 200, answer)
+
+
+def _check_api_version(request: HttpRequest) -> None:
+    version = request.GET.get("api-version", "")
+    if not version:
+        raise ApiError(400004, "The query parameter api-version is missing.")
+    if not _API_VERSION.match(version):
+        raise ApiError(400004, "api-version is a date such as 2021-06-01.")
+
+
+def _service(id_scope: str) -> ProvisioningService:
+    # Hexadecimal digits mean the same in either case; some clients lower-case all that they were given.
+    canonical = f"0ne{id_scope[3:].upper()}" if id_scope[:3].lower() == "0ne" else id_scope
+    service = ProvisioningService.objects.filter(id_scope=canonical).first()
+    if service is None:
+        raise ApiError(*NO_SUCH_ID_SCOPE)
+    return service
+
+
+def _device_request(request: HttpRequest, registration_id: str) -> DeviceRequest:
+    return DeviceRequest(
+        claimed_registration_id=registration_id,
+        credential=presented_credential(request),
+        peer=Peer(
+            address=request.META.get("REMOTE_ADDR", ""),
+            client=request.META.get("HTTP_USER_AGENT", request.META.get("HTTP_USERAGENT", "")),
+        ),
+        arrived_at=timezone.now(),
+    )
+
+
+def _unauthorized(request: HttpRequest, answer: RegistrationAnswer) -> HttpResponse:
+    _log(request, answer)
+    return error_response(request, UNAUTHORIZED, answer.tracking_id)
+
+
+def _json(
+    request: HttpRequest, body: dict[str, Any], status: int, answer: RegistrationAnswer
+) -> HttpResponse:
+    _log(request, answer)
+    response = JsonResponse(body, status=status, content_type="application/json; charset=utf-8")
+    response["Retry-After"] = str(answer.retry_after)
+    return response
+
+
+def _log(request: HttpRequest, answer: RegistrationAnswer) -> None:
+    """Fields for the request's log line."""
+    request.log_fields = {  # type: ignore[attr-defined]  # read by RequestLogMiddleware
+        "outcome": answer.outcome.value,
+        "reason": answer.reason.value,
+        **({"tracking_id": answer.tracking_id} if answer.tracking_id else {}),
+    }
