@@ -1,0 +1,1 @@
+"""Attestation: evidence in, proven identity out. Needs only cryptography and our errors."""

@@ -1,0 +1,70 @@
+"""X.509: certificates as evidence. What may be imported from outside stands here."""
+
+from enrollments.attestation.x509.certificate import MAX_CERTIFICATE_BYTES, ParsedCertificate, parse_der
+from enrollments.attestation.x509.errors import (
+    EmptyUpload,
+    InvalidPath,
+    LeafRefused,
+    NoCertificate,
+    NoSingleCommonName,
+    NotACertificate,
+    PrivateKeyInUpload,
+    SearchExhausted,
+    TooManyCertificates,
+    UnreadableCertificate,
+    UploadTooLarge,
+)
+from enrollments.attestation.x509.leaf import check_leaf, registration_id_of
+from enrollments.attestation.x509.path import PathValidator
+from enrollments.attestation.x509.search import (
+    MAX_DEPTH,
+    MAX_HELD,
+    MAX_SENT,
+    MAX_SIGNATURE_CHECKS,
+    ChainGraph,
+    IssuerLookup,
+    PresentedChain,
+    build_chain_graph,
+    read_presented,
+)
+from enrollments.attestation.x509.upload import (
+    MAX_UPLOAD_BYTES,
+    Finding,
+    findings_for_ca,
+    findings_for_device,
+    read_upload,
+)
+
+__all__ = [
+    "MAX_CERTIFICATE_BYTES",
+    "MAX_DEPTH",
+    "MAX_HELD",
+    "MAX_SENT",
+    "MAX_SIGNATURE_CHECKS",
+    "MAX_UPLOAD_BYTES",
+    "ChainGraph",
+    "EmptyUpload",
+    "Finding",
+    "InvalidPath",
+    "IssuerLookup",
+    "LeafRefused",
+    "NoCertificate",
+    "NoSingleCommonName",
+    "NotACertificate",
+    "ParsedCertificate",
+    "PathValidator",
+    "PresentedChain",
+    "PrivateKeyInUpload",
+    "SearchExhausted",
+    "TooManyCertificates",
+    "UnreadableCertificate",
+    "UploadTooLarge",
+    "build_chain_graph",
+    "check_leaf",
+    "findings_for_ca",
+    "findings_for_device",
+    "parse_der",
+    "read_presented",
+    "read_upload",
+    "registration_id_of",
+]
