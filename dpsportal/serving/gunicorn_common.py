@@ -1,0 +1,79 @@
+"""Settings of gunicorn that both listeners share, and how a listener's limits reach its workers."""
+
+import ipaddress
+import resource
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from django.conf import settings
+
+from dpsportal.env import refuse
+from dpsportal.serving.limits import Limits
+from dpsportal.serving.worker import ListenerWorker
+
+THREADS = 8
+MOST_CONNECTIONS = 1000
+# What a worker needs besides its clients: database, logs, libraries, certificates.
+OTHER_DESCRIPTORS = 200
+
+
+def listener_settings(limits: Limits) -> dict[str, Any]:
+    """Names and meanings are gunicorn's; see its documentation of settings."""
+    limits = replace(
+        limits,
+        connections_per_address=getattr(
+            settings, "DPS_CONNECTIONS_PER_ADDRESS", limits.connections_per_address
+        ),
+    )
+    return {
+        "worker_class": ListenerWorker,
+        "post_fork": _hand_over(limits),
+        "workers": settings.DPS_WORKERS,
+        "threads": THREADS,
+        "worker_connections": _connections_per_worker(),
+        "keepalive": int(limits.idle_seconds),
+        # A stopping worker finishes what it has begun, but no longer than this.
+        "graceful_timeout": 10,
+        # Nobody's word is taken for scheme or address, loopback's neither, unless the operator says so.
+        "forwarded_allow_ips": ",".join(_trusted_proxies()),
+        "forwarder_headers": "",
+        "secure_scheme_headers": {"X-FORWARDED-PROTO": "https"},
+        # The application writes a line for each request.
+        "accesslog": None,
+        "errorlog": "-",
+        "logconfig_dict": _logging(),
+        # A control socket would lie outside the data folder and be shared between installations.
+        "control_socket_disable": True,
+    }
+
+
+def _hand_over(limits: Limits) -> Callable[[object, ListenerWorker], None]:
+    def post_fork(server: object, worker: ListenerWorker) -> None:
+        worker.limits = limits
+
+    return post_fork
+
+
+def _connections_per_worker() -> int:
+    """Clients alone must not use up the descriptors, or a request could not open its database."""
+    soft_limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft_limit == resource.RLIM_INFINITY:
+        return MOST_CONNECTIONS
+    return max(THREADS + 1, min(MOST_CONNECTIONS, soft_limit - OTHER_DESCRIPTORS))
+
+
+def _trusted_proxies() -> list[str]:
+    for proxy in settings.DPS_TRUSTED_PROXIES:
+        try:
+            ipaddress.ip_network(proxy)
+        except ValueError:
+            refuse("DPS_TRUSTED_PROXIES", f"holds {proxy!r}: give addresses or networks, such as 10.0.0.0/8")
+    return list(settings.DPS_TRUSTED_PROXIES)
+
+
+def _logging() -> dict[str, Any]:
+    """The project's own logging, with gunicorn's messages in the same form."""
+    ours: dict[str, Any] = settings.LOGGING
+    gunicorns = {"handlers": ours["root"]["handlers"], "level": "WARNING", "propagate": False}
+    return {**ours, "loggers": {**ours["loggers"], "gunicorn.error": gunicorns}}

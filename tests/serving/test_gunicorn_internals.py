@@ -1,0 +1,72 @@
+"""The worker leans on names of gunicorn that are not public; when one changes, this says which."""
+
+import inspect
+
+import gunicorn
+import pytest
+from gunicorn import http
+from gunicorn.config import Config
+from gunicorn.http.parser import Parser
+from gunicorn.http.unreader import Unreader
+from gunicorn.workers.gthread import TConn, ThreadWorker
+
+
+def test_gunicorn_is_the_version_that_the_worker_was_read_against():
+    assert gunicorn.__version__ == "27.0.1"
+
+
+@pytest.mark.parametrize(
+    ("function", "parameters"),
+    [
+        (ThreadWorker.init_process, ["self"]),
+        (ThreadWorker.set_accept_enabled, ["self", "enabled"]),
+        (ThreadWorker.accept, ["self", "listener"]),
+        (ThreadWorker.enqueue_req, ["self", "conn"]),
+        (ThreadWorker.finish_request, ["self", "conn", "fs"]),
+        (ThreadWorker.handle, ["self", "conn"]),
+        (ThreadWorker._keepalive_after, ["self", "conn", "keepalive"]),
+        (ThreadWorker._cap_keepalive, ["self", "deadline"]),
+        (ThreadWorker.murder_pending, ["self"]),
+        (ThreadWorker.wait_for_and_dispatch_events, ["self", "timeout"]),
+        (TConn.__init__, ["self", "cfg", "sock", "client", "server"]),
+        (TConn.init, ["self"]),
+        (TConn.close, ["self", "graceful"]),
+        (http.get_parser, ["cfg", "source", "source_addr", "http2_connection"]),
+        (Parser.finish_body, ["self", "deadline", "max_bytes"]),
+        (Unreader.take_buffered, ["self"]),
+        (Config.forwarded_allow_networks, ["self"]),
+    ],
+    ids=lambda value: getattr(value, "__qualname__", ""),
+)
+def test_signature(function, parameters):
+    assert list(inspect.signature(function).parameters) == parameters
+
+
+def names_used_by(function) -> set[str]:
+    return set(function.__code__.co_names)
+
+
+def test_the_loop_still_calls_what_the_worker_replaces():
+    called = names_used_by(ThreadWorker.run)
+
+    assert {
+        "murder_pending",
+        "_cap_keepalive",
+        "wait_for_and_dispatch_events",
+        "set_accept_enabled",
+        "nr_conns",
+        "worker_connections",
+    } <= called
+
+
+def test_a_request_thread_still_does_what_the_connection_prepares():
+    called = names_used_by(ThreadWorker.handle)
+
+    assert {"initialized", "data_ready", "init", "parser", "is_http2", "_keepalive_after"} <= called
+
+
+def test_the_connection_still_has_the_attributes_that_are_set():
+    source = inspect.getsource(TConn.__init__)
+
+    for name in ("sock", "client", "server", "timeout", "parser", "initialized", "is_http2", "data_ready"):
+        assert f"self.{name} = " in source
