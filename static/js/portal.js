@@ -1,0 +1,160 @@
+// What pages gain when scripts run. Every page works without this file: it adds comfort, never a rule.
+"use strict";
+
+(() => {
+  const dialog = document.getElementById("dialog");
+  const announcer = document.getElementById("announcer");
+
+  function announce(text) {
+    // Emptied first, so that the same sentence twice is read twice.
+    announcer.textContent = "";
+    window.setTimeout(() => {
+      announcer.textContent = text;
+    }, 50);
+  }
+
+  // --- Dialogs: a fragment that htmx swaps into #dialog is shown as a modal -------------------
+  document.addEventListener("htmx:afterSwap", (event) => {
+    if (event.detail.target !== dialog || !dialog.hasChildNodes()) return;
+    if (!dialog.open) dialog.showModal();
+    // The least destructive choice gets the focus, unless there is something to type or to mend.
+    const first =
+      dialog.querySelector("[aria-invalid=true]") ||
+      dialog.querySelector("[autofocus]") ||
+      dialog.querySelector("[data-dialog-close]");
+    if (first) first.focus();
+  });
+
+  document.addEventListener("click", (event) => {
+    const closer = event.target.closest("[data-dialog-close]");
+    if (!closer || !dialog.open) return;
+    event.preventDefault();
+    dialog.close();
+  });
+
+  // The service says so with `HX-Trigger: dialog:close`.
+  document.addEventListener("dialog:close", () => dialog.close());
+  dialog.addEventListener("close", () => dialog.replaceChildren());
+
+  // --- What the service says between pages ----------------------------------------------------
+  // `HX-Trigger: {"announce": "Disabled pump-042."}`
+  document.addEventListener("announce", (event) => announce(event.detail.value));
+
+  document.addEventListener("htmx:afterSettle", () => {
+    const wanted = document.querySelector("[data-focus-after-swap]");
+    if (wanted) {
+      wanted.removeAttribute("data-focus-after-swap");
+      if (wanted.tabIndex < 0) wanted.setAttribute("tabindex", "-1");
+      wanted.focus();
+    }
+    countSelections();
+  });
+
+  function showFailure(text) {
+    // Outside an open modal everything is inert, also for screen readers.
+    const place = dialog.open ? dialog : document.getElementById("failures");
+    place.querySelector(".failure")?.remove();
+    const message = document.createElement("div");
+    message.className = "failure alert alert-danger";
+    message.setAttribute("role", "alert");
+    message.textContent = text;
+    place.prepend(message);
+    message.scrollIntoView({ block: "nearest" });
+  }
+
+  document.addEventListener("htmx:responseError", (event) => {
+    const status = event.detail.xhr.status;
+    if (status === 401 || status === 403) {
+      showFailure("This was refused: your role does not allow it, or your session has ended. Reload the page.");
+    } else if (status === 404) {
+      showFailure("This is no longer there: somebody may have deleted it. Reload the page.");
+    } else {
+      showFailure(`The service answered with error ${status}. Reload the page to see what holds now.`);
+    }
+  });
+  document.addEventListener("htmx:sendError", () => {
+    showFailure("The service did not answer. Reload the page to see whether the change was made.");
+  });
+  document.addEventListener("htmx:beforeRequest", () => {
+    document.querySelector("#failures .failure")?.remove();
+  });
+
+  // --- Copying: <button data-copy="id of the element whose text is wanted"> -------------------
+  document.addEventListener("click", async (event) => {
+    const button = event.target.closest("[data-copy]");
+    if (!button) return;
+    const source = document.getElementById(button.dataset.copy);
+    try {
+      await navigator.clipboard.writeText(source.textContent);
+      announce("Copied.");
+      button.classList.add("copied");
+      window.setTimeout(() => button.classList.remove("copied"), 2000);
+    } catch {
+      // No clipboard without HTTPS or without permission: select the text instead, and say so.
+      window.getSelection().selectAllChildren(source);
+      announce("The text is selected: press Ctrl and C to copy it.");
+    }
+  });
+
+  // --- Choosing rows: [data-select-form] holds the table and its bulk buttons -----------------
+  function countSelections() {
+    for (const form of document.querySelectorAll("[data-select-form]")) {
+      const rows = [...form.querySelectorAll("[data-select-row]")];
+      const chosen = rows.filter((row) => row.checked).length;
+      for (const all of form.querySelectorAll("[data-select-all]")) {
+        all.checked = rows.length > 0 && chosen === rows.length;
+        all.indeterminate = chosen > 0 && chosen < rows.length;
+        all.disabled = rows.length === 0;
+      }
+      for (const count of form.querySelectorAll("[data-select-count]")) {
+        const text = `${chosen} selected`;
+        if (count.textContent !== text) count.textContent = text;
+      }
+      for (const button of form.querySelectorAll("[data-bulk]")) button.disabled = chosen === 0;
+    }
+  }
+
+  document.addEventListener("change", (event) => {
+    const all = event.target.closest("[data-select-all]");
+    if (all) {
+      for (const row of all.closest("[data-select-form]").querySelectorAll("[data-select-row]")) {
+        row.checked = all.checked;
+      }
+    }
+    if (all || event.target.closest("[data-select-row]")) countSelections();
+  });
+  countSelections();
+  // A page that comes out of the browser's own cache brings its check marks along.
+  window.addEventListener("pageshow", countSelections);
+
+  // --- A chosen file: <input type="file" data-submits="id of the preview button"> -------------
+  document.addEventListener("change", (event) => {
+    const input = event.target.closest("input[type=file][data-submits]");
+    if (input && input.files.length > 0) document.getElementById(input.dataset.submits).click();
+  });
+
+  // --- Times are written in UTC; pointing at one shows the reader's own zone ------------------
+  document.addEventListener("pointerover", (event) => {
+    const time = event.target.closest("time[datetime]");
+    if (!time || time.dataset.local) return;
+    const moment = new Date(time.dateTime);
+    if (Number.isNaN(moment.getTime())) return;
+    time.dataset.local = "shown";
+    time.title = moment.toLocaleString(undefined, { dateStyle: "full", timeStyle: "long" });
+  });
+
+  // --- Menus made of <details>: one at a time, closed by Escape and by a click elsewhere ------
+  function closeMenus(except) {
+    for (const menu of document.querySelectorAll("details.menu[open]")) {
+      if (menu !== except) menu.open = false;
+    }
+  }
+
+  document.addEventListener("click", (event) => closeMenus(event.target.closest("details.menu")));
+  document.addEventListener("keydown", (event) => {
+    if (event.key !== "Escape") return;
+    const menu = event.target.closest("details.menu[open]");
+    closeMenus();
+    if (menu) menu.querySelector("summary").focus();
+  });
+})();
