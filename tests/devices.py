@@ -1,0 +1,81 @@
+"""Devices for tests of actions: what they show, how they register, and entries that let them in."""
+
+from datetime import datetime
+from typing import Any
+
+from django.utils import timezone
+
+from enrollments.actions.attempts import Peer
+from enrollments.actions.enrollment_groups import GroupSpec, add_enrollment_group
+from enrollments.actions.enrollments import IndividualSpec, add_individual_enrollment
+from enrollments.actions.registrations import DeviceRequest, RegistrationAnswer, register_device
+from enrollments.actions.services import add_service
+from enrollments.attestation.credential import PresentedCredential
+from enrollments.audit.actor import Actor, Way
+from enrollments.models import (
+    AttestationMechanism,
+    EnrollmentGroup,
+    IndividualEnrollment,
+    ProvisioningService,
+    Slot,
+)
+from tests.certificates import Minted
+from tests.sas import sas_token
+
+ALICE = Actor("user", "alice", Way.PORTAL, "192.0.2.7")
+PEER = Peer("198.51.100.20", "test device")
+
+
+def new_service(name: str = "plant") -> ProvisioningService:
+    return add_service(name, actor=ALICE)
+
+
+def enroll_ca(
+    service: ProvisioningService, ca: Minted, group_id: str = "", *, enabled: bool = True, **spec: Any
+) -> EnrollmentGroup:
+    group_id = group_id or ca.parsed.common_names[0].lower().replace(" ", "-")
+    spec.setdefault("certificates", {Slot.PRIMARY: ca.parsed})
+    return add_enrollment_group(service, GroupSpec(group_id=group_id, enabled=enabled, **spec), actor=ALICE)
+
+
+def enroll_device(
+    service: ProvisioningService, leaf: Minted, *, enabled: bool = True, **spec: Any
+) -> IndividualEnrollment:
+    spec.setdefault("certificates", {Slot.PRIMARY: leaf.parsed})
+    return add_individual_enrollment(service, IndividualSpec(enabled=enabled, **spec), actor=ALICE)
+
+
+def enroll_keys(service: ProvisioningService, registration_id: str, **spec: Any) -> IndividualEnrollment:
+    return add_individual_enrollment(
+        service,
+        IndividualSpec(registration_id=registration_id, mechanism=AttestationMechanism.SYMMETRIC_KEY, **spec),
+        actor=ALICE,
+    )
+
+
+def shows(*chain: Minted) -> PresentedCredential:
+    """The certificates that a device sends; with one given, that one and the intermediates above it."""
+    sent = chain[0].chain if len(chain) == 1 else list(chain)
+    return PresentedCredential(certificates=tuple(one.der for one in sent))
+
+
+def signs(service: ProvisioningService, registration_id: str, key: str, **token: Any) -> PresentedCredential:
+    return PresentedCredential(authorization=sas_token(service.id_scope, registration_id, key, **token))
+
+
+def asks(registration_id: str, credential: PresentedCredential, at: datetime | None = None) -> DeviceRequest:
+    return DeviceRequest(registration_id, credential, PEER, at or timezone.now())
+
+
+def register(
+    service: ProvisioningService,
+    device: Minted | PresentedCredential,
+    registration_id: str = "",
+    *,
+    at: datetime | None = None,
+) -> RegistrationAnswer:
+    """Register a device, by default under the common name of its certificate."""
+    if isinstance(device, Minted):
+        registration_id = registration_id or device.parsed.common_names[0]
+        device = shows(device)
+    return register_device(service, asks(registration_id, device, at))
