@@ -1,0 +1,80 @@
+# Everything a developer or an operator types. `make help` lists it.
+
+PYTHON ?= $(firstword $(foreach p,python3.11 python3.12 python3.13 python3.14 python3 python,$(shell command -v $(p) 2>/dev/null)))
+VENV := .venv
+BIN := $(VENV)/bin
+DATA := $(or $(DPS_DATA_DIR),var)
+STATIC_SOURCES := $(shell find static -type f)
+# Workers of the test run; each has a database of its own.
+TEST_WORKERS ?= auto
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run demo test test-pkits test-postgres lint format lock clean
+
+help: ## list what can be made
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-15s %s\n", $$1, $$2}'
+
+setup: $(VENV)/.runtime $(DATA)/static/.collected ## install what the service needs, into .venv
+
+run: setup ## start portal, device API and service API; Ctrl-C stops them
+	@$(BIN)/python manage.py migrate --noinput --verbosity 0
+	@$(BIN)/python manage.py first_start
+	@exec $(BIN)/python -m dpsportal.serving
+
+demo: setup ## as run, with a simulated fleet in which every outcome occurs
+	@$(BIN)/python manage.py migrate --noinput --verbosity 0
+	@$(BIN)/python manage.py first_start
+	@$(BIN)/python manage.py demo_fleet & fleet=$$!; trap 'kill $$fleet 2>/dev/null || true' EXIT; \
+	  $(BIN)/python -m dpsportal.serving
+
+test: $(VENV)/.dev ## run the whole test suite, browser tests included where Chromium is found
+	$(BIN)/pytest -n $(TEST_WORKERS) --dist worksteal tests
+
+test-pkits: $(VENV)/.pkits ## path validation against the NIST PKITS certificates (installs a large package)
+	$(BIN)/pytest -o addopts= -q tests/pkits
+
+test-postgres: $(VENV)/.dev ## the suite on the PostgreSQL that DATABASE_URL names
+	@case "$$DATABASE_URL" in postgres*) ;; *) echo "Set DATABASE_URL=postgres://user:password@host/name"; exit 2;; esac
+	$(BIN)/pytest -n $(TEST_WORKERS) --dist worksteal tests -m "not e2e"
+
+lint: $(VENV)/.dev ## ruff, mypy, and the direction of imports
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy dpsportal enrollments
+	$(BIN)/lint-imports --no-cache
+
+format: $(VENV)/.dev ## let ruff put the code into shape
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+lock: $(VENV)/.dev ## pin what the requirements*.in files ask for
+	for set in requirements requirements-dev requirements-pkits; do \
+	  $(BIN)/pip-compile --quiet --generate-hashes --no-emit-index-url --no-emit-trusted-host --strip-extras \
+	    --allow-unsafe -o $$set.txt $$set.in; done
+
+clean: ## remove what can be made again; the data folder stays
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+
+$(VENV)/bin/python:
+	@test -n "$(PYTHON)" || { echo "dpsportal needs Python 3.11 or newer."; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "dpsportal needs Python 3.11 or newer; $(PYTHON) is older. Set PYTHON=…"; exit 1; }
+	@$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.runtime: requirements.txt | $(VENV)/bin/python
+	@echo "Installing what dpsportal needs into $(VENV) …"
+	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt
+	@touch $@
+
+$(VENV)/.dev: requirements-dev.txt | $(VENV)/bin/python
+	@echo "Installing what tests and lint need into $(VENV) …"
+	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
+	@touch $@ $(VENV)/.runtime
+
+$(VENV)/.pkits: requirements-pkits.txt $(VENV)/.dev
+	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-pkits.txt
+	@touch $@
+
+$(DATA)/static/.collected: $(STATIC_SOURCES) $(VENV)/.runtime
+	@$(BIN)/python manage.py collectstatic --noinput --verbosity 0
+	@touch $@
