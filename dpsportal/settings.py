@@ -30,6 +30,8 @@ DPS_LISTENER = env_str("DPS_LISTENER", "portal")
 DPS_PORTAL_BIND = env_bind("DPS_PORTAL_BIND", "127.0.0.1:8000")
 DPS_DEVICE_BIND = env_bind("DPS_DEVICE_BIND", "localhost:8443")
 DPS_WORKERS = env_int("DPS_WORKERS", os.cpu_count() or 1, minimum=1, maximum=256)
+# Connections from one address, counted per worker process; a believed proxy is exempt.
+DPS_CONNECTIONS_PER_ADDRESS = env_int("DPS_CONNECTIONS_PER_ADDRESS", 256, minimum=1, maximum=100_000)
 DPS_TLS_CERT = env_path("DPS_TLS_CERT")
 DPS_TLS_KEY = env_path("DPS_TLS_KEY")
 # Peers whose X-Forwarded-For and X-Forwarded-Proto are believed. Nobody, unless told.
@@ -74,10 +76,11 @@ MIDDLEWARE = [
 ]
 if DPS_LISTENER == "device":
     ROOT_URLCONF = "dpsportal.device_urls"
-    MIDDLEWARE = ["dpsportal.request_log.RequestLogMiddleware"]
+    # CommonMiddleware is there for Content-Length: small clients stumble over chunked answers.
+    MIDDLEWARE = ["dpsportal.request_log.RequestLogMiddleware", "django.middleware.common.CommonMiddleware"]
     # A device names its service by ID scope in the path; the host name it dialled decides nothing.
     ALLOWED_HOSTS = ["*"]
-APPEND_SLASH = True
+APPEND_SLASH = DPS_LISTENER != "device"
 TEMPLATES = [
     {
         "BACKEND": "django.template.backends.django.DjangoTemplates",
@@ -138,7 +141,7 @@ CSRF_COOKIE_SAMESITE = "Lax"
 # The portal itself speaks plain HTTP; behind a proxy that terminates TLS the cookies must be marked Secure.
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = env_bool("DPS_SECURE_COOKIES", False)
 if DPS_TRUSTED_PROXIES:
-    # Only a believed peer's header gets this far: gunicorn drops it from everybody else.
+    # Only a believed peer's header gets this far: the listener removes it from everybody else's requests.
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
 SECURE_REFERRER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"

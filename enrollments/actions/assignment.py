@@ -105,7 +105,8 @@ def settle_remote(
 
     Returns ADMITTED, or why the device was not assigned after all; the caller then takes the identity back.
     """
-    assert pending.move is not None and pending.record is not None  # that is what makes it pending
+    assert pending.move is not None  # that is what makes it pending
+    assert pending.record is not None
     record = _locked_record(service, pending.record.registration_key)
     if record is None or record.operation_id != pending.operation_id:
         return Reason.HUB_FAILED  # the record was deleted, or another operation has taken over

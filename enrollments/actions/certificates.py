@@ -8,5 +8,5 @@ from enrollments.attestation.x509 import ParsedCertificate, parse_der
 
 @lru_cache(maxsize=4096)
 def parsed(pem: str) -> ParsedCertificate:
-    """A stored certificate, parsed. Kept in memory by its own text: a certificate never changes (R12 is not touched)."""
+    """A stored certificate, parsed. Kept in memory by its own text, which never changes: R12 is not touched."""
     return parse_der(ssl.PEM_cert_to_DER_cert(pem))

@@ -53,7 +53,10 @@ class GroupSpec(EntrySpec):
 def add_enrollment_group(
     service: ProvisioningService, spec: GroupSpec, *, actor: Actor, reason: str = ""
 ) -> EnrollmentGroup:
-    """Enroll a CA: all devices below it, or, disabled from the start, none of them (R7). Raises Invalid, AlreadyEnrolled."""
+    """Enroll a CA: all devices below it, or, disabled from the start, none of them (R7).
+
+    Raises Invalid, AlreadyEnrolled.
+    """
     _check(service, spec)
     reason = clean_reason(reason)
     with change_lock(service):
@@ -179,7 +182,8 @@ def _check(service: ProvisioningService, spec: GroupSpec) -> None:
         raise Invalid(
             {
                 "mechanism": [
-                    "An enrollment group holds an X.509 CA certificate: devices with symmetric keys are enrolled one by one."
+                    "An enrollment group holds an X.509 CA certificate: "
+                    "devices with symmetric keys are enrolled one by one."
                 ]
             }
         )

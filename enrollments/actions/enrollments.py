@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
+from django.db import transaction
 
 from enrollments.actions.entries import (
     AlreadyEnrolled,
@@ -143,6 +144,18 @@ def delete_enrollments(
             enrollment.delete()
             deleted += 1
     return deleted
+
+
+@transaction.atomic
+def reveal_enrollment_keys(
+    service: ProvisioningService, registration_id: str, *, actor: Actor, reason: str = ""
+) -> tuple[IndividualEnrollment, str, str]:
+    """An enrollment with its two keys, after recording who looks (R17). Raises NotFound where it holds none."""
+    enrollment = _get(service, registration_id)
+    if not enrollment.primary_key:
+        raise NotFound(f"Individual enrollment {enrollment} holds certificates: it has no keys to show.")
+    record(Event.KEYS_REVEALED, subject=enrollment, actor=actor, service=service, reason=clean_reason(reason))
+    return enrollment, enrollment.primary_key, enrollment.secondary_key
 
 
 def _set_enabled(

@@ -24,8 +24,8 @@ from enrollments.models import (
 from enrollments.models.enrollments import empty_twin, new_etag, new_symmetric_key
 from enrollments.policy.allocation import AllocationPolicy
 from enrollments.policy.documents import MAX_TWIN_BYTES, DocumentProblem, check_initial_twin, parse_json
-from enrollments.policy.facts import EntryRef
-from enrollments.policy.names import FORM_IN_WORDS, is_registration_id
+from enrollments.policy.facts import EntryKind, EntryRef
+from enrollments.policy.names import FORM_IN_WORDS, is_registration_id, registration_key
 from enrollments.policy.reprovisioning import ReprovisioningPolicy
 
 Certificates = Mapping[Slot, ParsedCertificate]
@@ -65,6 +65,19 @@ def findings(certificate: ParsedCertificate, kind: Kind, now: datetime | None = 
     """What is to be said about a certificate before it is saved."""
     look = findings_for_device if kind == "device" else findings_for_ca
     return look(certificate, now or timezone.now())
+
+
+def enrolled_in(service: ProvisioningService, certificate: ParsedCertificate, kind: Kind) -> EntryRef | None:
+    """The entry that holds the name of this device certificate, or this CA, already."""
+    if kind == "ca":
+        anchors = service.trust_anchors.filter(
+            subject_sha256=certificate.subject_sha256, spki_sha256=certificate.spki_sha256
+        )
+        anchor = anchors.select_related("group").first()
+        return EntryRef(EntryKind.GROUP, anchor.group.pk, anchor.group.group_id) if anchor else None
+    names = [registration_key(name) for name in certificate.common_names]
+    found = service.individualenrollments.filter(registration_key__in=names).first()
+    return EntryRef(EntryKind.INDIVIDUAL, found.pk, found.registration_id) if found else None
 
 
 def check_spec(spec: EntrySpec, name: str, name_field: str, kind: Kind) -> None:

@@ -61,10 +61,10 @@ def add_person(
     """
     username = username.strip()
     field = User._meta.get_field("username")
+    if not username:
+        raise Invalid({"username": ["Give a name."]})
     try:
         field.run_validators(username)
-        if not username:
-            raise ValidationError("Give a name.")
     except ValidationError as problem:
         raise Invalid({"username": list(problem.messages)}) from None
     # Signing in and lock-out compare names without case, so two that differ in case only would be one.

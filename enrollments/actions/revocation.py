@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from django.utils import timezone
 
 from enrollments.actions.certificates import parsed
-from enrollments.actions.entries import AlreadyEnrolled
 from enrollments.actions.enrollments import IndividualSpec, add_individual_enrollment, disable_enrollment
+from enrollments.actions.entries import AlreadyEnrolled
 from enrollments.attestation.x509 import ParsedCertificate
 from enrollments.audit.actor import Actor
 from enrollments.audit.events import Event

@@ -1,5 +1,7 @@
 """Provisioning services and their settings; linked hubs."""
 
+import hashlib
+import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +11,7 @@ from django.db import transaction
 from enrollments.audit.actor import Actor
 from enrollments.audit.events import Event
 from enrollments.audit.record import changes, clean_reason, record
-from enrollments.errors import Conflict, Invalid, NotFound
+from enrollments.errors import ChangedMeanwhile, Conflict, Invalid, NotFound
 from enrollments.models import HubKind, LinkedHub, ProvisioningService
 from enrollments.models.locks import change_lock
 
@@ -21,12 +23,16 @@ SETTINGS = (
     "retry_after_seconds",
     "attempts_kept_days",
 )
+# Words of the portal's own addresses, where a service of that name could not be reached.
+RESERVED_NAMES = frozenset({"add"})
 
 
 @transaction.atomic
 def add_service(name: str, *, actor: Actor, description: str = "", reason: str = "") -> ProvisioningService:
     """Add a provisioning service with an ID scope of its own and one built-in hub. Raises Invalid."""
     service = ProvisioningService(name=name.strip(), description=description.strip())
+    if service.name in RESERVED_NAMES:
+        raise Invalid({"name": [f"A service cannot be named {service.name}: choose another name."]})
     _validate(service)
     service.save()
     record(
@@ -41,15 +47,31 @@ def add_service(name: str, *, actor: Actor, description: str = "", reason: str =
     return service
 
 
+def settings_version(service: ProvisioningService) -> str:
+    """A name for the settings as they stand: it differs as soon as one of them does."""
+    values = {name: getattr(service, name) for name in SETTINGS}
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:32]
+
+
 def change_settings(
-    service: ProvisioningService, values: dict[str, Any], *, actor: Actor, reason: str = ""
+    service: ProvisioningService,
+    values: dict[str, Any],
+    *,
+    actor: Actor,
+    reason: str = "",
+    expected_version: str = "",
 ) -> ProvisioningService:
-    """Change settings; decisions read some of them, so this takes the lock. Raises Invalid."""
+    """Change settings; decisions read some of them, so this takes the lock. Raises Invalid, ChangedMeanwhile.
+
+    `expected_version`: the settings_version that the change was made from; empty where nothing was read.
+    """
     if unknown := set(values) - set(SETTINGS):
         raise Invalid({"": [f"{sorted(unknown)[0]} is no setting of a service."]})
     reason = clean_reason(reason)
     with change_lock(service):
         current = ProvisioningService.objects.select_for_update().get(pk=service.pk)
+        if expected_version and settings_version(current) != expected_version:
+            raise ChangedMeanwhile(f"The settings of {current}")
         before = {name: getattr(current, name) for name in SETTINGS}
         for name, value in values.items():
             setattr(current, name, value)
@@ -91,7 +113,7 @@ def link_hub(service: ProvisioningService, spec: HubSpec, *, actor: Actor, reaso
 def change_hub(
     service: ProvisioningService, hub_pk: int, spec: HubSpec, *, actor: Actor, reason: str = ""
 ) -> LinkedHub:
-    """Change weight, latency or participation. Name and host name stay: devices were told them. Raises Invalid."""
+    """Change weight, latency or participation. Name and host name stay as devices were told. Raises Invalid."""
     reason = clean_reason(reason)
     with change_lock(service):
         hub = _hub(service, hub_pk)

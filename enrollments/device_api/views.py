@@ -29,8 +29,10 @@ from enrollments.device_api.errors import (
 from enrollments.device_api.messages import (
     assigning,
     check_device_registration,
-    operation_status as operation_status_message,
     registration_state,
+)
+from enrollments.device_api.messages import (
+    operation_status as operation_status_message,
 )
 from enrollments.errors import NotFound
 from enrollments.models import ProvisioningService

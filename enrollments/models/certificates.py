@@ -122,7 +122,7 @@ class HeldCertificateQuerySet(models.QuerySet["HeldCertificate"]):
     def that_may_have_issued(
         self, subjects: Iterable[str], key_ids: Iterable[str], spkis: Iterable[str]
     ) -> "HeldCertificateQuerySet":
-        """What a search for paths asks for: enrolled CAs, helpers, and certificates of disabled individuals (R6, R7)."""
+        """What a search for paths asks for: enrolled CAs, helpers, certificates of disabled individuals (R6, R7)."""
         usable = Q(role__in=[HeldRole.ANCHOR, HeldRole.HELPER]) | Q(
             role=HeldRole.DEVICE, individual__enabled=False
         )

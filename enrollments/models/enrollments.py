@@ -59,7 +59,8 @@ class Entry(models.Model):
         help_text="Empty: the policy of the service.",
     )
     hubs: "models.ManyToManyField[LinkedHub, models.Model]" = models.ManyToManyField(
-        "LinkedHub", blank=True, related_name="+")
+        "LinkedHub", blank=True, related_name="+"
+    )
     reprovisioning_policy = models.CharField(
         max_length=20,
         choices=[(p.value, p.label) for p in ReprovisioningPolicy],
