@@ -1,0 +1,149 @@
+"""What must always hold, the database itself holds; what is secret, it cannot read."""
+
+import pytest
+from cryptography.fernet import Fernet
+from django.db import IntegrityError, connection, transaction
+from django.utils import timezone
+
+from enrollments.errors import SecretUnreadable
+from enrollments.models import (
+    AttestationMechanism,
+    EnrollmentGroup,
+    HeldCertificate,
+    HeldRole,
+    IndividualEnrollment,
+    LinkedHub,
+    ProvisioningService,
+    RegistrationRecord,
+    TrustAnchor,
+)
+from tests.certificates import root, self_signed
+from tests.devices import enroll_ca, enroll_device, enroll_keys, new_service
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def service():
+    return new_service()
+
+
+def refused(make) -> None:
+    with pytest.raises(IntegrityError), transaction.atomic():
+        make()
+
+
+def test_registration_id_once_per_service(service):
+    make = lambda name: IndividualEnrollment.objects.create(  # noqa: E731  # the same twice, with other case
+        service=service, registration_id=name, mechanism=AttestationMechanism.X509
+    )
+    make("pump-1")
+
+    refused(lambda: make("PUMP-1"))
+
+
+@pytest.mark.parametrize(
+    ("mechanism", "values"),
+    [
+        (AttestationMechanism.SYMMETRIC_KEY, {}),
+        (AttestationMechanism.SYMMETRIC_KEY, {"primary_key": "x"}),
+        (AttestationMechanism.X509, {"primary_key": "x"}),
+        (AttestationMechanism.TPM, {}),
+        ("none", {}),
+    ],
+)
+def test_entry_has_the_credential_of_its_mechanism(service, mechanism, values):
+    refused(
+        lambda: IndividualEnrollment.objects.create(
+            service=service, registration_id="a", mechanism=mechanism, **values
+        )
+    )
+
+
+def test_group_cannot_be_a_tpm(service):
+    refused(
+        lambda: EnrollmentGroup.objects.create(
+            service=service, group_id="g", mechanism=AttestationMechanism.TPM
+        )
+    )
+
+
+def test_one_ca_belongs_to_one_group(service):
+    group = enroll_ca(service, root("Root A"))
+    anchor = group.trust_anchors.get()
+    other = enroll_ca(service, root("Root B"))
+
+    refused(
+        lambda: TrustAnchor.objects.create(
+            service=service, group=other, subject_sha256=anchor.subject_sha256, spki_sha256=anchor.spki_sha256
+        )
+    )
+
+
+@pytest.mark.parametrize(
+    "change", [{"role": HeldRole.HELPER}, {"slot": ""}, {"anchor": None}, {"role": HeldRole.DEVICE}]
+)
+def test_held_certificate_has_its_place(service, change):
+    enroll_ca(service, root("Root A"))
+
+    refused(lambda: HeldCertificate.objects.update(**change))
+
+
+@pytest.mark.parametrize(
+    "values", [{"status": "assigned"}, {"status": "assigned", "device_id": "d"}, {"status": "failed"}]
+)
+def test_record_is_complete(service, values):
+    now = timezone.now()
+
+    refused(
+        lambda: RegistrationRecord.objects.create(
+            service=service, registration_id="a", epoch=0, created_at=now, updated_at=now, **values
+        )
+    )
+
+
+def test_hub_weight_and_retry_time_are_in_range(service):
+    refused(lambda: LinkedHub.objects.update(allocation_weight=0))
+    refused(lambda: ProvisioningService.objects.update(retry_after_seconds=301))
+
+
+def test_keys_are_encrypted_and_another_key_does_not_read_them(service, settings):
+    entry = enroll_keys(service, "key-1")
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT primary_key FROM enrollments_individualenrollment")
+        stored = cursor.fetchone()[0]
+
+    assert entry.primary_key not in stored
+    settings.DPS_ENCRYPTION_KEY = Fernet.generate_key().decode()
+    with pytest.raises(SecretUnreadable):
+        IndividualEnrollment.objects.get()
+
+
+PLAN = [
+    ("registration of an entry", "individualenrollment", "service_id = 1 AND registration_key = 'x'"),
+    ("held by subject", "heldcertificate", "service_id = 1 AND subject_sha256 IN ('x', 'y')"),
+    ("held by key", "heldcertificate", "service_id = 1 AND spki_sha256 IN ('x', 'y')"),
+    ("record", "registrationrecord", "service_id = 1 AND registration_key = 'x'"),
+    ("evidence", "registrationevidence", "registration_id = 1"),
+    ("service by scope", "provisioningservice", "id_scope = '0neAAAAAAAA'"),
+    ("identity", "hubdevice", "hub_id = 1 AND device_key = 'x'"),
+]
+
+
+@pytest.mark.skipif(connection.vendor != "sqlite", reason="reads how SQLite explains a plan")
+@pytest.mark.parametrize(("table", "where"), [one[1:] for one in PLAN], ids=[one[0] for one in PLAN])
+def test_look_ups_of_a_registration_use_an_index(table, where):
+    with connection.cursor() as cursor:
+        cursor.execute(f"EXPLAIN QUERY PLAN SELECT * FROM enrollments_{table} WHERE {where}")
+        plan = " ".join(str(row) for row in cursor.fetchall())
+
+    assert "SEARCH" in plan
+    assert "SCAN" not in plan
+
+
+def test_deleting_an_entry_takes_its_certificates_out_of_their_place(service):
+    entry = enroll_device(service, self_signed("pump-1"))
+
+    entry.delete()
+
+    assert not HeldCertificate.objects.exists()
