@@ -264,7 +264,7 @@ def _judge_chain(
             )
             return _facts(claimed_registration_id, individual, problem), (chain.leaf,)
         check_leaf(chain.leaf, at)
-        graph = build_chain_graph(chain, world.issuers)
+        graph = build_chain_graph(chain, world.issuers, same_key_included=True)
         facts = _gather(world, claimed_registration_id, individual, credential, graph, at)
     except AttestationError as problem:
         broken = replace(credential, problem=_REASONS[problem.code], problem_detail=problem.message)

@@ -122,12 +122,23 @@ class HeldCertificateQuerySet(models.QuerySet["HeldCertificate"]):
     def that_may_have_issued(
         self, subjects: Iterable[str], key_ids: Iterable[str], spkis: Iterable[str]
     ) -> "HeldCertificateQuerySet":
-        """What a search for paths asks for: enrolled CAs, helpers, certificates of disabled individuals (R6, R7)."""
+        """What a search for paths asks for: enrolled CAs, helpers, certificates of disabled individuals (R6, R7).
+
+        And with each certificate all others of its key, so that the search needs no second question. Each part of
+        the union is one index look-up; an OR over three indexes would be a walk through the whole service.
+        """
+        keys = (
+            self.filter(subject_sha256__in=subjects)
+            .values("spki_sha256")
+            .union(
+                self.filter(subject_key_id__in=key_ids).exclude(subject_key_id="").values("spki_sha256"),
+                self.filter(spki_sha256__in=spkis).values("spki_sha256"),
+            )
+        )
         usable = Q(role__in=[HeldRole.ANCHOR, HeldRole.HELPER]) | Q(
             role=HeldRole.DEVICE, individual__enabled=False
         )
-        asked = Q(subject_sha256__in=subjects) | Q(subject_key_id__in=key_ids) | Q(spki_sha256__in=spkis)
-        return self.filter(usable, asked)
+        return self.filter(usable, spki_sha256__in=keys)
 
     def barring_keys(self, spkis: Iterable[str]) -> "HeldCertificateQuerySet":
         """Certificates of disabled individual enrollments with one of these public keys (R6)."""

@@ -141,6 +141,17 @@ def test_look_ups_of_a_registration_use_an_index(table, where):
     assert "SCAN" not in plan
 
 
+@pytest.mark.skipif(connection.vendor != "sqlite", reason="reads how SQLite explains a plan")
+def test_question_of_a_search_for_paths_uses_three_indexes(service):
+    held = HeldCertificate.objects.filter(service=service)
+
+    plan = held.that_may_have_issued(["a", "b"], ["c"], ["d"]).explain()
+
+    assert {"held_by_subject", "held_by_key_id", "held_by_key"} <= set(plan.replace("(", " ").split())
+    assert "SCAN" not in plan
+    assert "(service_id=?)" not in plan
+
+
 def test_deleting_an_entry_takes_its_certificates_out_of_their_place(service):
     entry = enroll_device(service, self_signed("pump-1"))
 
