@@ -6,7 +6,7 @@ import secrets
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from cryptography.fernet import Fernet
 from environs import Env, EnvError
@@ -66,7 +66,7 @@ def env_path(variable: str) -> Path | None:
     return path
 
 
-def env_database(variable: str, default: str) -> dict[str, object]:
+def env_database(variable: str, default: str) -> dict[str, Any]:
     value = env_str(variable, default)
     if not re.match(r"(sqlite|postgres|postgresql)://", value):
         refuse(variable, "cannot be read: give sqlite:///path or postgres://user:password@host/name")

@@ -1,0 +1,72 @@
+"""R12 with real processes: two workers that keep registering devices, and a command that shuts them out."""
+
+import threading
+
+import pytest
+
+from enrollments.simulator.client import Device, Outcome
+from enrollments.simulator.credentials import CertificateFiles
+from tests.certificates import root
+from tests.live import installation
+
+
+@pytest.fixture(scope="module")
+def two_workers(tmp_path_factory):
+    with installation(tmp_path_factory.mktemp("two-workers"), DPS_WORKERS="2") as live:
+        live.start("device")
+        yield live
+
+
+def enroll(live, folder, name: str) -> list[Device]:
+    """A CA enrolled as a group, and devices below it."""
+    ca = root(name)
+    ca_file = folder / "ca.pem"
+    ca_file.write_text(ca.pem)
+    live.python(
+        "from enrollments.actions.enrollment_groups import GroupSpec, add_enrollment_group\n"
+        "from enrollments.attestation.x509 import read_upload\n"
+        "from enrollments.audit.actor import Actor, Way\n"
+        "from enrollments.models import ProvisioningService, Slot\n"
+        f"ca = read_upload(open({str(ca_file)!r}, 'rb').read())[0]\n"
+        f"spec = GroupSpec(group_id={name!r}, certificates={{Slot.PRIMARY: ca}})\n"
+        "service = ProvisioningService.objects.get(name='local')\n"
+        "add_enrollment_group(service, spec, actor=Actor('cli', 'test', Way.COMMAND_LINE))\n"
+    )
+    devices = []
+    for number in range(4):
+        chain, key = ca.leaf(f"{name}-{number}").write(folder, f"device-{number}")
+        devices.append(Device(f"{name}-{number}", CertificateFiles(chain, key)))
+    return devices
+
+
+def test_nothing_is_admitted_by_any_worker_once_the_command_has_answered(two_workers, tmp_path):
+    devices = enroll(two_workers, tmp_path, "racing")
+    answered, stop = threading.Event(), threading.Event()
+    before: list[Outcome] = []
+    after: list[Outcome] = []
+
+    def keep_registering(device: Device) -> None:
+        while not stop.is_set():
+            late = answered.is_set()
+            outcome = two_workers.register(device).outcome
+            if late:
+                after.append(outcome)
+            elif not answered.is_set():
+                before.append(outcome)
+
+    threads = [threading.Thread(target=keep_registering, args=(device,)) for device in devices]
+    for thread in threads:
+        thread.start()
+    while len(before) < 8 and any(thread.is_alive() for thread in threads):
+        threading.Event().wait(0.05)
+    two_workers.manage("disable", "group", "racing", "--service", "local", "--reason", "drill")
+    answered.set()
+    while len(after) < 20 and any(thread.is_alive() for thread in threads):
+        threading.Event().wait(0.05)
+    stop.set()
+    for thread in threads:
+        thread.join(30)
+
+    assert Outcome.ASSIGNED in before
+    assert len(after) >= 20
+    assert set(after) == {Outcome.DISABLED}
