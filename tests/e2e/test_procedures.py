@@ -1,0 +1,288 @@
+"""How people shut devices out, in a real browser, with real devices that register before and after."""
+
+import json
+import shlex
+import subprocess
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import expect
+
+from enrollments.simulator.client import Device, Outcome
+from enrollments.simulator.credentials import CertificateFiles
+from tests.certificates import Minted, root
+from tests.e2e.pages import Portal
+from tests.live import ADMIN, ADMIN_PASSWORD, LiveListeners
+
+pytestmark = pytest.mark.e2e
+
+
+@dataclass
+class Workshop:
+    """Makes files of certificates, and devices that hold them."""
+
+    live: LiveListeners
+    folder: Path
+
+    def file_of(self, certificate: Minted) -> Path:
+        """What somebody uploads: one certificate, no key."""
+        path = self.folder / f"{certificate.parsed.common_names[0]}.pem"
+        path.write_text(certificate.pem)
+        return path
+
+    def outcome_of(self, leaf: Minted) -> Outcome:
+        """What becomes of the device with this certificate when it registers over mutual TLS now."""
+        registration_id = leaf.parsed.common_names[0]
+        chain, key = leaf.write(self.folder, registration_id)
+        return self.live.register(Device(registration_id, CertificateFiles(chain, key))).outcome
+
+    def outcomes_of(self, *leaves: Minted) -> list[Outcome]:
+        return [self.outcome_of(leaf) for leaf in leaves]
+
+
+@pytest.fixture
+def workshop(live, tmp_path):
+    return Workshop(live, tmp_path)
+
+
+def test_1_disable_and_enable_an_individual_enrollment(administrator, workshop):
+    supplier = root("one-supplier")
+    pump, sibling = supplier.leaf("one-pump"), supplier.leaf("one-sibling")
+    administrator.add_individual("one-pump", workshop.file_of(pump), reason="delivered")
+    administrator.add_individual("one-sibling", workshop.file_of(sibling), reason="delivered")
+    assert workshop.outcomes_of(pump, sibling) == [Outcome.ASSIGNED, Outcome.ASSIGNED]
+
+    administrator.individual_enrollments()
+    administrator.open_entry("one-pump")
+    administrator.enable_entry(False)
+    administrator.save("Saved individual enrollment one-pump", reason="stolen from the yard")
+
+    expect(administrator.row("one-pump").get_by_role("cell", name="Disabled", exact=True)).to_be_visible()
+    expect(administrator.toggle("one-pump")).not_to_be_checked()
+    assert workshop.outcomes_of(pump, sibling) == [Outcome.DISABLED, Outcome.ASSIGNED]
+
+    administrator.open_entry("one-pump")
+    administrator.enable_entry(True)
+    administrator.save("Saved individual enrollment one-pump", reason="found again")
+
+    expect(administrator.row("one-pump").get_by_role("cell", name="Enabled", exact=True)).to_be_visible()
+    assert workshop.outcomes_of(pump, sibling) == [Outcome.ASSIGNED, Outcome.ASSIGNED]
+    enabled, disabled, added = administrator.history_of("one-pump", 3)
+    assert_told(enabled, ADMIN, "enabled", "one-pump", "found again")
+    assert_told(disabled, ADMIN, "disabled", "one-pump", "stolen from the yard")
+    assert_told(added, ADMIN, "added", "one-pump", "delivered")
+
+
+def test_1_by_the_switch_in_the_row(administrator, workshop):
+    supplier = root("switch-supplier")
+    pump, sibling = supplier.leaf("switch-pump"), supplier.leaf("switch-sibling")
+    administrator.add_individual("switch-pump", workshop.file_of(pump))
+    administrator.add_individual("switch-sibling", workshop.file_of(sibling))
+    toggle = administrator.toggle("switch-pump")
+    expect(toggle).to_be_checked()
+
+    toggle.click()
+    dialog = administrator.page.get_by_role("dialog", name="Disable individual enrollment switch-pump?")
+    dialog.get_by_role("link", name="Cancel").click()
+    expect(dialog).to_be_hidden()
+    expect(toggle).to_be_checked()
+    assert workshop.outcome_of(pump) is Outcome.ASSIGNED
+
+    toggle.click()
+    dialog.get_by_label("Reason").fill("leaks")
+    dialog.get_by_role("button", name="Disable").click()
+
+    expect(toggle).not_to_be_checked()
+    expect(dialog).to_be_hidden()
+    administrator.expect_said("Disabled individual enrollment switch-pump.")
+    assert workshop.outcomes_of(pump, sibling) == [Outcome.DISABLED, Outcome.ASSIGNED]
+
+    toggle.click()
+
+    expect(toggle).to_be_checked()
+    assert workshop.outcome_of(pump) is Outcome.ASSIGNED
+
+
+def test_2_delete_an_individual_enrollment(administrator, workshop):
+    supplier = root("two-supplier")
+    pump, sibling = supplier.leaf("two-pump"), supplier.leaf("two-sibling")
+    administrator.add_individual("two-pump", workshop.file_of(pump))
+    administrator.add_individual("two-sibling", workshop.file_of(sibling))
+    assert workshop.outcomes_of(pump, sibling) == [Outcome.ASSIGNED, Outcome.ASSIGNED]
+
+    told = administrator.delete("two-pump", reason="scrapped")
+
+    assert "1 known device will be refused" in told
+    expect(administrator.row("two-sibling")).to_be_visible()
+    assert workshop.outcomes_of(pump, sibling) == [Outcome.UNAUTHORIZED, Outcome.ASSIGNED]
+    assert_told(administrator.history_of("two-pump", 2)[0], ADMIN, "deleted", "two-pump", "scrapped")
+
+
+def test_2_answering_no_deletes_nothing(administrator, workshop):
+    pump = root("no-supplier").leaf("no-pump")
+    administrator.add_individual("no-pump", workshop.file_of(pump))
+
+    administrator.ask_to_delete("no-pump").get_by_role("link", name="No").click()
+
+    expect(administrator.page.get_by_role("dialog")).to_be_hidden()
+    expect(administrator.row("no-pump")).to_be_visible()
+    assert workshop.outcome_of(pump) is Outcome.ASSIGNED
+
+
+def test_3_disable_the_group_of_an_intermediate_below_an_enabled_root(administrator, workshop):
+    ca = root("three-root")
+    bad, good = ca.intermediate("three-bad-line"), ca.intermediate("three-good-line")
+    below, sibling = bad.leaf("three-below"), good.leaf("three-sibling")
+    administrator.add_group("three-root", workshop.file_of(ca))
+    administrator.add_group("three-bad-line", workshop.file_of(bad))
+    assert workshop.outcomes_of(below, sibling) == [Outcome.ASSIGNED, Outcome.ASSIGNED]
+
+    administrator.open_entry("three-bad-line")
+    administrator.enable_entry(False)
+    administrator.save("Saved enrollment group three-bad-line", reason="its key was copied")
+
+    expect(administrator.toggle("three-bad-line")).not_to_be_checked()
+    expect(administrator.toggle("three-root")).to_be_checked()
+    assert workshop.outcomes_of(below, sibling) == [Outcome.DISABLED, Outcome.ASSIGNED]
+    assert_told(
+        administrator.history_of("three-bad-line", 2)[0],
+        ADMIN,
+        "disabled",
+        "three-bad-line",
+        "its key was copied",
+    )
+
+
+def test_4_deleting_that_group_leaves_its_devices_to_the_group_of_the_root_and_says_so(
+    administrator, workshop
+):
+    ca = root("four-root")
+    line, other = ca.intermediate("four-line"), ca.intermediate("four-other-line")
+    below, sibling = line.leaf("four-below"), other.leaf("four-sibling")
+    administrator.add_group("four-root", workshop.file_of(ca))
+    administrator.add_group("four-line", workshop.file_of(line))
+    assert workshop.outcomes_of(below, sibling) == [Outcome.ASSIGNED, Outcome.ASSIGNED]
+
+    told = administrator.delete("four-line", reason="no longer bought there")
+
+    assert "Devices below four-line can still enroll through enrollment group four-root" in told
+    assert "1 known device can come back through enrollment group four-root: four-below" in told
+    assert "To keep devices out, answer No and disable the entry instead" in told
+    expect(administrator.row("four-root")).to_be_visible()
+    assert workshop.outcomes_of(below, sibling) == [Outcome.ASSIGNED, Outcome.ASSIGNED]
+
+
+def test_4_without_a_group_above_the_devices_are_refused_and_the_dialog_says_so(administrator, workshop):
+    ca = root("four-alone")
+    below = ca.leaf("four-alone-device")
+    administrator.add_group("four-alone", workshop.file_of(ca))
+    assert workshop.outcome_of(below) is Outcome.ASSIGNED
+
+    told = administrator.delete("four-alone")
+
+    assert "1 known device will be refused" in told
+    assert "can still enroll" not in told
+    assert workshop.outcome_of(below) is Outcome.UNAUTHORIZED
+
+
+def test_5_shut_one_device_of_a_group_out(administrator, workshop):
+    ca = root("five-ca")
+    bad, *siblings = (ca.leaf(f"five-{number}") for number in range(3))
+    administrator.add_group("five-ca", workshop.file_of(ca))
+    assert workshop.outcomes_of(bad, *siblings) == [Outcome.ASSIGNED] * 3
+
+    administrator.add_individual(
+        "five-0", workshop.file_of(bad), device_id="five-0", enabled=False, reason="sends nonsense"
+    )
+
+    expect(administrator.row("five-0").get_by_role("cell", name="Disabled", exact=True)).to_be_visible()
+    assert workshop.outcomes_of(bad, *siblings) == [Outcome.DISABLED, Outcome.ASSIGNED, Outcome.ASSIGNED]
+    assert_told(administrator.history_of("five-0", 1)[0], ADMIN, "added", "five-0", "sends nonsense")
+
+
+def test_6_bar_an_intermediate_that_was_never_enrolled(administrator, workshop):
+    ca = root("six-root")
+    bad, good = ca.intermediate("six-bad-line"), ca.intermediate("six-good-line")
+    below, sibling = bad.leaf("six-below"), good.leaf("six-sibling")
+    administrator.add_group("six-root", workshop.file_of(ca))
+    assert workshop.outcomes_of(below, sibling) == [Outcome.ASSIGNED, Outcome.ASSIGNED]
+
+    administrator.add_group("six-bad-line", workshop.file_of(bad), enabled=False, reason="found on a forum")
+
+    expect(administrator.toggle("six-bad-line")).not_to_be_checked()
+    assert workshop.outcomes_of(below, sibling) == [Outcome.DISABLED, Outcome.ASSIGNED]
+    assert_told(
+        administrator.history_of("six-bad-line", 1)[0], ADMIN, "added", "six-bad-line", "found on a forum"
+    )
+
+
+def test_from_a_first_device_to_who_shut_it_out(open_window, live, curl, tmp_path):
+    """What a new user does: sign in, enroll a CA, register with the command of the overview, shut out, read."""
+    ca = root("first-ca")
+    ca_file = tmp_path / "first-ca.pem"
+    ca_file.write_text(ca.pem)
+    chain, _ = ca.leaf("pump-001").write(tmp_path, "device")
+    chain.rename(tmp_path / "device.pem")
+    portal = Portal(open_window())
+    portal.sign_in(ADMIN, ADMIN_PASSWORD)
+
+    portal.add_group("first-ca", ca_file, reason="our first supplier")
+    portal.go_to("Overview")
+    command = portal.page.get_by_role("region", name="A first device").get_by_text("curl").inner_text()
+    admitted = Shell(curl, tmp_path).register(command)
+
+    assert admitted["status"] == "assigned"
+    assert admitted["registrationState"]["deviceId"] == "pump-001"
+
+    portal.enrollment_groups()
+    portal.toggle("first-ca").click()
+    dialog = portal.page.get_by_role("dialog")
+    dialog.get_by_label("Reason").fill("the supplier lost its key")
+    dialog.get_by_role("button", name="Disable").click()
+    expect(portal.toggle("first-ca")).not_to_be_checked()
+    refused = Shell(curl, tmp_path).register(command)
+
+    assert refused["status"] == "disabled"
+    assert "assignedHub" not in refused.get("registrationState", {})
+    disabled, added = portal.history_of("first-ca", 2)
+    assert_told(disabled, ADMIN, "disabled", "first-ca", "the supplier lost its key", "127.0.0.1")
+    assert_told(added, ADMIN, "added", "first-ca", "our first supplier")
+
+
+@dataclass
+class Shell:
+    """Types commands into a shell whose working folder holds `device.pem` and `device.key`."""
+
+    curl: str
+    folder: Path
+
+    def register(self, command: str) -> dict:
+        """Run the registration as it is shown, then poll with the same options until there is an outcome."""
+        accepted = self._run(command)
+        words = shlex.split(command)
+        address = words[-1].replace("/register?", f"/operations/{accepted['operationId']}?")
+        kept = [word for option in ("--cert", "--key", "--cacert") for word in self._option(words, option)]
+        answer, deadline = accepted, time.monotonic() + 20
+        while answer["status"] == "assigning" and time.monotonic() < deadline:
+            time.sleep(0.2)
+            answer = self._run(shlex.join([self.curl, *kept, address]))
+        return answer
+
+    @staticmethod
+    def _option(words: list[str], option: str) -> list[str]:
+        return [option, words[words.index(option) + 1]]
+
+    def _run(self, command: str) -> dict:
+        done = subprocess.run(
+            ["bash", "-c", command], cwd=self.folder, capture_output=True, text=True, timeout=30, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+
+def assert_told(row: str, *parts: str) -> None:
+    """The row of the history says who did what, and why."""
+    missing = [part for part in parts if part not in row]
+    assert not missing, f"{missing} not in {row!r}"

@@ -1,0 +1,180 @@
+"""A whole installation in processes of its own: real listeners on free ports, with their own data folder."""
+
+import functools
+import json
+import os
+import signal
+import socket
+import sqlite3
+import ssl
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from dpsportal.serving.supervisor import PROJECT_DIR, listener_command
+from enrollments.simulator.client import Device, Endpoint, Pace, Result, provision
+
+ADMIN, ADMIN_PASSWORD = "admin", "correct horse battery staple"
+START_SECONDS = 30
+HURRIED = Pace(longest_wait=0.05, patience=20)
+
+
+@dataclass
+class LiveListeners:
+    """One installation with the service `local` and an administrator. Listeners are started one by one."""
+
+    data_dir: Path
+    device_port: int
+    portal_port: int
+    environment: dict[str, str]
+    processes: dict[str, subprocess.Popen] = field(default_factory=dict)
+
+    @property
+    def ca_file(self) -> Path:
+        return self.data_dir / "tls" / "ca.pem"
+
+    @property
+    def portal_url(self) -> str:
+        return f"http://127.0.0.1:{self.portal_port}"
+
+    @property
+    def device_url(self) -> str:
+        return f"https://127.0.0.1:{self.device_port}"
+
+    @functools.cached_property
+    def id_scope(self) -> str:
+        return self.json_of("service_info", "--service", "local")["id_scope"]
+
+    @property
+    def endpoint(self) -> Endpoint:
+        return Endpoint("127.0.0.1", self.device_port, self.id_scope, self.ca_file)
+
+    def manage(self, *args: object, check: bool = True) -> subprocess.CompletedProcess:
+        """Run a command of manage.py on this installation's data."""
+        done = subprocess.run(
+            self.command(*args),
+            cwd=PROJECT_DIR,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert not check or done.returncode == 0, done.stdout + done.stderr
+        return done
+
+    def command(self, *args: object) -> list[str]:
+        return [sys.executable, "manage.py", *map(str, args)]
+
+    def json_of(self, *args: object) -> dict:
+        return json.loads(self.manage(*args, "--json").stdout)
+
+    def python(self, code: str) -> str:
+        """Run Python on this installation's data, in a process of its own, and return what it prints."""
+        return self.manage("shell", "--verbosity", "0", "-c", code).stdout
+
+    def rows(self, sql: str, *parameters: object) -> list[dict]:
+        """Read the database past the application."""
+        with closing(sqlite3.connect(self.data_dir / "db.sqlite3")) as connection:
+            connection.row_factory = sqlite3.Row
+            return [dict(row) for row in connection.execute(sql, parameters)]
+
+    def register(self, device: Device) -> Result:
+        return provision(device, self.endpoint, HURRIED)
+
+    def start(self, listener: str) -> None:
+        """Start `device` or `portal` and wait until it can serve."""
+        if listener == "portal":
+            self.manage("collectstatic", "--noinput", "--verbosity", "0")
+        with (self.data_dir / f"{listener}.log").open("ab") as log:
+            process = self.processes[listener] = subprocess.Popen(
+                listener_command(listener),
+                cwd=PROJECT_DIR,
+                env=self.environment,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        deadline = time.monotonic() + START_SECONDS
+        while not self.is_ready(listener):
+            assert process.poll() is None, self.log(listener)
+            assert time.monotonic() < deadline, self.log(listener)
+            time.sleep(0.1)
+
+    def stop(self, listener: str) -> None:
+        process = self.processes.pop(listener)
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+    def is_ready(self, listener: str) -> bool:
+        url = self.portal_url if listener == "portal" else self.device_url
+        try:
+            context = ssl.create_default_context(cafile=self.ca_file) if listener == "device" else None
+            with urllib.request.urlopen(f"{url}/readyz", timeout=5, context=context) as answer:
+                return answer.status == 200
+        except OSError:
+            return False
+
+    def log(self, listener: str) -> str:
+        return (self.data_dir / f"{listener}.log").read_text()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@contextmanager
+def installation(data_dir: Path, **environment: str) -> Iterator[LiveListeners]:
+    """A new installation, migrated and with its first administrator; no listener runs yet."""
+    device_port, portal_port = free_port(), free_port()
+    # Only what a process needs, so that neither the settings of the suite nor its database are meant.
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("DPS_")}
+    inherited.pop("DATABASE_URL", None)
+    live = LiveListeners(
+        data_dir,
+        device_port,
+        portal_port,
+        {
+            **inherited,
+            "DJANGO_SETTINGS_MODULE": "dpsportal.settings",
+            "DPS_DATA_DIR": str(data_dir),
+            "DPS_DEVICE_BIND": f"127.0.0.1:{device_port}",
+            "DPS_PORTAL_BIND": f"127.0.0.1:{portal_port}",
+            "DPS_WORKERS": "1",
+            "DPS_ADMIN_USERNAME": ADMIN,
+            "DPS_ADMIN_PASSWORD": ADMIN_PASSWORD,
+            **environment,
+        },
+    )
+    live.manage("migrate", "--noinput", "--verbosity", "0", "--skip-checks")
+    live.manage("first_start")
+    try:
+        yield live
+    finally:
+        for listener in list(live.processes):
+            live.stop(listener)
+
+
+@pytest.fixture(scope="session")
+def live_listeners(tmp_path_factory):
+    """An installation whose device listener runs. Tests share it, so each uses names of its own."""
+    with installation(tmp_path_factory.mktemp("live")) as live:
+        live.start("device")
+        yield live
+
+
+@pytest.fixture(scope="session")
+def live_portal(live_listeners):
+    """The same installation, with its portal running too."""
+    live_listeners.start("portal")
+    return live_listeners

@@ -1,0 +1,26 @@
+"""Calling a command as a test does: what it printed, or how it was refused."""
+
+import json
+from io import StringIO
+from typing import Any
+
+import pytest
+from django.core.management import call_command
+from django.core.management.base import CommandError
+
+
+def printed_by(*command: str) -> str:
+    out = StringIO()
+    call_command(*command, stdout=out)
+    return out.getvalue()
+
+
+def json_of(*command: str) -> Any:
+    return json.loads(printed_by(*command, "--json"))
+
+
+def refusal_of(*command: str) -> tuple[int, str]:
+    """Exit code and sentence."""
+    with pytest.raises(CommandError) as refused:
+        printed_by(*command)
+    return refused.value.returncode, str(refused.value)

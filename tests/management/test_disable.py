@@ -1,0 +1,139 @@
+"""`manage.py disable`; with real processes around it, in tests/simulator/test_break_glass.py."""
+
+import os
+import pwd
+
+import pytest
+
+from enrollments.actions.registrations import Outcome
+from enrollments.management.command import command_line_actor
+from enrollments.models import HistoryEvent
+from tests.certificates import root
+from tests.devices import enroll_ca, enroll_device, enroll_keys, new_service, register
+from tests.management.calls import json_of, printed_by, refusal_of
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def service():
+    return new_service()
+
+
+@pytest.fixture
+def ca(service):
+    ca = root("Plant")
+    enroll_ca(service, ca)
+    return ca
+
+
+def test_a_group_is_disabled_with_who_and_why(service, ca):
+    pump = ca.leaf("pump-1")
+    assert register(service, pump).outcome is Outcome.ASSIGNED
+
+    text = printed_by("disable", "group", "PLANT", "--service", "plant", "--reason", "key leaked")
+
+    assert text == "Enrollment group plant of plant is disabled from now on.\n"
+    assert register(service, pump).outcome is Outcome.DISABLED
+    row = HistoryEvent.objects.get(event="group.disabled")
+    assert (row.actor_kind, row.way, row.reason) == ("cli", "command line", "key leaked")
+    assert row.actor_name == pwd.getpwuid(os.getuid()).pw_name
+
+
+@pytest.mark.parametrize("enroll", ["certificate", "key"])
+def test_an_individual_enrollment_is_disabled(service, ca, enroll):
+    pump = ca.leaf("pump-1")
+    entry = enroll_device(service, pump) if enroll == "certificate" else enroll_keys(service, "pump-1")
+
+    printed_by("disable", "individual", "Pump-1", "--reason", "stolen")
+
+    entry.refresh_from_db()
+    assert not entry.enabled
+    assert register(service, pump).outcome is Outcome.DISABLED
+
+
+@pytest.mark.parametrize("kind", ["individual", "group"])
+def test_what_is_disabled_already_is_said_and_not_recorded(service, ca, kind):
+    enroll_device(service, ca.leaf("plant"))
+    printed_by("disable", kind, "plant", "--reason", "first")
+    rows = HistoryEvent.objects.count()
+
+    text = printed_by("disable", kind, "plant", "--reason", "second")
+
+    assert "was disabled already; nothing was changed" in text
+    assert json_of("disable", kind, "plant", "--reason", "third")["changed"] is False
+    assert HistoryEvent.objects.count() == rows
+
+
+def test_a_device_of_a_group_is_denied_only_when_that_is_asked_for(service, ca):
+    pump, sibling = ca.leaf("pump-1"), ca.leaf("pump-2")
+    register(service, pump)
+
+    code, sentence = refusal_of("disable", "individual", "pump-1", "--reason", "stolen")
+    assert (code, service.individualenrollments.count()) == (1, 0)
+    assert "add --deny" in sentence
+
+    told = json_of("disable", "individual", "pump-1", "--reason", "stolen", "--deny")
+
+    assert told == {
+        "kind": "individual",
+        "id": "pump-1",
+        "service": "plant",
+        "status": "disabled",
+        "changed": True,
+    }
+    assert register(service, pump).outcome is Outcome.DISABLED
+    assert register(service, sibling).outcome is Outcome.ASSIGNED
+
+
+def test_denying_a_device_that_has_an_enrollment_disables_that(service, ca):
+    entry = enroll_device(service, ca.leaf("pump-1"))
+
+    printed_by("disable", "individual", "pump-1", "--reason", "stolen", "--deny")
+
+    entry.refresh_from_db()
+    assert not entry.enabled
+
+
+def test_another_service_is_left_alone(service, ca):
+    other = new_service("lab")
+    enroll_ca(other, ca)
+    pump = ca.leaf("pump-1")
+
+    printed_by("disable", "group", "plant", "--service", "plant", "--reason", "key leaked")
+
+    assert register(service, pump).outcome is Outcome.DISABLED
+    assert register(other, pump).outcome is Outcome.ASSIGNED
+
+
+@pytest.mark.parametrize(
+    ("command", "code", "sentence"),
+    [
+        (["group", "nobody", "--reason", "x"], 1, "There is no enrollment group nobody"),
+        (["individual", "nobody", "--reason", "x"], 1, "There is no individual enrollment nobody"),
+        (["individual", "not an ID", "--reason", "x", "--deny"], 1, "cannot be used here"),
+        (["group", "plant", "--reason", "x" * 501], 1, "The reason may be 500 characters long"),
+        (["group", "plant", "--reason", "x", "--deny"], 2, "--deny is for single devices"),
+        (["group", "plant", "--reason", "x", "--service", "lab"], 1, "no provisioning service 'lab'"),
+    ],
+)
+def test_what_cannot_be_done_is_refused_and_changes_nothing(service, ca, command, code, sentence):
+    rows = HistoryEvent.objects.count()
+
+    refused, said = refusal_of("disable", *command)
+
+    assert refused == code
+    assert sentence in said
+    assert HistoryEvent.objects.count() == rows
+    assert register(service, ca.leaf("pump-1")).outcome is Outcome.ASSIGNED
+
+
+@pytest.mark.parametrize("command", [["group", "plant"], ["groups", "plant", "--reason", "x"], ["group"]])
+def test_a_command_line_that_lacks_something_is_refused(command):
+    refusal_of("disable", *command)
+
+
+def test_a_user_without_a_name_is_told_by_number(monkeypatch):
+    monkeypatch.setattr(os, "getuid", lambda: 54321)
+
+    assert command_line_actor().name == "uid 54321"

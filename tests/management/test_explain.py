@@ -1,0 +1,169 @@
+"""`manage.py explain`."""
+
+import pytest
+
+from enrollments.actions.registrations import Outcome
+from enrollments.models import HistoryEvent, RegistrationAttempt, RegistrationRecord
+from tests.certificates import root, self_signed
+from tests.devices import enroll_ca, enroll_device, enroll_keys, new_service, register, signs
+from tests.management.calls import json_of, printed_by, refusal_of
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def service():
+    return new_service()
+
+
+@pytest.fixture
+def ca(service):
+    ca = root("Plant")
+    enroll_ca(service, ca)
+    return ca
+
+
+def rules(explained) -> list[tuple[str, str]]:
+    return [(step["rule"], step["said"]) for step in explained["trace"]]
+
+
+def test_a_chain_is_followed_step_by_step(service, ca, tmp_path):
+    certificates, _ = ca.intermediate("Line").leaf("pump-1").write(tmp_path)
+
+    explained = json_of("explain", "--certificate", str(certificates))
+
+    assert (explained["registration_id"], explained["verdict"]) == ("pump-1", "admit")
+    assert explained["entry"] == "enrollment group plant"
+    assert rules(explained) == [("R3", "proves"), ("R5", "has no say"), ("R7", "admits")]
+    assert "2 steps above" in explained["trace"][2]["because"]
+
+
+def test_a_barring_intermediate_is_named(service, ca, tmp_path):
+    line = ca.intermediate("Line")
+    enroll_ca(service, line, enabled=False)
+    certificates, _ = line.leaf("pump-1").write(tmp_path)
+
+    text = printed_by("explain", "--certificate", str(certificates))
+
+    assert "enrollment group line: bars" in text
+    assert text.endswith(
+        "Verdict: disabled (an enrollment group on the chain is disabled), decided by enrollment group line\n"
+    )
+
+
+def test_a_certificate_can_be_judged_under_another_name(service, ca, tmp_path):
+    certificates, _ = ca.leaf("pump-1").write(tmp_path)
+
+    explained = json_of("explain", "--certificate", str(certificates), "--registration-id", "pump-2")
+
+    assert (explained["verdict"], explained["reason"]) == ("unauthorized", "common_name_differs")
+
+
+def test_explaining_changes_nothing(service, ca, tmp_path):
+    certificates, _ = ca.leaf("pump-1").write(tmp_path)
+    before = HistoryEvent.objects.count()
+
+    printed_by("explain", "--certificate", str(certificates))
+
+    assert HistoryEvent.objects.count() == before
+    assert not RegistrationRecord.objects.exists()
+    assert not RegistrationAttempt.objects.exists()
+
+
+def test_a_tracking_id_leads_to_the_cause(service, ca):
+    answer = register(service, self_signed("stranger"))
+    assert answer.outcome is Outcome.UNAUTHORIZED
+
+    explained = json_of("explain", "--tracking-id", answer.tracking_id)
+    text = printed_by("explain", "--tracking-id", answer.tracking_id)
+
+    assert (explained["registration_id"], explained["reason"]) == ("stranger", "not_enrolled")
+    assert explained["from"]["address"] == "198.51.100.20"
+    assert rules(explained)[0] == ("R3", "proves nothing")
+    assert "Verdict: unauthorized" in text
+    assert "test device" in text
+
+
+def test_a_tracking_id_of_another_service_leads_nowhere(service, ca):
+    new_service("lab")
+    answer = register(service, self_signed("stranger"))
+
+    code, sentence = refusal_of("explain", "--service", "lab", "--tracking-id", answer.tracking_id)
+
+    assert code == 1
+    assert "Nothing is kept" in sentence
+
+
+def test_a_known_device_is_judged_anew_by_what_it_showed_last(service, ca):
+    line = ca.intermediate("Line")
+    register(service, line.leaf("pump-1"))
+    enroll_ca(service, line, enabled=False)
+
+    explained = json_of("explain", "--registration-id", "PUMP-1")
+
+    assert explained["basis"] == "the chain with which it proved itself last"
+    assert (explained["verdict"], explained["entry"]) == ("disabled", "enrollment group line")
+
+
+@pytest.mark.parametrize(("enabled", "verdict"), [(True, "admit"), (False, "disabled")])
+@pytest.mark.parametrize("mechanism", ["x509", "symmetric"])
+def test_a_device_that_never_came_is_judged_by_what_is_enrolled(service, mechanism, enabled, verdict):
+    if mechanism == "x509":
+        enroll_device(service, self_signed("meter-1"), enabled=enabled)
+    else:
+        enroll_keys(service, "meter-1", enabled=enabled)
+
+    explained = json_of("explain", "--registration-id", "meter-1")
+
+    assert explained["verdict"] == verdict
+    assert explained["entry"] == "individual enrollment meter-1"
+
+
+def test_no_key_is_printed(service):
+    entry = enroll_keys(service, "gauge-1")
+
+    text = printed_by("explain", "--registration-id", "gauge-1")
+
+    assert entry.primary_key not in text
+    assert "sig=" not in text
+
+
+def test_a_device_without_any_credential_of_its_own_is_explained_by_its_last_attempt(service):
+    keys = enroll_keys(service, "gauge-1")
+    register(service, signs(service, "gauge-9", keys.primary_key), "gauge-9")
+
+    explained = json_of("explain", "--registration-id", "gauge-9")
+
+    assert (explained["basis"], explained["verdict"]) == ("one attempt", "unauthorized")
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "sentence"),
+    [
+        ([], 2, "Give --certificate, --tracking-id or --registration-id"),
+        (["--registration-id", "nobody"], 1, "Nothing is kept about registration ID nobody"),
+        (["--registration-id", "not an ID"], 2, "is no registration ID"),
+        (["--tracking-id", "x", "--registration-id", "y"], 2, "stands alone"),
+        (["--tracking-id", "not-a-uuid"], 1, "Nothing is kept"),
+        (["--certificate", "no-such-file"], 2, "cannot be read"),
+    ],
+)
+def test_what_cannot_be_explained_is_said(service, options, code, sentence):
+    refused, said = refusal_of("explain", *options)
+
+    assert refused == code
+    assert sentence in said
+
+
+@pytest.mark.parametrize("what", ["text", "key", "two names"])
+def test_files_that_hold_no_such_chain_are_refused(service, tmp_path, what):
+    device = self_signed("one", "two")
+    texts = {"text": "hello", "key": device.pem + device.key_pem, "two names": device.pem}
+    sentences = {"text": "no certificate", "key": "private key", "two names": "2 common names"}
+    file = tmp_path / "file"
+    file.write_text(texts[what])
+
+    code, sentence = refusal_of("explain", "--certificate", str(file))
+
+    assert code == (2 if what == "two names" else 1)
+    assert sentences[what] in sentence
