@@ -24,7 +24,7 @@ run: setup ## start portal, device API and service API; Ctrl-C stops them
 demo: setup ## as run, with a simulated fleet in which every outcome occurs
 	@$(BIN)/python manage.py migrate --noinput --verbosity 0
 	@$(BIN)/python manage.py first_start
-	@$(BIN)/python manage.py demo_fleet & fleet=$$!; trap 'kill $$fleet 2>/dev/null || true' EXIT; \
+	@$(BIN)/python manage.py demo_fleet --forever & fleet=$$!; trap 'kill $$fleet 2>/dev/null || true' EXIT; \
 	  $(BIN)/python -m dpsportal.serving
 
 test: $(VENV)/.dev ## run the whole test suite, browser tests included where Chromium is found

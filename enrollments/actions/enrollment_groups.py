@@ -63,7 +63,7 @@ def add_enrollment_group(
         group = EnrollmentGroup(service=service)
         _write(group, spec)
         record(
-            Event.GROUP_ADDED,
+            Event.GROUP_ADDED if group.enabled else Event.GROUP_ADDED_DISABLED,
             subject=group,
             actor=actor,
             service=service,

@@ -56,7 +56,7 @@ def add_individual_enrollment(
         enrollment = IndividualEnrollment(service=service)
         _write(enrollment, spec)
         record(
-            Event.ENROLLMENT_ADDED,
+            Event.ENROLLMENT_ADDED if enrollment.enabled else Event.ENROLLMENT_ADDED_DISABLED,
             subject=enrollment,
             actor=actor,
             service=service,

@@ -5,17 +5,18 @@ from enum import StrEnum
 
 class Event(StrEnum):
     ENROLLMENT_ADDED = "enrollment.added"
+    ENROLLMENT_ADDED_DISABLED = "enrollment.added_disabled"
     ENROLLMENT_CHANGED = "enrollment.changed"
     ENROLLMENT_ENABLED = "enrollment.enabled"
     ENROLLMENT_DISABLED = "enrollment.disabled"
     ENROLLMENT_DELETED = "enrollment.deleted"
     GROUP_ADDED = "group.added"
+    GROUP_ADDED_DISABLED = "group.added_disabled"
     GROUP_CHANGED = "group.changed"
     GROUP_ENABLED = "group.enabled"
     GROUP_DISABLED = "group.disabled"
     GROUP_DELETED = "group.deleted"
     DEVICE_ASSIGNED = "device.assigned"
-    DEVICE_DENIED = "device.denied"
     DEVICE_DEPROVISIONED = "device.deprovisioned"
     DEVICE_DEREGISTERED = "device.deregistered"
     REGISTRATION_DELETED = "registration.deleted"
@@ -50,17 +51,18 @@ class Event(StrEnum):
 
 _WORDS: dict[Event, str] = {
     Event.ENROLLMENT_ADDED: "added individual enrollment",
+    Event.ENROLLMENT_ADDED_DISABLED: "added, disabled from the start, individual enrollment",
     Event.ENROLLMENT_CHANGED: "changed individual enrollment",
     Event.ENROLLMENT_ENABLED: "enabled individual enrollment",
     Event.ENROLLMENT_DISABLED: "disabled individual enrollment",
     Event.ENROLLMENT_DELETED: "deleted individual enrollment",
     Event.GROUP_ADDED: "added enrollment group",
+    Event.GROUP_ADDED_DISABLED: "added, disabled from the start, enrollment group",
     Event.GROUP_CHANGED: "changed enrollment group",
     Event.GROUP_ENABLED: "enabled enrollment group",
     Event.GROUP_DISABLED: "disabled enrollment group",
     Event.GROUP_DELETED: "deleted enrollment group",
     Event.DEVICE_ASSIGNED: "was assigned",
-    Event.DEVICE_DENIED: "denied device",
     Event.DEVICE_DEPROVISIONED: "deprovisioned device",
     Event.DEVICE_DEREGISTERED: "deregistered device at its hub",
     Event.REGISTRATION_DELETED: "deleted registration record",
@@ -88,7 +90,8 @@ _SHUTS_OUT = frozenset(
         Event.ENROLLMENT_DELETED,
         Event.GROUP_DISABLED,
         Event.GROUP_DELETED,
-        Event.DEVICE_DENIED,
+        Event.ENROLLMENT_ADDED_DISABLED,
+        Event.GROUP_ADDED_DISABLED,
         Event.DEVICE_DEPROVISIONED,
         Event.DEVICE_DEREGISTERED,
     }
