@@ -171,8 +171,10 @@ def _set_enabled(
 
 
 def _get(service: ProvisioningService, group_id: str) -> EnrollmentGroup:
+    # R16: keys are read where they are needed; shutting out works without the key that decrypts them.
+    groups = service.enrollmentgroups.defer("primary_key", "secondary_key")
     try:
-        return service.enrollmentgroups.select_for_update().by_group_id(group_id)
+        return groups.select_for_update().by_group_id(group_id)
     except EnrollmentGroup.DoesNotExist:
         raise EnrollmentGroupNotFound(group_id) from None
 

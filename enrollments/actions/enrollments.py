@@ -183,8 +183,10 @@ def _set_enabled(
 
 
 def _get(service: ProvisioningService, registration_id: str) -> IndividualEnrollment:
+    # R16: keys are read where they are needed; shutting out works without the key that decrypts them.
+    entries = service.individualenrollments.defer("primary_key", "secondary_key")
     try:
-        return service.individualenrollments.select_for_update().by_registration_id(registration_id)
+        return entries.select_for_update().by_registration_id(registration_id)
     except IndividualEnrollment.DoesNotExist:
         raise EnrollmentNotFound(registration_id) from None
 

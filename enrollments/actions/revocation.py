@@ -173,7 +173,12 @@ def _deregister(
 def _get(
     service: ProvisioningService, registration_id: str, *, for_update: bool = False
 ) -> RegistrationRecord:
-    records = service.registrations.select_related("hub", "owner_individual", "owner_group")
+    records = service.registrations.select_related("hub", "owner_individual", "owner_group").defer(
+        "owner_individual__primary_key",
+        "owner_individual__secondary_key",
+        "owner_group__primary_key",
+        "owner_group__secondary_key",
+    )
     if for_update:
         records = records.select_for_update(of=("self",))
     try:

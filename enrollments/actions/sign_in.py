@@ -41,12 +41,18 @@ def sign_in(username: str, password: str, *, address: str) -> User:
     """
     username = username[:150]
     _refuse_if_locked(username, address)
-    user = authenticate(username=username, password=password[:1024])
+    user = authenticate(username=_as_stored(username), password=password[:1024])
     if not isinstance(user, User):
         _count_failure(username, address)
         raise WrongPassword
     SignInFailures.objects.filter(name_key=_key(username), address=address).delete()
     return user
+
+
+def _as_stored(username: str) -> str:
+    """The spelling under which a person was added: case does not count in names, and no two differ in it alone."""
+    stored = User.objects.filter(username__iexact=username).values_list("username", flat=True).first()
+    return stored or username
 
 
 def _key(username: str) -> str:

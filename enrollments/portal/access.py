@@ -1,0 +1,99 @@
+"""Who may see and do what in the portal: each view declares its right, and is refused without one (R17)."""
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, NoReturn
+
+from django.contrib.auth.models import User
+from django.core.exceptions import PermissionDenied
+from django.http import Http404, HttpRequest
+from django.http.response import HttpResponseBase
+
+from enrollments.actions.people import has_right, note_refusal, role_in
+from enrollments.audit.actor import Actor, Way
+from enrollments.models import ProvisioningService
+from enrollments.policy.roles import Right, Role
+
+View = Callable[..., HttpResponseBase]
+
+
+def requires(right: Right) -> Callable[[View], View]:
+    """For views of one service: `service_name` in the URL becomes the service. Without any role it is 404 (R1)."""
+
+    def decorate(view: View) -> View:
+        @wraps(view)
+        def wrapped(request: HttpRequest, service_name: str, **rest: Any) -> HttpResponseBase:
+            service = ProvisioningService.objects.filter(name=service_name).first()
+            role = role_in(person(request), service) if service else None
+            if service is None or role is None:
+                raise Http404("There is no provisioning service of that name, or it is not yours to see.")
+            request.current_service = service  # type: ignore[attr-defined]  # read by the context processor
+            request.current_role = role  # type: ignore[attr-defined]  # the same
+            if right not in role.rights:
+                _refuse(right, request, service)
+            return view(request, service, **rest)
+
+        wrapped.declared_right = right  # type: ignore[attr-defined]  # a test reads it from every view
+        return wrapped
+
+    return decorate
+
+
+def requires_everywhere(right: Right) -> Callable[[View], View]:
+    """For views of the whole installation."""
+
+    def decorate(view: View) -> View:
+        @wraps(view)
+        def wrapped(request: HttpRequest, **rest: Any) -> HttpResponseBase:
+            if not has_right(person(request), right, None):
+                _refuse(right, request, None)
+            return view(request, **rest)
+
+        wrapped.declared_right = right  # type: ignore[attr-defined]  # a test reads it from every view
+        return wrapped
+
+    return decorate
+
+
+def for_every_person(view: View) -> View:
+    """For what everybody who is signed in may see; the view itself shows only what is theirs."""
+    view.declared_right = None  # type: ignore[attr-defined]  # a test reads it from every view
+    return view
+
+
+def person(request: HttpRequest) -> User:
+    user = request.user
+    if not isinstance(user, User):
+        raise PermissionDenied("Sign in first.")
+    return user
+
+
+def may(request: HttpRequest, right: Right, service: ProvisioningService | None) -> bool:
+    """For what a page offers. It protects nothing: the view behind the offer declares its own right."""
+    return right in rights_of(request, service)
+
+
+def rights_of(request: HttpRequest, service: ProvisioningService | None) -> frozenset[Right]:
+    """As `may`, for pages that offer several things."""
+    here = service is not None and getattr(request, "current_service", None) == service
+    role: Role | None = getattr(request, "current_role", None) if here else role_in(person(request), service)
+    return role.rights if role else frozenset()
+
+
+def actor_of(request: HttpRequest) -> Actor:
+    user = request.user
+    return Actor(
+        kind="user",
+        name=user.get_username() or "nobody",
+        way=Way.PORTAL,
+        address=request.META.get("REMOTE_ADDR", ""),
+        request_id=getattr(request, "request_id", ""),
+    )
+
+
+def _refuse(right: Right, request: HttpRequest, service: ProvisioningService | None) -> NoReturn:
+    if right.changes_something or request.method not in ("GET", "HEAD"):
+        note_refusal(f"{request.method} {request.path}"[:200], actor=actor_of(request), service=service)
+    raise PermissionDenied(
+        f"Your role does not allow this; it needs the right to {right.value.replace('_', ' ')}."
+    )

@@ -1,0 +1,156 @@
+"""Certificates as people give them, in a file or as text, and what a page shows of one before it is saved."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, TypeAlias
+
+from django.core.files.uploadedfile import UploadedFile
+from django.http import QueryDict
+from django.utils import timezone
+from django.utils.datastructures import MultiValueDict
+
+from enrollments.actions.consequences import Entry
+from enrollments.actions.entries import Kind, enrolled_in, findings
+from enrollments.attestation.x509 import (
+    MAX_UPLOAD_BYTES,
+    Finding,
+    ParsedCertificate,
+    PrivateKeyInUpload,
+    UploadTooLarge,
+    read_upload,
+    registration_id_of,
+)
+from enrollments.errors import AttestationError
+from enrollments.models import ProvisioningService, Slot
+from enrollments.policy.facts import EntryRef
+from enrollments.portal.entry_links import entry_url
+
+Files: TypeAlias = "MultiValueDict[str, UploadedFile[Any]]"
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """What was given for one slot. `text` is what the paste field shows when the form comes back.
+
+    A private key is in none of these: what held one comes back empty.
+    """
+
+    certificates: tuple[ParsedCertificate, ...] = ()
+    problem: str = ""
+    text: str = ""
+
+
+def read_slots(data: Mapping[str, Any], files: Files, kind: Kind) -> dict[Slot, Given]:
+    """What was given for each slot. A file comes before text: it was chosen after the text came back."""
+    return {slot: _read(data.get(f"{slot}_pem", ""), files.get(f"{slot}_upload"), kind) for slot in Slot}
+
+
+def as_text(data: QueryDict, slots: Mapping[Slot, Given]) -> QueryDict:
+    """The data with certificates as PEM text: a file outlives a form error, and a private key does not."""
+    data = data.copy()
+    for slot, given in slots.items():
+        data[f"{slot}_pem"] = given.text
+    return data
+
+
+def _read(pasted: str, upload: "UploadedFile[Any] | None", kind: Kind) -> Given:
+    raw: bytes | str = pasted
+    if upload is not None:
+        upload.seek(0)
+        raw = upload.read(MAX_UPLOAD_BYTES + 1)
+    elif not pasted.strip():
+        return Given()
+    shown = "" if upload is not None else pasted.replace("\x00", "")
+    try:
+        certificates = read_upload(raw)
+    except PrivateKeyInUpload as problem:
+        return Given(problem=problem.message)
+    except UploadTooLarge:
+        return Given(
+            problem=f"This is more than {MAX_UPLOAD_BYTES // 1024} KiB: give a certificate and nothing else."
+        )
+    except AttestationError as problem:
+        return Given(problem=problem.message, text=shown)
+    text = "".join(one.pem for one in certificates)
+    if kind == "device" and len(certificates) > 1:
+        return Given(
+            problem=f"This holds {len(certificates)} certificates, and an individual enrollment takes one: give the "
+            "certificate of the device alone.",
+            text=text,
+        )
+    return Given(certificates, text=text)
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """One certificate as a page shows it. `helper`: kept for finding paths, trusted for nothing (R7)."""
+
+    certificate: ParsedCertificate
+    findings: tuple[Finding, ...]
+    validity: str
+    helper: bool = False
+    registration_id: str = ""
+
+    @classmethod
+    def of(cls, certificate: ParsedCertificate, kind: Kind, *, helper: bool = False) -> "Card":
+        now = timezone.now()
+        return cls(
+            certificate,
+            # A helper admits nobody, so nothing is asked of it.
+            () if helper else findings(certificate, kind, now),
+            validity(certificate.not_before, certificate.not_after, now),
+            helper,
+            _common_name(certificate) if kind == "device" else "",
+        )
+
+
+def validity(not_before: datetime, not_after: datetime, now: datetime) -> str:
+    """The word for the state badge."""
+    if now < not_before:
+        return "not yet valid"
+    return "expired" if now > not_after else "valid"
+
+
+@dataclass(frozen=True, slots=True)
+class SlotPreview:
+    """`enrolled_in`: another entry that holds this name or this CA already, with the address of its page."""
+
+    label: str
+    cards: tuple[Card, ...]
+    problem: str
+    enrolled_in: EntryRef | None = None
+    enrolled_url: str = ""
+
+
+def preview_of(
+    service: ProvisioningService, slots: Mapping[Slot, Given], kind: Kind, current: Entry | None = None
+) -> list[SlotPreview]:
+    """What to show for the slots in which something was given."""
+    return [
+        _preview(service, slot, given, kind, current)
+        for slot, given in slots.items()
+        if given.certificates or given.problem
+    ]
+
+
+def _preview(
+    service: ProvisioningService, slot: Slot, given: Given, kind: Kind, current: Entry | None
+) -> SlotPreview:
+    cards = tuple(
+        Card.of(certificate, kind, helper=position > 0)
+        for position, certificate in enumerate(given.certificates)
+    )
+    ref = enrolled_in(service, given.certificates[0], kind) if given.certificates else None
+    if current is not None and ref is not None and ref.pk == current.pk:
+        ref = None
+    return SlotPreview(
+        f"{slot.label} certificate", cards, given.problem, ref, entry_url(service, ref) if ref else ""
+    )
+
+
+def _common_name(certificate: ParsedCertificate) -> str:
+    try:
+        return registration_id_of(certificate)
+    except AttestationError:
+        return ""

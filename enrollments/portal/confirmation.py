@@ -1,0 +1,61 @@
+"""A question before something is done: a page, or a dialog for htmx, and the form in which people say why."""
+
+from typing import Any
+
+from django import forms
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.utils.cache import patch_vary_headers
+
+from enrollments.audit.record import MAX_REASON
+from enrollments.errors import Invalid
+from enrollments.portal.htmx import wants_fragment
+
+
+class ReasonForm(forms.Form):
+    reason = forms.CharField(
+        required=False,
+        max_length=MAX_REASON,
+        label="Reason",
+        help_text="Kept in the history, for whoever asks later.",
+        widget=forms.TextInput(attrs={"autofocus": True, "autocomplete": "off"}),
+    )
+
+
+def ask(
+    request: HttpRequest,
+    *,
+    title: str,
+    body: str,
+    cancel_url: str,
+    form: forms.Form | None = None,
+    danger: bool = True,
+    yes: str = "Yes",
+    hidden: tuple[tuple[str, str], ...] = (),
+    body_template: str = "",
+    extra: dict[str, Any] | None = None,
+) -> HttpResponse:
+    """The question, answered by a post to the same address. A form with errors comes back with status 422."""
+    template = "portal/_confirm_dialog.html" if wants_fragment(request) else "portal/confirm.html"
+    context = {
+        "title": title,
+        "body": body,
+        "body_template": body_template,
+        "action": request.get_full_path(),
+        "cancel_url": cancel_url,
+        "form": form,
+        "danger": danger,
+        "yes": yes,
+        "hidden": hidden,
+        **(extra or {}),
+    }
+    response = render(request, template, context, status=422 if form is not None and form.errors else 200)
+    patch_vary_headers(response, ["HX-Request"])
+    return response
+
+
+def show_invalid(form: forms.Form, problem: Invalid) -> None:
+    """Put the sentences of an action beside their fields; those about the whole stand above the form."""
+    for field, sentences in problem.errors.items():
+        for sentence in sentences:
+            form.add_error(field if field in form.fields else None, sentence)

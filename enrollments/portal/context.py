@@ -1,0 +1,79 @@
+"""What every page shows: where one is, what else there is, and as whom."""
+
+from typing import Any, NamedTuple
+
+from django.conf import settings
+from django.contrib.auth.models import User
+from django.http import HttpRequest
+from django.urls import reverse
+
+from enrollments.actions.people import role_in
+from enrollments.models import ProvisioningService
+from enrollments.policy.roles import Right, Role
+
+
+class Item(NamedTuple):
+    label: str
+    view: str
+    icon: str
+    right: Right
+    also: str = ""
+    """Another page that stands below this entry, for which the address does not say so."""
+
+
+SERVICE_NAVIGATION = (
+    Item("Overview", "portal:service-overview", "dashboard", Right.SEE),
+    Item("Manage enrollments", "portal:enrollment-list", "certificate", Right.SEE, "portal:group-list"),
+    Item(
+        "Registration records",
+        "portal:registration-list",
+        "list-details",
+        Right.SEE,
+        "portal:attempt-list",
+    ),
+    Item("Linked hubs", "portal:hub-list", "server", Right.SEE),
+    Item("Revocation history", "portal:history-list", "history", Right.SEE),
+    Item("Settings", "portal:service-settings", "settings", Right.SEE),
+)
+INSTALLATION_NAVIGATION = (
+    Item("All resources", "portal:service-list", "stack-2", Right.SEE),
+    Item("People", "portal:people-list", "users", Right.ADMINISTER),
+)
+
+
+def portal(request: HttpRequest) -> dict[str, Any]:
+    """Navigation offers what the role allows; the views behind it check for themselves."""
+    user = getattr(request, "user", None)
+    if not isinstance(user, User):
+        return {"environment_label": settings.DPS_ENVIRONMENT_LABEL}
+    service: ProvisioningService | None = getattr(request, "current_service", None)
+    everywhere = role_in(user, None)
+    role: Role | None = getattr(request, "current_role", None) if service else everywhere
+    installation = [
+        _link(request, item)
+        for item in INSTALLATION_NAVIGATION
+        if item.right is Right.SEE or (everywhere is not None and item.right in everywhere.rights)
+    ]
+    rights = role.rights if role else frozenset()
+    return {
+        "current_service": service,
+        "navigation": [
+            _link(request, item, service_name=service.name)
+            for item in SERVICE_NAVIGATION
+            if item.right in rights
+        ]
+        if service
+        else [],
+        "installation_navigation": installation,
+        "environment_label": settings.DPS_ENVIRONMENT_LABEL,
+        "role_label": role.label if role else "",
+        "rights": {right.value: right in rights for right in Right},
+    }
+
+
+def _link(request: HttpRequest, item: Item, **kwargs: str) -> dict[str, Any]:
+    url = reverse(item.view, kwargs=kwargs)
+    exact = item.view in ("portal:service-overview", "portal:service-list")
+    below = (url, reverse(item.also, kwargs=kwargs)) if item.also else (url,)
+    active = request.path == url if exact else request.path.startswith(below)
+    return {"label": item.label, "url": url, "icon": item.icon, "active": active}

@@ -1,0 +1,33 @@
+"""Where the pages of entries are."""
+
+from django.http import QueryDict
+from django.urls import reverse
+
+from enrollments.models import ProvisioningService
+from enrollments.policy.facts import EntryKind, EntryRef
+
+
+def entry_url(service: ProvisioningService, ref: EntryRef) -> str:
+    if ref.kind is EntryKind.GROUP:
+        kwargs = {"service_name": service.name, "group_id": ref.name}
+        return reverse("portal:group-edit", kwargs=kwargs)
+    kwargs = {"service_name": service.name, "registration_id": ref.name}
+    return reverse("portal:enrollment-edit", kwargs=kwargs)
+
+
+def list_url(service: ProvisioningService, view: str, query: str = "") -> str:
+    """A list, filtered as the query says; what is no query in it is encoded away."""
+    query = QueryDict(query).urlencode()
+    url = reverse(view, kwargs={"service_name": service.name})
+    return f"{url}?{query}" if query else url
+
+
+def entry_tabs(service: ProvisioningService, active: str) -> list[dict[str, object]]:
+    pairs = (
+        ("Individual Enrollments", "portal:enrollment-list"),
+        ("Enrollment Groups", "portal:group-list"),
+    )
+    return [
+        {"label": label, "url": list_url(service, view), "active": view == f"portal:{active}"}
+        for label, view in pairs
+    ]

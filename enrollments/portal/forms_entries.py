@@ -1,0 +1,384 @@
+"""Forms about individual enrollments and groups. Translation only; the rules are in the actions."""
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from django import forms
+from django.core.exceptions import ValidationError
+from django.http import QueryDict
+from django.urls import reverse
+from django.utils.datastructures import MultiValueDict
+from django.utils.html import format_html
+
+from enrollments.actions.certificates import parsed
+from enrollments.actions.enrollment_groups import GroupSpec
+from enrollments.actions.enrollments import IndividualSpec
+from enrollments.actions.entries import AlreadyEnrolled, Kind
+from enrollments.attestation.x509 import ParsedCertificate
+from enrollments.audit.record import MAX_REASON
+from enrollments.errors import Invalid
+from enrollments.models import (
+    AttestationMechanism,
+    EnrollmentGroup,
+    HeldRole,
+    IndividualEnrollment,
+    LinkedHub,
+    ProvisioningService,
+    Slot,
+)
+from enrollments.policy.allocation import AllocationPolicy
+from enrollments.policy.documents import MAX_TWIN_BYTES, DocumentProblem, parse_initial_twin
+from enrollments.policy.reprovisioning import ReprovisioningPolicy
+from enrollments.portal.certificate_input import Card, Files, Given, as_text, read_slots
+
+_PLAIN = {"autocomplete": "off", "autocapitalize": "none", "spellcheck": "false"}
+_MECHANISMS = (AttestationMechanism.X509, AttestationMechanism.SYMMETRIC_KEY)
+
+
+def _file(slot: Slot) -> forms.FileField:
+    return forms.FileField(
+        label=f"{slot.label} certificate file",
+        required=False,
+        allow_empty_file=True,  # what is wrong with an empty file is said by who reads it
+        widget=forms.FileInput(
+            attrs={"accept": ".pem,.crt,.cer,.der,application/x-x509-ca-cert", "data-submits": "preview"}
+        ),
+    )
+
+
+def _pem(slot: Slot) -> forms.CharField:
+    attrs = {**_PLAIN, "rows": 5, "placeholder": "-----BEGIN CERTIFICATE-----"}
+    return forms.CharField(
+        label=f"{slot.label} certificate as text",
+        required=False,
+        strip=False,
+        widget=forms.Textarea(attrs=attrs),
+    )
+
+
+def _remove(slot: Slot) -> forms.BooleanField:
+    return forms.BooleanField(label=f"Remove the {slot} certificate", required=False)
+
+
+def _key(slot: Slot) -> forms.CharField:
+    # render_value: a key that was typed never comes back in a page.
+    widget = forms.PasswordInput(render_value=False, attrs={"autocomplete": "off", "spellcheck": "false"})
+    return forms.CharField(label=f"{slot.label} key", required=False, widget=widget)
+
+
+class EntryForm(forms.Form):
+    """What individual enrollments and groups have in common. `current` is the entry that is edited, if one is."""
+
+    kind: Kind
+    is_conflict = False
+
+    primary_upload = _file(Slot.PRIMARY)
+    primary_pem = _pem(Slot.PRIMARY)
+    primary_remove = _remove(Slot.PRIMARY)
+    secondary_upload = _file(Slot.SECONDARY)
+    secondary_pem = _pem(Slot.SECONDARY)
+    secondary_remove = _remove(Slot.SECONDARY)
+    allocation_policy = forms.ChoiceField(label="Allocation policy", required=False)
+    hubs = forms.ModelMultipleChoiceField(
+        LinkedHub.objects.none(),
+        label="Hubs",
+        required=False,
+        widget=forms.CheckboxSelectMultiple,
+        help_text="None chosen: every hub that is linked to the service.",
+        error_messages={
+            "invalid_choice": "That hub is not linked to this service.",
+            "invalid_pk_value": "That hub is not linked to this service.",
+        },
+    )
+    reprovisioning_policy = forms.ChoiceField(
+        label="Reprovisioning policy",
+        choices=[(policy.value, policy.label) for policy in ReprovisioningPolicy],
+        initial=ReprovisioningPolicy.MIGRATE.value,
+        help_text="What becomes of the device's data when it registers again and is assigned elsewhere.",
+    )
+    initial_twin = forms.CharField(
+        label="Initial twin state",
+        required=False,
+        widget=forms.Textarea(attrs={**_PLAIN, "rows": 7}),
+        help_text="A JSON object with tags and desired properties, at most 8 KiB.",
+    )
+    iot_edge = forms.BooleanField(label="IoT Edge device", required=False)
+    enabled = forms.TypedChoiceField(
+        label="Enable entry",
+        choices=[("yes", "Enable"), ("no", "Disable")],
+        coerce=lambda choice: choice == "yes",
+        widget=forms.RadioSelect,
+        initial="yes",
+    )
+    reason = forms.CharField(
+        label="Reason",
+        required=False,
+        max_length=MAX_REASON,
+        widget=forms.TextInput(attrs={"autocomplete": "off"}),
+        help_text="Kept in the history with the change.",
+    )
+    expected_etag = forms.CharField(required=False, widget=forms.HiddenInput)
+
+    def __init__(
+        self,
+        service: ProvisioningService,
+        data: QueryDict | None = None,
+        files: "Files | None" = None,
+        *,
+        current: IndividualEnrollment | EnrollmentGroup | None = None,
+    ) -> None:
+        self.service, self.current = service, current
+        self.given: dict[Slot, Given] = {}
+        if data is not None:
+            self.given = read_slots(data, files or MultiValueDict(), self.kind)
+            data = as_text(data, self.given)
+        self.held = _held(current)
+        super().__init__(data, files, initial=self._initial(current) if current else None)
+        policies: Any = self.fields["allocation_policy"]
+        policies.choices = [
+            ("", f"As the service: {AllocationPolicy(service.allocation_policy).label.lower()}"),
+            *((policy.value, policy.label) for policy in AllocationPolicy),
+        ]
+        hubs: Any = self.fields["hubs"]
+        hubs.queryset = service.hubs.order_by("name")
+        if current is None:
+            self.initial.setdefault("initial_twin", twin_as_text({"tags": {}, "properties": {"desired": {}}}))
+        for slot in Slot:
+            self.fields[f"{slot}_pem"].widget.attrs.update(_preview_as_typed(service))
+            if slot not in self.held:
+                del self.fields[f"{slot}_remove"]
+
+    def _initial(self, current: IndividualEnrollment | EnrollmentGroup) -> dict[str, Any]:
+        return {
+            "mechanism": current.mechanism,
+            "allocation_policy": current.allocation_policy,
+            "hubs": current.hubs.all(),
+            "reprovisioning_policy": current.reprovisioning_policy,
+            "initial_twin": twin_as_text(current.initial_twin),
+            "iot_edge": current.iot_edge,
+            "enabled": "yes" if current.enabled else "no",
+            "expected_etag": current.etag,
+        }
+
+    @property
+    def current_cards(self) -> dict[str, Card]:
+        """The certificates that the entry holds now, for the page."""
+        return {slot.value: Card.of(one, self.kind) for slot, one in self.held.items()}
+
+    def clean_initial_twin(self) -> dict[str, Any]:
+        try:
+            # Browsers send each line end as two characters, which nobody typed.
+            return parse_initial_twin(self.cleaned_data["initial_twin"].replace("\r\n", "\n"))
+        except DocumentProblem as problem:
+            raise ValidationError(str(problem)) from None
+
+    def clean(self) -> dict[str, Any]:
+        for slot, given in self.given.items():
+            if given.problem:
+                self.add_error(f"{slot}_pem", given.problem)
+        return self.cleaned_data
+
+    def certificates(self) -> dict[Slot, ParsedCertificate]:
+        """What the entry is to hold: what was given; else what it holds, unless that is to be removed."""
+        chosen: dict[Slot, ParsedCertificate] = {}
+        for slot in Slot:
+            given = self.given.get(slot, Given())
+            if given.certificates:
+                chosen[slot] = given.certificates[0]
+            elif slot in self.held and not self.cleaned_data.get(f"{slot}_remove"):
+                chosen[slot] = self.held[slot]
+        return chosen
+
+    def common_values(self) -> dict[str, Any]:
+        data = self.cleaned_data
+        return {
+            "allocation_policy": data["allocation_policy"],
+            "hubs": tuple(data["hubs"]),
+            "reprovisioning_policy": data["reprovisioning_policy"],
+            "initial_twin": data["initial_twin"],
+            "iot_edge": data["iot_edge"],
+            "enabled": data["enabled"],
+        }
+
+    def show_invalid(self, problem: Invalid) -> None:
+        """Put the sentences of an action beside the fields that they are about."""
+        for field, sentences in problem.errors.items():
+            for sentence in sentences:
+                self.add_error(self._field(field), sentence)
+
+    def show_taken(self, problem: AlreadyEnrolled, url: str) -> None:
+        """The sentence, with a link to where it is enrolled."""
+        sentence = format_html('{} <a href="{}">Open {}</a>', problem.message, url, problem.entry)
+        self.add_error(self._field(problem.field), ValidationError(sentence))
+
+    def _field(self, name: str) -> str | None:
+        name = name.replace("_certificate", "_pem")
+        return name if name in self.fields else None
+
+
+class IndividualForm(EntryForm):
+    kind = "device"
+
+    mechanism = forms.ChoiceField(
+        label="Attestation mechanism",
+        choices=[(one.value, one.label) for one in _MECHANISMS],
+        initial=AttestationMechanism.X509.value,
+        widget=forms.RadioSelect,
+        help_text="TPM is not available in this version.",
+    )
+    registration_id = forms.CharField(
+        label="Registration ID",
+        required=False,
+        max_length=128,
+        widget=forms.TextInput(attrs=_PLAIN),
+        help_text="For X.509 it is read from the certificate's common name (CN).",
+    )
+    primary_key = _key(Slot.PRIMARY)
+    secondary_key = _key(Slot.SECONDARY)
+    device_id = forms.CharField(
+        label="IoT Hub device ID",
+        required=False,
+        max_length=128,
+        widget=forms.TextInput(attrs=_PLAIN),
+        help_text="Empty: the registration ID.",
+    )
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if self.current is not None:
+            del self.fields["registration_id"]
+
+    def _initial(self, current: IndividualEnrollment | EnrollmentGroup) -> dict[str, Any]:
+        assert isinstance(current, IndividualEnrollment)
+        return {**super()._initial(current), "device_id": current.device_id}
+
+    def clean(self) -> dict[str, Any]:
+        data = super().clean()
+        signs = data.get("mechanism") == AttestationMechanism.SYMMETRIC_KEY
+        if signs:
+            # Certificates that were given for another mechanism are not looked at.
+            for slot in Slot:
+                self.errors.pop(f"{slot}_pem", None)
+        if self.current is None and not data.get("registration_id") and "registration_id" not in self.errors:
+            if signs:
+                self.add_error("registration_id", "Give the registration ID of the device.")
+            elif not any(given.certificates or given.problem for given in self.given.values()):
+                self.add_error(
+                    "registration_id",
+                    "Give the certificate of the device, or the registration ID to be barred.",
+                )
+        return data
+
+    def spec(self) -> IndividualSpec:
+        data = self.cleaned_data
+        mechanism = AttestationMechanism(data["mechanism"])
+        signs = mechanism == AttestationMechanism.SYMMETRIC_KEY
+        return IndividualSpec(
+            mechanism=mechanism,
+            registration_id=data.get("registration_id", ""),
+            device_id=data["device_id"],
+            certificates={} if signs else self.certificates(),
+            primary_key=data["primary_key"].strip() if signs else "",
+            secondary_key=data["secondary_key"].strip() if signs else "",
+            **self.common_values(),
+        )
+
+
+class GroupForm(EntryForm):
+    kind = "ca"
+
+    group_id = forms.CharField(
+        label="Group ID",
+        max_length=128,
+        widget=forms.TextInput(attrs=_PLAIN),
+        error_messages={"required": "Give the group an ID."},
+    )
+    predecessor = forms.CharField(
+        label="Predecessor group ID",
+        required=False,
+        max_length=128,
+        widget=forms.TextInput(attrs=_PLAIN),
+        help_text="The group whose devices this one may take over, when a CA is replaced by another.",
+    )
+    helpers_removed = forms.MultipleChoiceField(
+        label="Helpers to remove", required=False, widget=forms.CheckboxSelectMultiple
+    )
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.helpers = _helpers(self.current)
+        if self.current is not None:
+            del self.fields["group_id"]
+        if self.helpers:
+            removed: Any = self.fields["helpers_removed"]
+            removed.choices = [(thumbprint, f"{one.subject}") for thumbprint, one in self.helpers.items()]
+        else:
+            del self.fields["helpers_removed"]
+
+    def _initial(self, current: IndividualEnrollment | EnrollmentGroup) -> dict[str, Any]:
+        assert isinstance(current, EnrollmentGroup)
+        predecessor = current.predecessor.group_id if current.predecessor else ""
+        return {**super()._initial(current), "predecessor": predecessor}
+
+    @property
+    def helper_cards(self) -> list[Card]:
+        return [Card.of(one, self.kind, helper=True) for one in self.helpers.values()]
+
+    def clean_predecessor(self) -> EnrollmentGroup | None:
+        group_id: str = self.cleaned_data["predecessor"]
+        if not group_id:
+            return None
+        try:
+            return self.service.enrollmentgroups.by_group_id(group_id)
+        except EnrollmentGroup.DoesNotExist:
+            raise ValidationError(f"There is no enrollment group {group_id} in this service.") from None
+
+    def spec(self) -> GroupSpec:
+        removed = set(self.cleaned_data.get("helpers_removed", ()))
+        kept = [one for thumbprint, one in self.helpers.items() if thumbprint not in removed]
+        given = [one for slot in self.given.values() for one in slot.certificates[1:]]
+        return GroupSpec(
+            group_id=self.cleaned_data.get("group_id", ""),
+            predecessor=self.cleaned_data["predecessor"],
+            certificates=self.certificates(),
+            helpers=tuple(_once([*kept, *given])),
+            **self.common_values(),
+        )
+
+
+def _preview_as_typed(service: ProvisioningService) -> dict[str, str]:
+    return {
+        "hx-post": reverse("portal:certificate-preview", kwargs={"service_name": service.name}),
+        "hx-trigger": "input changed delay:500ms",
+        "hx-target": "#certificate-preview",
+        "hx-swap": "outerHTML",
+        "hx-sync": "this:replace",
+    }
+
+
+def twin_as_text(twin: Mapping[str, Any]) -> str:
+    """Indented where that fits the bound of the field, so that a form that nobody touched can be saved."""
+    text = json.dumps(twin, indent=2, ensure_ascii=False)
+    if len(text.encode()) <= MAX_TWIN_BYTES:
+        return text
+    return json.dumps(twin, ensure_ascii=False, separators=(",", ":"))
+
+
+def _held(current: IndividualEnrollment | EnrollmentGroup | None) -> dict[Slot, ParsedCertificate]:
+    if current is None:
+        return {}
+    held = current.certificates.exclude(role=HeldRole.HELPER).order_by("slot")
+    return {Slot(slot): parsed(pem) for slot, pem in held.values_list("slot", "certificate__pem")}
+
+
+def _helpers(current: IndividualEnrollment | EnrollmentGroup | None) -> dict[str, ParsedCertificate]:
+    if current is None:
+        return {}
+    held = current.certificates.filter(role=HeldRole.HELPER).order_by("pk")
+    helpers = [parsed(pem) for pem in held.values_list("certificate__pem", flat=True)]
+    return {one.thumbprint_sha256: one for one in helpers}
+
+
+def _once(certificates: Iterable[ParsedCertificate]) -> list[ParsedCertificate]:
+    return list({one.thumbprint_sha256: one for one in certificates}.values())

@@ -1,0 +1,30 @@
+"""Addresses of individual enrollments and enrollment groups, below those of their service."""
+
+from django.urls import URLPattern, URLResolver, path
+
+from enrollments.portal.views import certificates, enrollment_groups, enrollments
+
+urlpatterns: list[URLPattern | URLResolver] = [
+    path("enrollments/", enrollments.enrollment_list, name="enrollment-list"),
+    path("enrollments/add/", enrollments.enrollment_add, name="enrollment-add"),
+    path("enrollments/delete/", enrollments.enrollment_delete, name="enrollment-delete"),
+    path("enrollments/i/<str:registration_id>/", enrollments.enrollment_edit, name="enrollment-edit"),
+    path(
+        "enrollments/i/<str:registration_id>/disable/",
+        enrollments.enrollment_disable,
+        name="enrollment-disable",
+    ),
+    path(
+        "enrollments/i/<str:registration_id>/enable/",
+        enrollments.enrollment_enable,
+        name="enrollment-enable",
+    ),
+    path("enrollments/i/<str:registration_id>/keys/", enrollments.enrollment_keys, name="enrollment-keys"),
+    path("groups/", enrollment_groups.group_list, name="group-list"),
+    path("groups/add/", enrollment_groups.group_add, name="group-add"),
+    path("groups/delete/", enrollment_groups.group_delete, name="group-delete"),
+    path("groups/g/<str:group_id>/", enrollment_groups.group_edit, name="group-edit"),
+    path("groups/g/<str:group_id>/disable/", enrollment_groups.group_disable, name="group-disable"),
+    path("groups/g/<str:group_id>/enable/", enrollment_groups.group_enable, name="group-enable"),
+    path("certificate-preview/", certificates.certificate_preview, name="certificate-preview"),
+]

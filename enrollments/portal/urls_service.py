@@ -1,0 +1,66 @@
+"""Addresses outside services, and of a service outside its enrollments."""
+
+from django.urls import URLPattern, URLResolver, path
+
+from enrollments.portal.views import (
+    attempts,
+    devices,
+    history,
+    hubs,
+    overview,
+    people,
+    registrations,
+    services,
+    settings,
+    sign_in,
+)
+
+installation_urlpatterns: list[URLPattern | URLResolver] = [
+    path("", services.service_list, name="service-list"),
+    path("sign-in/", sign_in.sign_in, name="sign-in"),
+    path("sign-out/", sign_in.sign_out, name="sign-out"),
+    path("password/", sign_in.own_password, name="own-password"),
+    path("services/add/", services.service_add, name="service-add"),
+    path("history/", history.installation_history, name="installation-history"),
+    path("history/export/", history.installation_history_export, name="installation-history-export"),
+    path("people/", people.people_list, name="people-list"),
+    path("people/add/", people.person_add, name="person-add"),
+    path("people/p/<str:username>/", people.person_edit, name="person-edit"),
+    path("people/p/<str:username>/role/", people.person_role, name="person-role"),
+    path("people/p/<str:username>/password/", people.person_password, name="person-password"),
+    path("people/p/<str:username>/deactivate/", people.person_deactivate, name="person-deactivate"),
+    path("people/p/<str:username>/activate/", people.person_activate, name="person-activate"),
+    path("people/p/<str:username>/remove/", people.person_remove, name="person-remove"),
+]
+
+_REGISTRATION = "registrations/<str:registration_id>/"
+_HUB = "hubs/<int:hub_pk>/"
+_DEVICE = "hubs/<int:hub_pk>/devices/<str:device_id>/"
+
+urlpatterns: list[URLPattern | URLResolver] = [
+    path("", overview.service_overview, name="service-overview"),
+    path("settings/", settings.service_settings, name="service-settings"),
+    path("settings/change/", settings.service_settings_change, name="service-settings-change"),
+    path("registrations/", registrations.registration_list, name="registration-list"),
+    path(_REGISTRATION, registrations.registration_detail, name="registration-detail"),
+    path(f"{_REGISTRATION}delete/", registrations.registration_delete, name="registration-delete"),
+    path(f"{_REGISTRATION}deny/", registrations.registration_deny, name="registration-deny"),
+    path(
+        f"{_REGISTRATION}deprovision/",
+        registrations.registration_deprovision,
+        name="registration-deprovision",
+    ),
+    path(f"{_REGISTRATION}release/", registrations.registration_release, name="registration-release"),
+    path("attempts/", attempts.attempt_list, name="attempt-list"),
+    path("attempts/<int:pk>/", attempts.attempt_detail, name="attempt-detail"),
+    path("hubs/", hubs.hub_list, name="hub-list"),
+    path("hubs/add/", hubs.hub_add, name="hub-add"),
+    path(_HUB, hubs.hub_edit, name="hub-edit"),
+    path(f"{_HUB}unlink/", hubs.hub_unlink, name="hub-unlink"),
+    path(f"{_HUB}devices/", devices.device_list, name="device-list"),
+    path(_DEVICE, devices.device_detail, name="device-detail"),
+    path(f"{_DEVICE}keys/", devices.device_keys, name="device-keys"),
+    path(f"{_DEVICE}deregister/", devices.device_deregister, name="device-deregister"),
+    path("history/", history.history_list, name="history-list"),
+    path("history/export/", history.history_export, name="history-export"),
+]

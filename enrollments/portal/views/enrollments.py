@@ -1,0 +1,239 @@
+"""Individual enrollments: the list, adding and editing one, and the acts of a row."""
+
+from django.http import HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
+from django.views.decorators.debug import sensitive_post_parameters
+from django.views.decorators.http import require_http_methods, require_POST, require_safe
+
+from enrollments.actions.enrollments import (
+    EnrollmentNotFound,
+    add_individual_enrollment,
+    change_individual_enrollment,
+    delete_enrollments,
+    disable_enrollment,
+    enable_enrollment,
+    reveal_enrollment_keys,
+)
+from enrollments.actions.judging import individual_ref
+from enrollments.errors import ChangedMeanwhile, Invalid
+from enrollments.models import AttestationMechanism, IndividualEnrollment, ProvisioningService
+from enrollments.policy.names import registration_key
+from enrollments.policy.roles import Right
+from enrollments.portal.access import actor_of, may, requires
+from enrollments.portal.certificate_input import preview_of
+from enrollments.portal.confirmation import ReasonForm, show_invalid
+from enrollments.portal.entry_links import entry_tabs, entry_url, list_url
+from enrollments.portal.entry_lists import EntryFilter, page_of_individuals, rows_of, with_row_columns
+from enrollments.portal.entry_pages import (
+    answer_deletion,
+    ask_to_disable,
+    chosen_ids,
+    done,
+    form_status,
+    row_answer,
+    saved,
+)
+from enrollments.portal.forms_entries import IndividualForm
+from enrollments.portal.htmx import render_page, wants_fragment
+
+SECRET_FIELDS = ("primary_pem", "secondary_pem", "primary_key", "secondary_key")
+
+
+@require_safe
+@requires(Right.SEE)
+def enrollment_list(request: HttpRequest, service: ProvisioningService) -> HttpResponse:
+    filters = EntryFilter(request.GET, name="Registration ID")
+    page = page_of_individuals(service, request.GET, filters)
+    context = {
+        "service": service,
+        "tabs": entry_tabs(service, "enrollment-list"),
+        "filters": filters,
+        "page": page,
+        "rows": rows_of(service, page.rows),
+        "query": request.GET.urlencode(),
+    }
+    return render_page(request, "portal/enrollments/list.html", "portal/enrollments/_results.html", context)
+
+
+@sensitive_post_parameters(*SECRET_FIELDS)
+@require_http_methods(["GET", "HEAD", "POST"])
+@requires(Right.CHANGE_ENTRIES)
+def enrollment_add(request: HttpRequest, service: ProvisioningService) -> HttpResponse:
+    if request.method != "POST":
+        return _form_answer(request, service, IndividualForm(service))
+    form = IndividualForm(service, request.POST, request.FILES)
+    if "preview" not in request.POST:
+        added: list[IndividualEnrollment] = []
+        if saved(
+            form,
+            lambda: added.append(
+                add_individual_enrollment(
+                    service, form.spec(), actor=actor_of(request), reason=form.cleaned_data["reason"]
+                )
+            ),
+        ):
+            return _after_adding(request, service, added[0])
+    return _form_answer(request, service, form)
+
+
+def _after_adding(
+    request: HttpRequest, service: ProvisioningService, enrollment: IndividualEnrollment
+) -> HttpResponse:
+    said = f"Added individual enrollment {enrollment}, {enrollment.status.label.lower()}."
+    if enrollment.mechanism != AttestationMechanism.SYMMETRIC_KEY:
+        return done(request, list_url(service, "portal:enrollment-list"), said)
+    if may(request, Right.REVEAL_KEYS, service):
+        where = "Its keys can be shown below."
+    else:
+        where = "An administrator can show its keys on this page."
+    return done(request, entry_url(service, individual_ref(enrollment)), f"{said} {where}")
+
+
+@sensitive_post_parameters(*SECRET_FIELDS)
+@require_http_methods(["GET", "HEAD", "POST"])
+@requires(Right.SEE)
+def enrollment_edit(
+    request: HttpRequest, service: ProvisioningService, registration_id: str
+) -> HttpResponseBase:
+    """Whoever may see an entry sees it here; saving asks for more."""
+    if request.method == "POST":
+        return _enrollment_save(request, service_name=service.name, registration_id=registration_id)
+    enrollment = _get(service, registration_id)
+    return _form_answer(request, service, IndividualForm(service, current=enrollment))
+
+
+@requires(Right.CHANGE_ENTRIES)
+def _enrollment_save(
+    request: HttpRequest, service: ProvisioningService, registration_id: str
+) -> HttpResponse:
+    enrollment = _get(service, registration_id)
+    form = IndividualForm(service, request.POST, request.FILES, current=enrollment)
+    if "preview" in request.POST:
+        return _form_answer(request, service, form)
+    try:
+        is_saved = saved(
+            form,
+            lambda: change_individual_enrollment(
+                service,
+                registration_id,
+                form.spec(),
+                expected_etag=form.cleaned_data["expected_etag"],
+                actor=actor_of(request),
+                reason=form.cleaned_data["reason"],
+            ),
+        )
+    except ChangedMeanwhile as problem:
+        current = _get(service, registration_id)
+        form = IndividualForm(service, current=current)
+        return _form_answer(request, service, form, conflict=problem.message)
+    if is_saved:
+        return done(
+            request,
+            list_url(service, "portal:enrollment-list"),
+            f"Saved individual enrollment {enrollment}.",
+        )
+    return _form_answer(request, service, form)
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@requires(Right.CHANGE_ENTRIES)
+def enrollment_delete(request: HttpRequest, service: ProvisioningService) -> HttpResponse:
+    chosen = service.individualenrollments.filter(pk__in=chosen_ids(request)).order_by("registration_key")
+    entries = list(chosen.defer("primary_key", "secondary_key"))
+    return answer_deletion(
+        request,
+        service,
+        entries,
+        words=("individual enrollment", "individual enrollments"),
+        back=list_url(service, "portal:enrollment-list", request.GET.get("back", "")),
+        delete=lambda reason: delete_enrollments(
+            service,
+            [entry.registration_id for entry in entries],
+            actor=actor_of(request),
+            reason=reason,
+        ),
+    )
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@requires(Right.CHANGE_ENTRIES)
+def enrollment_disable(
+    request: HttpRequest, service: ProvisioningService, registration_id: str
+) -> HttpResponse:
+    enrollment = _get(service, registration_id)
+    form = ReasonForm(request.POST if request.method == "POST" else None)
+    if request.method == "POST" and form.is_valid():
+        try:
+            disable_enrollment(
+                service, registration_id, actor=actor_of(request), reason=form.cleaned_data["reason"]
+            )
+        except Invalid as problem:
+            show_invalid(form, problem)
+        else:
+            return _row(request, service, registration_id, f"Disabled individual enrollment {enrollment}.")
+    return ask_to_disable(
+        request,
+        form,
+        entry=enrollment,
+        words="individual enrollment",
+        body="The device is refused from now on, also where a group would admit it, and the keys of its "
+        "certificates are barred. What its hub knows of it stays until it is deprovisioned.",
+        cancel_url=list_url(service, "portal:enrollment-list"),
+    )
+
+
+@require_POST
+@requires(Right.CHANGE_ENTRIES)
+def enrollment_enable(
+    request: HttpRequest, service: ProvisioningService, registration_id: str
+) -> HttpResponse:
+    enrollment = enable_enrollment(service, registration_id, actor=actor_of(request))
+    return _row(request, service, registration_id, f"Enabled individual enrollment {enrollment}.")
+
+
+@require_POST
+@requires(Right.REVEAL_KEYS)
+def enrollment_keys(request: HttpRequest, service: ProvisioningService, registration_id: str) -> HttpResponse:
+    enrollment, primary, secondary = reveal_enrollment_keys(service, registration_id, actor=actor_of(request))
+    context = {"enrollment": enrollment, "primary": primary, "secondary": secondary, "service": service}
+    return render_page(request, "portal/enrollments/keys.html", "portal/enrollments/_keys.html", context)
+
+
+def _row(request: HttpRequest, service: ProvisioningService, registration_id: str, said: str) -> HttpResponse:
+    if not wants_fragment(request):
+        return done(request, list_url(service, "portal:enrollment-list"), said)
+    entries = with_row_columns(service.individualenrollments.all())
+    try:
+        entry = entries.get(registration_key=registration_key(registration_id))
+    except IndividualEnrollment.DoesNotExist:
+        raise EnrollmentNotFound(registration_id) from None
+    return row_answer(request, service, entry, "portal/enrollments/_row.html", said)
+
+
+def _form_answer(
+    request: HttpRequest, service: ProvisioningService, form: IndividualForm, *, conflict: str = ""
+) -> HttpResponse:
+    context = {
+        "service": service,
+        "form": form,
+        "entry": form.current,
+        "kind": "individual",
+        "previews": preview_of(service, form.given, form.kind, form.current),
+        "conflict": conflict,
+        "cancel_url": list_url(service, "portal:enrollment-list"),
+        "may_change": may(request, Right.CHANGE_ENTRIES, service),
+    }
+    return render_page(
+        request,
+        "portal/enrollments/edit.html",
+        "portal/enrollments/_form.html",
+        context,
+        status=409 if conflict else form_status(form),
+    )
+
+
+def _get(service: ProvisioningService, registration_id: str) -> IndividualEnrollment:
+    try:
+        return service.individualenrollments.by_registration_id(registration_id)
+    except IndividualEnrollment.DoesNotExist:
+        raise EnrollmentNotFound(registration_id) from None

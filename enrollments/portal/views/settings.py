@@ -1,0 +1,78 @@
+"""The settings of a service: everybody with a role sees them, administrators change them."""
+
+from typing import Any
+
+from django.contrib import messages
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.views.decorators.http import require_POST, require_safe
+
+from enrollments.actions.services import SETTINGS, change_settings, settings_version
+from enrollments.errors import ChangedMeanwhile, Invalid
+from enrollments.models import ProvisioningService
+from enrollments.policy.roles import Right
+from enrollments.portal.access import actor_of, may, requires
+from enrollments.portal.confirmation import show_invalid
+from enrollments.portal.forms_services import SettingsForm
+
+
+@require_safe
+@requires(Right.SEE)
+def service_settings(request: HttpRequest, service: ProvisioningService) -> HttpResponse:
+    return _page(request, service, SettingsForm(initial=_initial(service)))
+
+
+@require_POST
+@requires(Right.ADMINISTER)
+def service_settings_change(request: HttpRequest, service: ProvisioningService) -> HttpResponse:
+    form = SettingsForm(request.POST)
+    if not form.is_valid():
+        return _page(request, service, form, 422)
+    values = {name: form.cleaned_data[name] for name in SETTINGS}
+    try:
+        change_settings(
+            service,
+            values,
+            actor=actor_of(request),
+            reason=form.cleaned_data["reason"],
+            expected_version=form.cleaned_data["version"],
+        )
+    except ChangedMeanwhile as problem:
+        # What was typed is shown again, beside what now holds: saving it once more is a decision, not an accident.
+        service.refresh_from_db()
+        entered = request.POST.copy()
+        entered["version"] = settings_version(service)
+        form = SettingsForm(entered)
+        form.add_error(None, problem.message)
+        return _page(request, service, form, 409)
+    except Invalid as problem:
+        show_invalid(form, problem)
+        return _page(request, service, form, 422)
+    messages.success(request, "The settings are saved and hold from now on.")
+    return redirect("portal:service-settings", service_name=service.name)
+
+
+def _initial(service: ProvisioningService) -> dict[str, Any]:
+    return {**{name: getattr(service, name) for name in SETTINGS}, "version": settings_version(service)}
+
+
+def _page(
+    request: HttpRequest, service: ProvisioningService, form: SettingsForm, status: int = 200
+) -> HttpResponse:
+    may_change = may(request, Right.ADMINISTER, service)
+    if not may_change:
+        for field in form.fields.values():
+            field.disabled = True
+    context = {
+        "service": service,
+        "form": form,
+        "may_change": may_change,
+        "current": _current(service) if status == 409 else [],
+    }
+    return render(request, "portal/settings/settings.html", context, status=status)
+
+
+def _current(service: ProvisioningService) -> list[tuple[str, Any]]:
+    labels = {name: field.label for name, field in SettingsForm.base_fields.items()}
+    display = {"allocation_policy": service.get_allocation_policy_display()}
+    return [(str(labels[name]), display.get(name, getattr(service, name))) for name in SETTINGS]

@@ -1,0 +1,246 @@
+"""Every address of the portal, for every role: who gets in, who does not, what a refusal leaves (R1, R15, R17)."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from django.test import Client
+from django.urls import URLPattern, URLResolver, reverse
+
+from enrollments.models import HistoryEvent, ProvisioningService, RegistrationRecord
+from enrollments.policy.roles import Right, Role
+from enrollments.portal.urls import urlpatterns
+from tests.certificates import root
+from tests.devices import enroll_ca, register, signs
+from tests.factories import a_service, a_user, an_individual
+
+WITHOUT_SIGNING_IN = {"sign-in"}
+# Addresses where whoever sees an object finds it, and where saving it asks for more than seeing.
+SAVING = {"enrollment-edit": Right.CHANGE_ENTRIES, "group-edit": Right.CHANGE_ENTRIES}
+
+
+@dataclass(frozen=True)
+class Address:
+    name: str
+    parameters: tuple[str, ...]
+    right: Right | None
+    declares: bool
+
+    @property
+    def of_service(self) -> bool:
+        return "service_name" in self.parameters
+
+    def right_for(self, method: str) -> Right | None:
+        return SAVING.get(self.name, self.right) if method == "POST" else self.right
+
+
+def _walk(patterns: list[Any], outer: tuple[str, ...] = ()) -> Iterator[Address]:
+    for pattern in patterns:
+        parameters = (*outer, *pattern.pattern.converters)
+        if isinstance(pattern, URLResolver):
+            yield from _walk(pattern.url_patterns, parameters)
+        elif isinstance(pattern, URLPattern):
+            view = pattern.callback
+            declares = hasattr(view, "declared_right")
+            yield Address(str(pattern.name), parameters, getattr(view, "declared_right", None), declares)
+
+
+ADDRESSES = list(_walk(urlpatterns))
+PROTECTED = [one for one in ADDRESSES if one.right is not None]
+OF_SERVICE = [one for one in PROTECTED if one.of_service]
+OF_INSTALLATION = [one for one in PROTECTED if not one.of_service]
+
+
+def each(addresses: list[Address]) -> Any:
+    return pytest.mark.parametrize("address", [pytest.param(one, id=one.name) for one in addresses])
+
+
+each_role = pytest.mark.parametrize("role", list(Role))
+
+
+@dataclass(frozen=True)
+class World:
+    service: ProvisioningService
+    values: dict[str, Any]
+
+    def url(self, address: Address) -> str:
+        return reverse(f"portal:{address.name}", kwargs={one: self.values[one] for one in address.parameters})
+
+
+@pytest.fixture
+def world(db: None) -> World:
+    """A service in which each kind of object exists, so that 404 never stands for something else."""
+    service = a_service("plant")
+    ca = root("Plant CA")
+    group = enroll_ca(service, ca, "plant-7")
+    register(service, ca.leaf("pump-042"))
+    keyed = an_individual(service, "keyed-001", keys=True)
+    register(service, signs(service, "keyed-001", keyed.primary_key), "keyed-001")
+    record = RegistrationRecord.objects.get(registration_id="keyed-001")
+    shown = a_user(Role.VIEWER, service, "somebody")
+    return World(
+        service,
+        {
+            "service_name": service.name,
+            "registration_id": keyed.registration_id,
+            "group_id": group.group_id,
+            "hub_pk": record.hub_id,
+            "device_id": record.device_id,
+            "pk": service.attempts.order_by("pk").first().pk,
+            "username": shown.username,
+        },
+    )
+
+
+def signed_in_as(role: Role, service: ProvisioningService | None) -> Client:
+    client = Client()
+    client.force_login(a_user(role, service))
+    return client
+
+
+def answers(client: Client, url: str) -> dict[str, int]:
+    """What GET and an empty POST are answered with. 405 is a method that the address does not have."""
+    found = {"GET": client.get(url).status_code, "POST": client.post(url).status_code}
+    assert set(found.values()) != {405}
+    return found
+
+
+def check_answers(client: Client, url: str, address: Address, role: Role) -> None:
+    """With the right, anything but a refusal; without it, a refusal and nothing else."""
+    for method, status in answers(client, url).items():
+        if address.right_for(method) in role.rights:
+            assert status not in {403, 404, 500}
+        else:
+            assert status in {403, 405}
+
+
+def refusals() -> int:
+    return HistoryEvent.objects.filter(event="action.refused").count()
+
+
+def test_addresses_are_found_and_named_once():
+    names = [one.name for one in ADDRESSES]
+
+    assert len(names) > 40
+    assert len(names) == len(set(names))
+
+
+@each(ADDRESSES)
+def test_every_view_declares_its_right(address):
+    assert address.declares
+
+
+def test_what_needs_no_right_is_known():
+    free = {one.name for one in ADDRESSES if one.right is None}
+
+    assert free == {"sign-in", "sign-out", "own-password", "service-list"}
+
+
+@each([one for one in ADDRESSES if one.name not in WITHOUT_SIGNING_IN])
+def test_anonymous_is_sent_to_sign_in(address, world, client):
+    url = world.url(address)
+
+    for answer in (client.get(url), client.post(url)):
+        assert answer.status_code == 302
+        assert answer["Location"].startswith(reverse("portal:sign-in"))
+
+
+@each_role
+@each(OF_SERVICE)
+def test_role_in_the_service_decides(address, role, world):
+    client = signed_in_as(role, world.service)
+
+    check_answers(client, world.url(address), address, role)
+
+
+@each_role
+@each(OF_SERVICE)
+def test_service_of_others_is_not_there(address, role, world):
+    client = signed_in_as(role, a_service("lab"))
+
+    assert set(answers(client, world.url(address)).values()) <= {404, 405}
+
+
+@each_role
+@each(OF_SERVICE)
+def test_role_everywhere_holds_in_each_service(address, role, world):
+    client = signed_in_as(role, None)
+
+    check_answers(client, world.url(address), address, role)
+
+
+@each_role
+@each(OF_INSTALLATION)
+def test_role_everywhere_decides_about_the_installation(address, role, world):
+    client = signed_in_as(role, None)
+
+    check_answers(client, world.url(address), address, role)
+
+
+@each_role
+@each(OF_INSTALLATION)
+def test_role_in_a_service_opens_nothing_of_the_installation(address, role, world):
+    client = signed_in_as(role, world.service)
+
+    statuses = set(answers(client, world.url(address)).values())
+
+    assert 403 in statuses
+    assert statuses <= {403, 405}
+
+
+@each([one for one in PROTECTED if one.right_for("POST") is not Right.SEE])
+def test_refused_attempt_at_a_change_leaves_one_row(address, world):
+    client = signed_in_as(Role.VIEWER, world.service)
+    before = refusals()
+
+    status = client.post(world.url(address)).status_code
+
+    # 405: the address only shows something, so nothing was attempted.
+    assert refusals() - before == (1 if status == 403 else 0)
+    assert status in (403, 405)
+
+
+def test_refusal_names_who_tried_what(world):
+    client = signed_in_as(Role.VIEWER, world.service)
+
+    client.post(f"/services/plant/registrations/{world.values['registration_id']}/deny/")
+
+    row = HistoryEvent.objects.get(event="action.refused")
+    assert (row.actor_name, row.subject_name, row.service_name) == (
+        "some-viewer",
+        "POST /services/plant/registrations/keyed-001/deny/",
+        "plant",
+    )
+
+
+def test_refused_attempt_to_see_leaves_no_row(world):
+    client = signed_in_as(Role.VIEWER, world.service)
+
+    assert client.get("/services/plant/attempts/").status_code == 403
+    assert refusals() == 0
+
+
+def test_person_without_a_role_sees_no_service(world):
+    client = signed_in_as(Role.VIEWER, world.service)
+    ProvisioningService.objects.get(name="plant").memberships.all().delete()
+
+    assert client.get("/services/plant/").status_code == 404
+    assert "plant" not in client.get("/").content.decode()
+
+
+def test_person_who_was_deactivated_is_out_with_the_next_request(world, django_user_model):
+    client = signed_in_as(Role.VIEWER, world.service)
+    assert client.get("/services/plant/").status_code == 200
+
+    django_user_model.objects.filter(username="some-viewer").update(is_active=False)
+
+    assert client.get("/services/plant/").status_code == 302
+
+
+def test_post_without_csrf_token_is_refused(world):
+    client = Client(enforce_csrf_checks=True)
+    client.force_login(a_user(Role.ADMINISTRATOR, world.service))
+
+    assert client.post("/services/plant/registrations/keyed-001/delete/").status_code == 403
+    assert RegistrationRecord.objects.filter(registration_id="keyed-001").exists()

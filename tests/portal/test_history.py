@@ -1,0 +1,309 @@
+"""The revocation history: what a row tells, filters, who sees what, and the export (R15, R17)."""
+
+import csv
+import io
+import itertools
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from django.test import Client
+from django.utils import timezone
+
+from enrollments.actions.enrollments import delete_enrollments, disable_enrollment, enable_enrollment
+from enrollments.audit.actor import Actor, Way
+from enrollments.audit.events import Event
+from enrollments.models import HistoryEvent, ProvisioningService
+from enrollments.policy.roles import Role
+from enrollments.portal.views import history
+from tests.certificates import root
+from tests.devices import ALICE, enroll_ca, register
+from tests.factories import a_service, a_user, an_individual
+
+URL = "/services/plant/history/"
+EXPORT = f"{URL}export/"
+BOB = Actor("user", "bob", Way.SERVICE_API, "192.0.2.50", "0f0e")
+
+
+@pytest.fixture
+def plant(db: None) -> ProvisioningService:
+    return a_service("plant")
+
+
+@pytest.fixture
+def auditor(client: Client, plant: ProvisioningService) -> Client:
+    client.force_login(a_user(Role.AUDITOR, plant))
+    return client
+
+
+def shown(client: Client, url: str = URL, **query: str) -> list[HistoryEvent]:
+    answer = client.get(url, query)
+    assert answer.status_code == 200
+    return [row.event for row in answer.context["rows"]]
+
+
+def a_row(service: ProvisioningService, name: str, at: datetime, **more: object) -> HistoryEvent:
+    values = {
+        "event": Event.ENROLLMENT_DISABLED.value,
+        "actor_kind": "user",
+        "actor_name": "alice",
+        "way": "portal",
+        "subject_kind": "IndividualEnrollment",
+        "service_id": service.pk,
+        "service_name": service.name,
+    }
+    return HistoryEvent.objects.create(at=at, subject_name=name, **{**values, **more})
+
+
+def exported(client: Client, url: str = EXPORT, **query: str) -> list[dict[str, str]]:
+    answer = client.get(url, query)
+    assert answer.status_code == 200
+    text = b"".join(answer.streaming_content).decode()
+    return list(csv.DictReader(io.StringIO(text)))
+
+
+def test_row_tells_who_did_what_to_what_when_why_and_from_where(auditor, plant):
+    an_individual(plant, "pump-042")
+    disable_enrollment(plant, "pump-042", actor=BOB, reason="stolen, ticket 4711")
+
+    text = auditor.get(URL).content.decode()
+
+    for part in ("bob", "service API", "disabled individual enrollment", "stolen, ticket 4711"):
+        assert part in text
+    for part in ("192.0.2.50", "0f0e", "Before", "/services/plant/enrollments/i/pump-042/"):
+        assert part in text
+
+
+def test_object_that_is_gone_keeps_its_name_and_has_no_link(auditor, plant):
+    an_individual(plant, "pump-042")
+    delete_enrollments(plant, ["pump-042"], actor=ALICE)
+
+    text = auditor.get(URL).content.decode()
+
+    assert "deleted individual enrollment" in text
+    assert "pump-042" in text
+    assert "/services/plant/enrollments/i/pump-042/" not in text
+
+
+def test_differences_are_told_field_by_field(plant):
+    row = a_row(
+        plant,
+        "x",
+        timezone.now(),
+        before={"status": "enabled", "hubs": []},
+        after={"status": "disabled", "note": None},
+    )
+
+    (shown_row,) = history.rows_of([row], plant)
+
+    assert [(one.field, one.before, one.after) for one in shown_row.differences] == [
+        ("status", "enabled", "disabled"),
+        ("hubs", "[]", ""),
+        ("note", "", "none"),
+    ]
+
+
+def test_row_of_a_later_version_is_shown_as_it_is(auditor, plant):
+    a_row(plant, "x", timezone.now(), event="comet.seen")
+
+    assert "comet.seen" in auditor.get(URL).content.decode()
+
+
+@pytest.mark.parametrize(
+    ("query", "found"),
+    [
+        ({}, {"old", "new", "api"}),
+        ({"since": "2026-05-02T00:00"}, {"new", "api"}),
+        ({"until": "2026-05-02T00:00"}, {"old"}),
+        ({"since": "2026-05-03T10:00", "until": "2026-05-03T10:00"}, {"new"}),
+        ({"actor": "ALICE"}, {"old", "new"}),
+        ({"actor": "ali"}, set()),
+        ({"event": "enrollment.enabled"}, {"new"}),
+        ({"event": "shuts-out"}, {"old", "api"}),
+        ({"way": "service API"}, {"api"}),
+        ({"subject": "EW"}, {"new"}),
+        ({"reason": "4711"}, {"old"}),
+        ({"reason": "%"}, set()),
+        ({"actor": "alice", "event": "shuts-out"}, {"old"}),
+        ({"event": "nonsense"}, set()),
+        ({"since": "yesterday"}, set()),
+        ({"since": "2026-05-03T10:00", "until": "2026-05-01T10:00"}, set()),
+        ({"reason": "\x00"}, set()),
+    ],
+)
+def test_filter(auditor, plant, query, found):
+    a_row(plant, "old", datetime(2026, 5, 1, 10, tzinfo=UTC), reason="ticket 4711")
+    a_row(plant, "new", datetime(2026, 5, 3, 10, tzinfo=UTC), event=Event.ENROLLMENT_ENABLED.value)
+    a_row(plant, "api", datetime(2026, 5, 3, 11, tzinfo=UTC), actor_name="bob", way="service API")
+
+    rows = {row.subject_name for row in shown(auditor, **query)}
+
+    assert rows & {"old", "new", "api"} == found
+
+
+def test_filter_stays_in_the_address_and_in_the_export(auditor, plant):
+    answer = auditor.get(URL, {"actor": "alice", "reason": "a&b"})
+
+    assert 'value="a&amp;b"' in answer.content.decode()
+    assert answer.context["export_url"] == f"{EXPORT}?actor=alice&reason=a%26b"
+    shuts_out = answer.context["quick"][1]
+    assert shuts_out["url"] == f"{URL}?actor=alice&reason=a%26b&event=shuts-out"
+
+
+def test_pages_follow_each_other_also_within_one_moment(auditor, plant):
+    moment = datetime(2026, 5, 1, 10, tzinfo=UTC)
+    for number in range(120):
+        a_row(plant, f"x-{number}", moment)
+    pages, url = [], f"{URL}?subject=x-"
+    while True:
+        answer = auditor.get(url)
+        pages.append([row.event.pk for row in answer.context["rows"]])
+        if not answer.context["page"].next_url:
+            break
+        url = URL + answer.context["page"].next_url
+
+    seen = list(itertools.chain(*pages))
+
+    assert [len(page) for page in pages] == [50, 50, 20]
+    assert len(set(seen)) == 120
+    assert seen == sorted(seen, reverse=True)
+
+
+def test_list_states_its_queries(auditor, plant, django_assert_max_num_queries):
+    ca = root("Plant CA")
+    enroll_ca(plant, ca, "plant-7")
+    for number in range(5):
+        register(plant, ca.leaf(f"pump-{number}"))
+        an_individual(plant, f"gate-{number}", keys=True)
+
+    with django_assert_max_num_queries(12):
+        auditor.get(URL)
+
+
+def test_history_of_another_service_is_not_shown(auditor):
+    a_row(a_service("lab"), "bench-1", timezone.now())
+
+    assert "bench-1" not in auditor.get(URL, {"subject": "bench"}).content.decode()
+    assert not [row for row in exported(auditor) if row["object"] == "bench-1"]
+
+
+def test_viewer_sees_what_they_did_themselves_and_nothing_else(client, plant):
+    client.force_login(a_user(Role.VIEWER, plant))
+    an_individual(plant, "pump-042")
+    client.post("/services/plant/enrollments/i/pump-042/disable/")
+    # The name alone does not make a row one's own: a command on the machine may run under the same name.
+    a_row(plant, "by-cli", timezone.now(), actor_kind="cli", actor_name="some-viewer")
+
+    rows = shown(client)
+
+    assert [row.event for row in rows] == ["action.refused"]
+    assert "What you did yourself" in client.get(URL).content.decode()
+    assert client.get(EXPORT).status_code == 403
+
+
+def test_installation_history_shows_what_belongs_to_no_service(client, plant):
+    client.force_login(a_user(Role.ADMINISTRATOR))
+    an_individual(plant, "pump-042")
+
+    rows = shown(client, "/history/")
+
+    assert [(row.event, row.subject_name) for row in rows] == [("person.added", "some-administrator")]
+
+
+def test_installation_history_shows_a_viewer_their_own_rows(client, plant):
+    a_user(Role.ADMINISTRATOR)
+    client.force_login(a_user(Role.VIEWER))
+    client.get("/people/")
+    client.post("/people/add/")
+
+    assert [row.event for row in shown(client, "/history/")] == ["action.refused", "action.refused"]
+
+
+def test_export_holds_exactly_what_is_filtered_newest_first(auditor, plant, monkeypatch):
+    monkeypatch.setattr(history, "EXPORT_CHUNK", 3)
+    start = datetime(2026, 5, 1, tzinfo=UTC)
+    for number in range(10):
+        a_row(plant, f"x-{number}", start + timedelta(minutes=number // 2), reason="why")
+    a_row(plant, "y", start)
+
+    rows = exported(auditor, subject="x-")
+
+    assert [row["object"] for row in rows] == [f"x-{number}" for number in reversed(range(10))]
+    assert rows[0]["when (UTC)"] == "2026-05-01T00:04:00.000+00:00"
+    assert (rows[0]["who"], rows[0]["did what"], rows[0]["reason"]) == (
+        "alice",
+        "disabled individual enrollment",
+        "why",
+    )
+
+
+def test_export_is_recorded_before_it_is_read_and_is_not_part_of_itself(auditor, plant):
+    answer = auditor.get(EXPORT, {"actor": "alice", "since": "2026-05-01T00:00"})
+
+    row = HistoryEvent.objects.get(event="history.exported")
+    assert (row.actor_name, row.service_id) == ("some-auditor", plant.pk)
+    assert row.after == {"actor": "alice", "since": "2026-05-01T00:00:00+00:00"}
+    assert b"history.exported" not in b"".join(answer.streaming_content)
+
+
+def test_export_that_cannot_be_recorded_does_not_happen(auditor, monkeypatch):
+    def broken(*args: object, **kwargs: object) -> None:
+        raise RuntimeError("the history cannot be written")
+
+    monkeypatch.setattr("enrollments.actions.history.record", broken)
+
+    with pytest.raises(RuntimeError):
+        auditor.get(EXPORT)
+
+
+def test_export_with_an_unreadable_filter_exports_nothing(auditor):
+    answer = auditor.get(EXPORT, {"since": "yesterday"})
+
+    assert answer.status_code == 422
+    assert "The filter of this export cannot be read" in answer.content.decode()
+    assert not HistoryEvent.objects.filter(event="history.exported").exists()
+
+
+@pytest.mark.parametrize("name", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "=cmd|' /C calc'!A0"])
+def test_cell_that_begins_like_a_formula_is_exported_as_text(auditor, plant, name):
+    a_row(plant, name, timezone.now(), reason=name, actor_name=name)
+
+    (row,) = [row for row in exported(auditor) if row["event"] == "enrollment.disabled"]
+
+    assert row["object"] == row["reason"] == row["who"] == f"'{name}"
+
+
+def test_ordinary_cell_is_exported_as_it_is(auditor, plant):
+    a_row(plant, "pump-042", timezone.now(), reason='said "no", then\nleft')
+
+    (row,) = [row for row in exported(auditor) if row["event"] == "enrollment.disabled"]
+
+    assert (row["object"], row["reason"]) == ("pump-042", 'said "no", then\nleft')
+
+
+def test_what_somebody_typed_is_shown_as_text(auditor, plant):
+    a_row(plant, "<img src=x>", timezone.now(), reason="<script>", after={"<b>": "<i>"})
+
+    text = auditor.get(URL).content.decode()
+
+    for tag in ("<img src=x>", "<script>alert", "<b>", "<i>"):
+        assert tag not in text
+
+
+def test_enabling_is_no_act_that_shuts_out(auditor, plant):
+    an_individual(plant, "pump-042")
+    disable_enrollment(plant, "pump-042", actor=ALICE)
+    enable_enrollment(plant, "pump-042", actor=ALICE)
+
+    assert [row.event for row in shown(auditor, event="shuts-out")] == ["enrollment.disabled"]
+
+
+def test_entry_that_is_added_disabled_shuts_out_and_the_sentence_says_so(auditor, plant):
+    """R5, R7: that is how one device of a batch, or a CA that was never enrolled, is barred."""
+    an_individual(plant, "pump-042", enabled=False)
+    an_individual(plant, "pump-043")
+
+    text = auditor.get(URL, {"event": "shuts-out"}).content.decode()
+
+    assert "disabled from the start" in text
+    assert "pump-042</a>" in text
+    assert "pump-043" not in text

@@ -1,0 +1,134 @@
+"""Linked hubs: linking, changing and unlinking one."""
+
+import pytest
+from django.test import Client
+
+from enrollments.models import HistoryEvent, LinkedHub, ProvisioningService
+from enrollments.policy.roles import Role
+from tests.certificates import root
+from tests.devices import enroll_ca, register
+from tests.factories import a_service, a_user
+
+URL = "/services/plant/hubs/"
+NEW = {
+    "name": "north",
+    "host_name": "North.hub.internal",
+    "allocation_weight": "2",
+    "latency_ms": "10",
+    "apply_allocation_policy": "on",
+    "reason": "second site",
+}
+
+
+@pytest.fixture
+def plant(db: None) -> ProvisioningService:
+    return a_service("plant")
+
+
+@pytest.fixture
+def admin(client: Client, plant: ProvisioningService) -> Client:
+    client.force_login(a_user(Role.ADMINISTRATOR, plant))
+    return client
+
+
+@pytest.fixture
+def built_in(plant: ProvisioningService) -> LinkedHub:
+    return plant.hubs.get()
+
+
+def test_hub_is_linked_and_recorded(admin, plant):
+    answer = admin.post(f"{URL}add/", NEW)
+
+    assert answer["Location"] == URL
+    hub = plant.hubs.get(name="north")
+    assert (hub.host_name, hub.allocation_weight) == ("north.hub.internal", 2)
+    assert HistoryEvent.objects.filter(event="hub.linked").latest("id").reason == "second site"
+
+
+@pytest.mark.parametrize(
+    ("entered", "sentence"),
+    [
+        ({"name": "built-in"}, "already exists"),
+        ({"host_name": "plant.hub.internal"}, "already exists"),
+        ({"allocation_weight": "0"}, "greater than or equal to 1"),
+        ({"allocation_weight": "1001"}, "less than or equal to 1000"),
+        ({"latency_ms": "-1"}, "greater than or equal to 0"),
+        ({"name": ""}, "This field is required."),
+    ],
+)
+def test_hub_is_not_linked(admin, plant, entered, sentence):
+    answer = admin.post(f"{URL}add/", {**NEW, **entered})
+
+    assert answer.status_code == 422
+    assert sentence in answer.content.decode()
+    assert plant.hubs.count() == 1
+
+
+def test_weight_is_changed_and_the_name_is_not(admin, built_in):
+    admin.post(
+        f"{URL}{built_in.pk}/",
+        {"name": "other", "host_name": "other.example", "allocation_weight": "7", "latency_ms": "3"},
+    )
+
+    built_in.refresh_from_db()
+    assert (built_in.name, built_in.allocation_weight, built_in.apply_allocation_policy) == (
+        "built-in",
+        7,
+        False,
+    )
+    assert HistoryEvent.objects.get(event="hub.changed").after == {
+        "allocation_weight": 7,
+        "latency_ms": 3,
+        "apply_allocation_policy": False,
+    }
+
+
+def test_hub_is_unlinked_after_a_question(admin, plant, built_in):
+    assert "Unlink hub built-in?" in admin.get(f"{URL}{built_in.pk}/unlink/").content.decode()
+    assert plant.hubs.exists()
+
+    admin.post(f"{URL}{built_in.pk}/unlink/", {"reason": "moved"})
+
+    assert not plant.hubs.exists()
+    assert HistoryEvent.objects.get(event="hub.unlinked").reason == "moved"
+
+
+def test_hub_that_holds_devices_stays_and_the_page_says_why(admin, plant, built_in):
+    ca = root("Plant CA")
+    enroll_ca(plant, ca, "plant-7")
+    register(plant, ca.leaf("pump-1"))
+
+    answer = admin.post(f"{URL}{built_in.pk}/unlink/", follow=True)
+
+    assert "still holds 1 device identities and 1 registration records" in answer.content.decode()
+    assert plant.hubs.exists()
+
+
+def test_hub_of_another_service_is_not_there(admin):
+    other = a_service("lab").hubs.get()
+
+    for path in ("", "unlink/", "devices/"):
+        assert admin.get(f"{URL}{other.pk}/{path}").status_code == 404
+    assert admin.post(f"{URL}{other.pk}/unlink/").status_code == 404
+    assert LinkedHub.objects.filter(pk=other.pk).exists()
+
+
+def test_list_counts_devices_and_states_its_queries(admin, plant, django_assert_max_num_queries):
+    ca = root("Plant CA")
+    enroll_ca(plant, ca, "plant-7")
+    for number in range(3):
+        register(plant, ca.leaf(f"pump-{number}"))
+        admin.post(f"{URL}add/", {**NEW, "name": f"n{number}", "host_name": f"n{number}.internal"})
+
+    with django_assert_max_num_queries(12):
+        answer = admin.get(URL)
+
+    assert sum(hub.device_count for hub in answer.context["hubs"]) == 3
+
+
+def test_without_a_hub_the_next_step_is_named(admin, client, plant):
+    plant.hubs.all().delete()
+    assert "Link one." in admin.get(URL).content.decode()
+
+    client.force_login(a_user(Role.VIEWER, plant))
+    assert "An administrator of the service can link one." in client.get(URL).content.decode()

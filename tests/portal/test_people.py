@@ -1,0 +1,204 @@
+"""People: adding, roles, keeping out, passwords, and the last administrator (R17)."""
+
+import re
+
+import pytest
+from django.contrib.auth.models import User
+from django.contrib.sessions.models import Session
+from django.test import Client
+
+from enrollments.models import HistoryEvent, Membership, ProvisioningService
+from enrollments.policy.roles import Role
+from tests.factories import a_service, a_user
+
+LAST = "This is the last administrator of the installation."
+
+
+@pytest.fixture
+def plant(db: None) -> ProvisioningService:
+    return a_service("plant")
+
+
+@pytest.fixture
+def admin(client: Client, plant: ProvisioningService) -> Client:
+    client.force_login(a_user(Role.ADMINISTRATOR, username="root"))
+    return client
+
+
+@pytest.fixture
+def bob(admin: Client, plant: ProvisioningService) -> User:
+    return a_user(Role.VIEWER, plant, "bob")
+
+
+def password_in(answer) -> str:
+    found = re.search(r'<pre id="password">([^<]+)</pre>', answer.content.decode())
+    assert found
+    return found.group(1)
+
+
+def test_person_is_added_with_a_password_that_works_and_is_shown_once(admin, plant):
+    answer = admin.post("/people/add/", {"username": "carol", "where": "plant", "role": "operator"})
+
+    password = password_in(answer)
+    assert len(password) >= 20
+    carol = Client()
+    assert carol.post("/sign-in/", {"username": "carol", "password": password}).status_code == 302
+    assert carol.get("/services/plant/").status_code == 200
+    assert password not in admin.get("/people/p/carol/").content.decode()
+    row = HistoryEvent.objects.get(event="person.added", subject_name="carol")
+    assert row.after == {"role": "operator", "where": "plant"}
+
+
+def test_generated_password_is_stored_nowhere_in_clear(admin):
+    password = password_in(admin.post("/people/add/", {"username": "carol", "where": "*", "role": "viewer"}))
+
+    assert not any(password in str(one.get_decoded()) for one in Session.objects.all())
+    assert not any(password in f"{row.before}{row.after}{row.reason}" for row in HistoryEvent.objects.all())
+    assert User.objects.get(username="carol").password != password
+
+
+@pytest.mark.parametrize(
+    ("entered", "sentence"),
+    [
+        ({"username": "BOB"}, "There is a person named BOB already"),
+        ({"username": ""}, "This field is required."),
+        ({"username": "a/b"}, "Enter a valid username"),
+        ({"role": "emperor"}, "Select a valid choice"),
+        ({"where": "elsewhere"}, "Select a valid choice"),
+        ({"where": ""}, "This field is required."),
+    ],
+)
+def test_person_is_not_added(admin, bob, entered, sentence):
+    answer = admin.post("/people/add/", {"username": "carol", "where": "*", "role": "viewer", **entered})
+
+    assert answer.status_code == 422
+    assert sentence in answer.content.decode()
+    assert User.objects.count() == 2
+
+
+def test_role_is_given_changed_and_taken_away(admin, bob, plant):
+    url = "/people/p/bob/role/"
+
+    admin.post(url, {"where": "plant", "role": "operator", "reason": "on call"})
+    assert Membership.objects.get(user=bob).role == "operator"
+    assert HistoryEvent.objects.filter(event="person.role_changed").latest("id").reason == "on call"
+
+    admin.post(url, {"where": "*", "role": "auditor"})
+    assert Membership.objects.get(user=bob, service=None).role == "auditor"
+
+    admin.post(url, {"where": "plant", "role": "none"})
+    assert not Membership.objects.filter(user=bob, service=plant).exists()
+
+
+def test_form_that_says_no_role_by_mistake_takes_nothing_away(admin, bob, plant):
+    answer = admin.post("/people/p/bob/role/", {"where": "plant", "role": ""})
+
+    assert answer.status_code == 422
+    assert Membership.objects.get(user=bob).role == "viewer"
+
+
+def test_role_counts_from_the_next_request_on(admin, bob):
+    other = Client()
+    other.force_login(bob)
+    assert other.get("/services/plant/attempts/").status_code == 403
+
+    admin.post("/people/p/bob/role/", {"where": "plant", "role": "auditor"})
+
+    assert other.get("/services/plant/attempts/").status_code == 200
+
+
+def test_list_shows_roles_and_finds_by_beginning(admin, bob):
+    text = admin.get("/people/", {"q": "BO"}).content.decode()
+
+    assert "/people/p/bob/" in text
+    assert "Viewer" in text
+    assert "/people/p/root/" not in text
+
+
+def test_list_states_its_queries(admin, plant, django_assert_max_num_queries):
+    for number in range(10):
+        a_user(Role.VIEWER, plant, f"person-{number}")
+
+    with django_assert_max_num_queries(12):
+        admin.get("/people/")
+
+
+def test_person_is_kept_out_and_let_in_again(admin, bob):
+    other = Client()
+    other.force_login(bob)
+
+    assert "Deactivate bob?" in admin.get("/people/p/bob/deactivate/").content.decode()
+    admin.post("/people/p/bob/deactivate/", {"reason": "on leave"})
+    assert other.get("/").status_code == 302
+    assert HistoryEvent.objects.get(event="person.changed").reason == "on leave"
+
+    admin.post("/people/p/bob/activate/")
+    assert User.objects.get(username="bob").is_active
+
+
+def test_person_is_removed_and_their_rows_stay(admin, bob, plant):
+    other = Client()
+    other.force_login(bob)
+    other.post("/services/plant/hubs/add/")
+
+    answer = admin.post("/people/p/bob/remove/", {"reason": "left"})
+
+    assert answer["Location"] == "/people/"
+    assert not User.objects.filter(username="bob").exists()
+    assert HistoryEvent.objects.get(event="action.refused").actor_name == "bob"
+    assert HistoryEvent.objects.get(event="person.removed").before == {
+        "roles": [{"role": "viewer", "where": "plant"}]
+    }
+
+
+def test_new_password_works_and_ends_open_sessions(admin, bob):
+    other = Client()
+    other.force_login(bob)
+    assert "Make a new password for bob?" in admin.get("/people/p/bob/password/").content.decode()
+
+    password = password_in(admin.post("/people/p/bob/password/"))
+
+    assert other.get("/").status_code == 302
+    assert Client().post("/sign-in/", {"username": "bob", "password": password}).status_code == 302
+
+
+@pytest.mark.parametrize(
+    ("path", "data"),
+    [
+        ("deactivate/", {}),
+        ("remove/", {}),
+        ("role/", {"where": "*", "role": "operator"}),
+        ("role/", {"where": "*", "role": "none"}),
+    ],
+)
+def test_last_administrator_stays(admin, bob, path, data):
+    before = HistoryEvent.objects.count()
+
+    answer = admin.post(f"/people/p/root/{path}", data)
+
+    assert answer.status_code == 409
+    assert LAST in answer.content.decode()
+    user = User.objects.get(username="root")
+    assert user.is_active
+    assert Membership.objects.get(user=user, service=None).role == "administrator"
+    assert HistoryEvent.objects.count() == before
+
+
+@pytest.mark.parametrize(
+    ("path", "data"), [("deactivate/", {}), ("remove/", {}), ("role/", {"where": "*", "role": "viewer"})]
+)
+def test_administrator_before_the_last_may_go(admin, path, data):
+    a_user(Role.ADMINISTRATOR, username="second")
+
+    assert admin.post(f"/people/p/root/{path}", data).status_code == 302
+
+
+def test_administrator_of_one_service_is_not_enough(admin, plant):
+    a_user(Role.ADMINISTRATOR, plant, "local")
+
+    assert admin.post("/people/p/root/remove/").status_code == 409
+
+
+def test_person_who_does_not_exist_is_not_found(admin):
+    assert admin.get("/people/p/nobody/").status_code == 404
+    assert admin.post("/people/p/nobody/role/", {"where": "*", "role": "viewer"}).status_code == 404

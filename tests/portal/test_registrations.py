@@ -1,0 +1,322 @@
+"""Registration records: finding them, reading them, and the acts on them (R11, R13)."""
+
+import pytest
+from cryptography.fernet import Fernet
+from django.test import Client
+
+from enrollments.actions.enrollment_groups import disable_enrollment_group
+from enrollments.errors import HubUnavailable
+from enrollments.hubs import CONNECTORS
+from enrollments.models import (
+    HistoryEvent,
+    HubDevice,
+    IndividualEnrollment,
+    ProvisioningService,
+    RegistrationRecord,
+)
+from enrollments.policy.roles import Role
+from tests.certificates import root
+from tests.devices import ALICE, enroll_ca, register, signs
+from tests.factories import a_service, a_user, an_individual
+
+CA = root("Plant CA")
+LINE = CA.intermediate("Line 3")
+
+
+@pytest.fixture
+def plant(db: None) -> ProvisioningService:
+    service = a_service("plant")
+    enroll_ca(service, CA, "plant-7")
+    return service
+
+
+@pytest.fixture
+def operator(client: Client, plant: ProvisioningService) -> Client:
+    client.force_login(a_user(Role.OPERATOR, plant))
+    return client
+
+
+@pytest.fixture
+def pump(plant: ProvisioningService) -> RegistrationRecord:
+    register(plant, LINE.leaf("Pump-042"))
+    return RegistrationRecord.objects.get()
+
+
+URL = "/services/plant/registrations/"
+
+
+def page(client: Client, url: str = URL, **query: str) -> str:
+    answer = client.get(url, query)
+    assert answer.status_code == 200
+    return answer.content.decode()
+
+
+def test_list_shows_hub_device_and_deciding_entry(operator, pump):
+    text = page(operator)
+
+    assert "Pump-042" in text
+    assert "built-in" in text
+    assert "/services/plant/groups/g/plant-7/" in text
+
+
+def test_empty_list_says_what_to_do_next(operator):
+    assert "The overview has a command for a first device." in page(operator)
+
+
+def test_records_of_another_service_are_not_shown(operator, pump):
+    lab = a_service("lab")
+    enroll_ca(lab, CA, "lab-1")
+    register(lab, CA.leaf("bench-1"))
+
+    assert "bench-1" not in page(operator)
+    assert operator.get(f"{URL}bench-1/").status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("query", "found"),
+    [
+        ({"q": "pump-0"}, {"Pump-042"}),
+        ({"q": "PUMP-042"}, {"Pump-042"}),
+        ({"q": "042"}, set()),
+        ({"q": "%"}, set()),
+        ({"status": "assigned"}, {"Pump-042", "gate-1"}),
+        ({"status": "disabled"}, {"valve-1"}),
+        ({"entry": "group:plant-7"}, {"Pump-042"}),
+        ({"entry": "individual:gate-1"}, {"gate-1"}),
+        ({"entry": "group:elsewhere"}, set()),
+        ({"entry": "nonsense"}, set()),
+        ({"q": "gate", "status": "disabled"}, set()),
+    ],
+)
+def test_filter(operator, plant, pump, query, found):
+    gate, valve = root("Own").leaf("gate-1"), CA.leaf("valve-1")
+    an_individual(plant, "gate-1", leaf=gate)
+    register(plant, gate)
+    an_individual(plant, "valve-1", leaf=valve, enabled=False)
+    register(plant, valve)
+
+    text = page(operator, **query)
+
+    assert {name for name in ("Pump-042", "gate-1", "valve-1") if f"{URL}{name}/" in text} == found
+
+
+def test_filter_that_cannot_be_read_lists_nothing(operator, pump):
+    text = page(operator, status="whatever")
+
+    assert "Pump-042" not in text
+    assert "The filter cannot be read" in text
+
+
+def test_pages_follow_each_other_without_gap_or_repetition(operator, plant, pump):
+    for number in range(60):
+        RegistrationRecord.objects.create(
+            service=plant,
+            registration_id=f"x-{number:03}",
+            status="disabled",
+            mechanism="x509",
+            operation_id="op",
+            epoch=0,
+            created_at=pump.created_at,
+            updated_at=pump.updated_at,
+        )
+    first = operator.get(URL)
+    second = operator.get(URL + first.context["page"].next_url)
+
+    seen = [one.pk for answer in (first, second) for one in answer.context["page"].rows]
+
+    assert len(seen) == len(set(seen)) == 61
+    assert not second.context["page"].next_url
+
+
+def test_list_states_its_queries(operator, plant, django_assert_max_num_queries):
+    for number in range(5):
+        register(plant, CA.leaf(f"pump-{number}"))
+
+    with django_assert_max_num_queries(12):
+        page(operator)
+
+
+def test_htmx_gets_the_results_only(operator, pump):
+    answer = operator.get(URL, headers={"HX-Request": "true"})
+
+    assert answer.content.decode().startswith('<div id="results">')
+    assert "HX-Request" in answer["Vary"]
+
+
+def test_detail_shows_evidence_as_a_path_and_the_last_attempts(operator, pump, plant):
+    text = page(operator, f"{URL}pump-042/")
+
+    leaf, issuer = text.index("CN=Pump-042"), text.index("CN=Line 3")
+    assert leaf < issuer
+    assert pump.leaf_thumbprint in text
+    assert f"/services/plant/attempts/{plant.attempts.get().pk}/" in text
+
+
+def test_viewer_sees_the_record_and_not_the_attempts(client, pump, plant):
+    client.force_login(a_user(Role.VIEWER, plant))
+
+    text = page(client, f"{URL}pump-042/")
+
+    assert "Evidence" in text
+    assert "Last attempts" not in text
+    assert "Deny this device" not in text
+
+
+def test_question_is_a_page_and_a_dialog(operator, pump):
+    whole = page(operator, f"{URL}pump-042/deny/")
+    dialog = operator.get(f"{URL}pump-042/deny/", headers={"HX-Request": "true"}).content.decode()
+
+    assert "<html" in whole
+    assert dialog.startswith('<form class="dialog-body')
+    for text in (whole, dialog):
+        assert "A disabled individual enrollment is added for Pump-042" in text
+        assert "whose key is then barred under any name" in text
+        assert "Other devices of its group are not touched." in text
+    assert not IndividualEnrollment.objects.exists()
+
+
+def test_deny_shuts_one_device_out_and_says_why(operator, plant, pump):
+    answer = operator.post(f"{URL}pump-042/deny/", {"reason": "stolen"}, follow=True)
+
+    assert "is denied from now on" in answer.content.decode()
+    entry = IndividualEnrollment.objects.get()
+    assert (entry.registration_id, entry.enabled) == ("Pump-042", False)
+    row = HistoryEvent.objects.filter(reason="stolen").get()
+    assert (row.actor_name, row.way) == ("some-operator", "portal")
+    assert register(plant, LINE.leaf("Pump-042")).outcome == "disabled"
+    assert register(plant, LINE.leaf("pump-043")).outcome == "assigned"
+
+
+def test_deny_of_a_device_with_an_entry_names_that_entry(operator, plant):
+    leaf = CA.leaf("gate-1")
+    an_individual(plant, "gate-1", leaf=leaf)
+    register(plant, leaf)
+
+    assert "Its individual enrollment is disabled, and" in page(operator, f"{URL}gate-1/deny/")
+    operator.post(f"{URL}gate-1/deny/")
+
+    assert not IndividualEnrollment.objects.get().enabled
+    assert "is disabled already" in page(operator, f"{URL}gate-1/deny/")
+
+
+def test_disabling_leaves_the_hub_alone_and_the_page_says_so(operator, pump):
+    operator.post(f"{URL}pump-042/deny/")
+
+    text = page(operator, f"{URL}pump-042/")
+    assert HubDevice.objects.count() == 1
+    assert "individual enrollment Pump-042</a> is disabled." in text
+    assert "Hub built-in still knows the device" in text
+    assert "Deny this device" not in text
+
+
+def test_record_of_a_device_of_a_disabled_group_says_so(operator, plant, pump):
+    assert "is refused when it calls again" not in page(operator, f"{URL}pump-042/")
+
+    disable_enrollment_group(plant, "plant-7", actor=ALICE)
+
+    assert "enrollment group plant-7</a> is disabled." in page(operator, f"{URL}pump-042/")
+
+
+def test_deprovision_disenrolls_and_deregisters(operator, pump):
+    question = page(operator, f"{URL}pump-042/deprovision/")
+    assert "Then device Pump-042 is deregistered at hub built-in" in question
+
+    answer = operator.post(f"{URL}pump-042/deprovision/", {"reason": "scrapped"}, follow=True)
+
+    assert "is deprovisioned" in answer.content.decode()
+    assert not HubDevice.objects.exists()
+    pump.refresh_from_db()
+    assert (pump.status, pump.hub) == ("disabled", None)
+    assert HistoryEvent.objects.get(event="device.deprovisioned").reason == "scrapped"
+
+
+class SilentHub:
+    """A hub of another kind that does not confirm."""
+
+    transactional = False
+
+    def deregister(self, *_: object) -> bool:
+        raise HubUnavailable("Hub built-in does not answer.")
+
+
+def test_deprovision_is_not_called_done_before_the_hub_has_confirmed(operator, pump, monkeypatch):
+    monkeypatch.setitem(CONNECTORS, "builtin", SilentHub())
+
+    text = operator.post(f"{URL}pump-042/deprovision/", follow=True).content.decode()
+
+    assert "Not done: Pump-042 is disenrolled, but its hub has not confirmed" in text
+    assert "Hub built-in does not answer." in text
+    assert "is deprovisioned" not in text
+    assert not HistoryEvent.objects.filter(event="device.deprovisioned").exists()
+    assert not IndividualEnrollment.objects.get().enabled
+
+
+def test_release_lets_the_name_pass(operator, pump):
+    assert "held through enrollment group plant-7" in page(operator, f"{URL}pump-042/release/")
+
+    operator.post(f"{URL}pump-042/release/", {"reason": "new supplier"})
+
+    pump.refresh_from_db()
+    assert pump.owner_group is None
+    assert HistoryEvent.objects.get(event="registration.released").reason == "new supplier"
+
+
+def test_name_held_by_another_entry_fails_until_released(operator, plant, pump):
+    """R11, seen from the page: another supplier's CA issues a name that is taken."""
+    other = root("Other supplier")
+    enroll_ca(plant, other, "supplier-2")
+    taker = other.leaf("Pump-042")
+    assert register(plant, taker).outcome == "failed"
+    assert "release the registration ID" in page(operator, f"{URL}pump-042/")
+    contested = plant.attempts.get(reason="name_held_by_other_entry")
+    assert "The name belongs to a device" in page(operator, f"/services/plant/attempts/{contested.pk}/")
+
+    operator.post(f"{URL}pump-042/release/")
+
+    assert register(plant, taker).outcome == "assigned"
+
+
+def test_delete_removes_the_record_only(operator, pump):
+    question = page(operator, f"{URL}pump-042/delete/")
+    assert "Hub built-in still knows the device, no entry changes" in question
+
+    answer = operator.post(f"{URL}pump-042/delete/")
+
+    assert answer["Location"] == URL
+    assert not RegistrationRecord.objects.exists()
+    assert HubDevice.objects.count() == 1
+
+
+@pytest.mark.parametrize("act", ["delete", "deny", "deprovision", "release"])
+def test_reason_that_is_too_long_is_refused_and_nothing_happens(operator, pump, act):
+    before = HistoryEvent.objects.count()
+
+    answer = operator.post(f"{URL}pump-042/{act}/", {"reason": "x" * 501})
+
+    assert answer.status_code == 422
+    assert "at most 500 characters" in answer.content.decode()
+    assert HistoryEvent.objects.count() == before
+
+
+@pytest.mark.parametrize("act", ["delete", "deny", "deprovision", "release"])
+def test_record_that_is_gone_is_not_found(operator, pump, act):
+    RegistrationRecord.objects.all().delete()
+
+    assert operator.post(f"{URL}pump-042/{act}/").status_code == 404
+
+
+def test_device_can_be_found_and_shut_out_without_the_encryption_key(operator, plant, settings):
+    """R16: secrets that nobody can decrypt hinder nobody in shutting a device out."""
+    keyed = an_individual(plant, "keyed-001", keys=True)
+    register(plant, signs(plant, "keyed-001", keyed.primary_key), "keyed-001")
+    settings.DPS_ENCRYPTION_KEY = Fernet.generate_key().decode()
+
+    assert "keyed-001" in page(operator)
+    assert "keyed-001" in page(operator, f"{URL}keyed-001/")
+    device = HubDevice.objects.defer("primary_key", "secondary_key").get()
+    assert "Symmetric keys" in page(operator, f"/services/plant/hubs/{device.hub_id}/devices/keyed-001/")
+
+    operator.post(f"{URL}keyed-001/deprovision/")
+
+    assert not IndividualEnrollment.objects.defer("primary_key", "secondary_key").get().enabled
+    assert not HubDevice.objects.exists()

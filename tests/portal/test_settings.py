@@ -1,0 +1,129 @@
+"""The settings of a service: who sees and who changes them, and somebody else's change in between."""
+
+from typing import Any
+
+import pytest
+from django.test import Client
+
+from enrollments.actions.services import change_settings, settings_version
+from enrollments.models import HistoryEvent, ProvisioningService
+from enrollments.policy.roles import Role
+from tests.devices import ALICE
+from tests.factories import a_service, a_user
+
+URL = "/services/plant/settings/"
+CHANGE = f"{URL}change/"
+
+
+@pytest.fixture
+def plant(db: None) -> ProvisioningService:
+    return a_service("plant")
+
+
+@pytest.fixture
+def admin(client: Client, plant: ProvisioningService) -> Client:
+    client.force_login(a_user(Role.ADMINISTRATOR, plant))
+    return client
+
+
+def entered(service: ProvisioningService, **changed: Any) -> dict[str, Any]:
+    return {
+        "description": "",
+        "host_name": "",
+        "allocation_policy": "hashed",
+        "retry_after_seconds": "3",
+        "attempts_kept_days": "30",
+        "version": settings_version(service),
+        **changed,
+    }
+
+
+def test_change_is_saved_recorded_and_raises_the_epoch(admin, plant):
+    epoch = plant.epoch
+
+    answer = admin.post(CHANGE, entered(plant, retry_after_seconds="9", reason="calmer"))
+
+    assert answer["Location"] == URL
+    plant.refresh_from_db()
+    assert (plant.retry_after_seconds, plant.epoch > epoch) == (9, True)
+    row = HistoryEvent.objects.get(event="service.changed")
+    assert (row.reason, row.before, row.after) == (
+        "calmer",
+        {"retry_after_seconds": 3},
+        {"retry_after_seconds": 9},
+    )
+
+
+def test_saving_nothing_new_records_nothing(admin, plant):
+    admin.post(CHANGE, entered(plant))
+
+    assert not HistoryEvent.objects.filter(event="service.changed").exists()
+
+
+@pytest.mark.parametrize(
+    ("changed", "sentence"),
+    [
+        ({"retry_after_seconds": "0"}, "greater than or equal to 1"),
+        ({"retry_after_seconds": "301"}, "less than or equal to 300"),
+        ({"attempts_kept_days": "many"}, "Enter a whole number"),
+        ({"allocation_policy": "dice"}, "Select a valid choice"),
+        ({"host_name": "lab.example"}, "already exists"),
+        ({"version": ""}, "This field is required."),
+    ],
+)
+def test_change_is_refused(admin, plant, changed, sentence):
+    change_settings(a_service("lab"), {"host_name": "lab.example"}, actor=ALICE)
+
+    answer = admin.post(CHANGE, entered(plant, description="new", **changed))
+
+    assert answer.status_code == 422
+    assert sentence in answer.content.decode()
+    plant.refresh_from_db()
+    assert plant.description == ""
+
+
+def test_change_in_between_is_noticed_and_not_overwritten(admin, plant):
+    mine = entered(plant, retry_after_seconds="9")
+    change_settings(plant, {"retry_after_seconds": 60, "description": "Hall 3"}, actor=ALICE)
+
+    answer = admin.post(CHANGE, mine)
+
+    assert answer.status_code == 409
+    text = answer.content.decode()
+    assert "was changed by somebody else after you opened it" in text
+    assert "Hall 3" in text
+    plant.refresh_from_db()
+    assert plant.retry_after_seconds == 60
+
+
+def test_saving_again_after_the_conflict_is_a_decision(admin, plant):
+    mine = entered(plant, retry_after_seconds="9")
+    change_settings(plant, {"retry_after_seconds": 60}, actor=ALICE)
+    form = admin.post(CHANGE, mine).context["form"]
+
+    assert admin.post(CHANGE, {**mine, "version": form["version"].value()}).status_code == 302
+    plant.refresh_from_db()
+    assert plant.retry_after_seconds == 9
+
+
+@pytest.mark.parametrize("role", [Role.VIEWER, Role.AUDITOR, Role.OPERATOR])
+def test_others_see_the_settings_and_cannot_change_them(client, plant, role):
+    client.force_login(a_user(role, plant))
+
+    text = client.get(URL).content.decode()
+    answer = client.post(CHANGE, entered(plant, retry_after_seconds="9"))
+
+    assert plant.id_scope in text
+    assert ">Save<" not in text
+    assert answer.status_code == 403
+    plant.refresh_from_db()
+    assert plant.retry_after_seconds == 3
+
+
+def test_scope_and_epoch_cannot_be_sent_along(admin, plant):
+    admin.post(CHANGE, entered(plant, id_scope="0neDEADBEEF", epoch="0", name="other", description="x"))
+
+    plant.refresh_from_db()
+    assert (plant.name, plant.description) == ("plant", "x")
+    assert plant.id_scope != "0neDEADBEEF"
+    assert plant.epoch > 0
