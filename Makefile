@@ -33,9 +33,8 @@ test: $(VENV)/.dev ## run the whole test suite, browser tests included where Chr
 test-pkits: $(VENV)/.pkits ## path validation against the NIST PKITS certificates (installs a large package)
 	$(BIN)/pytest -o addopts= -q tests/pkits
 
-test-postgres: $(VENV)/.dev ## the suite on the PostgreSQL that DATABASE_URL names
-	@case "$$DATABASE_URL" in postgres*) ;; *) echo "Set DATABASE_URL=postgres://user:password@host/name"; exit 2;; esac
-	$(BIN)/pytest -n $(TEST_WORKERS) --dist worksteal tests -m "not e2e"
+test-postgres: $(VENV)/.dev ## what touches the database, on a throw-away PostgreSQL server of its own
+	tests/with-postgres $(BIN)/pytest -n $(TEST_WORKERS) --dist worksteal $(addprefix tests/,actions audit device_api models)
 
 lint: $(VENV)/.dev ## ruff, mypy, and the direction of imports
 	$(BIN)/ruff check .

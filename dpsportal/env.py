@@ -56,6 +56,25 @@ def env_bind(variable: str, default: str) -> str:
     return value
 
 
+def env_choice(variable: str, default: str, choices: tuple[str, ...]) -> str:
+    """One of a few words, in whatever case."""
+    value = env_str(variable, default)
+    for choice in choices:
+        if value.lower() == choice.lower():
+            return choice
+    refuse(variable, f"is {value!r}: give one of {', '.join(choices)}")
+
+
+def env_folder(variable: str, default: Path) -> Path:
+    """A folder of our own, made if it is missing, closed to others."""
+    folder = Path(env_str(variable, str(default))).absolute()
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as problem:
+        refuse(variable, f"names {folder}, which cannot be made: {problem.strerror}")
+    return folder
+
+
 def env_path(variable: str) -> Path | None:
     value = env_str(variable)
     if not value:

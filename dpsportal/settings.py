@@ -4,11 +4,14 @@ import os
 from pathlib import Path
 
 from cryptography.fernet import Fernet
+from psycopg import IsolationLevel
 
 from dpsportal.env import (
     env_bind,
     env_bool,
+    env_choice,
     env_database,
+    env_folder,
     env_int,
     env_list,
     env_path,
@@ -21,12 +24,11 @@ from dpsportal.env import (
 BASE_DIR = Path(__file__).resolve().parent.parent
 
 # --- Where things are kept -------------------------------------------------------------------
-DPS_DATA_DIR = Path(env_str("DPS_DATA_DIR", str(BASE_DIR / "var"))).absolute()
-DPS_DATA_DIR.mkdir(mode=0o700, parents=True, exist_ok=True)
+DPS_DATA_DIR = env_folder("DPS_DATA_DIR", BASE_DIR / "var")
 
 # --- Listeners -------------------------------------------------------------------------------
 # Each listener is a process of its own kind: the device listener carries no sessions, no CSRF, no pages.
-DPS_LISTENER = env_str("DPS_LISTENER", "portal")
+DPS_LISTENER = env_choice("DPS_LISTENER", "portal", ("portal", "device"))
 DPS_PORTAL_BIND = env_bind("DPS_PORTAL_BIND", "127.0.0.1:8000")
 DPS_DEVICE_BIND = env_bind("DPS_DEVICE_BIND", "localhost:8443")
 DPS_WORKERS = env_int("DPS_WORKERS", os.cpu_count() or 1, minimum=1, maximum=256)
@@ -76,10 +78,8 @@ MIDDLEWARE = [
 ]
 if DPS_LISTENER == "device":
     ROOT_URLCONF = "dpsportal.device_urls"
-    # CommonMiddleware is there for Content-Length: small clients stumble over chunked answers.
-    MIDDLEWARE = ["dpsportal.request_log.RequestLogMiddleware", "django.middleware.common.CommonMiddleware"]
-    # A device names its service by ID scope in the path; the host name it dialled decides nothing.
-    ALLOWED_HOSTS = ["*"]
+    # A device names its service by ID scope in the path; the host name it dialled is not even looked at.
+    MIDDLEWARE = ["dpsportal.request_log.RequestLogMiddleware"]
 APPEND_SLASH = DPS_LISTENER != "device"
 TEMPLATES = [
     {
@@ -114,6 +114,10 @@ if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
         "timeout": 20,
         "init_command": "PRAGMA journal_mode=WAL;PRAGMA synchronous=FULL;",
     }
+
+else:
+    # R12 rests on it: under a stricter level a transaction that waited for the lock reads the state from before.
+    DATABASES["default"]["OPTIONS"] = {"isolation_level": IsolationLevel.READ_COMMITTED}
 
 # --- Signing in ------------------------------------------------------------------------------
 LOGIN_URL = "portal:sign-in"
@@ -162,7 +166,7 @@ DATA_UPLOAD_MAX_NUMBER_FIELDS = 500
 DATA_UPLOAD_MAX_NUMBER_FILES = 10
 
 # --- Logs: one JSON line each, on standard error ---------------------------------------------
-DPS_LOG_LEVEL = env_str("DPS_LOG_LEVEL", "INFO").upper()
+DPS_LOG_LEVEL = env_choice("DPS_LOG_LEVEL", "INFO", ("DEBUG", "INFO", "WARNING", "ERROR"))
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
@@ -174,7 +178,7 @@ LOGGING = {
         "enrollments": {"level": DPS_LOG_LEVEL},
         # Our own line per request says what these would say again, with the same status.
         "django.request": {"level": "ERROR"},
-        "django.security.DisallowedHost": {"level": "ERROR"},
+        "django.security": {"level": "CRITICAL"},
     },
 }
 DPS_ENVIRONMENT_LABEL = env_str("DPS_ENVIRONMENT_LABEL", "")

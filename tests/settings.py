@@ -8,6 +8,7 @@ import tempfile
 _DATA = tempfile.mkdtemp(prefix="dpsportal-tests-")
 atexit.register(shutil.rmtree, _DATA, ignore_errors=True)
 os.environ["DPS_DATA_DIR"] = _DATA
+os.mkdir(os.path.join(_DATA, "static"))  # WhiteNoise warns where its folder is missing
 
 from dpsportal.settings import *  # noqa: E402, F403
 

@@ -23,6 +23,7 @@ from enrollments.models import (
     RegistrationStatus,
 )
 from enrollments.models.enrollments import new_etag
+from enrollments.models.locks import take_turn
 from enrollments.policy.allocation import AllocationPolicy, HubFacts, choose_hub
 from enrollments.policy.decision import Verdict
 from enrollments.policy.facts import EntryKind, EntryRef
@@ -64,7 +65,7 @@ def assign(
 ) -> Assigned:
     """Assign an admitted device to a hub. Inside the admission lock, in its transaction."""
     entry = _entry_of(judgement)
-    record = _locked_record(service, judgement.registration_key)
+    record = _own_record(service, judgement.registration_key)
     predecessor = entry.predecessor_id if isinstance(entry, EnrollmentGroup) else None
     if record is not None and not may_take_name(
         holder_of(record), _ref(entry), predecessor=predecessor, groups_proven=judgement.groups_proven
@@ -74,7 +75,8 @@ def assign(
         return Assigned(record, Reason.ADMITTED, record.operation_id)
     if record is None:
         record = _new_record(service, claimed_registration_id, entry)
-    _stamp(record, judgement, entry, operation_id)
+    _decided_by(record, judgement, entry, operation_id)
+    record.leaf_thumbprint = judgement.leaf_thumbprint
     plan = _plan(service, record, entry)
     if plan is None:
         _fail(record, judgement, Reason.NO_HUB)
@@ -82,7 +84,8 @@ def assign(
     move = _move(record, entry, plan)
     if not move.is_transactional:
         record.status, record.substatus, record.reason = RegistrationStatus.ASSIGNING, "", ""
-        _save(record, judgement)
+        _save(record)
+        _keep_evidence(record, judgement)
         return Assigned(record, Reason.ADMITTED, operation_id, move)
     try:
         move.provision()
@@ -100,22 +103,23 @@ def settle_remote(
     judgement: Judgement,
     problem: Reason | None,
     address: str,
-) -> Reason:
+) -> Reason | None:
     """Record what a remote hub answered, after the device was judged again (R12). Inside the admission lock.
 
-    Returns ADMITTED, or why the device was not assigned after all; the caller then takes the identity back.
+    Returns ADMITTED, or why the device was not assigned after all; the caller then takes the identity back. None
+    where the record was deleted or another operation has taken over: the identity is then no longer ours to judge.
     """
     assert pending.move is not None  # that is what makes it pending
     assert pending.record is not None
-    record = _locked_record(service, pending.record.registration_key)
+    record = _own_record(service, pending.record.registration_key)
     if record is None or record.operation_id != pending.operation_id:
-        return Reason.HUB_FAILED  # the record was deleted, or another operation has taken over
+        return None
     if judgement.decision.verdict is not Verdict.ADMIT:
         reason = judgement.decision.reason
         disabled = judgement.decision.verdict is Verdict.DISABLED
         record.status = RegistrationStatus.DISABLED if disabled else RegistrationStatus.FAILED
         record.reason = reason.value
-        _save(record, judgement)
+        _save(record)
         return reason
     if problem is not None:
         _fail(record, judgement, problem)
@@ -130,30 +134,39 @@ def settle_remote(
 
 
 def keep_disabled(
-    service: ProvisioningService, claimed_registration_id: str, judgement: Judgement, operation_id: str
+    service: ProvisioningService,
+    claimed_registration_id: str,
+    judgement: Judgement,
+    operation_id: str,
+    *,
+    may_add: bool,
 ) -> RegistrationRecord | None:
-    """Note on the record that the device was turned away. None where the name is held by somebody else's entry.
+    """Note on the record that the device was turned away; the evidence of its last admission stays.
 
-    A supplier whose CA was barred must not be able to mark devices of another supplier (R11).
+    None where the name is held through somebody else's entry: a supplier whose CA was barred must not be able to
+    mark devices of another supplier (R11). None as well where there is no record and `may_add` is false (R14).
     """
     entry = _entry_of(judgement)
-    record = _locked_record(service, judgement.registration_key)
+    record = _own_record(service, judgement.registration_key)
     if record is None:
+        if not may_add:
+            return None
         record = _new_record(service, claimed_registration_id, entry)
-    elif not _speaks_for(judgement, holder_of(record)):
+        record.leaf_thumbprint = judgement.leaf_thumbprint
+    elif not speaks_for(judgement, record):
         return None
     same = record.status == RegistrationStatus.DISABLED and judgement.is_by(
         record.individual_id, record.group_id
     )
     if record.pk is not None and same and record.epoch == judgement.epoch:
         return record  # it came back unchanged: nothing new to keep (R14)
-    _stamp(record, judgement, entry, operation_id)
-    record.status, record.substatus, record.reason = (
-        RegistrationStatus.DISABLED,
-        "",
-        judgement.decision.reason.value,
-    )
-    _save(record, judgement)
+    is_new = record.pk is None
+    _decided_by(record, judgement, entry, operation_id)
+    record.status, record.substatus = RegistrationStatus.DISABLED, ""
+    record.reason = judgement.decision.reason.value
+    _save(record)
+    if is_new:
+        _keep_evidence(record, judgement)
     return record
 
 
@@ -166,8 +179,9 @@ def holder_of(record: RegistrationRecord) -> EntryRef | None:
     return None
 
 
-def _speaks_for(judgement: Judgement, holder: EntryRef | None) -> bool:
+def speaks_for(judgement: Judgement, record: RegistrationRecord) -> bool:
     """Whether this proof concerns the device that holds the name, or a stranger with the same name."""
+    holder = holder_of(record)
     if holder is None or holder == judgement.decision.entry:
         return True
     if holder.kind is EntryKind.GROUP:
@@ -190,10 +204,11 @@ def _entry_of(judgement: Judgement) -> Entry:
     return IndividualEnrollment.objects.get(pk=ref.pk)
 
 
-def _locked_record(service: ProvisioningService, registration_key: str) -> RegistrationRecord | None:
+def _own_record(service: ProvisioningService, registration_key: str) -> RegistrationRecord | None:
+    """The record of this ID, after taking the turn at it."""
+    take_turn(service, registration_key)
     return (
-        service.registrations.select_for_update(of=("self",))
-        .select_related("hub", "owner_individual", "owner_group")
+        service.registrations.select_related("hub", "owner_individual", "owner_group")
         .filter(registration_key=registration_key)
         .first()
     )
@@ -229,19 +244,13 @@ def _is_running(record: RegistrationRecord, judgement: Judgement, arrived_at: da
     )
 
 
-def _stamp(
-    record: RegistrationRecord,
-    judgement: Judgement,
-    entry: Entry,
-    operation_id: str,
-) -> None:
-    """Who decided, on what proof, on which state of things."""
+def _decided_by(record: RegistrationRecord, judgement: Judgement, entry: Entry, operation_id: str) -> None:
+    """Which entry decided, on which state of things."""
     record.individual = entry if isinstance(entry, IndividualEnrollment) else None
     record.group = entry if isinstance(entry, EnrollmentGroup) else None
     record.entry_name = str(entry)
     record.mechanism = judgement.mechanism
     record.epoch = judgement.epoch
-    record.leaf_thumbprint = judgement.leaf_thumbprint
     record.operation_id = operation_id
     record.operation_done_at = None
 
@@ -266,16 +275,19 @@ def _plan(
     current = Assignment(record.hub_id, record.device_id) if record.hub_id else None
     if hub is None:
         return None
-    known = current is None or (
-        record.hub is not None
-        and connector_of(record.hub).knows(record.hub, record.device_id, record.registration_key)
-    )
+    known = record.hub is None or _is_known(record.hub, record)
     return plan_assignment(
         ReprovisioningPolicy(entry.reprovisioning_policy),
         current,
         Assignment(hub.pk, device_id or record.registration_id),
         identity_exists=known,
     )
+
+
+def _is_known(hub: LinkedHub, record: RegistrationRecord) -> bool:
+    """Only our own hubs are asked inside a transaction; of others the last answer counts."""
+    connector = connector_of(hub)
+    return not connector.transactional or connector.knows(hub, record.device_id, record.registration_key)
 
 
 def _move(record: RegistrationRecord, entry: Entry, plan: Plan) -> HubMove:
@@ -312,7 +324,8 @@ def _complete(
     record.operation_done_at = timezone.now()
     if move.plan.twin is not Twin.KEEP or record.assigned_at is None:
         record.assigned_at = record.operation_done_at
-    _save(record, judgement)
+    _save(record)
+    _keep_evidence(record, judgement)
     after = _assignment_in_words(record)
     if before == after:
         return
@@ -338,14 +351,14 @@ def _assignment_in_words(record: RegistrationRecord) -> dict[str, str | None]:
 
 def _fail(record: RegistrationRecord, judgement: Judgement, reason: Reason) -> None:
     record.status, record.substatus, record.reason = RegistrationStatus.FAILED, "", reason.value
-    _save(record, judgement)
+    _save(record)
+    _keep_evidence(record, judgement)
 
 
-def _save(record: RegistrationRecord, judgement: Judgement) -> None:
+def _save(record: RegistrationRecord) -> None:
     record.updated_at = timezone.now()
     record.etag = new_etag()
     record.save()
-    _keep_evidence(record, judgement)
 
 
 def _keep_evidence(record: RegistrationRecord, judgement: Judgement) -> None:

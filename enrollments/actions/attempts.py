@@ -14,8 +14,9 @@ from enrollments.models import AttemptOutcome, ProvisioningService, Registration
 from enrollments.policy.names import registration_key
 from enrollments.policy.reasons import Reason
 
-# Unproven claims are free to make, so an hour of a service holds so many of them one by one, and then one row more.
-MAX_UNPROVEN_PER_HOUR = 2000
+# An hour of a service holds so many refused devices one by one, and then one row for all the others.
+MAX_PER_HOUR = {AttemptOutcome.REFUSED: 2000, AttemptOutcome.DISABLED: 20_000}
+MAX_TRACE_TEXT = 300
 OVERFLOW_NAME = "(many others)"
 MAX_CLIENT = 200
 
@@ -37,18 +38,16 @@ def count_attempt(
     peer: Peer,
 ) -> str:
     """Count one attempt and return its tracking ID."""
-    proven = outcome is not AttemptOutcome.REFUSED
     name, source = claimed_registration_id, ""
-    hour = judgement.at.replace(minute=0, second=0, microsecond=0)
-    if not proven:
+    if outcome is AttemptOutcome.REFUSED:
         source = judgement.leaf_key or peer.address[:45]
-        if _no_room_for(service, hour, name, reason, source):
-            name, source = OVERFLOW_NAME, ""
+    if not has_room(service, judgement, name, outcome, reason, source):
+        name, source = OVERFLOW_NAME, ""
     entry = judgement.decision.entry
     row, count = _upsert(
         {
             "service_id": service.pk,
-            "hour": hour,
+            "hour": _hour_of(judgement),
             "claimed_registration_id": name,
             "registration_key": registration_key(name),
             "outcome": outcome.value,
@@ -69,10 +68,21 @@ def count_attempt(
 
 
 def trace_as_json(judgement: Judgement) -> list[dict[str, str]]:
+    """The trace as it is kept. Names in it are what strangers wrote into certificates: printable, and not long."""
     return [
-        {"rule": step.rule, "candidate": step.candidate, "said": step.said.value, "because": step.because}
+        {
+            "rule": step.rule,
+            "candidate": _bounded(step.candidate),
+            "said": step.said.value,
+            "because": _bounded(step.because),
+        }
         for step in judgement.decision.trace
     ]
+
+
+def _bounded(text: str) -> str:
+    shown = "".join(character if character.isprintable() else "\ufffd" for character in text)
+    return shown if len(shown) <= MAX_TRACE_TEXT else f"{shown[:MAX_TRACE_TEXT]}…"
 
 
 def find_attempt(service: ProvisioningService, text: str) -> RegistrationAttempt | None:
@@ -91,13 +101,32 @@ def forget_old_attempts(service: ProvisioningService) -> int:
     return deleted
 
 
-def _no_room_for(
-    service: ProvisioningService, hour: datetime, name: str, reason: Reason, source: str
+def has_room(
+    service: ProvisioningService,
+    judgement: Judgement,
+    claimed_registration_id: str,
+    outcome: AttemptOutcome,
+    reason: Reason,
+    source: str = "",
 ) -> bool:
-    rows = RegistrationAttempt.objects.filter(service=service, hour=hour, outcome=AttemptOutcome.REFUSED)
-    if rows.filter(registration_key=registration_key(name), reason=reason.value, source=source).exists():
-        return False
-    return rows.count() >= MAX_UNPROVEN_PER_HOUR
+    """Whether another device may have a row of its own in this hour (R14).
+
+    Claims cost nothing, and whoever holds the key of a barred CA makes as many proven devices as they like. The
+    admitted are as many as were enrolled.
+    """
+    if outcome not in MAX_PER_HOUR:
+        return True
+    rows = RegistrationAttempt.objects.filter(
+        service=service, hour=_hour_of(judgement), outcome=outcome.value
+    )
+    own = rows.filter(
+        registration_key=registration_key(claimed_registration_id), reason=reason.value, source=source
+    )
+    return own.exists() or rows.count() < MAX_PER_HOUR[outcome]
+
+
+def _hour_of(judgement: Judgement) -> datetime:
+    return judgement.at.replace(minute=0, second=0, microsecond=0)
 
 
 _KEY = ("service_id", "hour", "registration_key", "outcome", "reason", "source")

@@ -33,32 +33,24 @@ class HubMove:
         """Raises DeviceIdTaken, HubUnavailable."""
         connector_of(self.hub).provision(self.hub, self._with_twin())
 
-    def leave_former(self) -> None:
-        """Raises HubUnavailable."""
-        if self.former is not None and self.plan.leaves is not None:
-            connector_of(self.former).deregister(
-                self.former, self.plan.leaves.device_id, self.identity.registration_key
-            )
+    def leave_former(self) -> bool:
+        """End the former identity; whether its hub confirmed. The device is assigned to the new hub either way."""
+        if self.former is None or self.plan.leaves is None:
+            return True
+        return self._remove(self.former, self.plan.leaves.device_id, "identity of a device that moved on")
 
     def undo(self) -> bool:
         """Take a new identity back after the device was refused; whether the hub confirmed that it is gone."""
         if not self.is_new:
             return True
+        return self._remove(self.hub, self.identity.device_id, "identity of a refused device")
+
+    def _remove(self, hub: LinkedHub, device_id: str, what: str) -> bool:
         try:
-            connector_of(self.hub).deregister(
-                self.hub, self.identity.device_id, self.identity.registration_key
-            )
+            connector_of(hub).deregister(hub, device_id, self.identity.registration_key)
         except HubUnavailable as problem:
-            logger.error(
-                "identity of a refused device is left at its hub",
-                extra={
-                    "fields": {
-                        "hub": self.hub.name,
-                        "device": self.identity.device_id,
-                        "cause": problem.message,
-                    }
-                },
-            )
+            fields = {"hub": hub.name, "device": device_id, "cause": problem.message}
+            logger.error(f"{what} is left at its hub", extra={"fields": fields})
             return False
         return True
 

@@ -4,7 +4,7 @@ from django.db import transaction
 
 from enrollments.audit.actor import Actor
 from enrollments.audit.events import Event
-from enrollments.audit.record import record
+from enrollments.audit.record import clean_reason, record
 from enrollments.errors import NotFound
 from enrollments.models import HubDevice, ProvisioningService
 
@@ -14,7 +14,7 @@ def reveal_device_keys(
     service: ProvisioningService, device: HubDevice, *, actor: Actor, reason: str = ""
 ) -> tuple[str, str]:
     """The keys of a device identity, after recording who looks (R17). Raises NotFound where it holds none."""
-    if not device.primary_key:
+    if device.hub.service_id != service.pk or not device.primary_key:
         raise NotFound(f"Device {device.device_id} proves itself by a certificate: it has no keys to show.")
-    record(Event.KEYS_REVEALED, subject=device, actor=actor, service=service, reason=reason)
+    record(Event.KEYS_REVEALED, subject=device, actor=actor, service=service, reason=clean_reason(reason))
     return device.primary_key, device.secondary_key

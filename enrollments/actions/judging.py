@@ -269,9 +269,16 @@ def _judge_chain(
     except AttestationError as problem:
         broken = replace(credential, problem=_REASONS[problem.code], problem_detail=problem.message)
         return _facts(claimed_registration_id, individual, broken), (chain.leaf,) if chain else ()
-    # Kept as evidence: what the device sent and what a verified signature connects to its leaf, nothing else.
-    connected = [one for one in chain.untrusted_intermediates if one.thumbprint_sha256 in graph.certificates]
-    return facts, (chain.leaf, *connected)
+    return facts, (chain.leaf, *_on_valid_paths(chain, facts))
+
+
+def _on_valid_paths(chain: PresentedChain, facts: RegistrationFacts) -> list[ParsedCertificate]:
+    """What of the chain is kept as evidence: certificates that CAs have signed, on the way to an enrolled one.
+
+    Anybody can make certificates that carry the key of the leaf or of a CA; they would fill the tables.
+    """
+    on_paths = {thumbprint for group in facts.groups for thumbprint in group.path_thumbprints}
+    return [one for one in chain.untrusted_intermediates if one.thumbprint_sha256 in on_paths]
 
 
 _REASONS = {
@@ -293,17 +300,13 @@ def _gather(
     at: datetime,
 ) -> RegistrationFacts:
     key_steps = graph.key_steps()
-    individual_facts = _pinned_facts(individual, graph.leaf) if individual else None
+    pinning = _individual_that_pins(world, graph.leaf)
+    individual_facts = _pinned_facts(individual, pinning) if individual else None
     pinned = individual_facts is not None and individual_facts.own_credential_proven
-    anchors = (
-        world.held()
-        .anchors()
-        .filter(spki_sha256__in=key_steps)
-        .select_related("group", "certificate")
-        .order_by("pk")
-    )
+    anchors = world.held().anchors().filter(spki_sha256__in=key_steps).select_related("group", "certificate")
     by_group: dict[int, list[HeldCertificate]] = {}
-    for held in anchors:
+    # Sorted here: asked to sort, SQLite walks all of the service by that order.
+    for held in sorted(anchors, key=lambda one: one.pk):
         assert held.group_id is not None  # a database constraint: held_certificate_has_its_place
         by_group.setdefault(held.group_id, []).append(held)
     # A pinned leaf is proof and decides alone (R5, R8): paths would not be asked for, so they are not sought.
@@ -321,16 +324,20 @@ def _gather(
     )
 
 
-def _pinned_facts(individual: IndividualEnrollment, leaf: ParsedCertificate) -> IndividualFacts:
+def _individual_that_pins(world: _World, leaf: ParsedCertificate) -> int | None:
+    """Asked whether or not there is an entry to ask it of: the time of a refusal must not tell (R3)."""
+    held = world.held().filter(role=HeldRole.DEVICE, spki_sha256=leaf.spki_sha256)
+    pinning = held.filter(certificate__thumbprint_sha256=leaf.thumbprint_sha256)
+    return pinning.values_list("individual", flat=True).first()
+
+
+def _pinned_facts(individual: IndividualEnrollment, pinning: int | None) -> IndividualFacts:
     if individual.mechanism != AttestationMechanism.X509:
         label = AttestationMechanism(individual.mechanism).label
         return _individual_facts(
             individual, detail=f"it is enrolled for {label}, and a certificate was shown"
         )
-    pinned = HeldCertificate.objects.filter(
-        individual=individual, role=HeldRole.DEVICE, certificate__thumbprint_sha256=leaf.thumbprint_sha256
-    ).exists()
-    if pinned:
+    if pinning == individual.pk:
         return _individual_facts(individual, own_credential_proven=True)
     return _individual_facts(individual, detail="it holds another certificate than the one shown")
 
@@ -359,5 +366,9 @@ def _group_facts(
             problems.append(problem.message)
     if paths:
         shortest = min(paths, key=len)
-        return replace(facts, path=tuple(certificate.subject for certificate in shortest))
+        return replace(
+            facts,
+            path=tuple(certificate.subject for certificate in shortest),
+            path_thumbprints=tuple(certificate.thumbprint_sha256 for certificate in shortest),
+        )
     return replace(facts, path_problem="; ".join(dict.fromkeys(problems)))

@@ -13,8 +13,9 @@ from enrollments.actions.assignment import (
     holder_of,
     keep_disabled,
     settle_remote,
+    speaks_for,
 )
-from enrollments.actions.attempts import Peer, count_attempt
+from enrollments.actions.attempts import Peer, count_attempt, has_room
 from enrollments.actions.judging import Judgement, judge
 from enrollments.actions.operations import is_operation_of, new_operation_id
 from enrollments.attestation.credential import PresentedCredential
@@ -164,7 +165,12 @@ def _apply(
     pending: Assigned | None = None
     if judgement.decision.verdict is Verdict.DISABLED:
         outcome, reason = Outcome.DISABLED, judgement.decision.reason
-        record = keep_disabled(service, request.claimed_registration_id, judgement, operation_id)
+        may_add = has_room(
+            service, judgement, request.claimed_registration_id, AttemptOutcome.DISABLED, reason
+        )
+        record = keep_disabled(
+            service, request.claimed_registration_id, judgement, operation_id, may_add=may_add
+        )
     else:
         assigned = assign(
             service,
@@ -215,19 +221,18 @@ def _at_remote_hub(
         with admission_lock(service):
             judgement = _judge(service, request)
             reason = settle_remote(service, pending, judgement, problem, request.peer.address)
-    if judgement.decision.verdict is Verdict.UNAUTHORIZED:
-        refused = _refuse(service, request, judgement)
-        pending.move.undo()
-        return refused
-    if reason is not Reason.ADMITTED:
-        pending.move.undo()
-        outcome = Outcome.DISABLED if judgement.decision.verdict is Verdict.DISABLED else Outcome.FAILED
-    else:
+    if reason is Reason.ADMITTED:
         pending.move.leave_former()
         outcome = Outcome.ASSIGNED
+    else:
+        if reason is not None:
+            pending.move.undo()
+        if judgement.decision.verdict is Verdict.UNAUTHORIZED:
+            return _refuse(service, request, judgement)
+        outcome = Outcome.DISABLED if judgement.decision.verdict is Verdict.DISABLED else Outcome.FAILED
     return RegistrationAnswer(
         outcome,
-        reason,
+        reason or Reason.HUB_FAILED,
         request.claimed_registration_id,
         operation_id=pending.operation_id,
         retry_after=service.retry_after_seconds,
@@ -265,7 +270,8 @@ def _told(
         record=record,
     )
     if judgement.decision.verdict is Verdict.DISABLED:
-        return answer
+        # A stranger with the name of another supplier's device hears nothing of that one's record (R3, R11).
+        return answer if record is None or speaks_for(judgement, record) else replace(answer, record=None)
     if record is None:
         return None
     if not _may_take(record, judgement):
@@ -286,11 +292,12 @@ def _may_take(record: RegistrationRecord, judgement: Judgement) -> bool:
     taker = judgement.decision.entry
     if taker is None:
         return False
-    predecessor = (
-        EnrollmentGroup.objects.values_list("predecessor_id", flat=True).get(pk=taker.pk)
-        if taker.kind is EntryKind.GROUP
-        else None
-    )
+    predecessor = None
+    if taker.kind is EntryKind.GROUP:
+        # It may have been deleted since; the caller compares the epoch before it tells anything.
+        predecessor = (
+            EnrollmentGroup.objects.filter(pk=taker.pk).values_list("predecessor_id", flat=True).first()
+        )
     return may_take_name(
         holder_of(record), taker, predecessor=predecessor, groups_proven=judgement.groups_proven
     )

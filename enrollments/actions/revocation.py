@@ -128,6 +128,8 @@ def deregister_device(
     """Remove an identity from its built-in hub. The device may come back by registering again (R13)."""
     reason = clean_reason(reason)
     with change_lock(service):
+        if device.hub.service_id != service.pk:
+            raise NotFound(f"Device {device.device_id} is at no hub of this service.")
         gone = connector_of(device.hub).deregister(device.hub, device.device_id, device.registration_key)
         if not gone:
             raise NotFound(f"Hub {device.hub} does not know device {device.device_id} any more.")

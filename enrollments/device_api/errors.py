@@ -2,7 +2,7 @@
 
 import uuid
 from datetime import UTC, datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from django.http import HttpRequest, JsonResponse
 
@@ -24,6 +24,7 @@ class ErrorAnswer(NamedTuple):
 UNAUTHORIZED = ErrorAnswer(401002, "Unauthorized")
 NO_SUCH_ID_SCOPE = ErrorAnswer(404001, "The ID scope names no provisioning service.")
 NO_SUCH_OPERATION = ErrorAnswer(404002, "There is no such operation.")
+NO_SUCH_TPM = ErrorAnswer(404201, "Enrollment not found.")
 NO_SUCH_PATH = ErrorAnswer(404000, "There is nothing at this path.")
 UNREADABLE = ErrorAnswer(400000, "The request cannot be read.")
 INTERNAL = ErrorAnswer(500001, "The service failed. The tracking ID leads its administrators to the cause.")
@@ -46,19 +47,23 @@ FAILURES: dict[Reason, tuple[int, str]] = {
 }
 
 
+def json_response(body: dict[str, Any], status: int) -> JsonResponse:
+    """With a length: small clients stumble over chunked answers. Some look for the type's exact text."""
+    response = JsonResponse(body, status=status, content_type="application/json; charset=utf-8")
+    response["Content-Length"] = str(len(response.content))
+    return response
+
+
 def error_response(request: HttpRequest, error: ErrorAnswer, tracking_id: str = "") -> JsonResponse:
     """Both `message` and `errorCode` are always there: the Edge client insists on them."""
     tracking_id = tracking_id or getattr(request, "request_id", "") or str(uuid.uuid4())
-    response = JsonResponse(
-        {
-            "errorCode": error.code,
-            "trackingId": tracking_id,
-            "message": error.message,
-            "timestampUtc": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
-        },
-        status=error.status,
-        content_type="application/json; charset=utf-8",
-    )
+    body = {
+        "errorCode": error.code,
+        "trackingId": tracking_id,
+        "message": error.message,
+        "timestampUtc": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+    }
+    response = json_response(body, error.status)
     response["x-ms-error-code"] = str(error.code)
     response["x-ms-request-id"] = tracking_id
     return response

@@ -6,7 +6,7 @@ from typing import Any
 from django.http import HttpRequest
 
 from enrollments.actions.registrations import Outcome, RegistrationAnswer
-from enrollments.device_api.errors import FAILURES, ApiError
+from enrollments.device_api.errors import FAILURES, NO_SUCH_TPM, ApiError
 from enrollments.policy.documents import DocumentProblem, parse_json
 from enrollments.policy.names import same_registration_id
 
@@ -29,19 +29,16 @@ def check_device_registration(request: HttpRequest, registration_id: str) -> Non
         raise ApiError(400002, "registrationId must be a string.")
     if named is not None and not same_registration_id(named, registration_id):
         raise ApiError(400002, "registrationId in the body differs from the one in the path.")
-    for member in ("tpm", "csr"):
-        if message.get(member) is not None:
-            _refuse_member(member)
-
-
-def _refuse_member(member: str) -> None:
-    what = "TPM attestation" if member == "tpm" else "Issuing certificates"
-    raise ApiError(400003, f"{what} is not offered by this service; leave {member} out.")
+    if message.get("csr") is not None:
+        raise ApiError(400003, "Issuing certificates is not offered by this service; leave csr out.")
+    if message.get("tpm") is not None:
+        # R3: whatever the cause. Here it is that no TPM entry can exist, since none can be created.
+        raise ApiError(*NO_SUCH_TPM)
 
 
 def _bounded_body(request: HttpRequest) -> bytes:
     length = request.META.get("CONTENT_LENGTH") or "0"
-    if length.isdigit() and int(length) > MAX_MESSAGE_BYTES:
+    if length.isascii() and length.isdigit() and int(length) > MAX_MESSAGE_BYTES:
         raise ApiError(413001, f"The body is longer than {MAX_MESSAGE_BYTES} bytes.")
     raw: bytes = request.read(MAX_MESSAGE_BYTES + 1)
     if len(raw) > MAX_MESSAGE_BYTES:

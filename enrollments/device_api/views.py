@@ -6,7 +6,7 @@ from functools import wraps
 from typing import Any
 from urllib.parse import quote
 
-from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
 
 from enrollments.actions.attempts import Peer
@@ -25,6 +25,7 @@ from enrollments.device_api.errors import (
     UNAUTHORIZED,
     ApiError,
     error_response,
+    json_response,
 )
 from enrollments.device_api.messages import (
     assigning,
@@ -39,6 +40,7 @@ from enrollments.models import ProvisioningService
 from enrollments.policy.names import FORM_IN_WORDS, is_registration_id
 
 # Any well-formed date version is served alike (contract 1.2).
+_ID_SCOPE = re.compile(r"0ne[0-9A-Fa-f]{8}\Z", re.IGNORECASE | re.ASCII)
 _API_VERSION = re.compile(r"\d{4}-\d{2}-\d{2}(-preview)?\Z", re.ASCII)
 
 
@@ -72,7 +74,8 @@ def register(request: HttpRequest, service: ProvisioningService, device: DeviceR
         return _unauthorized(request, answer)
     # 202 whatever the outcome: clients take nothing else here, and learn the rest from the poll (contract 1.3).
     response = _json(request, assigning(answer), 202, answer)
-    response["Location"] = f"https://{request.get_host()}{quote(request.path)}"
+    # Relative: the host name that the device dialled is its own affair, and is not repeated unchecked.
+    response["Location"] = quote(request.path)
     return response
 
 
@@ -110,8 +113,9 @@ def _check_api_version(request: HttpRequest) -> None:
 
 def _service(id_scope: str) -> ProvisioningService:
     # Hexadecimal digits mean the same in either case; some clients lower-case all that they were given.
-    canonical = f"0ne{id_scope[3:].upper()}" if id_scope[:3].lower() == "0ne" else id_scope
-    service = ProvisioningService.objects.filter(id_scope=canonical).first()
+    service = None
+    if _ID_SCOPE.match(id_scope):
+        service = ProvisioningService.objects.filter(id_scope=f"0ne{id_scope[3:].upper()}").first()
     if service is None:
         raise ApiError(*NO_SUCH_ID_SCOPE)
     return service
@@ -138,7 +142,7 @@ def _json(
     request: HttpRequest, body: dict[str, Any], status: int, answer: RegistrationAnswer
 ) -> HttpResponse:
     _log(request, answer)
-    response = JsonResponse(body, status=status, content_type="application/json; charset=utf-8")
+    response = json_response(body, status)
     response["Retry-After"] = str(answer.retry_after)
     return response
 

@@ -40,7 +40,13 @@ class CertificateQuerySet(models.QuerySet["Certificate"]):
         return certificate
 
     def store_all(self, parsed: Iterable["ParsedCertificate"]) -> list["Certificate"]:
-        return [self.stored(one) for one in parsed]
+        """One row for each, in the order given. Stored in one order for all, so that no two wait for each other."""
+        wanted = list(parsed)
+        rows = {
+            one.thumbprint_sha256: self.stored(one)
+            for one in sorted(wanted, key=lambda one: one.thumbprint_sha256)
+        }
+        return [rows[one.thumbprint_sha256] for one in wanted]
 
 
 class Certificate(models.Model):
@@ -131,7 +137,12 @@ class HeldCertificateQuerySet(models.QuerySet["HeldCertificate"]):
             self.filter(subject_sha256__in=subjects)
             .values("spki_sha256")
             .union(
-                self.filter(subject_key_id__in=key_ids).exclude(subject_key_id="").values("spki_sha256"),
+                # Not those of devices: their issuer writes into them what it likes, a CA's identifier too, and
+                # each match costs a signature check.
+                self.filter(subject_key_id__in=key_ids)
+                .exclude(subject_key_id="")
+                .exclude(role=HeldRole.DEVICE)
+                .values("spki_sha256"),
                 self.filter(spki_sha256__in=spkis).values("spki_sha256"),
             )
         )

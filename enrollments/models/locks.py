@@ -1,5 +1,6 @@
 """The decision lock: what lets a change and an admission never overlap (R12)."""
 
+import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -33,6 +34,20 @@ def change_lock(service: ProvisioningService) -> Iterator[None]:
         _advisory_lock("pg_advisory_xact_lock", service.pk)
         yield
         service.raise_epoch()
+
+
+def take_turn(service: ProvisioningService, registration_key: str) -> None:
+    """Until the transaction ends, nobody else registers under this ID: what is read next is current (R10, R11).
+
+    Locking the record's row would not do: the first registration has none yet, and PostgreSQL reads a row again
+    after waiting for it, but not the rows that were joined to it.
+    """
+    if connection.vendor == "postgresql":
+        digest = hashlib.sha256(f"{service.pk}\n{registration_key}".encode()).digest()
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT pg_advisory_xact_lock(%s)", [int.from_bytes(digest[:8], "big", signed=True)]
+            )
 
 
 def _advisory_lock(function: str, service_id: int) -> None:

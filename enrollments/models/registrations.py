@@ -175,6 +175,7 @@ class RegistrationAttempt(models.Model):
         ]
         indexes = [
             models.Index(fields=["service", "last_at"], name="attempt_by_time"),
+            models.Index(fields=["service", "hour", "outcome"], name="attempt_by_hour"),
             models.Index(fields=["service", "registration_key", "last_at"], name="attempt_by_device"),
         ]
 

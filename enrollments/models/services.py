@@ -76,4 +76,5 @@ class ProvisioningService(models.Model):
 
     @classmethod
     def epoch_of(cls, pk: int) -> int:
-        return cls.objects.values_list("epoch", flat=True).get(pk=pk)
+        epoch: int = cls.objects.values_list("epoch", flat=True).get(pk=pk)
+        return epoch

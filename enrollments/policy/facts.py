@@ -67,6 +67,7 @@ class GroupFacts:
 
     steps_to_key: fewest verified signatures from the leaf to a public key of the group; the leaf itself is 0.
     path: subjects from leaf to anchor, if there is a valid path (R9) to the enrolled subject and key.
+    path_thumbprints: the certificates of that path, SHA-256, in the same order.
     created: rank of creation within the service; lower is earlier.
     """
 
@@ -76,6 +77,7 @@ class GroupFacts:
     steps_to_key: int
     path: tuple[str, ...] | None = None
     path_problem: str = ""
+    path_thumbprints: tuple[str, ...] = ()
 
     @property
     def path_steps(self) -> int:

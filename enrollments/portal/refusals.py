@@ -21,10 +21,10 @@ class PortalErrorsMiddleware:
     def __call__(self, request: HttpRequest) -> HttpResponse:
         response = self.get_response(request)
         sign_in = resolve_url(settings.LOGIN_URL)
-        if getattr(request, "htmx", False) and response.status_code == 302:
+        is_redirect = getattr(request, "htmx", False) and response.status_code == 302
+        if is_redirect and response["Location"].startswith(sign_in):
             # A fragment must not be replaced by the sign-in page when the session has ended.
-            if response["Location"].startswith(sign_in):
-                return HttpResponseClientRedirect(sign_in)
+            return HttpResponseClientRedirect(sign_in)
         return response
 
     def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:

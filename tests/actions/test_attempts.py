@@ -4,16 +4,19 @@ import uuid
 from datetime import timedelta
 
 import pytest
+from cryptography.x509 import Name, NameAttribute
+from cryptography.x509.oid import NameOID
 from django.utils import timezone
 
 from enrollments.actions import attempts
 from enrollments.actions.attempts import find_attempt, forget_old_attempts
+from enrollments.actions.enrollment_groups import disable_enrollment_group
 from enrollments.actions.registrations import Outcome
 from enrollments.actions.tracking import read_tracking_id, tracking_id
 from enrollments.attestation.credential import PresentedCredential
-from enrollments.models import RegistrationAttempt
-from tests.certificates import root, self_signed
-from tests.devices import enroll_ca, new_service, register
+from enrollments.models import RegistrationAttempt, RegistrationRecord
+from tests.certificates import mint, root, self_signed
+from tests.devices import ALICE, enroll_ca, new_service, register
 
 pytestmark = pytest.mark.django_db
 NOON = timezone.now().replace(minute=10, second=0, microsecond=0)
@@ -73,7 +76,7 @@ def test_admitted_attempts_are_counted_too(service):
 
 
 def test_flood_of_invented_names_ends_in_one_row(service, monkeypatch):
-    monkeypatch.setattr(attempts, "MAX_UNPROVEN_PER_HOUR", 3)
+    monkeypatch.setitem(attempts.MAX_PER_HOUR, "refused", 3)
     refuse(service, "known")
 
     for number in range(10):
@@ -88,7 +91,7 @@ def test_flood_of_invented_names_ends_in_one_row(service, monkeypatch):
 
 
 def test_flood_leaves_room_for_the_proven(service, monkeypatch):
-    monkeypatch.setattr(attempts, "MAX_UNPROVEN_PER_HOUR", 0)
+    monkeypatch.setitem(attempts.MAX_PER_HOUR, "refused", 0)
     top = root("Root A")
     enroll_ca(service, top)
     refuse(service, "invented")
@@ -98,6 +101,36 @@ def test_flood_leaves_room_for_the_proven(service, monkeypatch):
     assert RegistrationAttempt.objects.filter(claimed_registration_id="pump-042").exists()
 
 
+def test_flood_of_devices_below_a_barred_ca_ends_in_one_row_and_no_more_records(service, monkeypatch):
+    """Who stole a CA's key makes proven devices without end, and R7 bars all of them."""
+    monkeypatch.setitem(attempts.MAX_PER_HOUR, "disabled", 2)
+    top = root("Root A")
+    enroll_ca(service, top)
+    known = top.leaf("known")
+    register(service, known, at=NOON)
+    disable_enrollment_group(service, "root-a", actor=ALICE)
+
+    outcomes = {register(service, top.leaf(f"minted-{n}"), at=NOON).outcome for n in range(5)}
+    outcomes.add(register(service, known, at=NOON).outcome)
+
+    assert outcomes == {Outcome.DISABLED}
+    assert set(RegistrationRecord.objects.values_list("registration_id", "status")) == {
+        ("known", "disabled"),
+        ("minted-0", "disabled"),
+        ("minted-1", "disabled"),
+    }
+    assert RegistrationAttempt.objects.get(claimed_registration_id=attempts.OVERFLOW_NAME).count == 4
+
+
+def test_trace_of_a_stranger_is_printable_and_bounded(service):
+    name = NameAttribute(NameOID.COMMON_NAME, "pump-042\x00\x1b[31m" + "x" * 3000, _validate=False)
+    register(service, mint(subject=Name([name])), "pump-042")
+
+    row = RegistrationAttempt.objects.get()
+    assert row.reason == "common_name_differs"
+    assert all(text.isprintable() and len(text) <= 301 for step in row.trace for text in step.values())
+
+
 def test_tracking_id_of_another_service_is_not_found(service):
     answer = refuse(service, "pump-042")
 
@@ -105,12 +138,21 @@ def test_tracking_id_of_another_service_is_not_found(service):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "x", str(uuid.uuid4()), "0" * 32, tracking_id(1, 99), tracking_id(10**12, 1)]
+    "make",
+    [
+        lambda: "",
+        lambda: "x",
+        uuid.uuid4,
+        lambda: "0" * 32,
+        lambda: tracking_id(1, 99),
+        lambda: tracking_id(10**12, 1),
+    ],
+    ids=["empty", "no UUID", "any UUID", "zeros", "later than the last", "of no row"],
 )
-def test_tracking_id_that_was_never_given_is_not_found(service, text):
+def test_tracking_id_that_was_never_given_is_not_found(service, make):
     refuse(service, "pump-042")
 
-    assert find_attempt(service, text) is None
+    assert find_attempt(service, str(make())) is None
 
 
 def test_tracking_ids_of_neighbours_have_nothing_in_common():

@@ -20,6 +20,13 @@ from enrollments.actions.enrollment_groups import (
 )
 from enrollments.actions.enrollments import disable_enrollment
 from enrollments.actions.registrations import Outcome, look_up_registration, poll_operation
+from enrollments.actions.revocation import (
+    delete_registration,
+    deprovision_device,
+    deregister_device,
+    release_registration,
+)
+from enrollments.actions.services import HubSpec, change_hub, change_settings, link_hub
 from enrollments.models import EnrollmentGroup, HubDevice, ProvisioningService, RegistrationRecord, Slot
 from tests.certificates import root
 from tests.devices import ALICE, asks, enroll_ca, enroll_device, new_service, register, shows
@@ -160,14 +167,15 @@ def test_change_waits_for_a_registration_that_holds_the_lock_and_ends_what_it_ga
 
 @pytest.mark.parametrize("change", CHANGES)
 @pytest.mark.parametrize("question", ["poll", "look-up"])
-def test_change_answered_while_a_poll_is_being_judged(world, change, question, monkeypatch):
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_change_answered_while_a_poll_is_being_judged(world, change, question, moment, monkeypatch):
     operation = register(world.service, world.leaf).operation_id
     ask = {
         "poll": lambda: poll_operation(world.service, operation, world.ask()),
         "look-up": lambda: look_up_registration(world.service, world.ask()),
     }[question]
     pause = Pause()
-    monkeypatch.setattr(registrations, "_told", pause.after(registrations._told))
+    monkeypatch.setattr(registrations, "_told", getattr(pause, moment)(registrations._told))
 
     thread, results = in_thread(ask)
     assert pause.reached.wait(PATIENCE)
@@ -244,3 +252,85 @@ def test_racing_disable_and_registrations_never_admit_after_the_answer(world):
     finish(*(thread for thread, _ in threads))
 
     assert set(late) == {Outcome.DISABLED}
+
+
+def test_name_that_two_suppliers_want_at_once_goes_to_one_of_them(world):
+    """R11 under R12: both are admitted, one is first, and the other must see that."""
+    other = root("Root B")
+    enroll_ca(world.service, other)
+    rival = other.leaf("pump-042")
+
+    threads = [
+        in_thread(lambda leaf=leaf: register(world.service, leaf))
+        for leaf in (world.leaf, rival)
+        for _ in range(2)
+    ]
+    finish(*(thread for thread, _ in threads))
+
+    outcomes = sorted(results[0].outcome for _, results in threads)
+    assert outcomes == [Outcome.ASSIGNED, Outcome.ASSIGNED, Outcome.FAILED, Outcome.FAILED]
+    record, identity = RegistrationRecord.objects.get(), HubDevice.objects.get()
+    assert record.leaf_thumbprint == identity.thumbprint_sha256
+
+
+def test_devices_that_are_refused_for_the_first_time_at_once_make_one_record(world):
+    disable_group(world)
+
+    threads = [in_thread(lambda: register(world.service, world.leaf)) for _ in range(4)]
+    finish(*(thread for thread, _ in threads))
+
+    assert {results[0].outcome for _, results in threads} == {Outcome.DISABLED}
+    assert RegistrationRecord.objects.count() == 1
+
+
+def link_another_hub(world: World) -> None:
+    link_hub(world.service, HubSpec(name="there", host_name="there.example"), actor=ALICE)
+
+
+def change_a_setting(world: World) -> None:
+    change_settings(world.service, {"allocation_policy": "static"}, actor=ALICE)
+
+
+def take_the_hub_out(world: World) -> None:
+    hub = world.service.hubs.get()
+    spec = HubSpec(name=hub.name, host_name=hub.host_name, apply_allocation_policy=False)
+    change_hub(world.service, hub.pk, spec, actor=ALICE)
+
+
+@pytest.mark.parametrize("change", [link_another_hub, change_a_setting, take_the_hub_out])
+def test_settings_and_hubs_wait_for_a_registration_that_holds_the_lock(world, change, monkeypatch):
+    """R12 counts them among the changes: a setting that decisions read."""
+    pause = Pause()
+    monkeypatch.setattr(registrations, "assign", pause.before(registrations.assign))
+    epoch = ProvisioningService.epoch_of(world.service.pk)
+
+    admitted, results = in_thread(lambda: registrations.register_device(world.service, world.ask()))
+    assert pause.reached.wait(PATIENCE)
+    changing, _ = in_thread(lambda: change(world))
+    changing.join(0.2)
+    still_waiting = changing.is_alive()
+    pause.go_on.set()
+    finish(admitted, changing)
+
+    assert still_waiting
+    assert results[0].outcome is Outcome.ASSIGNED
+    assert ProvisioningService.epoch_of(world.service.pk) == epoch + 1
+
+
+@pytest.mark.parametrize(
+    "act",
+    [
+        lambda world: delete_registration(world.service, "pump-042", actor=ALICE),
+        lambda world: release_registration(world.service, "pump-042", actor=ALICE),
+        lambda world: deprovision_device(world.service, "pump-042", actor=ALICE),
+        lambda world: deregister_device(world.service, HubDevice.objects.get(), actor=ALICE),
+    ],
+    ids=["delete", "release", "deprovision", "deregister"],
+)
+def test_acts_on_records_raise_the_epoch(world, act):
+    register(world.service, world.leaf)
+    epoch = ProvisioningService.epoch_of(world.service.pk)
+
+    act(world)
+
+    assert ProvisioningService.epoch_of(world.service.pk) > epoch

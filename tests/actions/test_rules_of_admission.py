@@ -308,6 +308,18 @@ def test_r6_unproven_bearer_of_a_barred_key_hears_401(service):
     assert outcome(service, mint("pump-099", key=stolen.key))[0] is Outcome.UNAUTHORIZED
 
 
+def test_r6_denied_devices_of_one_supplier_cost_devices_of_another_nothing(service):
+    """A supplier writes what it likes into its devices' certificates, another CA's key identifier too."""
+    victim, evil = root("Victim CA"), root("Evil CA")
+    enroll_ca(service, victim)
+    enroll_ca(service, evil)
+    key_id = bytes.fromhex(victim.parsed.subject_key_id)
+    for number in range(70):
+        enroll_device(service, evil.leaf(f"evil-{number}", subject_key_id=key_id), enabled=False)
+
+    assert outcome(service, victim.leaf("pump-042")) == ASSIGNED
+
+
 # --- R7: bar -----------------------------------------------------------------------------------
 
 

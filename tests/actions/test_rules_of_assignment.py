@@ -43,7 +43,7 @@ from enrollments.models import (
     Slot,
 )
 from enrollments.policy.reasons import Reason
-from tests.certificates import root, self_signed
+from tests.certificates import mint, root, self_signed
 from tests.devices import (
     ALICE,
     asks,
@@ -179,6 +179,28 @@ def test_r10_look_up_tells_the_last_result_and_registers_nothing(service, top):
     assert (before.outcome, after.outcome) == (Outcome.UNASSIGNED, Outcome.ASSIGNED)
 
 
+def test_r10_poll_of_a_device_with_its_other_certificate_is_judged_for_that_one(service):
+    old, new = self_signed("pump-042"), self_signed("pump-042")
+    enroll_device(service, old, certificates={Slot.PRIMARY: old.parsed, Slot.SECONDARY: new.parsed})
+    operation = register(service, old).operation_id
+
+    assert poll_operation(service, operation, asks("pump-042", shows(new))).outcome is Outcome.ASSIGNED
+    assert HubDevice.objects.get().thumbprint_sha256 == new.parsed.thumbprint_sha256
+
+
+def test_r10_certificates_that_a_device_made_up_itself_are_not_kept(service, top):
+    """Anybody can write the key of the leaf, or of a CA, into a certificate of their own."""
+    enroll_ca(service, top)
+    leaf = top.leaf("pump-042")
+    made_up = [mint(f"Made up {n}", key=leaf.key, ca=True) for n in range(5)]
+    before = Certificate.objects.count()
+
+    for _ in range(3):
+        register(service, shows(leaf, *made_up), "pump-042", at=timezone.now() + timedelta(seconds=5))
+
+    assert Certificate.objects.count() == before + 1
+
+
 # --- R11 ---------------------------------------------------------------------------------------
 
 
@@ -210,6 +232,19 @@ def test_r11_barred_supplier_cannot_mark_somebody_elses_device_as_disabled(servi
 
     assert answer.outcome is Outcome.DISABLED
     assert RegistrationRecord.objects.get().status == "assigned"
+
+
+def test_r11_barred_supplier_hears_nothing_of_somebody_elses_record(service, top):
+    enroll_ca(service, top)
+    register(service, top.leaf("Pump-042"))
+    other = root("Other supplier")
+    enroll_ca(service, other, enabled=False)
+    impostor = other.leaf("pump-042")
+
+    operation = register(service, impostor).operation_id
+    poll = poll_operation(service, operation, asks("pump-042", shows(impostor)))
+
+    assert (poll.outcome, poll.record) == (Outcome.DISABLED, None)
 
 
 def test_r11_name_passes_to_an_individual_enrollment(service, top):
@@ -495,6 +530,23 @@ def test_r10_second_registration_joins_the_one_that_waits_for_a_remote_hub(servi
 
     assert beside[0].outcome is Outcome.ASSIGNING
     assert beside[0].operation_id == first.operation_id
+
+
+def test_r12_operation_that_was_taken_over_takes_nothing_back(service, top, remote):
+    """The hub was so slow that a second registration took over and finished; its identity is not the first's."""
+    enroll_ca(service, top)
+    leaf = top.leaf("pump-042")
+
+    def second_takes_over() -> None:
+        remote.meanwhile = lambda: None
+        RegistrationRecord.objects.update(updated_at=timezone.now() - timedelta(minutes=5))
+        assert register(service, leaf).outcome is Outcome.ASSIGNED
+
+    remote.meanwhile = second_takes_over
+    register(service, leaf)
+
+    assert RegistrationRecord.objects.get().status == "assigned"
+    assert list(remote.identities) == ["pump-042"]
 
 
 def test_r16_remote_hub_that_does_not_answer_is_a_failure(service, top, remote):

@@ -16,10 +16,7 @@ VERSION = "api-version=2021-06-01"
 @pytest.fixture(autouse=True)
 def _device_listener(settings):
     settings.ROOT_URLCONF = "dpsportal.device_urls"
-    settings.MIDDLEWARE = [
-        "dpsportal.request_log.RequestLogMiddleware",
-        "django.middleware.common.CommonMiddleware",
-    ]
+    settings.MIDDLEWARE = ["dpsportal.request_log.RequestLogMiddleware"]
     settings.APPEND_SLASH = False
 
 

@@ -36,7 +36,7 @@ def test_registering_answers_202_with_operation_and_status(device, pump):
     assert "application/json" in response["Content-Type"]
     assert 1 <= int(response["Retry-After"]) <= 300
     assert response["x-ms-request-id"]
-    assert response["Location"].startswith("https://")
+    assert response["Location"] == f"{device.base('pump-042')}/register"
     assert int(response["Content-Length"]) == len(response.content)
 
 
@@ -221,7 +221,7 @@ def test_two_common_names_and_letters_beyond_ascii_are_unauthorized(device, top)
         pytest.param(b'{"payload":' + b"9" * 5000 + b"}", 400001, id="huge number"),
         pytest.param({"registrationId": "pump-043"}, 400002, id="another ID than in the path"),
         pytest.param({"registrationId": 7}, 400002, id="ID of a wrong type"),
-        pytest.param({"registrationId": "pump-042", "tpm": {"endorsementKey": "x"}}, 400003, id="TPM"),
+        pytest.param({"registrationId": "pump-042", "tpm": {"endorsementKey": "x"}}, 404201, id="TPM"),
         pytest.param({"csr": "x"}, 400003, id="CSR"),
         pytest.param(b'{"payload":"' + b"x" * 98_304 + b'"}', 413001, id="over 96 KB"),
     ],
@@ -254,8 +254,14 @@ def test_missing_or_malformed_version_is_refused(device, pump, query):
     assert (response.status_code, response.json()["errorCode"]) == (400, 400004)
 
 
-def test_unknown_id_scope_is_not_found(device, pump):
-    device.id_scope = "0neFFFFFFFF"
+@pytest.mark.parametrize("host", ["", "dps_device:8443", "-", "[::1]:8443", "example.net"])
+def test_host_name_that_was_dialled_decides_nothing(device, pump, host):
+    assert device.register("pump-042", pump, HTTP_HOST=host).status_code == 202
+
+
+@pytest.mark.parametrize("id_scope", ["0neFFFFFFFF", "0ne%00", "0ne", "x" * 300, "0neFFFFFFFF%00", "%FF"])
+def test_unknown_id_scope_is_not_found(device, pump, id_scope):
+    device.id_scope = id_scope
 
     response = device.register("pump-042", pump)
 

@@ -22,6 +22,7 @@ MAX_CERTIFICATE_BYTES = 16 * 1024
 # and key identifiers are digests of at most 64.
 MAX_SERIAL_NUMBER_BYTES = 40
 MAX_KEY_ID_BYTES = 64
+MAX_RSA_BITS, MAX_DSA_BITS = 8192, 3072
 MAX_PATH_LENGTH = 2**31 - 1
 MAX_DESCRIPTION = 40
 
@@ -133,6 +134,19 @@ def _parse(der: bytes) -> ParsedCertificate:
         signature_description=_signature_description(certificate),
         version=certificate.version.value + 1,
     )
+
+
+def is_costly(key: CertificatePublicKeyTypes | None) -> bool:
+    """Whether one signature check with this key takes ten times what it takes with an ordinary one, or more.
+
+    Anybody can send such keys before proving anything; nobody's CA has one.
+    """
+    match key:
+        case rsa.RSAPublicKey():
+            return key.key_size > MAX_RSA_BITS or key.public_numbers().e >= 2**32
+        case dsa.DSAPublicKey():
+            return key.key_size > MAX_DSA_BITS
+    return False
 
 
 def _public_key(certificate: x509.Certificate) -> CertificatePublicKeyTypes | None:

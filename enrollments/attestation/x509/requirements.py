@@ -22,6 +22,7 @@ from cryptography.x509.verification import (
 from enrollments.attestation.x509.certificate import (
     ParsedCertificate,
     extension_of,
+    is_costly,
     key_is_encoded_canonically,
     signature_algorithm_encoding,
     signature_hash,
@@ -114,6 +115,8 @@ def ca_problems(certificate: ParsedCertificate) -> Iterator[Problem]:
 
 
 def key_problem(certificate: ParsedCertificate) -> Problem | None:
+    if is_costly(certificate.public_key):
+        return Problem("costly_key", "has a key whose signatures take too long to check (size or exponent)")
     match certificate.public_key:
         case rsa.RSAPublicKey() as key if key.key_size >= MINIMUM_RSA_BITS:
             return None

@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from enrollments.attestation.x509.certificate import (
     ParsedCertificate,
+    is_costly,
     parse_der,
     signature_hash,
     signature_parameters,
@@ -298,8 +299,11 @@ def computed_key_ids(key: CertificatePublicKeyTypes | None) -> frozenset[str]:
 def is_signed_by(child: ParsedCertificate, key: CertificatePublicKeyTypes | None) -> bool:
     """Whether this key made the child's signature; names, dates and strength do not matter here.
 
-    Weak and old algorithms count as well: a bar must be met even where a path could not be valid.
+    Weak and old algorithms count as well: a bar must be met even where a path could not be valid. Keys that make a
+    check costly never do: whoever sends them leads nowhere with them, and none can be enrolled.
     """
+    if is_costly(key):
+        return False
     signature, signed = child.certificate.signature, child.certificate.tbs_certificate_bytes
     digest = signature_hash(child.certificate)
     parameters = signature_parameters(child.certificate)

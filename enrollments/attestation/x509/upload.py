@@ -12,7 +12,7 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
-from enrollments.attestation.x509.certificate import ParsedCertificate, parse_der
+from enrollments.attestation.x509.certificate import ParsedCertificate, is_costly, parse_der
 from enrollments.attestation.x509.der import contents, elements
 from enrollments.attestation.x509.errors import (
     EmptyUpload,
@@ -274,7 +274,7 @@ def _findings(
             problem.code,
             "error",
             f"The certificate {problem.message}.",
-            blocks_barring=certificate.public_key is None,
+            blocks_barring=certificate.public_key is None or is_costly(certificate.public_key),
         )
     if (problem_of_dates := date_problem(certificate, now)) is not None:
         yield Finding(problem_of_dates.code, "warning", f"The certificate {problem_of_dates.message}.")
