@@ -9,7 +9,14 @@ from importlinter.cli import EXIT_STATUS_SUCCESS, lint_imports
 
 ROOT = Path(__file__).parent.parent
 # import-linter sees other people's packages as a whole, so parts of Django are looked at here.
-OF_EDGES = ("django.http", "django.shortcuts", "django.urls", "django.forms", "django.template", "django_htmx")
+OF_EDGES = (
+    "django.http",
+    "django.shortcuts",
+    "django.urls",
+    "django.forms",
+    "django.template",
+    "django_htmx",
+)
 
 
 def imports_below(folder: str) -> Iterator[tuple[str, str]]:
@@ -36,7 +43,10 @@ def test_what_is_below_the_edges_knows_no_request_no_page_no_form(folder):
 
 def test_only_the_listener_imports_openssl():
     importing = {
-        path for folder in ("dpsportal", "enrollments") for path, name in imports_below(folder) if name == "OpenSSL"
+        path
+        for folder in ("dpsportal", "enrollments")
+        for path, name in imports_below(folder)
+        if name == "OpenSSL"
     }
 
     # worker.py names a type of it, for type checking only.

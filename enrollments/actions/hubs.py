@@ -1,12 +1,17 @@
-"""Device identities at built-in hubs: disclosing their keys. Linking hubs is among the services' actions."""
+"""Linked hubs: link, change, unlink; and disclosing the keys of their device identities."""
+
+from dataclasses import dataclass
+from typing import Any
 
 from django.db import transaction
 
+from enrollments.actions.validation import validate
 from enrollments.audit.actor import Actor
 from enrollments.audit.events import Event
-from enrollments.audit.record import clean_reason, record
-from enrollments.errors import NotFound
-from enrollments.models import HubDevice, ProvisioningService
+from enrollments.audit.record import changes, clean_reason, record
+from enrollments.errors import Conflict, Invalid, NotFound
+from enrollments.models import HubDevice, HubKind, LinkedHub, ProvisioningService
+from enrollments.models.locks import change_lock
 
 
 @transaction.atomic
@@ -18,3 +23,109 @@ def reveal_device_keys(
         raise NotFound(f"Device {device.device_id} proves itself by a certificate: it has no keys to show.")
     record(Event.KEYS_REVEALED, subject=device, actor=actor, service=service, reason=clean_reason(reason))
     return device.primary_key, device.secondary_key
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HubSpec:
+    name: str
+    host_name: str
+    allocation_weight: int = 1
+    latency_ms: int = 0
+    apply_allocation_policy: bool = True
+
+
+def link_hub(service: ProvisioningService, spec: HubSpec, *, actor: Actor, reason: str = "") -> LinkedHub:
+    """Link a built-in hub. Raises Invalid."""
+    reason = clean_reason(reason)
+    with change_lock(service):
+        return add_hub_row(
+            LinkedHub(service=service, kind=HubKind.BUILT_IN, **_hub_values(spec)), actor=actor, reason=reason
+        )
+
+
+def change_hub(
+    service: ProvisioningService, hub_pk: int, spec: HubSpec, *, actor: Actor, reason: str = ""
+) -> LinkedHub:
+    """Change weight, latency or participation. Name and host name stay as devices were told. Raises Invalid."""
+    reason = clean_reason(reason)
+    with change_lock(service):
+        hub = _hub(service, hub_pk)
+        if (spec.name, spec.host_name) != (hub.name, hub.host_name):
+            raise Invalid(
+                {"host_name": ["Name and host name of a linked hub cannot change: link another hub."]}
+            )
+        before = _hub_state(hub)
+        for name, value in _hub_values(spec).items():
+            setattr(hub, name, value)
+        validate(hub)
+        was, now = changes(before, _hub_state(hub))
+        if now:
+            hub.save()
+            record(
+                Event.HUB_CHANGED,
+                subject=hub,
+                actor=actor,
+                service=service,
+                reason=reason,
+                before=was,
+                after=now,
+            )
+    return hub
+
+
+def unlink_hub(service: ProvisioningService, hub_pk: int, *, actor: Actor, reason: str = "") -> None:
+    """Unlink a hub that holds no devices and no registrations. Raises Conflict, NotFound."""
+    reason = clean_reason(reason)
+    with change_lock(service):
+        hub = _hub(service, hub_pk)
+        devices, records = hub.devices.count(), hub.registrations.count()
+        if devices or records:
+            raise Conflict(
+                f"Hub {hub} still holds {devices} device identities and {records} registration records: "
+                "deprovision them first, or take the hub out of allocation."
+            )
+        record(
+            Event.HUB_UNLINKED,
+            subject=hub,
+            actor=actor,
+            service=service,
+            reason=reason,
+            before=_hub_state(hub),
+        )
+        hub.delete()
+
+
+def add_hub_row(hub: LinkedHub, *, actor: Actor, reason: str = "") -> LinkedHub:
+    validate(hub)
+    hub.save()
+    record(
+        Event.HUB_LINKED, subject=hub, actor=actor, service=hub.service, reason=reason, after=_hub_state(hub)
+    )
+    return hub
+
+
+def _hub(service: ProvisioningService, pk: int) -> LinkedHub:
+    try:
+        return service.hubs.select_for_update().get(pk=pk)
+    except LinkedHub.DoesNotExist:
+        raise NotFound("There is no such hub in this service.") from None
+
+
+def _hub_values(spec: HubSpec) -> dict[str, Any]:
+    return {
+        "name": spec.name.strip(),
+        "host_name": spec.host_name.strip().lower(),
+        "allocation_weight": spec.allocation_weight,
+        "latency_ms": spec.latency_ms,
+        "apply_allocation_policy": spec.apply_allocation_policy,
+    }
+
+
+def _hub_state(hub: LinkedHub) -> dict[str, Any]:
+    return {
+        "name": hub.name,
+        "host_name": hub.host_name,
+        "allocation_weight": hub.allocation_weight,
+        "latency_ms": hub.latency_ms,
+        "apply_allocation_policy": hub.apply_allocation_policy,
+    }

@@ -10,7 +10,7 @@ from enrollments.audit.actor import Actor
 from enrollments.audit.events import Event
 from enrollments.audit.record import Subject, clean_reason, record
 from enrollments.errors import Conflict, Invalid, NotFound
-from enrollments.models import Membership, ProvisioningService
+from enrollments.models import Membership, ProvisioningService, SignInFailures
 from enrollments.policy.roles import Right, Role
 
 GENERATED_PASSWORD_LENGTH = 20
@@ -158,6 +158,21 @@ def change_password(username: str, *, actor: Actor, password: str = "") -> str:
     user.save(update_fields=["password"])
     record(Event.PASSWORD_CHANGED, subject=user, actor=actor)
     return password
+
+
+@transaction.atomic
+def restore_administrator(username: str, *, actor: Actor, reason: str) -> str:
+    """Make somebody an administrator of the installation who can sign in, and return the new password.
+
+    The way back for whoever holds the machine when nobody can sign in any more: the person is added if there is
+    none of that name; lock-outs of the name are forgotten.
+    """
+    SignInFailures.objects.filter(name_key=username.lower()).delete()
+    if not User.objects.filter(username__iexact=username).exists():
+        return add_person(username, role=Role.ADMINISTRATOR, service=None, actor=actor, reason=reason)[1]
+    set_active(username, True, actor=actor, reason=reason)
+    set_role(username, Role.ADMINISTRATOR, service=None, actor=actor, reason=reason)
+    return change_password(username, actor=actor)
 
 
 @transaction.atomic

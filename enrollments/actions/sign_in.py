@@ -41,9 +41,12 @@ def sign_in(username: str, password: str, *, address: str) -> User:
     """
     username = username[:150]
     _refuse_if_locked(username, address)
+    # Counted before the password is looked at, and forgiven if it is right: attempts that run side by side would
+    # otherwise all be looked at before the first of them counts.
+    if _count_failure(username, address) > settings.DPS_SIGN_IN_FAILURES:
+        raise LockedOut(settings.DPS_SIGN_IN_LOCKOUT_MINUTES)
     user = authenticate(username=_as_stored(username), password=password[:1024])
     if not isinstance(user, User):
-        _count_failure(username, address)
         raise WrongPassword
     SignInFailures.objects.filter(name_key=_key(username), address=address).delete()
     return user
@@ -73,7 +76,7 @@ def _refuse_if_locked(username: str, address: str) -> None:
 
 
 @transaction.atomic
-def _count_failure(username: str, address: str) -> None:
+def _count_failure(username: str, address: str) -> int:
     now = timezone.now()
     stale = SignInFailures.objects.filter(window_started_at__lte=now - _window())
     stale.filter(pk__in=list(stale.values_list("pk", flat=True)[:SWEEP])).delete()
@@ -84,3 +87,4 @@ def _count_failure(username: str, address: str) -> None:
         row.window_started_at, row.count = now, 0
     row.count += 1
     row.save(update_fields=["window_started_at", "count"])
+    return row.count

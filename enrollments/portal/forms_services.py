@@ -51,11 +51,6 @@ class SettingsForm(forms.Form):
         max_value=3650,
         help_text=_help(ProvisioningService, "attempts_kept_days"),
     )
-    symmetric_key_groups = forms.BooleanField(
-        label="Enrollment groups may use symmetric keys",
-        required=False,
-        help_text=_help(ProvisioningService, "symmetric_key_groups"),
-    )
     reason = forms.CharField(
         label="Reason", max_length=500, required=False, help_text="Kept in the history with the change."
     )

@@ -19,6 +19,7 @@ from enrollments.actions.enrollment_groups import (
     disable_enrollment_group,
 )
 from enrollments.actions.enrollments import disable_enrollment
+from enrollments.actions.hubs import HubSpec, change_hub, link_hub
 from enrollments.actions.registrations import Outcome, look_up_registration, poll_operation
 from enrollments.actions.revocation import (
     delete_registration,
@@ -26,7 +27,7 @@ from enrollments.actions.revocation import (
     deregister_device,
     release_registration,
 )
-from enrollments.actions.services import HubSpec, change_hub, change_settings, link_hub
+from enrollments.actions.services import change_settings
 from enrollments.models import EnrollmentGroup, HubDevice, ProvisioningService, RegistrationRecord, Slot
 from tests.certificates import root
 from tests.devices import ALICE, asks, enroll_ca, enroll_device, new_service, register, shows

@@ -19,6 +19,7 @@ from enrollments.actions.enrollments import (
     delete_enrollments,
     disable_enrollment,
 )
+from enrollments.actions.hubs import HubSpec, link_hub
 from enrollments.actions.registrations import (
     Outcome,
     look_up_registration,
@@ -31,7 +32,6 @@ from enrollments.actions.revocation import (
     deprovision_device,
     release_registration,
 )
-from enrollments.actions.services import HubSpec, link_hub
 from enrollments.errors import HubUnavailable, NotFound
 from enrollments.hubs import CONNECTORS, DeviceIdentity
 from enrollments.models import (

@@ -18,12 +18,13 @@ from enrollments.actions.enrollments import (
     disable_enrollment,
     enable_enrollment,
 )
+from enrollments.actions.hubs import HubSpec, link_hub, unlink_hub
 from enrollments.actions.revocation import (
     delete_registration,
     deprovision_device,
     release_registration,
 )
-from enrollments.actions.services import HubSpec, add_service, change_settings, link_hub, unlink_hub
+from enrollments.actions.services import add_service, change_settings
 from enrollments.audit.events import Event
 from enrollments.audit.record import record
 from enrollments.errors import ChangedMeanwhile, HistoryIsFinal, Invalid

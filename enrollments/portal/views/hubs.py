@@ -8,7 +8,7 @@ from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_http_methods, require_safe
 
-from enrollments.actions.services import HubSpec, change_hub, link_hub, unlink_hub
+from enrollments.actions.hubs import HubSpec, change_hub, link_hub, unlink_hub
 from enrollments.errors import Conflict, Invalid
 from enrollments.models import HubDevice, LinkedHub, ProvisioningService
 from enrollments.policy.roles import Right

@@ -45,7 +45,6 @@ def service_overview(request: HttpRequest, service: ProvisioningService) -> Http
     context = {
         "service": service,
         "device_endpoint": endpoint,
-        "service_endpoint": _service_endpoint(service, endpoint),
         "stats": _stats(service, sum(bucket.refused for bucket in buckets), sees_history=sees_history),
         "hub_count": service.hubs.count(),
         "buckets": buckets,
@@ -147,12 +146,6 @@ def _endpoint(request: HttpRequest) -> str:
         named = request.get_host()
         host = named if named.endswith("]") else named.rsplit(":", 1)[0]
     return f"https://{host}:{port}"
-
-
-def _service_endpoint(service: ProvisioningService, endpoint: str) -> str:
-    if not service.host_name:
-        return endpoint
-    return f"https://{service.host_name}:{endpoint.rpartition(':')[2]}"
 
 
 def _commands(service: ProvisioningService, endpoint: str) -> dict[str, str]:

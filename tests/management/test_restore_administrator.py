@@ -1,0 +1,66 @@
+"""The way back in: an administrator who can sign in, and a history that says how that came about."""
+
+import pytest
+from django.contrib.auth.models import User
+
+from enrollments.actions.people import add_person, role_in, set_active
+from enrollments.actions.sign_in import LockedOut, WrongPassword, sign_in
+from enrollments.models import HistoryEvent
+from enrollments.policy.roles import Role
+from tests.devices import ALICE
+from tests.management.calls import json_of, printed_by, refusal_of
+
+pytestmark = pytest.mark.django_db
+RESTORE = ("restore_administrator", "admin", "--reason", "password lost")
+ADDRESS = "192.0.2.9"
+
+
+def can_sign_in(password: str) -> bool:
+    return sign_in("admin", password, address=ADDRESS).get_username() == "admin"
+
+
+def test_password_that_was_lost_is_replaced_and_locks_are_forgotten():
+    _, old = add_person("admin", role=Role.ADMINISTRATOR, service=None, actor=ALICE)
+    for _ in range(5):
+        with pytest.raises(WrongPassword):
+            sign_in("admin", "guess", address=ADDRESS)
+    with pytest.raises(LockedOut):
+        sign_in("admin", old, address=ADDRESS)
+
+    password = json_of(*RESTORE)["password"]
+
+    assert can_sign_in(password)
+    with pytest.raises(WrongPassword):
+        sign_in("admin", old, address="192.0.2.10")
+
+
+def test_somebody_who_lost_the_role_or_was_deactivated_has_it_back():
+    add_person("other", role=Role.ADMINISTRATOR, service=None, actor=ALICE)
+    add_person("admin", role=Role.VIEWER, service=None, actor=ALICE)
+    set_active("admin", False, actor=ALICE)
+
+    password = json_of(*RESTORE)["password"]
+
+    assert can_sign_in(password)
+    assert role_in(User.objects.get(username="admin"), None) is Role.ADMINISTRATOR
+
+
+def test_administrator_is_added_where_there_is_nobody():
+    assert "shown this once" in printed_by(*RESTORE)
+    assert role_in(User.objects.get(), None) is Role.ADMINISTRATOR
+
+
+def test_history_says_who_and_why_and_no_password():
+    password = json_of(*RESTORE)["password"]
+
+    row = HistoryEvent.objects.get(event="person.added")
+    assert (row.way, row.reason) == ("command line", "password lost")
+    assert password not in str(list(HistoryEvent.objects.values()))
+
+
+def test_name_that_cannot_be_one_is_refused():
+    code, sentence = refusal_of("restore_administrator", "no spaces allowed", "--reason", "x")
+
+    assert code == 1
+    assert sentence
+    assert not User.objects.exists()
