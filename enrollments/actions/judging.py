@@ -302,15 +302,14 @@ def _gather(
     key_steps = graph.key_steps()
     pinning = _individual_that_pins(world, graph.leaf)
     individual_facts = _pinned_facts(individual, pinning) if individual else None
-    pinned = individual_facts is not None and individual_facts.own_credential_proven
     anchors = world.held().anchors().filter(spki_sha256__in=key_steps).select_related("group", "certificate")
     by_group: dict[int, list[HeldCertificate]] = {}
     # Sorted here: asked to sort, SQLite walks all of the service by that order.
     for held in sorted(anchors, key=lambda one: one.pk):
         assert held.group_id is not None  # a database constraint: held_certificate_has_its_place
         by_group.setdefault(held.group_id, []).append(held)
-    # A pinned leaf is proof and decides alone (R5, R8): paths would not be asked for, so they are not sought.
-    validator = None if pinned else PathValidator(graph, at)
+    # Sought for a pinned leaf too: its entry decides alone (R8), and who else would admit it is worth knowing.
+    validator = PathValidator(graph, at)
     return RegistrationFacts(
         claimed_registration_id,
         credential,
@@ -343,7 +342,7 @@ def _pinned_facts(individual: IndividualEnrollment, pinning: int | None) -> Indi
 
 
 def _group_facts(
-    held: list[HeldCertificate], key_steps: Mapping[str, int], validator: PathValidator | None
+    held: list[HeldCertificate], key_steps: Mapping[str, int], validator: PathValidator
 ) -> GroupFacts:
     group = held[0].group
     assert group is not None  # a database constraint: held_certificate_has_its_place
@@ -353,10 +352,6 @@ def _group_facts(
         created=(group.created_at.timestamp(), group.pk),
         steps_to_key=min(key_steps[one.spki_sha256] for one in held),
     )
-    if validator is None:
-        return replace(
-            facts, path_problem="not looked for: the certificate is pinned by an individual enrollment"
-        )
     problems: list[str] = []
     paths: list[tuple[ParsedCertificate, ...]] = []
     for one in held:

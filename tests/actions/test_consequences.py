@@ -214,3 +214,17 @@ def test_another_services_group_admits_nobody_here(service, ca):
     entry = an_individual(service, leaf=ca.leaf("pump-042"))
 
     assert consequences_of_deleting(service, [entry]).still_admitted == ()
+
+
+def test_an_individual_comes_back_through_the_intermediate_that_it_sent(service, ca):
+    """Its pinned certificate was proof enough, and still what it sent along is known (R8)."""
+    pump = ca.intermediate("Plant 7").leaf("pump-0")
+    enroll_ca(service, ca, "root")
+    individual = enroll_device(service, pump)
+    register(service, pump)
+
+    said = consequences_of_deleting(service, [individual])
+
+    assert through(said) == {"root": {"pump-0"}}
+    delete_enrollments(service, ["pump-0"], actor=ALICE)
+    assert register(service, pump).outcome == "assigned"
