@@ -122,6 +122,7 @@ def test_flood_of_devices_below_a_barred_ca_ends_in_one_row_and_no_more_records(
     assert RegistrationAttempt.objects.get(claimed_registration_id=attempts.OVERFLOW_NAME).count == 4
 
 
+@pytest.mark.filterwarnings("ignore:Attribute's length")
 def test_trace_of_a_stranger_is_printable_and_bounded(service):
     name = NameAttribute(NameOID.COMMON_NAME, "pump-042\x00\x1b[31m" + "x" * 3000, _validate=False)
     register(service, mint(subject=Name([name])), "pump-042")

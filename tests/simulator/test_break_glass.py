@@ -108,7 +108,7 @@ def test_one_device_of_a_group_is_shut_out_and_its_sibling_is_not(running, fleet
     assert fleet.outcomes() == [Outcome.DISABLED, Outcome.ASSIGNED]
     (held,) = running.rows("SELECT spki_sha256 FROM enrollments_heldcertificate WHERE role = 'device'")
     assert held["spki_sha256"] == leaf_of(fleet.devices[0].credential).spki_sha256
-    assert the_row(running, "enrollment.added", name)["reason"] == "stolen"
+    assert the_row(running, "enrollment.added_disabled", name)["reason"] == "stolen"
 
 
 def test_the_last_administrator_being_locked_out_keeps_nobody_from_shutting_out(running, fleet):
