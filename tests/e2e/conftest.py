@@ -4,11 +4,18 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request, Response, sync_playwright
+from playwright.sync_api import (
+    Browser,
+    BrowserContext,
+    ConsoleMessage,
+    Page,
+    Request,
+    Response,
+    sync_playwright,
+)
 
 from dpsportal.serving.supervisor import PROJECT_DIR
 from tests.e2e.pages import Portal
@@ -29,7 +36,11 @@ ARTIFACTS = PROJECT_DIR / "test-artifacts"
 REPORT = pytest.StashKey[pytest.TestReport]()
 
 # Chromium writes this for every answer that is no success; ours to forms say 409, 422 and 429 on purpose.
-_EXPECTED_STATUS = re.compile(r"Failed to load resource: the server responded with a status of (409|422|429)\b")
+# htmx writes the other when a search is typed on and the answer to what stood there before is no longer wanted.
+_EXPECTED = re.compile(
+    r"Failed to load resource: the server responded with a status of (409|422|429)\b"
+    r"|htmx:(afterRequest|sendAbort), "
+)
 _REPORT_VIOLATIONS = """
 document.addEventListener("securitypolicyviolation", (event) => {
   console.error(`securitypolicyviolation: ${event.violatedDirective} ${event.blockedURI} in ${event.sourceFile}`);
@@ -92,7 +103,7 @@ class Window:
         self.page = context.new_page()
 
     def _on_console(self, message: ConsoleMessage) -> None:
-        if message.type == "error" and not _EXPECTED_STATUS.match(message.text):
+        if message.type == "error" and not _EXPECTED.match(message.text):
             self.complaints.append(f"console at {self.page.url}: {message.text}")
 
     def _on_request(self, request: Request) -> None:
@@ -124,7 +135,8 @@ def open_window(
 
     report = request.node.stash.get(REPORT, None)
     if report is not None and report.failed:
-        _save_pictures(request.node.name, [page for window in windows for page in window.context.pages])
+        pages = [page for window in windows for page in window.context.pages]
+        _save_what_is_there(request.node.name, pages, live)
     complaints = [complaint for window in windows for complaint in window.complaints]
     for window in windows:
         window.context.close()
@@ -147,12 +159,14 @@ def administrator(open_window: OpenWindow, administrator_cookies: dict) -> Porta
     return Portal(page)
 
 
-def _save_pictures(test: str, pages: list[Page]) -> None:
+def _save_what_is_there(test: str, pages: list[Page], live: LiveListeners) -> None:
+    """Pictures and sources of the pages of a test that failed, and the last that the portal logged."""
     ARTIFACTS.mkdir(exist_ok=True)
     stem = re.sub(r"[^\w.-]+", "-", test)
     for number, page in enumerate(pages, 1):
         page.screenshot(path=ARTIFACTS / f"{stem}-{number}.png", full_page=True)
         (ARTIFACTS / f"{stem}-{number}.html").write_text(page.content())
+    (ARTIFACTS / f"{stem}-portal.log").write_text(live.log("portal")[-20_000:])
 
 
 @pytest.hookimpl(wrapper=True)

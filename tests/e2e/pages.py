@@ -56,9 +56,7 @@ class Portal:
 
     def row(self, entry: str) -> Locator:
         """The row of an entry in the list that is shown."""
-        return self.page.get_by_role("row").filter(
-            has=self.page.get_by_role("link", name=entry, exact=True)
-        )
+        return self.page.get_by_role("row").filter(has=self.page.get_by_role("link", name=entry, exact=True))
 
     def open_entry(self, entry: str) -> None:
         self.row(entry).get_by_role("link", name=entry, exact=True).click()
@@ -130,6 +128,15 @@ class Portal:
         self.expect_said("Deleted")
         expect(self.row(entry)).to_have_count(0)
         return " ".join(told.split())
+
+    # --- Registration records -------------------------------------------------------------------
+
+    def expect_record(self, registration_id: str, status: str) -> None:
+        self.go_to("Registration records")
+        self.page.get_by_label("Registration ID").fill(registration_id)
+        self.page.get_by_role("button", name="Filter").click()
+        self.page.wait_for_url(lambda url: f"q={registration_id}" in url)
+        expect(self.row(registration_id).get_by_role("cell", name=status, exact=True)).to_be_visible()
 
     # --- Revocation history ---------------------------------------------------------------------
 

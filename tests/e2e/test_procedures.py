@@ -199,6 +199,8 @@ def test_5_shut_one_device_of_a_group_out(administrator, workshop):
 
     expect(administrator.row("five-0").get_by_role("cell", name="Disabled", exact=True)).to_be_visible()
     assert workshop.outcomes_of(bad, *siblings) == [Outcome.DISABLED, Outcome.ASSIGNED, Outcome.ASSIGNED]
+    administrator.expect_record("five-0", "Disabled")
+    administrator.expect_record("five-1", "Assigned")
     assert_told(administrator.history_of("five-0", 1)[0], ADMIN, "added", "five-0", "sends nonsense")
 
 
@@ -230,7 +232,7 @@ def test_from_a_first_device_to_who_shut_it_out(open_window, live, curl, tmp_pat
 
     portal.add_group("first-ca", ca_file, reason="our first supplier")
     portal.go_to("Overview")
-    command = portal.page.get_by_role("region", name="A first device").get_by_text("curl").inner_text()
+    command = portal.page.get_by_role("region", name="A first device").get_by_text("curl -X PUT").inner_text()
     admitted = Shell(curl, tmp_path).register(command)
 
     assert admitted["status"] == "assigned"

@@ -1,0 +1,390 @@
+"""Every page of the portal in a real browser: what holds for all of them, and for people without script or mouse."""
+
+import csv
+import re
+from collections import Counter
+from urllib.parse import urljoin, urlsplit
+
+import pytest
+from django.urls import URLPattern, resolve
+from playwright.sync_api import Locator, Page, expect
+
+from enrollments.portal import urls_enrollments, urls_service
+from enrollments.simulator.client import Device, Outcome
+from enrollments.simulator.credentials import CertificateFiles, SharedKey
+from tests.certificates import root, self_signed
+from tests.e2e.conftest import Window
+from tests.e2e.pages import SERVICE, Portal
+from tests.e2e.soundness import BRIGHTNESS, problems_of
+from tests.live import ADMIN, ADMIN_PASSWORD
+
+pytestmark = pytest.mark.e2e
+
+# Of one kind of page so many are looked at: with filters and without, of one kind of entry and of another.
+OF_EACH_KIND = 2
+DOWNLOADS = {"history-export", "installation-history-export"}
+# Answer posts alone, or nobody who is signed in.
+NOT_SHOWN = {
+    "sign-in",
+    "sign-out",
+    "certificate-preview",
+    "enrollment-enable",
+    "enrollment-keys",
+    "group-enable",
+    "device-keys",
+    "person-activate",
+    "person-role",
+    "service-settings-change",
+}
+# Where links and the questions before changes lead; a list is asked about its first row.
+_WAYS_ON = """() => {
+  const forms = [...document.querySelectorAll("form[method=get]")].map((form) => {
+    const box = [...form.elements].find((one) => one.matches("[data-select-row]"));
+    if (box) box.checked = true;
+    return `${form.action.split("?")[0]}?${new URLSearchParams(new FormData(form))}`;
+  });
+  return [...[...document.querySelectorAll("a[href]")].map((link) => link.href), ...forms];
+}"""
+
+
+@pytest.fixture(scope="module")
+def plant(live):
+    """A service in which every kind of entry, outcome and record occurs."""
+    live.manage("demo_fleet")
+    return live
+
+
+def test_every_page_that_links_lead_to_is_sound(open_window, administrator_cookies, plant):
+    page = open_window(storage_state=administrator_cookies)
+    seen: Counter[str] = Counter()
+    waiting, known = ["/"], {"/"}
+    problems: list[str] = []
+    while waiting:
+        address = waiting.pop(0)
+        view = resolve(urlsplit(address).path).url_name
+        seen[view] += 1
+        if view in DOWNLOADS or seen[view] > OF_EACH_KIND:
+            continue
+
+        answer = page.goto(address)
+
+        assert answer.status == 200, address
+        problems += [f"{address}: {problem}" for problem in problems_of(page)]
+        for url in page.evaluate(_WAYS_ON):
+            own = urljoin(address, url).removeprefix(plant.portal_url).partition("#")[0]
+            if own.startswith("/") and own not in known:
+                known.add(own)
+                waiting.append(own)
+
+    assert not problems, "\n".join(problems)
+    assert names_of_views() - NOT_SHOWN - set(seen) == set()
+
+
+def test_a_script_within_a_page_does_not_run_and_is_noticed(browser, live, administrator_cookies):
+    with browser.new_context(base_url=live.portal_url, storage_state=administrator_cookies) as context:
+        window = Window(context, urlsplit(live.portal_url).netloc)
+        window.page.goto("/")
+        assert window.complaints == []
+
+        with context.expect_console_message(lambda message: "securitypolicyviolation" in message.text):
+            window.page.evaluate(
+                """() => document.body.append(
+                  Object.assign(document.createElement("script"), { textContent: "window.wasRun = true" }))"""
+            )
+
+        assert window.page.evaluate("() => window.wasRun") is None
+        assert any("script-src" in complaint for complaint in window.complaints)
+
+
+def test_with_script_off_everything_of_an_entry_can_be_done(open_window, live, tmp_path):
+    pump, sibling = self_signed("plain-pump"), self_signed("plain-sibling")
+    portal = Portal(open_window(java_script_enabled=False))
+    page = portal.page
+
+    def outcome_of(leaf) -> Outcome:
+        registration_id = leaf.parsed.common_names[0]
+        files = CertificateFiles(*leaf.write(tmp_path, registration_id))
+        return live.register(Device(registration_id, files)).outcome
+
+    portal.sign_in(ADMIN, ADMIN_PASSWORD)
+    for leaf in (pump, sibling):
+        portal.individual_enrollments()
+        page.get_by_role("link", name="Add", exact=True).click()
+        page.get_by_label("Primary certificate as text").fill(leaf.pem)
+        page.get_by_role("button", name="Preview").click()
+        expect(portal.preview).to_contain_text(leaf.parsed.thumbprint_sha256)
+        expect(page.get_by_label("Primary certificate as text")).to_have_value(
+            re.compile("BEGIN CERTIFICATE")
+        )
+        portal.save("Added individual enrollment plain-", reason="by paste")
+    assert [outcome_of(pump), outcome_of(sibling)] == [Outcome.ASSIGNED, Outcome.ASSIGNED]
+
+    portal.open_entry("plain-pump")
+    portal.enable_entry(False)
+    portal.save("Saved individual enrollment plain-pump")
+    assert [outcome_of(pump), outcome_of(sibling)] == [Outcome.DISABLED, Outcome.ASSIGNED]
+
+    portal.toggle("plain-pump").click()
+    portal.expect_said("Enabled individual enrollment plain-pump.")
+    assert outcome_of(pump) is Outcome.ASSIGNED
+
+    portal.toggle("plain-pump").click()
+    portal.expect_heading("Disable individual enrollment plain-pump?")
+    page.get_by_label("Reason").fill("on the page")
+    page.get_by_role("button", name="Disable").click()
+    portal.expect_said("Disabled individual enrollment plain-pump.")
+    assert outcome_of(pump) is Outcome.DISABLED
+
+    portal.row("plain-sibling").get_by_role("checkbox").check()
+    page.get_by_role("button", name="Delete").click()
+    portal.expect_heading("Delete individual enrollment plain-sibling?")
+    page.get_by_role("button", name="Yes").click()
+    portal.expect_said("Deleted individual enrollment plain-sibling.")
+    expect(portal.row("plain-sibling")).to_have_count(0)
+    assert outcome_of(sibling) is Outcome.UNAUTHORIZED
+
+
+def test_with_script_off_deleting_nothing_says_so(open_window, administrator_cookies, plant):
+    page = open_window(storage_state=administrator_cookies, java_script_enabled=False)
+    page.goto(f"/services/{SERVICE}/enrollments/")
+
+    page.get_by_role("button", name="Delete").click()
+
+    Portal(page).expect_said("Nothing was selected")
+
+
+def test_by_keyboard_alone_a_device_is_shut_out(administrator, open_window, live, tmp_path):
+    leaf = self_signed("typed-pump")
+    device = Device("typed-pump", CertificateFiles(*leaf.write(tmp_path, "typed-pump")))
+    administrator.add_individual("typed-pump", tmp_path / "typed-pump.crt")
+    assert live.register(device).outcome is Outcome.ASSIGNED
+    portal = Portal(open_window())
+    page = portal.page
+    page.goto("/")
+
+    expect(page.get_by_label("Name", exact=True)).to_be_focused()
+    page.keyboard.type(ADMIN)
+    page.keyboard.press("Tab")
+    page.keyboard.type(ADMIN_PASSWORD)
+    page.keyboard.press("Enter")
+    portal.expect_heading("All resources")
+    tab_to(page, page.get_by_role("main").get_by_role("link", name=SERVICE, exact=True))
+    page.keyboard.press("Enter")
+    portal.expect_heading("Overview")
+    tab_to(page, page.get_by_role("link", name="Manage enrollments"))
+    page.keyboard.press("Enter")
+    portal.expect_heading("Manage enrollments")
+    search_by_keyboard(page, "typed-pump")
+    tab_to(page, page.get_by_role("link", name="typed-pump"))
+    page.keyboard.press("Enter")
+    portal.expect_heading("typed-pump")
+    tab_to(page, page.get_by_role("radio", name="Enable"))
+    page.keyboard.press("ArrowRight")  # within a group of radio buttons there is no other key
+    expect(page.get_by_role("radio", name="Disable")).to_be_checked()
+    tab_to(page, page.get_by_role("button", name="Save"))
+    page.keyboard.press("Enter")
+
+    portal.expect_said("Saved individual enrollment typed-pump")
+    assert live.register(device).outcome is Outcome.DISABLED
+
+    search_by_keyboard(page, "typed-pump")
+    tab_to(page, portal.toggle("typed-pump"))
+    page.keyboard.press("Space")
+
+    expect(portal.toggle("typed-pump")).to_be_checked()
+    expect(portal.row("typed-pump")).to_be_focused()
+    assert live.register(device).outcome is Outcome.ASSIGNED
+
+    tab_to(page, portal.toggle("typed-pump"))
+    page.keyboard.press("Space")
+    dialog = page.get_by_role("dialog")
+    expect(dialog.get_by_label("Reason")).to_be_focused()
+    page.keyboard.press("Escape")
+
+    expect(dialog).to_be_hidden()
+    expect(portal.toggle("typed-pump")).to_be_checked()
+
+    page.keyboard.press("Space")
+    expect(dialog.get_by_label("Reason")).to_be_focused()
+    page.keyboard.type("by hand")
+    tab_to(page, dialog.get_by_role("button", name="Disable"))
+    page.keyboard.press("Space")
+
+    expect(portal.toggle("typed-pump")).not_to_be_checked()
+    assert live.register(device).outcome is Outcome.DISABLED
+
+
+def search_by_keyboard(page: Page, registration_id: str) -> None:
+    tab_to(page, page.get_by_label("Registration ID"))
+    page.keyboard.type(registration_id)
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("switch")).to_have_count(1)
+
+
+def tab_to(page: Page, wanted: Locator, at_most: int = 60) -> None:
+    """Press Tab until the focus is there; where it was is where it goes on from."""
+    expect(wanted).to_be_visible()
+    for _ in range(at_most):
+        if wanted.evaluate("(one) => one === document.activeElement"):
+            return
+        page.keyboard.press("Tab")
+    raise AssertionError(f"{wanted} was not reached by {at_most} times Tab")
+
+
+@pytest.mark.parametrize("script", [True, False], ids=["script on", "script off"])
+def test_a_form_that_is_not_accepted_keeps_what_was_typed(script, open_window, administrator_cookies):
+    page = open_window(storage_state=administrator_cookies, java_script_enabled=script)
+    page.goto(f"/services/{SERVICE}/groups/add/")
+    page.get_by_label("Group ID", exact=True).fill(f"kept-{script}")
+    page.get_by_label("Primary certificate as text").fill("this is no certificate")
+    page.get_by_label("Initial twin state").fill("[1, 2]")
+    page.get_by_role("radio", name="Disable").check()
+    page.get_by_label("Reason").fill("trying it out")
+
+    with page.expect_response(lambda answer: answer.request.method == "POST") as answer:
+        page.get_by_role("button", name="Save").click()
+
+    assert answer.value.status == 422
+    expect(page.get_by_role("alert")).to_contain_text("Nothing was saved yet")
+    certificate, twin = (
+        page.get_by_label("Primary certificate as text"),
+        page.get_by_label("Initial twin state"),
+    )
+    expect(certificate).to_have_accessible_description(re.compile("This is no certificate"))
+    expect(certificate).to_have_attribute("aria-invalid", "true")
+    expect(twin).to_have_accessible_description(re.compile("JSON object"))
+    expect(page.get_by_label("Secondary certificate as text")).not_to_have_attribute("aria-invalid", "true")
+    expect(page.get_by_label("Group ID", exact=True)).to_have_value(f"kept-{script}")
+    expect(certificate).to_have_value("this is no certificate")
+    expect(twin).to_have_value("[1, 2]")
+    expect(page.get_by_role("radio", name="Disable")).to_be_checked()
+    expect(page.get_by_label("Reason")).to_have_value("trying it out")
+
+
+def test_what_is_wrong_with_a_file_is_said_before_saving(administrator, tmp_path):
+    secret = self_signed("secret-pump")
+    both = tmp_path / "both.pem"
+    both.write_text(secret.pem + secret.key_pem)
+    ca_file = tmp_path / "ca.pem"
+    ca_file.write_text(root("preview-ca").pem)
+    administrator.individual_enrollments()
+    administrator.page.get_by_role("link", name="Add", exact=True).click()
+
+    administrator.page.get_by_label("Primary certificate file").set_input_files(both)
+    expect(administrator.preview).to_contain_text("private key")
+    expect(administrator.preview.get_by_text("SHA-256 thumbprint")).to_have_count(0)
+    assert "PRIVATE KEY-----\n" not in administrator.page.content()
+
+    administrator.upload(ca_file)
+    expect(administrator.preview).to_contain_text("CN=preview-ca")
+    expect(administrator.preview).to_contain_text("CA certificate")
+    expect(administrator.preview).not_to_contain_text("private key")
+
+
+def test_a_form_that_somebody_else_made_stale_is_not_saved(open_window, administrator_cookies, tmp_path):
+    file = tmp_path / "shared.pem"
+    file.write_text(self_signed("shared-pump").pem)
+    first = Portal(open_window(storage_state=administrator_cookies))
+    second = Portal(open_window(storage_state=administrator_cookies))
+    first.page.goto("/")
+    first.add_individual("shared-pump", file)
+    second.page.goto("/")
+    for portal in (first, second):
+        portal.individual_enrollments()
+        portal.open_entry("shared-pump")
+
+    first.enable_entry(False)
+    first.save("Saved individual enrollment shared-pump", reason="the first to say so")
+    second.page.get_by_label("IoT Hub device ID").fill("another-name")
+    second.page.get_by_label("Reason").fill("the second, on what was true before")
+    second.page.get_by_role("button", name="Save").click()
+
+    expect(second.page.get_by_role("alert")).to_contain_text("Your changes were not saved")
+    expect(second.page.get_by_role("radio", name="Disable")).to_be_checked()
+    expect(second.page.get_by_label("IoT Hub device ID")).to_have_value("")
+    first.individual_enrollments()
+    expect(first.toggle("shared-pump")).not_to_be_checked()
+    assert "the first to say so" in first.history_of("shared-pump", 2)[0]
+
+    second.page.get_by_label("IoT Hub device ID").fill("another-name")
+    second.save("Saved individual enrollment shared-pump", reason="now on what holds")
+    expect(second.row("shared-pump").get_by_role("cell", name="another-name")).to_be_visible()
+
+
+def test_a_device_registers_with_the_keys_that_were_generated(administrator, live):
+    page = administrator.page
+    administrator.individual_enrollments()
+    page.get_by_role("link", name="Add", exact=True).click()
+    page.get_by_role("radio", name="Symmetric key").check()
+    page.get_by_label("Registration ID").fill("keyed-pump")
+    administrator.save("Added individual enrollment keyed-pump", reason="no certificate store")
+
+    page.get_by_role("button", name="Show keys").click()
+    expect(page.get_by_role("button", name="Copy the primary key")).to_be_visible()
+    keys = page.locator("pre").all_inner_texts()
+
+    assert [live.register(Device("keyed-pump", SharedKey(key))).outcome for key in keys] == [
+        Outcome.ASSIGNED,
+        Outcome.ASSIGNED,
+    ]
+    wrong = "d3Jvbmcga2V5IHdyb25nIGtleSB3cm9uZyBrZXkgaGVyZQ=="
+    assert live.register(Device("keyed-pump", SharedKey(wrong))).outcome is Outcome.UNAUTHORIZED
+    assert "keys" in administrator.history_of("keyed-pump", 2)[0]
+
+
+def test_search_finds_by_beginning_and_stays_in_the_address(administrator, plant):
+    page = administrator.page
+    administrator.individual_enrollments()
+
+    page.get_by_label("Registration ID").fill("gauge-0")
+    page.wait_for_url(lambda url: "q=gauge-0" in url)
+    expect(page.get_by_role("switch")).to_have_count(4)
+    page.get_by_label("Status").select_option("Disabled")
+    expect(page.get_by_role("switch")).to_have_count(1)
+    expect(administrator.row("gauge-03")).to_be_visible()
+
+    page.reload()
+
+    expect(page.get_by_role("switch")).to_have_count(1)
+    expect(page.get_by_label("Registration ID")).to_have_value("gauge-0")
+    page.go_back()
+    expect(page.get_by_role("switch")).to_have_count(4)
+
+
+def test_the_history_can_be_taken_along(administrator, plant):
+    administrator.go_to("Revocation history")
+    administrator.page.get_by_label("To what").fill("demo-valves")
+    administrator.page.get_by_role("button", name="Filter").click()
+    administrator.page.wait_for_url(lambda url: "subject=demo-valves" in url)
+
+    with administrator.page.expect_download() as download:
+        administrator.page.get_by_role("link", name="Export as CSV").click()
+
+    with download.value.path().open(encoding="utf-8-sig", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert rows
+    assert {row["object"] for row in rows} == {"demo-valves"}
+    assert all(row["who"] and row["when (UTC)"] for row in rows)
+
+
+def test_the_theme_that_was_chosen_stays(administrator):
+    page = administrator.page
+    assert page.evaluate(BRIGHTNESS) > 200
+
+    page.get_by_text(ADMIN, exact=True).first.click()
+    page.get_by_role("button", name="Dark").click()
+    assert page.evaluate(BRIGHTNESS) < 60
+
+    page.reload()
+    assert page.evaluate(BRIGHTNESS) < 60
+    administrator.go_to("Settings")
+    assert page.evaluate(BRIGHTNESS) < 60
+
+
+def names_of_views() -> set[str]:
+    patterns = [
+        *urls_service.installation_urlpatterns,
+        *urls_service.urlpatterns,
+        *urls_enrollments.urlpatterns,
+    ]
+    return {pattern.name for pattern in patterns if isinstance(pattern, URLPattern)}
