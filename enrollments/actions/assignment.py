@@ -271,17 +271,17 @@ def _plan(
         ],
         frozenset(entry.hubs.values_list("pk", flat=True)),
     )
+    policy = ReprovisioningPolicy(entry.reprovisioning_policy)
     device_id = entry.device_id if isinstance(entry, IndividualEnrollment) else ""
     current = Assignment(record.hub_id, record.device_id) if record.hub_id else None
-    if hub is None:
+    if hub is not None:
+        target = Assignment(hub.pk, device_id or record.registration_id)
+    elif policy is ReprovisioningPolicy.NEVER and current is not None:
+        target = current  # it stays where it is, whatever there is to choose from
+    else:
         return None
     known = record.hub is None or _is_known(record.hub, record)
-    return plan_assignment(
-        ReprovisioningPolicy(entry.reprovisioning_policy),
-        current,
-        Assignment(hub.pk, device_id or record.registration_id),
-        identity_exists=known,
-    )
+    return plan_assignment(policy, current, target, identity_exists=known)
 
 
 def _is_known(hub: LinkedHub, record: RegistrationRecord) -> bool:

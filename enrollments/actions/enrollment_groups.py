@@ -8,7 +8,9 @@ from enrollments.actions.entries import (
     EntrySpec,
     check_hubs,
     check_spec,
+    delete_all,
     held,
+    set_enabled,
     snapshot,
     write_common,
 )
@@ -27,7 +29,6 @@ from enrollments.models import (
     Slot,
     TrustAnchor,
 )
-from enrollments.models.enrollments import new_etag
 from enrollments.models.locks import change_lock
 from enrollments.policy.names import registration_key, same_registration_id
 
@@ -128,46 +129,21 @@ def delete_enrollment_groups(
 
     Raises EnrollmentGroupNotFound. Registration records and what hubs know stay (R13).
     """
-    reason = clean_reason(reason)
-    deleted = 0
-    with change_lock(service):
-        for group_id in dict.fromkeys(map(registration_key, group_ids)):
-            group = _get(service, group_id)
-            record(
-                Event.GROUP_DELETED,
-                subject=group,
-                actor=actor,
-                service=service,
-                reason=reason,
-                before=snapshot(group),
-            )
-            group.delete()
-            deleted += 1
-    return deleted
+    return delete_all(
+        service,
+        group_ids,
+        lambda group_id: _get(service, group_id),
+        Event.GROUP_DELETED,
+        actor=actor,
+        reason=reason,
+    )
 
 
 def _set_enabled(
     service: ProvisioningService, group_id: str, enabled: bool, *, actor: Actor, reason: str
 ) -> EnrollmentGroup:
-    reason = clean_reason(reason)
-    with change_lock(service):
-        group = _get(service, group_id)
-        if group.enabled == enabled:
-            return group
-        before = group.status.value
-        group.enabled = enabled
-        group.etag = new_etag()
-        group.save(update_fields=["enabled", "etag", "updated_at"])
-        record(
-            Event.GROUP_ENABLED if enabled else Event.GROUP_DISABLED,
-            subject=group,
-            actor=actor,
-            service=service,
-            reason=reason,
-            before={"status": before},
-            after={"status": group.status.value},
-        )
-    return group
+    event = Event.GROUP_ENABLED if enabled else Event.GROUP_DISABLED
+    return set_enabled(service, lambda: _get(service, group_id), enabled, event, actor=actor, reason=reason)
 
 
 def _get(service: ProvisioningService, group_id: str) -> EnrollmentGroup:

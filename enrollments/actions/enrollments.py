@@ -10,7 +10,9 @@ from enrollments.actions.entries import (
     EntrySpec,
     check_hubs,
     check_spec,
+    delete_all,
     held,
+    set_enabled,
     snapshot,
     write_common,
 )
@@ -27,7 +29,6 @@ from enrollments.models import (
     IndividualEnrollment,
     ProvisioningService,
 )
-from enrollments.models.enrollments import new_etag
 from enrollments.models.locks import change_lock
 from enrollments.policy.names import is_registration_id, registration_key, same_registration_id
 
@@ -127,23 +128,14 @@ def delete_enrollments(
 
     Raises EnrollmentNotFound. What hubs know stays (R13).
     """
-    reason = clean_reason(reason)
-    deleted = 0
-    with change_lock(service):
-        for registration_id in dict.fromkeys(map(registration_key, registration_ids)):
-            enrollment = _get(service, registration_id)
-            before = snapshot(enrollment)
-            record(
-                Event.ENROLLMENT_DELETED,
-                subject=enrollment,
-                actor=actor,
-                service=service,
-                reason=reason,
-                before=before,
-            )
-            enrollment.delete()
-            deleted += 1
-    return deleted
+    return delete_all(
+        service,
+        registration_ids,
+        lambda registration_id: _get(service, registration_id),
+        Event.ENROLLMENT_DELETED,
+        actor=actor,
+        reason=reason,
+    )
 
 
 @transaction.atomic
@@ -161,25 +153,10 @@ def reveal_enrollment_keys(
 def _set_enabled(
     service: ProvisioningService, registration_id: str, enabled: bool, *, actor: Actor, reason: str
 ) -> IndividualEnrollment:
-    reason = clean_reason(reason)
-    with change_lock(service):
-        enrollment = _get(service, registration_id)
-        if enrollment.enabled == enabled:
-            return enrollment
-        before = enrollment.status.value
-        enrollment.enabled = enabled
-        enrollment.etag = new_etag()
-        enrollment.save(update_fields=["enabled", "etag", "updated_at"])
-        record(
-            Event.ENROLLMENT_ENABLED if enabled else Event.ENROLLMENT_DISABLED,
-            subject=enrollment,
-            actor=actor,
-            service=service,
-            reason=reason,
-            before={"status": before},
-            after={"status": enrollment.status.value},
-        )
-    return enrollment
+    event = Event.ENROLLMENT_ENABLED if enabled else Event.ENROLLMENT_DISABLED
+    return set_enabled(
+        service, lambda: _get(service, registration_id), enabled, event, actor=actor, reason=reason
+    )
 
 
 def _get(service: ProvisioningService, registration_id: str) -> IndividualEnrollment:

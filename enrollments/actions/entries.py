@@ -1,15 +1,18 @@
 """What adding and changing individual enrollments and groups have in common."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from django.utils import timezone
 
 from enrollments.attestation.symmetric_key import key_bytes
 from enrollments.attestation.x509 import Finding, ParsedCertificate, findings_for_ca, findings_for_device
+from enrollments.audit.actor import Actor
+from enrollments.audit.events import Event
+from enrollments.audit.record import clean_reason, record
 from enrollments.errors import AttestationError, Conflict, Invalid
 from enrollments.models import (
     AttestationMechanism,
@@ -22,6 +25,7 @@ from enrollments.models import (
     Slot,
 )
 from enrollments.models.enrollments import empty_twin, new_etag, new_symmetric_key
+from enrollments.models.locks import change_lock
 from enrollments.policy.allocation import AllocationPolicy
 from enrollments.policy.documents import MAX_TWIN_BYTES, DocumentProblem, check_initial_twin, parse_json
 from enrollments.policy.facts import EntryKind, EntryRef
@@ -29,6 +33,7 @@ from enrollments.policy.names import FORM_IN_WORDS, is_registration_id, registra
 from enrollments.policy.reprovisioning import ReprovisioningPolicy
 
 Certificates = Mapping[Slot, ParsedCertificate]
+E = TypeVar("E", IndividualEnrollment, EnrollmentGroup)
 
 
 class AlreadyEnrolled(Conflict):
@@ -176,3 +181,57 @@ def snapshot(entry: IndividualEnrollment | EnrollmentGroup) -> dict[str, Any]:
 
 def _place(one: HeldCertificate) -> str:
     return f"helper {one.certificate.thumbprint_sha256[:8]}" if one.role == HeldRole.HELPER else one.slot
+
+
+def set_enabled(
+    service: ProvisioningService,
+    find: Callable[[], E],
+    enabled: bool,
+    event: Event,
+    *,
+    actor: Actor,
+    reason: str,
+) -> E:
+    """Turn an entry's switch. Where it stands so already, nothing changes and nothing is recorded."""
+    reason = clean_reason(reason)
+    with change_lock(service):
+        entry = find()
+        if entry.enabled == enabled:
+            return entry
+        before = entry.status.value
+        entry.enabled = enabled
+        entry.etag = new_etag()
+        entry.save(update_fields=["enabled", "etag", "updated_at"])
+        after = entry.status.value
+        record(
+            event,
+            subject=entry,
+            actor=actor,
+            service=service,
+            reason=reason,
+            before={"status": before},
+            after={"status": after},
+        )
+    return entry
+
+
+def delete_all(
+    service: ProvisioningService,
+    names: Iterable[str],
+    find: Callable[[str], E],
+    event: Event,
+    *,
+    actor: Actor,
+    reason: str,
+) -> int:
+    """Delete entries, all of them or none; how many that were."""
+    reason = clean_reason(reason)
+    deleted = 0
+    with change_lock(service):
+        for name in dict.fromkeys(map(registration_key, names)):
+            entry = find(name)
+            before = snapshot(entry)
+            record(event, subject=entry, actor=actor, service=service, reason=reason, before=before)
+            entry.delete()
+            deleted += 1
+    return deleted

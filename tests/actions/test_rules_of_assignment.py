@@ -586,3 +586,16 @@ def test_r11_group_rollover_in_one_group_keeps_the_device(service, top):
     change_enrollment_group(service, "root-a", spec, expected_etag=group.etag, actor=ALICE)
 
     assert register(service, new.leaf("pump-042")).outcome is Outcome.ASSIGNED
+
+
+def test_r11_device_that_is_never_moved_stays_where_no_hub_could_be_chosen(service, top):
+    enroll_ca(service, top, reprovisioning_policy="never")
+    leaf = top.leaf("pump-042")
+    register(service, leaf)
+    LinkedHub.objects.update(apply_allocation_policy=False)
+
+    again = register(service, leaf, at=timezone.now() + timedelta(seconds=5))
+    newcomer = register(service, top.leaf("pump-043"))
+
+    assert (again.outcome, again.record.hub.name) == (Outcome.ASSIGNED, "built-in")
+    assert newcomer.reason is Reason.NO_HUB
