@@ -51,7 +51,7 @@ def env_bind(variable: str, default: str) -> str:
     """`host:port`, the form in which a listener's address is written."""
     value = env_str(variable, default)
     host, _, port = value.rpartition(":")
-    if not host or not port.isdigit() or not 0 < int(port) < 65536:
+    if not host or not (port.isascii() and port.isdigit()) or not 0 < int(port) < 65536:
         refuse(variable, f"is {value!r}: give host:port, such as {default}")
     return value
 

@@ -23,6 +23,9 @@ from dpsportal.env import (
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
+# Whatever this process writes, the database and its secrets above all, is for its own account alone.
+os.umask(0o077)
+
 # --- Where things are kept -------------------------------------------------------------------
 DPS_DATA_DIR = env_folder("DPS_DATA_DIR", BASE_DIR / "var")
 

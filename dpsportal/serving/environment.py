@@ -17,7 +17,8 @@ class ListenerEnvironment:
     - `dps.peer_certificates`: DER of the leaf whose key the TLS handshake proved, then of the certificates
       sent along with it, in the order sent; empty without a certificate and without TLS. Nothing in it is
       verified;
-    - `REMOTE_ADDR`: behind a believed proxy, the address that it names.
+    - `REMOTE_ADDR`: behind a believed proxy, the address that it names;
+    - `CONTENT_TYPE`: as sent, without a charset.
 
     Forwarding headers of anybody else are removed, so that nothing further in can believe them. Request
     headers arrive as `HTTP_…` and `CONTENT_…` and cannot reach the names above.
@@ -36,6 +37,8 @@ class ListenerEnvironment:
 
     def __call__(self, environ: dict[str, Any], start_response: "StartResponse") -> Iterable[bytes]:
         environ["dps.listener"] = self._listener
+        if "CONTENT_TYPE" in environ:
+            environ["CONTENT_TYPE"] = _without_charset(environ["CONTENT_TYPE"])
         environ["dps.peer_certificates"] = environ["gunicorn.socket"].peer_certificates()
         if self._is_trusted(environ["REMOTE_ADDR"]):
             environ["REMOTE_ADDR"] = self._client_behind_proxies(environ)
@@ -63,3 +66,10 @@ class ListenerEnvironment:
             if not self._is_trusted(client):
                 return client
         return client
+
+
+def _without_charset(content_type: str) -> str:
+    """Everything here is UTF-8. Django would decode with whatever codec a client names, outside of our error pages."""
+    return ";".join(
+        part for part in content_type.split(";") if not part.strip().lower().startswith("charset=")
+    )

@@ -116,18 +116,28 @@ def disable_enrollment_group(
 
 
 def enable_enrollment_group(
-    service: ProvisioningService, group_id: str, *, actor: Actor, reason: str = ""
+    service: ProvisioningService,
+    group_id: str,
+    *,
+    actor: Actor,
+    reason: str = "",
+    expected_etag: str = "",
 ) -> EnrollmentGroup:
     """Let the devices below a CA in again."""
-    return _set_enabled(service, group_id, True, actor=actor, reason=reason)
+    return _set_enabled(service, group_id, True, actor=actor, reason=reason, expected_etag=expected_etag)
 
 
 def delete_enrollment_groups(
-    service: ProvisioningService, group_ids: Iterable[str], *, actor: Actor, reason: str = ""
+    service: ProvisioningService,
+    group_ids: Iterable[str],
+    *,
+    actor: Actor,
+    reason: str = "",
+    expected_epoch: int | None = None,
 ) -> int:
     """Delete groups, all or none. A deleted group neither admits nor bars: this can widen access (R7).
 
-    Raises EnrollmentGroupNotFound. Registration records and what hubs know stay (R13).
+    Raises EnrollmentGroupNotFound, ChangedMeanwhile. Registration records and what hubs know stay (R13).
     """
     return delete_all(
         service,
@@ -136,14 +146,29 @@ def delete_enrollment_groups(
         Event.GROUP_DELETED,
         actor=actor,
         reason=reason,
+        expected_epoch=expected_epoch,
     )
 
 
 def _set_enabled(
-    service: ProvisioningService, group_id: str, enabled: bool, *, actor: Actor, reason: str
+    service: ProvisioningService,
+    group_id: str,
+    enabled: bool,
+    *,
+    actor: Actor,
+    reason: str,
+    expected_etag: str = "",
 ) -> EnrollmentGroup:
     event = Event.GROUP_ENABLED if enabled else Event.GROUP_DISABLED
-    return set_enabled(service, lambda: _get(service, group_id), enabled, event, actor=actor, reason=reason)
+    return set_enabled(
+        service,
+        lambda: _get(service, group_id),
+        enabled,
+        event,
+        actor=actor,
+        reason=reason,
+        expected_etag=expected_etag,
+    )
 
 
 def _get(service: ProvisioningService, group_id: str) -> EnrollmentGroup:

@@ -115,18 +115,30 @@ def disable_enrollment(
 
 
 def enable_enrollment(
-    service: ProvisioningService, registration_id: str, *, actor: Actor, reason: str = ""
+    service: ProvisioningService,
+    registration_id: str,
+    *,
+    actor: Actor,
+    reason: str = "",
+    expected_etag: str = "",
 ) -> IndividualEnrollment:
     """Let the enrollment's own device in again."""
-    return _set_enabled(service, registration_id, True, actor=actor, reason=reason)
+    return _set_enabled(
+        service, registration_id, True, actor=actor, reason=reason, expected_etag=expected_etag
+    )
 
 
 def delete_enrollments(
-    service: ProvisioningService, registration_ids: Iterable[str], *, actor: Actor, reason: str = ""
+    service: ProvisioningService,
+    registration_ids: Iterable[str],
+    *,
+    actor: Actor,
+    reason: str = "",
+    expected_epoch: int | None = None,
 ) -> int:
     """Delete entries, all or none. Their devices may come back through a group (R7); callers say so first.
 
-    Raises EnrollmentNotFound. What hubs know stays (R13).
+    Raises EnrollmentNotFound, ChangedMeanwhile. What hubs know stays (R13).
     """
     return delete_all(
         service,
@@ -135,6 +147,7 @@ def delete_enrollments(
         Event.ENROLLMENT_DELETED,
         actor=actor,
         reason=reason,
+        expected_epoch=expected_epoch,
     )
 
 
@@ -151,11 +164,23 @@ def reveal_enrollment_keys(
 
 
 def _set_enabled(
-    service: ProvisioningService, registration_id: str, enabled: bool, *, actor: Actor, reason: str
+    service: ProvisioningService,
+    registration_id: str,
+    enabled: bool,
+    *,
+    actor: Actor,
+    reason: str,
+    expected_etag: str = "",
 ) -> IndividualEnrollment:
     event = Event.ENROLLMENT_ENABLED if enabled else Event.ENROLLMENT_DISABLED
     return set_enabled(
-        service, lambda: _get(service, registration_id), enabled, event, actor=actor, reason=reason
+        service,
+        lambda: _get(service, registration_id),
+        enabled,
+        event,
+        actor=actor,
+        reason=reason,
+        expected_etag=expected_etag,
     )
 
 

@@ -13,7 +13,7 @@ from enrollments.attestation.x509 import Finding, ParsedCertificate, findings_fo
 from enrollments.audit.actor import Actor
 from enrollments.audit.events import Event
 from enrollments.audit.record import clean_reason, record
-from enrollments.errors import AttestationError, Conflict, Invalid
+from enrollments.errors import AttestationError, ChangedMeanwhile, Conflict, Invalid
 from enrollments.models import (
     AttestationMechanism,
     EnrollmentGroup,
@@ -191,11 +191,17 @@ def set_enabled(
     *,
     actor: Actor,
     reason: str,
+    expected_etag: str = "",
 ) -> E:
-    """Turn an entry's switch. Where it stands so already, nothing changes and nothing is recorded."""
+    """Turn an entry's switch. Where it stands so already, nothing changes and nothing is recorded.
+
+    With `expected_etag`, only if the entry is still what the caller saw; raises ChangedMeanwhile.
+    """
     reason = clean_reason(reason)
     with change_lock(service):
         entry = find()
+        if expected_etag and entry.etag != expected_etag:
+            raise ChangedMeanwhile(str(entry))
         if entry.enabled == enabled:
             return entry
         before = entry.status.value
@@ -223,11 +229,17 @@ def delete_all(
     *,
     actor: Actor,
     reason: str,
+    expected_epoch: int | None = None,
 ) -> int:
-    """Delete entries, all of them or none; how many that were."""
+    """Delete entries, all of them or none; how many that were.
+
+    With `expected_epoch`, only on the state on which the caller was told the consequences; raises ChangedMeanwhile.
+    """
     reason = clean_reason(reason)
     deleted = 0
     with change_lock(service):
+        if expected_epoch is not None and ProvisioningService.epoch_of(service.pk) != expected_epoch:
+            raise ChangedMeanwhile(f"Service {service}")
         for name in dict.fromkeys(map(registration_key, names)):
             entry = find(name)
             before = snapshot(entry)

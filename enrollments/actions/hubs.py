@@ -13,6 +13,8 @@ from enrollments.errors import Conflict, Invalid, NotFound
 from enrollments.models import HubDevice, HubKind, LinkedHub, ProvisioningService
 from enrollments.models.locks import change_lock
 
+MAX_NAMES = 5
+
 
 @transaction.atomic
 def reveal_device_keys(
@@ -84,6 +86,12 @@ def unlink_hub(service: ProvisioningService, hub_pk: int, *, actor: Actor, reaso
                 f"Hub {hub} still holds {devices} device identities and {records} registration records: "
                 "deprovision them first, or take the hub out of allocation."
             )
+        if naming := _entries_naming(hub):
+            # Without it an entry would name no hub, and that means all of them.
+            raise Conflict(
+                f"Hub {hub} is chosen by {', '.join(naming[:MAX_NAMES])}{' and others' * (len(naming) > MAX_NAMES)}: "
+                "choose another hub there first."
+            )
         record(
             Event.HUB_UNLINKED,
             subject=hub,
@@ -129,3 +137,10 @@ def _hub_state(hub: LinkedHub) -> dict[str, Any]:
         "latency_ms": hub.latency_ms,
         "apply_allocation_policy": hub.apply_allocation_policy,
     }
+
+
+def _entries_naming(hub: LinkedHub) -> list[str]:
+    """The first entries that choose this hub, one more than are named."""
+    groups = hub.service.enrollmentgroups.filter(hubs=hub).values_list("group_id", flat=True)
+    individuals = hub.service.individualenrollments.filter(hubs=hub).values_list("registration_id", flat=True)
+    return [*(f"group {name}" for name in groups[: MAX_NAMES + 1]), *individuals[: MAX_NAMES + 1]]

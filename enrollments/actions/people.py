@@ -1,5 +1,7 @@
 """People and their roles (R17)."""
 
+import re
+
 from django.contrib.auth.models import User
 from django.contrib.auth.password_validation import validate_password
 from django.core.exceptions import ValidationError
@@ -11,9 +13,12 @@ from enrollments.audit.events import Event
 from enrollments.audit.record import Subject, clean_reason, record
 from enrollments.errors import Conflict, Invalid, NotFound
 from enrollments.models import Membership, ProvisioningService, SignInFailures
+from enrollments.models.locks import take_turn_with_people
 from enrollments.policy.roles import Right, Role
 
 GENERATED_PASSWORD_LENGTH = 20
+# ASCII only: elsewhere there are letters that look alike, and databases that disagree about their case.
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+@-]{0,149}", re.ASCII)
 
 
 class LastAdministrator(Conflict):
@@ -61,8 +66,9 @@ def add_person(
     """
     username = username.strip()
     field = User._meta.get_field("username")
-    if not username:
-        raise Invalid({"username": ["Give a name."]})
+    if not _NAME.fullmatch(username):
+        form = "letters (a to z), digits and . _ - + @, with a letter or digit first"
+        raise Invalid({"username": [f"Give a name of {form}."]})
     try:
         field.run_validators(username)
     except ValidationError as problem:
@@ -199,6 +205,7 @@ def _set_password(user: User, password: str) -> str:
 
 
 def _get(username: str) -> User:
+    take_turn_with_people()
     try:
         return User.objects.select_for_update().get(username__iexact=username)
     except User.DoesNotExist:

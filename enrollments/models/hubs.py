@@ -6,7 +6,7 @@ from django.db.models import Q
 
 from enrollments.models.enrollments import empty_twin, new_etag
 from enrollments.models.fields import EncryptedTextField
-from enrollments.models.services import ProvisioningService
+from enrollments.models.services import ProvisioningService, host_name_validator
 
 
 class HubKind(models.TextChoices):
@@ -18,7 +18,9 @@ class LinkedHub(models.Model):
 
     service = models.ForeignKey(ProvisioningService, on_delete=models.PROTECT, related_name="hubs")
     name = models.CharField(max_length=50)
-    host_name = models.CharField(max_length=253, help_text="What a device is told to connect to.")
+    host_name = models.CharField(
+        max_length=253, validators=[host_name_validator], help_text="What a device is told to connect to."
+    )
     kind = models.CharField(max_length=20, choices=HubKind.choices, default=HubKind.BUILT_IN)
     allocation_weight = models.PositiveSmallIntegerField(
         default=1, validators=[MinValueValidator(1), MaxValueValidator(1000)]

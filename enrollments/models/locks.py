@@ -50,6 +50,13 @@ def take_turn(service: ProvisioningService, registration_key: str) -> None:
             )
 
 
+def take_turn_with_people() -> None:
+    """Until the transaction ends, nobody else changes people: two administrators may remove each other at once."""
+    if connection.vendor == "postgresql":
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_advisory_xact_lock(%s, %s)", [ADVISORY_NAMESPACE, 0])
+
+
 def _advisory_lock(function: str, service_id: int) -> None:
     if connection.vendor == "postgresql":
         with connection.cursor() as cursor:

@@ -7,6 +7,11 @@ from django.db import models
 
 from enrollments.policy.allocation import AllocationPolicy
 
+host_name_validator = RegexValidator(
+    r"\A[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?)*\Z",
+    "A host name consists of letters, digits, hyphens and dots, such as hub-1.example.net.",
+)
+
 
 def new_id_scope() -> str:
     """`0ne` and 8 hex digits (R1). The unique column and the absence of any way to delete a service keep it single."""
@@ -33,6 +38,8 @@ class ProvisioningService(models.Model):
         unique=True,
         null=True,
         blank=True,
+        validators=[host_name_validator],
+        error_messages={"unique": "This host name cannot be used: choose another one."},
         help_text="The host name by which back ends reach this service, if several services share the listener.",
     )
     allocation_policy = models.CharField(

@@ -11,7 +11,7 @@ from django_htmx.http import HttpResponseClientRedirect, reswap, retarget, trigg
 
 from enrollments.actions.consequences import Consequences, Entry, consequences_of_deleting
 from enrollments.actions.entries import AlreadyEnrolled
-from enrollments.errors import Invalid
+from enrollments.errors import ChangedMeanwhile, Invalid, NotFound
 from enrollments.models import ProvisioningService
 from enrollments.portal.confirmation import ReasonForm, ask, show_invalid
 from enrollments.portal.entry_links import entry_url
@@ -97,22 +97,29 @@ def answer_deletion(
     *,
     words: tuple[str, str],
     back: str,
-    delete: Callable[[str], int],
+    delete: Callable[[str, int], int],
 ) -> HttpResponse:
     """The question with its consequences, and the deed, if it was answered on the state that it told of."""
     one, several = words
     if not entries:
-        messages.warning(request, f"Nothing was selected, so nothing was deleted: tick the {several} first.")
+        gone = f"What you selected is gone already, so nothing was deleted: choose among the {several} that are left."
+        none = f"Nothing was selected, so nothing was deleted: tick the {several} first."
+        messages.warning(request, gone if chosen_ids(request) else none)
         return go_to(request, back)
     # Read first: whatever changes while the consequences are worked out makes the answer void.
-    epoch = str(ProvisioningService.epoch_of(service.pk))
+    epoch = ProvisioningService.epoch_of(service.pk)
     form = ReasonForm(request.POST if request.method == "POST" else None)
-    outdated = request.method == "POST" and request.POST.get("epoch") != epoch
+    outdated = request.method == "POST" and request.POST.get("epoch") != str(epoch)
     if request.method == "POST" and not outdated and form.is_valid():
         try:
-            number = delete(form.cleaned_data["reason"])
+            number = delete(form.cleaned_data["reason"], epoch)
         except Invalid as problem:
             show_invalid(form, problem)
+        except (ChangedMeanwhile, NotFound):
+            messages.warning(
+                request, "Something was changed while you answered: nothing was deleted. Look again."
+            )
+            return go_to(request, request.get_full_path())
         else:
             what = f"{one} {entries[0]}" if number == 1 else f"{number} {several}"
             return done(request, back, f"Deleted {what}.")
@@ -125,7 +132,7 @@ def answer_deletion(
         body_template="portal/enrollments/_deletion.html",
         cancel_url=back,
         form=form,
-        hidden=(("epoch", epoch),),
+        hidden=(("epoch", str(epoch)),),
         extra={
             "consequences": consequences,
             "names": [str(entry) for entry in entries],

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Generic, TypeVar
 
 from django.core.exceptions import ValidationError
@@ -113,8 +113,13 @@ def _read_place(model: type[Model], column: str, text: str) -> tuple[Any, int] |
         place = _concrete(model, column).to_python(value)
     except ValidationError:
         return None
-    if isinstance(place, datetime) and place.tzinfo is None:
-        return None
+    if isinstance(place, datetime):
+        if place.tzinfo is None:
+            return None
+        try:
+            place = place.astimezone(UTC)
+        except OverflowError:
+            return None
     return place, int(pk)
 
 

@@ -3,13 +3,20 @@
 from collections.abc import Callable
 
 from django.conf import settings
-from django.http import HttpRequest, HttpResponse
+from django.core.exceptions import SuspiciousOperation
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import render, resolve_url
 from django_htmx.http import HttpResponseClientRedirect
 
-from enrollments.errors import Conflict, DpsError, HubUnavailable, Invalid, NotFound
+from enrollments.errors import Conflict, DpsError, HubUnavailable, Invalid, NotFound, SecretUnreadable
 
-STATUS: dict[type[DpsError], int] = {NotFound: 404, Invalid: 422, Conflict: 409, HubUnavailable: 502}
+STATUS: dict[type[DpsError], int] = {
+    NotFound: 404,
+    Invalid: 422,
+    Conflict: 409,
+    HubUnavailable: 502,
+    SecretUnreadable: 503,
+}
 
 
 class PortalErrorsMiddleware:
@@ -19,13 +26,18 @@ class PortalErrorsMiddleware:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
+        if "\x00" in request.path_info or "%00" in request.META.get("QUERY_STRING", ""):
+            # No name of ours holds a NUL, and not every database lets itself be asked for one.
+            raise SuspiciousOperation("The address holds a NUL character.")
         response = self.get_response(request)
         sign_in = resolve_url(settings.LOGIN_URL)
-        is_redirect = getattr(request, "htmx", False) and response.status_code == 302
-        if is_redirect and response["Location"].startswith(sign_in):
+        if response.status_code != 302 or not response["Location"].startswith(f"{sign_in}?"):
+            return response
+        if getattr(request, "htmx", False):
             # A fragment must not be replaced by the sign-in page when the session has ended.
             return HttpResponseClientRedirect(sign_in)
-        return response
+        # What was posted is not posted again after signing in, so there is nothing to return to.
+        return response if request.method in ("GET", "HEAD") else HttpResponseRedirect(sign_in)
 
     def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
         if not isinstance(exception, DpsError):

@@ -1,6 +1,7 @@
 """Addresses outside services, and of a service outside its enrollments."""
 
-from django.urls import URLPattern, URLResolver, path
+from django.urls import URLPattern, URLResolver, path, register_converter
+from django.urls.converters import IntConverter
 
 from enrollments.portal.views import (
     attempts,
@@ -14,6 +15,15 @@ from enrollments.portal.views import (
     settings,
     sign_in,
 )
+
+
+class RowNumber(IntConverter):
+    """A number that every database can look for."""
+
+    regex = "[0-9]{1,18}"
+
+
+register_converter(RowNumber, "pk")
 
 installation_urlpatterns: list[URLPattern | URLResolver] = [
     path("", services.service_list, name="service-list"),
@@ -34,8 +44,8 @@ installation_urlpatterns: list[URLPattern | URLResolver] = [
 ]
 
 _REGISTRATION = "registrations/<str:registration_id>/"
-_HUB = "hubs/<int:hub_pk>/"
-_DEVICE = "hubs/<int:hub_pk>/devices/<str:device_id>/"
+_HUB = "hubs/<pk:hub_pk>/"
+_DEVICE = "hubs/<pk:hub_pk>/devices/<str:device_id>/"
 
 urlpatterns: list[URLPattern | URLResolver] = [
     path("", overview.service_overview, name="service-overview"),
@@ -52,7 +62,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     ),
     path(f"{_REGISTRATION}release/", registrations.registration_release, name="registration-release"),
     path("attempts/", attempts.attempt_list, name="attempt-list"),
-    path("attempts/<int:pk>/", attempts.attempt_detail, name="attempt-detail"),
+    path("attempts/<pk:pk>/", attempts.attempt_detail, name="attempt-detail"),
     path("hubs/", hubs.hub_list, name="hub-list"),
     path("hubs/add/", hubs.hub_add, name="hub-add"),
     path(_HUB, hubs.hub_edit, name="hub-edit"),

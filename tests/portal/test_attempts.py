@@ -67,7 +67,7 @@ def test_tracking_id_of_another_service_leads_nowhere(auditor):
     assert "No attempt has this tracking ID" in page(auditor, tracking_id=answer.tracking_id)
 
 
-@pytest.mark.parametrize("text", ["hello", "00000000-0000-0000-0000-000000000000", "\x00"])
+@pytest.mark.parametrize("text", ["hello", "00000000-0000-0000-0000-000000000000"])
 def test_text_that_is_no_tracking_id_leads_nowhere(auditor, text):
     answer = auditor.get(URL, {"tracking_id": text})
 

@@ -449,3 +449,68 @@ def test_markup_in_a_certificate_is_shown_as_text(operator, service):
 
     for answer in (preview(operator, primary_pem=nasty.pem), add(operator, primary_pem=nasty.pem)):
         assert "<script>alert" not in answer.text_shown
+
+
+# --- What comes back in a form ----------------------------------------------------------------
+
+NOT_SHOWN = "It is not shown again here in case it was a key."
+
+
+@pytest.mark.parametrize("wrap", ["mistyped header and a part", "hex", "cut off", "too long"])
+@pytest.mark.parametrize("send", [add, add_group], ids=["individual", "group"])
+@pytest.mark.parametrize("button", [{}, {"preview": "1"}], ids=["save", "preview"])
+def test_text_that_is_no_certificate_does_not_come_back(operator, leaf, wrap, send, button):
+    body = "".join(leaf.key_pem.splitlines()[1:-1])
+    pasted = {
+        "mistyped header and a part": f"-----BEGIN PRIVTE KEY-----\n{body[:100]}\n-----END PRIVTE KEY-----",
+        "hex": base64.b64decode(body).hex(),
+        "cut off": f"-----BEGIN CERTIFICATE-----\n{body}",
+        "too long": f"{body[:60]}\n{body[60:]}" + "\n" + OVERSIZED,
+    }[wrap]
+    secret = pasted.splitlines()[1] if "\n" in pasted.strip() else pasted.strip()
+
+    answer = send(operator, primary_pem=pasted, **button)
+
+    assert answer.status_code == 422
+    assert secret[:40] not in answer.text_shown
+    assert NOT_SHOWN in answer.text_shown
+
+
+def test_a_file_is_not_said_to_be_hidden(operator):
+    assert NOT_SHOWN not in add(operator, primary_upload=a_file("hello")).text_shown
+
+
+def test_a_readable_certificate_outlives_what_is_wrong_beside_it(operator, leaf):
+    answer = add(operator, primary_pem=leaf.pem, secondary_pem="nonsense-text", initial_twin="[1]")
+
+    assert answer.status_code == 422
+    assert leaf.pem.splitlines()[1] in answer.text_shown
+    assert "nonsense-text" not in answer.text_shown
+    assert answer.text_shown.count(NOT_SHOWN) == 2  # in the summary, and at the secondary field alone
+
+
+def test_a_wrong_name_and_a_wrong_certificate_are_told_at_once(operator, service):
+    before = everything()
+
+    of_group = post(operator, "groups/add/", {**group_form(primary_pem="hello"), "group_id": "a group"})
+    of_device = add(operator, primary_pem="hello", registration_id="a device", device_id="no/slashes")
+
+    for answer, name in ((of_group, "a group"), (of_device, "a device")):
+        assert answer.status_code == 422
+        assert f"&#x27;{name}&#x27; cannot be used here" in answer.text_shown
+        assert "This is no certificate" in answer.text_shown
+    assert "A device ID has the form" in of_device.text_shown
+    assert everything() == before
+
+
+@pytest.mark.parametrize("pk", ["9" * 30, "-" + "9" * 30, str(2**63), "9" * 5000, "first"])
+def test_a_number_that_no_hub_has_is_no_hub_of_this_service(operator, service, leaf, ca, pk):
+    before = everything()
+
+    of_device = add(operator, primary_pem=leaf.pem, hubs=[pk])
+    of_group = add_group(operator, primary_pem=ca.pem, hubs=[pk])
+
+    for answer in (of_device, of_group):
+        assert answer.status_code == 422
+        assert "That hub is not linked to this service." in answer.text_shown
+    assert everything() == before

@@ -273,3 +273,26 @@ def test_who_may_only_look_changes_nothing_and_leaves_a_trace(client, service, r
     assert get(service, "plant-7").etag == group.etag
     assert len(events(service, "action.refused")) == 1
     assert "Save" not in page(client, "groups/g/plant-7/")
+
+
+# --- What must be said first -------------------------------------------------------------------
+
+
+def test_the_form_of_a_disabled_group_says_what_would_end_its_bar(operator, service, ca):
+    a_group(service, ca=ca, enabled=False)
+    a_group(service, "plant-8")
+    told = "This entry is disabled: removing or replacing this certificate ends the bar on its key."
+
+    assert page(operator, "groups/g/plant-7/").count(told) == 1
+    assert "ends the bar" not in page(operator, "groups/g/plant-8/")
+
+
+def test_the_question_says_that_names_held_through_a_group_become_free(operator, service, ca):
+    one, other = a_group(service, ca=ca), a_group(service, "plant-8")
+
+    of_one = page(operator, f"groups/delete/?entry={one.pk}")
+    of_both = page(operator, f"groups/delete/?entry={one.pk}&entry={other.pk}")
+
+    free = "devices become free: another entry that admits them may take them over."
+    assert f"The registration IDs of its {free}" in of_one
+    assert f"The registration IDs of their {free}" in of_both

@@ -67,7 +67,7 @@ def test_saving_nothing_new_records_nothing(admin, plant):
         ({"retry_after_seconds": "301"}, "less than or equal to 300"),
         ({"attempts_kept_days": "many"}, "Enter a whole number"),
         ({"allocation_policy": "dice"}, "Select a valid choice"),
-        ({"host_name": "lab.example"}, "already exists"),
+        ({"host_name": "lab.example"}, "cannot be used"),
         ({"version": ""}, "This field is required."),
     ],
 )

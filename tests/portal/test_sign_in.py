@@ -121,9 +121,7 @@ def test_planted_session_is_worth_nothing_after_signing_in(client, bob):
     assert not is_signed_in(stranger)
 
 
-@pytest.mark.parametrize(
-    "wanted", ["/services/plant/", "/history/?event=shuts-out", "http://testserver/people/"]
-)
+@pytest.mark.parametrize("wanted", ["/services/plant/", "/history/?event=shuts-out"])
 def test_next_within_the_portal_is_followed(client, bob, wanted):
     assert sign_in(client, next=wanted)["Location"] == wanted
 
@@ -132,6 +130,7 @@ def test_next_within_the_portal_is_followed(client, bob, wanted):
     "wanted",
     [
         "https://evil.example/",
+        "http://testserver/people/",
         "//evil.example/",
         "/\\evil.example",
         "\\\\evil.example",

@@ -63,3 +63,17 @@ def test_forwarding_headers_of_strangers_are_removed(peer, believed):
     assert seen["HTTP_X_OTHER"] == "stays"
     for name in headers.keys() - {"HTTP_X_OTHER"}:
         assert (name in seen) is believed
+
+
+@pytest.mark.parametrize(
+    ("sent", "seen"),
+    [
+        ("application/json; charset=utf-8", "application/json"),
+        ("text/plain;CHARSET=hex", "text/plain"),
+        ("multipart/form-data; charset=utf-7; boundary=x", "multipart/form-data; boundary=x"),
+        ("application/json", "application/json"),
+        ("", ""),
+    ],
+)
+def test_no_client_chooses_the_codec(sent, seen):
+    assert environment("192.0.2.1", CONTENT_TYPE=sent)["CONTENT_TYPE"] == seen

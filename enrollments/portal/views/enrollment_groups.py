@@ -116,8 +116,12 @@ def group_delete(request: HttpRequest, service: ProvisioningService) -> HttpResp
         groups,
         words=("enrollment group", "enrollment groups"),
         back=list_url(service, "portal:group-list", request.GET.get("back", "")),
-        delete=lambda reason: delete_enrollment_groups(
-            service, [group.group_id for group in groups], actor=actor_of(request), reason=reason
+        delete=lambda reason, epoch: delete_enrollment_groups(
+            service,
+            [group.group_id for group in groups],
+            actor=actor_of(request),
+            reason=reason,
+            expected_epoch=epoch,
         ),
     )
 
@@ -151,7 +155,9 @@ def group_disable(request: HttpRequest, service: ProvisioningService, group_id: 
 @require_POST
 @requires(Right.CHANGE_ENTRIES)
 def group_enable(request: HttpRequest, service: ProvisioningService, group_id: str) -> HttpResponse:
-    group = enable_enrollment_group(service, group_id, actor=actor_of(request))
+    # What was replaced since the row was shown is not let in by a click that was meant for the former.
+    version = request.POST.get("version", "")
+    group = enable_enrollment_group(service, group_id, actor=actor_of(request), expected_etag=version)
     return _row(request, service, group_id, f"Enabled enrollment group {group}.")
 
 

@@ -146,11 +146,12 @@ def enrollment_delete(request: HttpRequest, service: ProvisioningService) -> Htt
         entries,
         words=("individual enrollment", "individual enrollments"),
         back=list_url(service, "portal:enrollment-list", request.GET.get("back", "")),
-        delete=lambda reason: delete_enrollments(
+        delete=lambda reason, epoch: delete_enrollments(
             service,
             [entry.registration_id for entry in entries],
             actor=actor_of(request),
             reason=reason,
+            expected_epoch=epoch,
         ),
     )
 
@@ -160,7 +161,7 @@ def enrollment_delete(request: HttpRequest, service: ProvisioningService) -> Htt
 def enrollment_disable(
     request: HttpRequest, service: ProvisioningService, registration_id: str
 ) -> HttpResponse:
-    enrollment = _get(service, registration_id)
+    enrollment = _get_without_keys(service, registration_id)
     form = ReasonForm(request.POST if request.method == "POST" else None)
     if request.method == "POST" and form.is_valid():
         try:
@@ -187,7 +188,9 @@ def enrollment_disable(
 def enrollment_enable(
     request: HttpRequest, service: ProvisioningService, registration_id: str
 ) -> HttpResponse:
-    enrollment = enable_enrollment(service, registration_id, actor=actor_of(request))
+    # What was replaced since the row was shown is not let in by a click that was meant for the former.
+    version = request.POST.get("version", "")
+    enrollment = enable_enrollment(service, registration_id, actor=actor_of(request), expected_etag=version)
     return _row(request, service, registration_id, f"Enabled individual enrollment {enrollment}.")
 
 
@@ -235,5 +238,14 @@ def _form_answer(
 def _get(service: ProvisioningService, registration_id: str) -> IndividualEnrollment:
     try:
         return service.individualenrollments.by_registration_id(registration_id)
+    except IndividualEnrollment.DoesNotExist:
+        raise EnrollmentNotFound(registration_id) from None
+
+
+def _get_without_keys(service: ProvisioningService, registration_id: str) -> IndividualEnrollment:
+    """R16: shutting out works without the key of the installation that decrypts an entry's keys."""
+    try:
+        entries = service.individualenrollments.defer("primary_key", "secondary_key")
+        return entries.by_registration_id(registration_id)
     except IndividualEnrollment.DoesNotExist:
         raise EnrollmentNotFound(registration_id) from None

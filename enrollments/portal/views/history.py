@@ -166,7 +166,9 @@ def _visible(request: HttpRequest, service: ProvisioningService | None, *, sees_
     )
     if sees_all:
         return events
-    return events.filter(actor_kind="user", actor_name=person(request).get_username())
+    # Names can be given again: what a former person of this name did is not one's own.
+    user = person(request)
+    return events.filter(actor_kind="user", actor_name=user.get_username(), at__gte=user.date_joined)
 
 
 def _filtered(events: HistoryQuerySet, form: HistoryFilter) -> HistoryQuerySet:

@@ -4,7 +4,7 @@ from django.contrib import messages
 from django.contrib.auth import login, logout, update_session_auth_hash
 from django.contrib.auth.decorators import login_not_required
 from django.contrib.auth.models import User
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import redirect, render, resolve_url
 from django.utils.http import url_has_allowed_host_and_scheme
 from django.views.decorators.debug import sensitive_post_parameters
@@ -31,7 +31,7 @@ def sign_in(request: HttpRequest) -> HttpResponse:
     wanted = request.POST.get("next", request.GET.get("next", ""))
     if request.method != "POST":
         if request.user.is_authenticated:
-            return redirect(_own_address(request, wanted))
+            return HttpResponseRedirect(_own_address(request, wanted))
         return _form(request, SignInForm(), wanted, 200)
     form = SignInForm(request.POST)
     if not form.is_valid():
@@ -49,7 +49,7 @@ def sign_in(request: HttpRequest) -> HttpResponse:
     note_signing(Event.SIGNED_IN, user, actor=_actor(request, user))
     # Gives the session a new key: one that was planted before signing in is worth nothing afterwards.
     login(request, user)
-    return redirect(_own_address(request, wanted))
+    return HttpResponseRedirect(_own_address(request, wanted))
 
 
 @require_POST
@@ -105,7 +105,7 @@ def _own_address(request: HttpRequest, wanted: str) -> str:
     own = url_has_allowed_host_and_scheme(
         wanted, allowed_hosts={request.get_host()}, require_https=request.is_secure()
     )
-    return wanted if own else resolve_url(AFTER_SIGN_IN)
+    return wanted if own and wanted.startswith("/") else resolve_url(AFTER_SIGN_IN)
 
 
 def _form(request: HttpRequest, form: SignInForm, wanted: str, status: int) -> HttpResponse:
