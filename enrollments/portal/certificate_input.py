@@ -33,12 +33,20 @@ Files: TypeAlias = "MultiValueDict[str, UploadedFile[Any]]"
 class Given:
     """What was given for one slot. `text` is what the paste field shows when the form comes back.
 
-    A private key is in none of these: what held one comes back empty.
+    Only what was read as certificates is in `text`: anything else might be a key, or a part of one.
     """
 
     certificates: tuple[ParsedCertificate, ...] = ()
     problem: str = ""
     text: str = ""
+    is_dropped: bool = False
+
+    @property
+    def sentence(self) -> str:
+        """What is wrong, for a form that comes back; text that stood in it before is not there any more."""
+        if self.problem and self.is_dropped:
+            return f"{self.problem} It is not shown again here in case it was a key."
+        return self.problem
 
 
 def read_slots(data: Mapping[str, Any], files: Files, kind: Kind) -> dict[Slot, Given]:
@@ -47,7 +55,7 @@ def read_slots(data: Mapping[str, Any], files: Files, kind: Kind) -> dict[Slot, 
 
 
 def as_text(data: QueryDict, slots: Mapping[Slot, Given]) -> QueryDict:
-    """The data with certificates as PEM text: a file outlives a form error, and a private key does not."""
+    """The data with certificates as PEM text: a file outlives a form error, and what is no certificate does not."""
     data = data.copy()
     for slot, given in slots.items():
         data[f"{slot}_pem"] = given.text
@@ -61,17 +69,18 @@ def _read(pasted: str, upload: "UploadedFile[Any] | None", kind: Kind) -> Given:
         raw = upload.read(MAX_UPLOAD_BYTES + 1)
     elif not pasted.strip():
         return Given()
-    shown = "" if upload is not None else pasted.replace("\x00", "")
+    is_dropped = upload is None
     try:
         certificates = read_upload(raw)
     except PrivateKeyInUpload as problem:
         return Given(problem=problem.message)
     except UploadTooLarge:
         return Given(
-            problem=f"This is more than {MAX_UPLOAD_BYTES // 1024} KiB: give a certificate and nothing else."
+            problem=f"This is more than {MAX_UPLOAD_BYTES // 1024} KiB: give a certificate and nothing else.",
+            is_dropped=is_dropped,
         )
     except AttestationError as problem:
-        return Given(problem=problem.message, text=shown)
+        return Given(problem=problem.message, is_dropped=is_dropped)
     text = "".join(one.pem for one in certificates)
     if kind == "device" and len(certificates) > 1:
         return Given(

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django import forms
 from django.core.exceptions import ValidationError
@@ -29,8 +29,15 @@ from enrollments.models import (
 )
 from enrollments.policy.allocation import AllocationPolicy
 from enrollments.policy.documents import MAX_TWIN_BYTES, DocumentProblem, parse_initial_twin
+from enrollments.policy.names import FORM_IN_WORDS, is_registration_id
 from enrollments.policy.reprovisioning import ReprovisioningPolicy
 from enrollments.portal.certificate_input import Card, Files, Given, as_text, read_slots
+from enrollments.portal.paging import MAX_ID
+
+if TYPE_CHECKING:
+    _SeveralHubs = forms.ModelMultipleChoiceField[LinkedHub]
+else:
+    _SeveralHubs = forms.ModelMultipleChoiceField  # cannot be subscripted while running
 
 _PLAIN = {"autocomplete": "off", "autocapitalize": "none", "spellcheck": "false"}
 _MECHANISMS = (AttestationMechanism.X509, AttestationMechanism.SYMMETRIC_KEY)
@@ -67,6 +74,16 @@ def _key(slot: Slot) -> forms.CharField:
     return forms.CharField(label=f"{slot.label} key", required=False, widget=widget)
 
 
+class HubsField(_SeveralHubs):
+    """Hubs of the service. A number that no hub can have is refused here: not every database can be asked for it."""
+
+    def clean(self, value: Any) -> Any:
+        for given in value or ():
+            if not _may_be_id(given):
+                raise ValidationError(self.error_messages["invalid_pk_value"], code="invalid_pk_value")
+        return super().clean(value)
+
+
 class EntryForm(forms.Form):
     """What individual enrollments and groups have in common. `current` is the entry that is edited, if one is."""
 
@@ -80,7 +97,7 @@ class EntryForm(forms.Form):
     secondary_pem = _pem(Slot.SECONDARY)
     secondary_remove = _remove(Slot.SECONDARY)
     allocation_policy = forms.ChoiceField(label="Allocation policy", required=False)
-    hubs = forms.ModelMultipleChoiceField(
+    hubs = HubsField(
         LinkedHub.objects.none(),
         label="Hubs",
         required=False,
@@ -162,6 +179,11 @@ class EntryForm(forms.Form):
         }
 
     @property
+    def is_barring(self) -> bool:
+        """Whether the keys of the certificates that are held are barred now (R6, R7)."""
+        return self.current is not None and not self.current.enabled and bool(self.held)
+
+    @property
     def current_cards(self) -> dict[str, Card]:
         """The certificates that the entry holds now, for the page."""
         return {slot.value: Card.of(one, self.kind) for slot, one in self.held.items()}
@@ -176,7 +198,7 @@ class EntryForm(forms.Form):
     def clean(self) -> dict[str, Any]:
         for slot, given in self.given.items():
             if given.problem:
-                self.add_error(f"{slot}_pem", given.problem)
+                self.add_error(f"{slot}_pem", given.sentence)
         return self.cleaned_data
 
     def certificates(self) -> dict[Slot, ParsedCertificate]:
@@ -253,6 +275,15 @@ class IndividualForm(EntryForm):
         assert isinstance(current, IndividualEnrollment)
         return {**super()._initial(current), "device_id": current.device_id}
 
+    def clean_registration_id(self) -> str:
+        return _checked_name(self.cleaned_data["registration_id"])
+
+    def clean_device_id(self) -> str:
+        device_id: str = self.cleaned_data["device_id"]
+        if device_id and not is_registration_id(device_id):
+            raise ValidationError(f"A device ID has the form of a registration ID: {FORM_IN_WORDS}.")
+        return device_id
+
     def clean(self) -> dict[str, Any]:
         data = super().clean()
         signs = data.get("mechanism") == AttestationMechanism.SYMMETRIC_KEY
@@ -325,6 +356,9 @@ class GroupForm(EntryForm):
     def helper_cards(self) -> list[Card]:
         return [Card.of(one, self.kind, helper=True) for one in self.helpers.values()]
 
+    def clean_group_id(self) -> str:
+        return _checked_name(self.cleaned_data["group_id"])
+
     def clean_predecessor(self) -> EnrollmentGroup | None:
         group_id: str = self.cleaned_data["predecessor"]
         if not group_id:
@@ -345,6 +379,20 @@ class GroupForm(EntryForm):
             helpers=tuple(_once([*kept, *given])),
             **self.common_values(),
         )
+
+
+def _checked_name(name: str) -> str:
+    """The action asks the same; asked here as well, it is answered together with what is wrong elsewhere."""
+    if name and not is_registration_id(name):
+        raise ValidationError(f"{name!r} cannot be used here: give {FORM_IN_WORDS}.")
+    return name
+
+
+def _may_be_id(text: str) -> bool:
+    try:
+        return abs(int(text)) <= MAX_ID
+    except ValueError:
+        return False
 
 
 def _preview_as_typed(service: ProvisioningService) -> dict[str, str]:

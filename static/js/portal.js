@@ -50,6 +50,30 @@
     countSelections();
   });
 
+  // --- Lists: a page, order or filter that htmx brought into #results ---------------------------
+  let hadFocus = false;
+  let settled = null;
+
+  document.addEventListener("htmx:beforeSwap", (event) => {
+    if (event.detail.target.id === "results") {
+      hadFocus = event.detail.target.contains(document.activeElement);
+    }
+  });
+
+  document.addEventListener("htmx:afterSettle", (event) => {
+    // It comes once for each element that was swapped in; one answer is read out once.
+    if (event.detail.target?.id !== "results" || event.detail.xhr === settled) return;
+    settled = event.detail.xhr;
+    const results = document.getElementById("results");
+    const summary = results.querySelector("[data-announce]");
+    if (summary) announce(summary.textContent);
+    // htmx gives the focus back by id. Where that link is no more, as after the last page, the list has it.
+    if (hadFocus && document.activeElement === document.body) {
+      results.setAttribute("tabindex", "-1");
+      results.focus();
+    }
+  });
+
   function showFailure(text) {
     // Outside an open modal everything is inert, also for screen readers.
     const place = dialog.open ? dialog : document.getElementById("failures");
