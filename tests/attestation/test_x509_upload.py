@@ -95,6 +95,16 @@ def test_several_are_read_in_their_order(upload):
     assert read_upload(upload) == (PLANT.parsed, TOP.parsed)
 
 
+@pytest.mark.parametrize("last", [b"\n", b"\r"], ids=["LF", "CR"])
+@pytest.mark.parametrize("behind", [b"", b"\n", b"\r\n"], ids=["nothing", "LF", "CRLF"])
+def test_certificate_whose_last_octet_looks_like_a_line_end_is_read_whole(last, behind):
+    certificate = next(
+        made for made in (self_signed("pump-042") for _ in range(20_000)) if made.der.endswith(last)
+    )
+
+    assert read_upload(certificate.der + behind) == (certificate.parsed,)
+
+
 @pytest.mark.parametrize("upload", [b"", "", b" \r\n\t ", b"\xef\xbb\xbf", "\ufeff\n"])
 def test_nothing_is_said_so(upload):
     with pytest.raises(EmptyUpload, match="Nothing was uploaded"):

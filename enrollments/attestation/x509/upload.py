@@ -60,6 +60,8 @@ SEQUENCE, INTEGER, OCTET_STRING, OBJECT_ID = 0x30, 0x02, 0x04, 0x06
 PRIVATE_KEY_VERSIONS = (b"\x00", b"\x01")
 PKCS12_VERSION = b"\x03"
 SIGNED_DATA = bytes.fromhex("2a864886f70d010702")
+# What an editor leaves behind the last certificate.
+MAX_LINE_ENDS = 16
 
 
 def read_upload(data: bytes | str) -> tuple[ParsedCertificate, ...]:
@@ -132,7 +134,7 @@ def _ders_of_pem(text: str) -> Iterator[bytes]:
 def _elements_of_der(der: bytes) -> Iterator[bytes]:
     """DER certificates one after the other; a line end behind the last one is the work of an editor."""
     try:
-        yield from list(elements(der.rstrip(b"\r\n") if _is_followed_by_line_end(der) else der))
+        yield from _elements_before_line_end(der)
     except ValueError:
         if _first_part_is_private(der):
             _refuse_as_private_key()
@@ -141,11 +143,16 @@ def _elements_of_der(der: bytes) -> Iterator[bytes]:
         ) from None
 
 
-def _is_followed_by_line_end(der: bytes) -> bool:
-    try:
-        return der[len(next(elements(der))) :].strip(b"\r\n") == b""
-    except ValueError:
-        return False
+def _elements_before_line_end(der: bytes) -> list[bytes]:
+    """The last octet of a signature or a key may look like a line end, so lengths decide where one begins."""
+    found: list[bytes] = []
+    position = 0
+    for element in elements(der):
+        found.append(element)
+        position += len(element)
+        if len(der) - position <= MAX_LINE_ENDS and not der[position:].strip(b"\r\n"):
+            break
+    return found
 
 
 def _decode_base64(text: str) -> bytes | None:
