@@ -190,6 +190,8 @@ LOGGING = {
         # Our own line per request says what these would say again, with the same status.
         "django.request": {"level": "ERROR"},
         "django.security": {"level": "CRITICAL"},
+        # It writes whole addresses, whose queries may hold the key of a webhook.
+        "urllib3": {"level": "WARNING"},
     },
 }
 DPS_ENVIRONMENT_LABEL = env_str("DPS_ENVIRONMENT_LABEL", "")
