@@ -25,6 +25,9 @@ UNAUTHORIZED = ErrorAnswer(401002, "Unauthorized")
 NO_SUCH_ID_SCOPE = ErrorAnswer(404001, "The ID scope names no provisioning service.")
 NO_SUCH_OPERATION = ErrorAnswer(404002, "There is no such operation.")
 NO_SUCH_TPM = ErrorAnswer(404201, "Enrollment not found.")
+# What the proxied listener refuses before anything is looked at; the message says more.
+UNREADABLE_CERTIFICATE_HEADER = 400005
+UNTRUSTED_PEER = 403001
 NO_SUCH_PATH = ErrorAnswer(404000, "There is nothing at this path.")
 UNREADABLE = ErrorAnswer(400000, "The request cannot be read.")
 INTERNAL = ErrorAnswer(500001, "The service failed. The tracking ID leads its administrators to the cause.")
