@@ -51,4 +51,5 @@ class RefusalMiddleware:
         refusal = request.META.get("dps.refusal")
         if refusal is None or request.path_info in HEALTH:
             return self.get_response(request)
+        request.log_fields = {"refused": refusal.sentence}  # type: ignore[attr-defined]  # read by RequestLogMiddleware
         return error_response(request, ErrorAnswer(CODES[refusal.cause], refusal.sentence))
