@@ -102,10 +102,12 @@ def test_what_cannot_be_read_is_refused_with_a_sentence(behind_proxies, ca):
 @pytest.mark.parametrize("spelling", ["Client_Cert", "CLIENT_CERT", "Client_Cert ", "client_Cert"])
 def test_another_spelling_of_the_name_is_not_the_header(behind_proxies, ca, spelling):
     """WSGI makes HTTP_CLIENT_CERT of it: what a client writes so would pass a proxy that overwrites Client-Cert."""
-    certificate = sequence(ca.leaf("listener-5").der)
+    # A name of its own for each, so that none is told to wait for what the others did.
+    name = f"listener-5-{spelling.encode().hex()}"
+    certificate = sequence(ca.leaf(name).der)
 
-    alone = ask(behind_proxies, "listener-5", f"{spelling}: {certificate}")
-    beside_an_empty_one = ask(behind_proxies, "listener-5", "Client-Cert: ", f"{spelling}: {certificate}")
+    alone = ask(behind_proxies, name, f"{spelling}: {certificate}")
+    beside_an_empty_one = ask(behind_proxies, name, "Client-Cert: ", f"{spelling}: {certificate}")
 
     # With a space before the colon it is no header at all (RFC 9112, section 5.1).
     expected = 400 if spelling.endswith(" ") else 401
