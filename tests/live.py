@@ -134,9 +134,12 @@ def free_port() -> int:
 
 
 @contextmanager
-def installation(data_dir: Path, **environment: str) -> Iterator[LiveListeners]:
-    """A new installation, migrated and with its first administrator; no listener runs yet."""
-    device_port, portal_port = free_port(), free_port()
+def installation(data_dir: Path, *, device_port: int = 0, **environment: str) -> Iterator[LiveListeners]:
+    """A new installation, migrated and with its first administrator; no listener runs yet.
+
+    `device_port`: for clients that can be told a host and no port; otherwise any free one.
+    """
+    device_port, portal_port = device_port or free_port(), free_port()
     # Only what a process needs, so that neither the settings of the suite nor its database are meant.
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("DPS_")}
     inherited.pop("DATABASE_URL", None)
