@@ -88,28 +88,35 @@ def prepare(live) -> Prepare:
 
 
 @pytest.fixture
-def run_sdk(live) -> Callable[..., dict[str, Any]]:
-    """Start the SDK in a process of its own, which trusts the installation's CA as docs/clients.md says."""
+def run_node(live) -> Callable[..., str]:
+    """Start Node.js where it finds the SDK, trusting the installation's CA as docs/clients.md says."""
 
-    def run(*, trusting: bool = True, **task: object) -> dict[str, Any]:
+    def run(*arguments: str, given: str = "", trusting: bool = True) -> str:
         trust = {"NODE_EXTRA_CA_CERTS": str(live.ca_file)} if trusting else {}
         done = subprocess.run(
-            ["node", "register.js"],
+            ["node", *arguments],
             cwd=HERE,
-            env={
-                "PATH": os.environ["PATH"],
-                **trust,
-                # Only 127.0.0.1 is listened on.
-                "NODE_OPTIONS": "--dns-result-order=ipv4first",
-            },
-            input=json.dumps({"host": "localhost", "idScope": live.id_scope, **task}),
+            # The listener has the IPv4 address only.
+            env={"PATH": os.environ["PATH"], "NODE_OPTIONS": "--dns-result-order=ipv4first", **trust},
+            input=given,
             capture_output=True,
             text=True,
             timeout=PATIENCE_SECONDS,
             check=False,
         )
         assert done.returncode == 0, done.stderr + live.log("device")[-5000:]
-        return json.loads(done.stdout)
+        return done.stdout
+
+    return run
+
+
+@pytest.fixture
+def run_sdk(live, run_node) -> Callable[..., dict[str, Any]]:
+    """Do one thing with the SDK in a process of its own, and return what it was told."""
+
+    def run(*, trusting: bool = True, **task: object) -> dict[str, Any]:
+        given = json.dumps({"host": "localhost", "idScope": live.id_scope, **task})
+        return json.loads(run_node("register.js", given=given, trusting=trusting))
 
     return run
 

@@ -1,0 +1,61 @@
+"""What docs/clients.md tells to type, typed: against the live installation, on the port of its listener."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+PAGE = (Path(__file__).parents[2] / "docs" / "clients.md").read_text()
+KEY = "a2tra2tra2tra2tra2tra2tra2tra2tra2tra2tra2s="
+
+
+def block(language: str, start: str) -> str:
+    blocks = re.findall(rf"```{language}\n(.*?)```", PAGE, re.DOTALL)
+    (found,) = [code for code in blocks if code.startswith(start)]
+    return found
+
+
+@pytest.fixture
+def typed(live, prepare, tmp_path):
+    """The page's block with the installation's names in place of the examples, and the device enrolled."""
+    (tmp_path / "ca.pem").write_text(live.ca_file.read_text())
+    prepare(
+        "if not service.individualenrollments.filter(registration_key='pump-042').exists():\n"
+        "    spec = IndividualSpec(registration_id='pump-042', primary_key=key,"
+        " mechanism=AttestationMechanism.SYMMETRIC_KEY)\n"
+        "    add_individual_enrollment(service, spec, actor=ALICE)",
+        key=KEY,
+    )
+
+    def fill(code: str) -> str:
+        assert KEY in code
+        names = {
+            "devices.example.org:8443": f"localhost:{live.device_port}",
+            "devices.example.org": "localhost",
+            "0ne12345678": live.id_scope,
+        }
+        for example, real in names.items():
+            code = code.replace(example, real)
+        return code
+
+    return fill
+
+
+def test_plain_rest_with_a_symmetric_key(typed, tmp_path):
+    done = subprocess.run(
+        ["sh", "-eu", "-c", typed(block("sh", "HOST="))],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert '"assignedHub": "local.hub.internal"' in done.stdout
+    assert '"deviceId": "pump-042"' in done.stdout
+
+
+def test_node(typed, run_node):
+    assert run_node("-e", typed(block("js", "const"))).strip() == "pump-042 at local.hub.internal"
