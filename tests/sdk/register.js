@@ -52,6 +52,7 @@ function failure(error) {
     error: error.name,
     message: error.message,
     statusCode: error.response && error.response.statusCode,
+    retryAfter: error.response && error.response.headers['retry-after'],
     body: error.responseBody ? JSON.parse(error.responseBody) : error.result,
   };
 }

@@ -16,17 +16,20 @@ def block(language: str, start: str) -> str:
     return found
 
 
-@pytest.fixture
-def typed(live, prepare, tmp_path):
-    """The page's block with the installation's names in place of the examples, and the device enrolled."""
-    (tmp_path / "ca.pem").write_text(live.ca_file.read_text())
+@pytest.fixture(scope="module")
+def enrolled(prepare) -> None:
     prepare(
-        "if not service.individualenrollments.filter(registration_key='pump-042').exists():\n"
-        "    spec = IndividualSpec(registration_id='pump-042', primary_key=key,"
+        "spec = IndividualSpec(registration_id='pump-042', primary_key=key,"
         " mechanism=AttestationMechanism.SYMMETRIC_KEY)\n"
-        "    add_individual_enrollment(service, spec, actor=ALICE)",
+        "add_individual_enrollment(service, spec, actor=ALICE)",
         key=KEY,
     )
+
+
+@pytest.fixture
+def typed(live, enrolled, tmp_path):
+    """The page's block with the installation's names in place of the examples."""
+    (tmp_path / "ca.pem").write_text(live.ca_file.read_text())
 
     def fill(code: str) -> str:
         assert KEY in code
