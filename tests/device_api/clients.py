@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote, quote_plus
 
+from tests.soft_tpm import TpmKeys
+
 Sign = Callable[[str], bytes]
 
 
@@ -62,18 +64,6 @@ class Outcome:
     message: str | None = None
     tpm_key: bytes | None = None
     payload: Any = None
-
-
-@dataclass(frozen=True)
-class TpmKeys:
-    endorsement_key: bytes
-    storage_root_key: bytes
-
-    def on_the_wire(self) -> dict[str, str]:
-        return {
-            "endorsementKey": base64.b64encode(self.endorsement_key).decode(),
-            "storageRootKey": base64.b64encode(self.storage_root_key).decode(),
-        }
 
 
 def signer(key: str | bytes) -> Sign:

@@ -3,10 +3,11 @@
 import json
 
 import pytest
-from django.test import Client as DjangoClient
 
+from enrollments.actions.enrollment_groups import GroupSpec, add_enrollment_group
 from enrollments.actions.enrollments import disable_enrollment
-from enrollments.models import LinkedHub
+from enrollments.actions.services import change_settings
+from enrollments.models import AttestationMechanism, LinkedHub
 from tests.certificates import root, self_signed
 from tests.device_api.clients import (
     CLIENTS,
@@ -19,6 +20,7 @@ from tests.device_api.clients import (
     JavaRaw,
     Outcome,
     Request,
+    Throttled,
     signer,
 )
 from tests.devices import ALICE, enroll_ca, enroll_device, enroll_keys
@@ -28,27 +30,6 @@ pytestmark = pytest.mark.django_db
 EVERY_CLIENT = pytest.mark.parametrize("kind", CLIENTS, ids=lambda kind: kind.__name__)
 HUB = "plant.hub.internal"
 OTHER_KEY = "b29vb29vb29vb29vb29vb29vb29vb29vb29vb29vb28="
-
-
-@pytest.fixture
-def wire(settings):
-    """Carries a request to the device listener's application, with the certificates that the handshake brought."""
-
-    def carry(request: Request, certificates: tuple[bytes, ...] = ()) -> Answer:
-        headers = dict(request.headers)
-        content_type = headers.pop("Content-Type", headers.pop("content-type", ""))
-        headers.pop("Content-Length", None)
-        response = DjangoClient(raise_request_exception=False).generic(
-            request.method,
-            request.target,
-            request.body,
-            content_type=content_type,
-            headers=headers,
-            **{"dps.peer_certificates": certificates, "dps.listener": "device"},
-        )
-        return Answer(response.status_code, dict(response.headers), response.content)
-
-    return carry
 
 
 @pytest.fixture
@@ -182,6 +163,18 @@ def test_chain_below_an_enrolled_ca_is_admitted(kind, service, provision):
     assert (outcome.status, outcome.hub) == ("assigned", HUB)
 
 
+@EVERY_CLIENT
+def test_key_derived_from_a_groups_key_is_admitted(kind, service, provision):
+    change_settings(service, {"symmetric_key_groups": True}, actor=ALICE)
+    spec = GroupSpec(group_id="line-7", mechanism=AttestationMechanism.SYMMETRIC_KEY, primary_key=OTHER_KEY)
+    add_enrollment_group(service, spec, actor=ALICE)
+    derived = signer(OTHER_KEY)("Pump-042")  # over the ID as the device spells it
+
+    outcome = provision(kind(service.id_scope, "Pump-042", signer(derived)))
+
+    assert (outcome.status, outcome.hub, outcome.device_id) == ("assigned", HUB, "Pump-042")
+
+
 # --- Not admitted ---------------------------------------------------------------------------------
 
 
@@ -246,6 +239,21 @@ def test_failed_assignment_is_told_with_code_and_message(kind, with_key, provisi
 
     assert (outcome.status, outcome.code) == ("failed", 400208)
     assert outcome.message == "No linked hub is eligible for this device."
+
+
+@EVERY_CLIENT
+def test_device_that_comes_too_often_learns_when_to_come_back(kind, service, with_key, provision, wire):
+    change_settings(service, {"device_registrations_per_minute": 1}, actor=ALICE)
+    device = with_key(kind)
+    provision(device)
+
+    answer = wire(device.register())
+
+    with pytest.raises(Throttled) as throttled:
+        device.operation_of(answer)
+    # The client for C reads the status alone.
+    assert throttled.value.code == (None if kind is C else 429001)
+    assert 1 <= int(answer.headers["Retry-After"]) <= 60
 
 
 # --- The parsers themselves -----------------------------------------------------------------------
