@@ -1,5 +1,6 @@
 """What docs/clients.md tells to type, typed: against the live installation, on the port of its listener."""
 
+import base64
 import re
 import subprocess
 from pathlib import Path
@@ -61,4 +62,28 @@ def test_plain_rest_with_a_symmetric_key(typed, tmp_path):
 
 
 def test_node(typed, run_node):
-    assert run_node("-e", typed(block("js", "const"))).strip() == "pump-042 at local.hub.internal"
+    assert (
+        run_node("-e", typed(block("js", "const { ProvisioningDeviceClient"))).strip()
+        == "pump-042 at local.hub.internal"
+    )
+
+
+def test_key_below_a_group_is_derived_as_the_page_says():
+    """The example of the documentation of Azure."""
+    definition = re.search(r"^hmac\(\).*$", PAGE, re.MULTILINE)[0]
+    command = re.search(r"`KEY=\$\((printf .*)\)`", PAGE)[1]
+    group_key = "8isrFI1sGsIlvvFSSFRiMfCNzv21fjbE/+ah/lSh3lF8e2YG1Te7w1KpZhJFFXJrqYKi9yegxkqIChbqOS9Egw=="
+    values = f"ID=sn-007-888-abc-mac-a1-b2-c3-d4-e5-f6\nGROUP_KEY={group_key}\n"
+
+    done = subprocess.run(
+        ["sh", "-eu", "-c", f"{values}{definition}\n{command}"], capture_output=True, text=True
+    )
+
+    assert done.stdout.strip() == "Jsm0lyGpjaVYVP2g3FnmnmG9dI/9qU24wNoykUmermc="
+
+
+def test_node_says_what_to_enroll_of_a_tpm(tpm, run_node):
+    registration_id, endorsement_key = run_node("-e", block("js", "const { TpmSecurityClient")).split()
+
+    assert registration_id == tpm.registration_id
+    assert base64.b64decode(endorsement_key) == tpm.endorsement_key

@@ -1,6 +1,8 @@
 """The published SDK for Node.js over HTTPS, with keys and certificates: every outcome that a device can meet."""
 
 import base64
+import hashlib
+import hmac
 
 import pytest
 
@@ -58,6 +60,31 @@ def group_of(prepare):
     return enroll
 
 
+@pytest.fixture
+def key_group(prepare):
+    """A group whose devices have keys derived from two keys of its own."""
+
+    def enroll(group_id: str, **spec: object) -> None:
+        prepare(
+            "change_settings(service, {'symmetric_key_groups': True}, actor=ALICE)\n"
+            "spec = GroupSpec(group_id=name, mechanism=AttestationMechanism.SYMMETRIC_KEY,"
+            " primary_key=key, secondary_key=other, **options)\n"
+            "add_enrollment_group(service, spec, actor=ALICE)",
+            name=group_id,
+            key=base64.b64encode(group_id.encode().ljust(32, b"p")).decode(),
+            other=base64.b64encode(group_id.encode().ljust(32, b"s")).decode(),
+            options=spec,
+        )
+
+    return enroll
+
+
+def derived(group_id: str, registration_id: str, *, fill: bytes = b"p") -> str:
+    """The key of one device, as the factory computes it."""
+    key = group_id.encode().ljust(32, fill)
+    return base64.b64encode(hmac.digest(key, registration_id.encode(), hashlib.sha256)).decode()
+
+
 def assert_assigned(told, registration_id: str, *, hub: str = "local.hub.internal") -> None:
     state = told.state
     assert (state["status"], state["assignedHub"], state["deviceId"]) == ("assigned", hub, registration_id)
@@ -90,6 +117,15 @@ def test_symmetric_key_with_a_payload(register, with_key):
 
 def test_symmetric_key_of_an_id_with_every_character(register, with_key):
     assert_assigned(register("a.b_c:d-7", **with_key("a.b_c:d-7")), "a.b_c:d-7")
+
+
+@pytest.mark.parametrize("fill", [b"p", b"s"], ids=["primary", "secondary"])
+def test_derived_key_of_a_group(register, key_group, fill):
+    group_id = f"keys-{fill.decode()}"
+    key_group(group_id)
+    name = f"Below-Keys-{fill.decode()}"
+
+    assert_assigned(register(name, symmetricKey=derived(group_id, name, fill=fill)), name)
 
 
 def test_self_signed_certificate(register, with_own_certificate):
@@ -171,6 +207,43 @@ def test_disabled_between_two_registrations(register, prepare, with_key):
     prepare("disable_enrollment(service, 'key-later-off', actor=ALICE)")
 
     assert_disabled(register("key-later-off", **credential))
+
+
+def test_derived_key_of_a_disabled_group(register, key_group):
+    key_group("keys-off", enabled=False)
+
+    assert_disabled(register("below-keys-off", symmetricKey=derived("keys-off", "below-keys-off")))
+
+
+def test_key_that_a_group_does_not_derive(register, key_group):
+    key_group("keys-refused")
+    whole = base64.b64encode(b"keys-refused".ljust(32, b"p")).decode()
+
+    assert_unauthorized(register("whole", symmetricKey=whole))
+    assert_unauthorized(register("Other-Case", symmetricKey=derived("keys-refused", "other-case")))
+    assert_unauthorized(register("another", symmetricKey=derived("keys-refused", "one")))
+    assert_unauthorized(register("alien", symmetricKey=derived("keys-nobody", "alien")))
+
+
+def test_throttled(register, prepare):
+    """Not even once more does the SDK ask by itself: it hands the error and the wait to its caller."""
+    id_scope = prepare(
+        "service = add_service('narrow', actor=ALICE)\n"
+        "change_settings(service, {'device_registrations_per_minute': 1}, actor=ALICE)\n"
+        "spec = IndividualSpec(registration_id='key-often', primary_key=key,"
+        " mechanism=AttestationMechanism.SYMMETRIC_KEY)\n"
+        "add_individual_enrollment(service, spec, actor=ALICE)\n"
+        "print(service.id_scope)",
+        key=KEY,
+    ).strip()
+    first = register("key-often", symmetricKey=KEY, idScope=id_scope)
+
+    second = register("key-often", symmetricKey=KEY, idScope=id_scope)
+
+    assert_assigned(first, "key-often", hub="narrow.hub.internal")
+    assert second.error == "ThrottlingError"
+    assert (second.raw["statusCode"], second.error_code) == (429, 429001)
+    assert 1 <= int(second.raw["retryAfter"]) <= 60
 
 
 def test_unknown_symmetric_key(register):
