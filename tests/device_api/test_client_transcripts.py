@@ -3,11 +3,12 @@
 import json
 
 import pytest
+from django.utils import timezone
 
 from enrollments.actions.enrollment_groups import GroupSpec, add_enrollment_group
 from enrollments.actions.enrollments import disable_enrollment
 from enrollments.actions.services import change_settings
-from enrollments.models import AttestationMechanism, LinkedHub
+from enrollments.models import AttestationMechanism, LinkedHub, RegistrationRecord, RegistrationStatus
 from tests.certificates import root, self_signed
 from tests.device_api.clients import (
     CLIENTS,
@@ -161,6 +162,19 @@ def test_chain_below_an_enrolled_ca_is_admitted(kind, service, provision):
     outcome = provision(kind(service.id_scope, "pump-042"), ders(ca.intermediate("Line 1").leaf("pump-042")))
 
     assert (outcome.status, outcome.hub) == ("assigned", HUB)
+
+
+@EVERY_CLIENT
+def test_device_keeps_asking_while_its_hub_is_being_asked(kind, with_key, wire):
+    device = with_key(kind)
+    operation_id = device.operation_of(wire(device.register()))
+    RegistrationRecord.objects.update(status=RegistrationStatus.ASSIGNING, updated_at=timezone.now())
+
+    answer = wire(device.poll(operation_id))
+
+    assert (answer.status, answer.json()["status"]) == (202, "assigning")
+    assert answer.json()["registrationState"]["registrationId"] == "Pump-042"
+    assert device.outcome_of(answer) is None
 
 
 @EVERY_CLIENT
