@@ -5,11 +5,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 DATA := $(or $(DPS_DATA_DIR),var)
 STATIC_SOURCES := $(shell find static -type f)
+SDK := tests/sdk/node_modules
 # Workers of the test run; each has a database of its own.
 TEST_WORKERS ?= auto
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo test test-pkits test-postgres lint format lock clean
+.PHONY: help setup run demo test test-pkits test-postgres test-sdk sdk-needs lint format lock clean
 
 help: ## list what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-15s %s\n", $$1, $$2}'
@@ -36,6 +37,12 @@ test-pkits: $(VENV)/.pkits ## path validation against the NIST PKITS certificate
 test-postgres: $(VENV)/.dev ## what touches the database, on a throw-away PostgreSQL server of its own
 	tests/with-postgres $(BIN)/pytest -n $(TEST_WORKERS) --dist worksteal $(addprefix tests/,actions audit device_api models)
 
+test-sdk: $(VENV)/.dev $(SDK)/.installed ## the vendor's own device SDK on port 443 (Node.js, swtpm)
+	$(BIN)/pytest -o addopts= -q tests/sdk
+
+sdk-needs: $(VENV)/.dev
+	@$(BIN)/python -m tests.sdk.needs
+
 lint: $(VENV)/.dev ## ruff, mypy, and the direction of imports
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -52,7 +59,7 @@ lock: $(VENV)/.dev ## pin what the requirements*.in files ask for
 	    --allow-unsafe -o $$set.txt $$set.in; done
 
 clean: ## remove what can be made again; the data folder stays
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(SDK) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 
 $(VENV)/bin/python:
 	@test -n "$(PYTHON)" || { echo "dpsportal needs Python 3.11 or newer."; exit 1; }
@@ -72,6 +79,10 @@ $(VENV)/.dev: requirements-dev.txt | $(VENV)/bin/python
 
 $(VENV)/.pkits: requirements-pkits.txt $(VENV)/.dev
 	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-pkits.txt
+	@touch $@
+
+$(SDK)/.installed: tests/sdk/package.json tests/sdk/package-lock.json | sdk-needs
+	@npm ci --prefix tests/sdk --ignore-scripts --no-audit --no-fund
 	@touch $@
 
 $(DATA)/static/.collected: $(STATIC_SOURCES) $(VENV)/.runtime

@@ -169,12 +169,13 @@ def free_port() -> int:
 
 
 @contextmanager
-def installation(data_dir: Path, **environment: str) -> Iterator[LiveListeners]:
+def installation(data_dir: Path, *, device_port: int = 0, **environment: str) -> Iterator[LiveListeners]:
     """A new installation, migrated and with its first administrator; no listener runs yet.
 
-    With DPS_TRUSTED_PROXIES it has a proxied listener too, which is nothing without.
+    `device_port`: for clients that can be told a host and no port; otherwise any free one. With DPS_TRUSTED_PROXIES it
+    has a proxied listener too, which is nothing without.
     """
-    device_port, portal_port, proxied_port = free_port(), free_port(), free_port()
+    device_port, portal_port, proxied_port = device_port or free_port(), free_port(), free_port()
     if "DPS_TRUSTED_PROXIES" in environment:
         environment = {"DPS_PROXIED_BIND": f"127.0.0.1:{proxied_port}", **environment}
     # Only what a process needs, so that neither the settings of the suite nor its database are meant.

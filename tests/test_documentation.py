@@ -1,5 +1,6 @@
 """The documentation tells the truth: links lead somewhere, and what it names exists."""
 
+import json
 import os
 import re
 from pathlib import Path
@@ -161,3 +162,15 @@ def test_the_project_speaks_of_itself_alone():
         found += [f"{path.relative_to(ROOT)}: {match[0]}" for match in foreign.finditer(text)]
 
     assert found == []
+
+
+def test_sdk_packages_are_pinned_and_their_lock_names_no_host():
+    folder = ROOT / "tests" / "sdk"
+    asked = json.loads((folder / "package.json").read_text())["dependencies"]
+    text = (folder / "package-lock.json").read_text()
+    locked = {path: entry for path, entry in json.loads(text)["packages"].items() if path}
+
+    assert {name: locked[f"node_modules/{name}"]["version"] for name in asked} == asked
+    assert all(re.fullmatch(r"\d+\.\d+\.\d+", entry["version"]) for entry in locked.values())
+    assert all(entry["integrity"].startswith("sha512-") for entry in locked.values())
+    assert "://" not in text

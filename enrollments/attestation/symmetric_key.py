@@ -99,8 +99,9 @@ def check_token(
         raise TokenSignatureWrong(
             "The signature of the SAS token fits neither the primary nor the secondary key."
         )
-    # Case does not count (the IoT Edge client lower-cases all of it); ASCII only, as in R2.
-    audience = unquote(token.resource)
+    # Case does not count (the IoT Edge client lower-cases all of it); ASCII only, as in R2. Decoded twice: the client
+    # for C# encodes what stands encoded in its path once more, and no ID has a percent sign that could be meant.
+    audience = unquote(unquote(token.resource))
     expected = f"{id_scope}/registrations/{registration_id}"
     if not audience.isascii() or audience.lower() != expected.lower():
         raise TokenForOtherDevice(f"The SAS token is for {audience[:200]!r}, not for {expected}.")

@@ -96,6 +96,13 @@ def test_raw_plus_in_the_signature_is_base64s_plus():
     raise AssertionError("no signature with a plus among two hundred")
 
 
+@pytest.mark.parametrize("resource", ["pump:042", "pump%3A042", "pump%3a042", "pump%253A042"])
+def test_colon_may_be_encoded_once_or_twice(resource):
+    resource = f"0neSCOPE%2Fregistrations%2F{resource}"
+
+    check(sas_token("", "", KEY, resource=resource, expiry=int(NOW) + 60), device="pump:042")
+
+
 def test_secondary_key_proves_as_well():
     check(sas_token("0neSCOPE", "pump-042", KEY, expiry=int(NOW) + 60), keys=(OTHER, KEY))
 

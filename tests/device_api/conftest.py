@@ -8,6 +8,7 @@ from django.http import HttpResponse
 from django.test import Client
 
 from enrollments.attestation.credential import PresentedCredential
+from tests.device_api.clients import Answer, Request
 from tests.devices import new_service
 
 VERSION = "api-version=2021-06-01"
@@ -66,3 +67,24 @@ class DeviceClient:
 @pytest.fixture
 def device(service):
     return DeviceClient(service.id_scope)
+
+
+@pytest.fixture
+def wire():
+    """Carries a request to the device listener's application, with the certificates that the handshake brought."""
+
+    def carry(request: Request, certificates: tuple[bytes, ...] = ()) -> Answer:
+        headers = dict(request.headers)
+        content_type = headers.pop("Content-Type", headers.pop("content-type", ""))
+        headers.pop("Content-Length", None)
+        response = Client(raise_request_exception=False).generic(
+            request.method,
+            request.target,
+            request.body,
+            content_type=content_type,
+            headers=headers,
+            **{"dps.peer_certificates": certificates, "dps.listener": "device"},
+        )
+        return Answer(response.status_code, dict(response.headers), response.content)
+
+    return carry
