@@ -42,7 +42,7 @@ class TpmStateUnusable(TpmRefusal):
     code = "tpm_state_unusable"
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class VirtualTpm:
     """A TPM with its two storage keys, and what it keeps at persistent handles."""
 

@@ -34,10 +34,11 @@ from enrollments.simulator.building import (
     UnusableSpec,
     build_fleet,
 )
-from enrollments.simulator.client import LONGEST_WAIT, Device, Endpoint, Pace
+from enrollments.simulator.client import Device, Endpoint, Pace
 from enrollments.simulator.credentials import CertificateFiles
 from enrollments.simulator.fleet import run_fleet
 from enrollments.simulator.pki import PkiFolder, PkiProblem
+from enrollments.simulator.profiles import LONGEST_WAIT
 from enrollments.simulator.report import Summary
 
 DEFAULT_DEVICES = 10
