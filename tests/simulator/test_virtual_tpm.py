@@ -7,6 +7,8 @@ import os
 import stat
 
 import pytest
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.kbkdf import KBKDFHMAC, CounterLocation, Mode
 
 from enrollments.simulator.tpm_protection import (
     BindingWrong,
@@ -57,14 +59,22 @@ def test_the_public_areas_are_those_of_the_default_templates(tpm):
     assert name_of(srk[2:]) == b"\x00\x0b" + hashlib.sha256(srk[2:]).digest()
 
 
-def test_a_key_derivation_is_as_sp_800_108_computes_it():
-    """More than one block, against the formula written out."""
-    blocks = [
-        hmac.digest(b"k", n + b"STORAGE\0" + b"u" + b"v" + (384).to_bytes(4, "big"), "sha256")
-        for n in (b"\0\0\0\1", b"\0\0\0\2")
-    ]
+@pytest.mark.parametrize("bits", [128, 256, 384])
+def test_a_key_derivation_is_that_of_sp_800_108_in_counter_mode(bits):
+    """KDFa is KBKDF with HMAC: counter and length of 32 bits, and a zero between label and context."""
+    reference = KBKDFHMAC(
+        algorithm=SHA256(),
+        mode=Mode.CounterMode,
+        length=bits // 8,
+        rlen=4,
+        llen=4,
+        location=CounterLocation.BeforeFixed,
+        label=b"STORAGE",
+        context=b"context u" + b"context v",
+        fixed=None,
+    )
 
-    assert kdf_a(b"k", b"STORAGE\0", b"u", b"v", 384) == (blocks[0] + blocks[1])[:48]
+    assert kdf_a(b"k" * 32, b"STORAGE\0", b"context u", b"context v", bits) == reference.derive(b"k" * 32)
 
 
 def test_the_cipher_is_aes_128_in_cfb_mode_over_whole_blocks():
