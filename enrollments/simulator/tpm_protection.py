@@ -179,7 +179,7 @@ def _read_sensitive(octets: bytes) -> Sensitive:
     authorization, seed, key = inside.sized(), inside.sized(), inside.sized()
     inside.done()
     # Zeros at the end do not count in authorization values (Part 1, 19), and some TPMs fill up with them.
-    if authorization.rstrip(b"\0"):
+    if authorization.rstrip(b"\0") or len(authorization) > DIGEST_BYTES:
         raise SensitiveMalformed("The key has an authorization value, which no client could give.")
     if len(seed) != DIGEST_BYTES or not 0 < len(key) <= MAX_HMAC_KEY_BYTES:
         raise SensitiveMalformed(

@@ -75,6 +75,7 @@ def test_a_second_activation_replaces_the_key_and_survives_a_power_cycle(tmp_pat
         pytest.param({"credential": bytes(18)}, "ActivateCredential .*SIZE", id="a size that does not fit"),
         pytest.param({"label_2": b"DUPLICATE"}, "Import .*FAILURE", id="duplicate label without zero"),
         pytest.param({"sensitive_kind": b"\0\1"}, "Import .*TYPE", id="the sensitive area of an RSA key"),
+        pytest.param({"authorization": bytes(33)}, "Import .*SIZE", id="too long an authorization value"),
         pytest.param({"after_sensitive": b"\0"}, "Import .*SIZE", id="more than the sensitive area"),
         pytest.param({"key": b"", "unique": bytes(32)}, "Import .*BINDING", id="an empty key"),
         pytest.param({"key": bytes(65)}, "Import .*KEY_SIZE", id="a key longer than a block"),

@@ -162,6 +162,7 @@ def test_without_a_key_nothing_is_signed():
         pytest.param({"wrapped_with": bytes(16)}, InnerIntegrityWrong, id="another inner key"),
         pytest.param({"sensitive_kind": b"\0\1"}, SensitiveMalformed, id="the sensitive area of an RSA key"),
         pytest.param({"authorization": b"secret"}, SensitiveMalformed, id="an authorization value"),
+        pytest.param({"authorization": bytes(33)}, SensitiveMalformed, id="too long an authorization value"),
         pytest.param({"after_sensitive": b"\0"}, SensitiveMalformed, id="more than the sensitive area"),
         pytest.param({"key": b"", "unique": bytes(32)}, SensitiveMalformed, id="an empty key"),
         pytest.param({"key": bytes(65)}, SensitiveMalformed, id="a key longer than a block"),
