@@ -42,6 +42,13 @@ DPS_TLS_KEY = env_path("DPS_TLS_KEY")
 # Peers whose X-Forwarded-For and X-Forwarded-Proto are believed. Nobody, unless told.
 DPS_TRUSTED_PROXIES = env_list("DPS_TRUSTED_PROXIES", [])
 
+# --- Allocation webhooks ---------------------------------------------------------------------
+# Where the webhooks of entries may be: the portal's operators write their addresses, and this process calls them.
+DPS_WEBHOOK_HOSTS = env_list("DPS_WEBHOOK_HOSTS", [])
+DPS_WEBHOOK_SECONDS = env_int("DPS_WEBHOOK_SECONDS", 5, minimum=1, maximum=20)
+# Whom their certificates must come from, beside or instead of those that the machine trusts.
+DPS_WEBHOOK_CA = env_path("DPS_WEBHOOK_CA")
+
 # --- Secrets ---------------------------------------------------------------------------------
 SECRET_KEY = env_secret("DPS_SECRET_KEY", DPS_DATA_DIR / "secret_key", new_django_key)
 DPS_ENCRYPTION_KEY = env_secret(

@@ -1,6 +1,8 @@
 """What all tests share."""
 
 import importlib
+import shutil
+from pathlib import Path
 
 import pytest
 from django.db import connection
@@ -30,6 +32,17 @@ def _is_transactional(test: TransactionTestCase) -> bool:
 TransactionTestCase._fixture_teardown = lambda test: (
     _flush_with_history(test) if _is_transactional(test) else _flush(test)
 )
+
+
+@pytest.fixture(autouse=True)
+def _no_leftover_rates() -> None:
+    """What one test's devices did must not throttle those of another, which have the same names."""
+    from django.conf import settings
+
+    from enrollments.throttling import limits
+
+    limits._limiter.cache_clear()
+    shutil.rmtree(Path(settings.DPS_DATA_DIR) / "rates", ignore_errors=True)
 
 
 @pytest.fixture(autouse=True)

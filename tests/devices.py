@@ -1,5 +1,7 @@
 """Devices for tests of actions: what they show, how they register, and entries that let them in."""
 
+import base64
+import hmac
 from datetime import datetime
 from typing import Any
 
@@ -9,7 +11,7 @@ from enrollments.actions.attempts import Peer
 from enrollments.actions.enrollment_groups import GroupSpec, add_enrollment_group
 from enrollments.actions.enrollments import IndividualSpec, add_individual_enrollment
 from enrollments.actions.registrations import DeviceRequest, RegistrationAnswer, register_device
-from enrollments.actions.services import add_service
+from enrollments.actions.services import add_service, change_settings
 from enrollments.attestation.credential import PresentedCredential
 from enrollments.audit.actor import Actor, Way
 from enrollments.models import (
@@ -51,6 +53,22 @@ def enroll_keys(service: ProvisioningService, registration_id: str, **spec: Any)
         IndividualSpec(registration_id=registration_id, mechanism=AttestationMechanism.SYMMETRIC_KEY, **spec),
         actor=ALICE,
     )
+
+
+def enroll_key_group(service: ProvisioningService, group_id: str = "line-9", **spec: Any) -> EnrollmentGroup:
+    """A group with symmetric keys, in a service that is made to allow them."""
+    change_settings(service, {"symmetric_key_groups": True}, actor=ALICE)
+    return add_enrollment_group(
+        service,
+        GroupSpec(group_id=group_id, mechanism=AttestationMechanism.SYMMETRIC_KEY, **spec),
+        actor=ALICE,
+    )
+
+
+def derived_key(group_key: str, registration_id: str) -> str:
+    """What a device of a group with symmetric keys is given as its own (contract 2.2)."""
+    digest = hmac.digest(base64.b64decode(group_key), registration_id.encode(), "sha256")
+    return base64.b64encode(digest).decode()
 
 
 def shows(*chain: Minted) -> PresentedCredential:

@@ -1,18 +1,31 @@
 """Assigning a device: whose the name is, which hub, which twin, and the record of it (R10, R11)."""
 
-from dataclasses import dataclass
+import base64
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from typing import Any
 
 from django.utils import timezone
 
+from enrollments.actions.allocation import (
+    Choice,
+    Question,
+    hub_of,
+    needs_webhook,
+    problem_with,
+    question_for,
+)
 from enrollments.actions.hub_moves import HubMove
 from enrollments.actions.judging import Judgement, group_ref, individual_ref
+from enrollments.actions.tpm_challenges import hub_key_of
+from enrollments.attestation.symmetric_key import derive_device_key, key_bytes
 from enrollments.audit.actor import Actor, Way
 from enrollments.audit.events import Event
 from enrollments.audit.record import changes
 from enrollments.audit.record import record as record_history
 from enrollments.hubs import DeviceIdentity, DeviceIdTaken, connector_of
 from enrollments.models import (
+    AttestationMechanism,
     Certificate,
     EnrollmentGroup,
     IndividualEnrollment,
@@ -24,8 +37,8 @@ from enrollments.models import (
 )
 from enrollments.models.enrollments import new_etag
 from enrollments.models.locks import take_turn
-from enrollments.policy.allocation import AllocationPolicy, HubFacts, choose_hub
-from enrollments.policy.decision import Verdict
+from enrollments.policy.allocation import HubFacts
+from enrollments.policy.decision import TraceStep, Verdict
 from enrollments.policy.facts import EntryKind, EntryRef
 from enrollments.policy.names import registration_key
 from enrollments.policy.ownership import may_take_name
@@ -45,13 +58,16 @@ Entry = IndividualEnrollment | EnrollmentGroup
 class Assigned:
     """`record` is None where the device may not touch the record of that name (R11).
 
-    `move` is there where a hub that is not ours has to be asked before the record can say `assigned`.
+    `move` is there where a hub that is not ours has to be asked before the record can say `assigned`, `asks` where
+    the webhook of the entry has to choose the hub first. `step`: what the webhook said, for the trace.
     """
 
     record: RegistrationRecord | None
     reason: Reason
     operation_id: str
     move: HubMove | None = None
+    asks: Question | None = None
+    step: TraceStep | None = None
 
 
 def assign(
@@ -62,8 +78,14 @@ def assign(
     operation_id: str,
     arrived_at: datetime,
     address: str,
+    payload: Any = None,
+    choice: Choice | None = None,
 ) -> Assigned:
-    """Assign an admitted device to a hub. Inside the admission lock, in its transaction."""
+    """Assign an admitted device to a hub. Inside the admission lock, in its transaction.
+
+    payload: what the device sent along. choice: what the entry's webhook answered, where it was asked for this very
+    operation.
+    """
     entry = _entry_of(judgement)
     record = _own_record(service, judgement.registration_key)
     predecessor = entry.predecessor_id if isinstance(entry, EnrollmentGroup) else None
@@ -71,30 +93,52 @@ def assign(
         holder_of(record), _ref(entry), predecessor=predecessor, groups_proven=judgement.groups_proven
     ):
         return Assigned(None, Reason.NAME_HELD_BY_OTHER_ENTRY, operation_id)
-    if record is not None and _is_running(record, judgement, arrived_at):
+    is_resumed = choice is not None and record is not None and record.operation_id == operation_id
+    if record is not None and not is_resumed and _is_running(record, judgement, arrived_at):
         return Assigned(record, Reason.ADMITTED, record.operation_id)
     if record is None:
         record = _new_record(service, claimed_registration_id, entry)
     _decided_by(record, judgement, entry, operation_id)
     record.leaf_thumbprint = judgement.leaf_thumbprint
-    plan = _plan(service, record, entry)
+    if choice is None and needs_webhook(service, entry, record):
+        _begin(record, judgement)
+        question = question_for(service, entry, record, judgement, payload)
+        return Assigned(record, Reason.ADMITTED, operation_id, asks=question)
+    hub = hub_of(service, entry, record.registration_key, payload, choice)
+    step = None
+    if choice is not None:
+        problem = problem_with(choice, entry, hub)
+        step = choice.step(problem)
+        if problem:
+            _fail(record, judgement, Reason.WEBHOOK_FAILED)
+            return Assigned(record, Reason.WEBHOOK_FAILED, operation_id, step=step)
+    plan = _plan(record, entry, hub)
     if plan is None:
         _fail(record, judgement, Reason.NO_HUB)
-        return Assigned(record, Reason.NO_HUB, operation_id)
-    move = _move(record, entry, plan)
+        return Assigned(record, Reason.NO_HUB, operation_id, step=step)
+    move = _move(record, entry, plan, judgement, choice)
     if not move.is_transactional:
-        record.status, record.substatus, record.reason = RegistrationStatus.ASSIGNING, "", ""
-        _save(record)
-        _keep_evidence(record, judgement)
-        return Assigned(record, Reason.ADMITTED, operation_id, move)
+        _begin(record, judgement)
+        return Assigned(record, Reason.ADMITTED, operation_id, move, step=step)
     try:
         move.provision()
     except DeviceIdTaken:
         _fail(record, judgement, Reason.DEVICE_ID_TAKEN)
-        return Assigned(record, Reason.DEVICE_ID_TAKEN, operation_id)
+        return Assigned(record, Reason.DEVICE_ID_TAKEN, operation_id, step=step)
     move.leave_former()
     _complete(service, record, entry, move, judgement, address)
-    return Assigned(record, Reason.ADMITTED, operation_id)
+    return Assigned(record, Reason.ADMITTED, operation_id, step=step)
+
+
+def abandon(service: ProvisioningService, pending: Assigned) -> None:
+    """A device that is refused after it had begun: its record does not go on saying that it is being assigned."""
+    assert pending.record is not None  # whatever is pending has begun in a record
+    record = _own_record(service, pending.record.registration_key)
+    if record is None or record.operation_id != pending.operation_id:
+        return
+    if record.status == RegistrationStatus.ASSIGNING:
+        record.status, record.reason = RegistrationStatus.FAILED, Reason.NO_VALID_PATH.value
+        _save(record)
 
 
 def settle_remote(
@@ -255,22 +299,14 @@ def _decided_by(record: RegistrationRecord, judgement: Judgement, entry: Entry, 
     record.operation_done_at = None
 
 
-def _plan(
-    service: ProvisioningService,
-    record: RegistrationRecord,
-    entry: Entry,
-) -> Plan | None:
-    hub = choose_hub(
-        AllocationPolicy(entry.allocation_policy or service.allocation_policy),
-        record.registration_key,
-        [
-            HubFacts(
-                hub.pk, hub.host_name, hub.allocation_weight, hub.latency_ms, hub.apply_allocation_policy
-            )
-            for hub in service.hubs.order_by("pk")
-        ],
-        frozenset(entry.hubs.values_list("pk", flat=True)),
-    )
+def _begin(record: RegistrationRecord, judgement: Judgement) -> None:
+    """The registration is under way, and somebody else has to answer before it is done."""
+    record.status, record.substatus, record.reason = RegistrationStatus.ASSIGNING, "", ""
+    _save(record)
+    _keep_evidence(record, judgement)
+
+
+def _plan(record: RegistrationRecord, entry: Entry, hub: HubFacts | None) -> Plan | None:
     policy = ReprovisioningPolicy(entry.reprovisioning_policy)
     device_id = entry.device_id if isinstance(entry, IndividualEnrollment) else ""
     current = Assignment(record.hub_id, record.device_id) if record.hub_id else None
@@ -290,20 +326,44 @@ def _is_known(hub: LinkedHub, record: RegistrationRecord) -> bool:
     return not connector.transactional or connector.knows(hub, record.device_id, record.registration_key)
 
 
-def _move(record: RegistrationRecord, entry: Entry, plan: Plan) -> HubMove:
+def _move(
+    record: RegistrationRecord, entry: Entry, plan: Plan, judgement: Judgement, choice: Choice | None
+) -> HubMove:
+    answer = choice.answer if choice is not None else None
+    record.returned_payload = answer.payload if answer is not None else None
+    if answer is not None and answer.initial_twin is not None and plan.twin is Twin.MIGRATE:
+        plan = replace(
+            plan, twin=Twin.INITIAL
+        )  # contract 7.3: the webhook's twin comes before what would move along
+    twin = (
+        answer.initial_twin if answer is not None and answer.initial_twin is not None else entry.initial_twin
+    )
+    primary, secondary = _keys_at_hub(entry, plan, judgement)
     hub = LinkedHub.objects.get(pk=plan.assignment.hub)
     identity = DeviceIdentity(
         device_id=plan.assignment.device_id,
         registration_key=record.registration_key,
         thumbprint_sha256=record.leaf_thumbprint,
-        primary_key=entry.primary_key,
-        secondary_key=entry.secondary_key,
+        primary_key=primary,
+        secondary_key=secondary,
         iot_edge=entry.iot_edge,
-        twin=None if plan.twin is Twin.KEEP else entry.initial_twin,
+        twin=None if plan.twin is Twin.KEEP else twin,
     )
     return HubMove(
         plan, identity, hub, record.hub if plan.leaves else None, is_new=plan.twin is not Twin.KEEP
     )
+
+
+def _keys_at_hub(entry: Entry, plan: Plan, judgement: Judgement) -> tuple[str, str]:
+    """What the device signs its tokens to the hub with: its own keys, derived ones, or one that its TPM is given."""
+    if isinstance(entry, IndividualEnrollment) and entry.mechanism == AttestationMechanism.TPM:
+        return hub_key_of(entry, is_new=plan.twin is not Twin.KEEP), ""
+    if isinstance(entry, EnrollmentGroup) and entry.mechanism == AttestationMechanism.SYMMETRIC_KEY:
+        # Over the ID as the device spells it, which is what it derived its key from (contract 2.2).
+        name = judgement.facts.claimed_registration_id
+        keys = [derive_device_key(key_bytes(key), name) for key in (entry.primary_key, entry.secondary_key)]
+        return base64.b64encode(keys[0]).decode(), base64.b64encode(keys[1]).decode()
+    return entry.primary_key, entry.secondary_key
 
 
 def _complete(

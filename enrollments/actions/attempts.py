@@ -36,8 +36,10 @@ def count_attempt(
     outcome: AttemptOutcome,
     reason: Reason,
     peer: Peer,
+    *,
+    times: int = 1,
 ) -> str:
-    """Count one attempt and return its tracking ID."""
+    """Count one attempt and return its tracking ID. `times`: with those before it that were not even judged (R14)."""
     name, source = claimed_registration_id, ""
     if outcome is AttemptOutcome.REFUSED:
         source = judgement.leaf_key or peer.address[:45]
@@ -53,7 +55,7 @@ def count_attempt(
             "outcome": outcome.value,
             "reason": reason.value,
             "source": source,
-            "count": 1,
+            "count": times,
             "first_at": judgement.at,
             "last_at": judgement.at,
             "entry_kind": entry.kind.value if entry else "",
@@ -139,7 +141,7 @@ def _upsert(values: dict[str, Any]) -> tuple[int, int]:
     sql = (
         f"INSERT INTO {table} ({', '.join(values)}) "  # noqa: S608  # names of our own columns
         f"VALUES ({', '.join(['%s'] * len(values))}) "
-        f"ON CONFLICT ({', '.join(_KEY)}) DO UPDATE SET count = {table}.count + 1, "
+        f"ON CONFLICT ({', '.join(_KEY)}) DO UPDATE SET count = {table}.count + excluded.count, "
         f"{', '.join(f'{name} = excluded.{name}' for name in _LATEST)} "
         "RETURNING id, count"
     )

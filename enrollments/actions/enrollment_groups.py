@@ -3,6 +3,8 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
+from django.db import transaction
+
 from enrollments.actions.entries import (
     AlreadyEnrolled,
     EntrySpec,
@@ -10,6 +12,8 @@ from enrollments.actions.entries import (
     check_spec,
     delete_all,
     held,
+    note_replaced_secrets,
+    secrets_held,
     set_enabled,
     snapshot,
     write_common,
@@ -33,6 +37,8 @@ from enrollments.models.locks import change_lock
 from enrollments.policy.names import registration_key, same_registration_id
 
 MAX_HELPERS = 10
+# The contract (8) has the same number. Each costs two HMACs for every token of a device without an enrollment.
+MAX_GROUPS_WITH_KEYS = 100
 
 
 class EnrollmentGroupNotFound(NotFound):
@@ -62,6 +68,7 @@ def add_enrollment_group(
     reason = clean_reason(reason)
     with change_lock(service):
         group = EnrollmentGroup(service=service)
+        _refuse_keys_where_switched_off(service, spec, group)
         _write(group, spec)
         record(
             Event.GROUP_ADDED if group.enabled else Event.GROUP_ADDED_DISABLED,
@@ -97,9 +104,11 @@ def change_enrollment_group(
             raise ChangedMeanwhile(f"Enrollment group {group}")
         if spec.predecessor is not None and spec.predecessor.pk == group.pk:
             raise Invalid({"predecessor": ["A group cannot be its own predecessor."]})
-        before, was_enabled = snapshot(group), group.enabled
+        _refuse_keys_where_switched_off(service, spec, group)
+        before, was_enabled, secrets = snapshot(group), group.enabled, secrets_held(group)
         _write(group, replace(spec, group_id=group.group_id))
         was, now = changes(before, snapshot(group))
+        note_replaced_secrets(secrets, secrets_held(group), was, now)
         if was or now:
             event = Event.GROUP_CHANGED
             if was_enabled != group.enabled:
@@ -150,6 +159,18 @@ def delete_enrollment_groups(
     )
 
 
+@transaction.atomic
+def reveal_group_keys(
+    service: ProvisioningService, group_id: str, *, actor: Actor, reason: str = ""
+) -> tuple[EnrollmentGroup, str, str]:
+    """A group with its two keys, after recording who looks (R17). Raises NotFound where it holds none."""
+    group = _get(service, group_id)
+    if group.mechanism != AttestationMechanism.SYMMETRIC_KEY:
+        raise NotFound(f"Enrollment group {group} holds certificates: it has no keys to show.")
+    record(Event.KEYS_REVEALED, subject=group, actor=actor, service=service, reason=clean_reason(reason))
+    return group, group.primary_key, group.secondary_key
+
+
 def _set_enabled(
     service: ProvisioningService,
     group_id: str,
@@ -173,7 +194,7 @@ def _set_enabled(
 
 def _get(service: ProvisioningService, group_id: str) -> EnrollmentGroup:
     # R16: keys are read where they are needed; shutting out works without the key that decrypts them.
-    groups = service.enrollmentgroups.defer("primary_key", "secondary_key")
+    groups = service.enrollmentgroups.without_secrets()
     try:
         return groups.select_for_update().by_group_id(group_id)
     except EnrollmentGroup.DoesNotExist:
@@ -181,16 +202,9 @@ def _get(service: ProvisioningService, group_id: str) -> EnrollmentGroup:
 
 
 def _check(service: ProvisioningService, spec: GroupSpec) -> None:
-    if spec.mechanism != AttestationMechanism.X509:
-        raise Invalid(
-            {
-                "mechanism": [
-                    "An enrollment group holds an X.509 CA certificate: "
-                    "devices with symmetric keys are enrolled one by one."
-                ]
-            }
-        )
-    if not spec.certificates:
+    if spec.mechanism not in (AttestationMechanism.X509, AttestationMechanism.SYMMETRIC_KEY):
+        raise Invalid({"mechanism": ["A group holds a CA certificate or symmetric keys (R4)."]})
+    if spec.mechanism == AttestationMechanism.X509 and not spec.certificates:
         raise Invalid({"primary_certificate": ["Give the CA certificate of the group."]})
     if len(spec.helpers) > MAX_HELPERS:
         raise Invalid(
@@ -202,6 +216,35 @@ def _check(service: ProvisioningService, spec: GroupSpec) -> None:
         raise Invalid({"predecessor": ["The predecessor is a group of another service."]})
 
 
+def _refuse_keys_where_switched_off(
+    service: ProvisioningService, spec: GroupSpec, group: EnrollmentGroup
+) -> None:
+    """R4: groups with symmetric keys have to be wanted. Inside the change lock; one that exists may be changed."""
+    if spec.mechanism != AttestationMechanism.SYMMETRIC_KEY:
+        return
+    if group.mechanism == AttestationMechanism.SYMMETRIC_KEY:
+        return
+    if not ProvisioningService.what_decisions_read(service.pk)[1]:
+        raise Invalid(
+            {
+                "mechanism": [
+                    "Groups with symmetric keys are switched off in this service: whoever reads the key of such a "
+                    "group can be any device of it. An administrator can switch them on in the settings (R4)."
+                ]
+            }
+        )
+    held = service.enrollmentgroups.filter(mechanism=AttestationMechanism.SYMMETRIC_KEY)
+    if held.count() >= MAX_GROUPS_WITH_KEYS:
+        raise Invalid(
+            {
+                "mechanism": [
+                    f"A service has at most {MAX_GROUPS_WITH_KEYS} groups with symmetric keys: each token is tried "
+                    "against all of them."
+                ]
+            }
+        )
+
+
 def _write(group: EnrollmentGroup, spec: GroupSpec) -> None:
     group.group_id = spec.group_id
     group.predecessor = spec.predecessor
@@ -211,6 +254,8 @@ def _write(group: EnrollmentGroup, spec: GroupSpec) -> None:
     group.hubs.set(spec.hubs)
     group.certificates.all().delete()
     group.trust_anchors.all().delete()
+    if spec.mechanism != AttestationMechanism.X509:
+        return
     for slot, certificate in spec.certificates.items():
         _enroll_ca(group, slot, certificate)
     own = {certificate.thumbprint_sha256 for certificate in spec.certificates.values()}

@@ -12,11 +12,14 @@ from enrollments.actions.entries import (
     check_spec,
     delete_all,
     held,
+    note_replaced_secrets,
+    secrets_held,
     set_enabled,
     snapshot,
     write_common,
 )
 from enrollments.actions.judging import individual_ref
+from enrollments.attestation.tpm import read_endorsement_key, read_storage_root_key
 from enrollments.attestation.x509 import registration_id_of
 from enrollments.audit.actor import Actor
 from enrollments.audit.events import Event
@@ -42,10 +45,16 @@ class EnrollmentNotFound(NotFound):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IndividualSpec(EntrySpec):
-    """`registration_id` may be empty for X.509: it is then the certificates' common name."""
+    """`registration_id` may be empty: it is then the certificates' common name, or made of the endorsement key.
+
+    endorsement_key, storage_root_key: each a TPM2B_PUBLIC. Without an endorsement key the one that is held stays, and
+    with it its storage root key.
+    """
 
     registration_id: str = ""
     device_id: str = ""
+    endorsement_key: bytes = b""
+    storage_root_key: bytes = b""
 
 
 def add_individual_enrollment(
@@ -89,11 +98,11 @@ def change_individual_enrollment(
         enrollment = _get(service, registration_id)
         if enrollment.etag != expected_etag:
             raise ChangedMeanwhile(f"Individual enrollment {enrollment}")
-        before, keys = snapshot(enrollment), (enrollment.primary_key, enrollment.secondary_key)
+        before, secrets = snapshot(enrollment), secrets_held(enrollment)
         was_enabled = enrollment.enabled
         _write(enrollment, replace(spec, registration_id=enrollment.registration_id))
         was, now = changes(before, snapshot(enrollment))
-        _note_replaced_keys(keys, (enrollment.primary_key, enrollment.secondary_key), was, now)
+        note_replaced_secrets(secrets, secrets_held(enrollment), was, now)
         if was or now:
             record(
                 _change_event(was_enabled, enrollment.enabled),
@@ -186,7 +195,7 @@ def _set_enabled(
 
 def _get(service: ProvisioningService, registration_id: str) -> IndividualEnrollment:
     # R16: keys are read where they are needed; shutting out works without the key that decrypts them.
-    entries = service.individualenrollments.defer("primary_key", "secondary_key")
+    entries = service.individualenrollments.without_secrets()
     try:
         return entries.select_for_update().by_registration_id(registration_id)
     except IndividualEnrollment.DoesNotExist:
@@ -196,19 +205,32 @@ def _get(service: ProvisioningService, registration_id: str) -> IndividualEnroll
 def _checked(service: ProvisioningService, spec: IndividualSpec) -> IndividualSpec:
     """The spec with the registration ID that its certificates carry. Raises Invalid."""
     if spec.mechanism == AttestationMechanism.TPM:
-        raise Invalid(
-            {
-                "mechanism": [
-                    "TPM enrollments cannot be created: this version does not speak the TPM protocol."
-                ]
-            }
-        )
+        spec = _named_by_tpm(spec)
     if spec.mechanism == AttestationMechanism.X509:
         spec = _named_by_certificates(spec)
     check_spec(spec, spec.registration_id, "registration_id", "device")
     if spec.device_id and not is_registration_id(spec.device_id):
         raise Invalid({"device_id": ["A device ID has the form of a registration ID."]})
     check_hubs(service, spec.hubs)
+    return spec
+
+
+def _named_by_tpm(spec: IndividualSpec) -> IndividualSpec:
+    """Raises Invalid for keys with which no TPM could be challenged. The same one may be in several entries."""
+    for key_field, key, read in (
+        ("endorsement_key", spec.endorsement_key, read_endorsement_key),
+        ("storage_root_key", spec.storage_root_key, read_storage_root_key),
+    ):
+        try:
+            if key:
+                read(key)
+        except AttestationError as problem:
+            raise Invalid({key_field: [problem.message]}) from None
+    if spec.storage_root_key and spec.storage_root_key == spec.endorsement_key:
+        raise Invalid({"storage_root_key": ["This is the endorsement key once more."]})
+    if spec.endorsement_key and not spec.registration_id:
+        named = read_endorsement_key(spec.endorsement_key).default_registration_id
+        return replace(spec, registration_id=named)
     return spec
 
 
@@ -243,6 +265,7 @@ def _write(enrollment: IndividualEnrollment, spec: IndividualSpec) -> None:
     enrollment.registration_id = spec.registration_id
     enrollment.device_id = spec.device_id
     write_common(enrollment, spec)
+    _write_tpm_keys(enrollment, spec)
     _refuse_taken_name(enrollment)
     enrollment.save()
     enrollment.hubs.set(spec.hubs)
@@ -254,6 +277,18 @@ def _write(enrollment: IndividualEnrollment, spec: IndividualSpec) -> None:
         held(
             row, parsed, service=enrollment.service, role=HeldRole.DEVICE, slot=slot, individual=enrollment
         ).save()
+
+
+def _write_tpm_keys(enrollment: IndividualEnrollment, spec: IndividualSpec) -> None:
+    if spec.mechanism != AttestationMechanism.TPM:
+        enrollment.endorsement_key = enrollment.storage_root_key = None
+    elif spec.endorsement_key:
+        enrollment.endorsement_key = spec.endorsement_key
+        enrollment.storage_root_key = spec.storage_root_key or None
+    elif enrollment.endorsement_key is None:
+        raise Invalid({"endorsement_key": ["Give the endorsement key of the device's TPM."]})
+    elif spec.storage_root_key:
+        enrollment.storage_root_key = spec.storage_root_key
 
 
 def _refuse_taken_name(enrollment: IndividualEnrollment) -> None:
@@ -277,11 +312,3 @@ def _change_event(was_enabled: bool, is_enabled: bool) -> Event:
     if was_enabled == is_enabled:
         return Event.ENROLLMENT_CHANGED
     return Event.ENROLLMENT_ENABLED if is_enabled else Event.ENROLLMENT_DISABLED
-
-
-def _note_replaced_keys(
-    before: tuple[str, str], after: tuple[str, str], was: dict[str, object], now: dict[str, object]
-) -> None:
-    for name, old, new in zip(("primary_key", "secondary_key"), before, after, strict=True):
-        if old != new:
-            was[name], now[name] = ("(a key)" if old else None), ("(another key)" if new else None)

@@ -1,7 +1,9 @@
 """What adding and changing individual enrollments and groups have in common."""
 
+import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal, TypeVar
@@ -14,6 +16,7 @@ from enrollments.audit.actor import Actor
 from enrollments.audit.events import Event
 from enrollments.audit.record import clean_reason, record
 from enrollments.errors import AttestationError, ChangedMeanwhile, Conflict, Invalid
+from enrollments.hubs.allocation_webhook import problem_of_url
 from enrollments.models import (
     AttestationMechanism,
     EnrollmentGroup,
@@ -24,13 +27,16 @@ from enrollments.models import (
     ProvisioningService,
     Slot,
 )
-from enrollments.models.enrollments import empty_twin, new_etag, new_symmetric_key
+from enrollments.models.enrollments import SECRETS, empty_twin, new_etag, new_symmetric_key
 from enrollments.models.locks import change_lock
 from enrollments.policy.allocation import AllocationPolicy
 from enrollments.policy.documents import MAX_TWIN_BYTES, DocumentProblem, check_initial_twin, parse_json
 from enrollments.policy.facts import EntryKind, EntryRef
 from enrollments.policy.names import FORM_IN_WORDS, is_registration_id, registration_key
 from enrollments.policy.reprovisioning import ReprovisioningPolicy
+
+# The shape in which a webhook is told of an entry (contract 6.4, 7.3).
+DEFAULT_API_VERSION = "2021-10-01"
 
 Certificates = Mapping[Slot, ParsedCertificate]
 E = TypeVar("E", IndividualEnrollment, EnrollmentGroup)
@@ -49,7 +55,10 @@ class AlreadyEnrolled(Conflict):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EntrySpec:
-    """What an administrator wants an entry to be. Empty keys: made by us when added, kept when changed."""
+    """What an administrator wants an entry to be. Empty keys: made by us when added, kept when changed.
+
+    webhook_url: with its query, where it has one; the address alone keeps the query that is held with it.
+    """
 
     mechanism: AttestationMechanism = AttestationMechanism.X509
     certificates: Certificates = field(default_factory=dict)
@@ -61,6 +70,8 @@ class EntrySpec:
     initial_twin: dict[str, Any] = field(default_factory=empty_twin)
     enabled: bool = True
     iot_edge: bool = False
+    webhook_url: str = field(default="", repr=False)
+    webhook_api_version: str = ""
 
 
 Kind = Literal["device", "ca"]
@@ -109,6 +120,8 @@ def check_spec(spec: EntrySpec, name: str, name_field: str, kind: Kind) -> None:
         refuse("allocation_policy", f"{spec.allocation_policy!r} is no allocation policy.")
     if spec.reprovisioning_policy not in set(ReprovisioningPolicy):
         refuse("reprovisioning_policy", f"{spec.reprovisioning_policy!r} is no reprovisioning policy.")
+    for sentence in _problems_of_webhook(spec):
+        refuse("webhook_url", sentence)
     if spec.allocation_policy == AllocationPolicy.STATIC and len(spec.hubs) > 1:
         refuse("hubs", "The static policy assigns to one hub: choose a single one.")
     try:
@@ -117,6 +130,17 @@ def check_spec(spec: EntrySpec, name: str, name_field: str, kind: Kind) -> None:
         refuse("initial_twin", str(problem))
     if errors:
         raise Invalid(errors)
+
+
+def _problems_of_webhook(spec: EntrySpec) -> Iterator[str]:
+    if spec.allocation_policy != AllocationPolicy.CUSTOM:
+        return
+    if not spec.webhook_url:
+        yield "Give the URL of the webhook that chooses the hub."
+    elif problem := problem_of_url(spec.webhook_url):
+        yield problem
+    if not re.fullmatch(r"(\d{4}-\d{2}-\d{2}(-preview)?)?", spec.webhook_api_version, re.ASCII):
+        yield "The API version of a webhook is a date such as 2021-10-01."
 
 
 def _check_twin(twin: dict[str, Any]) -> None:
@@ -138,12 +162,24 @@ def write_common(entry: IndividualEnrollment | EnrollmentGroup, spec: EntrySpec)
     entry.reprovisioning_policy = spec.reprovisioning_policy
     entry.initial_twin = spec.initial_twin
     entry.iot_edge = spec.iot_edge
+    _write_webhook(entry, spec)
     entry.etag = new_etag()
     if spec.mechanism == AttestationMechanism.SYMMETRIC_KEY:
         entry.primary_key = spec.primary_key or entry.primary_key or new_symmetric_key()
         entry.secondary_key = spec.secondary_key or entry.secondary_key or new_symmetric_key()
     else:
         entry.primary_key = entry.secondary_key = ""
+
+
+def _write_webhook(entry: IndividualEnrollment | EnrollmentGroup, spec: EntrySpec) -> None:
+    if spec.allocation_policy != AllocationPolicy.CUSTOM:
+        entry.webhook_url = entry.webhook_query = entry.webhook_api_version = ""
+        return
+    address, has_query, query = spec.webhook_url.partition("?")
+    if has_query or address != entry.webhook_url:
+        entry.webhook_query = query
+    entry.webhook_url = address
+    entry.webhook_api_version = spec.webhook_api_version or DEFAULT_API_VERSION
 
 
 def held(certificate_row: Any, parsed: ParsedCertificate, **place: Any) -> HeldCertificate:
@@ -168,15 +204,38 @@ def snapshot(entry: IndividualEnrollment | EnrollmentGroup) -> dict[str, Any]:
             for one in certificates
         },
         "allocation_policy": entry.allocation_policy,
+        "webhook": entry.webhook_url,
         "hubs": sorted(hub.host_name for hub in entry.hubs.all()),
         "reprovisioning_policy": entry.reprovisioning_policy,
         "initial_twin": entry.initial_twin,
         "iot_edge": entry.iot_edge,
     }
     if isinstance(entry, IndividualEnrollment):
-        return {"registration_id": entry.registration_id, "device_id": entry.device_id, **state}
+        tpm = {
+            name: hashlib.sha256(bytes(key)).hexdigest()
+            for name, key in (
+                ("endorsement_key_sha256", entry.endorsement_key),
+                ("storage_root_key_sha256", entry.storage_root_key),
+            )
+            if key
+        }
+        return {"registration_id": entry.registration_id, "device_id": entry.device_id, **state, **tpm}
     predecessor = entry.predecessor.group_id if entry.predecessor else ""
     return {"group_id": entry.group_id, "predecessor": predecessor, **state}
+
+
+def secrets_held(entry: IndividualEnrollment | EnrollmentGroup) -> dict[str, str]:
+    return {name: getattr(entry, name) for name in SECRETS}
+
+
+def note_replaced_secrets(
+    before: dict[str, str], after: dict[str, str], was: dict[str, Any], now: dict[str, Any]
+) -> None:
+    """That a secret is another one than before is history; what it was or is, is not (R15)."""
+    for name in SECRETS:
+        if before[name] != after[name]:
+            was[name] = "(a key)" if before[name] else None
+            now[name] = "(another key)" if after[name] else None
 
 
 def _place(one: HeldCertificate) -> str:

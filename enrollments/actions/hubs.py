@@ -1,6 +1,6 @@
 """Linked hubs: link, change, unlink; and disclosing the keys of their device identities."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from django.db import transaction
@@ -33,6 +33,7 @@ class HubSpec:
     host_name: str
     allocation_weight: int = 1
     latency_ms: int = 0
+    region_latencies: dict[str, int] = field(default_factory=dict)
     apply_allocation_policy: bool = True
 
 
@@ -125,6 +126,7 @@ def _hub_values(spec: HubSpec) -> dict[str, Any]:
         "host_name": spec.host_name.strip().lower(),
         "allocation_weight": spec.allocation_weight,
         "latency_ms": spec.latency_ms,
+        "region_latencies": spec.region_latencies,
         "apply_allocation_policy": spec.apply_allocation_policy,
     }
 
@@ -135,6 +137,7 @@ def _hub_state(hub: LinkedHub) -> dict[str, Any]:
         "host_name": hub.host_name,
         "allocation_weight": hub.allocation_weight,
         "latency_ms": hub.latency_ms,
+        "region_latencies": hub.region_latencies,
         "apply_allocation_policy": hub.apply_allocation_policy,
     }
 

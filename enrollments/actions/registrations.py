@@ -1,14 +1,19 @@
 """Registering a device and telling it the outcome (R10 to R13). Knows nothing of the transport that asks."""
 
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
+from typing import Any, TypeVar
 
+from django.db import transaction
 from django.utils import timezone
 
+from enrollments.actions.allocation import Choice, ask
 from enrollments.actions.assignment import (
     REMOTE_PATIENCE,
     Assigned,
+    abandon,
     assign,
     holder_of,
     keep_disabled,
@@ -18,8 +23,25 @@ from enrollments.actions.assignment import (
 from enrollments.actions.attempts import Peer, count_attempt, has_room
 from enrollments.actions.judging import Judgement, judge
 from enrollments.actions.operations import is_operation_of, new_operation_id
+from enrollments.actions.rates import (
+    Visit,
+    note_admission,
+    note_refusal,
+    take_challenge,
+    take_poll,
+    take_registration,
+    wait_before_judging,
+    wait_of_refused,
+    wait_told_to_refused,
+)
+from enrollments.actions.tpm_challenges import (
+    challenge,
+    enrolled_storage_root_key,
+    note_proven,
+    wrapped_hub_key,
+)
 from enrollments.attestation.credential import PresentedCredential
-from enrollments.errors import HubUnavailable, NotFound
+from enrollments.errors import HubUnavailable, Invalid, NotFound
 from enrollments.hubs import DeviceIdTaken
 from enrollments.models import (
     AttemptOutcome,
@@ -36,10 +58,13 @@ from enrollments.policy.reasons import Reason
 
 # How often a registration is judged anew because entries changed meanwhile, before it is judged under the lock.
 MAX_ROUNDS = 4
+T = TypeVar("T")
 
 
 class Outcome(StrEnum):
     UNAUTHORIZED = "unauthorized"
+    CHALLENGE = "challenge"
+    THROTTLED = "throttled"
     UNASSIGNED = "unassigned"
     ASSIGNING = "assigning"
     ASSIGNED = "assigned"
@@ -49,17 +74,22 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class DeviceRequest:
-    """A device's question, translated from whatever transport it came by."""
+    """A device's question, translated from whatever transport it came by. `payload`: what it sent along."""
 
     claimed_registration_id: str
     credential: PresentedCredential
     peer: Peer
     arrived_at: datetime
+    payload: Any = None
+    begins: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class RegistrationAnswer:
-    """What became of it. `record` is there where the outcome is told from one; never for the unauthorized."""
+    """What became of it. `record` is there where the outcome is told from one; never for the unauthorized.
+
+    tpm_blob: for the outcome `challenge` what the TPM has to open, for an assigned TPM its hub's key (contract 3.3).
+    """
 
     outcome: Outcome
     reason: Reason
@@ -68,6 +98,7 @@ class RegistrationAnswer:
     operation_id: str = ""
     retry_after: int = 3
     record: RegistrationRecord | None = None
+    tpm_blob: bytes = field(default=b"", repr=False)
 
 
 _ATTEMPT = {
@@ -84,28 +115,58 @@ def register_device(service: ProvisioningService, request: DeviceRequest) -> Reg
     Credentials are proven and paths found before the lock is taken; under it, an unchanged epoch shows that
     nothing which the judgement rests on has changed. Where it has, the device is judged again.
     """
+    visit = _visit(service, request)
+    if wait := wait_before_judging(visit):
+        return _throttled(request, wait)
+    judgement = _judge(service, request)
+    decision = judgement.decision
+    if decision.reason is Reason.CHALLENGE_UNANSWERED:
+        return _challenge(service, request, judgement)
+    wait = take_registration(visit, judgement) if decision.admitted else wait_of_refused(visit, judgement)
+    if wait:
+        return _throttled(request, wait)
+    return _register(service, request, judgement)
+
+
+def _register(
+    service: ProvisioningService, request: DeviceRequest, judgement: Judgement | None = None
+) -> RegistrationAnswer:
+    """Register without asking for rates. `judgement`: one that was made a moment ago, if there is one."""
+
+    def apply(current: ProvisioningService, final: Judgement) -> _Applied:
+        return _apply(current, request, final)
+
+    final, applied = _judged_and_applied(service, request, apply, judgement)
+    if applied is None:
+        return _refuse(service, request, final)
+    return _finished(applied, request)
+
+
+def _judged_and_applied(
+    service: ProvisioningService,
+    request: DeviceRequest,
+    apply: Callable[[ProvisioningService, Judgement], T],
+    judgement: Judgement | None = None,
+) -> tuple[Judgement, T | None]:
+    """Judge, and apply the judgement under the lock if it still holds there. None where the device is unauthorized.
+
+    When changes come faster than paths are found, they are held off for one judgement, so that the device is
+    answered.
+    """
     for _ in range(MAX_ROUNDS):
-        judgement = _judge(service, request)
+        judgement = judgement or _judge(service, request)
         if judgement.decision.verdict is Verdict.UNAUTHORIZED:
-            return _refuse(service, request, judgement)
+            return judgement, None
         with admission_lock(service):
             current = ProvisioningService.objects.get(pk=service.pk)
-            if current.epoch != judgement.epoch:
-                continue
-            answer, pending = _apply(current, request, judgement)
-        return _at_remote_hub(current, request, pending) if pending else answer
-    return _register_under_lock(service, request)
-
-
-def _register_under_lock(service: ProvisioningService, request: DeviceRequest) -> RegistrationAnswer:
-    """Changes come faster than paths are found: hold them off for one judgement, so that the device is answered."""
+            if current.epoch == judgement.epoch:
+                return judgement, apply(current, judgement)
+        judgement = None
     with admission_lock(service):
         judgement = _judge(service, request)
         if judgement.decision.verdict is Verdict.UNAUTHORIZED:
-            return _refuse(service, request, judgement)
-        current = ProvisioningService.objects.get(pk=service.pk)
-        answer, pending = _apply(current, request, judgement)
-    return _at_remote_hub(current, request, pending) if pending else answer
+            return judgement, None
+        return judgement, apply(ProvisioningService.objects.get(pk=service.pk), judgement)
 
 
 def poll_operation(
@@ -115,54 +176,163 @@ def poll_operation(
 
     Raises NotFound for an operation that is not of this device; only the proven hear even that (R3).
     """
-    for _ in range(MAX_ROUNDS):
-        judgement = _judge(service, request)
-        if judgement.decision.verdict is Verdict.UNAUTHORIZED:
-            return _refuse(service, request, judgement)
+
+    def is_its_own() -> None:
         if not is_operation_of(operation_id, service, request.claimed_registration_id):
             raise NotFound("There is no such operation.")
-        answer = _told(service, request, judgement)
-        # The last look before telling: nothing that was answered to an administrator by now is ignored.
-        if ProvisioningService.epoch_of(service.pk) == judgement.epoch:
-            break
-    else:
-        answer = None
+
+    answer, judgement = _followed_up(service, request, is_its_own)
     if answer is None:
-        answer = register_device(service, request)
+        registered = _register(service, replace(request, begins=False))
+        answer = _with_hub_key(registered, judgement) if judgement is not None else registered
     return replace(answer, operation_id=operation_id)
 
 
 def look_up_registration(service: ProvisioningService, request: DeviceRequest) -> RegistrationAnswer:
     """The last result of a proven device, without registering it: `unassigned` where there is none that holds."""
-    for _ in range(MAX_ROUNDS):
-        judgement = _judge(service, request)
-        if judgement.decision.verdict is Verdict.UNAUTHORIZED:
-            return _refuse(service, request, judgement)
-        answer = _told(service, request, judgement)
-        if ProvisioningService.epoch_of(service.pk) == judgement.epoch and answer is not None:
-            return answer
+    answer, _ = _followed_up(service, request, lambda: None)
+    if answer is not None:
+        return answer
     return RegistrationAnswer(Outcome.UNASSIGNED, Reason.NOT_ENROLLED, request.claimed_registration_id)
 
 
+def _followed_up(
+    service: ProvisioningService, request: DeviceRequest, check: Callable[[], None]
+) -> tuple[RegistrationAnswer | None, Judgement | None]:
+    """What a device is told that asks for an earlier result, None where none holds; and its last judgement.
+
+    check: called once it is proven, may raise what only the proven are to hear.
+    """
+    request = replace(request, begins=False)
+    visit = _visit(service, request)
+    counted = False
+    if wait := wait_before_judging(visit):
+        return _throttled(request, wait), None
+    judgement: Judgement | None = None
+    for _ in range(MAX_ROUNDS):
+        judgement = _judge(service, request)
+        if judgement.decision.verdict is Verdict.UNAUTHORIZED:
+            wait = wait_of_refused(visit, judgement)
+            return _throttled(request, wait) if wait else _refuse(service, request, judgement), judgement
+        if not counted and (wait := take_poll(visit, judgement)):
+            return _throttled(request, wait), judgement
+        counted = True
+        check()
+        answer = _told(service, request, judgement)
+        # The last look before telling: nothing that was answered to an administrator by now is ignored.
+        if ProvisioningService.epoch_of(service.pk) == judgement.epoch:
+            if answer is not None and answer.outcome is Outcome.DISABLED:
+                answer = replace(answer, retry_after=wait_told_to_refused(visit, judgement))
+            return (_with_hub_key(answer, judgement) if answer is not None else None), judgement
+    return None, judgement
+
+
 def _judge(service: ProvisioningService, request: DeviceRequest) -> Judgement:
-    return judge(service, request.claimed_registration_id, request.credential, at=request.arrived_at)
+    return judge(
+        service,
+        request.claimed_registration_id,
+        request.credential,
+        at=request.arrived_at,
+        begins=request.begins,
+    )
+
+
+def _visit(service: ProvisioningService, request: DeviceRequest) -> Visit:
+    return Visit(
+        service,
+        request.claimed_registration_id,
+        request.credential,
+        request.peer.address,
+        request.arrived_at,
+        is_poll=not request.begins,
+    )
+
+
+def _throttled(request: DeviceRequest, wait: int) -> RegistrationAnswer:
+    return RegistrationAnswer(
+        Outcome.THROTTLED, Reason.THROTTLED, request.claimed_registration_id, retry_after=wait
+    )
+
+
+def _challenge(
+    service: ProvisioningService, request: DeviceRequest, judgement: Judgement
+) -> RegistrationAnswer:
+    """What a TPM has to open before it has proven anything. Whether its entry is enabled, it does not hear (R3)."""
+    visit = _visit(service, request)
+    if wait := take_challenge(visit, judgement):
+        return _throttled(request, wait)
+    individual, claimed = judgement.individual, request.credential.claimed_tpm
+    assert individual is not None  # it is enrolled, or the reason would be another one
+    assert claimed is not None  # the same
+    storage_root_key = claimed.storage_root_key or enrolled_storage_root_key(individual)
+    if storage_root_key is None:
+        raise Invalid({"storageRootKey": ["The storage root key of the TPM is missing."]})
+    with transaction.atomic():
+        blob = challenge(individual, storage_root_key, request.arrived_at)
+    return RegistrationAnswer(
+        Outcome.CHALLENGE,
+        Reason.CHALLENGE_UNANSWERED,
+        request.claimed_registration_id,
+        retry_after=service.retry_after_seconds,
+        tpm_blob=blob,
+    )
+
+
+def _with_hub_key(answer: RegistrationAnswer, judgement: Judgement) -> RegistrationAnswer:
+    """An assigned TPM gets its hub's key, wrapped anew each time that it asks."""
+    record, individual = answer.record, judgement.individual
+    if answer.outcome is not Outcome.ASSIGNED or record is None:
+        return answer
+    if judgement.tpm_proof is None or individual is None:
+        return answer
+    return replace(answer, tpm_blob=wrapped_hub_key(individual, judgement.tpm_proof))
 
 
 def _refuse(service: ProvisioningService, request: DeviceRequest, judgement: Judgement) -> RegistrationAnswer:
     """R3: the same for every cause. The cause is kept under the tracking ID, for those who administer."""
     reason = judgement.decision.reason
+    refused = note_refusal(_visit(service, request), judgement)
     tracking_id = count_attempt(
-        service, request.claimed_registration_id, judgement, AttemptOutcome.REFUSED, reason, request.peer
+        service,
+        request.claimed_registration_id,
+        judgement,
+        AttemptOutcome.REFUSED,
+        reason,
+        request.peer,
+        times=1 + refused.unjudged_before,
     )
-    return RegistrationAnswer(Outcome.UNAUTHORIZED, reason, request.claimed_registration_id, tracking_id)
+    return RegistrationAnswer(
+        Outcome.UNAUTHORIZED,
+        reason,
+        request.claimed_registration_id,
+        tracking_id,
+        retry_after=refused.retry_after,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Applied:
+    """What was written. `pending` is there where somebody else has to answer before the registration is done."""
+
+    service: ProvisioningService
+    answer: RegistrationAnswer
+    pending: Assigned | None = None
 
 
 def _apply(
-    service: ProvisioningService, request: DeviceRequest, judgement: Judgement
-) -> tuple[RegistrationAnswer, Assigned | None]:
+    service: ProvisioningService,
+    request: DeviceRequest,
+    judgement: Judgement,
+    *,
+    operation_id: str = "",
+    choice: Choice | None = None,
+) -> _Applied:
     """Write what a proven device's judgement leads to. Inside the admission lock, on the current service row."""
-    operation_id = new_operation_id(service, request.claimed_registration_id)
+    operation_id = operation_id or new_operation_id(service, request.claimed_registration_id)
     pending: Assigned | None = None
+    retry_after, times = service.retry_after_seconds, 1
+    if judgement.tpm_proof is not None and judgement.individual is not None:
+        note_proven(judgement.individual, judgement.tpm_proof, request.arrived_at)
     if judgement.decision.verdict is Verdict.DISABLED:
         outcome, reason = Outcome.DISABLED, judgement.decision.reason
         may_add = has_room(
@@ -171,6 +341,8 @@ def _apply(
         record = keep_disabled(
             service, request.claimed_registration_id, judgement, operation_id, may_add=may_add
         )
+        refused = note_refusal(_visit(service, request), judgement)
+        retry_after, times = refused.retry_after, 1 + refused.unjudged_before
     else:
         assigned = assign(
             service,
@@ -179,29 +351,65 @@ def _apply(
             operation_id=operation_id,
             arrived_at=request.arrived_at,
             address=request.peer.address,
+            payload=request.payload,
+            choice=choice,
         )
         record, reason, operation_id = assigned.record, assigned.reason, assigned.operation_id
-        pending = assigned if assigned.move is not None else None
+        pending = assigned if assigned.move is not None or assigned.asks is not None else None
         outcome = Outcome.FAILED if reason is not Reason.ADMITTED else _outcome_of(record)
+        if assigned.step is not None:
+            judgement = judgement.with_step(assigned.step)
+    answer = RegistrationAnswer(
+        outcome,
+        reason,
+        request.claimed_registration_id,
+        operation_id=operation_id,
+        retry_after=retry_after,
+        record=record,
+    )
+    if pending is not None and pending.asks is not None:
+        return _Applied(service, answer, pending)  # it is an attempt when its hub is known
     tracking_id = count_attempt(
-        service, request.claimed_registration_id, judgement, _ATTEMPT[outcome], reason, request.peer
+        service,
+        request.claimed_registration_id,
+        judgement,
+        _ATTEMPT[outcome],
+        reason,
+        request.peer,
+        times=times,
     )
-    return (
-        RegistrationAnswer(
-            outcome,
-            reason,
-            request.claimed_registration_id,
-            tracking_id,
-            operation_id,
-            service.retry_after_seconds,
-            record,
-        ),
-        pending,
-    )
+    if outcome is Outcome.ASSIGNED:
+        note_admission(_visit(service, request), judgement)
+    return _Applied(service, replace(answer, tracking_id=tracking_id), pending)
 
 
 def _outcome_of(record: RegistrationRecord | None) -> Outcome:
     return Outcome(record.status) if record is not None else Outcome.FAILED
+
+
+def _finished(applied: _Applied, request: DeviceRequest) -> RegistrationAnswer:
+    if applied.pending is None:
+        return applied.answer
+    if applied.pending.asks is not None:
+        return _with_choice(applied.service, request, applied.pending, ask(applied.pending.asks))
+    return _at_remote_hub(applied.service, request, applied.pending)
+
+
+def _with_choice(
+    service: ProvisioningService, request: DeviceRequest, pending: Assigned, choice: Choice
+) -> RegistrationAnswer:
+    """The webhook has answered, outside of any transaction: the device is judged again before it counts (R12)."""
+
+    def apply(current: ProvisioningService, final: Judgement) -> _Applied:
+        return _apply(current, request, final, operation_id=pending.operation_id, choice=choice)
+
+    following = replace(request, begins=False)
+    judgement, applied = _judged_and_applied(service, following, apply)
+    if applied is None:
+        with admission_lock(service):
+            abandon(service, pending)
+        return _refuse(service, request, judgement)
+    return _finished(applied, request)
 
 
 def _at_remote_hub(
@@ -209,6 +417,7 @@ def _at_remote_hub(
 ) -> RegistrationAnswer:
     """The hub is not ours: it is asked outside of any transaction, and the device is judged again after (R12)."""
     assert pending.move is not None  # that is what makes it pending
+    request = replace(request, begins=False)
     problem = _ask_hub(pending)
     for _ in range(MAX_ROUNDS):
         judgement = _judge(service, request)

@@ -22,7 +22,7 @@ from enrollments.models import (
     RegistrationStatus,
     Slot,
 )
-from enrollments.models.enrollments import new_etag
+from enrollments.models.enrollments import new_etag, secrets_of
 from enrollments.models.locks import change_lock
 from enrollments.policy.names import registration_key
 
@@ -175,12 +175,8 @@ def _deregister(
 def _get(
     service: ProvisioningService, registration_id: str, *, for_update: bool = False
 ) -> RegistrationRecord:
-    records = service.registrations.select_related("hub", "owner_individual", "owner_group").defer(
-        "owner_individual__primary_key",
-        "owner_individual__secondary_key",
-        "owner_group__primary_key",
-        "owner_group__secondary_key",
-    )
+    owners = ("owner_individual", "owner_group")
+    records = service.registrations.select_related("hub", *owners).defer(*secrets_of(*owners))
     if for_update:
         records = records.select_for_update(of=("self",))
     try:

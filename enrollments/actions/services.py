@@ -19,7 +19,11 @@ SETTINGS = (
     "description",
     "host_name",
     "allocation_policy",
+    "symmetric_key_groups",
     "retry_after_seconds",
+    "longest_retry_after_seconds",
+    "device_registrations_per_minute",
+    "registrations_per_minute",
     "attempts_kept_days",
 )
 # Words of the portal's own addresses, where a service of that name could not be reached.

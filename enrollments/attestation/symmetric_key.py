@@ -7,7 +7,7 @@ import hmac
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 from enrollments.errors import AttestationError
 
@@ -83,17 +83,19 @@ def _signature(text: str) -> bytes:
 
 def check_token(
     token: SasToken, *, id_scope: str, registration_id: str, keys: Iterable[bytes], now: float
-) -> None:
+) -> int:
     """Prove a token: made for this device, not expired, signed with one of the keys (contract 1.4).
 
-    The signature is checked first and every key is tried, in constant time each, so that neither the answer nor
-    its time says more than that. Raises TokenSignatureWrong, TokenForOtherDevice, TokenExpired.
+    Returns the position of the key. The signature is checked first and every key is tried, in constant time each,
+    so that neither the answer nor its time says more than that. Raises TokenSignatureWrong, TokenForOtherDevice,
+    TokenExpired.
     """
     signed = f"{token.resource}\n{token.expiry}".encode("utf-8", "surrogatepass")
-    proven = False
-    for key in keys:
-        proven |= hmac.compare_digest(hmac.digest(key, signed, hashlib.sha256), token.signature)
-    if not proven:
+    fitting = -1
+    for position, key in enumerate(keys):
+        if hmac.compare_digest(hmac.digest(key, signed, hashlib.sha256), token.signature):
+            fitting = position
+    if fitting < 0:
         raise TokenSignatureWrong(
             "The signature of the SAS token fits neither the primary nor the secondary key."
         )
@@ -104,6 +106,7 @@ def check_token(
         raise TokenForOtherDevice(f"The SAS token is for {audience[:200]!r}, not for {expected}.")
     if int(token.expiry) <= now:
         raise TokenExpired("The SAS token has expired; the device's clock may be slow.")
+    return fitting
 
 
 def key_bytes(text: str) -> bytes:
@@ -117,6 +120,13 @@ def key_bytes(text: str) -> bytes:
             f"A symmetric key is base64 of {MIN_KEY_BYTES} to {MAX_KEY_BYTES} bytes; this holds {len(key)}."
         )
     return key
+
+
+def make_token(id_scope: str, registration_id: str, key: bytes, expiry: int) -> str:
+    """The token that a device with this key would send, to ask what would be answered to it."""
+    resource = f"{id_scope}/registrations/{registration_id}"
+    signature = hmac.digest(key, f"{resource}\n{expiry}".encode(), hashlib.sha256)
+    return f"{_SCHEME} sr={resource}&sig={quote(base64.b64encode(signature), safe='')}&se={expiry}"
 
 
 def derive_device_key(group_key: bytes, registration_id: str) -> bytes:

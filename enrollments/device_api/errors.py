@@ -25,9 +25,14 @@ UNAUTHORIZED = ErrorAnswer(401002, "Unauthorized")
 NO_SUCH_ID_SCOPE = ErrorAnswer(404001, "The ID scope names no provisioning service.")
 NO_SUCH_OPERATION = ErrorAnswer(404002, "There is no such operation.")
 NO_SUCH_TPM = ErrorAnswer(404201, "Enrollment not found.")
+THROTTLED = ErrorAnswer(429001, "Too many requests: wait as long as Retry-After says.")
 NO_SUCH_PATH = ErrorAnswer(404000, "There is nothing at this path.")
 UNREADABLE = ErrorAnswer(400000, "The request cannot be read.")
 INTERNAL = ErrorAnswer(500001, "The service failed. The tracking ID leads its administrators to the cause.")
+
+
+# Who is unauthorized hears one answer, with the exception that the contract makes for TPMs (3.1).
+REFUSALS: dict[Reason, ErrorAnswer] = {Reason.TPM_NOT_ENROLLED: NO_SUCH_TPM}
 
 
 class ApiError(Exception):
@@ -44,6 +49,7 @@ FAILURES: dict[Reason, tuple[int, str]] = {
     Reason.NAME_HELD_BY_OTHER_ENTRY: (400210, "The registration ID is held through another enrollment."),
     Reason.DEVICE_ID_TAKEN: (400211, "The device ID is in use at the hub."),
     Reason.HUB_FAILED: (400209, "The hub did not register the device."),
+    Reason.WEBHOOK_FAILED: (400207, "Custom allocation failed."),
 }
 
 

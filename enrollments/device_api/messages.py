@@ -1,23 +1,34 @@
 """Bodies of the device API: reading requests, writing results. Names are the wire's (contract 1.3)."""
 
+import base64
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.http import HttpRequest
 
 from enrollments.actions.registrations import Outcome, RegistrationAnswer
-from enrollments.device_api.errors import FAILURES, NO_SUCH_TPM, ApiError
+from enrollments.attestation.credential import ClaimedTpm
+from enrollments.attestation.tpm import read_storage_root_key, unwrapped
+from enrollments.device_api.errors import FAILURES, ApiError
+from enrollments.errors import AttestationError
 from enrollments.policy.documents import DocumentProblem, parse_json
 from enrollments.policy.names import same_registration_id
 
 MAX_MESSAGE_BYTES = 96 * 1024
 
 
-def check_device_registration(request: HttpRequest, registration_id: str) -> None:
+class DeviceRegistration(NamedTuple):
+    """What a body says beside the ID: `payload` is any JSON, `claimed_tpm` the public keys of a TPM."""
+
+    payload: Any = None
+    claimed_tpm: ClaimedTpm | None = None
+
+
+def read_device_registration(request: HttpRequest, registration_id: str) -> DeviceRegistration:
     """Refuse a body that is no DeviceRegistration of this device. An empty body is one without wishes."""
     raw = _bounded_body(request)
     if not raw.strip():
-        return
+        return DeviceRegistration()
     try:
         message = parse_json(raw, max_bytes=MAX_MESSAGE_BYTES)
     except DocumentProblem as problem:
@@ -31,9 +42,25 @@ def check_device_registration(request: HttpRequest, registration_id: str) -> Non
         raise ApiError(400002, "registrationId in the body differs from the one in the path.")
     if message.get("csr") is not None:
         raise ApiError(400003, "Issuing certificates is not offered by this service; leave csr out.")
-    if message.get("tpm") is not None:
-        # R3: whatever the cause. Here it is that no TPM entry can exist, since none can be created.
-        raise ApiError(*NO_SUCH_TPM)
+    return DeviceRegistration(message.get("payload"), _claimed_tpm(message.get("tpm")))
+
+
+def _claimed_tpm(tpm: object) -> ClaimedTpm | None:
+    """The keys as the contract (1.3) has them: base64 of TPM2B_PUBLIC. Their form is looked at before any entry is."""
+    if tpm is None:
+        return None
+    if not isinstance(tpm, dict):
+        raise ApiError(400005, "tpm must be a JSON object with endorsementKey and storageRootKey.")
+    endorsement_key, storage_root_key = tpm.get("endorsementKey"), tpm.get("storageRootKey")
+    if not isinstance(endorsement_key, str) or not isinstance(storage_root_key, str | None):
+        raise ApiError(400005, "endorsementKey and storageRootKey of tpm must be strings in base64.")
+    try:
+        return ClaimedTpm(
+            unwrapped(endorsement_key, "endorsement key"),
+            read_storage_root_key(storage_root_key) if storage_root_key else None,
+        )
+    except AttestationError as problem:
+        raise ApiError(400005, problem.message) from None
 
 
 def _bounded_body(request: HttpRequest) -> bytes:
@@ -48,6 +75,16 @@ def _bounded_body(request: HttpRequest) -> bytes:
 
 def assigning(answer: RegistrationAnswer) -> dict[str, Any]:
     return {"operationId": answer.operation_id, "status": "assigning"}
+
+
+def challenge(answer: RegistrationAnswer) -> dict[str, Any]:
+    """What a TPM has to open (contract 3.1). Without a status, by whose absence one client knows it."""
+    return {
+        "message": "Authorization required: sign the request with the key that the TPM opens.",
+        "authenticationKey": base64.b64encode(answer.tpm_blob).decode(),
+        "unencryptedAuthenticationKey": None,
+        "keyName": "registration",
+    }
 
 
 def operation_status(answer: RegistrationAnswer) -> dict[str, Any]:
@@ -75,6 +112,10 @@ def registration_state(answer: RegistrationAnswer) -> dict[str, Any]:
         state["substatus"] = record.substatus
         if record.mechanism == "x509":
             state["x509"] = {}
+        if answer.tpm_blob:
+            state["tpm"] = {"authenticationKey": base64.b64encode(answer.tpm_blob).decode()}
+        if record.returned_payload is not None:
+            state["payload"] = record.returned_payload
     if answer.outcome is Outcome.FAILED:
         state["errorCode"], state["errorMessage"] = FAILURES[answer.reason]
     return state

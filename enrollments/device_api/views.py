@@ -22,20 +22,24 @@ from enrollments.device_api.authentication import presented_credential
 from enrollments.device_api.errors import (
     NO_SUCH_ID_SCOPE,
     NO_SUCH_OPERATION,
+    REFUSALS,
+    THROTTLED,
     UNAUTHORIZED,
     ApiError,
     error_response,
     json_response,
 )
 from enrollments.device_api.messages import (
+    DeviceRegistration,
     assigning,
-    check_device_registration,
+    challenge,
+    read_device_registration,
     registration_state,
 )
 from enrollments.device_api.messages import (
     operation_status as operation_status_message,
 )
-from enrollments.errors import NotFound
+from enrollments.errors import Invalid, NotFound
 from enrollments.models import ProvisioningService
 from enrollments.policy.names import FORM_IN_WORDS, is_registration_id
 
@@ -57,8 +61,8 @@ def device_view(method: str) -> Callable[[Callable[..., HttpResponse]], Callable
                 if not is_registration_id(registration_id):
                     raise ApiError(400002, f"A registration ID has {FORM_IN_WORDS}.")
                 service = _service(id_scope)
-                check_device_registration(request, registration_id)
-                return view(request, service, _device_request(request, registration_id), **rest)
+                message = read_device_registration(request, registration_id)
+                return view(request, service, _device_request(request, registration_id, message), **rest)
             except ApiError as error:
                 return error_response(request, error.answer)
 
@@ -69,9 +73,14 @@ def device_view(method: str) -> Callable[[Callable[..., HttpResponse]], Callable
 
 @device_view("PUT")
 def register(request: HttpRequest, service: ProvisioningService, device: DeviceRequest) -> HttpResponse:
-    answer = register_device(service, device)
-    if answer.outcome is Outcome.UNAUTHORIZED:
-        return _unauthorized(request, answer)
+    try:
+        answer = register_device(service, device)
+    except Invalid as problem:
+        raise ApiError(400005, problem.message) from None
+    if answer.outcome is Outcome.CHALLENGE:
+        return _json(request, challenge(answer), 401, answer)
+    if (refusal := _refusal(request, answer)) is not None:
+        return refusal
     # 202 whatever the outcome: clients take nothing else here, and learn the rest from the poll (contract 1.3).
     response = _json(request, assigning(answer), 202, answer)
     # Relative: the host name that the device dialled is its own affair, and is not repeated unchecked.
@@ -87,8 +96,8 @@ def operation_status(
         answer = poll_operation(service, operation_id, device)
     except NotFound:
         raise ApiError(*NO_SUCH_OPERATION) from None
-    if answer.outcome is Outcome.UNAUTHORIZED:
-        return _unauthorized(request, answer)
+    if (refusal := _refusal(request, answer)) is not None:
+        return refusal
     status = 202 if answer.outcome is Outcome.ASSIGNING else 200
     return _json(request, operation_status_message(answer), status, answer)
 
@@ -98,8 +107,8 @@ def registration_look_up(
     request: HttpRequest, service: ProvisioningService, device: DeviceRequest
 ) -> HttpResponse:
     answer = look_up_registration(service, device)
-    if answer.outcome is Outcome.UNAUTHORIZED:
-        return _unauthorized(request, answer)
+    if (refusal := _refusal(request, answer)) is not None:
+        return refusal
     return _json(request, registration_state(answer), 200, answer)
 
 
@@ -121,10 +130,11 @@ def _service(id_scope: str) -> ProvisioningService:
     return service
 
 
-def _device_request(request: HttpRequest, registration_id: str) -> DeviceRequest:
+def _device_request(request: HttpRequest, registration_id: str, message: DeviceRegistration) -> DeviceRequest:
     return DeviceRequest(
         claimed_registration_id=registration_id,
-        credential=presented_credential(request),
+        credential=presented_credential(request, message.claimed_tpm),
+        payload=message.payload,
         peer=Peer(
             address=request.META.get("REMOTE_ADDR", ""),
             client=request.META.get("HTTP_USER_AGENT", request.META.get("HTTP_USERAGENT", "")),
@@ -133,9 +143,18 @@ def _device_request(request: HttpRequest, registration_id: str) -> DeviceRequest
     )
 
 
-def _unauthorized(request: HttpRequest, answer: RegistrationAnswer) -> HttpResponse:
+def _refusal(request: HttpRequest, answer: RegistrationAnswer) -> HttpResponse | None:
+    """The answer to who is not heard, now or at all; None for everybody else."""
+    if answer.outcome is Outcome.THROTTLED:
+        error = THROTTLED
+    elif answer.outcome is Outcome.UNAUTHORIZED:
+        error = REFUSALS.get(answer.reason, UNAUTHORIZED)
+    else:
+        return None
     _log(request, answer)
-    return error_response(request, UNAUTHORIZED, answer.tracking_id)
+    response = error_response(request, error, answer.tracking_id)
+    response["Retry-After"] = str(answer.retry_after)
+    return response
 
 
 def _json(

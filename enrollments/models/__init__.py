@@ -6,6 +6,7 @@ from enrollments.models.enrollments import (
     EnrollmentGroup,
     IndividualEnrollment,
     ProvisioningStatus,
+    TpmChallenges,
 )
 from enrollments.models.history import HistoryEvent
 from enrollments.models.hubs import HubDevice, HubKind, LinkedHub
@@ -40,5 +41,6 @@ __all__ = [
     "RegistrationStatus",
     "SignInFailures",
     "Slot",
+    "TpmChallenges",
     "TrustAnchor",
 ]

@@ -58,6 +58,13 @@ class Entry(models.Model):
         choices=[(p.value, p.label) for p in AllocationPolicy],
         help_text="Empty: the policy of the service.",
     )
+    webhook_url = models.CharField(
+        max_length=1000, blank=True, help_text="For the policy custom; without its query."
+    )
+    webhook_query = EncryptedTextField(
+        blank=True, default="", help_text="The query of the webhook's URL, which may hold a key."
+    )
+    webhook_api_version = models.CharField(max_length=30, blank=True)
     hubs: "models.ManyToManyField[LinkedHub, models.Model]" = models.ManyToManyField(
         "LinkedHub", blank=True, related_name="+"
     )
@@ -80,7 +87,19 @@ class Entry(models.Model):
         return ProvisioningStatus.ENABLED if self.enabled else ProvisioningStatus.DISABLED
 
 
+# Columns that stay unread wherever they are not needed: shutting out works without the key that decrypts them (R16).
+SECRETS = ("primary_key", "secondary_key", "webhook_query")
+
+
+def secrets_of(*relations: str) -> list[str]:
+    """The secret columns of entries that are joined under these names, to be deferred."""
+    return [f"{relation}__{column}" for relation in relations for column in SECRETS]
+
+
 class IndividualEnrollmentQuerySet(models.QuerySet["IndividualEnrollment"]):
+    def without_secrets(self) -> "IndividualEnrollmentQuerySet":
+        return self.defer(*SECRETS)
+
     def enabled(self) -> "IndividualEnrollmentQuerySet":
         return self.filter(enabled=True)
 
@@ -109,6 +128,10 @@ class IndividualEnrollment(Entry):
                 fields=["service", "registration_key"], name="registration_id_once_per_service"
             ),
             models.CheckConstraint(
+                name="individual_with_custom_policy_has_webhook",
+                condition=~Q(allocation_policy=AllocationPolicy.CUSTOM.value) | ~Q(webhook_url=""),
+            ),
+            models.CheckConstraint(
                 name="individual_has_credential_of_its_mechanism",
                 condition=Q(mechanism=AttestationMechanism.X509, primary_key="", endorsement_key__isnull=True)
                 | (
@@ -133,7 +156,39 @@ class IndividualEnrollment(Entry):
         super().save(*args, **kwargs)  # type: ignore[arg-type]  # passed on as they came
 
 
+class TpmChallenges(models.Model):
+    """What a TPM was challenged with: the pending secret, the one before it, and the key that was proven last.
+
+    One row per enrollment, whatever number of challenges is asked for, by whomever. All of it holds for the
+    endorsement key that it was made for and for no other.
+    """
+
+    individual = models.OneToOneField(
+        IndividualEnrollment, on_delete=models.CASCADE, related_name="tpm_challenges"
+    )
+    endorsement_key_sha256 = models.CharField(max_length=64)
+    pending_secret = EncryptedTextField()
+    pending_since = models.DateTimeField()
+    former_secret = EncryptedTextField(blank=True, default="")
+    former_until = models.DateTimeField(null=True)
+    recent_storage_root_keys = models.JSONField(
+        default=list, help_text="Named in the latest challenges, base64, newest first."
+    )
+    proven_key = EncryptedTextField(blank=True, default="")
+    proven_at = models.DateTimeField(null=True)
+    proven_storage_root_key = models.BinaryField(null=True)
+    hub_key = EncryptedTextField(
+        blank=True, default="", help_text="What the device was given to sign the tokens for its hub with."
+    )
+
+    def __str__(self) -> str:
+        return f"challenges of {self.individual_id}"
+
+
 class EnrollmentGroupQuerySet(models.QuerySet["EnrollmentGroup"]):
+    def without_secrets(self) -> "EnrollmentGroupQuerySet":
+        return self.defer(*SECRETS)
+
     def enabled(self) -> "EnrollmentGroupQuerySet":
         return self.filter(enabled=True)
 
@@ -146,7 +201,7 @@ class EnrollmentGroupQuerySet(models.QuerySet["EnrollmentGroup"]):
 
 
 class EnrollmentGroup(Entry):
-    """All devices below one CA."""
+    """All devices below one CA, or all with keys derived from those of the group (R4)."""
 
     group_id = models.CharField(max_length=128)
     group_key = models.CharField(max_length=128, editable=False)
@@ -165,6 +220,10 @@ class EnrollmentGroup(Entry):
         constraints = [
             models.UniqueConstraint(fields=["service", "group_key"], name="group_id_once_per_service"),
             models.CheckConstraint(
+                name="group_with_custom_policy_has_webhook",
+                condition=~Q(allocation_policy=AllocationPolicy.CUSTOM.value) | ~Q(webhook_url=""),
+            ),
+            models.CheckConstraint(
                 name="group_has_credential_of_its_mechanism",
                 condition=Q(mechanism=AttestationMechanism.X509, primary_key="", secondary_key="")
                 | (
@@ -177,6 +236,9 @@ class EnrollmentGroup(Entry):
         indexes = [
             models.Index(fields=["service", "enabled", "group_key"], name="group_by_status"),
             models.Index(fields=["service", "created_at", "id"], name="group_by_age"),
+            models.Index(
+                fields=["service", "id"], name="group_with_keys", condition=Q(mechanism="symmetricKey")
+            ),
         ]
 
     def __str__(self) -> str:

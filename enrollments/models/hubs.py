@@ -28,6 +28,11 @@ class LinkedHub(models.Model):
     latency_ms = models.PositiveIntegerField(
         default=0, help_text="For the policy lowest latency: as measured by you, in milliseconds."
     )
+    region_latencies = models.JSONField(
+        default=dict,
+        blank=True,
+        help_text="Latency in milliseconds by region, for devices that name theirs in the payload.",
+    )
     apply_allocation_policy = models.BooleanField(
         default=True, help_text="Off: only entries that name this hub are assigned to it."
     )

@@ -79,6 +79,9 @@ class RegistrationRecord(models.Model):
         help_text="The epoch of the service on which this was judged (R12)."
     )
     leaf_thumbprint = models.CharField(max_length=64, blank=True)
+    returned_payload = models.JSONField(
+        null=True, help_text="What the allocation webhook gave for the device."
+    )
     etag = models.CharField(max_length=80, default=new_etag)
     created_at = models.DateTimeField()
     updated_at = models.DateTimeField()

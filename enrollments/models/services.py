@@ -5,12 +5,16 @@ import secrets
 from django.core.validators import MaxValueValidator, MinValueValidator, RegexValidator
 from django.db import models
 
-from enrollments.policy.allocation import AllocationPolicy
+from enrollments.policy.allocation import OF_A_SERVICE, AllocationPolicy
 
 host_name_validator = RegexValidator(
     r"\A[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?)*\Z",
     "A host name consists of letters, digits, hyphens and dots, such as hub-1.example.net.",
 )
+
+
+# How many of its latest registrations are remembered of a device.
+MOST_PER_DEVICE = 60
 
 
 def new_id_scope() -> str:
@@ -44,7 +48,7 @@ class ProvisioningService(models.Model):
     )
     allocation_policy = models.CharField(
         max_length=20,
-        choices=[(p.value, p.label) for p in AllocationPolicy],
+        choices=[(p.value, p.label) for p in OF_A_SERVICE],
         default=AllocationPolicy.HASHED.value,
         help_text="For entries that do not choose one themselves.",
     )
@@ -56,6 +60,22 @@ class ProvisioningService(models.Model):
         default=3,
         validators=[MinValueValidator(1), MaxValueValidator(300)],
         help_text="How long a device is told to wait before it asks again, in seconds (1 to 300).",
+    )
+    longest_retry_after_seconds = models.PositiveIntegerField(
+        default=300,
+        validators=[MinValueValidator(1), MaxValueValidator(86_400)],
+        help_text="Retry-After of a refused device doubles with each refusal in a row, up to this many seconds "
+        "(1 to 86400). Most clients believe nothing above 300.",
+    )
+    device_registrations_per_minute = models.PositiveSmallIntegerField(
+        default=12,
+        validators=[MinValueValidator(1), MaxValueValidator(MOST_PER_DEVICE)],
+        help_text=f"How often one device may register, 1 to {MOST_PER_DEVICE}.",
+    )
+    registrations_per_minute = models.PositiveIntegerField(
+        default=10_000,
+        validators=[MinValueValidator(1), MaxValueValidator(1_000_000)],
+        help_text="How many registrations of all devices together are taken, 1 to 1000000. Refused ones do not count.",
     )
     attempts_kept_days = models.PositiveSmallIntegerField(
         default=30,
@@ -72,6 +92,17 @@ class ProvisioningService(models.Model):
                 condition=models.Q(retry_after_seconds__gte=1, retry_after_seconds__lte=300),
                 name="service_retry_after_in_range",
             ),
+            models.CheckConstraint(
+                condition=models.Q(
+                    longest_retry_after_seconds__gte=1,
+                    longest_retry_after_seconds__lte=86_400,
+                    device_registrations_per_minute__gte=1,
+                    device_registrations_per_minute__lte=MOST_PER_DEVICE,
+                    registrations_per_minute__gte=1,
+                    registrations_per_minute__lte=1_000_000,
+                ),
+                name="service_rates_in_range",
+            ),
         ]
 
     def __str__(self) -> str:
@@ -80,6 +111,12 @@ class ProvisioningService(models.Model):
     def raise_epoch(self) -> None:
         """Mark everything that was judged before now as judged on an older state (R12)."""
         type(self).objects.filter(pk=self.pk).update(epoch=models.F("epoch") + 1)
+
+    @classmethod
+    def what_decisions_read(cls, pk: int) -> tuple[int, bool]:
+        """The epoch, and whether groups with symmetric keys may admit: both as of one moment (R12)."""
+        epoch, groups_with_keys = cls.objects.values_list("epoch", "symmetric_key_groups").get(pk=pk)
+        return epoch, groups_with_keys
 
     @classmethod
     def epoch_of(cls, pk: int) -> int:

@@ -2,8 +2,8 @@
 
 import hashlib
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 
@@ -13,10 +13,22 @@ class AllocationPolicy(StrEnum):
     HASHED = "hashed"
     GEO_LATENCY = "geoLatency"
     STATIC = "static"
+    CUSTOM = "custom"
 
     @property
     def label(self) -> str:
-        return {"hashed": "Evenly weighted", "geoLatency": "Lowest latency", "static": "Static"}[self.value]
+        return _LABELS[self.value]
+
+
+_LABELS = {
+    "hashed": "Evenly weighted",
+    "geoLatency": "Lowest latency",
+    "static": "Static",
+    "custom": "Custom (webhook)",
+}
+# A webhook belongs to an entry, so only an entry can choose it (contract 7.2).
+OF_A_SERVICE = (AllocationPolicy.HASHED, AllocationPolicy.GEO_LATENCY, AllocationPolicy.STATIC)
+MAX_REGION = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +40,11 @@ class HubFacts:
     weight: int = 1
     latency_ms: int = 0
     applies: bool = True
+    region_latencies: Mapping[str, int] = field(default_factory=dict)
+
+    def latency_from(self, region: str) -> int:
+        """The figure for a region, or the general one where there is none."""
+        return self.region_latencies.get(region, self.latency_ms)
 
 
 def choose_hub(
@@ -35,21 +52,33 @@ def choose_hub(
     registration_key: str,
     linked: Sequence[HubFacts],
     chosen: frozenset[int] = frozenset(),
+    *,
+    region: str = "",
+    named: str = "",
 ) -> HubFacts | None:
     """The hub, or None if there is none to pick. `chosen`: the hubs that the entry names; empty means all linked.
 
-    A hub that is out of allocation policies can still be named by a static one (contract 7.2).
+    region: where the device says that it is. named: the host name that a webhook gave, for the policy custom.
+    A hub that is out of allocation policies can still be named, by a static policy or a webhook (contract 7.2).
     """
     candidates = [hub for hub in linked if not chosen or hub.pk in chosen]
     if policy is AllocationPolicy.STATIC:
         # Static without a choice is only clear where a single hub is linked.
         return candidates[0] if len(candidates) == 1 else None
+    if policy is AllocationPolicy.CUSTOM:
+        return next((hub for hub in candidates if hub.host_name == named.lower()), None)
     candidates = [hub for hub in candidates if hub.applies]
     if not candidates:
         return None
     if policy is AllocationPolicy.GEO_LATENCY:
-        return min(candidates, key=lambda hub: (hub.latency_ms, hub.pk))
+        return min(candidates, key=lambda hub: (hub.latency_from(region), hub.pk))
     return max(candidates, key=lambda hub: (_score(registration_key, hub), hub.pk))
+
+
+def region_in(payload: object) -> str:
+    """Where a device says that it is: the member `region` of its payload, in lower case. A hint, and no evidence."""
+    region = payload.get("region") if isinstance(payload, dict) else None
+    return region.strip().lower() if isinstance(region, str) and len(region) <= MAX_REGION else ""
 
 
 def _score(registration_key: str, hub: HubFacts) -> float:

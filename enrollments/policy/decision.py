@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
-from enrollments.policy.facts import EntryRef, GroupFacts, IndividualFacts, RegistrationFacts
+from enrollments.policy.facts import EntryRef, GroupFacts, IndividualFacts, Mechanism, RegistrationFacts
 from enrollments.policy.reasons import Reason
 
 
@@ -25,6 +25,8 @@ class Said(StrEnum):
     REFUSES = "refuses"
     SILENT = "has no say"
     NOT_ASKED = "not asked"
+    CHOOSES = "chooses"
+    FAILS = "fails"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +41,13 @@ class TraceStep:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """The verdict, the entry that gave it, and how it came about."""
+    """The verdict, the entry that gave it, and how it came about. `proven`: whether the device proved itself (R3)."""
 
     verdict: Verdict
     reason: Reason
     entry: EntryRef | None
     trace: tuple[TraceStep, ...]
+    proven: bool
 
     @property
     def admitted(self) -> bool:
@@ -57,15 +60,15 @@ def decide(facts: RegistrationFacts) -> Decision:
     proven = _proof(facts, trace)
     reason, entry = _bar_or_admit(facts, proven, trace)
     if reason is Reason.ADMITTED:
-        return Decision(Verdict.ADMIT, reason, entry, tuple(trace))
+        return Decision(Verdict.ADMIT, reason, entry, tuple(trace), proven)
     if not proven:
         # R3: who has proven nothing hears the same 401 whatever barred it, and the cause stays with us.
-        return Decision(Verdict.UNAUTHORIZED, _why_unproven(facts), entry, tuple(trace))
+        return Decision(Verdict.UNAUTHORIZED, _why_unproven(facts), entry, tuple(trace), proven)
     verdict = Verdict.UNAUTHORIZED if reason in _PROVEN_BUT_UNAUTHORIZED else Verdict.DISABLED
-    return Decision(verdict, reason, entry, tuple(trace))
+    return Decision(verdict, reason, entry, tuple(trace), proven)
 
 
-_PROVEN_BUT_UNAUTHORIZED = frozenset({Reason.OTHER_CREDENTIAL, Reason.NO_VALID_PATH})
+_PROVEN_BUT_UNAUTHORIZED = frozenset({Reason.OTHER_CREDENTIAL, Reason.NO_VALID_PATH, Reason.KEY_GROUPS_OFF})
 
 
 def _proof(facts: RegistrationFacts, trace: list[TraceStep]) -> bool:
@@ -79,9 +82,11 @@ def _proof(facts: RegistrationFacts, trace: list[TraceStep]) -> bool:
     if facts.individual is not None and facts.individual.own_credential_proven:
         trace.append(TraceStep("R3", name, Said.PROVES, f"it is the credential of {facts.individual.ref}"))
         return True
-    if leading := [group for group in facts.groups if group.path is not None]:
+    if leading := [group for group in facts.groups if group.proves]:
         shortest = min(leading, key=_nearest_first)
         because = f"a valid path leads to {shortest.ref}: {' ← '.join(reversed(shortest.path or ()))}"
+        if shortest.signed:
+            because = f"it is signed with the key that the device has from {shortest.ref}"
         trace.append(TraceStep("R3", name, Said.PROVES, because))
         return True
     trace.append(TraceStep("R3", name, Said.PROVES_NOTHING, _unproven_detail(facts)))
@@ -148,7 +153,7 @@ def _ask_groups(
                 "R7",
                 str(group.ref),
                 Said.BARS,
-                f"it is disabled and its key stands {_steps(group.steps_to_key)}",
+                f"it is disabled and {_where(group, group.steps_to_key)}",
             )
         )
     if barring:
@@ -157,20 +162,18 @@ def _ask_groups(
         return Reason.GROUP_DISABLED, barring[0].ref
 
     # R7, admit: the fewest steps from the leaf, then the group created first.
-    admitting = sorted((group for group in facts.groups if group.path is not None), key=_nearest_first)
+    admitting = sorted((g for g in facts.groups if g.proves and not g.switched_off), key=_nearest_first)
     for group in facts.groups:
-        if group.path is None:
-            because = group.path_problem or "its key is met, but no valid path ends in the enrolled CA"
-            trace.append(TraceStep("R7", str(group.ref), Said.SILENT, because))
+        if group not in admitting:
+            trace.append(TraceStep("R7", str(group.ref), Said.SILENT, _why_silent(group)))
     if not admitting or not proven:
         if not facts.groups:
-            trace.append(TraceStep("R7", "enrollment groups", Said.SILENT, "none is met on the chain"))
-        return Reason.NO_VALID_PATH, None
+            trace.append(TraceStep("R7", "enrollment groups", Said.SILENT, _none_met(facts)))
+        switched_off = any(group.switched_off for group in facts.groups)
+        return (Reason.KEY_GROUPS_OFF if switched_off else Reason.NO_VALID_PATH), None
     first, *others = admitting
     trace.append(
-        TraceStep(
-            "R7", str(first.ref), Said.ADMITS, f"it is enabled and its CA stands {_steps(first.path_steps)}"
-        )
+        TraceStep("R7", str(first.ref), Said.ADMITS, f"it is enabled and {_where(first, first.path_steps)}")
     )
     _not_asked(facts, trace, "a nearer or older group admits", groups=tuple(others))
     return Reason.ADMITTED, first.ref
@@ -207,6 +210,26 @@ def _unproven_detail(facts: RegistrationFacts) -> str:
 
 def _nearest_first(group: GroupFacts) -> tuple[int, tuple[float, int]]:
     return group.path_steps, group.created
+
+
+def _why_silent(group: GroupFacts) -> str:
+    if group.switched_off:
+        return "groups with symmetric keys are switched off in this service (R4)"
+    return group.path_problem or "its key is met, but no valid path ends in the enrolled CA"
+
+
+def _none_met(facts: RegistrationFacts) -> str:
+    if facts.credential.mechanism is Mechanism.X509:
+        return "none is met on the chain"
+    return "none has a key from which the device's own is derived"
+
+
+def _where(group: GroupFacts, steps: int) -> str:
+    return (
+        "the token is signed with a key derived from its own"
+        if group.signed
+        else f"its key stands {_steps(steps)}"
+    )
 
 
 def _steps(number: int) -> str:

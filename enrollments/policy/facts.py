@@ -63,8 +63,10 @@ class BarredKey:
 
 @dataclass(frozen=True, slots=True)
 class GroupFacts:
-    """A group that the chain touches (R7).
+    """A group that the chain touches, or whose derived key signed the token (R4, R7).
 
+    signed: it is a group with symmetric keys, and the token was signed with a key derived from one of them.
+    switched_off: the service lets such groups admit nobody.
     steps_to_key: fewest verified signatures from the leaf to a public key of the group; the leaf itself is 0.
     path: subjects from leaf to anchor, if there is a valid path (R9) to the enrolled subject and key.
     path_thumbprints: the certificates of that path, SHA-256, in the same order.
@@ -78,10 +80,17 @@ class GroupFacts:
     path: tuple[str, ...] | None = None
     path_problem: str = ""
     path_thumbprints: tuple[str, ...] = ()
+    signed: bool = False
+    switched_off: bool = False
+
+    @property
+    def proves(self) -> bool:
+        """Whether the device has proven itself through this group, enabled or disabled (R3)."""
+        return self.signed or self.path is not None
 
     @property
     def path_steps(self) -> int:
-        return len(self.path or ()) - 1
+        return 0 if self.signed else len(self.path or ()) - 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,18 +22,25 @@ class Reason(StrEnum):
     TOKEN_FOR_OTHER_DEVICE = "token_for_other_device"
     TOKEN_SIGNATURE_WRONG = "token_signature_wrong"
     NOT_ENROLLED = "not_enrolled"
+    TPM_NOT_ENROLLED = "tpm_not_enrolled"
+    CHALLENGE_UNANSWERED = "challenge_unanswered"
 
     # Proven, and still not admitted (R5 to R7).
     KEY_BARRED = "key_barred"
     INDIVIDUAL_DISABLED = "individual_disabled"
     OTHER_CREDENTIAL = "other_credential"
     GROUP_DISABLED = "group_disabled"
+    KEY_GROUPS_OFF = "key_groups_off"
 
     # Admitted by an entry, and not assigned (R10, R11).
     NO_HUB = "no_hub"
     NAME_HELD_BY_OTHER_ENTRY = "name_held_by_other_entry"
     DEVICE_ID_TAKEN = "device_id_taken"
     HUB_FAILED = "hub_failed"
+    WEBHOOK_FAILED = "webhook_failed"
+
+    # Not judged at all (R14).
+    THROTTLED = "throttled"
 
     @property
     def in_words(self) -> str:
@@ -55,12 +62,17 @@ _WORDS: dict["Reason", str] = {
     Reason.TOKEN_FOR_OTHER_DEVICE: "the SAS token was made for another device",
     Reason.TOKEN_SIGNATURE_WRONG: "the SAS token's signature fits neither key",
     Reason.NOT_ENROLLED: "nothing is enrolled that fits",
+    Reason.TPM_NOT_ENROLLED: "no TPM is enrolled with that registration ID and endorsement key",
+    Reason.CHALLENGE_UNANSWERED: "the TPM has yet to answer its challenge",
     Reason.KEY_BARRED: "a disabled individual enrollment bars a key on the chain",
     Reason.INDIVIDUAL_DISABLED: "the individual enrollment is disabled",
     Reason.OTHER_CREDENTIAL: "the individual enrollment demands another credential",
     Reason.GROUP_DISABLED: "an enrollment group on the chain is disabled",
+    Reason.KEY_GROUPS_OFF: "groups with symmetric keys are switched off in this service",
     Reason.NO_HUB: "no hub is linked that the allocation policy could pick",
     Reason.NAME_HELD_BY_OTHER_ENTRY: "the registration ID is held through another entry",
     Reason.DEVICE_ID_TAKEN: "the device ID at the hub belongs to another registration",
     Reason.HUB_FAILED: "the hub did not register the device",
+    Reason.WEBHOOK_FAILED: "the allocation webhook gave no usable answer",
+    Reason.THROTTLED: "it came back too early or too often",
 }

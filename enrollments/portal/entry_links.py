@@ -15,6 +15,14 @@ def entry_url(service: ProvisioningService, ref: EntryRef) -> str:
     return reverse("portal:enrollment-edit", kwargs=kwargs)
 
 
+def keys_url(service: ProvisioningService, ref: EntryRef) -> str:
+    """Where the symmetric keys of an entry are shown."""
+    if ref.kind is EntryKind.GROUP:
+        return reverse("portal:group-keys", kwargs={"service_name": service.name, "group_id": ref.name})
+    kwargs = {"service_name": service.name, "registration_id": ref.name}
+    return reverse("portal:enrollment-keys", kwargs=kwargs)
+
+
 def list_url(service: ProvisioningService, view: str, query: str = "") -> str:
     """A list, filtered as the query says; what is no query in it is encoded away."""
     query = QueryDict(query).urlencode()

@@ -18,6 +18,7 @@ from enrollments.models import (
     IndividualEnrollment,
     ProvisioningService,
 )
+from enrollments.models.enrollments import SECRETS
 from enrollments.policy.allocation import AllocationPolicy
 from enrollments.policy.names import registration_key
 from enrollments.portal.certificate_input import validity
@@ -113,7 +114,7 @@ def with_row_columns(entries: QuerySet[Row]) -> QuerySet[Row]:
         .defer("certificate__pem")
         .order_by("slot")
     )
-    return entries.defer("primary_key", "secondary_key", "initial_twin").prefetch_related(
+    return entries.defer(*SECRETS, "initial_twin").prefetch_related(
         Prefetch("certificates", queryset=held), "hubs"
     )
 

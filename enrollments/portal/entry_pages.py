@@ -13,11 +13,26 @@ from enrollments.actions.consequences import Consequences, Entry, consequences_o
 from enrollments.actions.entries import AlreadyEnrolled
 from enrollments.errors import ChangedMeanwhile, Invalid, NotFound
 from enrollments.models import ProvisioningService
+from enrollments.policy.facts import EntryRef
 from enrollments.portal.confirmation import ReasonForm, ask, show_invalid
-from enrollments.portal.entry_links import entry_url
+from enrollments.portal.entry_links import entry_url, keys_url
 from enrollments.portal.entry_lists import rows_of
 from enrollments.portal.forms_entries import EntryForm
-from enrollments.portal.htmx import wants_fragment
+from enrollments.portal.htmx import render_page, wants_fragment
+
+
+def show_keys(
+    request: HttpRequest, service: ProvisioningService, entry: EntryRef, primary: str, secondary: str
+) -> HttpResponse:
+    context = {
+        "service": service,
+        "holder": entry.name,
+        "holder_url": entry_url(service, entry),
+        "keys_url": keys_url(service, entry),
+        "primary": primary,
+        "secondary": secondary,
+    }
+    return render_page(request, "portal/enrollments/keys.html", "portal/enrollments/_keys.html", context)
 
 
 def go_to(request: HttpRequest, url: str) -> HttpResponse:

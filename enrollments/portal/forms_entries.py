@@ -33,6 +33,14 @@ from enrollments.policy.names import FORM_IN_WORDS, is_registration_id
 from enrollments.policy.reprovisioning import ReprovisioningPolicy
 from enrollments.portal.certificate_input import Card, Files, Given, as_text, read_slots
 from enrollments.portal.paging import MAX_ID
+from enrollments.portal.tpm_input import (
+    GivenKey,
+    TpmCard,
+    card_of,
+    cards_held,
+    keys_as_text,
+    read_tpm_keys,
+)
 
 if TYPE_CHECKING:
     _SeveralHubs = forms.ModelMultipleChoiceField[LinkedHub]
@@ -40,7 +48,7 @@ else:
     _SeveralHubs = forms.ModelMultipleChoiceField  # cannot be subscripted while running
 
 _PLAIN = {"autocomplete": "off", "autocapitalize": "none", "spellcheck": "false"}
-_MECHANISMS = (AttestationMechanism.X509, AttestationMechanism.SYMMETRIC_KEY)
+_OF_GROUPS = (AttestationMechanism.X509, AttestationMechanism.SYMMETRIC_KEY)
 
 
 def _file(slot: Slot) -> forms.FileField:
@@ -74,6 +82,15 @@ def _key(slot: Slot) -> forms.CharField:
     return forms.CharField(label=f"{slot.label} key", required=False, widget=widget)
 
 
+def _tpm_key(label: str, help_text: str) -> forms.CharField:
+    widget = forms.Textarea(attrs={**_PLAIN, "rows": 4, "placeholder": "AToAAQALAAMAsgAg…"})
+    return forms.CharField(label=f"{label} as text", required=False, widget=widget, help_text=help_text)
+
+
+def _tpm_file(label: str) -> forms.FileField:
+    return forms.FileField(label=f"{label} file", required=False, allow_empty_file=True)
+
+
 class HubsField(_SeveralHubs):
     """Hubs of the service. A number that no hub can have is refused here: not every database can be asked for it."""
 
@@ -96,6 +113,8 @@ class EntryForm(forms.Form):
     secondary_upload = _file(Slot.SECONDARY)
     secondary_pem = _pem(Slot.SECONDARY)
     secondary_remove = _remove(Slot.SECONDARY)
+    primary_key = _key(Slot.PRIMARY)
+    secondary_key = _key(Slot.SECONDARY)
     allocation_policy = forms.ChoiceField(label="Allocation policy", required=False)
     hubs = HubsField(
         LinkedHub.objects.none(),
@@ -107,6 +126,21 @@ class EntryForm(forms.Form):
             "invalid_choice": "That hub is not linked to this service.",
             "invalid_pk_value": "That hub is not linked to this service.",
         },
+    )
+    webhook_url = forms.CharField(
+        label="Webhook URL",
+        required=False,
+        max_length=1000,
+        widget=forms.TextInput(attrs={**_PLAIN, "placeholder": "https://"}),
+        help_text="Asked for the hub at each registration. Its host must be among DPS_WEBHOOK_HOSTS. What stands "
+        "behind ? is kept as a secret and not shown again.",
+    )
+    webhook_api_version = forms.CharField(
+        label="API version for the webhook",
+        required=False,
+        max_length=30,
+        widget=forms.TextInput(attrs=_PLAIN),
+        help_text="Empty: 2021-10-01.",
     )
     reprovisioning_policy = forms.ChoiceField(
         label="Reprovisioning policy",
@@ -170,6 +204,8 @@ class EntryForm(forms.Form):
         return {
             "mechanism": current.mechanism,
             "allocation_policy": current.allocation_policy,
+            "webhook_url": current.webhook_url,
+            "webhook_api_version": current.webhook_api_version,
             "hubs": current.hubs.all(),
             "reprovisioning_policy": current.reprovisioning_policy,
             "initial_twin": twin_as_text(current.initial_twin),
@@ -212,10 +248,22 @@ class EntryForm(forms.Form):
                 chosen[slot] = self.held[slot]
         return chosen
 
+    def credential_values(self, mechanism: AttestationMechanism) -> dict[str, Any]:
+        """Certificates or symmetric keys, whichever the mechanism holds; what was given for another is dropped."""
+        signs = mechanism == AttestationMechanism.SYMMETRIC_KEY
+        return {
+            "mechanism": mechanism,
+            "certificates": self.certificates() if mechanism == AttestationMechanism.X509 else {},
+            "primary_key": self.cleaned_data["primary_key"].strip() if signs else "",
+            "secondary_key": self.cleaned_data["secondary_key"].strip() if signs else "",
+        }
+
     def common_values(self) -> dict[str, Any]:
         data = self.cleaned_data
         return {
             "allocation_policy": data["allocation_policy"],
+            "webhook_url": data["webhook_url"],
+            "webhook_api_version": data["webhook_api_version"],
             "hubs": tuple(data["hubs"]),
             "reprovisioning_policy": data["reprovisioning_policy"],
             "initial_twin": data["initial_twin"],
@@ -244,20 +292,26 @@ class IndividualForm(EntryForm):
 
     mechanism = forms.ChoiceField(
         label="Attestation mechanism",
-        choices=[(one.value, one.label) for one in _MECHANISMS],
+        choices=AttestationMechanism.choices,
         initial=AttestationMechanism.X509.value,
         widget=forms.RadioSelect,
-        help_text="TPM is not available in this version.",
     )
     registration_id = forms.CharField(
         label="Registration ID",
         required=False,
         max_length=128,
         widget=forms.TextInput(attrs=_PLAIN),
-        help_text="For X.509 it is read from the certificate's common name (CN).",
+        help_text="For X.509 it is read from the certificate's common name (CN); for a TPM, if empty, it is made of "
+        "the endorsement key.",
     )
-    primary_key = _key(Slot.PRIMARY)
-    secondary_key = _key(Slot.SECONDARY)
+    endorsement_key = _tpm_key(
+        "Endorsement key", "Base64 of the TPM2B_PUBLIC, as the device's own tools print it."
+    )
+    endorsement_key_upload = _tpm_file("Endorsement key")
+    storage_root_key = _tpm_key(
+        "Storage root key", "Not needed: the device names its own. Kept for clients that do not repeat it."
+    )
+    storage_root_key_upload = _tpm_file("Storage root key")
     device_id = forms.CharField(
         label="IoT Hub device ID",
         required=False,
@@ -266,10 +320,27 @@ class IndividualForm(EntryForm):
         help_text="Empty: the registration ID.",
     )
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        if self.current is not None:
+    def __init__(
+        self,
+        service: ProvisioningService,
+        data: QueryDict | None = None,
+        files: "Files | None" = None,
+        *,
+        current: IndividualEnrollment | None = None,
+    ) -> None:
+        self.given_keys: dict[str, GivenKey] = {}
+        if data is not None:
+            self.given_keys = read_tpm_keys(data, files or MultiValueDict())
+            data = keys_as_text(data, self.given_keys)
+        super().__init__(service, data, files, current=current)
+        self.tpm_cards_held = cards_held(current) if current is not None else []
+        if current is not None:
             del self.fields["registration_id"]
+
+    @property
+    def tpm_cards(self) -> list[TpmCard]:
+        """What was read of the keys that were given."""
+        return [card_of(name, one.key) for name, one in self.given_keys.items() if one.key is not None]
 
     def _initial(self, current: IndividualEnrollment | EnrollmentGroup) -> dict[str, Any]:
         assert isinstance(current, IndividualEnrollment)
@@ -286,15 +357,23 @@ class IndividualForm(EntryForm):
 
     def clean(self) -> dict[str, Any]:
         data = super().clean()
-        signs = data.get("mechanism") == AttestationMechanism.SYMMETRIC_KEY
-        if signs:
+        mechanism = data.get("mechanism")
+        if mechanism != AttestationMechanism.X509:
             # Certificates that were given for another mechanism are not looked at.
             for slot in Slot:
                 self.errors.pop(f"{slot}_pem", None)
+        if mechanism == AttestationMechanism.TPM:
+            for name, given in self.given_keys.items():
+                if given.problem:
+                    self.add_error(name, given.problem)
+            if self.current is None and self.given_keys.get("endorsement_key") == GivenKey():
+                self.add_error("endorsement_key", "Give the endorsement key of the device's TPM.")
         if self.current is None and not data.get("registration_id") and "registration_id" not in self.errors:
-            if signs:
+            if mechanism == AttestationMechanism.SYMMETRIC_KEY:
                 self.add_error("registration_id", "Give the registration ID of the device.")
-            elif not any(given.certificates or given.problem for given in self.given.values()):
+            elif mechanism == AttestationMechanism.X509 and not any(
+                given.certificates or given.problem for given in self.given.values()
+            ):
                 self.add_error(
                     "registration_id",
                     "Give the certificate of the device, or the registration ID to be barred.",
@@ -304,14 +383,14 @@ class IndividualForm(EntryForm):
     def spec(self) -> IndividualSpec:
         data = self.cleaned_data
         mechanism = AttestationMechanism(data["mechanism"])
-        signs = mechanism == AttestationMechanism.SYMMETRIC_KEY
+        keys: dict[str, Any] = {}
+        if mechanism == AttestationMechanism.TPM:
+            keys = {name: one.key.encoded for name, one in self.given_keys.items() if one.key is not None}
         return IndividualSpec(
-            mechanism=mechanism,
             registration_id=data.get("registration_id", ""),
             device_id=data["device_id"],
-            certificates={} if signs else self.certificates(),
-            primary_key=data["primary_key"].strip() if signs else "",
-            secondary_key=data["secondary_key"].strip() if signs else "",
+            **keys,
+            **self.credential_values(mechanism),
             **self.common_values(),
         )
 
@@ -319,6 +398,13 @@ class IndividualForm(EntryForm):
 class GroupForm(EntryForm):
     kind = "ca"
 
+    mechanism = forms.ChoiceField(
+        label="Attestation mechanism",
+        required=False,  # what a script does not say is a CA certificate, as ever
+        choices=[(one.value, one.label) for one in _OF_GROUPS],
+        initial=AttestationMechanism.X509.value,
+        widget=forms.RadioSelect,
+    )
     group_id = forms.CharField(
         label="Group ID",
         max_length=128,
@@ -339,6 +425,10 @@ class GroupForm(EntryForm):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.helpers = _helpers(self.current)
+        if not self.service.symmetric_key_groups:
+            self.fields[
+                "mechanism"
+            ].help_text = "Groups with symmetric keys are switched off in the settings of this service."
         if self.current is not None:
             del self.fields["group_id"]
         if self.helpers:
@@ -359,6 +449,13 @@ class GroupForm(EntryForm):
     def clean_group_id(self) -> str:
         return _checked_name(self.cleaned_data["group_id"])
 
+    def clean(self) -> dict[str, Any]:
+        data = super().clean()
+        if data.get("mechanism") == AttestationMechanism.SYMMETRIC_KEY:
+            for slot in Slot:
+                self.errors.pop(f"{slot}_pem", None)
+        return data
+
     def clean_predecessor(self) -> EnrollmentGroup | None:
         group_id: str = self.cleaned_data["predecessor"]
         if not group_id:
@@ -369,14 +466,15 @@ class GroupForm(EntryForm):
             raise ValidationError(f"There is no enrollment group {group_id} in this service.") from None
 
     def spec(self) -> GroupSpec:
+        mechanism = AttestationMechanism(self.cleaned_data["mechanism"] or AttestationMechanism.X509)
         removed = set(self.cleaned_data.get("helpers_removed", ()))
         kept = [one for thumbprint, one in self.helpers.items() if thumbprint not in removed]
         given = [one for slot in self.given.values() for one in slot.certificates[1:]]
         return GroupSpec(
             group_id=self.cleaned_data.get("group_id", ""),
             predecessor=self.cleaned_data["predecessor"],
-            certificates=self.certificates(),
-            helpers=tuple(_once([*kept, *given])),
+            helpers=tuple(_once([*kept, *given])) if mechanism == AttestationMechanism.X509 else (),
+            **self.credential_values(mechanism),
             **self.common_values(),
         )
 

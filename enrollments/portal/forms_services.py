@@ -1,11 +1,17 @@
 """Forms about provisioning services and their linked hubs. Translation only; the rules are in the actions."""
 
+import re
+
 from django import forms
+from django.core.exceptions import ValidationError
 from django.db.models import Field
 
 from enrollments.models import LinkedHub, ProvisioningService
-from enrollments.policy.allocation import AllocationPolicy
+from enrollments.models.services import MOST_PER_DEVICE
+from enrollments.policy.allocation import MAX_REGION, OF_A_SERVICE
 
+# Milliseconds: digits, and few of them.
+_FIGURE = re.compile(r"[0-9]{1,6}")
 _PLAIN = {"autocomplete": "off", "autocapitalize": "none", "spellcheck": "false"}
 
 
@@ -36,14 +42,38 @@ class SettingsForm(forms.Form):
     )
     allocation_policy = forms.ChoiceField(
         label="Allocation policy",
-        choices=[(policy.value, policy.label) for policy in AllocationPolicy],
+        choices=[(policy.value, policy.label) for policy in OF_A_SERVICE],
         help_text=_help(ProvisioningService, "allocation_policy"),
+    )
+    symmetric_key_groups = forms.BooleanField(
+        label="Enrollment groups may use symmetric keys",
+        required=False,
+        help_text="Whoever reads the key of such a group can be any device of it. Switched off again, groups that "
+        "have keys admit nobody, and those that are disabled still bar.",
     )
     retry_after_seconds = forms.IntegerField(
         label="Retry-After in seconds",
         min_value=1,
         max_value=300,
         help_text=_help(ProvisioningService, "retry_after_seconds"),
+    )
+    longest_retry_after_seconds = forms.IntegerField(
+        label="Longest Retry-After of refused devices in seconds",
+        min_value=1,
+        max_value=86_400,
+        help_text=_help(ProvisioningService, "longest_retry_after_seconds"),
+    )
+    device_registrations_per_minute = forms.IntegerField(
+        label="Registrations of one device per minute",
+        min_value=1,
+        max_value=MOST_PER_DEVICE,
+        help_text=_help(ProvisioningService, "device_registrations_per_minute"),
+    )
+    registrations_per_minute = forms.IntegerField(
+        label="Registrations of all devices per minute",
+        min_value=1,
+        max_value=1_000_000,
+        help_text=_help(ProvisioningService, "registrations_per_minute"),
     )
     attempts_kept_days = forms.IntegerField(
         label="Days that attempts are kept",
@@ -79,6 +109,14 @@ class HubForm(forms.Form):
         initial=0,
         help_text=_help(LinkedHub, "latency_ms"),
     )
+    region_latencies = forms.CharField(
+        label="Latency by region",
+        required=False,
+        max_length=4000,
+        widget=forms.Textarea(attrs={**_PLAIN, "rows": 3, "placeholder": "west: 12"}),
+        help_text="A line for each region that devices may name in their payload: its name, a colon, milliseconds. "
+        "For other devices the latency above counts.",
+    )
     apply_allocation_policy = forms.BooleanField(
         label="Allocation policies may pick this hub",
         required=False,
@@ -91,9 +129,25 @@ class HubForm(forms.Form):
         "host_name",
         "allocation_weight",
         "latency_ms",
+        "region_latencies",
         "apply_allocation_policy",
         "reason",
     )
+
+    def clean_region_latencies(self) -> dict[str, int]:
+        latencies: dict[str, int] = {}
+        for line in self.cleaned_data["region_latencies"].splitlines():
+            region, _, figure = (part.strip() for part in line.partition(":"))
+            if not line.strip():
+                continue
+            if not region or len(region) > MAX_REGION or not _FIGURE.fullmatch(figure):
+                raise ValidationError(f"{line.strip()[:80]!r} cannot be read: write a line such as west: 12.")
+            latencies[region.lower()] = int(figure)
+        return latencies
+
+
+def latencies_as_text(latencies: dict[str, int]) -> str:
+    return "\n".join(f"{region}: {figure}" for region, figure in sorted(latencies.items()))
 
 
 class HubChangeForm(HubForm):

@@ -26,5 +26,6 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("groups/g/<str:group_id>/", enrollment_groups.group_edit, name="group-edit"),
     path("groups/g/<str:group_id>/disable/", enrollment_groups.group_disable, name="group-disable"),
     path("groups/g/<str:group_id>/enable/", enrollment_groups.group_enable, name="group-enable"),
+    path("groups/g/<str:group_id>/keys/", enrollment_groups.group_keys, name="group-keys"),
     path("certificate-preview/", certificates.certificate_preview, name="certificate-preview"),
 ]

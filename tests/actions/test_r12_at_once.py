@@ -189,11 +189,11 @@ def test_change_answered_while_a_poll_is_being_judged(world, change, question, m
 
 def test_facts_gathered_half_before_and_half_after_a_change_do_not_count(world, monkeypatch):
     """The epoch is read before the first fact, so a change between two look-ups shows."""
-    from enrollments.actions import judging
+    from enrollments.actions.judging import chains
 
     enroll_device(world.service, world.leaf)
     pause = Pause()
-    monkeypatch.setattr(judging, "build_chain_graph", pause.before(judging.build_chain_graph))
+    monkeypatch.setattr(chains, "build_chain_graph", pause.before(chains.build_chain_graph))
 
     thread, results = in_thread(lambda: registrations.register_device(world.service, world.ask()))
     assert pause.reached.wait(PATIENCE)

@@ -6,6 +6,9 @@ import pytest
 from django.utils import timezone
 
 from enrollments.actions.enrollment_groups import (
+    GroupSpec,
+    add_enrollment_group,
+    change_enrollment_group,
     delete_enrollment_groups,
     disable_enrollment_group,
     enable_enrollment_group,
@@ -13,12 +16,24 @@ from enrollments.actions.enrollment_groups import (
 from enrollments.actions.enrollments import delete_enrollments, disable_enrollment, enable_enrollment
 from enrollments.actions.entries import AlreadyEnrolled
 from enrollments.actions.registrations import Outcome
+from enrollments.actions.services import change_settings
 from enrollments.attestation.credential import PresentedCredential
 from enrollments.errors import Invalid
 from enrollments.models import AttestationMechanism, RegistrationAttempt, RegistrationRecord, Slot
 from enrollments.policy.reasons import Reason
 from tests.certificates import EXPIRED, SERVER_AUTH, mint, name, root, self_signed
-from tests.devices import ALICE, enroll_ca, enroll_device, enroll_keys, new_service, register, shows, signs
+from tests.devices import (
+    ALICE,
+    derived_key,
+    enroll_ca,
+    enroll_device,
+    enroll_key_group,
+    enroll_keys,
+    new_service,
+    register,
+    shows,
+    signs,
+)
 
 pytestmark = pytest.mark.django_db
 
@@ -185,14 +200,91 @@ def test_r3_tokens_prove_by_either_key(service):
 # --- R4 --------------------------------------------------------------------------------------
 
 
-def test_r4_group_holds_a_ca_certificate_and_no_keys(service, pki):
-    enroll_ca(service, pki[0])
+def test_r4_groups_with_keys_are_refused_while_the_switch_is_off(service):
+    assert service.symmetric_key_groups is False  # for every new service
 
-    with pytest.raises(Invalid, match="CA certificate"):
-        enroll_ca(service, pki[1], mechanism=AttestationMechanism.SYMMETRIC_KEY)
+    with pytest.raises(Invalid, match="switched off in this service"):
+        add_enrollment_group(
+            service, GroupSpec(group_id="line-9", mechanism=AttestationMechanism.SYMMETRIC_KEY), actor=ALICE
+        )
 
 
-def test_r4_token_never_comes_in_through_a_group(service, pki):
+def test_r4_a_group_is_not_given_keys_while_the_switch_is_off(service, pki):
+    group = enroll_ca(service, pki[0])
+    spec = GroupSpec(mechanism=AttestationMechanism.SYMMETRIC_KEY)
+
+    with pytest.raises(Invalid, match="switched off in this service"):
+        change_enrollment_group(service, group.group_id, spec, expected_etag=group.etag, actor=ALICE)
+
+
+def test_r4_no_group_holds_a_tpm(service):
+    with pytest.raises(Invalid, match="CA certificate or symmetric keys"):
+        add_enrollment_group(
+            service, GroupSpec(group_id="line-9", mechanism=AttestationMechanism.TPM), actor=ALICE
+        )
+
+
+@pytest.mark.parametrize("which", ["primary_key", "secondary_key"])
+def test_r4_device_with_a_derived_key_comes_in_through_its_group(service, which):
+    group = enroll_key_group(service)
+    key = derived_key(getattr(group, which), "pump-042")
+
+    assert outcome(service, signs(service, "pump-042", key), "pump-042") == ASSIGNED
+
+
+@pytest.mark.parametrize(
+    "key_of",
+    [
+        pytest.param(lambda group: group.primary_key, id="the group's own key"),
+        pytest.param(lambda group: derived_key(group.primary_key, "pump-043"), id="a sibling's key"),
+        pytest.param(lambda group: derived_key(group.primary_key, "PUMP-042"), id="derived in another case"),
+    ],
+)
+def test_r4_any_other_key_does_not(service, key_of):
+    group = enroll_key_group(service)
+
+    assert outcome(service, signs(service, "pump-042", key_of(group)), "pump-042") == (
+        Outcome.UNAUTHORIZED,
+        Reason.NOT_ENROLLED,
+    )
+
+
+def test_r4_case_of_the_device_decides_its_key(service):
+    """Contract 2.1: the ID is derived from as the device spells it."""
+    group = enroll_key_group(service)
+    key = derived_key(group.primary_key, "Pump-042")
+
+    assert outcome(service, signs(service, "Pump-042", key), "Pump-042") == ASSIGNED
+
+
+def test_r4_switched_off_again_such_groups_admit_nobody_and_still_bar(service):
+    group = enroll_key_group(service)
+    key = derived_key(group.primary_key, "pump-042")
+    change_settings(service, {"symmetric_key_groups": False}, actor=ALICE)
+
+    assert outcome(service, signs(service, "pump-042", key), "pump-042") == (
+        Outcome.UNAUTHORIZED,
+        Reason.KEY_GROUPS_OFF,
+    )
+
+    disable_enrollment_group(service, group.group_id, actor=ALICE)
+
+    assert outcome(service, signs(service, "pump-042", key), "pump-042") == (
+        Outcome.DISABLED,
+        Reason.GROUP_DISABLED,
+    )
+
+
+def test_r4_expired_token_of_a_derived_key_is_called_so(service):
+    group = enroll_key_group(service)
+    key = derived_key(group.primary_key, "pump-042")
+
+    shown = signs(service, "pump-042", key, expiry=1)
+
+    assert outcome(service, shown, "pump-042") == (Outcome.UNAUTHORIZED, Reason.TOKEN_EXPIRED)
+
+
+def test_r4_token_never_comes_in_through_a_group_of_a_ca(service, pki):
     enroll_ca(service, pki[0])
     key = enroll_keys(service, "known").primary_key
 
@@ -202,9 +294,39 @@ def test_r4_token_never_comes_in_through_a_group(service, pki):
     )
 
 
-def test_r4_tpm_entries_cannot_be_created_yet(service):
-    with pytest.raises(Invalid, match="TPM"):
-        enroll_device(service, self_signed("pump-042"), mechanism=AttestationMechanism.TPM)
+def test_r5_disabled_individual_shuts_one_device_of_a_group_with_keys_out(service):
+    group = enroll_key_group(service)
+    enroll_keys(service, "pump-042", enabled=False)
+    keys = {name: derived_key(group.primary_key, name) for name in ("pump-042", "pump-043")}
+
+    assert outcome(service, signs(service, "pump-042", keys["pump-042"]), "pump-042") == (
+        Outcome.DISABLED,
+        Reason.INDIVIDUAL_DISABLED,
+    )
+    assert outcome(service, signs(service, "pump-043", keys["pump-043"]), "pump-043") == ASSIGNED
+
+
+def test_r5_derived_key_does_not_stand_in_for_the_individual_one(service):
+    group = enroll_key_group(service)
+    enroll_keys(service, "pump-042")
+    key = derived_key(group.primary_key, "pump-042")
+
+    assert outcome(service, signs(service, "pump-042", key), "pump-042") == (
+        Outcome.UNAUTHORIZED,
+        Reason.OTHER_CREDENTIAL,
+    )
+
+
+def test_r7_of_two_groups_with_the_same_key_the_disabled_one_bars(service):
+    older = enroll_key_group(service, "line-9")
+    enroll_key_group(service, "line-10", primary_key=older.primary_key)
+    key = derived_key(older.primary_key, "pump-042")
+
+    assert register(service, signs(service, "pump-042", key), "pump-042").record.group.group_id == "line-9"
+
+    disable_enrollment_group(service, "line-10", actor=ALICE)
+
+    assert outcome(service, signs(service, "pump-042", key), "pump-042")[0] is Outcome.DISABLED
 
 
 # --- R5 --------------------------------------------------------------------------------------

@@ -221,7 +221,7 @@ def test_two_common_names_and_letters_beyond_ascii_are_unauthorized(device, top)
         pytest.param(b'{"payload":' + b"9" * 5000 + b"}", 400001, id="huge number"),
         pytest.param({"registrationId": "pump-043"}, 400002, id="another ID than in the path"),
         pytest.param({"registrationId": 7}, 400002, id="ID of a wrong type"),
-        pytest.param({"registrationId": "pump-042", "tpm": {"endorsementKey": "x"}}, 404201, id="TPM"),
+        pytest.param({"registrationId": "pump-042", "tpm": {"endorsementKey": "x"}}, 400005, id="TPM"),
         pytest.param({"csr": "x"}, 400003, id="CSR"),
         pytest.param(b'{"payload":"' + b"x" * 98_304 + b'"}', 413001, id="over 96 KB"),
     ],

@@ -12,7 +12,7 @@ from enrollments.models import HistoryEvent, ProvisioningService, RegistrationRe
 from enrollments.policy.roles import Right, Role
 from enrollments.portal.urls import urlpatterns
 from tests.certificates import root
-from tests.devices import enroll_ca, register, signs
+from tests.devices import enroll_ca, enroll_key_group, register, signs
 from tests.factories import a_service, a_user, an_individual
 
 WITHOUT_SIGNING_IN = {"sign-in"}
@@ -73,7 +73,8 @@ def world(db: None) -> World:
     """A service in which each kind of object exists, so that 404 never stands for something else."""
     service = a_service("plant")
     ca = root("Plant CA")
-    group = enroll_ca(service, ca, "plant-7")
+    enroll_ca(service, ca, "plant-7")
+    group = enroll_key_group(service, "keyed-group")
     register(service, ca.leaf("pump-042"))
     keyed = an_individual(service, "keyed-001", keys=True)
     register(service, signs(service, "keyed-001", keyed.primary_key), "keyed-001")

@@ -316,7 +316,8 @@ def test_the_same_ca_in_another_service_is_none_of_our_business(operator, servic
         ({"registration_id": "", "mechanism": "symmetricKey"}, "Give the registration ID"),
         ({}, "Give the certificate of the device"),
         ({"registration_id": "pump-042"}, "Give the certificate with which the device will prove itself"),
-        ({"mechanism": "tpm"}, "not one of the available choices"),
+        ({"mechanism": "tpm"}, "Give the endorsement key of the device"),
+        ({"mechanism": "dice"}, "not one of the available choices"),
         ({"device_id": "no/slashes"}, "A device ID has the form"),
     ],
 )

@@ -205,6 +205,9 @@ def test_r1_host_name_of_another_service_is_not_told(admin, service):
         "host_name": "secret.example",
         "allocation_policy": "hashed",
         "retry_after_seconds": 3,
+        "longest_retry_after_seconds": 300,
+        "device_registrations_per_minute": 12,
+        "registrations_per_minute": 10000,
         "attempts_kept_days": 30,
         "version": version,
     }

@@ -32,6 +32,9 @@ def entered(service: ProvisioningService, **changed: Any) -> dict[str, Any]:
         "host_name": "",
         "allocation_policy": "hashed",
         "retry_after_seconds": "3",
+        "longest_retry_after_seconds": "300",
+        "device_registrations_per_minute": "12",
+        "registrations_per_minute": "10000",
         "attempts_kept_days": "30",
         "version": settings_version(service),
         **changed,
@@ -54,6 +57,16 @@ def test_change_is_saved_recorded_and_raises_the_epoch(admin, plant):
     )
 
 
+def test_groups_with_keys_are_switched_on_and_off_again(admin, plant):
+    for on in (True, False):
+        admin.post(CHANGE, entered(plant, **({"symmetric_key_groups": "on"} if on else {})))
+
+        plant.refresh_from_db()
+        assert plant.symmetric_key_groups is on
+        row = HistoryEvent.objects.filter(event="service.changed").latest("pk")
+        assert row.after == {"symmetric_key_groups": on}
+
+
 def test_saving_nothing_new_records_nothing(admin, plant):
     admin.post(CHANGE, entered(plant))
 
@@ -65,6 +78,11 @@ def test_saving_nothing_new_records_nothing(admin, plant):
     [
         ({"retry_after_seconds": "0"}, "greater than or equal to 1"),
         ({"retry_after_seconds": "301"}, "less than or equal to 300"),
+        ({"longest_retry_after_seconds": "0"}, "greater than or equal to 1"),
+        ({"longest_retry_after_seconds": "86401"}, "less than or equal to 86400"),
+        ({"device_registrations_per_minute": "61"}, "less than or equal to 60"),
+        ({"registrations_per_minute": "0"}, "greater than or equal to 1"),
+        ({"allocation_policy": "custom"}, "Select a valid choice"),
         ({"attempts_kept_days": "many"}, "Enter a whole number"),
         ({"allocation_policy": "dice"}, "Select a valid choice"),
         ({"host_name": "lab.example"}, "cannot be used"),

@@ -42,4 +42,4 @@ def _current(request: HttpRequest, service: ProvisioningService, kind: Kind) -> 
         return None
     if kind == "ca":
         return service.enrollmentgroups.filter(pk=pk).first()
-    return service.individualenrollments.filter(pk=pk).defer("primary_key", "secondary_key").first()
+    return service.individualenrollments.filter(pk=pk).without_secrets().first()

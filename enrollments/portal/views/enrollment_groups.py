@@ -12,7 +12,9 @@ from enrollments.actions.enrollment_groups import (
     delete_enrollment_groups,
     disable_enrollment_group,
     enable_enrollment_group,
+    reveal_group_keys,
 )
+from enrollments.actions.judging import group_ref
 from enrollments.errors import ChangedMeanwhile, Invalid
 from enrollments.models import EnrollmentGroup, ProvisioningService
 from enrollments.policy.names import registration_key
@@ -20,7 +22,7 @@ from enrollments.policy.roles import Right
 from enrollments.portal.access import actor_of, may, requires
 from enrollments.portal.certificate_input import preview_of
 from enrollments.portal.confirmation import ReasonForm, show_invalid
-from enrollments.portal.entry_links import entry_tabs, list_url
+from enrollments.portal.entry_links import entry_tabs, keys_url, list_url
 from enrollments.portal.entry_lists import EntryFilter, page_of_groups, rows_of, with_row_columns
 from enrollments.portal.entry_pages import (
     answer_deletion,
@@ -30,9 +32,12 @@ from enrollments.portal.entry_pages import (
     form_status,
     row_answer,
     saved,
+    show_keys,
 )
 from enrollments.portal.forms_entries import GroupForm
 from enrollments.portal.htmx import render_page, wants_fragment
+
+SECRET_FIELDS = ("primary_pem", "secondary_pem", "primary_key", "secondary_key", "webhook_url")
 
 
 @require_safe
@@ -51,7 +56,7 @@ def group_list(request: HttpRequest, service: ProvisioningService) -> HttpRespon
     return render_page(request, "portal/groups/list.html", "portal/groups/_results.html", context)
 
 
-@sensitive_post_parameters("primary_pem", "secondary_pem")
+@sensitive_post_parameters(*SECRET_FIELDS)
 @require_http_methods(["GET", "HEAD", "POST"])
 @requires(Right.CHANGE_ENTRIES)
 def group_add(request: HttpRequest, service: ProvisioningService) -> HttpResponse:
@@ -70,7 +75,7 @@ def group_add(request: HttpRequest, service: ProvisioningService) -> HttpRespons
     return _form_answer(request, service, form)
 
 
-@sensitive_post_parameters("primary_pem", "secondary_pem")
+@sensitive_post_parameters(*SECRET_FIELDS)
 @require_http_methods(["GET", "HEAD", "POST"])
 @requires(Right.SEE)
 def group_edit(request: HttpRequest, service: ProvisioningService, group_id: str) -> HttpResponseBase:
@@ -161,6 +166,13 @@ def group_enable(request: HttpRequest, service: ProvisioningService, group_id: s
     return _row(request, service, group_id, f"Enabled enrollment group {group}.")
 
 
+@require_POST
+@requires(Right.REVEAL_KEYS)
+def group_keys(request: HttpRequest, service: ProvisioningService, group_id: str) -> HttpResponse:
+    group, primary, secondary = reveal_group_keys(service, group_id, actor=actor_of(request))
+    return show_keys(request, service, group_ref(group), primary, secondary)
+
+
 def _row(request: HttpRequest, service: ProvisioningService, group_id: str, said: str) -> HttpResponse:
     if not wants_fragment(request):
         return done(request, list_url(service, "portal:group-list"), said)
@@ -183,6 +195,9 @@ def _form_answer(
         "conflict": conflict,
         "cancel_url": list_url(service, "portal:group-list"),
         "may_change": may(request, Right.CHANGE_ENTRIES, service),
+        "keys_url": keys_url(service, group_ref(form.current))
+        if isinstance(form.current, EnrollmentGroup)
+        else "",
     }
     return render_page(
         request,

@@ -22,7 +22,7 @@ from enrollments.policy.roles import Right
 from enrollments.portal.access import actor_of, may, requires
 from enrollments.portal.certificate_input import preview_of
 from enrollments.portal.confirmation import ReasonForm, show_invalid
-from enrollments.portal.entry_links import entry_tabs, entry_url, list_url
+from enrollments.portal.entry_links import entry_tabs, entry_url, keys_url, list_url
 from enrollments.portal.entry_lists import EntryFilter, page_of_individuals, rows_of, with_row_columns
 from enrollments.portal.entry_pages import (
     answer_deletion,
@@ -32,11 +32,12 @@ from enrollments.portal.entry_pages import (
     form_status,
     row_answer,
     saved,
+    show_keys,
 )
 from enrollments.portal.forms_entries import IndividualForm
 from enrollments.portal.htmx import render_page, wants_fragment
 
-SECRET_FIELDS = ("primary_pem", "secondary_pem", "primary_key", "secondary_key")
+SECRET_FIELDS = ("primary_pem", "secondary_pem", "primary_key", "secondary_key", "webhook_url")
 
 
 @require_safe
@@ -139,7 +140,7 @@ def _enrollment_save(
 @requires(Right.CHANGE_ENTRIES)
 def enrollment_delete(request: HttpRequest, service: ProvisioningService) -> HttpResponse:
     chosen = service.individualenrollments.filter(pk__in=chosen_ids(request)).order_by("registration_key")
-    entries = list(chosen.defer("primary_key", "secondary_key"))
+    entries = list(chosen.without_secrets())
     return answer_deletion(
         request,
         service,
@@ -198,8 +199,7 @@ def enrollment_enable(
 @requires(Right.REVEAL_KEYS)
 def enrollment_keys(request: HttpRequest, service: ProvisioningService, registration_id: str) -> HttpResponse:
     enrollment, primary, secondary = reveal_enrollment_keys(service, registration_id, actor=actor_of(request))
-    context = {"enrollment": enrollment, "primary": primary, "secondary": secondary, "service": service}
-    return render_page(request, "portal/enrollments/keys.html", "portal/enrollments/_keys.html", context)
+    return show_keys(request, service, individual_ref(enrollment), primary, secondary)
 
 
 def _row(request: HttpRequest, service: ProvisioningService, registration_id: str, said: str) -> HttpResponse:
@@ -225,6 +225,9 @@ def _form_answer(
         "conflict": conflict,
         "cancel_url": list_url(service, "portal:enrollment-list"),
         "may_change": may(request, Right.CHANGE_ENTRIES, service),
+        "keys_url": keys_url(service, individual_ref(form.current))
+        if isinstance(form.current, IndividualEnrollment)
+        else "",
     }
     return render_page(
         request,
@@ -245,7 +248,7 @@ def _get(service: ProvisioningService, registration_id: str) -> IndividualEnroll
 def _get_without_keys(service: ProvisioningService, registration_id: str) -> IndividualEnrollment:
     """R16: shutting out works without the key of the installation that decrypts an entry's keys."""
     try:
-        entries = service.individualenrollments.defer("primary_key", "secondary_key")
+        entries = service.individualenrollments.without_secrets()
         return entries.by_registration_id(registration_id)
     except IndividualEnrollment.DoesNotExist:
         raise EnrollmentNotFound(registration_id) from None

@@ -14,7 +14,7 @@ from enrollments.models import HubDevice, LinkedHub, ProvisioningService
 from enrollments.policy.roles import Right
 from enrollments.portal.access import actor_of, may, requires
 from enrollments.portal.confirmation import ReasonForm, ask, show_invalid
-from enrollments.portal.forms_services import HubChangeForm, HubForm
+from enrollments.portal.forms_services import HubChangeForm, HubForm, latencies_as_text
 
 
 @require_safe
@@ -56,6 +56,7 @@ def hub_edit(request: HttpRequest, service: ProvisioningService, hub_pk: int) ->
             initial={
                 "allocation_weight": hub.allocation_weight,
                 "latency_ms": hub.latency_ms,
+                "region_latencies": latencies_as_text(hub.region_latencies),
                 "apply_allocation_policy": hub.apply_allocation_policy,
             }
         )

@@ -1,0 +1,121 @@
+"""Gathering the facts about one device and having them decided: the one way from evidence to verdict."""
+
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from enrollments.actions.judging.chains import judge_chain
+from enrollments.actions.judging.tokens import TokenQuestion, judge_token
+from enrollments.actions.judging.world import World, credential_facts
+from enrollments.actions.tpm_challenges import ChallengeKey
+from enrollments.attestation.credential import ClaimedTpm, PresentedCredential
+from enrollments.attestation.x509 import (
+    ParsedCertificate,
+)
+from enrollments.models import (
+    AttestationMechanism,
+    IndividualEnrollment,
+    ProvisioningService,
+)
+from enrollments.policy.decision import Decision, TraceStep, decide
+from enrollments.policy.facts import (
+    CredentialFacts,
+    EntryKind,
+    EntryRef,
+    Mechanism,
+    RegistrationFacts,
+)
+from enrollments.policy.names import registration_key
+from enrollments.policy.reasons import Reason
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """A decision with what it rests on. It holds as long as the service's epoch is `epoch` (R12)."""
+
+    epoch: int
+    at: datetime
+    facts: RegistrationFacts
+    decision: Decision
+    individual: IndividualEnrollment | None
+    chain: tuple[ParsedCertificate, ...] = ()
+    tpm_proof: ChallengeKey | None = None
+
+    @property
+    def leaf_thumbprint(self) -> str:
+        return self.chain[0].thumbprint_sha256 if self.chain else ""
+
+    @property
+    def registration_key(self) -> str:
+        return registration_key(self.facts.claimed_registration_id)
+
+    @property
+    def mechanism(self) -> str:
+        return self.facts.credential.mechanism or ""
+
+    def is_by(self, individual_pk: int | None, group_pk: int | None) -> bool:
+        """Whether the deciding entry is the one that these columns of a record name."""
+        entry = self.decision.entry
+        if entry is None:
+            return False
+        return entry.pk == (individual_pk if entry.kind is EntryKind.INDIVIDUAL else group_pk)
+
+    @property
+    def leaf_key(self) -> str:
+        return self.chain[0].spki_sha256 if self.chain else ""
+
+    @property
+    def groups_proven(self) -> frozenset[int]:
+        return frozenset(group.ref.pk for group in self.facts.groups if group.proves)
+
+    def with_step(self, step: TraceStep) -> "Judgement":
+        """The same decision, with what happened after it in its trace."""
+        return replace(self, decision=replace(self.decision, trace=(*self.decision.trace, step)))
+
+
+def judge(
+    service: ProvisioningService,
+    claimed_registration_id: str,
+    credential: PresentedCredential,
+    *,
+    at: datetime,
+    without: Collection[EntryRef] = (),
+    begins: bool = True,
+) -> Judgement:
+    """Judge a device on the state of now. `without`: entries to leave out, to ask what deleting them would do.
+
+    begins: the device wants to register, and does not follow up an earlier registration.
+    The epoch is read first: a change that commits while facts are gathered has raised it by the time the caller
+    compares, under the lock, what it then is.
+    """
+    epoch, groups_with_keys_admit = ProvisioningService.what_decisions_read(service.pk)
+    world = World(service, without, groups_with_keys_admit)
+    individual = world.individual(claimed_registration_id)
+    chain: tuple[ParsedCertificate, ...] = ()
+    tpm_proof: ChallengeKey | None = None
+    if credential.claimed_tpm is not None and not _is_enrolled(individual, credential.claimed_tpm):
+        unknown = CredentialFacts(Mechanism.TPM, "the TPM", problem=Reason.TPM_NOT_ENROLLED)
+        facts = credential_facts(claimed_registration_id, individual, unknown)
+    elif credential.authorization:
+        # A token is what the device chose to be judged by; a certificate beside it is not looked at.
+        asked = TokenQuestion(claimed_registration_id, individual, credential, at, begins)
+        facts, tpm_proof = judge_token(world, asked)
+    elif credential.claimed_tpm is not None:
+        waiting = CredentialFacts(Mechanism.TPM, "the TPM", problem=Reason.CHALLENGE_UNANSWERED)
+        facts = credential_facts(claimed_registration_id, individual, waiting)
+    elif credential.certificates:
+        facts, chain = judge_chain(world, claimed_registration_id, individual, credential.certificates, at)
+    else:
+        facts = credential_facts(
+            claimed_registration_id, individual, CredentialFacts(None, problem=Reason.NO_CREDENTIAL)
+        )
+    return Judgement(epoch, at, facts, decide(facts), individual, chain, tpm_proof)
+
+
+def _is_enrolled(individual: IndividualEnrollment | None, claimed: ClaimedTpm) -> bool:
+    """R3: by registration ID and endorsement key together. Both keys of the comparison are public."""
+    return (
+        individual is not None
+        and individual.mechanism == AttestationMechanism.TPM
+        and bytes(individual.endorsement_key or b"") == claimed.endorsement_key
+    )

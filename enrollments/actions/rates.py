@@ -1,0 +1,131 @@
+"""How often devices come: who is held back, and what a refused one is told to wait (R14).
+
+A leaf's key is proven by the handshake, so whoever holds it may be held back by it before anything else is looked
+at. Whoever shows a token is judged first: the same claim from the same address may be somebody else's.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from enrollments.actions.judging import Judgement
+from enrollments.attestation.credential import PresentedCredential
+from enrollments.attestation.x509 import parse_der
+from enrollments.errors import AttestationError
+from enrollments.models import ProvisioningService
+from enrollments.policy.names import registration_key
+from enrollments.throttling import Caller, Refused, limiter
+
+# How often a TPM may ask to be challenged from one address; the registration that follows has the device's own rate.
+CHALLENGES_PER_MINUTE = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Visit:
+    """One request of a device, as far as rates are concerned. `address` is the peer's."""
+
+    service: ProvisioningService
+    claimed_registration_id: str
+    credential: PresentedCredential
+    address: str
+    arrived_at: datetime
+    is_poll: bool = False
+
+    @property
+    def now(self) -> float:
+        return self.arrived_at.timestamp()
+
+    def caller(self, credential: str, *, is_proven: bool) -> Caller:
+        return Caller(
+            self.service.pk, registration_key(self.claimed_registration_id), credential, is_proven=is_proven
+        )
+
+    def judged(self, judgement: Judgement) -> Caller:
+        """Whom this request belongs to, now that it has been judged."""
+        proven = judgement.decision.proven
+        own = judgement.leaf_key or ("token" if proven else self.address)
+        return self.caller(own, is_proven=proven)
+
+
+def wait_before_judging(visit: Visit) -> int:
+    """Seconds that the holder of this leaf's key still has to wait; 0 where it may be judged."""
+    leaf_key = _leaf_key(visit.credential)
+    if not leaf_key:
+        return 0
+    proven, unproven = (visit.caller(leaf_key, is_proven=known) for known in (True, False))
+    if wait := _held_back(visit, proven) or _held_back(visit, unproven):
+        return wait
+    if visit.is_poll:
+        return limiter().poll_wait(proven, visit.now)
+    return limiter().registration_wait(
+        proven, visit.now, per_minute=visit.service.device_registrations_per_minute
+    )
+
+
+def wait_of_refused(visit: Visit, judgement: Judgement) -> int:
+    """Seconds that a device which was refused often still has to wait; it is then not refused once more."""
+    return _held_back(visit, visit.judged(judgement))
+
+
+def note_refusal(visit: Visit, judgement: Judgement) -> Refused:
+    return limiter().note_refusal(
+        visit.judged(judgement),
+        visit.now,
+        epoch=judgement.epoch,
+        shortest=visit.service.retry_after_seconds,
+        longest=visit.service.longest_retry_after_seconds,
+    )
+
+
+def wait_told_to_refused(visit: Visit, judgement: Judgement) -> int:
+    """Retry-After of a poll that tells a refusal again."""
+    return limiter().current_wait(
+        visit.judged(judgement),
+        visit.now,
+        shortest=visit.service.retry_after_seconds,
+        longest=visit.service.longest_retry_after_seconds,
+    )
+
+
+def take_registration(visit: Visit, judgement: Judgement) -> int:
+    """Count the registration of an admitted device; seconds to wait where it is one too many.
+
+    The device's own rate comes first: what it refuses does not use up that of the service.
+    """
+    service = visit.service
+    return limiter().take_registration(
+        visit.judged(judgement), visit.now, per_minute=service.device_registrations_per_minute
+    ) or limiter().take_of_service(service.pk, visit.now, per_minute=service.registrations_per_minute)
+
+
+def take_poll(visit: Visit, judgement: Judgement) -> int:
+    return limiter().take_poll(visit.judged(judgement), visit.now)
+
+
+def take_challenge(visit: Visit, judgement: Judgement) -> int:
+    return limiter().take_registration(visit.judged(judgement), visit.now, per_minute=CHALLENGES_PER_MINUTE)
+
+
+def note_admission(visit: Visit, judgement: Judgement) -> None:
+    """One admitted registration ends the back-off: of the credential, and of what it was before it was enrolled."""
+    before_proof = judgement.leaf_key or visit.address
+    limiter().note_admission(
+        visit.judged(judgement), visit.caller(before_proof, is_proven=False), now=visit.now
+    )
+
+
+def _held_back(visit: Visit, caller: Caller) -> int:
+    return limiter().held_back(
+        caller,
+        visit.now,
+        epoch=visit.service.epoch,
+        longest=visit.service.longest_retry_after_seconds,
+    )
+
+
+def _leaf_key(credential: PresentedCredential) -> str:
+    if credential.authorization or credential.claimed_tpm is not None or not credential.certificates:
+        return ""
+    try:
+        return parse_der(credential.certificates[0]).spki_sha256
+    except AttestationError:
+        return ""  # whoever judges it says what is wrong with it

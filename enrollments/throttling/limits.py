@@ -1,0 +1,173 @@
+"""How often a device may come, and how long a refused one is told to wait (R14, contract 8).
+
+Rates and back-off belong to proven credentials. Before proof they belong to the claimed ID together with the leaf's
+key or the peer's address, in a table of their own: claims that cost nothing cannot crowd out what is known of others.
+"""
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from django.conf import settings
+
+from enrollments.policy.back_off import FREE_REFUSALS, retry_after
+from enrollments.throttling.shared_table import NOTHING, Numbers, SharedTable
+
+# 8 MiB each, of which only what is used takes up memory.
+SLOTS = 1 << 17
+POLLS, POLL_SECONDS = 5, 10.0
+MINUTE = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Whose rate it is. `credential`: the leaf's key, "token" for a token that was proven, else the peer's address."""
+
+    service: int
+    registration_key: str
+    credential: str
+    is_proven: bool
+
+    def key(self, what: str) -> bytes:
+        return f"{what}\n{self.service}\n{self.registration_key}\n{self.credential}".encode(
+            "utf-8", "replace"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A refusal that was noted: how many there are in a row, the wait to tell, and how many were not judged since."""
+
+    in_a_row: int
+    retry_after: int
+    unjudged_before: int
+
+
+class Limiter:
+    """The rates of one node. Times are seconds since 1970 and come from the caller; waits are whole seconds."""
+
+    def __init__(self, folder: Path, *, slots: int = SLOTS) -> None:
+        self._proven = SharedTable(folder / "proven", slots=slots)
+        self._unproven = SharedTable(folder / "unproven", slots=slots)
+
+    def take_poll(self, caller: Caller, now: float) -> int:
+        """Count a poll; the wait in seconds where it is one too many. At most 5 in any 10 seconds are taken."""
+
+        def count(times: Numbers) -> tuple[Numbers | None, int]:
+            if wait := _poll_wait(times, now):
+                return None, wait
+            kept = [*_recent(times, now), now]
+            return (*kept, *NOTHING[len(kept) :]), 0  # type: ignore[return-value]  # five of them
+
+        return self._of(caller).change(caller.key("polls"), now, count)
+
+    def poll_wait(self, caller: Caller, now: float) -> int:
+        """The wait that `take_poll` would give, without counting."""
+        return self._of(caller).change(caller.key("polls"), now, lambda times: (None, _poll_wait(times, now)))
+
+    def take_registration(self, caller: Caller, now: float, *, per_minute: int) -> int:
+        """Count a registration of one device; the wait in seconds where it is one too many."""
+        return _take(self._of(caller), caller.key("registrations"), now, per_minute)
+
+    def registration_wait(self, caller: Caller, now: float, *, per_minute: int) -> int:
+        """The wait that `take_registration` would give, without counting."""
+
+        def look(numbers: Numbers) -> tuple[None, int]:
+            return None, _wait(numbers[0], now, per_minute)
+
+        return self._of(caller).change(caller.key("registrations"), now, look)
+
+    def take_of_service(self, service: int, now: float, *, per_minute: int) -> int:
+        """Count a registration of the whole service; the wait in seconds where it is one too many."""
+        return _take(self._proven, f"service\n{service}".encode(), now, per_minute)
+
+    def held_back(self, caller: Caller, now: float, *, epoch: int, longest: int) -> int:
+        """The seconds that a device which was refused often still has to wait, if it does; that it came is counted.
+
+        What was told on an older epoch holds nobody back: the change may have been made for this very device.
+        """
+
+        def look(numbers: Numbers) -> tuple[Numbers | None, int]:
+            until, in_a_row, told_at_epoch, unjudged, _ = numbers
+            wait = until - now
+            if in_a_row < FREE_REFUSALS or told_at_epoch != epoch or not 0 < wait <= longest:
+                return None, 0
+            return (until, in_a_row, told_at_epoch, unjudged + 1, 0.0), _whole(wait)
+
+        return self._of(caller).change(caller.key("refusals"), now, look)
+
+    def note_refusal(self, caller: Caller, now: float, *, epoch: int, shortest: int, longest: int) -> Refused:
+        def count(numbers: Numbers) -> tuple[Numbers, Refused]:
+            in_a_row = int(numbers[1]) + 1
+            wait = retry_after(in_a_row, shortest=shortest, longest=longest)
+            return (now + wait, in_a_row, epoch, 0.0, 0.0), Refused(in_a_row, wait, int(numbers[3]))
+
+        return self._of(caller).change(caller.key("refusals"), now, count)
+
+    def current_wait(self, caller: Caller, now: float, *, shortest: int, longest: int) -> int:
+        """The wait that the latest refusal was told, for a poll that tells the same outcome again."""
+
+        def look(numbers: Numbers) -> tuple[None, int]:
+            return None, retry_after(int(numbers[1]), shortest=shortest, longest=longest)
+
+        return self._of(caller).change(caller.key("refusals"), now, look)
+
+    def note_admission(self, *callers: Caller, now: float) -> None:
+        """Refusals before an admission do not count any more."""
+        for caller in callers:
+            self._of(caller).change(caller.key("refusals"), now, _forget)
+
+    def _of(self, caller: Caller) -> SharedTable:
+        return self._proven if caller.is_proven else self._unproven
+
+
+def _recent(times: Numbers, now: float) -> list[float]:
+    # A clock that was set back must not lock anybody out: times of the future do not count.
+    return sorted(time for time in times if now - POLL_SECONDS < time <= now)
+
+
+def _poll_wait(times: Numbers, now: float) -> int:
+    recent = _recent(times, now)
+    return _whole(recent[-POLLS] + POLL_SECONDS - now) if len(recent) >= POLLS else 0
+
+
+def _forget(numbers: Numbers) -> tuple[Numbers | None, None]:
+    return (None if numbers == NOTHING else NOTHING), None
+
+
+def _take(table: SharedTable, key: bytes, now: float, per_minute: int) -> int:
+    """A leaky bucket (GCRA): as many at once as a minute allows, then one as each share of the minute has passed."""
+
+    def count(numbers: Numbers) -> tuple[Numbers | None, int]:
+        wait = _wait(numbers[0], now, per_minute)
+        if wait:
+            return None, wait
+        full_at = max(_believable(numbers[0], now), now) + MINUTE / per_minute
+        return (full_at, 0.0, 0.0, 0.0, 0.0), 0
+
+    return table.change(key, now, count)
+
+
+def _wait(full_at: float, now: float, per_minute: int) -> int:
+    room_at = _believable(full_at, now) - MINUTE * (per_minute - 1) / per_minute
+    return _whole(room_at - now) if room_at > now + 1e-6 else 0
+
+
+def _believable(full_at: float, now: float) -> float:
+    # Further ahead than a minute is a clock that was set back.
+    return full_at if full_at <= now + MINUTE + 1 else now
+
+
+def _whole(seconds: float) -> int:
+    return max(1, math.ceil(seconds))
+
+
+@lru_cache(maxsize=1)
+def _limiter(folder: Path) -> Limiter:
+    return Limiter(folder)
+
+
+def limiter() -> Limiter:
+    """The limiter of this installation on this node."""
+    return _limiter(Path(settings.DPS_DATA_DIR) / "rates")
