@@ -3,6 +3,7 @@
 import json
 import re
 import time
+from pathlib import Path
 
 import pytest
 
@@ -23,6 +24,7 @@ from tests.simulator.test_client import (
 )
 
 KEY = new_symmetric_key()
+PAGE = Path(__file__).parents[2] / "docs" / "simulator.md"
 EVERY_PROFILE = pytest.mark.parametrize("name", PROFILES)
 JSON_TYPE = {"Content-Type": "application/json; charset=utf-8"}
 STATE = {"registrationId": "pump-1", "status": "assigning"}
@@ -316,3 +318,39 @@ def test_who_polls_on_ends_when_its_patience_does(service):
 
     assert result.outcome is Outcome.ERROR
     assert "still assigning" in result.detail
+
+
+def documented() -> dict[str, dict[str, str]]:
+    """The table of profiles in the documentation: by name, then by row."""
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in PAGE.read_text().splitlines()]
+    (header,) = (row for row in rows if row[1:2] == ["plain"])
+    return {
+        name: {row[0]: row[column] for row in rows if len(row) == len(header)}
+        for column, name in enumerate(header)
+        if name
+    }
+
+
+LIFE = {30: "30 s", 2400: "40 min", HOUR: "1 h", 24 * HOUR: "1 day"}
+TROUBLE = {
+    "fails at once": "fails at once",
+    "tries again a few times": "tries again, three times in all",
+    "polls on": "polls on",
+}
+
+
+def test_the_documentation_has_the_profiles_as_they_are():
+    told = documented()
+
+    assert list(told) == list(PROFILES)
+    for name, profile in PROFILES.items():
+        rows = told[name]
+        assert rows["api-version"] == profile.api_version
+        assert rows["life of a token"] == LIFE[profile.token.seconds]
+        assert rows["IDs in the path"] == ("encoded" if profile.encodes_ids else "as they are")
+        assert rows["429 or 5xx when it registers"] == TROUBLE[profile.trouble_on_register.value]
+        assert rows["429 or 5xx when it polls"] == TROUBLE[profile.trouble_on_poll.value]
+        named = "skn" in profile.token.fields
+        assert rows["`skn`"] == (
+            (f"`{profile.token.skn}`" if profile.token.skn else "empty") if named else "absent"
+        )
