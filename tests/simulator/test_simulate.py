@@ -1,5 +1,7 @@
 """`manage.py simulate` against real listeners."""
 
+import base64
+import hmac
 import json
 import shutil
 import signal
@@ -9,7 +11,11 @@ from collections import Counter
 import pytest
 
 from dpsportal.serving.supervisor import PROJECT_DIR
+from enrollments.simulator.client import Device, Outcome
+from enrollments.simulator.credentials import TpmKeys
 from enrollments.simulator.profiles import PROFILES
+from enrollments.simulator.software_tpm import SoftwareTpm
+from enrollments.simulator.virtual_tpm import VirtualTpm
 from tests.certificates import mint, root
 from tests.live import free_port
 from tests.serving.listeners import wait_until
@@ -71,6 +77,32 @@ def shut_out(live, prefix: str, mechanism: str) -> None:
         "actor = Actor('user', 'alice', Way.PORTAL)\n"
         f"for number in range(1, 7): disable_enrollment(service, f'{prefix}-000{{number}}', actor=actor)\n"
     )
+
+
+@pytest.mark.parametrize("kind", ["virtual", "swtpm"])
+def test_the_key_that_a_tpm_ends_up_with_is_that_of_its_device_at_the_hub(live_listeners, tmp_path, kind):
+    """Twice, since a second registration hands the key out anew."""
+    if kind == "swtpm" and shutil.which("swtpm") is None:
+        pytest.skip("swtpm is not installed")
+    name = f"hub-key-{kind}"
+    tpm = VirtualTpm.new() if kind == "virtual" else SoftwareTpm(tmp_path / "tpm")
+    live_listeners.python(
+        "from enrollments.actions.enrollments import IndividualSpec, add_individual_enrollment\n"
+        "from enrollments.audit.actor import Actor, Way\n"
+        f"spec = IndividualSpec(mechanism='tpm', registration_id={name!r}, endorsement_key={tpm.endorsement_key!r})\n"
+        "service = ProvisioningService.objects.get(name='local')\n"
+        "add_individual_enrollment(service, spec, actor=Actor('user', 'alice', Way.PORTAL))\n"
+    )
+    device = Device(name, TpmKeys(tpm))
+
+    for _ in range(2):
+        result = live_listeners.register(device)
+
+        assert (result.outcome, result.hub_key_used) == (Outcome.ASSIGNED, True)
+        key = live_listeners.python(f"print(HubDevice.objects.get(device_id={name!r}).primary_key)").split()[
+            -1
+        ]
+        assert tpm.sign(b"text") == hmac.digest(base64.b64decode(key), b"text", "sha256")
 
 
 @pytest.mark.skipif(shutil.which("swtpm") is None, reason="swtpm is not installed")
