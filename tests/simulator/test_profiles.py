@@ -232,6 +232,7 @@ def test_some_take_200_for_202_when_they_register(service, name, outcome):
 BARE = (202, OPERATION, {})
 HALF = (202, {**OPERATION, "registrationState": {"status": "assigning"}}, {})
 NO_HUB = (200, {"operationId": "5.op", "status": "assigned", "registrationState": STATE}, {})
+HALF_DONE = told("assigned", assignedHub="hub", deviceId="p1")
 NO_STATE = (200, {"operationId": "5.op", "status": "assigned"}, {})
 
 
@@ -242,6 +243,11 @@ NO_STATE = (200, {"operationId": "5.op", "status": "assigned"}, {})
         ("csharp", [ACCEPTED, NO_STATE], "TransportException: .* no registrationState"),
         ("csharp", [(202, {"operationId": "5.op"}, {})], "TransportException: .* has no status"),
         ("java", [ACCEPTED, HALF], "ClientException: the registrationState has no registrationId"),
+        (
+            "java",
+            [ACCEPTED, HALF_DONE],
+            "ClientException: the registrationState has no registrationId",
+        ),
         ("java", [ACCEPTED, NO_HUB], "ClientException: .* no registrationState.assignedHub"),
         ("c", [ACCEPTED, NO_HUB], "PARSING: .* no registrationState.assignedHub"),
         ("edge", [ACCEPTED, BARE], "InvalidData: .* no registrationState.registrationId"),

@@ -7,6 +7,7 @@ import pytest
 
 from enrollments.simulator.client import Device, Endpoint, Outcome, Pace
 from enrollments.simulator.credentials import SharedKey, TpmKeys
+from enrollments.simulator.exchanges import Unreachable
 from enrollments.simulator.storm import Storm, Tally
 from enrollments.simulator.virtual_tpm import VirtualTpm
 from tests.live import free_port
@@ -150,6 +151,20 @@ def test_where_nobody_answers_the_storm_does_not_spin(service):
     assert 0 < tally.requests < 40
 
 
+def test_a_device_that_loses_its_answer_begins_anew(service, monkeypatch):
+    service.will_answer(ACCEPTED)
+
+    def lost(*args):
+        raise Unreachable("lost")
+
+    monkeypatch.setattr("enrollments.simulator.exchanges.Conversation.poll", lost)
+
+    report = blow(service.endpoint, RESTLESS[:1]).tally.as_json()
+
+    assert report["outcomes"]["202 assigning"]["requests"] == len(service.requests) >= 2
+    assert report["statuses"]["unreachable"] >= 1
+
+
 def test_ctrl_c_ends_a_storm_and_leaves_its_figures(service):
     service.will_answer(THROTTLED)
     storm = Storm(RESTLESS, service.endpoint, polite=False, in_flight=2, seconds=60)
@@ -180,16 +195,17 @@ def test_the_table_has_every_answer_with_its_figures():
     for number in range(1, 101):
         tally.add("202", "assigning", number / 1000, 3)
     tally.add("429", "429001", 0.5, 40)
+    tally.add("202", "assigning", 0.05, 3)
     tally.add("unreachable", "", 1.0)
 
     text = tally.as_text()
 
     lines = [line.split() for line in text.splitlines()]
-    assert ["202", "assigning", "100", "50", "ms", "95", "ms"] in lines
+    assert ["202", "assigning", "101", "50", "ms", "95", "ms"] in lines
     assert ["429", "429001", "1", "500", "ms", "500", "ms"] in lines
     assert ["429", "1"] in lines
     assert ["unreachable", "1"] in lines
-    assert text.endswith("102 requests in 2.0 s: 51.0 per second. The largest Retry-After was 40 s.")
+    assert text.endswith("103 requests in 2.0 s: 51.5 per second. The largest Retry-After was 40 s.")
     assert not tally.nobody_answered
 
 

@@ -157,13 +157,21 @@ def test_without_a_key_nothing_is_signed():
         ),
         pytest.param({"credential": bytes(18)}, CredentialMalformed, id="a size that does not fit"),
         pytest.param({"credential": b"\0"}, CredentialMalformed, id="no size at all"),
+        pytest.param(
+            {"credential": b2(bytes(16)) + b"\0", "wrapped_with": bytes(16)},
+            CredentialMalformed,
+            id="more than a credential",
+        ),
         pytest.param({"label_2": b"DUPLICATE"}, DuplicateSeedUnreadable, id="duplicate label without zero"),
         pytest.param({"seed_2": bytes(31)}, DuplicateSeedUnreadable, id="a short duplicate seed"),
         pytest.param({"wrapped_with": bytes(16)}, InnerIntegrityWrong, id="another inner key"),
+        pytest.param({"digest": bytes(32)}, InnerIntegrityWrong, id="another inner digest"),
+        pytest.param({"digest": bytes(20)}, InnerIntegrityWrong, id="an inner digest of SHA-1"),
         pytest.param({"sensitive_kind": b"\0\1"}, SensitiveMalformed, id="the sensitive area of an RSA key"),
         pytest.param({"authorization": b"secret"}, SensitiveMalformed, id="an authorization value"),
         pytest.param({"authorization": bytes(33)}, SensitiveMalformed, id="too long an authorization value"),
         pytest.param({"after_sensitive": b"\0"}, SensitiveMalformed, id="more than the sensitive area"),
+        pytest.param({"after_tpm2b_sensitive": b"\0"}, SensitiveMalformed, id="more than its TPM2B"),
         pytest.param({"key": b"", "unique": bytes(32)}, SensitiveMalformed, id="an empty key"),
         pytest.param({"key": bytes(65)}, SensitiveMalformed, id="a key longer than a block"),
         pytest.param({"obfuscation": bytes(31)}, SensitiveMalformed, id="a short seedValue"),
@@ -175,6 +183,7 @@ def test_without_a_key_nothing_is_signed():
         pytest.param({"scheme": b"\0\5\0\4"}, PublicAreaUnsuitable, id="HMAC with SHA-1"),
         pytest.param({"scheme": b"\0\x10"}, PublicAreaUnsuitable, id="no scheme"),
         pytest.param({"unique": bytes(31)}, PublicAreaUnsuitable, id="a short unique"),
+        pytest.param({"after_unique": b"\0"}, PublicAreaUnsuitable, id="more than a public area"),
     ],
 )
 def test_each_way_of_being_wrong_is_told_apart(tpm, wrong, refusal):
@@ -182,6 +191,23 @@ def test_each_way_of_being_wrong_is_told_apart(tpm, wrong, refusal):
         tpm.activate(blob_for(tpm, **wrong).octets())
 
     assert type(refused.value) is refusal
+
+
+def test_a_credential_longer_than_a_digest_is_refused_before_it_is_used(tpm):
+    blob = blob_for(tpm, inner=bytes(33), wrapped_with=bytes(16))
+
+    with pytest.raises(CredentialMalformed, match="at most 32"):
+        tpm.activate(blob.octets())
+
+
+@pytest.mark.parametrize("item", [1, 3], ids=lambda item: ITEMS[item])
+@pytest.mark.parametrize("size", [0, 255, 257])
+def test_a_secret_is_as_long_as_the_key_that_it_is_for(tpm, item, size):
+    items = blob_for(tpm).items()
+    items[item] = bytes(size)
+
+    with pytest.raises(BlobMalformed, match="instead of 256"):
+        tpm.activate(b"".join(map(b2, items)))
 
 
 def test_seed_and_key_are_hashed_in_that_order(tpm):

@@ -70,14 +70,17 @@ class Blob:
     kind: bytes = b"\0\x08"
     authorization: bytes = b""
     sensitive_kind: bytes = b"\0\x08"
-    after_sensitive: bytes = b""
+    after_sensitive: bytes = b""  # inside of the TPM2B_SENSITIVE
+    after_tpm2b_sensitive: bytes = b""
+    after_unique: bytes = b""
+    digest: bytes = b""  # of the inner wrapper
     unused: bytes = b""
 
     @property
     def public_area(self) -> bytes:
         unique = self.unique or hashlib.sha256(self.obfuscation + self.key).digest()
         head = self.kind + b"\0\x0b" + self.attributes.to_bytes(4, "big")
-        return head + b2(self.policy) + self.scheme + b2(unique)
+        return head + b2(self.policy) + self.scheme + b2(unique) + self.after_unique
 
     def items(self) -> list[bytes]:
         """The six items without their sizes."""
@@ -86,11 +89,10 @@ class Blob:
         mac = hmac.new(kdfa(self.seed_1, "INTEGRITY", b"", 256), encrypted + n1, hashlib.sha256).digest()
 
         n2 = name(self.public_area)
-        sensitive = (
-            self.sensitive_kind + b2(self.authorization) + b2(self.obfuscation) + b2(self.key)
-        ) + self.after_sensitive
-        digest = hashlib.sha256(b2(sensitive) + n2).digest()
-        inner = cfb(self.wrapped_with or self.inner, b2(digest) + b2(sensitive))
+        fields = b2(self.authorization) + b2(self.obfuscation) + b2(self.key) + self.after_sensitive
+        sensitive = b2(self.sensitive_kind + fields) + self.after_tpm2b_sensitive
+        digest = self.digest or hashlib.sha256(sensitive + n2).digest()
+        inner = cfb(self.wrapped_with or self.inner, b2(digest) + sensitive)
         outer = cfb(kdfa(self.seed_2, "STORAGE", n2, 128), inner)
         mac_2 = hmac.new(kdfa(self.seed_2, "INTEGRITY", b"", 256), outer + n2, hashlib.sha256).digest()
         return [
