@@ -8,7 +8,8 @@ from enrollments.simulator.building import MIXED, SWTPM, SYMMETRIC, SYMMETRIC_GR
 from enrollments.simulator.profiles import PLAIN, PROFILES
 from enrollments.simulator.storm import LONGEST_SECONDS
 
-DEFAULT_DEVICES, DEFAULT_STORM_SECONDS, MOST_HEALTHY = 10, 30, 50
+DEFAULT_DEVICES, DEFAULT_STORM_SECONDS = 10, 30
+MOST_RESTLESS, MOST_HEALTHY = 1000, 50
 ALL_PROFILES = "all"
 IMPOLITE, POLITE = "impolite", "polite"
 
@@ -124,7 +125,7 @@ def _add_storm_options(parser: ArgumentParser) -> None:
         const=IMPOLITE,
         metavar="polite",
         help="Devices that never stop: each comes back at once, whatever it was told; with polite, after the "
-        "Retry-After that it was given. Ends with figures for each kind of answer.",
+        f"Retry-After that it was given. At most {MOST_RESTLESS} of them. Ends with figures for each kind of answer.",
     )
     parser.add_argument(
         "--seconds",

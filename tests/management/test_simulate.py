@@ -25,6 +25,7 @@ pytestmark = pytest.mark.django_db
         (["--tpm", "swtpm"], "--mechanism tpm"),
         (["--seconds", "5"], "go with --storm"),
         (["--healthy", "2"], "go with --storm"),
+        (["--storm", "--devices", "1001"], "at most 1000 devices"),
         (["--cert", "x", "--mechanism", "tpm"], "--mechanism x509"),
         (["--cacert", "no-such-file"], "--cacert no-such-file cannot be used"),
         (["--write-pki", "/dev/null/folder"], "--write-pki /dev/null/folder cannot be used"),

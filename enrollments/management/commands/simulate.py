@@ -27,6 +27,7 @@ from enrollments.management.simulate_options import (
     ALL_PROFILES,
     DEFAULT_DEVICES,
     DEFAULT_STORM_SECONDS,
+    MOST_RESTLESS,
     POLITE,
     add_simulate_options,
 )
@@ -215,6 +216,8 @@ def _storm(
 def _spec(options: dict[str, Any], enroll_as: Actor | None) -> FleetSpec:
     if not options["storm"] and (options["seconds"] or options["healthy"]):
         called_wrongly("--seconds and --healthy go with --storm.")
+    if options["storm"] and (options["devices"] or 1) > MOST_RESTLESS:
+        called_wrongly(f"A storm has at most {MOST_RESTLESS} devices.")
     if options["tpm"] != VIRTUAL and options["mechanism"] != TPM:
         called_wrongly("--tpm goes with --mechanism tpm.")
     cert: Path | None = options["cert"]
