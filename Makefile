@@ -27,7 +27,7 @@ demo: setup ## as run, with a simulated fleet in which every outcome occurs
 	@$(BIN)/python manage.py demo_fleet --forever & fleet=$$!; trap 'kill $$fleet 2>/dev/null || true' EXIT; \
 	  $(BIN)/python -m dpsportal.serving
 
-test: $(VENV)/.dev ## run the whole test suite, browser tests included where Chromium is found
+test: $(VENV)/.dev ## run the whole test suite, browsers and proxies included where they are found
 	$(BIN)/pytest -n $(TEST_WORKERS) --dist worksteal tests
 
 test-pkits: $(VENV)/.pkits ## path validation against the NIST PKITS certificates (installs a large package)

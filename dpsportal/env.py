@@ -56,6 +56,11 @@ def env_bind(variable: str, default: str) -> str:
     return value
 
 
+def env_optional_bind(variable: str, example: str) -> str:
+    """As env_bind, or empty for "not at all"."""
+    return env_bind(variable, example) if env_str(variable) else ""
+
+
 def env_choice(variable: str, default: str, choices: tuple[str, ...]) -> str:
     """One of a few words, in whatever case."""
     value = env_str(variable, default)

@@ -46,6 +46,7 @@ class RequestLogMiddleware:
             "x-ms-request-id" if self._is_device(request) else "X-Request-ID", request_id
         )
         user = getattr(request, "user", None)
+        ignored = list(request.META.get("dps.ignored_certificate_headers", ()))
         logger.info(
             "request",
             extra={
@@ -57,6 +58,7 @@ class RequestLogMiddleware:
                     "ms": round((time.perf_counter() - started) * 1000, 1),
                     "peer": request.META.get("REMOTE_ADDR", ""),
                     **({"user": user.get_username()} if user is not None and user.is_authenticated else {}),
+                    **({"ignored_certificate_headers": ignored} if ignored else {}),
                     **getattr(request, "log_fields", {}),
                 }
             },

@@ -14,6 +14,7 @@ from dpsportal.env import (
     env_folder,
     env_int,
     env_list,
+    env_optional_bind,
     env_path,
     env_secret,
     env_str,
@@ -30,16 +31,19 @@ os.umask(0o077)
 DPS_DATA_DIR = env_folder("DPS_DATA_DIR", BASE_DIR / "var")
 
 # --- Listeners -------------------------------------------------------------------------------
-# Each listener is a process of its own kind: the device listener carries no sessions, no CSRF, no pages.
+# Each listener is a process of its own kind: those for devices carry no sessions, no CSRF, no pages.
 DPS_LISTENER = env_choice("DPS_LISTENER", "portal", ("portal", "device"))
 DPS_PORTAL_BIND = env_bind("DPS_PORTAL_BIND", "127.0.0.1:8000")
 DPS_DEVICE_BIND = env_bind("DPS_DEVICE_BIND", "localhost:8443")
+# Devices once more, with plain HTTP, for proxies that terminate TLS and hand certificates on. Off, unless told.
+DPS_PROXIED_BIND = env_optional_bind("DPS_PROXIED_BIND", "127.0.0.1:8444")
 DPS_WORKERS = env_int("DPS_WORKERS", os.cpu_count() or 1, minimum=1, maximum=256)
 # Connections from one address, counted per worker process; a believed proxy is exempt.
 DPS_CONNECTIONS_PER_ADDRESS = env_int("DPS_CONNECTIONS_PER_ADDRESS", 256, minimum=1, maximum=100_000)
 DPS_TLS_CERT = env_path("DPS_TLS_CERT")
 DPS_TLS_KEY = env_path("DPS_TLS_KEY")
-# Peers whose X-Forwarded-For and X-Forwarded-Proto are believed. Nobody, unless told.
+# Peers whose X-Forwarded-For and X-Forwarded-Proto are believed; on the proxied listener also their Client-Cert and
+# Client-Cert-Chain. Nobody, unless told.
 DPS_TRUSTED_PROXIES = env_list("DPS_TRUSTED_PROXIES", [])
 
 # --- Allocation webhooks ---------------------------------------------------------------------
@@ -74,6 +78,7 @@ INSTALLED_APPS = [
 ROOT_URLCONF = "dpsportal.urls"
 MIDDLEWARE = [
     "dpsportal.request_log.RequestLogMiddleware",
+    "dpsportal.certificate_headers.IgnoredCertificateHeadersMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "dpsportal.security_headers.SecurityHeadersMiddleware",
@@ -89,7 +94,11 @@ MIDDLEWARE = [
 if DPS_LISTENER == "device":
     ROOT_URLCONF = "dpsportal.device_urls"
     # A device names its service by ID scope in the path; the host name it dialled is not even looked at.
-    MIDDLEWARE = ["dpsportal.request_log.RequestLogMiddleware"]
+    MIDDLEWARE = [
+        "dpsportal.request_log.RequestLogMiddleware",
+        "dpsportal.certificate_headers.IgnoredCertificateHeadersMiddleware",
+        "dpsportal.certificate_headers.RefusalMiddleware",
+    ]
 APPEND_SLASH = DPS_LISTENER != "device"
 TEMPLATES = [
     {
@@ -190,6 +199,8 @@ LOGGING = {
         # Our own line per request says what these would say again, with the same status.
         "django.request": {"level": "ERROR"},
         "django.security": {"level": "CRITICAL"},
+        # It writes whole addresses, whose queries may hold the key of a webhook.
+        "urllib3": {"level": "WARNING"},
     },
 }
 DPS_ENVIRONMENT_LABEL = env_str("DPS_ENVIRONMENT_LABEL", "")

@@ -20,6 +20,19 @@ def tls_files_come_in_pairs(**_: Any) -> list[CheckMessage]:
 
 
 @register()
+def proxied_listener_has_proxies(**_: Any) -> list[CheckMessage]:
+    if not settings.DPS_PROXIED_BIND or settings.DPS_TRUSTED_PROXIES:
+        return []
+    return [
+        Error(
+            "DPS_TRUSTED_PROXIES is empty, and DPS_PROXIED_BIND serves only the proxies that it names.",
+            hint="Name the addresses from which they connect, or leave DPS_PROXIED_BIND out.",
+            id="dpsportal.E003",
+        )
+    ]
+
+
+@register()
 def sqlite_takes_its_turn_when_a_transaction_begins(**_: Any) -> list[CheckMessage]:
     """R12 rests on it: read first and lock later admits on a state that is gone."""
     database: dict[str, Any] = settings.DATABASES["default"]

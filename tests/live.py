@@ -20,6 +20,7 @@ import pytest
 
 from dpsportal.serving.supervisor import PROJECT_DIR, listener_command
 from enrollments.simulator.client import Device, Endpoint, Pace, Result, provision
+from tests.certificates import Minted
 
 ADMIN, ADMIN_PASSWORD = "admin", "correct horse battery staple"
 START_SECONDS = 30
@@ -33,6 +34,7 @@ class LiveListeners:
     data_dir: Path
     device_port: int
     portal_port: int
+    proxied_port: int
     environment: dict[str, str]
     processes: dict[str, subprocess.Popen] = field(default_factory=dict)
 
@@ -47,6 +49,10 @@ class LiveListeners:
     @property
     def device_url(self) -> str:
         return f"https://127.0.0.1:{self.device_port}"
+
+    @property
+    def proxied_url(self) -> str:
+        return f"http://127.0.0.1:{self.proxied_port}"
 
     @functools.cached_property
     def id_scope(self) -> str:
@@ -86,11 +92,40 @@ class LiveListeners:
             connection.row_factory = sqlite3.Row
             return [dict(row) for row in connection.execute(sql, parameters)]
 
-    def register(self, device: Device) -> Result:
-        return provision(device, self.endpoint, HURRIED)
+    def register(self, device: Device, endpoint: Endpoint | None = None) -> Result:
+        """Through the device listener, or through a proxy at another endpoint."""
+        return provision(device, endpoint or self.endpoint, HURRIED)
+
+    def enroll_ca(self, group_id: str, ca: Minted, *helpers: Minted) -> None:
+        """Enroll a CA as a group of the service `local`, as an upload with the helpers behind it would."""
+        bundle = self.data_dir / f"{group_id}.pem"
+        bundle.write_text("".join(one.pem for one in (ca, *helpers)))
+        self.python(
+            "from enrollments.actions.enrollment_groups import GroupSpec, add_enrollment_group\n"
+            "from enrollments.attestation.x509 import read_upload\n"
+            "from enrollments.audit.actor import Actor, Way\n"
+            "from enrollments.models import ProvisioningService, Slot\n"
+            f"ca, *helpers = read_upload(open({str(bundle)!r}, 'rb').read())\n"
+            f"spec = GroupSpec(group_id={group_id!r}, certificates={{Slot.PRIMARY: ca}}, helpers=tuple(helpers))\n"
+            "service = ProvisioningService.objects.get(name='local')\n"
+            "add_enrollment_group(service, spec, actor=Actor('cli', 'test', Way.COMMAND_LINE))\n"
+        )
+
+    def enroll_keys(self, registration_id: str) -> str:
+        """Enroll a device with symmetric keys in the service `local`; the primary one."""
+        return self.python(
+            "from enrollments.actions.enrollments import IndividualSpec, add_individual_enrollment\n"
+            "from enrollments.audit.actor import Actor, Way\n"
+            "from enrollments.models import AttestationMechanism, ProvisioningService\n"
+            f"spec = IndividualSpec(registration_id={registration_id!r},\n"
+            "                      mechanism=AttestationMechanism.SYMMETRIC_KEY)\n"
+            "service = ProvisioningService.objects.get(name='local')\n"
+            "actor = Actor('cli', 'test', Way.COMMAND_LINE)\n"
+            "print(add_individual_enrollment(service, spec, actor=actor).primary_key)\n"
+        ).strip()
 
     def start(self, listener: str) -> None:
-        """Start `device` or `portal` and wait until it can serve."""
+        """Start `device`, `portal` or `proxied` and wait until it can serve."""
         if listener == "portal":
             self.manage("collectstatic", "--noinput", "--verbosity", "0")
         with (self.data_dir / f"{listener}.log").open("ab") as log:
@@ -115,7 +150,7 @@ class LiveListeners:
         process.wait()
 
     def is_ready(self, listener: str) -> bool:
-        url = self.portal_url if listener == "portal" else self.device_url
+        url = {"device": self.device_url, "portal": self.portal_url, "proxied": self.proxied_url}[listener]
         try:
             context = ssl.create_default_context(cafile=self.ca_file) if listener == "device" else None
             with urllib.request.urlopen(f"{url}/readyz", timeout=5, context=context) as answer:
@@ -135,8 +170,13 @@ def free_port() -> int:
 
 @contextmanager
 def installation(data_dir: Path, **environment: str) -> Iterator[LiveListeners]:
-    """A new installation, migrated and with its first administrator; no listener runs yet."""
-    device_port, portal_port = free_port(), free_port()
+    """A new installation, migrated and with its first administrator; no listener runs yet.
+
+    With DPS_TRUSTED_PROXIES it has a proxied listener too, which is nothing without.
+    """
+    device_port, portal_port, proxied_port = free_port(), free_port(), free_port()
+    if "DPS_TRUSTED_PROXIES" in environment:
+        environment = {"DPS_PROXIED_BIND": f"127.0.0.1:{proxied_port}", **environment}
     # Only what a process needs, so that neither the settings of the suite nor its database are meant.
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("DPS_")}
     inherited.pop("DATABASE_URL", None)
@@ -144,6 +184,7 @@ def installation(data_dir: Path, **environment: str) -> Iterator[LiveListeners]:
         data_dir,
         device_port,
         portal_port,
+        proxied_port,
         {
             **inherited,
             "DJANGO_SETTINGS_MODULE": "dpsportal.settings",

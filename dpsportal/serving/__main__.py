@@ -1,4 +1,4 @@
-"""`python -m dpsportal.serving`: starts both listeners and keeps them together until told to stop."""
+"""`python -m dpsportal.serving`: starts the listeners and keeps them together until told to stop."""
 
 import sys
 

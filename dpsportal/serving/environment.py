@@ -2,7 +2,15 @@
 
 import ipaddress
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from dpsportal.serving.forwarded_certificates import (
+    CLIENT_CERT,
+    CLIENT_CERT_CHAIN,
+    UnreadableCertificateHeader,
+    read_forwarded,
+    take_certificate_headers,
+)
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication
@@ -10,25 +18,45 @@ if TYPE_CHECKING:
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
+Listener = Literal["device", "portal", "proxied"]
+
+
+class Refusal(NamedTuple):
+    """Why a request may reach nothing but the health of the process."""
+
+    cause: Literal["untrusted peer", "unreadable certificate"]
+    sentence: str
+
+
+UNTRUSTED_PEER = Refusal(
+    "untrusted peer",
+    "This listener is for proxies that are named in its configuration, and you are none of them.",
+)
+
+
 class ListenerEnvironment:
     """A WSGI application around another. It sets
 
-    - `dps.listener`: "device" or "portal";
+    - `dps.listener`: "device" or "portal", which says what is served;
+    - `dps.listener_name`: the same, or "proxied" where devices are served behind a proxy that terminates TLS;
     - `dps.peer_certificates`: DER of the leaf whose key the TLS handshake proved, then of the certificates
-      sent along with it, in the order sent; empty without a certificate and without TLS. Nothing in it is
-      verified;
+      sent along with it, in the order sent; empty without a certificate. Nothing in it is verified. The handshake
+      is this listener's own; on the proxied listener, and from a believed proxy only, it is the proxy's, which
+      hands the certificates on in the headers of RFC 9440;
+    - `dps.ignored_certificate_headers`: names of all other headers that could be taken for a certificate;
+    - `dps.refusal`: on the proxied listener, why the request may reach nothing; else None;
     - `REMOTE_ADDR`: behind a believed proxy, the address that it names;
     - `CONTENT_TYPE`: as sent, without a charset.
 
-    Forwarding headers of anybody else are removed, so that nothing further in can believe them. Request
-    headers arrive as `HTTP_…` and `CONTENT_…` and cannot reach the names above.
+    Forwarding headers of anybody else are removed, and headers with certificates of everybody, so that nothing
+    further in can believe them. Request headers arrive as `HTTP_…` and `CONTENT_…` and cannot reach the names above.
     """
 
     def __init__(
         self,
         application: "WSGIApplication",
         *,
-        listener: Literal["device", "portal"],
+        listener: Listener,
         trusted_proxies: Sequence[str],
     ) -> None:
         self._application = application
@@ -36,11 +64,14 @@ class ListenerEnvironment:
         self._trusted: tuple[Network, ...] = tuple(map(ipaddress.ip_network, trusted_proxies))
 
     def __call__(self, environ: dict[str, Any], start_response: "StartResponse") -> Iterable[bytes]:
-        environ["dps.listener"] = self._listener
+        # Before REMOTE_ADDR becomes what the proxy says.
+        is_trusted = self._is_trusted(environ["REMOTE_ADDR"])
+        environ["dps.listener"] = "portal" if self._listener == "portal" else "device"
+        environ["dps.listener_name"] = self._listener
         if "CONTENT_TYPE" in environ:
             environ["CONTENT_TYPE"] = _without_charset(environ["CONTENT_TYPE"])
-        environ["dps.peer_certificates"] = environ["gunicorn.socket"].peer_certificates()
-        if self._is_trusted(environ["REMOTE_ADDR"]):
+        self._set_certificates(environ, is_trusted)
+        if is_trusted:
             environ["REMOTE_ADDR"] = self._client_behind_proxies(environ)
         else:
             for name in [
@@ -48,6 +79,21 @@ class ListenerEnvironment:
             ]:
                 del environ[name]
         return self._application(environ, start_response)
+
+    def _set_certificates(self, environ: dict[str, Any], is_trusted: bool) -> None:
+        environ["dps.peer_certificates"] = environ["gunicorn.socket"].peer_certificates()
+        environ["dps.refusal"] = None
+        said = take_certificate_headers(environ)
+        if self._listener == "proxied" and not is_trusted:
+            environ["dps.refusal"] = UNTRUSTED_PEER
+        elif self._listener == "proxied":
+            try:
+                environ["dps.peer_certificates"] = read_forwarded(
+                    said.pop(CLIENT_CERT, ""), said.pop(CLIENT_CERT_CHAIN, "")
+                )
+            except UnreadableCertificateHeader as problem:
+                environ["dps.refusal"] = Refusal("unreadable certificate", str(problem))
+        environ["dps.ignored_certificate_headers"] = tuple(said)
 
     def _is_trusted(self, address: str) -> bool:
         if not self._trusted or not address:

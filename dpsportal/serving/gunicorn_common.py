@@ -1,4 +1,4 @@
-"""Settings of gunicorn that both listeners share, and how a listener's limits reach its workers."""
+"""Settings of gunicorn that all listeners share, and how a listener's limits reach its workers."""
 
 import ipaddress
 import resource
@@ -38,6 +38,10 @@ def listener_settings(limits: Limits) -> dict[str, Any]:
         # Nobody's word is taken for scheme or address, loopback's neither, unless the operator says so.
         "forwarded_allow_ips": ",".join(_trusted_proxies()),
         "forwarder_headers": "",
+        # WSGI cannot tell Client_Cert from Client-Cert, and a proxy that overwrites the one may pass the other on.
+        "header_map": "drop",
+        # The worker bounds the head as a whole; within that, one header may hold a chain of certificates.
+        "limit_request_field_size": limits.head_bytes,
         "secure_scheme_headers": {"X-FORWARDED-PROTO": "https"},
         # The application writes a line for each request.
         "accesslog": None,

@@ -1,6 +1,6 @@
 """What one client may cost a listener: times, sizes and numbers of connections, per worker process."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -32,6 +32,9 @@ class Limits:
 # Messages of devices are limited to 96 KB by the device API, which answers a larger one with an error body of
 # its own; the bound here only has to lie above it.
 DEVICE_LIMITS = Limits()
+
+# A chain of ten certificates comes in the head there.
+PROXIED_LIMITS = replace(DEVICE_LIMITS, head_bytes=64 * KIB)
 
 # People upload files, over slow lines too, and fetch style sheets of several hundred KB.
 PORTAL_LIMITS = Limits(body_seconds=30, sending_seconds=60, body_bytes=1 * MIB)

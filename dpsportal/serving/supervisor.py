@@ -1,4 +1,4 @@
-"""Both listeners as one service: signals go to both, and when one ends the other does not stay alone."""
+"""All listeners as one service: signals go to each, and when one ends the others do not stay without it."""
 
 import ctypes
 import os
@@ -14,7 +14,6 @@ from django.conf import settings
 from dpsportal.serving.tls import UnusableCertificate, server_context
 
 PROJECT_DIR = Path(__file__).resolve().parent.parent.parent
-LISTENERS = ("portal", "device")
 STOP_SIGNALS = frozenset({signal.SIGINT, signal.SIGTERM})
 WATCHED_SIGNALS = STOP_SIGNALS | {signal.SIGHUP, signal.SIGCHLD}
 # Above the time that gunicorn gives its workers to finish what they have begun.
@@ -32,9 +31,9 @@ def listener_command(listener: str) -> list[str]:
 
 def main() -> int:
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "dpsportal.settings")
-    # A variable that cannot be read stops us here, once, and not in each listener.
-    settings.DPS_WORKERS  # noqa: B018  # reading the settings is the point
-    commands = {listener: listener_command(listener) for listener in LISTENERS}
+    # Reading a setting also stops us here, once, and not in each listener, if a variable cannot be read.
+    listeners = ["portal", "device", *(["proxied"] if settings.DPS_PROXIED_BIND else [])]
+    commands = {listener: listener_command(listener) for listener in listeners}
     return supervise(commands, obstacle_to_reload=unusable_certificate)
 
 

@@ -6,7 +6,7 @@ a few silent sockets, or one client that lingers, stop it. Here the poller does 
 A thread gets a connection only when a whole request has arrived, chunked ones included, and gives it back as
 soon as the answer is written or buffered.
 
-Both listeners use this worker: with TLS if gunicorn is configured with a certificate, else plain. It leans on
+All listeners use this worker: with TLS if gunicorn is configured with a certificate, else plain. It leans on
 names of gunicorn that are not public; tests/serving/test_gunicorn_internals.py tells when they change.
 """
 

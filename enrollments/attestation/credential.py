@@ -18,7 +18,8 @@ class ClaimedTpm:
 
 @dataclass(frozen=True, slots=True)
 class PresentedCredential:
-    """`certificates`: DER, leaf first, as sent in a TLS handshake that proved the leaf's key. Never from a body.
+    """`certificates`: DER, leaf first, as sent in a TLS handshake that proved the leaf's key: our own listener's, or
+    that of a proxy which is believed. Never what a client says in a header or a body.
 
     `authorization`: the text of a SAS token with its scheme, or empty. `claimed_tpm`: with a token, the TPM that is
     to have signed it; without, the one that asks to be challenged.

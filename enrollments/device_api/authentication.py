@@ -1,11 +1,12 @@
-"""From a request to what the device showed: the TLS handshake's certificates, or a SAS token. Nothing else counts."""
+"""From a request to what the device showed: a TLS handshake's certificates, or a SAS token. Nothing else counts."""
 
 from django.http import HttpRequest
 
 from enrollments.attestation.credential import ClaimedTpm, PresentedCredential
 
-# Set by our own TLS listener in the WSGI environment. A client's headers arrive there as HTTP_…, so none of them,
-# whatever it is called, can take this place (R3).
+# Set by our own listener in the WSGI environment: from its handshake, or on the proxied listener from what a believed
+# proxy says of its own. A client's headers arrive there as HTTP_…, so none of them, whatever it is called, can take
+# this place (R3), and serving/environment.py has removed those that look like certificates.
 PEER_CERTIFICATES = "dps.peer_certificates"
 
 

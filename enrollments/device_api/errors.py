@@ -26,6 +26,9 @@ NO_SUCH_ID_SCOPE = ErrorAnswer(404001, "The ID scope names no provisioning servi
 NO_SUCH_OPERATION = ErrorAnswer(404002, "There is no such operation.")
 NO_SUCH_TPM = ErrorAnswer(404201, "Enrollment not found.")
 THROTTLED = ErrorAnswer(429001, "Too many requests: wait as long as Retry-After says.")
+# What the proxied listener refuses before anything is looked at; the message says more.
+UNREADABLE_CERTIFICATE_HEADER = 400006
+UNTRUSTED_PEER = 403001
 NO_SUCH_PATH = ErrorAnswer(404000, "There is nothing at this path.")
 UNREADABLE = ErrorAnswer(400000, "The request cannot be read.")
 INTERNAL = ErrorAnswer(500001, "The service failed. The tracking ID leads its administrators to the cause.")

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 import urllib3
@@ -109,9 +109,11 @@ def _posted(url: str, api_version: str, question: dict[str, Any]) -> bytes:
             preload_content=False,
         )
         try:
-            body = _bounded(response, deadline)
+            body = _bounded(cast("urllib3.HTTPResponse", response), deadline)
         finally:
             response.close()
+    except urllib3.exceptions.NewConnectionError as problem:
+        raise WebhookFailed(f"it could not be reached: {_cause(problem)}") from None
     except urllib3.exceptions.TimeoutError:
         raise WebhookFailed(f"it did not answer within {seconds} s") from None
     except (urllib3.exceptions.HTTPError, OSError) as problem:
@@ -121,10 +123,10 @@ def _posted(url: str, api_version: str, question: dict[str, Any]) -> bytes:
     return body
 
 
-def _bounded(response: urllib3.BaseHTTPResponse, deadline: float) -> bytes:
+def _bounded(response: urllib3.HTTPResponse, deadline: float) -> bytes:
     """What comes until the deadline, however slowly it drips."""
     body = b""
-    while chunk := response.read(4096):
+    while chunk := response.read1(4096):
         body += chunk
         if len(body) > MAX_ANSWER_BYTES:
             raise WebhookFailed(f"its answer is longer than {MAX_ANSWER_BYTES} bytes")

@@ -22,7 +22,7 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name='provisioningservice',
             name='registrations_per_minute',
-            field=models.PositiveIntegerField(default=1000, help_text='How many registrations of all devices together are taken, 1 to 1000000. Refused ones do not count.', validators=[django.core.validators.MinValueValidator(1), django.core.validators.MaxValueValidator(1000000)]),
+            field=models.PositiveIntegerField(default=10000, help_text='How many registrations of all devices together are taken, 1 to 1000000. Refused ones do not count.', validators=[django.core.validators.MinValueValidator(1), django.core.validators.MaxValueValidator(1000000)]),
         ),
         migrations.AddConstraint(
             model_name='provisioningservice',

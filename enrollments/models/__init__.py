@@ -10,6 +10,7 @@ from enrollments.models.enrollments import (
 )
 from enrollments.models.history import HistoryEvent
 from enrollments.models.hubs import HubDevice, HubKind, LinkedHub
+from enrollments.models.notices import IgnoredCertificateHeader
 from enrollments.models.people import Membership, SignInFailures
 from enrollments.models.registrations import (
     AttemptOutcome,
@@ -30,6 +31,7 @@ __all__ = [
     "HistoryEvent",
     "HubDevice",
     "HubKind",
+    "IgnoredCertificateHeader",
     "IndividualEnrollment",
     "LinkedHub",
     "Membership",

@@ -20,18 +20,7 @@ def two_workers(tmp_path_factory):
 def enroll(live, folder, name: str) -> list[Device]:
     """A CA enrolled as a group, and devices below it."""
     ca = root(name)
-    ca_file = folder / "ca.pem"
-    ca_file.write_text(ca.pem)
-    live.python(
-        "from enrollments.actions.enrollment_groups import GroupSpec, add_enrollment_group\n"
-        "from enrollments.attestation.x509 import read_upload\n"
-        "from enrollments.audit.actor import Actor, Way\n"
-        "from enrollments.models import ProvisioningService, Slot\n"
-        f"ca = read_upload(open({str(ca_file)!r}, 'rb').read())[0]\n"
-        f"spec = GroupSpec(group_id={name!r}, certificates={{Slot.PRIMARY: ca}})\n"
-        "service = ProvisioningService.objects.get(name='local')\n"
-        "add_enrollment_group(service, spec, actor=Actor('cli', 'test', Way.COMMAND_LINE))\n"
-    )
+    live.enroll_ca(name, ca)
     devices = []
     for number in range(4):
         chain, key = ca.leaf(f"{name}-{number}").write(folder, f"device-{number}")

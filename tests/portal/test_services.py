@@ -73,7 +73,7 @@ def test_number_of_queries_does_not_grow_with_services(admin, plant, django_asse
     for number in range(10):
         a_service(f"lab-{number}")
 
-    with django_assert_max_num_queries(12):
+    with django_assert_max_num_queries(13):
         admin.get("/")
 
 

@@ -3,6 +3,7 @@
 import pytest
 
 from dpsportal.serving.server_certificate import ensure_server_certificate
+from tests.live import installation
 from tests.serving.listeners import PATIENT, STRICT, running_listener
 
 
@@ -51,3 +52,12 @@ def listener(request):
 def strict_listener(request):
     """Each of the two kinds, with deadlines of one second."""
     return request.getfixturevalue(f"strict_{request.param}_listener")
+
+
+@pytest.fixture(scope="session")
+def behind_proxies(tmp_path_factory):
+    """A whole installation that devices reach directly, or through proxies at 127.0.0.1. Tests share it."""
+    with installation(tmp_path_factory.mktemp("behind-proxies"), DPS_TRUSTED_PROXIES="127.0.0.1") as live:
+        live.start("device")
+        live.start("proxied")
+        yield live

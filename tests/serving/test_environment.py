@@ -1,16 +1,30 @@
 """What the application is told about the peer, and whose word is taken for it."""
 
+import base64
+
 import pytest
 
-from dpsportal.serving.environment import ListenerEnvironment
+from dpsportal.serving.environment import UNTRUSTED_PEER, ListenerEnvironment
+from dpsportal.serving.forwarded_certificates import CERTIFICATE_HEADERS
+
+PROXY, STRANGER = "10.0.0.1", "198.51.100.1"
+# DER enough to be taken apart; what stands in it is nobody's business here.
+LEAF, ISSUER = b"\x30\x04leaf", b"\x30\x06issuer"
+HANDED_ON = {
+    "HTTP_CLIENT_CERT": f":{base64.b64encode(LEAF).decode()}:",
+    "HTTP_CLIENT_CERT_CHAIN": f":{base64.b64encode(ISSUER).decode()}:",
+}
 
 
 class FakeSocket:
+    def __init__(self, certificates):
+        self.certificates = certificates
+
     def peer_certificates(self):
-        return (b"leaf", b"issuer")
+        return self.certificates
 
 
-def environment(peer, trusted_proxies=(), **headers):
+def environment(peer, trusted_proxies=(), listener="portal", handshake=(b"leaf", b"issuer"), **headers):
     """What a request from `peer` looks like to the application."""
     seen = {}
 
@@ -18,8 +32,8 @@ def environment(peer, trusted_proxies=(), **headers):
         seen.update(environ)
         return []
 
-    wrapped = ListenerEnvironment(application, listener="portal", trusted_proxies=trusted_proxies)
-    wrapped({"gunicorn.socket": FakeSocket(), "REMOTE_ADDR": peer, **headers}, None)
+    wrapped = ListenerEnvironment(application, listener=listener, trusted_proxies=trusted_proxies)
+    wrapped({"gunicorn.socket": FakeSocket(handshake), "REMOTE_ADDR": peer, **headers}, None)
     return seen
 
 
@@ -27,6 +41,87 @@ def test_listener_and_certificates_are_set():
     seen = environment("192.0.2.1")
 
     assert (seen["dps.listener"], seen["dps.peer_certificates"]) == ("portal", (b"leaf", b"issuer"))
+
+
+@pytest.mark.parametrize(
+    ("listener", "serves"), [("portal", "portal"), ("device", "device"), ("proxied", "device")]
+)
+def test_the_proxied_listener_serves_devices(listener, serves):
+    seen = environment(PROXY, [PROXY], listener)
+
+    assert (seen["dps.listener"], seen["dps.listener_name"]) == (serves, listener)
+
+
+def behind_proxy(peer=PROXY, listener="proxied", handshake=(), **headers):
+    return environment(peer, [PROXY], listener, handshake, **headers)
+
+
+def test_certificates_of_a_believed_proxy_are_the_devices():
+    seen = behind_proxy(**HANDED_ON)
+
+    assert seen["dps.peer_certificates"] == (LEAF, ISSUER)
+    assert (seen["dps.refusal"], seen["dps.ignored_certificate_headers"]) == (None, ())
+    assert not HANDED_ON.keys() & seen.keys()
+
+
+@pytest.mark.parametrize("headers", [{}, {"HTTP_CLIENT_CERT": "", "HTTP_CLIENT_CERT_CHAIN": ""}])
+def test_a_device_without_a_certificate_is_no_error(headers):
+    seen = behind_proxy(**headers)
+
+    assert (seen["dps.peer_certificates"], seen["dps.refusal"]) == ((), None)
+
+
+def test_the_proxy_is_the_peer_and_not_whom_it_names():
+    named = behind_proxy(**HANDED_ON, HTTP_X_FORWARDED_FOR=STRANGER)
+    names_a_proxy = behind_proxy(STRANGER, **HANDED_ON, HTTP_X_FORWARDED_FOR=PROXY)
+
+    assert (named["dps.peer_certificates"], named["REMOTE_ADDR"]) == ((LEAF, ISSUER), STRANGER)
+    assert (names_a_proxy["dps.peer_certificates"], names_a_proxy["REMOTE_ADDR"]) == ((), STRANGER)
+
+
+@pytest.mark.parametrize("headers", [{}, HANDED_ON], ids=["without headers", "with headers"])
+def test_a_stranger_reaches_nothing_behind_a_proxy(headers):
+    seen = behind_proxy(STRANGER, **headers)
+
+    assert (seen["dps.refusal"], seen["dps.peer_certificates"]) == (UNTRUSTED_PEER, ())
+
+
+@pytest.mark.parametrize("header", HANDED_ON)
+def test_what_a_believed_proxy_writes_and_nobody_can_read_is_refused(header):
+    seen = behind_proxy(**HANDED_ON | {header: f"{HANDED_ON[header]};a=1"})
+
+    assert seen["dps.peer_certificates"] == ()
+    assert seen["dps.refusal"].cause == "unreadable certificate"
+    assert "holds something else than byte sequences" in seen["dps.refusal"].sentence
+
+
+@pytest.mark.parametrize("peer", [PROXY, STRANGER], ids=["proxy", "stranger"])
+@pytest.mark.parametrize("listener", ["device", "portal"])
+def test_elsewhere_the_handshake_alone_counts_and_the_headers_are_noted(listener, peer):
+    seen = behind_proxy(peer, listener, (b"own leaf",), **HANDED_ON)
+
+    assert (seen["dps.peer_certificates"], seen["dps.refusal"]) == ((b"own leaf",), None)
+    assert seen["dps.ignored_certificate_headers"] == ("Client-Cert", "Client-Cert-Chain")
+    assert not HANDED_ON.keys() & seen.keys()
+
+
+@pytest.mark.parametrize("header", CERTIFICATE_HEADERS[2:])
+@pytest.mark.parametrize("peer", [PROXY, STRANGER], ids=["proxy", "stranger"])
+@pytest.mark.parametrize("listener", ["device", "portal", "proxied"])
+def test_relatives_are_believed_nowhere(listener, peer, header):
+    key = "HTTP_" + header.upper().replace("-", "_")
+
+    seen = behind_proxy(peer, listener, **{key: HANDED_ON["HTTP_CLIENT_CERT"]})
+
+    assert (seen["dps.peer_certificates"], seen["dps.ignored_certificate_headers"]) == ((), (header,))
+    assert key not in seen
+
+
+@pytest.mark.parametrize("trusted", [[], ["192.0.2.0/24"]], ids=["nobody", "somebody else"])
+def test_nobody_is_believed_who_is_not_named(trusted):
+    seen = environment(PROXY, trusted, "proxied", (), **HANDED_ON)
+
+    assert (seen["dps.refusal"], seen["dps.peer_certificates"]) == (UNTRUSTED_PEER, ())
 
 
 @pytest.mark.parametrize(

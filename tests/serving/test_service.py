@@ -56,8 +56,9 @@ class Service:
         return ssl.create_default_context(cafile=self.folder / "data" / "tls" / "ca.pem")
 
     def answers(self) -> bool:
+        serves = {"portal": "portal", "device": "device", "proxied": "device"}
         try:
-            return all(self.ask(listener)["listener"] == listener for listener in self.ports)
+            return all(self.ask(listener)["listener"] == serves[listener] for listener in self.ports)
         except (OSError, urllib.error.URLError):
             return False
 
@@ -135,6 +136,23 @@ def test_forwarding_headers_are_believed_from_a_trusted_proxy(service):
     assert (told["peer"], told["secure"]) == ("198.51.100.7", True)
 
 
+def test_a_third_listener_is_started_for_proxies_where_it_is_configured(service):
+    service.ports["proxied"] = free_port()
+    service.start(
+        DPS_PROXIED_BIND=f"127.0.0.1:{service.ports['proxied']}", DPS_TRUSTED_PROXIES="127.0.0.1,192.0.2.7"
+    )
+    assert wait_until(service.answers, seconds=30), service.log()
+    told = service.ask("proxied", **{"X-Forwarded-For": "198.51.100.7", "X-Forwarded-Proto": "https"})
+
+    assert told == {
+        "listener": "device",
+        "certificates": 0,
+        "secure": True,
+        "peer": "198.51.100.7",
+        "body": 0,
+    }
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_it_ends_within_seconds_and_leaves_nothing_behind(running, number):
     assert len(processes_of(running)) >= 5
@@ -195,6 +213,11 @@ def test_a_port_that_is_taken_ends_everything_and_is_named(service):
     ("variables", "told"),
     [
         ({"DPS_TRUSTED_PROXIES": "gateway"}, "DPS_TRUSTED_PROXIES holds 'gateway'"),
+        (
+            {"DPS_PROXIED_BIND": "127.0.0.1:8444"},
+            "DPS_TRUSTED_PROXIES is empty: DPS_PROXIED_BIND serves only",
+        ),
+        ({"DPS_PROXIED_BIND": "8444"}, "DPS_PROXIED_BIND is '8444': give host:port"),
         ({"DPS_TLS_CERT": __file__}, "DPS_TLS_KEY is missing"),
         ({"DPS_TLS_CERT": __file__, "DPS_TLS_KEY": __file__}, "DPS_TLS_CERT cannot be used"),
     ],

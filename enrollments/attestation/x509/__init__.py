@@ -1,6 +1,7 @@
 """X.509: certificates as evidence. What may be imported from outside stands here."""
 
 from enrollments.attestation.x509.certificate import MAX_CERTIFICATE_BYTES, ParsedCertificate, parse_der
+from enrollments.attestation.x509.der import elements
 from enrollments.attestation.x509.errors import (
     EmptyUpload,
     InvalidPath,
@@ -61,6 +62,7 @@ __all__ = [
     "UploadTooLarge",
     "build_chain_graph",
     "check_leaf",
+    "elements",
     "findings_for_ca",
     "findings_for_device",
     "parse_der",

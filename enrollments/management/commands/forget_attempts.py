@@ -1,15 +1,19 @@
-"""`manage.py forget_attempts`: delete registration attempts that are older than their service keeps them."""
+"""`manage.py forget_attempts`: delete attempts that are older than their service keeps them, and old notices."""
 
 from typing import Any
 
 from django.core.management.base import BaseCommand
 
 from enrollments.actions.attempts import forget_old_attempts
+from enrollments.actions.notices import KEPT_DAYS, forget_old_notices
 from enrollments.models import ProvisioningService
 
 
 class Command(BaseCommand):
-    help = "Delete registration attempts older than each service's setting. The history is never touched."
+    help = (
+        "Delete registration attempts older than each service's setting, and counts of ignored certificate headers "
+        f"older than {KEPT_DAYS} days. The history is never touched."
+    )
 
     def handle(self, *args: Any, **options: Any) -> None:
         for service in ProvisioningService.objects.all():
@@ -17,3 +21,6 @@ class Command(BaseCommand):
             self.stdout.write(
                 f"{service.name}: {rows} rows older than {service.attempts_kept_days} days deleted"
             )
+        self.stdout.write(
+            f"Ignored certificate headers: {forget_old_notices()} rows older than {KEPT_DAYS} days deleted"
+        )

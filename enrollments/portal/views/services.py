@@ -9,6 +9,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_http_methods, require_safe
 
+from enrollments.actions.notices import SHOWN_DAYS, ignored_certificate_headers
 from enrollments.actions.people import role_in
 from enrollments.actions.services import add_service
 from enrollments.errors import Invalid
@@ -44,6 +45,8 @@ def service_list(request: HttpRequest) -> HttpResponse:
         "rows": rows_of(person(request), everywhere),
         "may_add": Right.ADMINISTER in rights,
         "may_see_history": Right.SEE_HISTORY in rights,
+        "ignored_headers": ignored_certificate_headers() if Right.ADMINISTER in rights else None,
+        "notice_days": SHOWN_DAYS,
     }
     return render(request, "portal/services/list.html", context)
 
