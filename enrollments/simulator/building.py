@@ -2,6 +2,7 @@
 
 import random
 from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
 
 from enrollments.audit.actor import Actor
@@ -9,8 +10,15 @@ from enrollments.errors import DpsError
 from enrollments.models import ProvisioningService
 from enrollments.policy.names import FORM_IN_WORDS, is_registration_id
 from enrollments.simulator.client import Device
-from enrollments.simulator.credentials import CertificateFiles, SharedKey
-from enrollments.simulator.enrolling import enroll_authority, enroll_certificate, enroll_key
+from enrollments.simulator.credentials import CertificateFiles, Credential, SharedKey, TpmKeys, derived_key
+from enrollments.simulator.enrolling import (
+    allow_symmetric_key_groups,
+    enroll_authority,
+    enroll_certificate,
+    enroll_group_key,
+    enroll_key,
+    enroll_tpm,
+)
 from enrollments.simulator.pki import (
     MAX_COMMON_NAME,
     Authority,
@@ -19,8 +27,13 @@ from enrollments.simulator.pki import (
     given_authority,
     read_certificates,
 )
+from enrollments.simulator.profiles import PLAIN, Profile
+from enrollments.simulator.software_tpm import SoftwareTpm
+from enrollments.simulator.tpm_structures import Tpm
+from enrollments.simulator.virtual_tpm import VirtualTpm
 
-X509, SYMMETRIC, MIXED = "x509", "symmetric", "mixed"
+X509, SYMMETRIC, MIXED, SYMMETRIC_GROUP, TPM = "x509", "symmetric", "mixed", "symmetric-group", "tpm"
+VIRTUAL, SWTPM = "virtual", "swtpm"
 REASON = "simulated fleet"
 
 
@@ -43,7 +56,8 @@ class Given:
 class FleetSpec:
     """`enroll_as`: who enrolls the devices; None where they take their chances with what is enrolled.
 
-    `seed` makes prefix, order and the devices' intermediates the same again. Keys are always random.
+    `seed` makes prefix, order and the devices' intermediates the same again. Keys are always random. `profiles` are
+    dealt out in turn. `tpm`: what plays the TPMs.
     """
 
     devices: int
@@ -53,44 +67,90 @@ class FleetSpec:
     seed: int | None = None
     given: Given | None = None
     enroll_as: Actor | None = None
+    profiles: tuple[Profile, ...] = (PLAIN,)
+    tpm: str = VIRTUAL
 
 
 def build_fleet(service: ProvisioningService, folder: PkiFolder, spec: FleetSpec) -> list[Device]:
-    """Raises PkiProblem, UnusableSpec; and AlreadyEnrolled where a name is taken by something else."""
+    """Raises PkiProblem, UnusableSpec, TpmRefusal; and AlreadyEnrolled where a name is taken by something else."""
     if spec.given is not None and not spec.given.is_authority:
-        return [_given_device(service, folder, spec.given, spec.enroll_as)]
+        return [_given_device(service, folder, spec.given, spec)]
     chance = random.Random(spec.seed)  # noqa: S311  # names and order, nothing secret
     prefix = spec.prefix or f"sim-{chance.randrange(16**6):06x}"
     ids = [f"{prefix}-{number:04d}" for number in range(1, spec.devices + 1)]
     _refuse_bad_prefix(prefix, ids[-1])
-    by_key = {X509: [], SYMMETRIC: ids, MIXED: ids[1::2]}[spec.mechanism]
-    devices = [_with_key(service, folder, one, spec.enroll_as) for one in by_key]
-    if by_certificate := sorted(set(ids) - set(by_key)):
-        top, issuers = _issuers(folder, prefix, spec)
-        devices += [Device(one, folder.device(chance.choice(issuers), one)) for one in by_certificate]
-        if spec.enroll_as:
-            enroll_authority(service, f"{prefix}-root", top, actor=spec.enroll_as, reason=REASON)
+    credentials = _Workshop(service, folder, spec, prefix, chance).credentials(ids)
+    devices = [
+        Device(one, credentials[one], profile)
+        for one, profile in zip(ids, cycle(spec.profiles), strict=False)
+    ]
     chance.shuffle(devices)
     return devices
 
 
-def _given_device(
-    service: ProvisioningService, folder: PkiFolder, given: Given, enroll_as: Actor | None
-) -> Device:
+def _given_device(service: ProvisioningService, folder: PkiFolder, given: Given, spec: FleetSpec) -> Device:
     files = folder.given_device(given.files, given.chain)
     registration_id = common_name(read_certificates(files.chain)[0])
-    if enroll_as:
-        enroll_certificate(service, registration_id, files, actor=enroll_as, reason=REASON)
-    return Device(registration_id, files)
+    if spec.enroll_as:
+        enroll_certificate(service, registration_id, files, actor=spec.enroll_as, reason=REASON)
+    return Device(registration_id, files, spec.profiles[0])
 
 
-def _with_key(
-    service: ProvisioningService, folder: PkiFolder, registration_id: str, enroll_as: Actor | None
-) -> Device:
-    key = folder.symmetric_key(registration_id)
-    if enroll_as:
-        enroll_key(service, registration_id, key, actor=enroll_as, reason=REASON)
-    return Device(registration_id, SharedKey(key))
+@dataclass(frozen=True, slots=True)
+class _Workshop:
+    """Makes credentials, and enrolls them if somebody is to."""
+
+    service: ProvisioningService
+    folder: PkiFolder
+    spec: FleetSpec
+    prefix: str
+    chance: random.Random
+
+    def credentials(self, ids: list[str]) -> dict[str, Credential]:
+        mechanism = self.spec.mechanism
+        if mechanism == SYMMETRIC_GROUP:
+            return self._keys_of_a_group(ids)
+        if mechanism == TPM:
+            return {one: self._tpm(one) for one in ids}
+        by_key = {X509: [], SYMMETRIC: ids, MIXED: ids[1::2]}[mechanism]
+        keys: dict[str, Credential] = {one: self._own_key(one) for one in by_key}
+        return keys | self._certificates([one for one in ids if one not in keys])
+
+    def _own_key(self, registration_id: str) -> SharedKey:
+        key = self.folder.symmetric_key(registration_id)
+        if actor := self.spec.enroll_as:
+            enroll_key(self.service, registration_id, key, actor=actor, reason=REASON)
+        return SharedKey(key)
+
+    def _keys_of_a_group(self, ids: list[str]) -> dict[str, Credential]:
+        group_id = f"{self.prefix}-group"
+        key = self.folder.symmetric_key(group_id)
+        if actor := self.spec.enroll_as:
+            allow_symmetric_key_groups(self.service, actor=actor, reason=REASON)
+            enroll_group_key(self.service, group_id, key, actor=actor, reason=REASON)
+        return {one: derived_key(key, one) for one in ids}
+
+    def _tpm(self, registration_id: str) -> TpmKeys:
+        devices = self.folder.devices
+        tpm: Tpm = (
+            SoftwareTpm(devices / f"{registration_id}.swtpm")
+            if self.spec.tpm == SWTPM
+            else VirtualTpm.kept_in(devices, registration_id)
+        )
+        if actor := self.spec.enroll_as:
+            enroll_tpm(self.service, registration_id, tpm, actor=actor, reason=REASON)
+        return TpmKeys(tpm)
+
+    def _certificates(self, ids: list[str]) -> dict[str, Credential]:
+        if not ids:
+            return {}
+        top, issuers = _issuers(self.folder, self.prefix, self.spec)
+        certificates: dict[str, Credential] = {
+            one: self.folder.device(self.chance.choice(issuers), one) for one in ids
+        }
+        if actor := self.spec.enroll_as:
+            enroll_authority(self.service, f"{self.prefix}-root", top, actor=actor, reason=REASON)
+        return certificates
 
 
 def _refuse_bad_prefix(prefix: str, longest: str) -> None:

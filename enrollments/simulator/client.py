@@ -1,25 +1,29 @@
 """One simulated device: registers over HTTPS, polls until the outcome is known, and measures both."""
 
-import http.client
-import json
-import ssl
 import threading
 import time
-from contextlib import closing
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
-from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
-from enrollments.simulator.credentials import CertificateFiles, Credential, SharedKey, sas_token
+from enrollments.simulator.credentials import TpmKeys
+from enrollments.simulator.exchanges import (
+    Answer,
+    ChallengeWrong,
+    Conversation,
+    Device,
+    Endpoint,
+    Unreachable,
+    key_blob,
+    why_not_ready,
+)
+from enrollments.simulator.profiles import LONGEST_WAIT, Trouble
+from enrollments.simulator.tpm_structures import TpmRefusal
 
-API_VERSION = "2021-06-01"
-EXCHANGE_SECONDS = 15
-MAX_ANSWER_BYTES = 256 * 1024
-# Contract 1.5: what most clients wait without a Retry-After, and the longest one that any of them believes.
-DEFAULT_WAIT, LONGEST_WAIT = 2, 300
-# A device that is throttled, meets a failing service or no service at all tries this often.
+__all__ = ["Device", "Endpoint", "Interrupted", "Outcome", "Pace", "Result", "provision", "why_not_ready"]
+
+# A device that tries again when it is throttled, or meets a failing service or none at all, does so this often.
 TRIES = 3
 
 
@@ -34,31 +38,6 @@ class Outcome(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Device:
-    """A device and what it shows. A device without a credential shows nothing."""
-
-    registration_id: str
-    credential: Credential | None
-
-
-@dataclass(frozen=True, slots=True)
-class Endpoint:
-    """Where a service is reached. Without a CA file, the CAs that this machine trusts count."""
-
-    host: str
-    port: int
-    id_scope: str
-    ca_file: Path | None
-
-    def __str__(self) -> str:
-        return f"https://{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}"
-
-    def context(self) -> ssl.SSLContext:
-        """What a client of this service trusts. Raises OSError where the CA file cannot be used."""
-        return ssl.create_default_context(cafile=str(self.ca_file) if self.ca_file else None)
-
-
-@dataclass(frozen=True, slots=True)
 class Pace:
     """How long devices wait, in seconds: each time at most, and for one registration in all."""
 
@@ -69,7 +48,10 @@ class Pace:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """How a registration ended. `register_seconds` is the PUT alone. Without an answer there are no times."""
+    """How a registration ended. `register_seconds` is the PUT alone. Without an answer there are no times.
+
+    `hub_key_used`: a TPM has activated the key for its hub, and signed with it.
+    """
 
     registration_id: str
     outcome: Outcome
@@ -79,22 +61,22 @@ class Result:
     tracking_id: str = ""
     register_seconds: float | None = None
     total_seconds: float | None = None
+    profile: str = "plain"
+    hub_key_used: bool = False
 
 
 class Interrupted(Exception):
     """The fleet is told to stop."""
 
 
-class _Unreachable(Exception):
-    """No answer came back."""
+class _Ended(Exception):
+    """A registration that leads nowhere."""
 
-
-@dataclass(frozen=True, slots=True)
-class _Answer:
-    status: int
-    retry_after: float
-    body: dict[str, Any]
-    seconds: float
+    def __init__(self, outcome: Outcome, detail: str, tracking_id: str = "") -> None:
+        super().__init__(detail)
+        self.outcome = outcome
+        self.detail = detail
+        self.tracking_id = tracking_id
 
 
 def provision(device: Device, endpoint: Endpoint, pace: Pace) -> Result:
@@ -102,85 +84,162 @@ def provision(device: Device, endpoint: Endpoint, pace: Pace) -> Result:
     return _Registration(device, endpoint, pace).run()
 
 
-def why_not_ready(endpoint: Endpoint) -> str:
-    """Why a listener cannot serve yet; empty when it can."""
-    try:
-        connection = http.client.HTTPSConnection(
-            endpoint.host, endpoint.port, timeout=EXCHANGE_SECONDS, context=endpoint.context()
-        )
-        with closing(connection):
-            connection.request("GET", "/readyz")
-            status = connection.getresponse().status
-    except (OSError, http.client.HTTPException) as problem:
-        return str(problem) or type(problem).__name__
-    return "" if status == 200 else f"it answers {status}"
-
-
 class _Registration:
     def __init__(self, device: Device, endpoint: Endpoint, pace: Pace) -> None:
         self._device = device
-        self._endpoint = endpoint
+        self._profile = device.profile
         self._pace = pace
-        self._context = endpoint.context()
-        self._headers = {"User-Agent": "dpsportal-simulator", "Accept": "application/json"}
-        if isinstance(device.credential, CertificateFiles):
-            self._context.load_cert_chain(device.credential.chain, device.credential.key)
-        elif isinstance(device.credential, SharedKey):
-            self._headers["Authorization"] = sas_token(
-                endpoint.id_scope, device.registration_id, device.credential.key
-            )
+        self._conversation = Conversation(device, endpoint)
         self._started = time.monotonic()
         self._register_seconds: float | None = None
 
     def run(self) -> Result:
         try:
-            answer = self._insist("PUT", "register", {"registrationId": self._device.registration_id})
-            self._register_seconds = answer.seconds
-            if answer.status != 202:
-                return self._refused(answer)
-            operation_id = answer.body.get("operationId")
-            if not isinstance(operation_id, str) or not operation_id:
-                return self._ended(Outcome.ERROR, "the answer to the registration has no operationId")
-            return self._poll(operation_id, answer.retry_after)
-        except _Unreachable as problem:
-            return Result(self._device.registration_id, Outcome.UNREACHABLE, str(problem))
+            answer = self._accepted()
+            operation_id = answer.body["operationId"]
+            if not isinstance(operation_id, str):
+                raise self._complaint("the operationId is no text")
+            return self._told(self._outcome_of(operation_id, answer))
+        except _Ended as end:
+            return self._ended(end.outcome, end.detail, tracking_id=end.tracking_id)
+        except (ChallengeWrong, TpmRefusal) as problem:
+            return self._ended(Outcome.ERROR, problem.message)
+        except Unreachable as problem:
+            return Result(
+                self._device.registration_id,
+                Outcome.UNREACHABLE,
+                str(problem),
+                profile=self._profile.name,
+            )
 
-    def _poll(self, operation_id: str, first_wait: float) -> Result:
-        wait = first_wait
-        while time.monotonic() - self._started < self._pace.patience:
-            self._wait(wait)
-            answer = self._insist("GET", f"operations/{quote(operation_id, safe='')}")
-            if answer.status not in (200, 202):
-                return self._refused(answer)
+    def _accepted(self) -> Answer:
+        answer = self._register()
+        if self._conversation.awaits_challenge:
+            if answer.status != 401 and answer.status not in self._profile.accepts_on_register:
+                raise self._refusal(answer)
+            self._conversation.take_challenge(answer)
+            answer = self._register()
+        self._register_seconds = answer.seconds
+        self._check(answer, answer.status in self._profile.accepts_on_register)
+        self._insist_on(self._profile.needs.accepted, answer.body, "the answer to the registration")
+        return answer
+
+    def _register(self) -> Answer:
+        return self._through_trouble(self._conversation.register, self._profile.trouble_on_register)
+
+    def _outcome_of(self, operation_id: str, answer: Answer) -> dict[str, Any]:
+        """Poll until the service says more than that it is assigning."""
+        while self._has_patience():
+            self._wait(self._profile.waiting.seconds(answer.retry_after))
+            answer = self._through_trouble(
+                lambda: self._conversation.poll(operation_id), self._profile.trouble_on_poll
+            )
+            self._check(answer, answer.status in self._profile.accepts_on_poll)
             if answer.body.get("status") != "assigning":
-                return self._told(answer.body)
-            wait = answer.retry_after
-        return self._ended(Outcome.ERROR, f"still assigning after {self._pace.patience:.0f} s")
+                return answer.body
+            self._insist_on(self._profile.needs.assigning, answer.body, "the answer to a poll")
+            self._insist_on_state(answer.body)
+        raise self._out_of_patience()
 
     def _told(self, body: dict[str, Any]) -> Result:
         """The final answer: a status and what belongs to it (contract 1.3, 1.7)."""
-        state = body.get("registrationState")
-        state = state if isinstance(state, dict) else {}
+        state, needs = _state(body), self._profile.needs
+        self._insist_on_state(body)
         match body.get("status"):
             case "assigned":
-                hub, device_id = str(state.get("assignedHub", "")), str(state.get("deviceId", ""))
-                return self._ended(Outcome.ASSIGNED, hub=hub, device_id=device_id)
+                self._insist_on(needs.assigned, body, "the answer assigned")
+                return self._ended(
+                    Outcome.ASSIGNED,
+                    hub=str(state.get("assignedHub", "")),
+                    device_id=str(state.get("deviceId", "")),
+                    hub_key_used=self._use_hub_key(state),
+                )
             case "disabled":
-                return self._ended(Outcome.DISABLED)
+                return self._ended(Outcome.DISABLED, self._profile.disabled)
             case "failed":
+                self._insist_on(needs.failed, body, "the answer failed")
                 return self._ended(
                     Outcome.FAILED, f"{state.get('errorCode')}: {state.get('errorMessage', '')}"
                 )
             case other:
-                return self._ended(Outcome.ERROR, f"the status {other!r} is none that a device knows")
+                raise self._complaint(f"the status {other!r} is none that a device knows")
 
-    def _refused(self, answer: _Answer) -> Result:
+    def _use_hub_key(self, state: dict[str, Any]) -> bool:
+        """A TPM takes the key for its hub in place of the one it registered with, and signs once."""
+        credential = self._device.credential
+        if not isinstance(credential, TpmKeys):
+            return False
+        tpm = state.get("tpm")
+        credential.tpm.activate(key_blob(tpm.get("authenticationKey") if isinstance(tpm, dict) else None))
+        credential.tpm.sign(f"{state.get('assignedHub')}/devices/{state.get('deviceId')}".encode())
+        return True
+
+    def _check(self, answer: Answer, accepted: bool) -> None:
+        """Raises _Ended for an answer that this client does not read on."""
+        if not accepted:
+            raise self._refusal(answer)
+        if self._profile.needs_json_type and "application/json" not in answer.content_type:
+            raise self._complaint(f"the content type {answer.content_type!r} is not JSON")
+
+    def _refusal(self, answer: Answer) -> _Ended:
+        if answer.status < 300:
+            return self._complaint(f"the status code {answer.status} is none that it takes here")
+        self._insist_on(self._profile.needs.refused, answer.body, f"the answer {answer.status}")
         outcome = {401: Outcome.UNAUTHORIZED, 429: Outcome.THROTTLED}.get(answer.status, Outcome.ERROR)
         code, message = answer.body.get("errorCode", answer.status), answer.body.get("message", "")
-        return self._ended(outcome, f"{code}: {message}", tracking_id=str(answer.body.get("trackingId", "")))
+        return _Ended(outcome, f"{code}: {message}", str(answer.body.get("trackingId", "")))
+
+    def _insist_on(self, members: tuple[str, ...], body: dict[str, Any], where: str) -> None:
+        for member in members:
+            if not any(_has(body, one) for one in member.split("|")):
+                raise self._complaint(f"{where} has no {member}")
+
+    def _insist_on_state(self, body: dict[str, Any]) -> None:
+        if "registrationState" in body:
+            self._insist_on(self._profile.needs.every_state, _state(body), "the registrationState")
+
+    def _complaint(self, sentence: str) -> _Ended:
+        complaint = self._profile.complaint
+        return _Ended(Outcome.ERROR, f"{complaint}: {sentence}" if complaint else sentence)
+
+    def _through_trouble(self, exchange: Callable[[], Answer], trouble: Trouble) -> Answer:
+        """One exchange, tried again where this client would. Raises Unreachable."""
+        tries = 0
+        while True:
+            tries += 1
+            is_last = trouble is Trouble.FAILS or tries >= TRIES
+            try:
+                answer = exchange()
+            except Unreachable:
+                if is_last:
+                    raise
+                self._wait(self._profile.waiting.seconds(None))
+                continue
+            if not answer.is_trouble or (is_last and trouble is not Trouble.POLLS_ON):
+                return answer
+            if not self._has_patience():
+                raise self._out_of_patience()
+            self._wait(self._profile.waiting.seconds(answer.retry_after))
+
+    def _has_patience(self) -> bool:
+        return time.monotonic() - self._started < self._pace.patience
+
+    def _out_of_patience(self) -> _Ended:
+        return _Ended(Outcome.ERROR, f"still assigning after {self._pace.patience:.0f} s")
+
+    def _wait(self, seconds: float) -> None:
+        if self._pace.stop.wait(min(seconds, self._pace.longest_wait)):
+            raise Interrupted
 
     def _ended(
-        self, outcome: Outcome, detail: str = "", *, hub: str = "", device_id: str = "", tracking_id: str = ""
+        self,
+        outcome: Outcome,
+        detail: str = "",
+        *,
+        hub: str = "",
+        device_id: str = "",
+        tracking_id: str = "",
+        hub_key_used: bool = False,
     ) -> Result:
         return Result(
             self._device.registration_id,
@@ -191,69 +250,21 @@ class _Registration:
             tracking_id,
             self._register_seconds,
             time.monotonic() - self._started,
+            self._profile.name,
+            hub_key_used,
         )
 
-    def _insist(self, method: str, action: str, body: dict[str, Any] | None = None) -> _Answer:
-        """One exchange, tried again where trying again is what a device should do. Raises _Unreachable."""
-        for tries_left in reversed(range(TRIES)):
-            try:
-                answer = self._exchange(method, action, body)
-            except _Unreachable:
-                if not tries_left:
-                    raise
-                self._wait(DEFAULT_WAIT)
-                continue
-            if not tries_left or (answer.status != 429 and answer.status < 500):
-                return answer
-            self._wait(answer.retry_after)
-        raise AssertionError("the last try returns or raises")
 
-    def _exchange(self, method: str, action: str, body: dict[str, Any] | None) -> _Answer:
-        """A connection of its own: a device does not hold one while it waits."""
-        endpoint, started = self._endpoint, time.monotonic()
-        registration = f"/{endpoint.id_scope}/registrations/{quote(self._device.registration_id, safe='')}"
-        headers = dict(self._headers)
-        if body is not None:
-            headers["Content-Type"] = "application/json; charset=utf-8"
-        connection = http.client.HTTPSConnection(
-            endpoint.host, endpoint.port, timeout=EXCHANGE_SECONDS, context=self._context
-        )
-        try:
-            connection.request(
-                method,
-                f"{registration}/{action}?api-version={API_VERSION}",
-                body=json.dumps(body).encode() if body is not None else None,
-                headers=headers,
-            )
-            response = connection.getresponse()
-            raw = response.read(MAX_ANSWER_BYTES)
-        except (OSError, http.client.HTTPException) as problem:
-            raise _Unreachable(f"{endpoint}: {problem or type(problem).__name__}") from problem
-        finally:
-            connection.close()
-        return _Answer(
-            response.status,
-            _retry_after(response.headers.get("Retry-After", "")),
-            _json_object(raw),
-            time.monotonic() - started,
-        )
-
-    def _wait(self, seconds: float) -> None:
-        if self._pace.stop.wait(min(seconds, self._pace.longest_wait)):
-            raise Interrupted
+def _state(body: dict[str, Any]) -> dict[str, Any]:
+    state = body.get("registrationState")
+    return state if isinstance(state, dict) else {}
 
 
-def _retry_after(text: str) -> float:
-    """Whole seconds; anything else is no number of seconds to a device."""
-    if not (text.isascii() and text.isdigit()):
-        return DEFAULT_WAIT
-    return min(max(int(text), 1), LONGEST_WAIT)
-
-
-def _json_object(raw: bytes) -> dict[str, Any]:
-    """The body, or nothing where it is no JSON object: what is missing in it is then said by name."""
-    try:
-        body = json.loads(raw)
-    except ValueError:
-        return {}
-    return body if isinstance(body, dict) else {}
+def _has(body: dict[str, Any], path: str) -> bool:
+    """Whether a member is there and holds something; a code of an error must be a number."""
+    value: Any = body
+    for name in path.split("."):
+        value = value.get(name) if isinstance(value, dict) else None
+    if path.rpartition(".")[2] in ("errorCode", "code"):
+        return isinstance(value, int)
+    return value is not None and value != ""

@@ -10,12 +10,23 @@ from enrollments.actions.revocation import deny_device
 from enrollments.audit.actor import Actor
 from enrollments.models import ProvisioningService
 from enrollments.simulator.client import Device, Outcome
-from enrollments.simulator.credentials import Credential, SharedKey
-from enrollments.simulator.enrolling import enroll_authority, enroll_certificate, enroll_key, is_enrolled
+from enrollments.simulator.credentials import Credential, SharedKey, TpmKeys, derived_key
+from enrollments.simulator.enrolling import (
+    allow_symmetric_key_groups,
+    enroll_authority,
+    enroll_certificate,
+    enroll_group_key,
+    enroll_key,
+    enroll_tpm,
+    is_enrolled,
+)
 from enrollments.simulator.pki import Authority, PkiFolder
+from enrollments.simulator.virtual_tpm import VirtualTpm
 
 REASON = "demonstration fleet"
 DENIED = "pump-07"
+LAMPS = "demo-lamps"
+PRESS = "press-01"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +65,7 @@ class Plant:
         return [
             *self._below_the_root(),
             *self._enrolled_one_by_one(),
+            *self._below_a_symmetric_key(),
             *self._mismatched_and_unknown(),
         ]
 
@@ -88,6 +100,17 @@ class Plant:
             _part(
                 "gauge-04", SharedKey(key("gauge-04")), "its device ID belongs to gauge-01", Outcome.FAILED
             ),
+            _part(PRESS, TpmKeys(self._tpm_of_the_press()), "an enrolled TPM", assigned),
+        ]
+
+    def _tpm_of_the_press(self) -> VirtualTpm:
+        return VirtualTpm.kept_in(self.folder.devices, PRESS)
+
+    def _below_a_symmetric_key(self) -> list[Part]:
+        key, shows = self.folder.symmetric_key(LAMPS), "a key derived from that of its group"
+        return [
+            *(_part(one, derived_key(key, one), shows, Outcome.ASSIGNED) for one in _ids("lamp", 2)),
+            _part("lamp-03", SharedKey(key), "the key of its group itself", Outcome.UNAUTHORIZED),
         ]
 
     def _mismatched_and_unknown(self) -> list[Part]:
@@ -122,11 +145,16 @@ class Plant:
             disable_enrollment_group(
                 service, "demo-valves", actor=actor, reason="Issuing key lost in transit"
             )
+        if LAMPS not in known:
+            allow_symmetric_key_groups(service, actor=actor, reason=REASON)
+            enroll_group_key(service, LAMPS, self.folder.symmetric_key(LAMPS), actor=actor, reason=REASON)
         self._enroll_one_by_one(service, actor)
 
     def _enroll_one_by_one(self, service: ProvisioningService, actor: Actor) -> None:
         """Gauges stay at one hub, so that the device ID of gauge-01 is taken there for gauge-04."""
         hubs = tuple(service.hubs.all()[:1])
+        if not is_enrolled(service, PRESS):
+            enroll_tpm(service, PRESS, self._tpm_of_the_press(), actor=actor, reason=REASON)
         for registration_id in ("meter-01", "meter-02"):
             if not is_enrolled(service, registration_id):
                 files = self.folder.self_signed_device(registration_id)

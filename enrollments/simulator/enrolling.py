@@ -4,6 +4,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from enrollments.actions.enrollment_groups import GroupSpec, add_enrollment_group
 from enrollments.actions.enrollments import IndividualSpec, add_individual_enrollment
+from enrollments.actions.services import change_settings
 from enrollments.attestation.x509 import ParsedCertificate, parse_der
 from enrollments.audit.actor import Actor
 from enrollments.models import (
@@ -18,6 +19,7 @@ from enrollments.models import (
 from enrollments.policy.names import registration_key
 from enrollments.simulator.credentials import CertificateFiles
 from enrollments.simulator.pki import Authority, read_certificates
+from enrollments.simulator.tpm_structures import Tpm
 
 
 def enroll_authority(
@@ -89,6 +91,39 @@ def enroll_key(
         hubs=hubs,
     )
     return add_individual_enrollment(service, spec, actor=actor, reason=reason)
+
+
+def enroll_tpm(
+    service: ProvisioningService, registration_id: str, tpm: Tpm, *, actor: Actor, reason: str
+) -> IndividualEnrollment:
+    """Enroll a device with its TPM, unless it is. Raises AlreadyEnrolled if the entry holds another TPM."""
+    existing = _existing(service, registration_id)
+    if existing is not None and bytes(existing.endorsement_key or b"") == tpm.endorsement_key:
+        return existing
+    spec = IndividualSpec(
+        registration_id=registration_id,
+        mechanism=AttestationMechanism.TPM,
+        endorsement_key=tpm.endorsement_key,
+        storage_root_key=tpm.storage_root_key,
+    )
+    return add_individual_enrollment(service, spec, actor=actor, reason=reason)
+
+
+def allow_symmetric_key_groups(service: ProvisioningService, *, actor: Actor, reason: str) -> None:
+    """Turn the switch of the service on, without which it takes no group with a symmetric key."""
+    if not service.symmetric_key_groups:
+        change_settings(service, {"symmetric_key_groups": True}, actor=actor, reason=reason)
+
+
+def enroll_group_key(
+    service: ProvisioningService, group_id: str, key: str, *, actor: Actor, reason: str
+) -> EnrollmentGroup:
+    """Enroll a group with a symmetric key, unless it is. Raises AlreadyEnrolled if it has another."""
+    existing = service.enrollmentgroups.filter(group_key=registration_key(group_id)).first()
+    if existing is not None and key in (existing.primary_key, existing.secondary_key):
+        return existing
+    spec = GroupSpec(group_id=group_id, mechanism=AttestationMechanism.SYMMETRIC_KEY, primary_key=key)
+    return add_enrollment_group(service, spec, actor=actor, reason=reason)
 
 
 def is_enrolled(service: ProvisioningService, registration_id: str) -> bool:

@@ -1,7 +1,6 @@
 """Certificates for simulated devices: made on the fly and kept in a folder, or read from given PEM files."""
 
 import base64
-import os
 import secrets
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from enrollments.errors import DpsError
 from enrollments.simulator.credentials import CertificateFiles
+from enrollments.simulator.files import write_whole
 
 CA_LIFE = timedelta(days=3650)
 DEVICE_LIFE = timedelta(days=397)
@@ -92,15 +92,15 @@ class PkiFolder:
         certificates = read_certificates(files.chain) + (read_certificates(chain) if chain else [])
         key = read_key(files.key, certificates[0])
         given = CertificateFiles(self.path / "given.pem", self.path / "given.key")
-        _write(given.key, _pem_of_key(key), mode=0o600)
-        _write(given.chain, _pem(certificates), mode=0o644)
+        write_whole(given.key, _pem_of_key(key), mode=0o600)
+        write_whole(given.chain, _pem(certificates), mode=0o644)
         return given
 
     def symmetric_key(self, registration_id: str) -> str:
         """A symmetric key of a device, base64 as enrollments hold it."""
         path = self.devices / f"{registration_id}.symmetric-key"
         if not path.exists():
-            _write(path, base64.b64encode(secrets.token_bytes(64)) + b"\n", mode=0o600)
+            write_whole(path, base64.b64encode(secrets.token_bytes(64)) + b"\n", mode=0o600)
         return path.read_text().strip()
 
     def _authority(
@@ -112,8 +112,8 @@ class PkiFolder:
         path, key_path = self.path / f"{stem}.pem", self.path / f"{stem}.key"
         if not (path.exists() and key_path.exists()):
             key = ec.generate_private_key(ec.SECP256R1())
-            _write(key_path, _pem_of_key(key), mode=0o600)
-            _write(path, _pem([make(key)]), mode=0o644)
+            write_whole(key_path, _pem_of_key(key), mode=0o600)
+            write_whole(path, _pem([make(key)]), mode=0o644)
         certificate = read_certificates(path)[0]
         if issuer is not None and not _is_issued_by(certificate, issuer.certificate):
             raise PkiProblem(f"{path} was not issued by the CA it is to stand under: use another folder.")
@@ -129,8 +129,8 @@ class PkiFolder:
         path, key_path = self.devices / f"{stem}.pem", self.devices / f"{stem}.key"
         if not (path.exists() and key_path.exists() and _lives(path) and _is_below(path, sent_above)):
             key = ec.generate_private_key(ec.SECP256R1())
-            _write(key_path, _pem_of_key(key), mode=0o600)
-            _write(path, _pem([make(key), *sent_above]), mode=0o644)
+            write_whole(key_path, _pem_of_key(key), mode=0o600)
+            write_whole(path, _pem([make(key), *sent_above]), mode=0o644)
         return CertificateFiles(path, key_path)
 
 
@@ -260,15 +260,6 @@ def _pem(certificates: Iterable[x509.Certificate]) -> bytes:
 
 def _pem_of_key(key: Key) -> bytes:
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-
-
-def _write(path: Path, content: bytes, *, mode: int) -> None:
-    """Whole or not at all, and a key is never readable to others for a moment."""
-    draft = path.with_name(f"{path.name}.new")
-    draft.unlink(missing_ok=True)
-    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
-        file.write(content)
-    draft.replace(path)
 
 
 def _brief(problem: Exception) -> str:

@@ -35,8 +35,8 @@ class Summary:
     def latencies(self) -> dict[str, dict[str, float | None]]:
         """Milliseconds: of the registering PUT, and until the outcome was known, waits included."""
         return {
-            "register": _ranked(one.register_seconds for one in self.results),
-            "total": _ranked(one.total_seconds for one in self.results),
+            "register": ranked(one.register_seconds for one in self.results),
+            "total": ranked(one.total_seconds for one in self.results),
         }
 
     def as_text(self) -> str:
@@ -49,6 +49,8 @@ class Summary:
             (one.outcome, one.detail) for one in self.results if one.outcome in _NEED_A_WORD and one.detail
         )
         texts = [outcomes, table(("Latency", *PERCENTILES), rows)]
+        if hub_keys := sum(one.hub_key_used for one in self.results):
+            texts.append(f"TPMs that activated the key for their hub and signed with it: {hub_keys}.")
         if causes:
             commonest = [
                 (str(number), outcome, detail) for (outcome, detail), number in causes.most_common(5)
@@ -68,7 +70,7 @@ class Summary:
 _NEED_A_WORD = (Outcome.FAILED, Outcome.ERROR, Outcome.UNREACHABLE)
 
 
-def _ranked(seconds: Iterable[float | None]) -> dict[str, float | None]:
+def ranked(seconds: Iterable[float | None]) -> dict[str, float | None]:
     """Nearest rank: each figure is one that was measured."""
     measured = sorted(one for one in seconds if one is not None)
     return {

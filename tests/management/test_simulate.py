@@ -22,6 +22,11 @@ pytestmark = pytest.mark.django_db
         (["--cert", "x", "--devices", "2"], "one device"),
         (["--cert", "x", "--mechanism", "mixed"], "--mechanism x509"),
         (["--cert", "x", "--intermediates", "2"], "made on the fly"),
+        (["--tpm", "swtpm"], "--mechanism tpm"),
+        (["--seconds", "5"], "go with --storm"),
+        (["--healthy", "2"], "go with --storm"),
+        (["--storm", "--devices", "1001"], "at most 1000 devices"),
+        (["--cert", "x", "--mechanism", "tpm"], "--mechanism x509"),
         (["--cacert", "no-such-file"], "--cacert no-such-file cannot be used"),
         (["--write-pki", "/dev/null/folder"], "--write-pki /dev/null/folder cannot be used"),
     ],
@@ -41,7 +46,13 @@ def test_wrong_usage_is_told_apart(tmp_path, options, sentence):
     [
         (["--devices", "0"], "from 1 to"),
         (["--devices", "many"], "whole number"),
-        (["--mechanism", "tpm"], "invalid choice"),
+        (["--mechanism", "password"], "invalid choice"),
+        (["--tpm", "discrete"], "invalid choice"),
+        (["--profile", "python"], "invalid choice"),
+        (["--storm", "rude"], "invalid choice"),
+        (["--storm", "--seconds", "3601"], "from 1 to 3600"),
+        (["--storm", "--healthy", "51"], "from 1 to 50"),
+        (["--storm", "--concurrency", "201"], "from 1 to 200"),
         (["--hurry", "nan"], "number of seconds"),
     ],
 )
@@ -58,3 +69,17 @@ def test_before_the_listener_has_made_its_ca_the_way_out_is_told(settings, tmp_p
         call_command("simulate")
 
     assert refused.value.returncode == 1
+
+
+def test_where_swtpm_is_missing_the_way_out_is_told(monkeypatch, tmp_path):
+    new_service()
+    ensure_server_certificate(tmp_path)
+    monkeypatch.setenv("PATH", str(tmp_path))
+
+    with pytest.raises(CommandError, match="--tpm virtual") as refused:
+        call_command(
+            *("simulate", "--mechanism", "tpm", "--tpm", "swtpm", "--devices", "1"),
+            *("--cacert", str(tmp_path / "tls" / "ca.pem")),
+        )
+
+    assert refused.value.returncode == 2

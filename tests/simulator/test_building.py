@@ -5,9 +5,19 @@ import pytest
 from enrollments.actions.entries import AlreadyEnrolled
 from enrollments.audit.actor import Actor, Way
 from enrollments.models import EnrollmentGroup, IndividualEnrollment
-from enrollments.simulator.building import MIXED, SYMMETRIC, X509, FleetSpec, UnusableSpec, build_fleet
-from enrollments.simulator.credentials import CertificateFiles, SharedKey
+from enrollments.simulator.building import (
+    MIXED,
+    SYMMETRIC,
+    SYMMETRIC_GROUP,
+    TPM,
+    X509,
+    FleetSpec,
+    UnusableSpec,
+    build_fleet,
+)
+from enrollments.simulator.credentials import CertificateFiles, SharedKey, derived_key
 from enrollments.simulator.pki import PkiFolder, common_name, read_certificates
+from enrollments.simulator.profiles import PROFILES
 from tests.devices import new_service
 
 pytestmark = pytest.mark.django_db
@@ -27,6 +37,53 @@ def test_a_fleet_has_the_credentials_that_are_asked_for(plant, folder, mechanism
     assert sorted(device.registration_id for device in devices) == [f"pump-000{n}" for n in range(1, 6)]
     assert kinds.count(CertificateFiles) == certificates
     assert kinds.count(SharedKey) == 5 - certificates
+
+
+def test_a_fleet_of_a_group_derives_each_key_from_the_one_that_is_kept(plant, folder):
+    spec = FleetSpec(devices=3, mechanism=SYMMETRIC_GROUP, prefix="pump")
+
+    devices = build_fleet(plant, folder, spec)
+
+    key = folder.symmetric_key("pump-group")
+    assert {one.registration_id: one.credential for one in devices} == {
+        f"pump-000{number}": derived_key(key, f"pump-000{number}") for number in (1, 2, 3)
+    }
+    assert len({one.credential.key for one in devices} | {key}) == 4
+
+
+def test_a_derived_key_is_as_the_protocol_computes_it():
+    group_key = "8isrFI1sGsIlvvFSSFRiMfCNzv21fjbE/+ah/lSh3lF8e2YG1Te7w1KpZhJFFXJrqYKi9yegxkqIChbqOS9Egw=="
+
+    derived = derived_key(group_key, "sn-007-888-abc-mac-a1-b2-c3-d4-e5-f6")
+
+    assert derived == SharedKey("Jsm0lyGpjaVYVP2g3FnmnmG9dI/9qU24wNoykUmermc=")
+
+
+def test_each_device_has_a_tpm_of_its_own_that_a_kept_fleet_has_again(plant, folder):
+    spec = FleetSpec(devices=2, mechanism=TPM, prefix="pump")
+
+    first, again = (
+        {one.registration_id: one.credential.tpm.endorsement_key for one in build_fleet(plant, folder, spec)}
+        for _ in range(2)
+    )
+
+    assert first == again
+    assert len(set(first.values())) == 2
+
+
+@pytest.mark.parametrize("mechanism", [X509, SYMMETRIC, MIXED, SYMMETRIC_GROUP, TPM])
+def test_profiles_go_round_by_number_and_not_by_chance(plant, folder, mechanism):
+    profiles = (PROFILES["c"], PROFILES["edge"])
+
+    devices = build_fleet(
+        plant, folder, FleetSpec(devices=3, mechanism=mechanism, prefix="pump", profiles=profiles)
+    )
+
+    assert {one.registration_id: one.profile.name for one in devices} == {
+        "pump-0001": "c",
+        "pump-0002": "edge",
+        "pump-0003": "c",
+    }
 
 
 def test_the_same_seed_makes_the_same_fleet_again(plant, tmp_path):

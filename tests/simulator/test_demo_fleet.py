@@ -33,6 +33,27 @@ def test_every_outcome_occurs(shown):
     assert told["stray-01"] == told["pump-99"] == told["ghost-01"] == ["unauthorized"]
     assert told["gauge-02"] == ["assigned", "unauthorized"]
     assert told["gauge-04"] == ["failed"]
+    assert told["lamp-01"] == told["lamp-02"] == ["assigned"]
+    assert told["lamp-03"] == ["unauthorized"]
+
+
+def test_the_tpm_of_the_demonstration_has_the_key_for_its_hub(shown):
+    _, report = shown
+
+    (press,) = (result for result in report["results"] if result["registration_id"] == "press-01")
+
+    assert (press["outcome"], press["hub_key_used"]) == ("assigned", True)
+
+
+def test_the_demonstration_says_why_it_takes_symmetric_key_groups(shown):
+    live, _ = shown
+
+    told = live.rows(
+        "SELECT reason FROM enrollments_historyevent WHERE event = 'service.changed'"
+        " AND after LIKE '%symmetric_key_groups%'"
+    )
+
+    assert [row["reason"] for row in told] == ["demonstration fleet"]
 
 
 @pytest.mark.parametrize(

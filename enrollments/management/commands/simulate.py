@@ -4,6 +4,7 @@ import sys
 from argparse import ArgumentParser
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -19,57 +20,78 @@ from enrollments.management.command import (
     add_service_option,
     called_wrongly,
     command_line_actor,
-    seconds,
     service_named,
-    whole_number,
 )
 from enrollments.management.progress import Progress
+from enrollments.management.simulate_options import (
+    ALL_PROFILES,
+    DEFAULT_DEVICES,
+    DEFAULT_STORM_SECONDS,
+    MOST_RESTLESS,
+    POLITE,
+    add_simulate_options,
+)
 from enrollments.models import ProvisioningService
 from enrollments.simulator.building import (
-    MIXED,
-    SYMMETRIC,
+    TPM,
+    VIRTUAL,
     X509,
     FleetSpec,
     Given,
     UnusableSpec,
     build_fleet,
 )
-from enrollments.simulator.client import LONGEST_WAIT, Device, Endpoint, Pace
+from enrollments.simulator.client import Device, Endpoint, Pace
 from enrollments.simulator.credentials import CertificateFiles
 from enrollments.simulator.fleet import run_fleet
 from enrollments.simulator.pki import PkiFolder, PkiProblem
+from enrollments.simulator.profiles import LONGEST_WAIT, PLAIN, PROFILES
 from enrollments.simulator.report import Summary
-
-DEFAULT_DEVICES = 10
+from enrollments.simulator.storm import Storm
+from enrollments.simulator.tpm_structures import TpmRefusal
 
 
 class Command(DpsCommand):
     help = (
-        "Run a fleet of simulated devices against the device API: real TLS, real certificates and SAS "
-        "tokens, polling that honours Retry-After. Ends with a table of outcomes and latencies. Without "
-        "--enroll the devices take their chances with what is enrolled. Exit code 1 if no device could "
-        "reach the service."
+        "Run a fleet of simulated devices against the device API: real TLS, real certificates, SAS tokens and "
+        "TPMs, polling that honours Retry-After, in the manner of one client or another. Ends with a table of "
+        "outcomes and latencies. Without --enroll the devices take their chances with what is enrolled. With "
+        "--storm they never stop. Exit code 1 if no device could reach the service."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         super().add_arguments(parser)
         add_service_option(parser)
-        _add_fleet_options(parser)
-        _add_file_options(parser)
-        _add_target_options(parser)
+        add_simulate_options(parser)
 
     def act(self, *, service: str, write_pki: Path | None, json: bool, **options: Any) -> None:
         found = service_named(service)
         endpoint = _endpoint(found, options["host"], options["cacert"])
         spec = _spec(options, command_line_actor() if options["enroll"] else None)
         longest_wait = LONGEST_WAIT if options["hurry"] is None else options["hurry"]
+        pace = Pace(longest_wait, options["patience"])
         with _folder(write_pki) as folder:
             devices = _devices(found, folder, spec)
-            summary, interrupted = self._run(
-                devices, endpoint, Pace(longest_wait, options["patience"]), options["concurrency"]
-            )
+            if options["storm"]:
+                healthy = _healthy_devices(found, folder, spec, options["healthy"])
+                storm = _storm(devices, healthy, endpoint, pace, options)
+                self._blow(found, storm, endpoint, json=json)
+            else:
+                self._fleet(found, devices, endpoint, pace, options["concurrency"], json=json)
+
+    def _fleet(
+        self,
+        service: ProvisioningService,
+        devices: list[Device],
+        endpoint: Endpoint,
+        pace: Pace,
+        concurrency: int,
+        *,
+        json: bool,
+    ) -> None:
+        summary, interrupted = self._run(devices, endpoint, pace, concurrency)
         if json:
-            self.print_json({"service": found.name, "interrupted": interrupted, **summary.as_json()})
+            self.print_json({"service": service.name, "interrupted": interrupted, **summary.as_json()})
         else:
             if interrupted:
                 self.stdout.write(
@@ -82,6 +104,27 @@ class Command(DpsCommand):
             raise CommandError(
                 f"No device could reach {endpoint}. {summary.results[0].detail}", returncode=REFUSED
             )
+
+    def _blow(self, service: ProvisioningService, storm: Storm, endpoint: Endpoint, *, json: bool) -> None:
+        interrupted, progress = False, Progress(sys.stderr)
+        try:
+            storm.run(progress.tell)
+        except KeyboardInterrupt:
+            interrupted = True
+        finally:
+            progress.close()
+        beside = storm.healthy if storm.healthy_devices else None
+        if json:
+            told = {"service": service.name, "interrupted": interrupted, "storm": storm.tally.as_json()}
+            self.print_json(told | ({"healthy": beside.as_json()} if beside else {}))
+        else:
+            self.stdout.write(storm.tally.as_text())
+            if beside:
+                self.stdout.write(
+                    f"\nHealthy devices beside it: {len(storm.healthy_devices)}.\n\n{beside.as_text()}"
+                )
+        if storm.tally.nobody_answered:
+            raise CommandError(f"No device could reach {endpoint}.", returncode=REFUSED)
 
     def _run(
         self, devices: list[Device], endpoint: Endpoint, pace: Pace, concurrency: int
@@ -97,80 +140,6 @@ class Command(DpsCommand):
         finally:
             progress.close()
         return summary, False
-
-
-def _add_fleet_options(parser: ArgumentParser) -> None:
-    parser.add_argument(
-        "--devices", type=whole_number(1, 100_000), metavar="N", help="How many (default 10)."
-    )
-    parser.add_argument(
-        "--mechanism", choices=(X509, SYMMETRIC, MIXED), default=X509, help="mixed: every other one each."
-    )
-    parser.add_argument(
-        "--enroll",
-        action="store_true",
-        help="Enroll them first: the root in a group PREFIX-root, devices with symmetric keys one by one.",
-    )
-    parser.add_argument(
-        "--prefix",
-        default="",
-        help="Registration IDs are PREFIX-0001 and so on (default: by chance).",
-    )
-    parser.add_argument(
-        "--intermediates",
-        type=whole_number(0, 100),
-        default=0,
-        metavar="N",
-        help="How many intermediate CAs stand between root and devices, side by side.",
-    )
-    parser.add_argument(
-        "--seed",
-        type=int,
-        metavar="N",
-        help="Makes prefix, order and the devices' intermediates the same again. Keys are always random.",
-    )
-
-
-def _add_file_options(parser: ArgumentParser) -> None:
-    parser.add_argument(
-        "--write-pki",
-        type=Path,
-        metavar="DIR",
-        help="Keep certificates and keys in this folder, for curl or for the same fleet again: what is there "
-        "is used, what is missing is made.",
-    )
-    parser.add_argument("--cert", type=Path, metavar="FILE", help="The certificate of one device, PEM.")
-    parser.add_argument("--key", type=Path, metavar="FILE", help="Its key (default: in the same file).")
-    parser.add_argument("--chain", type=Path, metavar="FILE", help="Intermediates to be sent along, PEM.")
-    parser.add_argument(
-        "--issue", action="store_true", help="--cert is a CA certificate: make the devices below it."
-    )
-
-
-def _add_target_options(parser: ArgumentParser) -> None:
-    parser.add_argument("--host", metavar="HOST:PORT", help="The device API (default: DPS_DEVICE_BIND).")
-    parser.add_argument(
-        "--cacert",
-        type=Path,
-        metavar="FILE",
-        help="The CA of its certificate (default: this installation's).",
-    )
-    parser.add_argument(
-        "--concurrency", type=whole_number(1, 200), default=8, metavar="N", help="Devices at a time."
-    )
-    parser.add_argument(
-        "--hurry",
-        type=seconds,
-        metavar="SECONDS",
-        help="Wait no longer than this where Retry-After says so. For demonstrations: real devices must not.",
-    )
-    parser.add_argument(
-        "--patience",
-        type=seconds,
-        default=120,
-        metavar="SECONDS",
-        help="A device that has no outcome by then counts as an error (default 120).",
-    )
 
 
 @contextmanager
@@ -208,12 +177,51 @@ def _endpoint(service: ProvisioningService, host: str | None, cacert: Path | Non
 def _devices(service: ProvisioningService, folder: PkiFolder, spec: FleetSpec) -> list[Device]:
     try:
         return build_fleet(service, folder, spec)
-    except (PkiProblem, UnusableSpec) as problem:
+    except (PkiProblem, UnusableSpec, TpmRefusal) as problem:
         called_wrongly(problem.message)
 
 
+def _healthy_devices(
+    service: ProvisioningService, folder: PkiFolder, spec: FleetSpec, number: int | None
+) -> list[Device]:
+    """They have a PKI of their own: enrolling theirs must not let the devices of the storm in."""
+    if not number:
+        return []
+    healthy = replace(
+        spec,
+        devices=number,
+        prefix=f"{spec.prefix}-healthy" if spec.prefix else "",
+        seed=None,
+        given=None,
+        enroll_as=command_line_actor(),
+        profiles=(PLAIN,),
+    )
+    return _devices(service, PkiFolder(folder.path / "healthy"), healthy)
+
+
+def _storm(
+    devices: list[Device], healthy: list[Device], endpoint: Endpoint, pace: Pace, options: dict[str, Any]
+) -> Storm:
+    return Storm(
+        devices,
+        endpoint,
+        polite=options["storm"] == POLITE,
+        in_flight=options["concurrency"],
+        seconds=options["seconds"] or DEFAULT_STORM_SECONDS,
+        healthy=healthy,
+        healthy_pace=pace,
+    )
+
+
 def _spec(options: dict[str, Any], enroll_as: Actor | None) -> FleetSpec:
+    if not options["storm"] and (options["seconds"] or options["healthy"]):
+        called_wrongly("--seconds and --healthy go with --storm.")
+    if options["storm"] and (options["devices"] or 1) > MOST_RESTLESS:
+        called_wrongly(f"A storm has at most {MOST_RESTLESS} devices.")
+    if options["tpm"] != VIRTUAL and options["mechanism"] != TPM:
+        called_wrongly("--tpm goes with --mechanism tpm.")
     cert: Path | None = options["cert"]
+    profile: str = options["profile"]
     given = None
     if cert is None:
         if options["key"] or options["chain"] or options["issue"]:
@@ -234,4 +242,6 @@ def _spec(options: dict[str, Any], enroll_as: Actor | None) -> FleetSpec:
         seed=options["seed"],
         given=given,
         enroll_as=enroll_as,
+        profiles=tuple(PROFILES.values()) if profile == ALL_PROFILES else (PROFILES[profile],),
+        tpm=options["tpm"],
     )
