@@ -6,6 +6,7 @@ import pytest
 
 from enrollments.actions.enrollments import IndividualSpec, add_individual_enrollment
 from enrollments.models import AttestationMechanism, HubDevice, RegistrationRecord
+from enrollments.simulator.tpm_structures import TpmRefusal
 from tests.device_api.clients import CLIENTS, CSharp, GaveUp, IotEdge, Outcome
 from tests.devices import ALICE
 from tests.soft_tpm import SoftTpm, TpmKeys
@@ -130,7 +131,7 @@ def test_stranger_who_shows_the_enrolled_public_key_cannot_open_the_challenge(
     client = CSharp(service.id_scope, ID, tpm=stranger.keys)
     challenge = client.challenge_of(wire(client.ask_for_challenge()))
 
-    with pytest.raises(ValueError, match="Decryption failed"):
+    with pytest.raises(TpmRefusal, match="not readable with the key of this TPM"):
         stranger.activate(challenge)
 
 
