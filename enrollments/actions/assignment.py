@@ -15,6 +15,7 @@ from enrollments.actions.allocation import (
     problem_with,
     question_for,
 )
+from enrollments.actions.evidence import evidence_class
 from enrollments.actions.hub_moves import HubMove
 from enrollments.actions.judging import Judgement, group_ref, individual_ref
 from enrollments.actions.tpm_challenges import hub_key_of
@@ -36,6 +37,7 @@ from enrollments.models import (
     RegistrationStatus,
 )
 from enrollments.models.enrollments import new_etag
+from enrollments.models.fields import fingerprint
 from enrollments.models.locks import take_turn
 from enrollments.policy.allocation import HubFacts
 from enrollments.policy.decision import TraceStep, Verdict
@@ -366,6 +368,23 @@ def _keys_at_hub(entry: Entry, plan: Plan, judgement: Judgement) -> tuple[str, s
     return entry.primary_key, entry.secondary_key
 
 
+def _classify(record: RegistrationRecord, judgement: Judgement) -> None:
+    """The evidence in short, for questions about many devices."""
+    leaf = judgement.chain[0] if judgement.chain else None
+    values = {
+        "evidence_class": evidence_class(judgement),
+        "leaf_spki": leaf.spki_sha256 if leaf else "",
+        "leaf_not_before": leaf.not_before if leaf else None,
+        "leaf_not_after": leaf.not_after if leaf else None,
+        "key_fingerprint": fingerprint(judgement.secret) if judgement.secret else "",
+    }
+    if all(getattr(record, name) == value for name, value in values.items()):
+        return
+    RegistrationRecord.objects.filter(pk=record.pk).update(**values)
+    for name, value in values.items():
+        setattr(record, name, value)
+
+
 def _complete(
     service: ProvisioningService,
     record: RegistrationRecord,
@@ -422,6 +441,7 @@ def _save(record: RegistrationRecord) -> None:
 
 
 def _keep_evidence(record: RegistrationRecord, judgement: Judgement) -> None:
+    _classify(record, judgement)
     kept = list(record.evidence.values_list("certificate__thumbprint_sha256", flat=True))
     if kept == [certificate.thumbprint_sha256 for certificate in judgement.chain]:
         return

@@ -1,5 +1,7 @@
 """Column types of our own: text that is encrypted at rest."""
 
+import hashlib
+import hmac
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +19,19 @@ def _cipher(key: str) -> Fernet:
 
 def cipher() -> Fernet:
     return _cipher(settings.DPS_ENCRYPTION_KEY)
+
+
+def fingerprint(secret: str) -> str:
+    """What tells secrets apart without telling them: useless without the key of the installation.
+
+    It begins with what names that key, so that fingerprints by another one are not taken for other secrets.
+    """
+    key = settings.DPS_ENCRYPTION_KEY.encode()
+    return f"{current_key_name()}{hmac.digest(key, secret.encode(), hashlib.sha256).hex()}"
+
+
+def current_key_name() -> str:
+    return hashlib.sha256(b"name\n" + settings.DPS_ENCRYPTION_KEY.encode()).hexdigest()[:8] + ":"
 
 
 if TYPE_CHECKING:

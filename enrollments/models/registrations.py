@@ -79,6 +79,19 @@ class RegistrationRecord(models.Model):
         help_text="The epoch of the service on which this was judged (R12)."
     )
     leaf_thumbprint = models.CharField(max_length=64, blank=True)
+
+    # The evidence in short, so that what a change would do to many devices can be said without looking at each
+    # chain: devices of one class have the same above their leaf, signatures verified included.
+    evidence_class = models.CharField(max_length=64, blank=True)
+    leaf_spki = models.CharField(max_length=64, blank=True)
+    leaf_not_before = models.DateTimeField(null=True)
+    leaf_not_after = models.DateTimeField(null=True)
+    key_fingerprint = models.CharField(
+        max_length=80,
+        blank=True,
+        help_text="Of the symmetric key that was proven: the enrollment's or the group's.",
+    )
+
     returned_payload = models.JSONField(
         null=True, help_text="What the allocation webhook gave for the device."
     )
@@ -107,6 +120,8 @@ class RegistrationRecord(models.Model):
             models.Index(fields=["service", "updated_at", "id"], name="registration_by_age"),
             models.Index(fields=["service", "status", "registration_key"], name="registration_by_status"),
             models.Index(fields=["group", "registration_key"], name="registration_by_group"),
+            models.Index(fields=["service", "evidence_class"], name="registration_by_class"),
+            models.Index(fields=["service", "leaf_spki"], name="registration_by_leaf_key"),
         ]
 
     def __str__(self) -> str:

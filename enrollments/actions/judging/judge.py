@@ -1,7 +1,7 @@
 """Gathering the facts about one device and having them decided: the one way from evidence to verdict."""
 
 from collections.abc import Collection
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from enrollments.actions.judging.chains import judge_chain
@@ -40,6 +40,8 @@ class Judgement:
     individual: IndividualEnrollment | None
     chain: tuple[ParsedCertificate, ...] = ()
     tpm_proof: ChallengeKey | None = None
+    signer: str = ""
+    secret: str = field(default="", repr=False)
 
     @property
     def leaf_thumbprint(self) -> str:
@@ -93,23 +95,27 @@ def judge(
     individual = world.individual(claimed_registration_id)
     chain: tuple[ParsedCertificate, ...] = ()
     tpm_proof: ChallengeKey | None = None
+    signer = secret = ""
     if credential.claimed_tpm is not None and not _is_enrolled(individual, credential.claimed_tpm):
         unknown = CredentialFacts(Mechanism.TPM, "the TPM", problem=Reason.TPM_NOT_ENROLLED)
         facts = credential_facts(claimed_registration_id, individual, unknown)
     elif credential.authorization:
         # A token is what the device chose to be judged by; a certificate beside it is not looked at.
         asked = TokenQuestion(claimed_registration_id, individual, credential, at, begins)
-        facts, tpm_proof = judge_token(world, asked)
+        token = judge_token(world, asked)
+        facts, tpm_proof, secret = token.facts, token.tpm_proof, token.secret
     elif credential.claimed_tpm is not None:
         waiting = CredentialFacts(Mechanism.TPM, "the TPM", problem=Reason.CHALLENGE_UNANSWERED)
         facts = credential_facts(claimed_registration_id, individual, waiting)
     elif credential.certificates:
-        facts, chain = judge_chain(world, claimed_registration_id, individual, credential.certificates, at)
+        facts, chain, signer = judge_chain(
+            world, claimed_registration_id, individual, credential.certificates, at
+        )
     else:
         facts = credential_facts(
             claimed_registration_id, individual, CredentialFacts(None, problem=Reason.NO_CREDENTIAL)
         )
-    return Judgement(epoch, at, facts, decide(facts), individual, chain, tpm_proof)
+    return Judgement(epoch, at, facts, decide(facts), individual, chain, tpm_proof, signer, secret)
 
 
 def _is_enrolled(individual: IndividualEnrollment | None, claimed: ClaimedTpm) -> bool:
