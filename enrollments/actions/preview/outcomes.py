@@ -1,7 +1,6 @@
 """Deciding about known devices, many at a time: facts from what is stored of them, the verdict from `decide`."""
 
 from dataclasses import dataclass, field
-from datetime import datetime
 
 from enrollments.actions.preview.effects import Outcome
 from enrollments.actions.preview.world import NOTHING_ABOVE, Above, Individual, Secrets, World
@@ -20,7 +19,10 @@ from enrollments.policy.reasons import Reason
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """A device as its record has it. `secrets`: keys that it may hold, where it signs tokens."""
+    """A device as its record has it. `secrets`: keys that it may hold, where it signs tokens.
+
+    is_current: whether its leaf is valid by its dates at the time of the preview.
+    """
 
     registration_key: str
     registration_id: str
@@ -28,8 +30,7 @@ class Known:
     evidence: str = ""
     leaf_thumbprint: str = ""
     leaf_spki: str = ""
-    not_before: datetime | None = None
-    not_after: datetime | None = None
+    is_current: bool = True
     secrets: Secrets = field(default=frozenset(), repr=False)
 
     @property
@@ -38,11 +39,10 @@ class Known:
 
 
 class Decider:
-    """Decides in one world at one time. Devices that differ in nothing that counts are decided about once."""
+    """Decides in one world. Devices that differ in nothing that counts are decided about once."""
 
-    def __init__(self, world: World, at: datetime) -> None:
+    def __init__(self, world: World) -> None:
         self._world = world
-        self._at = at
         self._decided: dict[object, Outcome] = {}
 
     def outcome(self, device: Known) -> Outcome:
@@ -53,7 +53,7 @@ class Decider:
 
     def _by_certificate(self, device: Known, individual: Individual | None) -> Outcome:
         above = self._world.above.get(device.evidence, NOTHING_ABOVE)
-        problem = above.problem or self._date_problem(device)
+        problem = above.problem or (None if device.is_current else Reason.LEAF_REFUSED)
         bars = self._world.leaf_bars.get(device.leaf_spki)
         proven = individual is not None and device.leaf_thumbprint in individual.pins
         alike = (device.evidence, problem, _state(individual), proven, min(bars) if bars else None)
@@ -90,11 +90,6 @@ class Decider:
                 )
             )
         return _of_its_own(self._decided[alike], individual)
-
-    def _date_problem(self, device: Known) -> Reason | None:
-        if device.not_before is None or device.not_after is None:
-            return None
-        return None if device.not_before <= self._at <= device.not_after else Reason.LEAF_REFUSED
 
 
 def _state(individual: Individual | None) -> tuple[bool, Mechanism] | None:
