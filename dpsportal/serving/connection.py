@@ -159,12 +159,13 @@ class Connection(TConn):  # type: ignore[misc]  # as above
         except UnclearLength:
             self._refuse("400 Bad Request", "The chunks of the body cannot be read.")
             return
-        if end is not None:
+        arrived = (len(self.sock.received) if end is None else end) - self._framing.head_length
+        if arrived > self._limits.body_bytes:
+            self._refuse_body()
+        elif end is not None:
             self.sock.take_request(end)
             self._framing = NOTHING_FRAMED
             self._enter(Phase.REQUEST)
-        elif len(self.sock.received) - self._framing.head_length > self._limits.body_bytes:
-            self._refuse_body()
         else:
             self._receive()
 

@@ -1,5 +1,6 @@
 """What the listener knows about the peer, put into the WSGI environment where no header can put it."""
 
+import io
 import ipaddress
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Literal
@@ -18,7 +19,9 @@ class ListenerEnvironment:
       sent along with it, in the order sent; empty without a certificate and without TLS. Nothing in it is
       verified;
     - `REMOTE_ADDR`: behind a believed proxy, the address that it names;
-    - `CONTENT_TYPE`: as sent, without a charset.
+    - `CONTENT_TYPE`: as sent, without a charset;
+    - `CONTENT_LENGTH` and `wsgi.input`: of a body that came in chunks, put together, as if its length had been
+      announced. Django reads as many bytes as are announced, which would be none of them.
 
     Forwarding headers of anybody else are removed, so that nothing further in can believe them. Request
     headers arrive as `HTTP_…` and `CONTENT_…` and cannot reach the names above.
@@ -39,6 +42,8 @@ class ListenerEnvironment:
         environ["dps.listener"] = self._listener
         if "CONTENT_TYPE" in environ:
             environ["CONTENT_TYPE"] = _without_charset(environ["CONTENT_TYPE"])
+        if environ.pop("HTTP_TRANSFER_ENCODING", None) is not None:
+            _announce_length(environ)
         environ["dps.peer_certificates"] = environ["gunicorn.socket"].peer_certificates()
         if self._is_trusted(environ["REMOTE_ADDR"]):
             environ["REMOTE_ADDR"] = self._client_behind_proxies(environ)
@@ -66,6 +71,13 @@ class ListenerEnvironment:
             if not self._is_trusted(client):
                 return client
         return client
+
+
+def _announce_length(environ: dict[str, Any]) -> None:
+    """All of the body is in memory and within the listener's limits: the poller collected it before this thread began."""
+    body: bytes = environ["wsgi.input"].read()
+    environ["wsgi.input"] = io.BytesIO(body)
+    environ["CONTENT_LENGTH"] = str(len(body))
 
 
 def _without_charset(content_type: str) -> str:
