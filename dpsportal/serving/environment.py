@@ -74,7 +74,7 @@ class ListenerEnvironment:
 
 
 def _announce_length(environ: dict[str, Any]) -> None:
-    """All of the body is in memory and within the listener's limits: the poller collected it before this thread began."""
+    """The body is in memory and within the listener's limits: the poller collected all of it beforehand."""
     body: bytes = environ["wsgi.input"].read()
     environ["wsgi.input"] = io.BytesIO(body)
     environ["CONTENT_LENGTH"] = str(len(body))

@@ -1,14 +1,20 @@
-"""Bodies through the real listeners to the real applications: how one is framed changes nothing about its answer."""
+"""Bodies through the real listeners to the real applications: framing changes nothing, and refusals speak the
+language of those who call there.
+"""
 
 import http.client
 import json
+import socket
 import ssl
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from dpsportal.serving.limits import DEVICE_LIMITS, PORTAL_LIMITS
 from enrollments.device_api.messages import MAX_MESSAGE_BYTES
 from tests.certificates import self_signed
 from tests.live import ADMIN, ADMIN_PASSWORD, installation
+from tests.serving.listeners import read_answer
 
 FRAMINGS = pytest.mark.parametrize("in_chunks", [False, True], ids=["with length", "in chunks"])
 
@@ -87,3 +93,58 @@ def test_the_portal_listener_reads_a_form_however_it_is_framed(live, in_chunks):
     )
 
     assert (answer.status, answer.headers["Location"]) == (302, "/")
+
+
+def head(*lines: str) -> bytes:
+    return "\r\n".join([*lines, "", ""]).encode()
+
+
+def answer_of_device_listener(live, request: bytes):
+    with socket.create_connection(("127.0.0.1", live.device_port), timeout=10) as raw:
+        context = ssl.create_default_context(cafile=live.ca_file)
+        with context.wrap_socket(raw, server_hostname="localhost") as connection:
+            connection.sendall(request)
+            return read_answer(connection)
+
+
+@pytest.mark.parametrize(
+    ("request_bytes", "code"),
+    [
+        pytest.param(
+            head("PUT /x HTTP/1.1", "Host: x", f"Content-Length: {DEVICE_LIMITS.body_bytes + 1}"),
+            413001,
+            id="body too large",
+        ),
+        pytest.param(head("GET /x HTTP/1.1", "Host: x", f"X: {'x' * 40_000}"), 431000, id="head too large"),
+        pytest.param(head("GET /x HTTP/1.1", "Host: x", f"X: {'x' * 20_000}"), 431000, id="field too large"),
+        pytest.param(head(f"GET /{'x' * 5000} HTTP/1.1", "Host: x"), 414000, id="address too long"),
+        pytest.param(head("PUT /x HTTP/1.1", "Content-Length: 1,1"), 400000, id="length unclear"),
+        pytest.param(head("GET /x HTTP/1.1", "no field"), 400000, id="no header field"),
+        pytest.param(head("what"), 400000, id="no request line"),
+        pytest.param(head("PUT /x HTTP/1.1", "Host: x", "Expect: money"), 417000, id="expectation"),
+    ],
+)
+def test_what_the_device_listener_itself_refuses_has_the_error_body(live, request_bytes, code):
+    answer = answer_of_device_listener(live, request_bytes)
+
+    assert (answer.status, answer.headers["x-ms-error-code"]) == (code // 1000, str(code))
+    assert answer.headers["Content-Type"] == "application/json; charset=utf-8"
+    told = json.loads(answer.body)
+    assert set(told) == {"errorCode", "message", "trackingId", "timestampUtc"}
+    assert told["errorCode"] == code
+    assert told["message"]
+    assert abs(datetime.fromisoformat(told["timestampUtc"]) - datetime.now(UTC)) < timedelta(minutes=1)
+    lines = [json.loads(line) for line in live.log("device").splitlines()]
+    logged = [line for line in lines if line.get("tracking_id") == told["trackingId"]]
+    assert [(line["status"], line["peer"]) for line in logged] == [(code // 1000, "127.0.0.1")]
+
+
+def test_people_are_told_the_limit_of_a_form_and_the_way_out(live):
+    request = head("POST /sign-in/ HTTP/1.1", "Host: x", f"Content-Length: {PORTAL_LIMITS.body_bytes + 1}")
+    with socket.create_connection(("127.0.0.1", live.portal_port), timeout=10) as connection:
+        connection.sendall(request)
+        answer = read_answer(connection)
+
+    assert (answer.status, answer.headers["Content-Type"]) == (413, "text/html; charset=utf-8")
+    assert "larger than 1 MiB" in answer.body.decode()
+    assert "go back and choose a smaller file" in answer.body.decode()
