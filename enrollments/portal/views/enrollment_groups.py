@@ -187,7 +187,7 @@ def _form_answer(
     return render_page(
         request,
         "portal/groups/edit.html",
-        "portal/groups/_form.html",
+        "portal/groups/_form_answer.html",
         context,
         status=409 if conflict else form_status(form),
     )

@@ -229,7 +229,7 @@ def _form_answer(
     return render_page(
         request,
         "portal/enrollments/edit.html",
-        "portal/enrollments/_form.html",
+        "portal/enrollments/_form_answer.html",
         context,
         status=409 if conflict else form_status(form),
     )
