@@ -29,6 +29,7 @@ from enrollments.models import (
 )
 from enrollments.policy.allocation import AllocationPolicy
 from enrollments.policy.documents import MAX_TWIN_BYTES, DocumentProblem, parse_initial_twin
+from enrollments.policy.facts import EntryRef
 from enrollments.policy.names import FORM_IN_WORDS, is_registration_id
 from enrollments.policy.reprovisioning import ReprovisioningPolicy
 from enrollments.portal.certificate_input import Card, Files, Given, as_text, read_slots
@@ -88,7 +89,8 @@ class EntryForm(forms.Form):
     """What individual enrollments and groups have in common. `current` is the entry that is edited, if one is."""
 
     kind: Kind
-    is_conflict = False
+    # The entry that holds already what was to be enrolled.
+    in_the_way: EntryRef | None = None
 
     primary_upload = _file(Slot.PRIMARY)
     primary_pem = _pem(Slot.PRIMARY)
@@ -198,7 +200,7 @@ class EntryForm(forms.Form):
     def clean(self) -> dict[str, Any]:
         for slot, given in self.given.items():
             if given.problem:
-                self.add_error(f"{slot}_pem", given.sentence)
+                self.add_error(self._place_of(slot), given.sentence)
         return self.cleaned_data
 
     def certificates(self) -> dict[Slot, ParsedCertificate]:
@@ -233,10 +235,21 @@ class EntryForm(forms.Form):
         """The sentence, with a link to where it is enrolled."""
         sentence = format_html('{} <a href="{}">Open {}</a>', problem.message, url, problem.entry)
         self.add_error(self._field(problem.field), ValidationError(sentence))
+        self.in_the_way = problem.entry
+
+    @property
+    def told(self) -> frozenset[str]:
+        """The sentences that stand beside the fields."""
+        return frozenset(str(sentence) for sentences in self.errors.values() for sentence in sentences)
 
     def _field(self, name: str) -> str | None:
-        name = name.replace("_certificate", "_pem")
+        slot = name.removesuffix("_certificate")
+        name = self._place_of(Slot(slot)) if slot != name else name
         return name if name in self.fields else None
+
+    def _place_of(self, slot: Slot) -> str:
+        """Where a certificate was given, and is mended."""
+        return f"{slot}_upload" if self.given.get(slot, Given()).is_file else f"{slot}_pem"
 
 
 class IndividualForm(EntryForm):
@@ -290,7 +303,7 @@ class IndividualForm(EntryForm):
         if signs:
             # Certificates that were given for another mechanism are not looked at.
             for slot in Slot:
-                self.errors.pop(f"{slot}_pem", None)
+                self.errors.pop(self._place_of(slot), None)
         if self.current is None and not data.get("registration_id") and "registration_id" not in self.errors:
             if signs:
                 self.add_error("registration_id", "Give the registration ID of the device.")

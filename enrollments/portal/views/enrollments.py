@@ -221,7 +221,9 @@ def _form_answer(
         "form": form,
         "entry": form.current,
         "kind": "individual",
-        "previews": preview_of(service, form.given, form.kind, form.current),
+        "previews": preview_of(
+            service, form.given, form.kind, form.current, told=form.told, told_of=form.in_the_way
+        ),
         "conflict": conflict,
         "cancel_url": list_url(service, "portal:enrollment-list"),
         "may_change": may(request, Right.CHANGE_ENTRIES, service),
