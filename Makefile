@@ -17,7 +17,7 @@ help: ## list what can be made
 
 setup: $(VENV)/.runtime $(DATA)/static/.collected ## install what the service needs, into .venv
 
-run: setup ## start portal, device API and service API; Ctrl-C stops them
+run: setup ## start portal and device API; Ctrl-C stops them
 	@$(BIN)/python manage.py migrate --noinput --verbosity 0
 	@$(BIN)/python manage.py first_start
 	@exec $(BIN)/python -m dpsportal.serving

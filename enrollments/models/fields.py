@@ -1,4 +1,4 @@
-"""Column types of our own: text that is encrypted at rest."""
+"""Column types and database functions of our own: text that is encrypted at rest, lower case of names."""
 
 import hashlib
 import hmac
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from cryptography.fernet import Fernet, InvalidToken
 from django.conf import settings
 from django.db import models
+from django.db.models.functions import Lower
 
 from enrollments.errors import SecretUnreadable
 
@@ -62,3 +63,14 @@ class EncryptedTextField(_TextField):
 
     def get_lookup(self, lookup_name: str) -> Any:
         return super().get_lookup(lookup_name) if lookup_name in ("isnull", "exact") else None
+
+
+class AsciiLower(Lower):
+    """`registration_key` of policy/names.py, computed by the database: for names, which are ASCII (R2).
+
+    SQLite knows no other letters. What PostgreSQL does depends on the collation: of an I, Turkish ones make no i.
+    """
+
+    def as_postgresql(self, compiler: Any, connection: Any, **context: Any) -> Any:
+        template = '%(function)s(%(expressions)s COLLATE "C")'
+        return self.as_sql(compiler, connection, template=template, **context)

@@ -12,6 +12,7 @@ from enrollments.models.enrollments import (
     IndividualEnrollment,
     new_etag,
 )
+from enrollments.models.fields import AsciiLower
 from enrollments.models.hubs import LinkedHub
 from enrollments.models.services import ProvisioningService
 from enrollments.policy.names import registration_key
@@ -105,6 +106,10 @@ class RegistrationRecord(models.Model):
         constraints = [
             models.UniqueConstraint(
                 fields=["service", "registration_key"], name="one_record_per_registration_id"
+            ),
+            models.CheckConstraint(
+                name="record_key_is_lower_case",
+                condition=Q(registration_key=AsciiLower("registration_id")),
             ),
             models.CheckConstraint(
                 name="assigned_record_is_complete",
