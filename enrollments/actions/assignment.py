@@ -82,11 +82,12 @@ def assign(
     address: str,
     payload: Any = None,
     choice: Choice | None = None,
+    follows_up: bool = False,
 ) -> Assigned:
     """Assign an admitted device to a hub. Inside the admission lock, in its transaction.
 
     payload: what the device sent along. choice: what the entry's webhook answered, where it was asked for this very
-    operation.
+    operation. follows_up: a poll asks, which says nothing of a payload: what was assigned stays, if it may.
     """
     entry = _entry_of(judgement)
     record = _own_record(service, judgement.registration_key)
@@ -100,6 +101,10 @@ def assign(
         return Assigned(record, Reason.ADMITTED, record.operation_id)
     if record is None:
         record = _new_record(service, claimed_registration_id, entry)
+    if follows_up and _still_stands(record, judgement, entry):
+        record.epoch = judgement.epoch
+        record.save(update_fields=["epoch"])
+        return Assigned(record, Reason.ADMITTED, record.operation_id)
     _decided_by(record, judgement, entry, operation_id)
     record.leaf_thumbprint = judgement.leaf_thumbprint
     if choice is None and needs_webhook(service, entry, record):
@@ -277,8 +282,22 @@ def _new_record(
     )
 
 
+def _still_stands(record: RegistrationRecord, judgement: Judgement, entry: Entry) -> bool:
+    """Whether an earlier assignment may be told again as it is: something was changed, but not for this device."""
+    return (
+        record.status == RegistrationStatus.ASSIGNED
+        and record.entry_etag == entry.etag
+        and record.leaf_thumbprint == judgement.leaf_thumbprint
+        and judgement.is_by(record.individual_id, record.group_id)
+        and record.hub is not None
+        and _is_known(record.hub, record)
+    )
+
+
 def _is_running(record: RegistrationRecord, judgement: Judgement, arrived_at: datetime) -> bool:
     if record.epoch != judgement.epoch or record.leaf_thumbprint != judgement.leaf_thumbprint:
+        return False
+    if not judgement.is_by(record.individual_id, record.group_id):
         return False
     if record.status == RegistrationStatus.ASSIGNING:
         return timezone.now() - record.updated_at < REMOTE_PATIENCE
@@ -286,7 +305,6 @@ def _is_running(record: RegistrationRecord, judgement: Judgement, arrived_at: da
         record.status == RegistrationStatus.ASSIGNED
         and record.operation_done_at is not None
         and record.operation_done_at + JOIN_MARGIN >= arrived_at
-        and judgement.is_by(record.individual_id, record.group_id)
     )
 
 
@@ -294,7 +312,7 @@ def _decided_by(record: RegistrationRecord, judgement: Judgement, entry: Entry, 
     """Which entry decided, on which state of things."""
     record.individual = entry if isinstance(entry, IndividualEnrollment) else None
     record.group = entry if isinstance(entry, EnrollmentGroup) else None
-    record.entry_name = str(entry)
+    record.entry_name, record.entry_etag = str(entry), entry.etag
     record.mechanism = judgement.mechanism
     record.epoch = judgement.epoch
     record.operation_id = operation_id

@@ -186,7 +186,8 @@ class TpmChallenges(models.Model):
     former_secret = EncryptedTextField(blank=True, default="")
     former_until = models.DateTimeField(null=True)
     recent_storage_root_keys = models.JSONField(
-        default=list, help_text="Named in the latest challenges, base64, newest first."
+        default=list,
+        help_text="Who named which in the latest challenges: pairs of source and base64, newest first.",
     )
     proven_key = EncryptedTextField(blank=True, default="")
     proven_at = models.DateTimeField(null=True)

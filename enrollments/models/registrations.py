@@ -67,6 +67,7 @@ class RegistrationRecord(models.Model):
         EnrollmentGroup, on_delete=models.SET_NULL, null=True, related_name="registrations"
     )
     entry_name = models.CharField(max_length=128, blank=True)
+    entry_etag = models.CharField(max_length=80, blank=True)
     owner_individual = models.ForeignKey(
         IndividualEnrollment, on_delete=models.SET_NULL, null=True, related_name="owned_registrations"
     )

@@ -67,6 +67,14 @@ class Judgement:
         return self.chain[0].spki_sha256 if self.chain else ""
 
     @property
+    def token_of(self) -> str:
+        """The entry whose key was proven by a token: who holds that of another is somebody else."""
+        individual = self.facts.individual
+        if individual is not None and individual.own_credential_proven:
+            return f"individual {individual.ref.pk}"
+        return next((f"group {group.ref.pk}" for group in self.facts.groups if group.signed), "")
+
+    @property
     def groups_proven(self) -> frozenset[int]:
         return frozenset(group.ref.pk for group in self.facts.groups if group.proves)
 
@@ -91,7 +99,7 @@ def judge(
     compares, under the lock, what it then is.
     """
     epoch, groups_with_keys_admit = ProvisioningService.what_decisions_read(service.pk)
-    world = World(service, without, groups_with_keys_admit)
+    world = World(service, without, epoch, groups_with_keys_admit)
     individual = world.individual(claimed_registration_id)
     chain: tuple[ParsedCertificate, ...] = ()
     tpm_proof: ChallengeKey | None = None

@@ -3,21 +3,26 @@
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from enrollments.actions.judging.world import World, credential_facts, group_ref, individual_facts
+from enrollments.actions.judging.world import (
+    GroupWithKeys,
+    World,
+    credential_facts,
+    individual_facts,
+)
 from enrollments.actions.tpm_challenges import ChallengeKey, keys_that_hold
 from enrollments.attestation.credential import PresentedCredential
 from enrollments.attestation.symmetric_key import (
     SasToken,
-    TokenSignatureWrong,
+    check_claims,
     check_token,
     derive_device_key,
+    fitting_keys,
     key_bytes,
     read_token,
 )
 from enrollments.errors import AttestationError
 from enrollments.models import (
     AttestationMechanism,
-    EnrollmentGroup,
     IndividualEnrollment,
     ProvisioningService,
 )
@@ -152,23 +157,28 @@ def _groups_that_signed(
     found: list[GroupFacts] = []
     secret = ""
     signed_and_wrong: AttestationError | None = None
+    name = asked.claimed_registration_id
     for group in world.groups_with_keys():
-        held = (group.primary_key, group.secondary_key)
-        keys = [derive_device_key(key_bytes(key), asked.claimed_registration_id) for key in held]
-        position, failure = _fitting(world.service, token, asked, keys)
-        if position is not None:
+        fitting = fitting_keys(token, [derive_device_key(key, name) for key in group.keys])
+        if not fitting:
+            continue
+        try:
+            check_claims(
+                token, id_scope=world.service.id_scope, registration_id=name, now=asked.at.timestamp()
+            )
+        except AttestationError as problem:
+            signed_and_wrong = problem
+        else:
             found.append(_signing_group(world, group))
-            secret = secret or held[position]
-        elif not isinstance(failure, TokenSignatureWrong):
-            signed_and_wrong = failure
+            secret = secret or group.secrets[fitting[0]]
     return tuple(found), secret, signed_and_wrong
 
 
-def _signing_group(world: World, group: EnrollmentGroup) -> GroupFacts:
+def _signing_group(world: World, group: GroupWithKeys) -> GroupFacts:
     return GroupFacts(
-        ref=group_ref(group),
+        ref=group.ref,
         enabled=group.enabled,
-        created=(group.created_at.timestamp(), group.pk),
+        created=group.created,
         steps_to_key=0,
         signed=True,
         switched_off=not world.groups_with_keys_admit,
