@@ -5,13 +5,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """`rounds` that count, and how often a round carries out each operation, by its kind."""
+    """`rounds` that count, how often a round carries out each operation, by its kind, and what there is to look at."""
 
     rounds: int
     quick_calls: int
     slow_calls: int
     requests: int
     registrations: int
+    groups_with_keys: tuple[int, int, int]
 
     @property
     def repetitions(self) -> int:
@@ -20,6 +21,15 @@ class Size:
 
 
 SIZES = {
-    "full": Size(rounds=20, quick_calls=2000, slow_calls=50, requests=100, registrations=25),
-    "tiny": Size(rounds=1, quick_calls=5, slow_calls=2, requests=3, registrations=2),
+    "full": Size(
+        rounds=20,
+        quick_calls=2000,
+        slow_calls=50,
+        requests=100,
+        registrations=25,
+        groups_with_keys=(0, 10, 100),
+    ),
+    "tiny": Size(
+        rounds=1, quick_calls=5, slow_calls=2, requests=3, registrations=2, groups_with_keys=(0, 1, 2)
+    ),
 }

@@ -16,12 +16,10 @@ from tests.devices import ALICE, enroll_key_group, new_service, signs
 from tests.sas import sas_token
 
 REGISTRATION_ID = "pump-042"
-# What a service may hold before each token of a stranger becomes a noticeable cost.
-GROUPS = (0, 10, 100)
 
 
 def sas_tokens(bench: Bench) -> Part:
-    quick, slow = bench.size.quick_calls, bench.size.slow_calls
+    quick, slow, (none, *some) = bench.size.quick_calls, bench.size.slow_calls, bench.size.groups_with_keys
     stored, key = new_symmetric_key(), key_bytes(new_symmetric_key())
     cipher = Fernet(Fernet.generate_key())
     encrypted = cipher.encrypt(stored.encode())
@@ -50,12 +48,14 @@ def sas_tokens(bench: Bench) -> Part:
                     slow,
                     in_this_process(_stranger_before(groups)),
                 )
-                for groups in GROUPS
+                for groups in (none, *some)
             ),
         ],
         [
-            Ratio(f"judging a stranger's token, {groups} groups to none", _judgement(groups), _judgement(0))
-            for groups in GROUPS[1:]
+            Ratio(
+                f"judging a stranger's token, {groups} groups to none", _judgement(groups), _judgement(none)
+            )
+            for groups in some
         ],
     )
 
