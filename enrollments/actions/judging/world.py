@@ -41,19 +41,22 @@ class World:
         }
 
     def individual(self, claimed_registration_id: str) -> IndividualEnrollment | None:
-        return (
-            IndividualEnrollment.objects.filter(
-                service=self.service, registration_key=registration_key(claimed_registration_id)
-            )
-            .exclude(pk__in=self.left_out[EntryKind.INDIVIDUAL])
-            .first()
+        found = IndividualEnrollment.objects.filter(
+            service=self.service, registration_key=registration_key(claimed_registration_id)
         )
+        if left_out := self.left_out[EntryKind.INDIVIDUAL]:
+            found = found.exclude(pk__in=left_out)
+        # There is one at most. This is asked in every judgement, and first() would have it sorted.
+        return next(iter(found[:1]), None)
 
     def groups_with_keys(self) -> list[EnrollmentGroup]:
+        """With the columns that a token's judgement needs: it is asked of all of them."""
         groups = EnrollmentGroup.objects.filter(
             service=self.service, mechanism=AttestationMechanism.SYMMETRIC_KEY
-        )
-        return list(groups.exclude(pk__in=self.left_out[EntryKind.GROUP]).order_by("pk"))
+        ).only("group_id", "enabled", "created_at", "primary_key", "secondary_key")
+        if left_out := self.left_out[EntryKind.GROUP]:
+            groups = groups.exclude(pk__in=left_out)
+        return sorted(groups, key=lambda one: one.pk)
 
     def held(self) -> HeldCertificateQuerySet:
         held = HeldCertificate.objects.filter(service=self.service)
