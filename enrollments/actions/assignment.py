@@ -251,11 +251,7 @@ def _entry_of(judgement: Judgement) -> Entry:
 def _own_record(service: ProvisioningService, registration_key: str) -> RegistrationRecord | None:
     """The record of this ID, after taking the turn at it."""
     take_turn(service, registration_key)
-    return (
-        service.registrations.select_related("hub", "owner_individual", "owner_group")
-        .filter(registration_key=registration_key)
-        .first()
-    )
+    return service.registrations.with_holder().filter(registration_key=registration_key).first()
 
 
 def _new_record(

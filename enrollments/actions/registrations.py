@@ -466,11 +466,7 @@ def _told(
     service: ProvisioningService, request: DeviceRequest, judgement: Judgement
 ) -> RegistrationAnswer | None:
     """What can be told from the record as it stands; None where the device has to be registered (again) first."""
-    record = (
-        service.registrations.select_related("hub", "owner_individual", "owner_group")
-        .filter(registration_key=judgement.registration_key)
-        .first()
-    )
+    record = service.registrations.with_holder().filter(registration_key=judgement.registration_key).first()
     answer = RegistrationAnswer(
         Outcome.DISABLED,
         judgement.decision.reason,
