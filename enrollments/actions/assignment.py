@@ -335,7 +335,9 @@ def _move(
         answer.initial_twin if answer is not None and answer.initial_twin is not None else entry.initial_twin
     )
     primary, secondary = _keys_at_hub(entry, plan, judgement)
-    hub = LinkedHub.objects.get(pk=plan.assignment.hub)
+    hub = record.hub
+    if hub is None or hub.pk != plan.assignment.hub:
+        hub = LinkedHub.objects.get(pk=plan.assignment.hub)
     identity = DeviceIdentity(
         device_id=plan.assignment.device_id,
         registration_key=record.registration_key,

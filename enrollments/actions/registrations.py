@@ -497,12 +497,10 @@ def _may_take(record: RegistrationRecord, judgement: Judgement) -> bool:
     taker = judgement.decision.entry
     if taker is None:
         return False
-    predecessor = None
-    if taker.kind is EntryKind.GROUP:
+    holder, predecessor = holder_of(record), None
+    if taker.kind is EntryKind.GROUP and holder != taker:
         # It may have been deleted since; the caller compares the epoch before it tells anything.
         predecessor = (
             EnrollmentGroup.objects.filter(pk=taker.pk).values_list("predecessor_id", flat=True).first()
         )
-    return may_take_name(
-        holder_of(record), taker, predecessor=predecessor, groups_proven=judgement.groups_proven
-    )
+    return may_take_name(holder, taker, predecessor=predecessor, groups_proven=judgement.groups_proven)
