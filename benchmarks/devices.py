@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from http.client import HTTPResponse
 from socket import IPPROTO_TCP, TCP_NODELAY, create_connection
-from typing import Any
+from typing import Any, NamedTuple
 
 HOST = "127.0.0.1"
 API_VERSION = "2021-06-01"
@@ -17,8 +17,9 @@ TIMEOUT_SECONDS = 30
 # A device may poll five times in ten seconds, and one that comes back within a second joins what it began before.
 REST_SECONDS = 2.5
 HEALTH = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
-# More requests in a row than it takes to be held back.
+# More requests in a row than it takes to be held back, and longer than a round's requests take.
 UNTIL_THROTTLED = 10
+THROTTLED_SECONDS = 5
 
 
 class Unexpected(Exception):
@@ -50,6 +51,12 @@ class Device:
         return self.request("PUT", "register", json.dumps({"registrationId": self.registration_id}).encode())
 
 
+class Answer(NamedTuple):
+    status: int
+    retry_after: int
+    body: dict[str, Any]
+
+
 class Line(AbstractContextManager["Line"]):
     """One TLS connection."""
 
@@ -61,17 +68,18 @@ class Line(AbstractContextManager["Line"]):
     def __exit__(self, *_: object) -> None:
         self._socket.close()
 
-    def ask(self, request: bytes) -> tuple[int, dict[str, Any]]:
+    def ask(self, request: bytes) -> Answer:
         self._socket.sendall(request)
         with HTTPResponse(self._socket) as response:
             response.begin()
-            return response.status, json.loads(response.read())
+            body = json.loads(response.read())
+            return Answer(response.status, int(response.headers.get("Retry-After", "0")), body)
 
     def expect(self, status: int, request: bytes) -> dict[str, Any]:
-        got, body = self.ask(request)
-        if got != status:
-            raise Unexpected(f"{got} instead of {status}: {body}")
-        return body
+        answer = self.ask(request)
+        if answer.status != status:
+            raise Unexpected(f"{answer} instead of {status}")
+        return answer.body
 
     def warmed(self) -> "Line":
         """After one request the handshake is over for the listener too."""
@@ -86,9 +94,13 @@ class Line(AbstractContextManager["Line"]):
             raise Unexpected(f"{device.registration_id} is told {told}")
 
     def until_throttled(self, device: Device) -> None:
+        """Register until the device is throttled, and stays so for as long as it is asked for."""
         for _ in range(UNTIL_THROTTLED):
-            if self.ask(device.registration)[0] == 429:
+            answer = self.ask(device.registration)
+            if answer.status == 429 and answer.retry_after >= THROTTLED_SECONDS:
                 return
+            if answer.status == 429:
+                time.sleep(answer.retry_after)
         raise Unexpected(f"{device.registration_id} is not throttled")
 
 

@@ -39,9 +39,8 @@ def refusals(bench: Bench) -> Part:
         "x509.too-often": ("X.509, comes too often", enrolling.below_factory("too-often-x509")),
     }
     held_back = throttled["x509.held-back"][1]
-    strangers, foreigners = (
-        numbered(make, "unknown") for make in (enrolling.with_unknown_keys, enrolling.below_foreign)
-    )
+    strangers = numbered(enrolling.with_unknown_keys, "stranger")
+    foreigners = numbered(enrolling.below_foreign, "foreigner")
     return Part(
         "Refused request at the listener",
         [
