@@ -258,11 +258,7 @@ def _entry_of(judgement: Judgement) -> Entry:
 def _own_record(service: ProvisioningService, registration_key: str) -> RegistrationRecord | None:
     """The record of this ID, after taking the turn at it."""
     take_turn(service, registration_key)
-    return (
-        service.registrations.select_related("hub", "owner_individual", "owner_group")
-        .filter(registration_key=registration_key)
-        .first()
-    )
+    return service.registrations.with_holder().filter(registration_key=registration_key).first()
 
 
 def _new_record(
@@ -359,7 +355,9 @@ def _move(
         answer.initial_twin if answer is not None and answer.initial_twin is not None else entry.initial_twin
     )
     primary, secondary = _keys_at_hub(entry, plan, judgement)
-    hub = LinkedHub.objects.get(pk=plan.assignment.hub)
+    hub = record.hub
+    if hub is None or hub.pk != plan.assignment.hub:
+        hub = LinkedHub.objects.get(pk=plan.assignment.hub)
     identity = DeviceIdentity(
         device_id=plan.assignment.device_id,
         registration_key=record.registration_key,

@@ -486,11 +486,7 @@ def _told(
     service: ProvisioningService, request: DeviceRequest, judgement: Judgement
 ) -> RegistrationAnswer | None:
     """What can be told from the record as it stands; None where the device has to be registered (again) first."""
-    record = (
-        service.registrations.select_related("hub", "owner_individual", "owner_group")
-        .filter(registration_key=judgement.registration_key)
-        .first()
-    )
+    record = service.registrations.with_holder().filter(registration_key=judgement.registration_key).first()
     answer = RegistrationAnswer(
         Outcome.DISABLED,
         judgement.decision.reason,
@@ -521,12 +517,10 @@ def _may_take(record: RegistrationRecord, judgement: Judgement) -> bool:
     taker = judgement.decision.entry
     if taker is None:
         return False
-    predecessor = None
-    if taker.kind is EntryKind.GROUP:
+    holder, predecessor = holder_of(record), None
+    if taker.kind is EntryKind.GROUP and holder != taker:
         # It may have been deleted since; the caller compares the epoch before it tells anything.
         predecessor = (
             EnrollmentGroup.objects.filter(pk=taker.pk).values_list("predecessor_id", flat=True).first()
         )
-    return may_take_name(
-        holder_of(record), taker, predecessor=predecessor, groups_proven=judgement.groups_proven
-    )
+    return may_take_name(holder, taker, predecessor=predecessor, groups_proven=judgement.groups_proven)

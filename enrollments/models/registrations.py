@@ -1,5 +1,6 @@
 """Registration records with their evidence, and the attempts behind them (R10, R14)."""
 
+from functools import cache
 from typing import Any
 
 from django.db import models
@@ -9,6 +10,7 @@ from enrollments.models.certificates import Certificate
 from enrollments.models.enrollments import (
     AttestationMechanism,
     EnrollmentGroup,
+    Entry,
     IndividualEnrollment,
     new_etag,
 )
@@ -27,10 +29,24 @@ class RegistrationStatus(models.TextChoices):
     DISABLED = "disabled", "Disabled"
 
 
+@cache
+def _all_but(entry: type[Entry], name: str, *, under: str) -> tuple[str, ...]:
+    """The columns to be deferred where an entry is joined for its primary key and its name alone."""
+    kept = {"id", name}
+    return tuple(f"{under}__{one.attname}" for one in entry._meta.concrete_fields if one.attname not in kept)
+
+
 class RegistrationQuerySet(models.QuerySet["RegistrationRecord"]):
     def by_registration_id(self, registration_id: str) -> "RegistrationRecord":
         """Raises RegistrationRecord.DoesNotExist. Case does not count (R2)."""
         return self.get(registration_key=registration_key(registration_id))
+
+    def with_holder(self) -> "RegistrationQuerySet":
+        """With the hub, and of the entry that holds the name (R11) what it is called: every registration asks."""
+        return self.select_related("hub", "owner_individual", "owner_group").defer(
+            *_all_but(IndividualEnrollment, "registration_id", under="owner_individual"),
+            *_all_but(EnrollmentGroup, "group_id", under="owner_group"),
+        )
 
     def assigned(self) -> "RegistrationQuerySet":
         return self.filter(status=RegistrationStatus.ASSIGNED)

@@ -84,15 +84,15 @@ class World:
         }
 
     def individual(self, claimed_registration_id: str) -> IndividualEnrollment | None:
-        return (
-            IndividualEnrollment.objects.filter(
-                service=self.service, registration_key=registration_key(claimed_registration_id)
-            )
-            .exclude(pk__in=self.left_out[EntryKind.INDIVIDUAL])
-            # Joined for every mechanism: one question more for TPMs would tell by its time which those are (R3).
-            .select_related("tpm_challenges")
-            .first()
-        )
+        # Challenges are joined for every mechanism: one question more for TPMs would tell by its time which those
+        # are (R3).
+        found = IndividualEnrollment.objects.filter(
+            service=self.service, registration_key=registration_key(claimed_registration_id)
+        ).select_related("tpm_challenges")
+        if left_out := self.left_out[EntryKind.INDIVIDUAL]:
+            found = found.exclude(pk__in=left_out)
+        # There is one at most. This is asked in every judgement, and first() would have it sorted.
+        return next(iter(found[:1]), None)
 
     def groups_with_keys(self) -> list[GroupWithKeys]:
         """Decrypted once for each epoch: whatever changes a group raises it, so nothing here is older (R12).
