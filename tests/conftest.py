@@ -9,18 +9,32 @@ from django.db import connection
 from django.test import TransactionTestCase
 
 _flush = TransactionTestCase._fixture_teardown
+_WITH_TRIGGERS = [
+    importlib.import_module(f"enrollments.migrations.{name}")
+    for name in ("0002_history_is_final", "0020_history_seals")
+]
+
+
+def drop_triggers_of_history() -> None:
+    """What whoever owns the database can do as well."""
+    with connection.schema_editor() as editor:
+        for migration in reversed(_WITH_TRIGGERS):
+            migration.drop_triggers(None, editor)
+
+
+def add_triggers_of_history() -> None:
+    with connection.schema_editor() as editor:
+        for migration in _WITH_TRIGGERS:
+            migration.add_triggers(None, editor)
 
 
 def _flush_with_history(test: TransactionTestCase) -> None:
     """A test with real transactions ends by emptying the tables, which the history's own triggers refuse."""
-    migration = importlib.import_module("enrollments.migrations.0002_history_is_final")
-    with connection.schema_editor() as editor:
-        migration.drop_triggers(None, editor)
+    drop_triggers_of_history()
     try:
         _flush(test)
     finally:
-        with connection.schema_editor() as editor:
-            migration.add_triggers(None, editor)
+        add_triggers_of_history()
 
 
 def _is_transactional(test: TransactionTestCase) -> bool:
