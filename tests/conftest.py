@@ -65,3 +65,14 @@ def _no_leftover_parse_cache() -> None:
     from enrollments.actions.certificates import parsed
 
     parsed.cache_clear()
+
+
+@pytest.fixture(autouse=True)
+def _no_leftover_checkpoints() -> None:
+    """What was signed of one test's history is no promise about that of the next; nor is what was done just now."""
+    from django.conf import settings
+
+    from enrollments.audit import upkeep
+
+    Path(settings.DPS_CHECKPOINT_FILE).unlink(missing_ok=True)
+    upkeep.sealing.next_at = upkeep.signing.next_at = 0.0
