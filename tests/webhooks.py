@@ -18,7 +18,7 @@ from tests.certificates import SERVER_AUTH, root
 class Asked:
     path: str
     headers: dict[str, str]
-    body: dict[str, Any]
+    body: Any
 
 
 @dataclass
@@ -68,7 +68,8 @@ def _handler(hook_of: Callable[[], Webhook]) -> type[BaseHTTPRequestHandler]:
         def do_POST(self) -> None:
             hook = hook_of()
             body = self.rfile.read(int(self.headers["Content-Length"]))
-            hook.asked.append(Asked(self.path, dict(self.headers), json.loads(body)))
+            told = json.loads(body) if "json" in self.headers["Content-Type"] else body.decode()
+            hook.asked.append(Asked(self.path, dict(self.headers), told))
             hook.before()
             status, answer = hook.answer
             raw = answer if isinstance(answer, bytes) else json.dumps(answer).encode()

@@ -12,7 +12,7 @@ BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
 _TWIN = {"tags": {"hall": "Zürich €", "n": 0.1}, "properties": {"desired": {"interval": 5}}}
 
 
-def fill(rows: int, *, service_ids: tuple[int | None, ...] = (1, 2, None), seed: int = 7) -> None:
+def fill(rows: int, *, service_ids: tuple[int | None, ...] = (9001, 9002, None), seed: int = 7) -> None:
     """Rows that differ in every column. Nothing is sealed by this."""
     chance = random.Random(seed)
     for start in range(0, rows, 5000):
