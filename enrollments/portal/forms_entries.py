@@ -481,7 +481,8 @@ class GroupForm(EntryForm):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.helpers = _helpers(self.current)
-        if not self.service.symmetric_key_groups:
+        holds_keys = self.current is not None and self.current.mechanism == AttestationMechanism.SYMMETRIC_KEY
+        if not self.service.symmetric_key_groups and not holds_keys:  # else the page says more about it
             self.fields["mechanism"].help_text = format_html(
                 'Groups with symmetric keys are switched off in the <a href="{}">settings</a> of this service.',
                 reverse("portal:service-settings", kwargs={"service_name": self.service.name}),
@@ -512,6 +513,11 @@ class GroupForm(EntryForm):
             for slot in Slot:
                 self.errors.pop(f"{slot}_pem", None)
         return data
+
+    def show_invalid(self, problem: Invalid) -> None:
+        super().show_invalid(problem)
+        if "mechanism" in self.errors:
+            self["mechanism"].help_text = ""  # the error says the same, and why
 
     def clean_predecessor(self) -> EnrollmentGroup | None:
         group_id: str = self.cleaned_data["predecessor"]

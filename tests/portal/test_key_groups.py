@@ -70,6 +70,8 @@ def test_switched_off_it_is_refused_with_the_reason_and_the_form_said_so(operato
     assert answer.status_code == 422
     (said,) = answer.context["form"].errors["mechanism"]
     assert "whoever reads the key of such a group can be any device of it" in said
+    # In the list of errors and at the field, and not in a help text once more.
+    assert answer.text_shown.count("are switched off in") == 2
     assert KEY not in answer.text_shown
     assert not service.enrollmentgroups.exists()
 
@@ -249,6 +251,7 @@ def test_switched_off_again_list_and_form_say_that_the_group_admits_nobody(opera
     service.refresh_from_db()
     assert outcome(service, KEY) == "unauthorized"
     assert ("switched off in the settings" in listed, "this one admits nobody" in form) == (True, True)
+    assert form.count("are switched off in the") == 1
     assert "switched off" not in "".join(on)
     assert edit(operator, line, enabled="no").status_code == 302
     assert "bars its devices all the same" in page(operator, "groups/g/line-9/")
@@ -289,7 +292,8 @@ def test_questions_about_a_group_speak_of_what_it_holds(operator, service, line)
     outcome(service, KEY)
     deleting = page(operator, f"groups/delete/?entry={line.pk}")
 
-    assert ("key derived from those of the group" in of_keys, "CA" in of_keys) == (True, False)
+    assert "key derived from those of the group" in of_keys
+    assert "key of its CA" not in of_keys
     assert "key of its CA anywhere on its chain" in of_ca
     assert "<strong>1</strong> known device will be refused" in deleting
     assert "can still enroll" not in deleting
