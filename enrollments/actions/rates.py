@@ -4,6 +4,7 @@ A leaf's key is proven by the handshake, so whoever holds it may be held back by
 at. Whoever shows a token is judged first: the same claim from the same address may be somebody else's.
 """
 
+import ipaddress
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -44,7 +45,7 @@ class Visit:
     def judged(self, judgement: Judgement) -> Caller:
         """Whom this request belongs to, now that it has been judged."""
         proven = judgement.decision.proven
-        own = judgement.leaf_key or ("token" if proven else self.address)
+        own = judgement.leaf_key or (judgement.token_of if proven else source_of(self.address))
         return self.caller(own, is_proven=proven)
 
 
@@ -145,7 +146,7 @@ def take_challenge(visit: Visit, judgement: Judgement) -> int:
 
 def note_admission(visit: Visit, judgement: Judgement) -> None:
     """One admitted registration ends the back-off: of the credential, and of what it was before it was enrolled."""
-    before_proof = judgement.leaf_key or visit.address
+    before_proof = judgement.leaf_key or source_of(visit.address)
     limiter().note_admission(
         visit.judged(judgement), visit.caller(before_proof, is_proven=False), now=visit.now
     )
@@ -158,6 +159,17 @@ def _held_back(visit: Visit, caller: Caller) -> int:
         epoch=visit.service.epoch,
         longest=visit.service.longest_retry_after_seconds,
     )
+
+
+def source_of(address: str) -> str:
+    """Whom an address stands for: with IPv6 one party commonly has a whole /64."""
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:
+        return address
+    if isinstance(parsed, ipaddress.IPv6Address):
+        return str(ipaddress.ip_network((parsed, 64), strict=False))
+    return address
 
 
 def _leaf_key(credential: PresentedCredential) -> str:

@@ -89,7 +89,7 @@
   // More than this the listener does not read (dpsportal/serving/limits.py), nor does nginx as it comes.
   const MOST_BYTES = 1024 * 1024;
   const TOO_LARGE =
-    "This was not sent: together with the form it is larger than 1 MiB, and nothing was saved. " +
+    "With this the form is larger than 1 MiB, the most that is accepted, and nothing was saved. " +
     "Choose a smaller file; a certificate has a few KiB.";
 
   function bytesOfFiles(form) {

@@ -17,6 +17,7 @@ from enrollments.attestation.x509.errors import (
 )
 from enrollments.attestation.x509.leaf import check_leaf, registration_id_of
 from enrollments.attestation.x509.path import PathValidator
+from enrollments.attestation.x509.requirements import has_name_constraints
 from enrollments.attestation.x509.search import (
     MAX_DEPTH,
     MAX_HELD,
@@ -65,6 +66,7 @@ __all__ = [
     "elements",
     "findings_for_ca",
     "findings_for_device",
+    "has_name_constraints",
     "parse_der",
     "read_presented",
     "read_upload",
