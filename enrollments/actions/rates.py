@@ -8,11 +8,13 @@ import ipaddress
 from dataclasses import dataclass
 from datetime import datetime
 
+from enrollments.actions.certificates import parsed
 from enrollments.actions.judging import Judgement
 from enrollments.attestation.credential import PresentedCredential
 from enrollments.attestation.x509 import parse_der
 from enrollments.errors import AttestationError
-from enrollments.models import ProvisioningService
+from enrollments.models import AttemptOutcome, Certificate, ProvisioningService, RegistrationAttempt
+from enrollments.policy.back_off import retry_after
 from enrollments.policy.names import registration_key
 from enrollments.throttling import Caller, Refused, limiter
 
@@ -85,6 +87,42 @@ def wait_told_to_refused(visit: Visit, judgement: Judgement) -> int:
         shortest=visit.service.retry_after_seconds,
         longest=visit.service.longest_retry_after_seconds,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class BackOff:
+    """How a refused device is held back at this moment; `in_a_row` is 0 where nothing is remembered of it."""
+
+    in_a_row: int = 0
+    retry_after: int = 0
+    unjudged: int = 0
+
+
+def back_off_of(
+    service: ProvisioningService, attempt: RegistrationAttempt, leaf: Certificate | None, *, now: datetime
+) -> BackOff:
+    """For administrators: how the device of an attempt is held back, as this node remembers it.
+
+    leaf: the certificate that it showed, where that is kept.
+    """
+    is_proven = attempt.outcome != AttemptOutcome.REFUSED
+    credential = attempt.source
+    if is_proven:
+        # What a proven device is known by; nothing where its certificate is not kept.
+        own = parsed(leaf.pem).spki_sha256 if leaf is not None else ""
+        credential = own if attempt.leaf_thumbprint else "token"
+    caller = Caller(service.pk, attempt.registration_key, credential, is_proven=is_proven)
+    try:
+        in_a_row, unjudged = limiter().back_off(caller, now.timestamp())
+    except OSError:
+        # Why a device was refused can be read without it.
+        return BackOff()
+    if not in_a_row:
+        return BackOff()
+    wait = retry_after(
+        in_a_row, shortest=service.retry_after_seconds, longest=service.longest_retry_after_seconds
+    )
+    return BackOff(in_a_row, wait, unjudged)
 
 
 def take_registration(visit: Visit, judgement: Judgement) -> int:

@@ -205,7 +205,7 @@ def _why_unproven(facts: RegistrationFacts) -> Reason:
 def _unproven_detail(facts: RegistrationFacts) -> str:
     causes = [facts.individual.detail] if facts.individual is not None and facts.individual.detail else []
     causes += [f"{group.ref}: {group.path_problem}" for group in facts.groups if group.path_problem]
-    return "; ".join(causes) or "neither an individual enrollment nor an enrolled CA vouches for it"
+    return "; ".join(causes) or "neither an individual enrollment nor an enrollment group vouches for it"
 
 
 def _nearest_first(group: GroupFacts) -> tuple[int, tuple[float, int]]:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from django import forms
 from django.db.models import Prefetch, QuerySet
@@ -43,17 +43,18 @@ class EntryFilter(forms.Form):
         required=False,
         choices=[("", "Any"), ("enabled", "Enabled"), ("disabled", "Disabled")],
     )
-    mechanism = forms.ChoiceField(
-        label="Mechanism",
-        required=False,
-        choices=[
-            ("", "Any"),
-            *((one.value, one.label) for one in AttestationMechanism if one != AttestationMechanism.TPM),
-        ],
-    )
+    mechanism = forms.ChoiceField(label="Mechanism", required=False)
 
-    def __init__(self, data: QueryDict, *, name: str) -> None:
+    def __init__(
+        self,
+        data: QueryDict,
+        *,
+        name: str,
+        mechanisms: Sequence[AttestationMechanism] = tuple(AttestationMechanism),
+    ) -> None:
         super().__init__(data)
+        choice: Any = self.fields["mechanism"]
+        choice.choices = [("", "Any"), *((one.value, one.label) for one in mechanisms)]
         self.fields["q"].label = name
         self.fields["q"].widget.attrs["placeholder"] = "The ID, or how it begins"
 

@@ -11,9 +11,12 @@ from django_htmx.http import HttpResponseClientRedirect, reswap, retarget, trigg
 
 from enrollments.actions.consequences import Consequences, Entry, consequences_of_deleting
 from enrollments.actions.entries import AlreadyEnrolled
+from enrollments.actions.judging import group_ref, individual_ref
 from enrollments.errors import ChangedMeanwhile, Invalid, NotFound
-from enrollments.models import ProvisioningService
+from enrollments.models import AttestationMechanism, IndividualEnrollment, ProvisioningService
 from enrollments.policy.facts import EntryRef
+from enrollments.policy.roles import Right
+from enrollments.portal.access import may
 from enrollments.portal.confirmation import ReasonForm, ask, show_invalid
 from enrollments.portal.entry_links import entry_url, keys_url
 from enrollments.portal.entry_lists import rows_of
@@ -77,6 +80,20 @@ def row_answer(
 def done(request: HttpRequest, url: str, said: str) -> HttpResponse:
     messages.success(request, said)
     return go_to(request, url)
+
+
+def after_adding(
+    request: HttpRequest, service: ProvisioningService, entry: Entry, said: str, back: str
+) -> HttpResponse:
+    """To the list; or to the entry itself, where it has keys that somebody will want to see."""
+    if entry.mechanism != AttestationMechanism.SYMMETRIC_KEY:
+        return done(request, back, said)
+    ref = individual_ref(entry) if isinstance(entry, IndividualEnrollment) else group_ref(entry)
+    if may(request, Right.REVEAL_KEYS, service):
+        where = "Its keys can be shown below."
+    else:
+        where = "An administrator can show its keys on this page."
+    return done(request, entry_url(service, ref), f"{said} {where}")
 
 
 def ask_to_disable(

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from django import forms
+from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.http import QueryDict
 from django.urls import reverse
@@ -35,11 +36,12 @@ from enrollments.policy.reprovisioning import ReprovisioningPolicy
 from enrollments.portal.certificate_input import Card, Files, Given, as_text, read_slots
 from enrollments.portal.paging import MAX_ID
 from enrollments.portal.tpm_input import (
+    LABELS,
     GivenKey,
-    TpmCard,
-    card_of,
+    KeyPreview,
     cards_held,
     keys_as_text,
+    preview_of_keys,
     read_tpm_keys,
 )
 
@@ -49,7 +51,7 @@ else:
     _SeveralHubs = forms.ModelMultipleChoiceField  # cannot be subscripted while running
 
 _PLAIN = {"autocomplete": "off", "autocapitalize": "none", "spellcheck": "false"}
-_OF_GROUPS = (AttestationMechanism.X509, AttestationMechanism.SYMMETRIC_KEY)
+OF_GROUPS = (AttestationMechanism.X509, AttestationMechanism.SYMMETRIC_KEY)
 
 
 def _file(slot: Slot) -> forms.FileField:
@@ -83,13 +85,23 @@ def _key(slot: Slot) -> forms.CharField:
     return forms.CharField(label=f"{slot.label} key", required=False, widget=widget)
 
 
-def _tpm_key(label: str, help_text: str) -> forms.CharField:
-    widget = forms.Textarea(attrs={**_PLAIN, "rows": 4, "placeholder": "AToAAQALAAMAsgAg…"})
-    return forms.CharField(label=f"{label} as text", required=False, widget=widget, help_text=help_text)
+def _tpm_key(name: str, begins: str, help_text: str) -> forms.CharField:
+    widget = forms.Textarea(attrs={**_PLAIN, "rows": 4, "placeholder": f"{begins}…"})
+    return forms.CharField(
+        label=f"{LABELS[name]} as text", required=False, widget=widget, help_text=help_text
+    )
 
 
-def _tpm_file(label: str) -> forms.FileField:
-    return forms.FileField(label=f"{label} file", required=False, allow_empty_file=True)
+def _tpm_file(name: str) -> forms.FileField:
+    widget = forms.FileInput(attrs={"data-submits": "tpm-preview-button"})
+    return forms.FileField(label=f"{LABELS[name]} file", required=False, allow_empty_file=True, widget=widget)
+
+
+class AddressInput(forms.TextInput):
+    """A URL of which a page shows nothing from the `?` on: that may be a key."""
+
+    def format_value(self, value: Any) -> str:
+        return str(value or "").partition("?")[0]
 
 
 class HubsField(_SeveralHubs):
@@ -133,9 +145,7 @@ class EntryForm(forms.Form):
         label="Webhook URL",
         required=False,
         max_length=1000,
-        widget=forms.TextInput(attrs={**_PLAIN, "placeholder": "https://"}),
-        help_text="Asked for the hub at each registration. Its host must be among DPS_WEBHOOK_HOSTS. What stands "
-        "behind ? is kept as a secret and not shown again.",
+        widget=AddressInput(attrs={**_PLAIN, "placeholder": "https://"}),
     )
     webhook_api_version = forms.CharField(
         label="API version for the webhook",
@@ -148,7 +158,8 @@ class EntryForm(forms.Form):
         label="Reprovisioning policy",
         choices=[(policy.value, policy.label) for policy in ReprovisioningPolicy],
         initial=ReprovisioningPolicy.MIGRATE.value,
-        help_text="What becomes of the device's data when it registers again and is assigned elsewhere.",
+        help_text="What becomes of a device that registers again and is assigned elsewhere. Migrate: it moves, and its "
+        "twin with it. Reset: it moves, and begins with the initial twin. Never: it stays where it is.",
     )
     initial_twin = forms.CharField(
         label="Initial twin state",
@@ -187,18 +198,20 @@ class EntryForm(forms.Form):
             self.given = read_slots(data, files or MultiValueDict(), self.kind)
             data = as_text(data, self.given)
         self.held = _held(current)
+        self.webhook_key_is_held = current is not None and bool(current.webhook_query)
         super().__init__(data, files, initial=self._initial(current) if current else None)
         policies: Any = self.fields["allocation_policy"]
         policies.choices = [
             ("", f"As the service: {AllocationPolicy(service.allocation_policy).label.lower()}"),
             *((policy.value, policy.label) for policy in AllocationPolicy),
         ]
+        self.fields["webhook_url"].help_text = _about_the_webhook(self.webhook_key_is_held)
         hubs: Any = self.fields["hubs"]
         hubs.queryset = service.hubs.order_by("name")
         if current is None:
             self.initial.setdefault("initial_twin", twin_as_text({"tags": {}, "properties": {"desired": {}}}))
         for slot in Slot:
-            self.fields[f"{slot}_pem"].widget.attrs.update(_preview_as_typed(service))
+            self.fields[f"{slot}_pem"].widget.attrs.update(_preview_as_typed(service, "certificate-preview"))
             if slot not in self.held:
                 del self.fields[f"{slot}_remove"]
 
@@ -222,6 +235,17 @@ class EntryForm(forms.Form):
         return self.current is not None and not self.current.enabled and bool(self.held)
 
     @property
+    def lost_with_mechanism(self) -> str:
+        """What the entry holds now and would not hold any more under another mechanism, for the page."""
+        if self.current is None or (self.current.mechanism == AttestationMechanism.X509 and not self.held):
+            return ""
+        return {
+            "x509": "its certificates",
+            "symmetricKey": "its symmetric keys, which nothing brings back",
+            "tpm": "the keys of its TPM",
+        }[self.current.mechanism]
+
+    @property
     def current_cards(self) -> dict[str, Card]:
         """The certificates that the entry holds now, for the page."""
         return {slot.value: Card.of(one, self.kind) for slot, one in self.held.items()}
@@ -238,6 +262,15 @@ class EntryForm(forms.Form):
             if given.problem:
                 self.add_error(self._place_of(slot), given.sentence)
         return self.cleaned_data
+
+    def say_what_is_not_shown_again(self) -> None:
+        """Beside the field of a form that comes back: whoever saves it again has to give the webhook's key again."""
+        asks = self.is_bound and self.data.get("allocation_policy") == AllocationPolicy.CUSTOM
+        if asks and "?" in self.data.get("webhook_url", ""):
+            self.add_error(
+                "webhook_url",
+                "What stood behind ? is not shown again here, since it may be a key: give it once more.",
+            )
 
     def certificates(self) -> dict[Slot, ParsedCertificate]:
         """What the entry is to hold: what was given; else what it holds, unless that is to be removed."""
@@ -318,13 +351,15 @@ class IndividualForm(EntryForm):
         "the endorsement key.",
     )
     endorsement_key = _tpm_key(
-        "Endorsement key", "Base64 of the TPM2B_PUBLIC, as the device's own tools print it."
+        "endorsement_key", "AToAAQALAAMAsgAg", "In base64, as the device's own tools print it."
     )
-    endorsement_key_upload = _tpm_file("Endorsement key")
+    endorsement_key_upload = _tpm_file("endorsement_key")
     storage_root_key = _tpm_key(
-        "Storage root key", "Not needed: the device names its own. Kept for clients that do not repeat it."
+        "storage_root_key",
+        "ARoAAQALAAMEcgAA",
+        "Not needed: the device names its own. Kept for clients that do not repeat it.",
     )
-    storage_root_key_upload = _tpm_file("Storage root key")
+    storage_root_key_upload = _tpm_file("storage_root_key")
     device_id = forms.CharField(
         label="IoT Hub device ID",
         required=False,
@@ -346,14 +381,15 @@ class IndividualForm(EntryForm):
             self.given_keys = read_tpm_keys(data, files or MultiValueDict())
             data = keys_as_text(data, self.given_keys)
         super().__init__(service, data, files, current=current)
-        self.tpm_cards_held = cards_held(current) if current is not None else []
+        self.tpm_cards_held = cards_held(current) if current is not None else {}
+        for name in LABELS:
+            self.fields[name].widget.attrs.update(_preview_as_typed(service, "tpm-preview"))
         if current is not None:
             del self.fields["registration_id"]
 
     @property
-    def tpm_cards(self) -> list[TpmCard]:
-        """What was read of the keys that were given."""
-        return [card_of(name, one.key) for name, one in self.given_keys.items() if one.key is not None]
+    def tpm_previews(self) -> list[KeyPreview]:
+        return preview_of_keys(self.given_keys)
 
     def _initial(self, current: IndividualEnrollment | EnrollmentGroup) -> dict[str, Any]:
         assert isinstance(current, IndividualEnrollment)
@@ -378,8 +414,8 @@ class IndividualForm(EntryForm):
         if mechanism == AttestationMechanism.TPM:
             for name, given in self.given_keys.items():
                 if given.problem:
-                    self.add_error(name, given.problem)
-            if self.current is None and self.given_keys.get("endorsement_key") == GivenKey():
+                    self.add_error(self._field(name), given.sentence)
+            if self.current is None and self.given_keys["endorsement_key"].is_empty:
                 self.add_error("endorsement_key", "Give the endorsement key of the device's TPM.")
         if self.current is None and not data.get("registration_id") and "registration_id" not in self.errors:
             if mechanism == AttestationMechanism.SYMMETRIC_KEY:
@@ -393,11 +429,17 @@ class IndividualForm(EntryForm):
                 )
         return data
 
+    def _field(self, name: str) -> str | None:
+        if self.given_keys.get(name, GivenKey()).is_file:
+            return f"{name}_upload"
+        return super()._field(name)
+
     def spec(self) -> IndividualSpec:
         data = self.cleaned_data
         mechanism = AttestationMechanism(data["mechanism"])
         keys: dict[str, Any] = {}
         if mechanism == AttestationMechanism.TPM:
+            # Keys that were given for another mechanism are not looked at either.
             keys = {name: one.key.encoded for name, one in self.given_keys.items() if one.key is not None}
         return IndividualSpec(
             registration_id=data.get("registration_id", ""),
@@ -414,7 +456,7 @@ class GroupForm(EntryForm):
     mechanism = forms.ChoiceField(
         label="Attestation mechanism",
         required=False,  # what a script does not say is a CA certificate, as ever
-        choices=[(one.value, one.label) for one in _OF_GROUPS],
+        choices=[(one.value, one.label) for one in OF_GROUPS],
         initial=AttestationMechanism.X509.value,
         widget=forms.RadioSelect,
     )
@@ -429,7 +471,8 @@ class GroupForm(EntryForm):
         required=False,
         max_length=128,
         widget=forms.TextInput(attrs=_PLAIN),
-        help_text="The group whose devices this one may take over, when a CA is replaced by another.",
+        help_text="For the change of a CA: devices that the predecessor admitted may come back through this group, and "
+        "keep their names. Otherwise a name stays with the entry that admitted it first, until it is released.",
     )
     helpers_removed = forms.MultipleChoiceField(
         label="Helpers to remove", required=False, widget=forms.CheckboxSelectMultiple
@@ -438,10 +481,12 @@ class GroupForm(EntryForm):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.helpers = _helpers(self.current)
-        if not self.service.symmetric_key_groups:
-            self.fields[
-                "mechanism"
-            ].help_text = "Groups with symmetric keys are switched off in the settings of this service."
+        holds_keys = self.current is not None and self.current.mechanism == AttestationMechanism.SYMMETRIC_KEY
+        if not self.service.symmetric_key_groups and not holds_keys:  # else the page says more about it
+            self.fields["mechanism"].help_text = format_html(
+                'Groups with symmetric keys are switched off in the <a href="{}">settings</a> of this service.',
+                reverse("portal:service-settings", kwargs={"service_name": self.service.name}),
+            )
         if self.current is not None:
             del self.fields["group_id"]
         if self.helpers:
@@ -468,6 +513,11 @@ class GroupForm(EntryForm):
             for slot in Slot:
                 self.errors.pop(f"{slot}_pem", None)
         return data
+
+    def show_invalid(self, problem: Invalid) -> None:
+        super().show_invalid(problem)
+        if "mechanism" in self.errors:
+            self["mechanism"].help_text = ""  # the error says the same, and why
 
     def clean_predecessor(self) -> EnrollmentGroup | None:
         group_id: str = self.cleaned_data["predecessor"]
@@ -499,6 +549,24 @@ def _checked_name(name: str) -> str:
     return name
 
 
+def _about_the_webhook(key_is_held: bool) -> str:
+    hosts = ", ".join(settings.DPS_WEBHOOK_HOSTS)
+    where = (
+        f"Hosts that may be asked: {hosts}."
+        if hosts
+        else "No host may be asked before DPS_WEBHOOK_HOSTS names it."
+    )
+    if key_is_held:
+        return (
+            "Asked for the hub at each registration. A key is held with this address, as what stands behind ?, and is "
+            f"kept while the address stays as it is. Give both to replace it. {where}"
+        )
+    return (
+        "Asked for the hub at each registration. What stands behind ? is kept as a secret and not shown again. "
+        f"{where}"
+    )
+
+
 def _may_be_id(text: str) -> bool:
     try:
         return abs(int(text)) <= MAX_ID
@@ -506,11 +574,12 @@ def _may_be_id(text: str) -> bool:
         return False
 
 
-def _preview_as_typed(service: ProvisioningService) -> dict[str, str]:
+def _preview_as_typed(service: ProvisioningService, view: str) -> dict[str, str]:
+    """The view is named as the region of the page that it fills."""
     return {
-        "hx-post": reverse("portal:certificate-preview", kwargs={"service_name": service.name}),
+        "hx-post": reverse(f"portal:{view}", kwargs={"service_name": service.name}),
         "hx-trigger": "input changed delay:500ms",
-        "hx-target": "#certificate-preview",
+        "hx-target": f"#{view}",
         "hx-swap": "outerHTML",
         "hx-sync": "this:replace",
     }

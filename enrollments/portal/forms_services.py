@@ -1,6 +1,7 @@
 """Forms about provisioning services and their linked hubs. Translation only; the rules are in the actions."""
 
 import re
+from dataclasses import dataclass
 
 from django import forms
 from django.core.exceptions import ValidationError
@@ -29,6 +30,15 @@ class ServiceForm(forms.Form):
         widget=forms.TextInput(attrs={**_PLAIN, "autofocus": True}),
     )
     description = forms.CharField(label="Description", max_length=200, required=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """Fields of a long form that belong together. `is_grid`: short ones, side by side where there is room."""
+
+    title: str
+    fields: tuple[str, ...]
+    is_grid: bool = False
 
 
 class SettingsForm(forms.Form):
@@ -86,6 +96,28 @@ class SettingsForm(forms.Form):
     )
     version = forms.CharField(widget=forms.HiddenInput)
 
+    SECTIONS = (
+        Section("Service", ("description", "host_name")),
+        Section("Allocation", ("allocation_policy",)),
+        Section("Enrollment groups", ("symmetric_key_groups",)),
+        Section(
+            "Rates and back-off",
+            (
+                "retry_after_seconds",
+                "longest_retry_after_seconds",
+                "device_registrations_per_minute",
+                "registrations_per_minute",
+            ),
+            is_grid=True,
+        ),
+        Section("Attempts", ("attempts_kept_days",)),
+    )
+
+    @property
+    def sections(self) -> list[tuple[Section, list[forms.BoundField]]]:
+        """The settings under headings; what belongs to saving them stands below."""
+        return [(section, [self[name] for name in section.fields]) for section in self.SECTIONS]
+
 
 class HubForm(forms.Form):
     name = forms.CharField(label="Name", max_length=50, widget=forms.TextInput(attrs=_PLAIN))
@@ -115,7 +147,7 @@ class HubForm(forms.Form):
         max_length=4000,
         widget=forms.Textarea(attrs={**_PLAIN, "rows": 3, "placeholder": "west: 12"}),
         help_text="A line for each region that devices may name in their payload: its name, a colon, milliseconds. "
-        "For other devices the latency above counts.",
+        "Devices that name none of these have the latency that is not of a region.",
     )
     apply_allocation_policy = forms.BooleanField(
         label="Allocation policies may pick this hub",
@@ -142,6 +174,8 @@ class HubForm(forms.Form):
                 continue
             if not region or len(region) > MAX_REGION or not _FIGURE.fullmatch(figure):
                 raise ValidationError(f"{line.strip()[:80]!r} cannot be read: write a line such as west: 12.")
+            if region.lower() in latencies:
+                raise ValidationError(f"The region {region} stands there twice (case does not count).")
             latencies[region.lower()] = int(figure)
         return latencies
 

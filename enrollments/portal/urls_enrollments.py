@@ -2,7 +2,7 @@
 
 from django.urls import URLPattern, URLResolver, path
 
-from enrollments.portal.views import certificates, enrollment_groups, enrollments
+from enrollments.portal.views import certificates, enrollment_groups, enrollments, tpm_keys
 
 urlpatterns: list[URLPattern | URLResolver] = [
     path("enrollments/", enrollments.enrollment_list, name="enrollment-list"),
@@ -28,4 +28,5 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("groups/g/<str:group_id>/enable/", enrollment_groups.group_enable, name="group-enable"),
     path("groups/g/<str:group_id>/keys/", enrollment_groups.group_keys, name="group-keys"),
     path("certificate-preview/", certificates.certificate_preview, name="certificate-preview"),
+    path("tpm-preview/", tpm_keys.tpm_preview, name="tpm-preview"),
 ]

@@ -113,6 +113,14 @@ class Limiter:
 
         return self._of(caller).change(caller.key("refusals"), now, look)
 
+    def back_off(self, caller: Caller, now: float) -> tuple[int, int]:
+        """How many refusals in a row are remembered, and how often it came since without being judged."""
+
+        def look(numbers: Numbers) -> tuple[None, tuple[int, int]]:
+            return None, (int(numbers[1]), int(numbers[3]))
+
+        return self._of(caller).change(caller.key("refusals"), now, look)
+
     def note_admission(self, *callers: Caller, now: float) -> None:
         """Refusals before an admission do not count any more."""
         for caller in callers:

@@ -72,7 +72,7 @@ def curl() -> str:
 @pytest.fixture(scope="session")
 def live(browser_path: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveListeners]:
     """An installation with its device listener and its portal. Tests share it, so each uses names of its own."""
-    with installation(tmp_path_factory.mktemp("e2e")) as live:
+    with installation(tmp_path_factory.mktemp("e2e"), DPS_WEBHOOK_HOSTS="localhost") as live:
         live.start("device")
         live.start("portal")
         yield live

@@ -151,3 +151,13 @@ class Portal:
         self.page.wait_for_url(lambda url: f"subject={subject}" in url)
         expect(rows).to_have_count(number)
         return [" ".join(text.split()) for text in rows.all_inner_texts()]
+
+
+def tab_to(page: Page, wanted: Locator, at_most: int = 60) -> None:
+    """Press Tab until the focus is there; where it was is where it goes on from."""
+    expect(wanted).to_be_visible()
+    for _ in range(at_most):
+        if wanted.evaluate("(one) => one === document.activeElement"):
+            return
+        page.keyboard.press("Tab")
+    raise AssertionError(f"{wanted} was not reached by {at_most} times Tab")

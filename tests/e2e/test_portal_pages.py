@@ -15,7 +15,7 @@ from enrollments.simulator.client import Device, Outcome
 from enrollments.simulator.credentials import CertificateFiles, SharedKey
 from tests.certificates import root, self_signed
 from tests.e2e.conftest import Window
-from tests.e2e.pages import SERVICE, Portal
+from tests.e2e.pages import SERVICE, Portal, tab_to
 from tests.e2e.soundness import BRIGHTNESS, problems_of
 from tests.live import ADMIN, ADMIN_PASSWORD
 
@@ -29,6 +29,8 @@ NOT_SHOWN = {
     "sign-in",
     "sign-out",
     "certificate-preview",
+    "tpm-preview",
+    "group-keys",
     "enrollment-enable",
     "enrollment-keys",
     "group-enable",
@@ -220,16 +222,6 @@ def search_by_keyboard(page: Page, registration_id: str) -> None:
     page.keyboard.type(registration_id)
     page.keyboard.press("Enter")
     expect(page.get_by_role("switch")).to_have_count(1)
-
-
-def tab_to(page: Page, wanted: Locator, at_most: int = 60) -> None:
-    """Press Tab until the focus is there; where it was is where it goes on from."""
-    expect(wanted).to_be_visible()
-    for _ in range(at_most):
-        if wanted.evaluate("(one) => one === document.activeElement"):
-            return
-        page.keyboard.press("Tab")
-    raise AssertionError(f"{wanted} was not reached by {at_most} times Tab")
 
 
 @pytest.mark.parametrize("script", [True, False], ids=["script on", "script off"])

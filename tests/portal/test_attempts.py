@@ -1,14 +1,20 @@
 """Attempts: finding one by name, outcome and tracking ID, and reading how it was decided (R3, R14)."""
 
+from datetime import timedelta
+
 import pytest
 from django.test import Client
+from django.utils import timezone
 
 from enrollments.actions.attempts import OVERFLOW_NAME
+from enrollments.actions.enrollment_groups import disable_enrollment_group
 from enrollments.models import ProvisioningService
 from enrollments.policy.roles import Role
+from tests.actions.test_tpm import TpmDevice
 from tests.certificates import root
-from tests.devices import enroll_ca, register
+from tests.devices import ALICE, enroll_ca, register
 from tests.factories import a_service, a_user
+from tests.soft_tpm import SoftTpm
 
 CA = root("Plant CA")
 URL = "/services/plant/attempts/"
@@ -122,3 +128,94 @@ def test_list_states_its_queries(auditor, plant, django_assert_max_num_queries):
 
     with django_assert_max_num_queries(12):
         page(auditor)
+
+
+# --- What the device was told ------------------------------------------------------------------
+
+
+def the_attempt(client: Client, plant: ProvisioningService, **which: str) -> str:
+    """The page, with its white space as a browser shows it."""
+    return " ".join(page(client, f"{URL}{plant.attempts.get(**which).pk}/").split())
+
+
+@pytest.mark.parametrize(
+    ("enabled", "leaf", "told"),
+    [
+        (True, CA.leaf("pump-1"), "<dd>assigned</dd>"),
+        (False, CA.leaf("pump-1"), "<dd>disabled</dd>"),
+        (True, root("Stranger").leaf("pump-1"), "<dd>401, the same for every cause</dd>"),
+    ],
+)
+def test_page_says_what_the_device_was_told(auditor, plant, enabled, leaf, told):
+    if not enabled:
+        disable_enrollment_group(plant, "plant-7", actor=ALICE)
+        plant.refresh_from_db()
+    register(plant, leaf)
+
+    text = the_attempt(auditor, plant)
+
+    assert f"<dt>Told to the device</dt>{told}" in text
+    assert ("Refused in a row</dt><dd>1, told to wait 3 s</dd>" in text) is (told != "<dd>assigned</dd>")
+
+
+def test_tpm_that_is_not_enrolled_hears_404_and_the_page_says_so(auditor, plant):
+    TpmDevice(plant, SoftTpm(0)).challenge()
+
+    assert "404, as every TPM that is not enrolled so" in the_attempt(auditor, plant)
+
+
+def test_failure_is_told_with_a_code(auditor, plant):
+    plant.hubs.all().delete()
+    register(plant, CA.leaf("pump-1"))
+
+    assert "failed, with a code for the cause" in the_attempt(auditor, plant)
+
+
+@pytest.mark.parametrize("is_proven", [True, False])
+def test_refused_again_and_again_the_page_says_how_long_it_is_told_to_wait(auditor, plant, is_proven):
+    if is_proven:
+        disable_enrollment_group(plant, "plant-7", actor=ALICE)
+    plant.refresh_from_db()
+    leaf = (CA if is_proven else root("Stranger")).leaf("odd-1")
+    now = timezone.now().replace(minute=30)
+
+    answers = [register(plant, leaf, at=now + timedelta(seconds=second)) for second in range(8)]
+
+    assert [answer.outcome for answer in answers[5:]] == ["throttled"] * 3
+    text = the_attempt(auditor, plant)
+    assert "<dt>Times within the hour</dt><dd>5</dd>" in text
+    assert "5, told to wait 48 s; came back too early 3 times since, told so without being judged" in text
+
+
+def test_one_admission_ends_what_is_remembered(auditor, plant):
+    stranger = root("Later enrolled")
+    leaf = stranger.leaf("odd-1")
+    for _ in range(3):
+        register(plant, leaf)
+    before = the_attempt(auditor, plant)
+    enroll_ca(plant, stranger, "plant-8")
+    plant.refresh_from_db()
+
+    assert register(plant, leaf).outcome == "assigned"
+
+    assert "3, told to wait 12 s" in before
+    assert "Refused in a row" not in the_attempt(auditor, plant, outcome="refused")
+
+
+def test_page_can_be_read_where_nothing_is_remembered(auditor, plant, settings, tmp_path):
+    register(plant, root("Stranger").leaf("odd-1"))
+    (tmp_path / "rates").write_text("no folder")
+    settings.DPS_DATA_DIR = tmp_path
+
+    text = the_attempt(auditor, plant)
+
+    assert ("401, the same for every cause" in text, "Refused in a row" in text) == (True, False)
+
+
+def test_page_of_one_states_its_queries(auditor, plant, django_assert_max_num_queries):
+    disable_enrollment_group(plant, "plant-7", actor=ALICE)
+    plant.refresh_from_db()
+    register(plant, CA.leaf("pump-1"))
+
+    with django_assert_max_num_queries(13):
+        the_attempt(auditor, plant)

@@ -5,9 +5,11 @@ from django.test import Client
 
 from enrollments.models import HistoryEvent, HubDevice, IndividualEnrollment, ProvisioningService
 from enrollments.policy.roles import Role
+from tests.actions.test_tpm import TpmDevice, enroll_tpm
 from tests.certificates import root
 from tests.devices import enroll_ca, register, signs
 from tests.factories import a_service, a_user, an_individual
+from tests.soft_tpm import SoftTpm
 
 CA = root("Plant CA")
 
@@ -144,3 +146,16 @@ def test_list_finds_by_beginning_and_states_its_queries(admin, plant, url, djang
 def test_empty_lists_say_what_to_do_next(admin, url):
     assert "An identity appears here when" in page(admin, url)
     assert "No device fits" in page(admin, url, q="x")
+
+
+def test_the_one_key_of_a_tpm_is_shown_alone(admin, plant, url):
+    tpm = SoftTpm(0)
+    enroll_tpm(plant, tpm)
+    device = TpmDevice(plant, tpm)
+    device.challenge()
+    device.prove(1)
+
+    text = admin.post(f"{url}press-01/keys/").content.decode()
+
+    assert HubDevice.objects.get().primary_key in text
+    assert ("Primary key" in text, "Secondary key" in text) == (True, False)

@@ -569,7 +569,9 @@ def test_a_history_row_names_the_person_and_the_way(operator, service):
 # --- What an edit or a filter must not do without a word --------------------------------------
 
 ENDS_THE_BAR = "This entry is disabled: removing or replacing this certificate ends the bar on its key."
-SYMMETRIC_ENDS_THE_BAR = "This entry is disabled: choosing another mechanism removes its certificates"
+SYMMETRIC_ENDS_THE_BAR = (
+    "This entry is disabled: saving it with another mechanism removes its certificates and ends"
+)
 
 
 def test_the_form_of_a_disabled_entry_says_what_would_end_its_bar(operator, service):

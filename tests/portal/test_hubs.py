@@ -1,12 +1,16 @@
 """Linked hubs: linking, changing and unlinking one."""
 
+from dataclasses import replace
+
 import pytest
 from django.test import Client
 
+from enrollments.actions.registrations import register_device
+from enrollments.actions.services import change_settings
 from enrollments.models import HistoryEvent, LinkedHub, ProvisioningService
 from enrollments.policy.roles import Role
 from tests.certificates import root
-from tests.devices import enroll_ca, register
+from tests.devices import ALICE, asks, enroll_ca, register, shows
 from tests.factories import a_service, a_user
 
 URL = "/services/plant/hubs/"
@@ -132,3 +136,79 @@ def test_without_a_hub_the_next_step_is_named(admin, client, plant):
 
     client.force_login(a_user(Role.VIEWER, plant))
     assert "An administrator of the service can link one." in client.get(URL).content.decode()
+
+
+@pytest.mark.parametrize(
+    ("entered", "latencies"),
+    [
+        ("", {}),
+        ("west: 12", {"west": 12}),
+        ("West : 12\r\n\r\n  north:7 \r\n", {"west": 12, "north": 7}),
+        ("a:b: 3", None),
+        ("öst: 0", {"öst": 0}),
+        (f"{'x' * 50}: 1", {"x" * 50: 1}),
+    ],
+)
+def test_latencies_by_region_are_read_line_by_line(admin, built_in, entered, latencies):
+    answer = admin.post(f"{URL}{built_in.pk}/", {**NEW, "region_latencies": entered})
+
+    built_in.refresh_from_db()
+    assert answer.status_code == (422 if latencies is None else 302)
+    assert built_in.region_latencies == (latencies or {})
+
+
+@pytest.mark.parametrize(
+    ("entered", "sentence"),
+    [
+        ("west", "&#x27;west&#x27; cannot be read: write a line such as west: 12."),
+        (": 12", "cannot be read"),
+        ("west: -1", "cannot be read"),
+        ("west: 1.5", "cannot be read"),
+        ("west: ١٢", "cannot be read"),
+        ("west: 1234567", "cannot be read"),
+        (f"{'x' * 51}: 1", "cannot be read"),
+        ("west: 1\nWEST: 2", "The region WEST stands there twice"),
+        ("west: 1\n" * 600, "at most 4000 characters"),
+    ],
+)
+def test_latencies_that_cannot_be_read_change_nothing(admin, plant, built_in, entered, sentence):
+    changed = admin.post(f"{URL}{built_in.pk}/", {**NEW, "region_latencies": entered})
+    linked = admin.post(f"{URL}add/", {**NEW, "region_latencies": entered})
+
+    for answer in (changed, linked):
+        assert (answer.status_code, list(answer.context["form"].errors)) == (422, ["region_latencies"])
+        assert sentence in answer.content.decode()
+    built_in.refresh_from_db()
+    assert (built_in.region_latencies, plant.hubs.count()) == ({}, 1)
+
+
+def test_latencies_stand_in_list_and_form_by_the_name_of_the_region(admin, plant):
+    admin.post(f"{URL}add/", {**NEW, "region_latencies": "west: 12\nnorth: 7"})
+    hub = plant.hubs.get(name="north")
+
+    listed, form = admin.get(URL).content.decode(), admin.get(f"{URL}{hub.pk}/").content.decode()
+
+    assert listed.index("from north 7 ms") < listed.index("from west 12 ms")
+    assert "north: 7\nwest: 12</textarea>" in form
+    assert HistoryEvent.objects.filter(event="hub.linked").latest("id").after["region_latencies"] == {
+        "west": 12,
+        "north": 7,
+    }
+
+
+def test_region_in_the_payload_of_a_device_picks_the_hub(admin, plant, built_in):
+    change_settings(plant, {"allocation_policy": "geoLatency"}, actor=ALICE)
+    admin.post(f"{URL}add/", {**NEW, "region_latencies": "west: 1"})
+    admin.post(f"{URL}{built_in.pk}/", {**NEW, "latency_ms": "5"})
+    ca = root("Plant CA")
+    enroll_ca(plant, ca, "plant-7")
+    plant.refresh_from_db()
+
+    hubs = {
+        region: register_device(
+            plant, replace(asks(name, shows(ca.leaf(name))), payload={"region": region})
+        ).record.hub.name
+        for name, region in (("pump-1", "West"), ("pump-2", "east"))
+    }
+
+    assert hubs == {"West": "north", "east": "built-in"}

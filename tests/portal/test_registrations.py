@@ -15,9 +15,13 @@ from enrollments.models import (
     RegistrationRecord,
 )
 from enrollments.policy.roles import Role
+from tests.actions.test_tpm import TpmDevice, enroll_tpm
 from tests.certificates import root
 from tests.devices import ALICE, enroll_ca, register, signs
 from tests.factories import a_service, a_user, an_individual
+from tests.portal.entry_forms import entry_form
+from tests.soft_tpm import SoftTpm
+from tests.webhooks import running_webhook
 
 CA = root("Plant CA")
 LINE = CA.intermediate("Line 3")
@@ -274,6 +278,75 @@ def test_name_held_by_another_entry_fails_until_released(operator, plant, pump):
     operator.post(f"{URL}pump-042/release/")
 
     assert register(plant, taker).outcome == "assigned"
+
+
+def test_page_of_a_contested_name_leads_to_both_ways_out(client, operator, plant, pump):
+    other = root("Other supplier")
+    enroll_ca(plant, other, "supplier-2")
+    assert 'aria-label="Warning"' not in page(operator, f"{URL}pump-042/")
+    register(plant, other.leaf("Pump-042"))
+
+    text = page(operator, f"{URL}pump-042/")
+
+    assert f'hx-get="{URL}Pump-042/release/" hx-target="#dialog">release the registration ID</a>' in text
+    assert "name plant-7 as the predecessor of the new group" in text
+    contested = plant.attempts.get(reason="name_held_by_other_entry")
+    attempt = page(operator, f"/services/plant/attempts/{contested.pk}/")
+    assert f'<a href="{URL}Pump-042/">registration record</a>' in attempt
+    client.force_login(a_user(Role.AUDITOR, plant))
+    assert "an operator can release the registration ID" in page(client, f"{URL}pump-042/")
+
+
+def test_predecessor_that_is_named_in_the_form_lets_the_names_pass(operator, plant, pump):
+    """R11: the change of a CA, as the page of the contested name says it."""
+    other = root("Other supplier")
+    enroll_ca(plant, other, "supplier-2")
+    assert register(plant, other.leaf("Pump-042")).outcome == "failed"
+    group = plant.enrollmentgroups.by_group_id("supplier-2")
+    form = entry_form(expected_etag=group.etag, predecessor="plant-7")
+
+    assert operator.post("/services/plant/groups/g/supplier-2/", form).status_code == 302
+
+    assert register(plant, other.leaf("Pump-042")).outcome == "assigned"
+    assert "may come back through this group" in page(operator, "/services/plant/groups/g/supplier-2/")
+
+
+def test_record_of_a_tpm_says_what_it_proved_itself_with(operator, plant):
+    tpm = SoftTpm(0)
+    enroll_tpm(plant, tpm)
+    device = TpmDevice(plant, tpm)
+    device.challenge()
+    assert device.prove(1).outcome == "assigned"
+
+    record = page(operator, f"{URL}press-01/")
+    hub = plant.hubs.get()
+    identity = page(operator, f"/services/plant/hubs/{hub.pk}/devices/press-01/")
+
+    assert "the device proved itself with its TPM, whose endorsement key stands in" in record
+    assert "A symmetric key that was delivered to its TPM" in identity
+
+
+@pytest.mark.django_db(transaction=True)
+def test_failed_record_says_what_the_webhook_said(client, settings, tmp_path):
+    plant = a_service("plant")
+    with running_webhook(tmp_path) as webhook:
+        settings.DPS_WEBHOOK_HOSTS, settings.DPS_WEBHOOK_CA = ["localhost"], webhook.ca_file
+        webhook.answer = (500, {"error": "no <b>capacity</b>"})
+        enroll_ca(plant, CA, "plant-7", allocation_policy="custom", webhook_url=f"{webhook.url}?code=secret")
+        assert register(plant, LINE.leaf("Pump-042")).outcome == "failed"
+    client.force_login(a_user(Role.OPERATOR, plant))
+    attempt = plant.attempts.get()
+
+    record, decided = page(client, f"{URL}pump-042/"), page(client, f"/services/plant/attempts/{attempt.pk}/")
+
+    said = "It answered 500: {&quot;error&quot;: &quot;no &lt;b&gt;capacity&lt;/b&gt;&quot;}."
+    assert "Not assigned: the allocation webhook gave no usable answer." in record
+    assert (said in record, said in decided) == (True, True)
+    assert f'<a href="/services/plant/attempts/{attempt.pk}/">How it was decided</a>' in record
+    assert '<span class="state state-bad">fails</span>' in decided
+    assert "secret" not in record + decided
+    client.force_login(a_user(Role.VIEWER, plant))
+    assert "capacity" not in page(client, f"{URL}pump-042/")
 
 
 def test_delete_removes_the_record_only(operator, pump):

@@ -1,11 +1,12 @@
 """The settings of a service: who sees and who changes them, and somebody else's change in between."""
 
+import re
 from typing import Any
 
 import pytest
 from django.test import Client
 
-from enrollments.actions.services import change_settings, settings_version
+from enrollments.actions.services import SETTINGS, change_settings, settings_version
 from enrollments.models import HistoryEvent, ProvisioningService
 from enrollments.policy.roles import Role
 from tests.devices import ALICE
@@ -145,3 +146,43 @@ def test_scope_and_epoch_cannot_be_sent_along(admin, plant):
     assert (plant.name, plant.description) == ("plant", "x")
     assert plant.id_scope != "0neDEADBEEF"
     assert plant.epoch > 0
+
+
+def test_rates_and_back_off_are_saved_and_recorded(admin, plant):
+    rates = {
+        "longest_retry_after_seconds": 900,
+        "device_registrations_per_minute": 4,
+        "registrations_per_minute": 600,
+    }
+
+    admin.post(CHANGE, entered(plant, **{name: str(figure) for name, figure in rates.items()}))
+
+    plant.refresh_from_db()
+    assert {name: getattr(plant, name) for name in rates} == rates
+    assert HistoryEvent.objects.get(event="service.changed").after == rates
+
+
+@pytest.mark.parametrize("role", [Role.VIEWER, Role.ADMINISTRATOR])
+def test_each_setting_stands_once_under_a_heading(client, plant, role):
+    client.force_login(a_user(role, plant))
+
+    text = client.get(URL).content.decode()
+
+    for name in SETTINGS:
+        assert text.count(f'name="{name}"') == 1, name
+    headings = re.findall(r"<legend>(.+?)</legend>", text)
+    assert headings == ["Service", "Allocation", "Enrollment groups", "Rates and back-off", "Attempts"]
+    assert text.index("Rates and back-off") < text.index('name="registrations_per_minute"')
+    assert ('name="reason"' in text) is (role is Role.ADMINISTRATOR)
+
+
+def test_what_is_wrong_is_said_under_its_heading(admin, plant):
+    text = admin.post(CHANGE, entered(plant, registrations_per_minute="0")).content.decode()
+
+    assert text.index("Rates and back-off") < text.index('id="id_registrations_per_minute_error"')
+    assert 'href="#id_registrations_per_minute"' in text
+
+
+def test_page_states_its_queries(admin, plant, django_assert_max_num_queries):
+    with django_assert_max_num_queries(8):
+        admin.get(URL)

@@ -105,6 +105,11 @@ def _from_text(text: str, what: str) -> bytes:
         raise TpmKeyMalformed(
             f"The {what} is {len(text)} characters long: that is no TPM2B_PUBLIC in base64."
         )
+    if "PRIVATE KEY-----" in text:
+        raise TpmKeyMalformed(
+            f"This is a private key, which nobody should be given, and not the {what} of a TPM: expected is base64 of "
+            "the TPM2B_PUBLIC (tpm2_readpublic -f tss)."
+        )
     if "-----BEGIN" in text:
         raise TpmKeyMalformed(
             f"The {what} was given as PEM; expected is base64 of the TPM2B_PUBLIC, which also says what the "
@@ -145,9 +150,18 @@ def _read(data: bytes | str, what: str) -> StorageKey:
     encoded = unwrapped(data, what)
     size = int.from_bytes(encoded[:2], "big")
     if len(encoded) < 2 or size != len(encoded) - 2:
+        if encoded[:2] == b"\x30\x82":
+            raise TpmKeyMalformed(
+                f"The {what} was given as DER, as certificates and plain keys are; expected is the TPM2B_PUBLIC, which "
+                "also says what the key may be used for (tpm2_readpublic -f tss)."
+            )
         if encoded[:4] == b"\x00\x01\x00\x0b":
             raise TpmKeyMalformed(
                 f"The {what} is a TPMT_PUBLIC: give the whole TPM2B_PUBLIC, with the two bytes of size before it."
+            )
+        if 0 < len(encoded) - 2 < size <= MAX_PUBLIC_BYTES:
+            raise TpmKeyMalformed(
+                f"The {what} is cut off: its first two bytes announce {size} bytes, and {len(encoded) - 2} follow."
             )
         raise TpmKeyMalformed(
             f"The {what} is no TPM2B_PUBLIC: its first two bytes announce {size} bytes, and "

@@ -3,10 +3,12 @@
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
+from django.utils import timezone
 from django.views.decorators.http import require_safe
 
 from enrollments.actions.attempts import OVERFLOW_NAME, find_attempt
-from enrollments.models import Certificate, ProvisioningService, RegistrationAttempt
+from enrollments.actions.rates import back_off_of
+from enrollments.models import AttemptOutcome, Certificate, ProvisioningService, RegistrationAttempt
 from enrollments.policy.names import registration_key
 from enrollments.policy.reasons import Reason
 from enrollments.policy.roles import Right
@@ -54,22 +56,39 @@ def attempt_list(request: HttpRequest, service: ProvisioningService) -> HttpResp
 def attempt_detail(request: HttpRequest, service: ProvisioningService, pk: int) -> HttpResponse:
     attempt = get_object_or_404(RegistrationAttempt, service=service, pk=pk)
     record = service.registrations.filter(registration_key=attempt.registration_key).first()
+    leaf = (
+        Certificate.objects.filter(thumbprint_sha256=attempt.leaf_thumbprint).first()
+        if attempt.leaf_thumbprint
+        else None
+    )
     context = {
         "service": service,
         "attempt": attempt,
         "reason_words": reason_in_words(attempt),
         "is_overflow": attempt.claimed_registration_id == OVERFLOW_NAME,
         "entry_url": _entry_url(service, attempt),
+        "told": _told(attempt),
+        "back_off": back_off_of(service, attempt, leaf, now=timezone.now()),
         "record": record,
-        "leaf": Certificate.objects.filter(thumbprint_sha256=attempt.leaf_thumbprint).first()
-        if attempt.leaf_thumbprint
-        else None,
+        "leaf": leaf,
     }
     return render(request, "portal/attempts/detail.html", context)
 
 
 def reason_in_words(attempt: RegistrationAttempt) -> str:
     return Reason(attempt.reason).in_words if attempt.reason in set(Reason) else attempt.reason
+
+
+def _told(attempt: RegistrationAttempt) -> str:
+    """What the device heard, which is less than what is told here (R3)."""
+    if attempt.reason == Reason.TPM_NOT_ENROLLED:
+        return "404, as every TPM that is not enrolled so"
+    return {
+        AttemptOutcome.REFUSED: "401, the same for every cause",
+        AttemptOutcome.DISABLED: "disabled",
+        AttemptOutcome.FAILED: "failed, with a code for the cause",
+        AttemptOutcome.ASSIGNED: "assigned",
+    }[AttemptOutcome(attempt.outcome)]
 
 
 def _entry_url(service: ProvisioningService, attempt: RegistrationAttempt) -> str:

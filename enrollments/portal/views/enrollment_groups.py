@@ -16,7 +16,7 @@ from enrollments.actions.enrollment_groups import (
 )
 from enrollments.actions.judging import group_ref
 from enrollments.errors import ChangedMeanwhile, Invalid
-from enrollments.models import EnrollmentGroup, ProvisioningService
+from enrollments.models import AttestationMechanism, EnrollmentGroup, ProvisioningService
 from enrollments.policy.names import registration_key
 from enrollments.policy.roles import Right
 from enrollments.portal.access import actor_of, may, requires
@@ -25,6 +25,7 @@ from enrollments.portal.confirmation import ReasonForm, show_invalid
 from enrollments.portal.entry_links import entry_tabs, keys_url, list_url
 from enrollments.portal.entry_lists import EntryFilter, page_of_groups, rows_of, with_row_columns
 from enrollments.portal.entry_pages import (
+    after_adding,
     answer_deletion,
     ask_to_disable,
     chosen_ids,
@@ -34,16 +35,22 @@ from enrollments.portal.entry_pages import (
     saved,
     show_keys,
 )
-from enrollments.portal.forms_entries import GroupForm
+from enrollments.portal.forms_entries import OF_GROUPS, GroupForm
 from enrollments.portal.htmx import render_page, wants_fragment
 
+_WHO_IS_REFUSED = {
+    AttestationMechanism.X509: "Every device with the key of its CA anywhere on its chain is refused from now on, also "
+    "where a group above or below is enabled.",
+    AttestationMechanism.SYMMETRIC_KEY: "Every device with a key derived from those of the group is refused from now "
+    "on.",
+}
 SECRET_FIELDS = ("primary_pem", "secondary_pem", "primary_key", "secondary_key", "webhook_url")
 
 
 @require_safe
 @requires(Right.SEE)
 def group_list(request: HttpRequest, service: ProvisioningService) -> HttpResponse:
-    filters = EntryFilter(request.GET, name="Group ID")
+    filters = EntryFilter(request.GET, name="Group ID", mechanisms=OF_GROUPS)
     page = page_of_groups(service, request.GET, filters)
     context = {
         "service": service,
@@ -63,15 +70,18 @@ def group_add(request: HttpRequest, service: ProvisioningService) -> HttpRespons
     if request.method != "POST":
         return _form_answer(request, service, GroupForm(service))
     form = GroupForm(service, request.POST, request.FILES)
-    if "preview" not in request.POST and saved(
-        form,
-        lambda: add_enrollment_group(
-            service, form.spec(), actor=actor_of(request), reason=form.cleaned_data["reason"]
-        ),
-    ):
-        state = "enabled" if form.cleaned_data["enabled"] else "disabled"
-        said = f"Added enrollment group {form.cleaned_data['group_id']}, {state}."
-        return done(request, list_url(service, "portal:group-list"), said)
+    if "preview" not in request.POST:
+        added: list[EnrollmentGroup] = []
+        if saved(
+            form,
+            lambda: added.append(
+                add_enrollment_group(
+                    service, form.spec(), actor=actor_of(request), reason=form.cleaned_data["reason"]
+                )
+            ),
+        ):
+            said = f"Added enrollment group {added[0]}, {added[0].status.label.lower()}."
+            return after_adding(request, service, added[0], said, list_url(service, "portal:group-list"))
     return _form_answer(request, service, form)
 
 
@@ -150,9 +160,8 @@ def group_disable(request: HttpRequest, service: ProvisioningService, group_id: 
         form,
         entry=group,
         words="enrollment group",
-        body="Every device with the key of its CA anywhere on its chain is refused from now on, also where a "
-        "group above or below is enabled. Only devices with an enabled individual enrollment still come in. What "
-        "hubs know of the devices stays until they are deprovisioned.",
+        body=f"{_WHO_IS_REFUSED[AttestationMechanism(group.mechanism)]} Only devices with an enabled individual "
+        "enrollment still come in. What hubs know of the devices stays until they are deprovisioned.",
         cancel_url=list_url(service, "portal:group-list"),
     )
 
@@ -186,6 +195,7 @@ def _row(request: HttpRequest, service: ProvisioningService, group_id: str, said
 def _form_answer(
     request: HttpRequest, service: ProvisioningService, form: GroupForm, *, conflict: str = ""
 ) -> HttpResponse:
+    form.say_what_is_not_shown_again()
     context = {
         "service": service,
         "form": form,

@@ -22,9 +22,10 @@ from enrollments.policy.roles import Right
 from enrollments.portal.access import actor_of, may, requires
 from enrollments.portal.certificate_input import preview_of
 from enrollments.portal.confirmation import ReasonForm, show_invalid
-from enrollments.portal.entry_links import entry_tabs, entry_url, keys_url, list_url
+from enrollments.portal.entry_links import entry_tabs, keys_url, list_url
 from enrollments.portal.entry_lists import EntryFilter, page_of_individuals, rows_of, with_row_columns
 from enrollments.portal.entry_pages import (
+    after_adding,
     answer_deletion,
     ask_to_disable,
     chosen_ids,
@@ -37,7 +38,15 @@ from enrollments.portal.entry_pages import (
 from enrollments.portal.forms_entries import IndividualForm
 from enrollments.portal.htmx import render_page, wants_fragment
 
-SECRET_FIELDS = ("primary_pem", "secondary_pem", "primary_key", "secondary_key", "webhook_url")
+SECRET_FIELDS = (
+    "primary_pem",
+    "secondary_pem",
+    "primary_key",
+    "secondary_key",
+    "endorsement_key",
+    "storage_root_key",
+    "webhook_url",
+)
 
 
 @require_safe
@@ -73,21 +82,9 @@ def enrollment_add(request: HttpRequest, service: ProvisioningService) -> HttpRe
                 )
             ),
         ):
-            return _after_adding(request, service, added[0])
+            said = f"Added individual enrollment {added[0]}, {added[0].status.label.lower()}."
+            return after_adding(request, service, added[0], said, list_url(service, "portal:enrollment-list"))
     return _form_answer(request, service, form)
-
-
-def _after_adding(
-    request: HttpRequest, service: ProvisioningService, enrollment: IndividualEnrollment
-) -> HttpResponse:
-    said = f"Added individual enrollment {enrollment}, {enrollment.status.label.lower()}."
-    if enrollment.mechanism != AttestationMechanism.SYMMETRIC_KEY:
-        return done(request, list_url(service, "portal:enrollment-list"), said)
-    if may(request, Right.REVEAL_KEYS, service):
-        where = "Its keys can be shown below."
-    else:
-        where = "An administrator can show its keys on this page."
-    return done(request, entry_url(service, individual_ref(enrollment)), f"{said} {where}")
 
 
 @sensitive_post_parameters(*SECRET_FIELDS)
@@ -178,10 +175,16 @@ def enrollment_disable(
         form,
         entry=enrollment,
         words="individual enrollment",
-        body="The device is refused from now on, also where a group would admit it, and the keys of its "
-        "certificates are barred. What its hub knows of it stays until it is deprovisioned.",
+        body=f"The device is refused from now on, also where a group would admit it{_what_is_barred(enrollment)}. What "
+        "its hub knows of it stays until it is deprovisioned.",
         cancel_url=list_url(service, "portal:enrollment-list"),
     )
+
+
+def _what_is_barred(enrollment: IndividualEnrollment) -> str:
+    if enrollment.mechanism != AttestationMechanism.X509:
+        return ""
+    return ", and the keys of its certificates are barred"
 
 
 @require_POST
@@ -216,6 +219,7 @@ def _row(request: HttpRequest, service: ProvisioningService, registration_id: st
 def _form_answer(
     request: HttpRequest, service: ProvisioningService, form: IndividualForm, *, conflict: str = ""
 ) -> HttpResponse:
+    form.say_what_is_not_shown_again()
     context = {
         "service": service,
         "form": form,

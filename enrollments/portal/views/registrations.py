@@ -17,7 +17,14 @@ from enrollments.actions.revocation import (
     release_registration,
 )
 from enrollments.errors import Invalid
-from enrollments.models import EnrollmentGroup, IndividualEnrollment, ProvisioningService, RegistrationRecord
+from enrollments.models import (
+    AttemptOutcome,
+    EnrollmentGroup,
+    IndividualEnrollment,
+    ProvisioningService,
+    RegistrationAttempt,
+    RegistrationRecord,
+)
 from enrollments.models.enrollments import secrets_of
 from enrollments.policy.names import registration_key
 from enrollments.policy.reasons import Reason
@@ -75,6 +82,10 @@ def registration_detail(
     )
     holder = record.owner_individual or record.owner_group
     barred_by = _barred_by(service, record)
+    failed = next(
+        (one for one in attempts if one.outcome == AttemptOutcome.FAILED and one.reason == record.reason),
+        None,
+    )
     context = {
         "service": service,
         "record": record,
@@ -91,6 +102,8 @@ def registration_detail(
             one.certificate for one in record.evidence.select_related("certificate").order_by("position")
         ],
         "attempts": attempts,
+        "failed_attempt": failed,
+        "why": _what_the_webhook_said(failed) if failed is not None else "",
         "contested": holder is not None
         and any(one.reason == Reason.NAME_HELD_BY_OTHER_ENTRY for one in attempts),
         "sees_attempts": sees_attempts,
@@ -284,6 +297,13 @@ def _entry_named(service: ProvisioningService, text: str) -> Entry | None:
 def _individual(service: ProvisioningService, key: str) -> IndividualEnrollment | None:
     entries = service.individualenrollments.without_secrets()
     return entries.filter(registration_key=key).first()
+
+
+def _what_the_webhook_said(attempt: RegistrationAttempt) -> str:
+    """The last step of its trace, which keeps that word for word."""
+    if attempt.reason != Reason.WEBHOOK_FAILED or not attempt.trace:
+        return ""
+    return str(attempt.trace[-1]["because"])
 
 
 def _named(entry: Entry) -> str:
