@@ -112,7 +112,7 @@ def _as_text(report: Report) -> str:
     lines = [
         f"Rows in order       {report.rows}",
         f"Hash of the last    {report.head}",
-        f"Covered by a signature  {report.signed} rows, by {report.checkpoints} checkpoints",
+        f"Signed              {report.signed} rows, by {report.checkpoints} checkpoints",
         f"Not yet sealed      {report.waiting}",
     ]
     if report.opaque:
