@@ -10,7 +10,8 @@ from django.utils import timezone
 
 from enrollments.actions.judging import Judgement
 from enrollments.actions.tracking import read_tracking_id, tracking_id
-from enrollments.models import AttemptOutcome, ProvisioningService, RegistrationAttempt
+from enrollments.models import AttemptOutcome, Certificate, ProvisioningService, RegistrationAttempt
+from enrollments.policy.decision import Decision
 from enrollments.policy.names import registration_key
 from enrollments.policy.reasons import Reason
 
@@ -60,17 +61,28 @@ def count_attempt(
             "last_at": judgement.at,
             "entry_kind": entry.kind.value if entry else "",
             "entry_name": entry.name if entry else "",
-            "trace": json.dumps(trace_as_json(judgement)),
+            "trace": json.dumps(shown_trace(judgement.decision)),
             "leaf_thumbprint": judgement.leaf_thumbprint,
             "peer_address": peer.address[:45],
             "client": "".join(c for c in peer.client if c.isprintable())[:MAX_CLIENT],
         }
     )
+    if outcome is not AttemptOutcome.ASSIGNED and judgement.decision.proven and name != OVERFLOW_NAME:
+        # Of the assigned it is kept as evidence; of who proved nothing the thumbprint is all that is kept.
+        Certificate.objects.store_all(judgement.chain[:1])
     return tracking_id(row, count)
 
 
-def trace_as_json(judgement: Judgement) -> list[dict[str, str]]:
+def tracking_id_of_latest(attempt: RegistrationAttempt) -> str:
+    """What the device was given with the latest of the attempts that this row counts."""
+    return tracking_id(attempt.pk, attempt.count)
+
+
+def shown_trace(of: Decision | RegistrationAttempt) -> list[dict[str, str]]:
     """The trace as it is kept. Names in it are what strangers wrote into certificates: printable, and not long."""
+    if isinstance(of, RegistrationAttempt):
+        kept: list[dict[str, str]] = of.trace
+        return kept
     return [
         {
             "rule": step.rule,
@@ -78,7 +90,7 @@ def trace_as_json(judgement: Judgement) -> list[dict[str, str]]:
             "said": step.said.value,
             "because": _bounded(step.because),
         }
-        for step in judgement.decision.trace
+        for step in of.trace
     ]
 
 

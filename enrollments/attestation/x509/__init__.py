@@ -17,6 +17,7 @@ from enrollments.attestation.x509.errors import (
 )
 from enrollments.attestation.x509.leaf import check_leaf, registration_id_of
 from enrollments.attestation.x509.path import PathValidator
+from enrollments.attestation.x509.requirements import Problem, ca_problems, device_problems, leaf_problems
 from enrollments.attestation.x509.search import (
     MAX_DEPTH,
     MAX_HELD,
@@ -56,15 +57,19 @@ __all__ = [
     "PathValidator",
     "PresentedChain",
     "PrivateKeyInUpload",
+    "Problem",
     "SearchExhausted",
     "TooManyCertificates",
     "UnreadableCertificate",
     "UploadTooLarge",
     "build_chain_graph",
+    "ca_problems",
     "check_leaf",
+    "device_problems",
     "elements",
     "findings_for_ca",
     "findings_for_device",
+    "leaf_problems",
     "parse_der",
     "read_presented",
     "read_upload",
