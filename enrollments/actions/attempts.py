@@ -11,7 +11,7 @@ from django.utils import timezone
 from enrollments.actions.judging import Judgement
 from enrollments.actions.tracking import read_tracking_id, tracking_id
 from enrollments.models import AttemptOutcome, Certificate, ProvisioningService, RegistrationAttempt
-from enrollments.policy.decision import Decision
+from enrollments.policy.decision import Decision, Said
 from enrollments.policy.names import registration_key
 from enrollments.policy.reasons import Reason
 
@@ -76,6 +76,23 @@ def count_attempt(
 def tracking_id_of_latest(attempt: RegistrationAttempt) -> str:
     """What the device was given with the latest of the attempts that this row counts."""
     return tracking_id(attempt.pk, attempt.count)
+
+
+def proven_leaf(attempt: RegistrationAttempt) -> Certificate | None:
+    """The certificate of the device, if it proved itself by one. Of a stranger's the thumbprint is all that is kept.
+
+    Asked by proof and not by what is there: another service may hold the certificate that a stranger showed (R1).
+    """
+    if not is_proven(attempt) or not attempt.leaf_thumbprint:
+        return None
+    return Certificate.objects.filter(thumbprint_sha256=attempt.leaf_thumbprint).first()
+
+
+def is_proven(attempt: RegistrationAttempt) -> bool:
+    """Whether the device had proven itself (R3); a device that an enrollment refuses may have."""
+    if attempt.outcome != AttemptOutcome.REFUSED:
+        return True
+    return any(step["rule"] == "R3" and step["said"] == Said.PROVES for step in attempt.trace)
 
 
 def shown_trace(of: Decision | RegistrationAttempt) -> list[dict[str, str]]:

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from enrollments.actions.judging import Judgement
+from enrollments.actions.quiet_periods import quiet_period_of
 from enrollments.attestation.credential import PresentedCredential
 from enrollments.attestation.x509 import parse_der
 from enrollments.errors import AttestationError
-from enrollments.models import ProvisioningService
+from enrollments.models import ProvisioningService, QuietPeriod
 from enrollments.policy.names import registration_key
 from enrollments.throttling import Caller, Refused, limiter
 
@@ -66,13 +67,19 @@ def wait_of_refused(visit: Visit, judgement: Judgement) -> int:
     return _held_back(visit, visit.judged(judgement))
 
 
-def note_refusal(visit: Visit, judgement: Judgement) -> Refused:
+def quiet_period_for(visit: Visit, judgement: Judgement) -> QuietPeriod | None:
+    """The quiet period of a caller who has been judged and refused."""
+    return quiet_period_of(visit.judged(judgement), visit.arrived_at)
+
+
+def note_refusal(visit: Visit, judgement: Judgement, quiet: QuietPeriod | None = None) -> Refused:
     return limiter().note_refusal(
         visit.judged(judgement),
         visit.now,
         epoch=judgement.epoch,
         shortest=visit.service.retry_after_seconds,
         longest=visit.service.longest_retry_after_seconds,
+        quiet_until=quiet.until.timestamp() if quiet else 0.0,
     )
 
 

@@ -27,6 +27,7 @@ from enrollments.actions.rates import (
     Visit,
     note_admission,
     note_refusal,
+    quiet_period_for,
     take_challenge,
     take_poll,
     take_registration,
@@ -125,6 +126,8 @@ def register_device(service: ProvisioningService, request: DeviceRequest) -> Reg
     wait = take_registration(visit, judgement) if decision.admitted else wait_of_refused(visit, judgement)
     if wait:
         return _throttled(request, wait)
+    if not decision.admitted and (answer := _kept_quiet(service, request, judgement)) is not None:
+        return answer
     return _register(service, request, judgement)
 
 
@@ -212,12 +215,17 @@ def _followed_up(
     for _ in range(MAX_ROUNDS):
         judgement = _judge(service, request)
         if judgement.decision.verdict is Verdict.UNAUTHORIZED:
-            wait = wait_of_refused(visit, judgement)
-            return _throttled(request, wait) if wait else _refuse(service, request, judgement), judgement
+            if wait := wait_of_refused(visit, judgement):
+                return _throttled(request, wait), judgement
+            quiet = _kept_quiet(service, request, judgement)
+            return quiet or _refuse(service, request, judgement), judgement
         if not counted and (wait := take_poll(visit, judgement)):
             return _throttled(request, wait), judgement
         counted = True
         check()
+        is_disabled = judgement.decision.verdict is Verdict.DISABLED
+        if is_disabled and (quiet := _kept_quiet(service, request, judgement)) is not None:
+            return quiet, judgement
         answer = _told(service, request, judgement)
         # The last look before telling: nothing that was answered to an administrator by now is ignored.
         if ProvisioningService.epoch_of(service.pk) == judgement.epoch:
@@ -252,6 +260,31 @@ def _throttled(request: DeviceRequest, wait: int) -> RegistrationAnswer:
     return RegistrationAnswer(
         Outcome.THROTTLED, Reason.THROTTLED, request.claimed_registration_id, retry_after=wait
     )
+
+
+def _kept_quiet(
+    service: ProvisioningService, request: DeviceRequest, judgement: Judgement
+) -> RegistrationAnswer | None:
+    """Told to wait instead of refused, where an administrator has said so. None where nobody has (R14).
+
+    Not on a judgement that something has overtaken: the device might be admitted by now.
+    """
+    visit = _visit(service, request)
+    quiet = quiet_period_for(visit, judgement)
+    if quiet is None or ProvisioningService.epoch_of(service.pk) != judgement.epoch:
+        return None
+    refused = note_refusal(visit, judgement, quiet)
+    is_unproven = judgement.decision.verdict is Verdict.UNAUTHORIZED
+    count_attempt(
+        service,
+        request.claimed_registration_id,
+        judgement,
+        AttemptOutcome.REFUSED if is_unproven else AttemptOutcome.DISABLED,
+        judgement.decision.reason,
+        request.peer,
+        times=1 + refused.unjudged_before,
+    )
+    return _throttled(request, refused.retry_after)
 
 
 def _challenge(

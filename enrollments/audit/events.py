@@ -34,6 +34,8 @@ class Event(StrEnum):
     PASSWORD_CHANGED = "person.password_changed"
     SIGNED_IN = "person.signed_in"
     SIGNED_OUT = "person.signed_out"
+    QUIET_STARTED = "quiet.started"
+    QUIET_ENDED = "quiet.ended"
     KEYS_REVEALED = "keys.revealed"
     EXPORTED = "history.exported"
     REFUSED = "action.refused"
@@ -80,6 +82,8 @@ _WORDS: dict[Event, str] = {
     Event.PASSWORD_CHANGED: "changed the password of",
     Event.SIGNED_IN: "signed in",
     Event.SIGNED_OUT: "signed out",
+    Event.QUIET_STARTED: "started a quiet period for refused device",
+    Event.QUIET_ENDED: "ended the quiet period of device",
     Event.KEYS_REVEALED: "looked at the keys of",
     Event.EXPORTED: "exported",
     Event.REFUSED: "was refused",
