@@ -87,7 +87,9 @@ def draw_chain(
         # Nothing was followed to its end, so nothing but what was sent is certain.
         graph, problem = None, exhausted.message
     found = dict(graph.certificates) if graph else {leaf.thumbprint_sha256: leaf}
-    unconnected = {one.thumbprint_sha256: one for one in others if one.thumbprint_sha256 not in found}
+    # That helpers of a group are below it, and not above, is as it should be.
+    loose = others if facts is not None else []
+    unconnected = {one.thumbprint_sha256: one for one in loose if one.thumbprint_sha256 not in found}
     places = _Places(service, [*found.values(), *unconnected.values()])
     pinned = facts is not None and facts.individual is not None and facts.individual.own_credential_proven
     path = _Path(graph, places).drawn(facts, decision) if graph else [leaf.thumbprint_sha256]

@@ -174,7 +174,7 @@ def explain_attempt(service: ProvisioningService, attempt: RegistrationAttempt) 
     there = _entries_named(service, [*(step["candidate"] for step in trace), f"{words}{attempt.entry_name}"])
     return Explanation(
         attempt.claimed_registration_id,
-        f"the latest of {attempt.count} such attempts since {attempt.first_at.isoformat()}"
+        f"the latest of {attempt.count} such attempts since {attempt.first_at:%Y-%m-%d %H:%M:%S} UTC"
         if attempt.count > 1
         else "one attempt",
         attempt.last_at,
