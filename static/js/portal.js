@@ -99,7 +99,12 @@
   document.addEventListener("htmx:sendError", () => {
     showFailure("The service did not answer. Reload the page to see whether the change was made.");
   });
-  document.addEventListener("htmx:beforeRequest", () => {
+  document.addEventListener("htmx:beforeRequest", (event) => {
+    // What asks for itself again ([data-live]) waits while nobody looks, or while somebody is about to use it.
+    if (event.detail.elt.matches("[data-live]")) {
+      if (document.hidden || dialog.open || event.detail.elt.contains(document.activeElement)) event.preventDefault();
+      return;
+    }
     document.querySelector("#failures .failure")?.remove();
   });
 
