@@ -38,7 +38,7 @@ def known_credential(
     entry = service.individualenrollments.filter(registration_key=key).first()
     if record is not None and (chain := _evidence(record)):
         return _shows(record.registration_id, chain, "the chain with which it proved itself last")
-    if record is not None and (group := _key_group_of(record)) is not None:
+    if record is not None and (group := key_group_of(record)) is not None:
         return derived_from_group(service, group, record.registration_id, at=at)
     if entry is not None:
         return _enrolled(service, entry, at)
@@ -99,7 +99,7 @@ def _evidence(record: RegistrationRecord) -> tuple[ParsedCertificate, ...]:
     return tuple(parsed(pem) for pem in rows)
 
 
-def _key_group_of(record: RegistrationRecord) -> EnrollmentGroup | None:
+def key_group_of(record: RegistrationRecord) -> EnrollmentGroup | None:
     """Of which group with symmetric keys the device is, also after it was shut out singly."""
     if record.mechanism != AttestationMechanism.SYMMETRIC_KEY:
         return None
