@@ -11,7 +11,7 @@ from typing import Any
 
 from django.utils import timezone
 
-from enrollments.actions.attempts import Peer, find_attempt, shown_trace, tracking_id_of_latest
+from enrollments.actions.attempts import find_attempt, shown_trace, tracking_id_of_latest
 from enrollments.actions.certificates import parsed
 from enrollments.actions.drawn_chains import DrawnCertificate, DrawnChain, draw_chain
 from enrollments.actions.judging import Judgement, group_ref, individual_ref, judge
@@ -94,14 +94,6 @@ class Explanation:
     @property
     def was_kept(self) -> bool:
         return self.attempt is not None
-
-    @property
-    def peer(self) -> Peer | None:
-        return Peer(self.attempt.peer_address, self.attempt.client) if self.attempt else None
-
-    @property
-    def asked(self) -> tuple[ExplainedStep, ...]:
-        return tuple(step for step in self.steps if step.was_asked)
 
     @property
     def not_asked(self) -> tuple[ExplainedStep, ...]:
