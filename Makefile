@@ -10,14 +10,14 @@ SDK := tests/sdk/node_modules
 TEST_WORKERS ?= auto
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo test test-pkits test-postgres test-sdk sdk-needs lint format lock clean
+.PHONY: help setup run demo test test-pkits test-postgres test-sdk sdk-needs bench lint format lock clean
 
 help: ## list what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-15s %s\n", $$1, $$2}'
 
 setup: $(VENV)/.runtime $(DATA)/static/.collected ## install what the service needs, into .venv
 
-run: setup ## start portal, device API and service API; Ctrl-C stops them
+run: setup ## start portal and device API; Ctrl-C stops them
 	@$(BIN)/python manage.py migrate --noinput --verbosity 0
 	@$(BIN)/python manage.py first_start
 	@exec $(BIN)/python -m dpsportal.serving
@@ -42,6 +42,9 @@ test-sdk: $(VENV)/.dev $(SDK)/.installed ## the vendor's own device SDK on port 
 
 sdk-needs: $(VENV)/.dev
 	@$(BIN)/python -m tests.sdk.needs
+
+bench: $(VENV)/.dev ## what challenges, tokens, registrations and refusals cost; also as JSON in the data folder
+	$(BIN)/python -m benchmarks --json $(DATA)/benchmarks/results.json
 
 lint: $(VENV)/.dev ## ruff, mypy, and the direction of imports
 	$(BIN)/ruff check .

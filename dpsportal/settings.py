@@ -200,7 +200,7 @@ LOGGING = {
         "django.request": {"level": "ERROR"},
         "django.security": {"level": "CRITICAL"},
         # It writes whole addresses, whose queries may hold the key of a webhook.
-        "urllib3": {"level": "WARNING"},
+        "urllib3": {"level": "CRITICAL"},
     },
 }
 DPS_ENVIRONMENT_LABEL = env_str("DPS_ENVIRONMENT_LABEL", "")

@@ -11,6 +11,7 @@ from gunicorn.workers.gthread import TConn  # type: ignore[import-untyped]  # as
 from dpsportal.serving.buffered_socket import WAIT_TO_READ, BufferedSocket, WouldBlock
 from dpsportal.serving.framing import Framing, UnclearLength, read_framing
 from dpsportal.serving.limits import Limits
+from dpsportal.serving.refusals import InWords, Refusal, answer
 
 NOTHING_FRAMED = Framing(head_length=0, body_length=0, chunked=None, expects_continue=False)
 
@@ -51,6 +52,7 @@ class Connection(TConn):  # type: ignore[misc]  # as above
         server: object,
         limits: Limits,
         memory: Memory,
+        in_words: InWords,
     ) -> None:
         super().__init__(cfg, sock, client, server)
         self.sock: BufferedSocket = sock
@@ -59,6 +61,7 @@ class Connection(TConn):  # type: ignore[misc]  # as above
         self.initialized: bool = False
         self._limits = limits
         self._memory = memory
+        self._in_words = in_words
         self._held = 0
         self._framing = NOTHING_FRAMED
         self._keep_alive = False
@@ -128,11 +131,11 @@ class Connection(TConn):  # type: ignore[misc]  # as above
         try:
             framing = read_framing(self.sock.received)
         except UnclearLength:
-            self._refuse("400 Bad Request", "The length of the request is unclear.")
+            self._refuse(400, "The length of the request is unclear.")
             return
         head_length = framing.head_length if framing else len(self.sock.received)
         if head_length > self._limits.head_bytes:
-            self._refuse("431 Request Header Fields Too Large", "The header is too large.")
+            self._refuse(431, "The header is too large.")
         elif framing is None:
             self._receive()
         else:
@@ -144,7 +147,7 @@ class Connection(TConn):  # type: ignore[misc]  # as above
             return
         announced = self._limits.body_bytes if framing.chunked else framing.body_length
         if not self._hold(announced):
-            self._refuse("503 Service Unavailable", "Too many large requests at once.")
+            self._refuse(503, "Too many large requests at once.")
             return
         self._framing = framing
         self._enter(Phase.BODY)
@@ -157,14 +160,15 @@ class Connection(TConn):  # type: ignore[misc]  # as above
         try:
             end = self._framing.end(self.sock.received)
         except UnclearLength:
-            self._refuse("400 Bad Request", "The chunks of the body cannot be read.")
+            self._refuse(400, "The chunks of the body cannot be read.")
             return
-        if end is not None:
+        arrived = (len(self.sock.received) if end is None else end) - self._framing.head_length
+        if arrived > self._limits.body_bytes:
+            self._refuse_body()
+        elif end is not None:
             self.sock.take_request(end)
             self._framing = NOTHING_FRAMED
             self._enter(Phase.REQUEST)
-        elif len(self.sock.received) - self._framing.head_length > self._limits.body_bytes:
-            self._refuse_body()
         else:
             self._receive()
 
@@ -190,19 +194,15 @@ class Connection(TConn):  # type: ignore[misc]  # as above
         if self.sock.at_end:
             self.end()
 
-    def _refuse(self, status: str, sentence: str) -> None:
-        body = sentence.encode() + b"\n"
-        head = (
-            f"HTTP/1.1 {status}\r\nContent-Type: text/plain; charset=utf-8\r\n"
-            f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
-        )
-        self.sock.unsent += head.encode("ascii") + body
+    def _refuse(self, status: int, sentence: str, limit: int = 0) -> None:
+        self.sock.unsent += answer(Refusal(status, sentence, limit), self._in_words, self.client)
         self.sock.received.clear()
         self._framing = NOTHING_FRAMED
         self.answered(keep_alive=False)
 
     def _refuse_body(self) -> None:
-        self._refuse("413 Content Too Large", f"The body is larger than {self._limits.body_bytes} bytes.")
+        limit = self._limits.body_bytes
+        self._refuse(413, f"The body is larger than {limit} bytes.", limit)
 
     def _hold(self, size: int) -> bool:
         """Account for `size` bytes in place of what was held before."""

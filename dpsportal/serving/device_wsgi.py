@@ -1,4 +1,4 @@
-"""The WSGI application behind the device listener: device API and service API."""
+"""The WSGI application behind the device listener: what devices call."""
 
 import os
 

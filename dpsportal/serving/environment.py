@@ -1,5 +1,6 @@
 """What the listener knows about the peer, put into the WSGI environment where no header can put it."""
 
+import io
 import ipaddress
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -46,7 +47,9 @@ class ListenerEnvironment:
     - `dps.ignored_certificate_headers`: names of all other headers that could be taken for a certificate;
     - `dps.refusal`: on the proxied listener, why the request may reach nothing; else None;
     - `REMOTE_ADDR`: behind a believed proxy, the address that it names;
-    - `CONTENT_TYPE`: as sent, without a charset.
+    - `CONTENT_TYPE`: as sent, without a charset;
+    - `CONTENT_LENGTH` and `wsgi.input`: of a body that came in chunks, put together, as if its length had been
+      announced. Django reads as many bytes as are announced, which would be none of them.
 
     Forwarding headers of anybody else are removed, and headers with certificates of everybody, so that nothing
     further in can believe them. Request headers arrive as `HTTP_…` and `CONTENT_…` and cannot reach the names above.
@@ -70,6 +73,8 @@ class ListenerEnvironment:
         environ["dps.listener_name"] = self._listener
         if "CONTENT_TYPE" in environ:
             environ["CONTENT_TYPE"] = _without_charset(environ["CONTENT_TYPE"])
+        if environ.pop("HTTP_TRANSFER_ENCODING", None) is not None:
+            _announce_length(environ)
         self._set_certificates(environ, is_trusted)
         if is_trusted:
             environ["REMOTE_ADDR"] = self._client_behind_proxies(environ)
@@ -112,6 +117,13 @@ class ListenerEnvironment:
             if not self._is_trusted(client):
                 return client
         return client
+
+
+def _announce_length(environ: dict[str, Any]) -> None:
+    """The body is in memory and within the listener's limits: the poller collected all of it beforehand."""
+    body: bytes = environ["wsgi.input"].read()
+    environ["wsgi.input"] = io.BytesIO(body)
+    environ["CONTENT_LENGTH"] = str(len(body))
 
 
 def _without_charset(content_type: str) -> str:

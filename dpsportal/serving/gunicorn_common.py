@@ -10,6 +10,7 @@ from django.conf import settings
 
 from dpsportal.env import refuse
 from dpsportal.serving.limits import Limits
+from dpsportal.serving.refusals import InWords
 from dpsportal.serving.worker import ListenerWorker
 
 THREADS = 8
@@ -18,7 +19,7 @@ MOST_CONNECTIONS = 1000
 OTHER_DESCRIPTORS = 200
 
 
-def listener_settings(limits: Limits) -> dict[str, Any]:
+def listener_settings(limits: Limits, in_words: InWords) -> dict[str, Any]:
     """Names and meanings are gunicorn's; see its documentation of settings."""
     limits = replace(
         limits,
@@ -28,7 +29,7 @@ def listener_settings(limits: Limits) -> dict[str, Any]:
     )
     return {
         "worker_class": ListenerWorker,
-        "post_fork": _hand_over(limits),
+        "post_fork": _hand_over(limits, in_words),
         "workers": settings.DPS_WORKERS,
         "threads": THREADS,
         "worker_connections": _connections_per_worker(),
@@ -52,9 +53,10 @@ def listener_settings(limits: Limits) -> dict[str, Any]:
     }
 
 
-def _hand_over(limits: Limits) -> Callable[[object, ListenerWorker], None]:
+def _hand_over(limits: Limits, in_words: InWords) -> Callable[[object, ListenerWorker], None]:
     def post_fork(server: object, worker: ListenerWorker) -> None:
         worker.limits = limits
+        worker.in_words = in_words
 
     return post_fork
 

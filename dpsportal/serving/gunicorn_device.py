@@ -1,4 +1,4 @@
-"""gunicorn's settings for the device listener: TLS, and what devices and back ends call."""
+"""gunicorn's settings for the device listener: TLS, and what devices call."""
 
 import os
 from pathlib import Path
@@ -11,6 +11,7 @@ from django.conf import settings  # after the two variables that the settings re
 from dpsportal.env import refuse
 from dpsportal.serving.gunicorn_common import listener_settings
 from dpsportal.serving.limits import DEVICE_LIMITS
+from dpsportal.serving.refusals import for_devices
 from dpsportal.serving.server_certificate import ensure_server_certificate
 from dpsportal.serving.tls import UnusableCertificate, server_context
 
@@ -32,4 +33,4 @@ def _certificate_and_key() -> tuple[Path, Path]:
 bind = settings.DPS_DEVICE_BIND
 proc_name = "dpsportal-device"
 certfile, keyfile = map(str, _certificate_and_key())
-globals().update(listener_settings(DEVICE_LIMITS))
+globals().update(listener_settings(DEVICE_LIMITS, for_devices))

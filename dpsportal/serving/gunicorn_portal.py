@@ -9,7 +9,8 @@ from django.conf import settings  # after the two variables that the settings re
 
 from dpsportal.serving.gunicorn_common import listener_settings
 from dpsportal.serving.limits import PORTAL_LIMITS
+from dpsportal.serving.refusals import for_people
 
 bind = settings.DPS_PORTAL_BIND
 proc_name = "dpsportal-portal"
-globals().update(listener_settings(PORTAL_LIMITS))
+globals().update(listener_settings(PORTAL_LIMITS, for_people))

@@ -27,9 +27,11 @@ from gunicorn.workers.gthread import ThreadWorker  # type: ignore[import-untyped
 from dpsportal.serving.buffered_socket import BufferedSocket, WouldBlock
 from dpsportal.serving.connection import Connection, Memory, Phase
 from dpsportal.serving.limits import Limits
+from dpsportal.serving.refusals import FAILED, InWords, answer, as_text, refusal_of
 from dpsportal.serving.tls import TlsSocket, server_context
 
 if TYPE_CHECKING:
+    from gunicorn.http.message import Request  # type: ignore[import-untyped]  # as above
     from OpenSSL import SSL
 
 # Deadlines are looked at this often: they may be late by as much.
@@ -42,9 +44,10 @@ SHORTAGES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 
 class ListenerWorker(ThreadWorker):  # type: ignore[misc]  # as above
-    """Serves one listener. `limits` are set by the listener's gunicorn settings, in `post_fork`."""
+    """Serves one listener. `limits` and `in_words` are set by the listener's gunicorn settings, in `post_fork`."""
 
     limits = Limits()
+    in_words: InWords = staticmethod(as_text)
 
     # --- starting
 
@@ -100,7 +103,7 @@ class ListenerWorker(ThreadWorker):  # type: ignore[misc]  # as above
             sock = BufferedSocket(
                 raw, unsent_bytes=limits.unsent_bytes, sending_seconds=limits.sending_seconds
             )
-        return Connection(self.cfg, sock, client, server, limits, self._memory)
+        return Connection(self.cfg, sock, client, server, limits, self._memory, self.in_words)
 
     def _pause_accepting(self, error: OSError) -> None:
         self.log.warning("New clients have to wait: %s", error.strerror)
@@ -218,6 +221,18 @@ class ListenerWorker(ThreadWorker):  # type: ignore[misc]  # as above
         with suppress(WouldBlock):  # then the poller sends the rest
             conn.sock.flush()
         return bool(keep_alive)
+
+    def handle_error(
+        self, req: "Request | None", client: BufferedSocket, addr: object, exc: BaseException
+    ) -> None:
+        """Called by gunicorn where it could not read the request or the application failed; nothing is sent yet."""
+        refusal = refusal_of(exc)
+        if refusal is FAILED:
+            # Without the query, as in every line of the log.
+            self.log.exception("Error handling request %s", req.path if req is not None else "(not read)")
+        else:
+            self.log.debug("Invalid request: %s", exc)
+        client.sendall(answer(refusal, self.in_words, addr))
 
     def _keepalive_after(self, conn: Connection, keepalive: bool) -> bool:
         """Whether the next request can be read. A body that nobody read is in memory: no deadline."""

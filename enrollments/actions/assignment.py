@@ -15,6 +15,7 @@ from enrollments.actions.allocation import (
     problem_with,
     question_for,
 )
+from enrollments.actions.evidence import evidence_class
 from enrollments.actions.hub_moves import HubMove
 from enrollments.actions.judging import Judgement, group_ref, individual_ref
 from enrollments.actions.tpm_challenges import hub_key_of
@@ -36,6 +37,7 @@ from enrollments.models import (
     RegistrationStatus,
 )
 from enrollments.models.enrollments import new_etag
+from enrollments.models.fields import fingerprint
 from enrollments.models.locks import take_turn
 from enrollments.policy.allocation import HubFacts
 from enrollments.policy.decision import TraceStep, Verdict
@@ -80,11 +82,12 @@ def assign(
     address: str,
     payload: Any = None,
     choice: Choice | None = None,
+    follows_up: bool = False,
 ) -> Assigned:
     """Assign an admitted device to a hub. Inside the admission lock, in its transaction.
 
     payload: what the device sent along. choice: what the entry's webhook answered, where it was asked for this very
-    operation.
+    operation. follows_up: a poll asks, which says nothing of a payload: what was assigned stays, if it may.
     """
     entry = _entry_of(judgement)
     record = _own_record(service, judgement.registration_key)
@@ -98,6 +101,10 @@ def assign(
         return Assigned(record, Reason.ADMITTED, record.operation_id)
     if record is None:
         record = _new_record(service, claimed_registration_id, entry)
+    if follows_up and _still_stands(record, judgement, entry):
+        record.epoch = judgement.epoch
+        record.save(update_fields=["epoch"])
+        return Assigned(record, Reason.ADMITTED, record.operation_id)
     _decided_by(record, judgement, entry, operation_id)
     record.leaf_thumbprint = judgement.leaf_thumbprint
     if choice is None and needs_webhook(service, entry, record):
@@ -251,11 +258,7 @@ def _entry_of(judgement: Judgement) -> Entry:
 def _own_record(service: ProvisioningService, registration_key: str) -> RegistrationRecord | None:
     """The record of this ID, after taking the turn at it."""
     take_turn(service, registration_key)
-    return (
-        service.registrations.select_related("hub", "owner_individual", "owner_group")
-        .filter(registration_key=registration_key)
-        .first()
-    )
+    return service.registrations.with_holder().filter(registration_key=registration_key).first()
 
 
 def _new_record(
@@ -275,8 +278,22 @@ def _new_record(
     )
 
 
+def _still_stands(record: RegistrationRecord, judgement: Judgement, entry: Entry) -> bool:
+    """Whether an earlier assignment may be told again as it is: something was changed, but not for this device."""
+    return (
+        record.status == RegistrationStatus.ASSIGNED
+        and record.entry_etag == entry.etag
+        and record.leaf_thumbprint == judgement.leaf_thumbprint
+        and judgement.is_by(record.individual_id, record.group_id)
+        and record.hub is not None
+        and _is_known(record.hub, record)
+    )
+
+
 def _is_running(record: RegistrationRecord, judgement: Judgement, arrived_at: datetime) -> bool:
     if record.epoch != judgement.epoch or record.leaf_thumbprint != judgement.leaf_thumbprint:
+        return False
+    if not judgement.is_by(record.individual_id, record.group_id):
         return False
     if record.status == RegistrationStatus.ASSIGNING:
         return timezone.now() - record.updated_at < REMOTE_PATIENCE
@@ -284,7 +301,6 @@ def _is_running(record: RegistrationRecord, judgement: Judgement, arrived_at: da
         record.status == RegistrationStatus.ASSIGNED
         and record.operation_done_at is not None
         and record.operation_done_at + JOIN_MARGIN >= arrived_at
-        and judgement.is_by(record.individual_id, record.group_id)
     )
 
 
@@ -292,7 +308,7 @@ def _decided_by(record: RegistrationRecord, judgement: Judgement, entry: Entry, 
     """Which entry decided, on which state of things."""
     record.individual = entry if isinstance(entry, IndividualEnrollment) else None
     record.group = entry if isinstance(entry, EnrollmentGroup) else None
-    record.entry_name = str(entry)
+    record.entry_name, record.entry_etag = str(entry), entry.etag
     record.mechanism = judgement.mechanism
     record.epoch = judgement.epoch
     record.operation_id = operation_id
@@ -339,7 +355,9 @@ def _move(
         answer.initial_twin if answer is not None and answer.initial_twin is not None else entry.initial_twin
     )
     primary, secondary = _keys_at_hub(entry, plan, judgement)
-    hub = LinkedHub.objects.get(pk=plan.assignment.hub)
+    hub = record.hub
+    if hub is None or hub.pk != plan.assignment.hub:
+        hub = LinkedHub.objects.get(pk=plan.assignment.hub)
     identity = DeviceIdentity(
         device_id=plan.assignment.device_id,
         registration_key=record.registration_key,
@@ -364,6 +382,23 @@ def _keys_at_hub(entry: Entry, plan: Plan, judgement: Judgement) -> tuple[str, s
         keys = [derive_device_key(key_bytes(key), name) for key in (entry.primary_key, entry.secondary_key)]
         return base64.b64encode(keys[0]).decode(), base64.b64encode(keys[1]).decode()
     return entry.primary_key, entry.secondary_key
+
+
+def _classify(record: RegistrationRecord, judgement: Judgement) -> None:
+    """The evidence in short, for questions about many devices."""
+    leaf = judgement.chain[0] if judgement.chain else None
+    values = {
+        "evidence_class": evidence_class(judgement),
+        "leaf_spki": leaf.spki_sha256 if leaf else "",
+        "leaf_not_before": leaf.not_before if leaf else None,
+        "leaf_not_after": leaf.not_after if leaf else None,
+        "key_fingerprint": fingerprint(judgement.secret) if judgement.secret else "",
+    }
+    if all(getattr(record, name) == value for name, value in values.items()):
+        return
+    RegistrationRecord.objects.filter(pk=record.pk).update(**values)
+    for name, value in values.items():
+        setattr(record, name, value)
 
 
 def _complete(
@@ -422,6 +457,7 @@ def _save(record: RegistrationRecord) -> None:
 
 
 def _keep_evidence(record: RegistrationRecord, judgement: Judgement) -> None:
+    _classify(record, judgement)
     kept = list(record.evidence.values_list("certificate__thumbprint_sha256", flat=True))
     if kept == [certificate.thumbprint_sha256 for certificate in judgement.chain]:
         return

@@ -8,6 +8,7 @@ from typing import Any
 from django.db import connection
 from django.utils import timezone
 
+from enrollments.actions.callers import credential_of
 from enrollments.actions.judging import Judgement
 from enrollments.actions.tracking import read_tracking_id, tracking_id
 from enrollments.models import AttemptOutcome, Certificate, ProvisioningService, RegistrationAttempt
@@ -63,6 +64,7 @@ def count_attempt(
             "entry_name": entry.name if entry else "",
             "trace": json.dumps(shown_trace(judgement.decision)),
             "leaf_thumbprint": judgement.leaf_thumbprint,
+            "credential": credential_of(judgement, peer.address)[:64],
             "peer_address": peer.address[:45],
             "client": "".join(c for c in peer.client if c.isprintable())[:MAX_CLIENT],
         }
@@ -161,7 +163,16 @@ def _hour_of(judgement: Judgement) -> datetime:
 
 
 _KEY = ("service_id", "hour", "registration_key", "outcome", "reason", "source")
-_LATEST = ("last_at", "entry_kind", "entry_name", "trace", "leaf_thumbprint", "peer_address", "client")
+_LATEST = (
+    "last_at",
+    "entry_kind",
+    "entry_name",
+    "trace",
+    "leaf_thumbprint",
+    "credential",
+    "peer_address",
+    "client",
+)
 
 
 def _upsert(values: dict[str, Any]) -> tuple[int, int]:

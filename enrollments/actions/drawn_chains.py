@@ -79,7 +79,8 @@ def draw_chain(
     Without facts the first certificate is the CA of a group, and the others are its helpers.
     """
     leaf, *others = certificates
-    world = World(service, (), groups_with_keys_admit=True)
+    epoch, groups_with_keys_admit = ProvisioningService.what_decisions_read(service.pk)
+    world = World(service, (), epoch, groups_with_keys_admit)
     problem = ""
     try:
         graph = build_chain_graph(PresentedChain(leaf, tuple(others)), world.issuers, same_key_included=True)

@@ -205,6 +205,7 @@ def snapshot(entry: IndividualEnrollment | EnrollmentGroup) -> dict[str, Any]:
         },
         "allocation_policy": entry.allocation_policy,
         "webhook": entry.webhook_url,
+        "webhook_api_version": entry.webhook_api_version,
         "hubs": sorted(hub.host_name for hub in entry.hubs.all()),
         "reprovisioning_policy": entry.reprovisioning_policy,
         "initial_twin": entry.initial_twin,

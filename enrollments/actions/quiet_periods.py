@@ -6,14 +6,13 @@ leaf's key before judging, for as long as the longest Retry-After, and on that e
 admitted by now is judged as soon as after any other refusal.
 """
 
-from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import transaction
 from django.utils import timezone
 
-from enrollments.actions.attempts import OVERFLOW_NAME, is_proven, proven_leaf
+from enrollments.actions.attempts import OVERFLOW_NAME, is_proven
 from enrollments.audit.actor import Actor
 from enrollments.audit.events import Event
 from enrollments.audit.record import clean_reason, record
@@ -32,25 +31,13 @@ class NotADevice(Conflict):
     code = "not_a_device"
 
 
-def caller_of(attempt: RegistrationAttempt, *, leaf_keys: Mapping[str, str] | None = None) -> Caller | None:
-    """Who made this attempt, as rates and back-off know them. None where that cannot be told any more.
-
-    leaf_keys: public keys by the thumbprint of their certificate, for who asks about many attempts.
-    """
-    if attempt.claimed_registration_id == OVERFLOW_NAME:
+def caller_of(attempt: RegistrationAttempt) -> Caller | None:
+    """Who made the latest of these attempts, as rates and back-off know them. None for a row that counts many."""
+    if attempt.claimed_registration_id == OVERFLOW_NAME or not attempt.credential:
         return None
-    proven = is_proven(attempt)
-    credential = attempt.source
-    if proven and not attempt.leaf_thumbprint:
-        credential = "token"
-    elif proven and leaf_keys is not None:
-        credential = leaf_keys.get(attempt.leaf_thumbprint, "")
-    elif proven:
-        leaf = proven_leaf(attempt)
-        credential = leaf.spki_sha256 if leaf else ""
-    if not credential:
-        return None
-    return Caller(attempt.service_id, attempt.registration_key, credential, is_proven=proven)
+    return Caller(
+        attempt.service_id, attempt.registration_key, attempt.credential, is_proven=is_proven(attempt)
+    )
 
 
 def quiet_period_of(caller: Caller, at: datetime) -> QuietPeriod | None:

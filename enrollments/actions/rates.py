@@ -7,6 +7,7 @@ at. Whoever shows a token is judged first: the same claim from the same address 
 from dataclasses import dataclass
 from datetime import datetime
 
+from enrollments.actions.callers import credential_of, source_of
 from enrollments.actions.judging import Judgement
 from enrollments.actions.quiet_periods import quiet_period_of
 from enrollments.attestation.credential import PresentedCredential
@@ -42,9 +43,7 @@ class Visit:
 
     def judged(self, judgement: Judgement) -> Caller:
         """Whom this request belongs to, now that it has been judged."""
-        proven = judgement.decision.proven
-        own = judgement.leaf_key or ("token" if proven else self.address)
-        return self.caller(own, is_proven=proven)
+        return self.caller(credential_of(judgement, self.address), is_proven=judgement.decision.proven)
 
 
 def wait_before_judging(visit: Visit) -> int:
@@ -114,7 +113,7 @@ def take_challenge(visit: Visit, judgement: Judgement) -> int:
 
 def note_admission(visit: Visit, judgement: Judgement) -> None:
     """One admitted registration ends the back-off: of the credential, and of what it was before it was enrolled."""
-    before_proof = judgement.leaf_key or visit.address
+    before_proof = judgement.leaf_key or source_of(visit.address)
     limiter().note_admission(
         visit.judged(judgement), visit.caller(before_proof, is_proven=False), now=visit.now
     )

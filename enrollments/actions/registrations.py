@@ -6,7 +6,6 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, TypeVar
 
-from django.db import transaction
 from django.utils import timezone
 
 from enrollments.actions.allocation import Choice, ask
@@ -21,6 +20,7 @@ from enrollments.actions.assignment import (
     speaks_for,
 )
 from enrollments.actions.attempts import Peer, count_attempt, has_room
+from enrollments.actions.callers import source_of
 from enrollments.actions.judging import Judgement, judge
 from enrollments.actions.operations import is_operation_of, new_operation_id
 from enrollments.actions.rates import (
@@ -51,7 +51,7 @@ from enrollments.models import (
     RegistrationRecord,
     RegistrationStatus,
 )
-from enrollments.models.locks import admission_lock
+from enrollments.models.locks import admission_lock, take_turn
 from enrollments.policy.decision import Verdict
 from enrollments.policy.facts import EntryKind
 from enrollments.policy.ownership import may_take_name
@@ -184,55 +184,65 @@ def poll_operation(
         if not is_operation_of(operation_id, service, request.claimed_registration_id):
             raise NotFound("There is no such operation.")
 
-    answer, judgement = _followed_up(service, request, is_its_own)
-    if answer is None:
-        registered = _register(service, replace(request, begins=False))
-        answer = _with_hub_key(registered, judgement) if judgement is not None else registered
+    answer = _followed_up(service, request, is_its_own, registers=True)
+    assert answer is not None  # it would have been registered
     return replace(answer, operation_id=operation_id)
 
 
 def look_up_registration(service: ProvisioningService, request: DeviceRequest) -> RegistrationAnswer:
     """The last result of a proven device, without registering it: `unassigned` where there is none that holds."""
-    answer, _ = _followed_up(service, request, lambda: None)
+    answer = _followed_up(service, request, lambda: None)
     if answer is not None:
         return answer
     return RegistrationAnswer(Outcome.UNASSIGNED, Reason.NOT_ENROLLED, request.claimed_registration_id)
 
 
 def _followed_up(
-    service: ProvisioningService, request: DeviceRequest, check: Callable[[], None]
-) -> tuple[RegistrationAnswer | None, Judgement | None]:
-    """What a device is told that asks for an earlier result, None where none holds; and its last judgement.
+    service: ProvisioningService,
+    request: DeviceRequest,
+    check: Callable[[], None],
+    *,
+    registers: bool = False,
+) -> RegistrationAnswer | None:
+    """What a device is told that asks for an earlier result; None where none holds.
 
-    check: called once it is proven, may raise what only the proven are to hear.
+    check: called once it is proven, may raise what only the proven are to hear. registers: where none holds, the
+    device is registered, as it asked for before.
     """
     request = replace(request, begins=False)
     visit = _visit(service, request)
     counted = False
+    answer: RegistrationAnswer | None = None
     if wait := wait_before_judging(visit):
-        return _throttled(request, wait), None
-    judgement: Judgement | None = None
+        return _throttled(request, wait)
     for _ in range(MAX_ROUNDS):
         judgement = _judge(service, request)
         if judgement.decision.verdict is Verdict.UNAUTHORIZED:
             if wait := wait_of_refused(visit, judgement):
-                return _throttled(request, wait), judgement
-            quiet = _kept_quiet(service, request, judgement)
-            return quiet or _refuse(service, request, judgement), judgement
+                return _throttled(request, wait)
+            return _kept_quiet(service, request, judgement) or _refuse(service, request, judgement)
         if not counted and (wait := take_poll(visit, judgement)):
-            return _throttled(request, wait), judgement
+            return _throttled(request, wait)
         counted = True
         check()
         is_disabled = judgement.decision.verdict is Verdict.DISABLED
         if is_disabled and (quiet := _kept_quiet(service, request, judgement)) is not None:
-            return quiet, judgement
+            return quiet
         answer = _told(service, request, judgement)
+        if answer is None and registers:
+            answer = _register(service, request)
+            if answer.outcome is Outcome.ASSIGNED and judgement.tpm_proof is not None:
+                continue  # its hub's key is told as the result of before, on ground that is looked at last
+            return answer
+        if answer is not None:
+            answer = _with_hub_key(answer, judgement)
+            if answer.outcome is Outcome.DISABLED:
+                answer = replace(answer, retry_after=wait_told_to_refused(visit, judgement))
         # The last look before telling: nothing that was answered to an administrator by now is ignored.
         if ProvisioningService.epoch_of(service.pk) == judgement.epoch:
-            if answer is not None and answer.outcome is Outcome.DISABLED:
-                answer = replace(answer, retry_after=wait_told_to_refused(visit, judgement))
-            return (_with_hub_key(answer, judgement) if answer is not None else None), judgement
-    return None, judgement
+            return answer
+    # Changes come faster than the device is judged: it is registered under the lock, or asks again.
+    return _register(service, request) if registers else None
 
 
 def _judge(service: ProvisioningService, request: DeviceRequest) -> Judgement:
@@ -300,8 +310,13 @@ def _challenge(
     storage_root_key = claimed.storage_root_key or enrolled_storage_root_key(individual)
     if storage_root_key is None:
         raise Invalid({"storageRootKey": ["The storage root key of the TPM is missing."]})
-    with transaction.atomic():
-        blob = challenge(individual, storage_root_key, request.arrived_at)
+    with admission_lock(service):
+        if ProvisioningService.epoch_of(service.pk) != judgement.epoch:
+            # The entry may be another's by now, or gone: the device asks again.
+            return _throttled(request, service.retry_after_seconds)
+        blob = challenge(
+            individual, storage_root_key, request.arrived_at, source=source_of(request.peer.address)
+        )
     return RegistrationAnswer(
         Outcome.CHALLENGE,
         Reason.CHALLENGE_UNANSWERED,
@@ -364,6 +379,9 @@ def _apply(
     operation_id = operation_id or new_operation_id(service, request.claimed_registration_id)
     pending: Assigned | None = None
     retry_after, times = service.retry_after_seconds, 1
+    # Before any row is locked, and in this order everywhere: two registrations of one device must not wait for each
+    # other.
+    take_turn(service, judgement.registration_key)
     if judgement.tpm_proof is not None and judgement.individual is not None:
         note_proven(judgement.individual, judgement.tpm_proof, request.arrived_at)
     if judgement.decision.verdict is Verdict.DISABLED:
@@ -386,6 +404,7 @@ def _apply(
             address=request.peer.address,
             payload=request.payload,
             choice=choice,
+            follows_up=not request.begins and choice is None,
         )
         record, reason, operation_id = assigned.record, assigned.reason, assigned.operation_id
         pending = assigned if assigned.move is not None or assigned.asks is not None else None
@@ -499,11 +518,7 @@ def _told(
     service: ProvisioningService, request: DeviceRequest, judgement: Judgement
 ) -> RegistrationAnswer | None:
     """What can be told from the record as it stands; None where the device has to be registered (again) first."""
-    record = (
-        service.registrations.select_related("hub", "owner_individual", "owner_group")
-        .filter(registration_key=judgement.registration_key)
-        .first()
-    )
+    record = service.registrations.with_holder().filter(registration_key=judgement.registration_key).first()
     answer = RegistrationAnswer(
         Outcome.DISABLED,
         judgement.decision.reason,
@@ -534,12 +549,10 @@ def _may_take(record: RegistrationRecord, judgement: Judgement) -> bool:
     taker = judgement.decision.entry
     if taker is None:
         return False
-    predecessor = None
-    if taker.kind is EntryKind.GROUP:
+    holder, predecessor = holder_of(record), None
+    if taker.kind is EntryKind.GROUP and holder != taker:
         # It may have been deleted since; the caller compares the epoch before it tells anything.
         predecessor = (
             EnrollmentGroup.objects.filter(pk=taker.pk).values_list("predecessor_id", flat=True).first()
         )
-    return may_take_name(
-        holder_of(record), taker, predecessor=predecessor, groups_proven=judgement.groups_proven
-    )
+    return may_take_name(holder, taker, predecessor=predecessor, groups_proven=judgement.groups_proven)

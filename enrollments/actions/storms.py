@@ -5,11 +5,11 @@ from datetime import UTC, datetime, timedelta
 
 from django.db.models import Count, Max, Min, Sum
 
-from enrollments.actions.attempts import OVERFLOW_NAME, is_proven, tracking_id_of_latest
+from enrollments.actions.attempts import OVERFLOW_NAME, tracking_id_of_latest
 from enrollments.actions.quiet_periods import REFUSED, caller_of
-from enrollments.models import Certificate, ProvisioningService, QuietPeriod, RegistrationAttempt
+from enrollments.models import ProvisioningService, QuietPeriod, RegistrationAttempt
 from enrollments.policy.back_off import FREE_REFUSALS
-from enrollments.throttling import BackOff, Caller, limiter
+from enrollments.throttling import BackOff, limiter
 
 MOST_SHOWN = 50
 
@@ -73,12 +73,11 @@ def storms(service: ProvisioningService, *, window: timedelta, at: datetime) -> 
     if callers == MOST_SHOWN:
         callers = by_caller.annotate(rows=Count("pk")).count()
     latest = service.attempts.in_bulk([row["latest"] for row in rows])
-    known = _callers(list(latest.values()))
     quiet = tuple(service.quiet_periods.filter(until__gt=at).order_by("until", "pk"))
     by_whom = {(one.registration_key, one.credential, one.is_proven): one for one in quiet}
     shown = []
     for row in rows:
-        caller = known[row["latest"]]
+        caller = caller_of(latest[row["latest"]])
         back_off = limiter().back_off_of(caller) if caller else None
         shown.append(
             Storm(
@@ -95,17 +94,6 @@ def storms(service: ProvisioningService, *, window: timedelta, at: datetime) -> 
             )
         )
     return Storms(tuple(shown), callers, quiet)
-
-
-def _callers(attempts: list[RegistrationAttempt]) -> dict[int, Caller | None]:
-    """Who made each attempt, with one question for the keys of all certificates."""
-    thumbprints = {one.leaf_thumbprint for one in attempts if one.leaf_thumbprint and is_proven(one)}
-    keys = dict(
-        Certificate.objects.filter(thumbprint_sha256__in=thumbprints).values_list(
-            "thumbprint_sha256", "spki_sha256"
-        )
-    )
-    return {one.pk: caller_of(one, leaf_keys=keys) for one in attempts}
 
 
 def _next_try(service: ProvisioningService, back_off: BackOff | None, at: datetime) -> datetime | None:

@@ -11,6 +11,8 @@ import hmac
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from django.db.models import QuerySet
+
 from enrollments.attestation.tpm import (
     StorageKey,
     new_hmac_key,
@@ -30,7 +32,9 @@ FORMER = timedelta(seconds=60)
 REPEATED_WITHIN = timedelta(seconds=60)
 # How long a proven key goes on to prove the polls of its operation. Tokens of clients last an hour.
 POLLED_WITHIN = timedelta(hours=1)
-MAX_RECENT = 4
+# How many parties have a place for the storage root key that they named last. Each costs two HMACs where a token
+# comes without one.
+MAX_RECENT, MAX_OF_ONE = 32, 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +49,15 @@ class ChallengeKey:
         return f"ChallengeKey(is_proven={self.is_proven})"
 
 
-def challenge(individual: IndividualEnrollment, storage_root_key: StorageKey, at: datetime) -> bytes:
-    """A new blob for the TPM (contract 3.3), whose key counts from now on. In a transaction of the caller's."""
+def challenge(
+    individual: IndividualEnrollment, storage_root_key: StorageKey, at: datetime, *, source: str
+) -> bytes:
+    """A new blob for the TPM (contract 3.3), whose key counts from now on. Inside the admission lock.
+
+    source: where it was asked for, as far as one party is told from another.
+    """
     endorsement_key = read_endorsement_key(_endorsement_key(individual))
-    challenges = _renewed(individual, storage_root_key.encoded, at)
+    challenges = _renewed(individual, storage_root_key.encoded, at, source)
     secret = base64.b64decode(challenges.pending_secret)
     return wrap_hmac_key(endorsement_key, storage_root_key, _derived(secret, storage_root_key.encoded))
 
@@ -96,7 +105,7 @@ def note_proven(individual: IndividualEnrollment, proof: ChallengeKey, at: datet
 
 def hub_key_of(individual: IndividualEnrollment, *, is_new: bool) -> str:
     """The key, base64, that the device has at its hub: the one that it was given before, unless a new one is due."""
-    challenges = TpmChallenges.objects.select_for_update().get(individual=individual)
+    challenges = _of_this_tpm(individual).select_for_update().get()
     if is_new or not challenges.hub_key:
         challenges.hub_key = _as_text(new_hmac_key())
         challenges.save(update_fields=["hub_key"])
@@ -104,8 +113,11 @@ def hub_key_of(individual: IndividualEnrollment, *, is_new: bool) -> str:
 
 
 def wrapped_hub_key(individual: IndividualEnrollment, proof: ChallengeKey) -> bytes:
-    """The key of the device at its hub, for the TPM that has just proven itself; empty where it was given none."""
-    hub_key = TpmChallenges.objects.get(individual=individual).hub_key
+    """The key of the device at its hub, for the TPM that has just proven itself; empty where it was given none.
+
+    Whoever calls this compares the epoch afterwards: what was read here may have been replaced since (R12).
+    """
+    hub_key = _of_this_tpm(individual).values_list("hub_key", flat=True).first()
     if not hub_key:
         return b""
     endorsement_key = read_endorsement_key(_endorsement_key(individual))
@@ -118,25 +130,30 @@ def enrolled_storage_root_key(individual: IndividualEnrollment) -> StorageKey | 
     return read_storage_root_key(encoded) if encoded else None
 
 
-def _renewed(individual: IndividualEnrollment, storage_root_key: bytes, at: datetime) -> TpmChallenges:
+def _renewed(
+    individual: IndividualEnrollment, storage_root_key: bytes, at: datetime, source: str
+) -> TpmChallenges:
+    named = [source, _as_text(storage_root_key)]
     fresh = {
         "endorsement_key_sha256": _digest(individual),
         "pending_secret": _as_text(new_hmac_key()),
         "pending_since": at,
     }
     challenges, created = TpmChallenges.objects.select_for_update().get_or_create(
-        individual=individual, defaults={**fresh, "recent_storage_root_keys": [_as_text(storage_root_key)]}
+        individual=individual, defaults={**fresh, "recent_storage_root_keys": [named]}
     )
     if created:
         return challenges
     recent = challenges.recent_storage_root_keys
-    wanted = [_as_text(storage_root_key), *(one for one in recent if one != _as_text(storage_root_key))]
+    wanted = _remembered(recent, named)
     is_other_tpm = challenges.endorsement_key_sha256 != fresh["endorsement_key_sha256"]
     if not is_other_tpm and at < challenges.pending_since + RENEWED_AFTER and wanted[0] in recent:
         return challenges
     if is_other_tpm:
         challenges.former_secret, challenges.former_until = "", None
         challenges.proven_key, challenges.proven_at, challenges.proven_storage_root_key = "", None, None
+        # The key that another TPM signs with at the hub is not handed on to this one.
+        challenges.hub_key = ""
         wanted = wanted[:1]
     elif at >= challenges.pending_since + RENEWED_AFTER:
         challenges.former_secret = challenges.pending_secret
@@ -149,11 +166,27 @@ def _renewed(individual: IndividualEnrollment, storage_root_key: bytes, at: date
     return challenges
 
 
+def _remembered(recent: list[list[str]], named: list[str]) -> list[list[str]]:
+    """The storage root keys to try: of each party what it named first and what it named last.
+
+    So a stranger who names many displaces nobody elsewhere, and behind the same address not who was there first.
+    """
+    same = [one for one in recent if one[0] == named[0] and one != named]
+    kept = [named, *same[: MAX_OF_ONE - 2], *same[MAX_OF_ONE - 2 :][-1:]]
+    return [*kept, *(one for one in recent if one[0] != named[0])]
+
+
 def _current(individual: IndividualEnrollment) -> TpmChallenges | None:
     """Those of the endorsement key that is enrolled now: answers for a former one are none (R12)."""
-    return TpmChallenges.objects.filter(
-        individual=individual, endorsement_key_sha256=_digest(individual)
-    ).first()
+    challenges: TpmChallenges | None = getattr(individual, "tpm_challenges", None)
+    if challenges is None or challenges.endorsement_key_sha256 != _digest(individual):
+        return None
+    return challenges
+
+
+def _of_this_tpm(individual: IndividualEnrollment) -> "QuerySet[TpmChallenges]":
+    """The row as the database has it now, if it is of the endorsement key that is enrolled."""
+    return TpmChallenges.objects.filter(individual=individual, endorsement_key_sha256=_digest(individual))
 
 
 def _candidates(
@@ -164,7 +197,7 @@ def _candidates(
     known = [
         bytes(individual.storage_root_key or b""),
         bytes(challenges.proven_storage_root_key or b""),
-        *map(base64.b64decode, challenges.recent_storage_root_keys),
+        *(base64.b64decode(key) for _, key in challenges.recent_storage_root_keys),
     ]
     return list(dict.fromkeys(filter(None, known)))
 

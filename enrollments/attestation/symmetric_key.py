@@ -90,15 +90,27 @@ def check_token(
     so that neither the answer nor its time says more than that. Raises TokenSignatureWrong, TokenForOtherDevice,
     TokenExpired.
     """
-    signed = f"{token.resource}\n{token.expiry}".encode("utf-8", "surrogatepass")
-    fitting = -1
-    for position, key in enumerate(keys):
-        if hmac.compare_digest(hmac.digest(key, signed, hashlib.sha256), token.signature):
-            fitting = position
-    if fitting < 0:
+    fitting = fitting_keys(token, keys)
+    if not fitting:
         raise TokenSignatureWrong(
             "The signature of the SAS token fits neither the primary nor the secondary key."
         )
+    check_claims(token, id_scope=id_scope, registration_id=registration_id, now=now)
+    return fitting[-1]
+
+
+def fitting_keys(token: SasToken, keys: Iterable[bytes]) -> list[int]:
+    """The positions of the keys that signed the token. Every key is tried, in constant time each."""
+    signed = f"{token.resource}\n{token.expiry}".encode("utf-8", "surrogatepass")
+    return [
+        position
+        for position, key in enumerate(keys)
+        if hmac.compare_digest(hmac.digest(key, signed, hashlib.sha256), token.signature)
+    ]
+
+
+def check_claims(token: SasToken, *, id_scope: str, registration_id: str, now: float) -> None:
+    """For whom and until when a token holds whose signature is known to be right. Raises as `check_token`."""
     # Case does not count (the IoT Edge client lower-cases all of it); ASCII only, as in R2. Decoded twice: the client
     # for C# encodes what stands encoded in its path once more, and no ID has a percent sign that could be meant.
     audience = unquote(unquote(token.resource))
@@ -107,7 +119,6 @@ def check_token(
         raise TokenForOtherDevice(f"The SAS token is for {audience[:200]!r}, not for {expected}.")
     if int(token.expiry) <= now:
         raise TokenExpired("The SAS token has expired; the device's clock may be slow.")
-    return fitting
 
 
 def key_bytes(text: str) -> bytes:

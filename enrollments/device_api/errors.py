@@ -1,5 +1,6 @@
 """The one table from what happened to what a device is told: codes and bodies of contract 1.7."""
 
+import json
 import uuid
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
@@ -31,6 +32,7 @@ UNREADABLE_CERTIFICATE_HEADER = 400006
 UNTRUSTED_PEER = 403001
 NO_SUCH_PATH = ErrorAnswer(404000, "There is nothing at this path.")
 UNREADABLE = ErrorAnswer(400000, "The request cannot be read.")
+TOO_LARGE = 413001
 INTERNAL = ErrorAnswer(500001, "The service failed. The tracking ID leads its administrators to the cause.")
 
 
@@ -56,23 +58,41 @@ FAILURES: dict[Reason, tuple[int, str]] = {
 }
 
 
+# Some clients look for this very text.
+CONTENT_TYPE = "application/json; charset=utf-8"
+
+
 def json_response(body: dict[str, Any], status: int) -> JsonResponse:
-    """With a length: small clients stumble over chunked answers. Some look for the type's exact text."""
-    response = JsonResponse(body, status=status, content_type="application/json; charset=utf-8")
+    """With a length: small clients stumble over chunked answers."""
+    response = JsonResponse(body, status=status, content_type=CONTENT_TYPE)
     response["Content-Length"] = str(len(response.content))
     return response
 
 
 def error_response(request: HttpRequest, error: ErrorAnswer, tracking_id: str = "") -> JsonResponse:
-    """Both `message` and `errorCode` are always there: the Edge client insists on them."""
     tracking_id = tracking_id or getattr(request, "request_id", "") or str(uuid.uuid4())
-    body = {
+    response = json_response(_error_body(error, tracking_id), error.status)
+    for name, value in _error_fields(error, tracking_id).items():
+        response[name] = value
+    return response
+
+
+def refused_by_listener(status: int, message: str, tracking_id: str) -> tuple[dict[str, str], bytes]:
+    """Header fields and body where no request came about: too large, or not to be read."""
+    error = ErrorAnswer(TOO_LARGE if status == TOO_LARGE // 1000 else status * 1000, message)
+    body = json.dumps(_error_body(error, tracking_id)).encode()
+    return {"Content-Type": CONTENT_TYPE, **_error_fields(error, tracking_id)}, body
+
+
+def _error_body(error: ErrorAnswer, tracking_id: str) -> dict[str, Any]:
+    """Both `message` and `errorCode` are always there: the Edge client insists on them."""
+    return {
         "errorCode": error.code,
         "trackingId": tracking_id,
         "message": error.message,
         "timestampUtc": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
     }
-    response = json_response(body, error.status)
-    response["x-ms-error-code"] = str(error.code)
-    response["x-ms-request-id"] = tracking_id
-    return response
+
+
+def _error_fields(error: ErrorAnswer, tracking_id: str) -> dict[str, str]:
+    return {"x-ms-error-code": str(error.code), "x-ms-request-id": tracking_id}

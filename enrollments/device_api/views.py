@@ -122,12 +122,12 @@ def _check_api_version(request: HttpRequest) -> None:
 
 def _service(id_scope: str) -> ProvisioningService:
     # Hexadecimal digits mean the same in either case; some clients lower-case all that they were given.
-    service = None
-    if _ID_SCOPE.match(id_scope):
-        service = ProvisioningService.objects.filter(id_scope=f"0ne{id_scope[3:].upper()}").first()
-    if service is None:
+    if not _ID_SCOPE.match(id_scope):
         raise ApiError(*NO_SUCH_ID_SCOPE)
-    return service
+    try:
+        return ProvisioningService.objects.get(id_scope=f"0ne{id_scope[3:].upper()}")
+    except ProvisioningService.DoesNotExist:
+        raise ApiError(*NO_SUCH_ID_SCOPE) from None
 
 
 def _device_request(request: HttpRequest, registration_id: str, message: DeviceRegistration) -> DeviceRequest:

@@ -54,7 +54,8 @@ def _add_fleet_options(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--prefix",
         default="",
-        help="Registration IDs are PREFIX-0001 and so on (default: by chance).",
+        help="Registration IDs are PREFIX-0001 and so on (default: that of the fleet in the folder of --write-pki, "
+        "else by chance).",
     )
     parser.add_argument(
         "--intermediates",
@@ -76,8 +77,8 @@ def _add_file_options(parser: ArgumentParser) -> None:
         "--write-pki",
         type=Path,
         metavar="DIR",
-        help="Keep certificates, keys and TPMs in this folder, for curl or for the same fleet again: what is there "
-        "is used, what is missing is made.",
+        help="Keep certificates, keys, TPMs and the prefix in this folder, for curl or for the same fleet again: what "
+        "is there is used, what is missing is made.",
     )
     parser.add_argument("--cert", type=Path, metavar="FILE", help="The certificate of one device, PEM.")
     parser.add_argument("--key", type=Path, metavar="FILE", help="Its key (default: in the same file).")

@@ -19,7 +19,7 @@ class Migration(migrations.Migration):
                 ('pending_since', models.DateTimeField()),
                 ('former_secret', enrollments.models.fields.EncryptedTextField(blank=True, default='')),
                 ('former_until', models.DateTimeField(null=True)),
-                ('recent_storage_root_keys', models.JSONField(default=list, help_text='Named in the latest challenges, base64, newest first.')),
+                ('recent_storage_root_keys', models.JSONField(default=list, help_text='Who named which in the latest challenges: pairs of source and base64, newest first.')),
                 ('proven_key', enrollments.models.fields.EncryptedTextField(blank=True, default='')),
                 ('proven_at', models.DateTimeField(null=True)),
                 ('proven_storage_root_key', models.BinaryField(null=True)),

@@ -5,10 +5,15 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('enrollments', '0007_ignored_certificate_headers'),
+        ('enrollments', '0009_individual_constraints'),
     ]
 
     operations = [
+        migrations.AddField(
+            model_name='registrationattempt',
+            name='credential',
+            field=models.CharField(blank=True, help_text='Who came, as rates and back-off tell one caller from another.', max_length=64),
+        ),
         migrations.CreateModel(
             name='QuietPeriod',
             fields=[

@@ -9,7 +9,7 @@ from django.core.serializers.json import DjangoJSONEncoder
 from django.db import models
 from django.db.models import Q
 
-from enrollments.models.fields import EncryptedTextField
+from enrollments.models.fields import AsciiLower, EncryptedTextField
 from enrollments.models.services import ProvisioningService
 from enrollments.policy.allocation import AllocationPolicy
 from enrollments.policy.names import registration_key
@@ -132,14 +132,28 @@ class IndividualEnrollment(Entry):
                 condition=~Q(allocation_policy=AllocationPolicy.CUSTOM.value) | ~Q(webhook_url=""),
             ),
             models.CheckConstraint(
+                name="registration_key_is_lower_case",
+                condition=Q(registration_key=AsciiLower("registration_id")),
+            ),
+            models.CheckConstraint(
                 name="individual_has_credential_of_its_mechanism",
-                condition=Q(mechanism=AttestationMechanism.X509, primary_key="", endorsement_key__isnull=True)
+                condition=Q(
+                    mechanism=AttestationMechanism.X509,
+                    primary_key="",
+                    secondary_key="",
+                    endorsement_key__isnull=True,
+                )
                 | (
                     Q(mechanism=AttestationMechanism.SYMMETRIC_KEY, endorsement_key__isnull=True)
                     & ~Q(primary_key="")
                     & ~Q(secondary_key="")
                 )
-                | Q(mechanism=AttestationMechanism.TPM, primary_key="", endorsement_key__isnull=False),
+                | Q(
+                    mechanism=AttestationMechanism.TPM,
+                    primary_key="",
+                    secondary_key="",
+                    endorsement_key__isnull=False,
+                ),
             ),
         ]
         indexes = [
@@ -172,7 +186,8 @@ class TpmChallenges(models.Model):
     former_secret = EncryptedTextField(blank=True, default="")
     former_until = models.DateTimeField(null=True)
     recent_storage_root_keys = models.JSONField(
-        default=list, help_text="Named in the latest challenges, base64, newest first."
+        default=list,
+        help_text="Who named which in the latest challenges: pairs of source and base64, newest first.",
     )
     proven_key = EncryptedTextField(blank=True, default="")
     proven_at = models.DateTimeField(null=True)
@@ -222,6 +237,9 @@ class EnrollmentGroup(Entry):
             models.CheckConstraint(
                 name="group_with_custom_policy_has_webhook",
                 condition=~Q(allocation_policy=AllocationPolicy.CUSTOM.value) | ~Q(webhook_url=""),
+            ),
+            models.CheckConstraint(
+                name="group_key_is_lower_case", condition=Q(group_key=AsciiLower("group_id"))
             ),
             models.CheckConstraint(
                 name="group_has_credential_of_its_mechanism",

@@ -1,11 +1,14 @@
-"""Column types of our own: text that is encrypted at rest."""
+"""Column types and database functions of our own: text that is encrypted at rest, lower case of names."""
 
+import hashlib
+import hmac
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from cryptography.fernet import Fernet, InvalidToken
 from django.conf import settings
 from django.db import models
+from django.db.models.functions import Lower
 
 from enrollments.errors import SecretUnreadable
 
@@ -17,6 +20,19 @@ def _cipher(key: str) -> Fernet:
 
 def cipher() -> Fernet:
     return _cipher(settings.DPS_ENCRYPTION_KEY)
+
+
+def fingerprint(secret: str) -> str:
+    """What tells secrets apart without telling them: useless without the key of the installation.
+
+    It begins with what names that key, so that fingerprints by another one are not taken for other secrets.
+    """
+    key = settings.DPS_ENCRYPTION_KEY.encode()
+    return f"{current_key_name()}{hmac.digest(key, secret.encode(), hashlib.sha256).hex()}"
+
+
+def current_key_name() -> str:
+    return hashlib.sha256(b"name\n" + settings.DPS_ENCRYPTION_KEY.encode()).hexdigest()[:8] + ":"
 
 
 if TYPE_CHECKING:
@@ -47,3 +63,14 @@ class EncryptedTextField(_TextField):
 
     def get_lookup(self, lookup_name: str) -> Any:
         return super().get_lookup(lookup_name) if lookup_name in ("isnull", "exact") else None
+
+
+class AsciiLower(Lower):
+    """`registration_key` of policy/names.py, computed by the database: for names, which are ASCII (R2).
+
+    SQLite knows no other letters. What PostgreSQL does depends on the collation: of an I, Turkish ones make no i.
+    """
+
+    def as_postgresql(self, compiler: Any, connection: Any, **context: Any) -> Any:
+        template = '%(function)s(%(expressions)s COLLATE "C")'
+        return self.as_sql(compiler, connection, template=template, **context)

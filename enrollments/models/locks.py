@@ -1,6 +1,7 @@
 """The decision lock: what lets a change and an admission never overlap (R12)."""
 
 import hashlib
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -24,12 +25,39 @@ def admission_lock(service: ProvisioningService) -> Iterator[None]:
         yield
 
 
+class _Rehearsal(threading.local):
+    running = False
+
+
+_rehearsal = _Rehearsal()
+
+
+@contextmanager
+def rehearsal() -> Iterator[None]:
+    """Changes that are made inside are taken back at the end, history and epoch included: to see what they would do.
+
+    It takes no lock that admissions wait for but the one that SQLite has, so it must be short.
+    """
+    _rehearsal.running = True
+    try:
+        with transaction.atomic(durable=True):
+            yield
+            transaction.set_rollback(True)
+    finally:
+        _rehearsal.running = False
+
+
 @contextmanager
 def change_lock(service: ProvisioningService) -> Iterator[None]:
     """A transaction that owns the lock, and raises the service's epoch: for whatever decisions read.
 
     Returns control to the caller only after every admission that was being judged has committed.
     """
+    if _rehearsal.running:
+        with transaction.atomic():
+            yield
+            service.raise_epoch()
+        return
     with transaction.atomic(durable=True):
         _advisory_lock("pg_advisory_xact_lock", service.pk)
         yield

@@ -9,8 +9,8 @@ from enrollments.models.services import ProvisioningService
 class QuietPeriod(models.Model):
     """An instruction about one caller, which is a device as far as it has proven who it is.
 
-    credential: the public key of its certificate; "token" for a token that was proven; before proof without a
-    certificate the address of the peer. Whoever calls the same name with anything else is somebody else.
+    credential: the public key of its certificate; the entry whose key its token proved; before proof, without a
+    certificate, the address of the peer. Whoever calls the same name with anything else is somebody else.
     """
 
     service = models.ForeignKey(ProvisioningService, on_delete=models.PROTECT, related_name="quiet_periods")
@@ -46,10 +46,11 @@ class QuietPeriod(models.Model):
 
 def who_in_words(credential: str, is_proven: bool) -> str:
     """Who exactly is meant, for people."""
-    if is_proven and credential == "token":
+    is_public_key = len(credential) == DIGEST
+    if is_proven and not is_public_key:
         return "the device, proven by its key"
     if is_proven:
         return f"the device with public key {credential[:16]}…"
-    if len(credential) == DIGEST:
+    if is_public_key:
         return f"whoever holds public key {credential[:16]}…, unproven"
     return f"unproven calls from {credential}"

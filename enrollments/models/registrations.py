@@ -1,5 +1,6 @@
 """Registration records with their evidence, and the attempts behind them (R10, R14)."""
 
+from functools import cache
 from typing import Any
 
 from django.db import models
@@ -9,9 +10,11 @@ from enrollments.models.certificates import Certificate
 from enrollments.models.enrollments import (
     AttestationMechanism,
     EnrollmentGroup,
+    Entry,
     IndividualEnrollment,
     new_etag,
 )
+from enrollments.models.fields import AsciiLower
 from enrollments.models.hubs import LinkedHub
 from enrollments.models.services import ProvisioningService
 from enrollments.policy.names import registration_key
@@ -26,10 +29,24 @@ class RegistrationStatus(models.TextChoices):
     DISABLED = "disabled", "Disabled"
 
 
+@cache
+def _all_but(entry: type[Entry], name: str, *, under: str) -> tuple[str, ...]:
+    """The columns to be deferred where an entry is joined for its primary key and its name alone."""
+    kept = {"id", name}
+    return tuple(f"{under}__{one.attname}" for one in entry._meta.concrete_fields if one.attname not in kept)
+
+
 class RegistrationQuerySet(models.QuerySet["RegistrationRecord"]):
     def by_registration_id(self, registration_id: str) -> "RegistrationRecord":
         """Raises RegistrationRecord.DoesNotExist. Case does not count (R2)."""
         return self.get(registration_key=registration_key(registration_id))
+
+    def with_holder(self) -> "RegistrationQuerySet":
+        """With the hub, and of the entry that holds the name (R11) what it is called: every registration asks."""
+        return self.select_related("hub", "owner_individual", "owner_group").defer(
+            *_all_but(IndividualEnrollment, "registration_id", under="owner_individual"),
+            *_all_but(EnrollmentGroup, "group_id", under="owner_group"),
+        )
 
     def assigned(self) -> "RegistrationQuerySet":
         return self.filter(status=RegistrationStatus.ASSIGNED)
@@ -66,6 +83,7 @@ class RegistrationRecord(models.Model):
         EnrollmentGroup, on_delete=models.SET_NULL, null=True, related_name="registrations"
     )
     entry_name = models.CharField(max_length=128, blank=True)
+    entry_etag = models.CharField(max_length=80, blank=True)
     owner_individual = models.ForeignKey(
         IndividualEnrollment, on_delete=models.SET_NULL, null=True, related_name="owned_registrations"
     )
@@ -79,6 +97,19 @@ class RegistrationRecord(models.Model):
         help_text="The epoch of the service on which this was judged (R12)."
     )
     leaf_thumbprint = models.CharField(max_length=64, blank=True)
+
+    # The evidence in short, so that what a change would do to many devices can be said without looking at each
+    # chain: devices of one class have the same above their leaf, signatures verified included.
+    evidence_class = models.CharField(max_length=64, blank=True)
+    leaf_spki = models.CharField(max_length=64, blank=True)
+    leaf_not_before = models.DateTimeField(null=True)
+    leaf_not_after = models.DateTimeField(null=True)
+    key_fingerprint = models.CharField(
+        max_length=80,
+        blank=True,
+        help_text="Of the symmetric key that was proven: the enrollment's or the group's.",
+    )
+
     returned_payload = models.JSONField(
         null=True, help_text="What the allocation webhook gave for the device."
     )
@@ -94,6 +125,10 @@ class RegistrationRecord(models.Model):
                 fields=["service", "registration_key"], name="one_record_per_registration_id"
             ),
             models.CheckConstraint(
+                name="record_key_is_lower_case",
+                condition=Q(registration_key=AsciiLower("registration_id")),
+            ),
+            models.CheckConstraint(
                 name="assigned_record_is_complete",
                 condition=~Q(status=RegistrationStatus.ASSIGNED)
                 | (Q(hub__isnull=False, assigned_at__isnull=False) & ~Q(device_id="")),
@@ -107,6 +142,8 @@ class RegistrationRecord(models.Model):
             models.Index(fields=["service", "updated_at", "id"], name="registration_by_age"),
             models.Index(fields=["service", "status", "registration_key"], name="registration_by_status"),
             models.Index(fields=["group", "registration_key"], name="registration_by_group"),
+            models.Index(fields=["service", "evidence_class"], name="registration_by_class"),
+            models.Index(fields=["service", "leaf_spki"], name="registration_by_leaf_key"),
         ]
 
     def __str__(self) -> str:
@@ -166,6 +203,9 @@ class RegistrationAttempt(models.Model):
     entry_name = models.CharField(max_length=128, blank=True)
     trace = models.JSONField(default=list)
     leaf_thumbprint = models.CharField(max_length=64, blank=True)
+    credential = models.CharField(
+        max_length=64, blank=True, help_text="Who came, as rates and back-off tell one caller from another."
+    )
     peer_address = models.CharField(max_length=45, blank=True)
     client = models.CharField(max_length=200, blank=True)
 

@@ -1,7 +1,7 @@
 """Certificates as people give them, in a file or as text, and what a page shows of one before it is saved."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, TypeAlias
 
@@ -34,12 +34,14 @@ class Given:
     """What was given for one slot. `text` is what the paste field shows when the form comes back.
 
     Only what was read as certificates is in `text`: anything else might be a key, or a part of one.
+    `is_file`: it was given as a file, so that is where something can be mended.
     """
 
     certificates: tuple[ParsedCertificate, ...] = ()
     problem: str = ""
     text: str = ""
     is_dropped: bool = False
+    is_file: bool = False
 
     @property
     def sentence(self) -> str:
@@ -51,7 +53,7 @@ class Given:
 
 def read_slots(data: Mapping[str, Any], files: Files, kind: Kind) -> dict[Slot, Given]:
     """What was given for each slot. A file comes before text: it was chosen after the text came back."""
-    return {slot: _read(data.get(f"{slot}_pem", ""), files.get(f"{slot}_upload"), kind) for slot in Slot}
+    return {slot: _given(data.get(f"{slot}_pem", ""), files.get(f"{slot}_upload"), kind) for slot in Slot}
 
 
 def read_chain(data: Mapping[str, Any], files: Files) -> Given:
@@ -65,6 +67,10 @@ def as_text(data: QueryDict, slots: Mapping[Slot, Given]) -> QueryDict:
     for slot, given in slots.items():
         data[f"{slot}_pem"] = given.text
     return data
+
+
+def _given(pasted: str, upload: "UploadedFile[Any] | None", kind: Kind) -> Given:
+    return replace(_read(pasted, upload, kind), is_file=upload is not None)
 
 
 def _read(pasted: str, upload: "UploadedFile[Any] | None", kind: Kind) -> Given:
@@ -98,16 +104,22 @@ def _read(pasted: str, upload: "UploadedFile[Any] | None", kind: Kind) -> Given:
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """One certificate as a page shows it. `helper`: kept for finding paths, trusted for nothing (R7)."""
+    """One certificate as a page shows it. `helper`: kept for finding paths, trusted for nothing (R7).
+
+    `told`: sentences of findings that stand beside the field already.
+    """
 
     certificate: ParsedCertificate
     findings: tuple[Finding, ...]
     validity: str
     helper: bool = False
     registration_id: str = ""
+    told: Collection[str] = ()
 
     @classmethod
-    def of(cls, certificate: ParsedCertificate, kind: Kind, *, helper: bool = False) -> "Card":
+    def of(
+        cls, certificate: ParsedCertificate, kind: Kind, *, helper: bool = False, told: Collection[str] = ()
+    ) -> "Card":
         now = timezone.now()
         return cls(
             certificate,
@@ -116,6 +128,7 @@ class Card:
             validity(certificate.not_before, certificate.not_after, now),
             helper,
             _common_name(certificate) if kind == "device" else "",
+            told,
         )
 
 
@@ -138,25 +151,40 @@ class SlotPreview:
 
 
 def preview_of(
-    service: ProvisioningService, slots: Mapping[Slot, Given], kind: Kind, current: Entry | None = None
+    service: ProvisioningService,
+    slots: Mapping[Slot, Given],
+    kind: Kind,
+    current: Entry | None = None,
+    *,
+    told: Collection[str] = (),
+    told_of: EntryRef | None = None,
 ) -> list[SlotPreview]:
-    """What to show for the slots in which something was given."""
+    """What to show for the slots in which something was given.
+
+    `told` and `told_of`: the sentences, and the entry in the way, that the form around it names already.
+    """
     return [
-        _preview(service, slot, given, kind, current)
+        _preview(service, slot, given, kind, current, told, told_of)
         for slot, given in slots.items()
         if given.certificates or given.problem
     ]
 
 
 def _preview(
-    service: ProvisioningService, slot: Slot, given: Given, kind: Kind, current: Entry | None
+    service: ProvisioningService,
+    slot: Slot,
+    given: Given,
+    kind: Kind,
+    current: Entry | None,
+    told: Collection[str],
+    told_of: EntryRef | None,
 ) -> SlotPreview:
     cards = tuple(
-        Card.of(certificate, kind, helper=position > 0)
+        Card.of(certificate, kind, helper=position > 0, told=told)
         for position, certificate in enumerate(given.certificates)
     )
     ref = enrolled_in(service, given.certificates[0], kind) if given.certificates else None
-    if current is not None and ref is not None and ref.pk == current.pk:
+    if ref is not None and (ref == told_of or (current is not None and ref.pk == current.pk)):
         ref = None
     return SlotPreview(
         f"{slot.label} certificate", cards, given.problem, ref, entry_url(service, ref) if ref else ""

@@ -50,7 +50,6 @@ def saved(form: EntryForm, save: Callable[[], Any]) -> bool:
         form.show_invalid(problem)
     except AlreadyEnrolled as problem:
         form.show_taken(problem, entry_url(form.service, problem.entry))
-        form.is_conflict = True
     else:
         return True
     return False
@@ -60,7 +59,7 @@ def form_status(form: EntryForm) -> int:
     """200 where nothing is wrong; 409 for what is enrolled elsewhere; else 422."""
     if not form.errors:
         return 200
-    return 409 if form.is_conflict else 422
+    return 422 if form.in_the_way is None else 409
 
 
 def row_answer(

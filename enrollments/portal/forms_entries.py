@@ -29,6 +29,7 @@ from enrollments.models import (
 )
 from enrollments.policy.allocation import AllocationPolicy
 from enrollments.policy.documents import MAX_TWIN_BYTES, DocumentProblem, parse_initial_twin
+from enrollments.policy.facts import EntryRef
 from enrollments.policy.names import FORM_IN_WORDS, is_registration_id
 from enrollments.policy.reprovisioning import ReprovisioningPolicy
 from enrollments.portal.certificate_input import Card, Files, Given, as_text, read_slots
@@ -105,7 +106,8 @@ class EntryForm(forms.Form):
     """What individual enrollments and groups have in common. `current` is the entry that is edited, if one is."""
 
     kind: Kind
-    is_conflict = False
+    # The entry that holds already what was to be enrolled.
+    in_the_way: EntryRef | None = None
 
     primary_upload = _file(Slot.PRIMARY)
     primary_pem = _pem(Slot.PRIMARY)
@@ -234,7 +236,7 @@ class EntryForm(forms.Form):
     def clean(self) -> dict[str, Any]:
         for slot, given in self.given.items():
             if given.problem:
-                self.add_error(f"{slot}_pem", given.sentence)
+                self.add_error(self._place_of(slot), given.sentence)
         return self.cleaned_data
 
     def certificates(self) -> dict[Slot, ParsedCertificate]:
@@ -281,10 +283,21 @@ class EntryForm(forms.Form):
         """The sentence, with a link to where it is enrolled."""
         sentence = format_html('{} <a href="{}">Open {}</a>', problem.message, url, problem.entry)
         self.add_error(self._field(problem.field), ValidationError(sentence))
+        self.in_the_way = problem.entry
+
+    @property
+    def told(self) -> frozenset[str]:
+        """The sentences that stand beside the fields."""
+        return frozenset(str(sentence) for sentences in self.errors.values() for sentence in sentences)
 
     def _field(self, name: str) -> str | None:
-        name = name.replace("_certificate", "_pem")
+        slot = name.removesuffix("_certificate")
+        name = self._place_of(Slot(slot)) if slot != name else name
         return name if name in self.fields else None
+
+    def _place_of(self, slot: Slot) -> str:
+        """Where a certificate was given, and is mended."""
+        return f"{slot}_upload" if self.given.get(slot, Given()).is_file else f"{slot}_pem"
 
 
 class IndividualForm(EntryForm):
@@ -361,7 +374,7 @@ class IndividualForm(EntryForm):
         if mechanism != AttestationMechanism.X509:
             # Certificates that were given for another mechanism are not looked at.
             for slot in Slot:
-                self.errors.pop(f"{slot}_pem", None)
+                self.errors.pop(self._place_of(slot), None)
         if mechanism == AttestationMechanism.TPM:
             for name, given in self.given_keys.items():
                 if given.problem:

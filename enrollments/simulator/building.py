@@ -56,6 +56,7 @@ class Given:
 class FleetSpec:
     """`enroll_as`: who enrolls the devices; None where they take their chances with what is enrolled.
 
+    Without a `prefix` it is that of the fleet that is kept in the folder; in a new one it is drawn.
     `seed` makes prefix, order and the devices' intermediates the same again. Keys are always random. `profiles` are
     dealt out in turn. `tpm`: what plays the TPMs.
     """
@@ -76,9 +77,11 @@ def build_fleet(service: ProvisioningService, folder: PkiFolder, spec: FleetSpec
     if spec.given is not None and not spec.given.is_authority:
         return [_given_device(service, folder, spec.given, spec)]
     chance = random.Random(spec.seed)  # noqa: S311  # names and order, nothing secret
-    prefix = spec.prefix or f"sim-{chance.randrange(16**6):06x}"
+    drawn = f"sim-{chance.randrange(16**6):06x}"
+    prefix = spec.prefix or folder.prefix or drawn
     ids = [f"{prefix}-{number:04d}" for number in range(1, spec.devices + 1)]
     _refuse_bad_prefix(prefix, ids[-1])
+    folder.keep_prefix(prefix)
     credentials = _Workshop(service, folder, spec, prefix, chance).credentials(ids)
     devices = [
         Device(one, credentials[one], profile)

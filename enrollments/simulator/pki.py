@@ -53,6 +53,7 @@ class PkiFolder:
     """Authorities, devices and symmetric keys in files. What is there is used again, what is missing is made.
 
     `NAME.pem` holds a certificate, for a device followed by the intermediates to be sent; `NAME.key` its key.
+    `prefix` holds what the registration IDs of the fleet begin with.
     """
 
     def __init__(self, path: Path) -> None:
@@ -60,6 +61,15 @@ class PkiFolder:
         self.devices = path / "devices"
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.devices.mkdir(mode=0o700, exist_ok=True)
+
+    @property
+    def prefix(self) -> str:
+        """That of the fleet which was made here last; empty in a new folder."""
+        path = self.path / "prefix"
+        return path.read_text().strip() if path.exists() else ""
+
+    def keep_prefix(self, prefix: str) -> None:
+        write_whole(self.path / "prefix", f"{prefix}\n".encode(), mode=0o644)
 
     def root(self, stem: str, common_name: str, *, path_length: int = 1) -> Authority:
         return self._authority(

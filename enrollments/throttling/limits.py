@@ -22,7 +22,7 @@ MINUTE = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Whose rate it is. `credential`: the leaf's key, "token" for a token that was proven, else the peer's address."""
+    """Whose rate it is. `credential`: the leaf's key, the entry whose key a token proved, else the peer's address."""
 
     service: int
     registration_key: str

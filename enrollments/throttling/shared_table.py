@@ -6,16 +6,19 @@ is forgotten. Nothing here is durable, and nothing that decides who may come in 
 
 import fcntl
 import hashlib
+import logging
 import mmap
 import os
 import secrets
 import struct
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from io import FileIO
 from pathlib import Path
 from typing import TypeVar
 
+logger = logging.getLogger(__name__)
 Numbers = tuple[float, float, float, float, float]
 T = TypeVar("T")
 
@@ -26,6 +29,18 @@ _HEADER = struct.Struct("16s16sQ")
 # The key's digest, when it was touched last, and its numbers: one cache line.
 _SLOT = struct.Struct("16s6d")
 _HEADER_BYTES = 64
+
+
+@contextmanager
+def _locked(file: FileIO | None) -> Iterator[None]:
+    if file is None:
+        yield
+        return
+    fcntl.flock(file, fcntl.LOCK_EX)
+    try:
+        yield
+    finally:
+        fcntl.flock(file, fcntl.LOCK_UN)
 
 
 class SharedTable:
@@ -49,15 +64,12 @@ class SharedTable:
         with self._threads:
             file, memory = self._opened()
             digest = hashlib.blake2b(key, digest_size=16, key=self._secret).digest()
-            fcntl.flock(file, fcntl.LOCK_EX)
-            try:
+            with _locked(file):
                 position, numbers = self._find(memory, digest)
                 changed, result = change(numbers)
                 if changed is not None:
                     _SLOT.pack_into(memory, position, digest, now, *changed)
                 return result
-            finally:
-                fcntl.flock(file, fcntl.LOCK_UN)
 
     def look(self, key: bytes) -> Numbers | None:
         """The numbers of a key, without a trace of having looked: neither is anything made that is not there.
@@ -101,30 +113,55 @@ class SharedTable:
                 oldest, oldest_touched = position, touched
         return oldest, NOTHING
 
-    def _opened(self) -> tuple[FileIO, mmap.mmap]:
+    def _opened(self) -> tuple[FileIO | None, mmap.mmap]:
         """File and memory of this process: a lock that came through a fork would be the parent's."""
-        if self._file is None or self._memory is None or self._process != os.getpid():
-            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            self._file = FileIO(descriptor, "r+")
-            fcntl.flock(self._file, fcntl.LOCK_EX)
-            try:
-                self._secret = self._prepared(descriptor)
-                self._memory = mmap.mmap(descriptor, self._size)
-            finally:
-                fcntl.flock(self._file, fcntl.LOCK_UN)
+        if self._memory is None or self._process != os.getpid():
             self._process = os.getpid()
+            try:
+                self._file = self._prepared_file()
+                self._memory = mmap.mmap(self._file.fileno(), self._size)
+                self._secret = _HEADER.unpack_from(self._memory)[1]
+            except OSError as problem:
+                # Each process counts by itself then, which lets devices come more often and keeps nobody out.
+                logger.error(
+                    "rates are not shared between processes",
+                    extra={"fields": {"file": str(self._path), "cause": str(problem)}},
+                )
+                self._file, self._memory = None, mmap.mmap(-1, self._size)
+                self._secret = secrets.token_bytes(16)
         return self._file, self._memory
 
-    def _prepared(self, descriptor: int) -> bytes:
-        """The file's own secret. A file of another layout is emptied: it is worth nothing but its last minutes."""
-        head = os.pread(descriptor, _HEADER.size, 0)
-        if len(head) == _HEADER.size and os.fstat(descriptor).st_size == self._size:
-            magic, secret, size = _HEADER.unpack(head)
-            if (magic, size) == (_MAGIC, self._size):
-                return bytes(secret)
-        secret = secrets.token_bytes(16)
-        os.ftruncate(descriptor, 0)
-        os.ftruncate(descriptor, self._size)
-        os.pwrite(descriptor, _HEADER.pack(_MAGIC, secret, self._size), 0)
-        return secret
+    def _prepared_file(self) -> FileIO:
+        """The file, made whole before anybody sees it. One of another layout is replaced, and never cut: others may
+        have it mapped, and would be killed where it ends too early."""
+        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for _ in range(3):
+            try:
+                file = FileIO(os.open(self._path, os.O_RDWR | os.O_CLOEXEC), "r+")
+                if self._is_ours(file):
+                    return file
+                put = os.replace
+            except FileNotFoundError:
+                put = os.link  # of two that start at once, the second takes what the first has made
+            self._make(put)
+        raise OSError(f"{self._path} cannot be made")
+
+    def _is_ours(self, file: FileIO) -> bool:
+        head = os.pread(file.fileno(), _HEADER.size, 0)
+        if len(head) != _HEADER.size or os.fstat(file.fileno()).st_size != self._size:
+            return False
+        magic, _, size = _HEADER.unpack(head)
+        return (magic, size) == (_MAGIC, self._size)
+
+    def _make(self, put: Callable[[Path, Path], None]) -> None:
+        """With room on the disk for all of it: a hole that cannot be filled would kill who writes into it."""
+        draft = self._path.with_name(f"{self._path.name}.{os.getpid()}.{threading.get_ident()}")
+        descriptor = os.open(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            os.posix_fallocate(descriptor, 0, self._size)
+            os.pwrite(descriptor, _HEADER.pack(_MAGIC, secrets.token_bytes(16), self._size), 0)
+            with suppress(FileExistsError):
+                put(draft, self._path)
+        finally:
+            draft.unlink(missing_ok=True)
+            os.close(descriptor)

@@ -86,9 +86,22 @@
     message.scrollIntoView({ block: "nearest" });
   }
 
+  // More than this the listener does not read (dpsportal/serving/limits.py), nor does nginx as it comes.
+  const MOST_BYTES = 1024 * 1024;
+  const TOO_LARGE =
+    "With this the form is larger than 1 MiB, the most that is accepted, and nothing was saved. " +
+    "Choose a smaller file; a certificate has a few KiB.";
+
+  function bytesOfFiles(form) {
+    const inputs = [...(form?.querySelectorAll("input[type=file]") ?? [])];
+    return inputs.flatMap((input) => [...input.files]).reduce((sum, file) => sum + file.size, 0);
+  }
+
   document.addEventListener("htmx:responseError", (event) => {
     const status = event.detail.xhr.status;
-    if (status === 401 || status === 403) {
+    if (status === 413) {
+      showFailure(TOO_LARGE);
+    } else if (status === 401 || status === 403) {
       showFailure("This was refused: your role does not allow it, or your session has ended. Reload the page.");
     } else if (status === 404) {
       showFailure("This is no longer there: somebody may have deleted it. Reload the page.");
@@ -106,6 +119,10 @@
       return;
     }
     document.querySelector("#failures .failure")?.remove();
+    if (bytesOfFiles(event.detail.elt.closest("form")) < MOST_BYTES) return;
+    // Nobody waits for an upload to learn that it is too large.
+    event.preventDefault();
+    showFailure(TOO_LARGE);
   });
 
   // --- Copying: <button data-copy="id of the element whose text is wanted"> -------------------

@@ -13,10 +13,22 @@ from enrollments.actions.services import change_settings
 from enrollments.models import ProvisioningService, RegistrationAttempt
 from enrollments.policy.back_off import FREE_REFUSALS
 from tests.certificates import root, self_signed
-from tests.devices import ALICE, asks, enroll_ca, enroll_keys, new_service, register, shows, signs
+from tests.devices import (
+    ALICE,
+    asks,
+    derived_key,
+    enroll_ca,
+    enroll_key_group,
+    enroll_keys,
+    new_service,
+    register,
+    shows,
+    signs,
+)
 
 pytestmark = pytest.mark.django_db
-NOW = timezone.now()
+# Ahead of the clock, so that what was done by it is over by then, however long the suite has been running.
+NOW = timezone.now() + timedelta(minutes=30)
 WRONG_KEY = "d3Jvbmcga2V5IG9mIHRoaXJ0eS10d28gYnl0ZXMhIQ=="
 
 
@@ -158,6 +170,24 @@ def test_r14_disabled_devices_do_not_use_up_the_rate_of_the_service(service, top
         assert visit(service, barred.leaf(f"valve-{number}"), f"valve-{number}").outcome is Outcome.DISABLED
 
     assert visit(service, top.leaf("pump-042")).outcome is Outcome.ASSIGNED
+
+
+def test_r14_who_holds_the_key_of_another_entry_does_not_use_up_the_rate_of_the_device(service):
+    """Two groups with keys derive different keys for one name: who proves one is not who proves the other."""
+    own, other = enroll_key_group(service, "own"), enroll_key_group(service, "other")
+    change_settings(service, {"device_registrations_per_minute": 2}, actor=ALICE)
+    genuine = signs(service, "pump-042", derived_key(own.primary_key, "pump-042"))
+    rival = signs(service, "pump-042", derived_key(other.primary_key, "pump-042"))
+    registered = visit(service, genuine)
+    for _ in range(6):
+        visit(service, rival)
+        poll(service, registered, rival)
+    disable_enrollment_group(service, "other", actor=ALICE)
+    for _ in range(6):
+        poll(service, registered, rival)
+
+    assert poll(service, registered, genuine).outcome is Outcome.ASSIGNED
+    assert visit(service, genuine).outcome is Outcome.ASSIGNED
 
 
 # --- Rates of admitted devices ----------------------------------------------------------------------

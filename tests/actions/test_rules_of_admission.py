@@ -638,13 +638,53 @@ def test_r7_one_subject_and_key_belongs_to_one_group(service, pki):
 # --- R8 --------------------------------------------------------------------------------------
 
 
-def test_r8_enabled_individual_admits_its_own_device_below_a_disabled_group(service, pki):
+@pytest.mark.parametrize("disabled", [{"top"}, {"plant"}, {"top", "plant"}], ids=" and ".join)
+def test_r8_enabled_individual_admits_its_own_device_below_a_disabled_group(service, pki, disabled):
+    top, plant, leaf = pki
+    enroll_ca(service, top, enabled="top" not in disabled)
+    enroll_ca(service, plant, enabled="plant" not in disabled)
+    enroll_device(service, leaf)
+
+    assert outcome(service, leaf) == ASSIGNED
+    assert outcome(service, plant.leaf("pump-043"))[0] is Outcome.DISABLED
+
+
+def test_r8_pinned_certificate_admits_and_another_of_the_same_name_and_ca_does_not(service, pki):
     top, plant, leaf = pki
     enroll_ca(service, top, enabled=False)
     enroll_device(service, leaf)
 
     assert outcome(service, leaf) == ASSIGNED
-    assert outcome(service, plant.leaf("pump-043"))[0] is Outcome.DISABLED
+    assert outcome(service, plant.leaf("pump-042")) == (Outcome.UNAUTHORIZED, Reason.OTHER_CREDENTIAL)
+    assert outcome(service, plant.leaf("pump-042", key=leaf.key)) == (
+        Outcome.UNAUTHORIZED,
+        Reason.OTHER_CREDENTIAL,
+    )
+
+
+def test_r8_key_of_the_individual_admits_and_its_certificate_below_the_disabled_group_does_not(service, pki):
+    top, _, leaf = pki
+    enroll_ca(service, top, enabled=False)
+    entry = enroll_keys(service, "pump-042")
+
+    assert outcome(service, signs(service, "pump-042", entry.primary_key), "pump-042") == ASSIGNED
+    assert outcome(service, leaf)[0] is Outcome.UNAUTHORIZED
+
+
+def test_r8_admits_as_long_as_the_individual_is_there_and_enabled(service, pki):
+    top, _, leaf = pki
+    enroll_ca(service, top, enabled=False)
+    enroll_device(service, leaf)
+    assert outcome(service, leaf) == ASSIGNED
+
+    disable_enrollment(service, "pump-042", actor=ALICE)
+    assert outcome(service, leaf) == (Outcome.DISABLED, Reason.KEY_BARRED)
+
+    enable_enrollment(service, "pump-042", actor=ALICE)
+    assert outcome(service, leaf) == ASSIGNED
+
+    delete_enrollments(service, ["pump-042"], actor=ALICE)
+    assert outcome(service, leaf) == (Outcome.DISABLED, Reason.GROUP_DISABLED)
 
 
 # --- R9 --------------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """R10, R11, R13 with real rows: what an admission leaves, what passes on, what stays at the hub."""
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -599,3 +600,25 @@ def test_r11_device_that_is_never_moved_stays_where_no_hub_could_be_chosen(servi
 
     assert (again.outcome, again.record.hub.name) == (Outcome.ASSIGNED, "built-in")
     assert newcomer.reason is Reason.NO_HUB
+
+
+def test_r12_poll_after_an_unrelated_change_leaves_the_device_where_its_payload_led(service, top):
+    """A poll says nothing of the payload, so it decides no allocation again (contract 1.3)."""
+    enroll_ca(service, top, allocation_policy="geoLatency")
+    LinkedHub.objects.update(latency_ms=10)
+    link_hub(
+        service,
+        HubSpec(name="east", host_name="east.example", latency_ms=50, region_latencies={"eu": 1}),
+        actor=ALICE,
+    )
+    leaf = top.leaf("pump-042")
+    request = replace(asks("pump-042", shows(leaf)), payload={"region": "EU"})
+    answer = register_device(service, request)
+    assert answer.record.hub.name == "east"
+    enroll_keys(service, "somebody-else")
+
+    told = poll_operation(service, answer.operation_id, asks("pump-042", shows(leaf)))
+
+    assert (told.outcome, told.record.hub.name) == (Outcome.ASSIGNED, "east")
+    again = register_device(service, asks("pump-042", shows(leaf), timezone.now() + timedelta(seconds=30)))
+    assert again.record.hub.name == "built-in"

@@ -8,11 +8,12 @@ from urllib.parse import quote
 import pytest
 from django.utils import timezone
 
-from enrollments.actions import rates
+from enrollments.actions import rates, registrations
 from enrollments.actions.enrollments import (
     IndividualSpec,
     add_individual_enrollment,
     change_individual_enrollment,
+    delete_enrollments,
     disable_enrollment,
     enable_enrollment,
 )
@@ -40,7 +41,8 @@ from tests.devices import ALICE, PEER, enroll_keys, new_service, signs
 from tests.soft_tpm import SoftTpm
 
 pytestmark = pytest.mark.django_db
-NOW = timezone.now()
+# Ahead of the clock, so that what was done by it is over by then, however long the suite has been running.
+NOW = timezone.now() + timedelta(days=1)
 ID = "press-01"
 
 
@@ -410,11 +412,74 @@ def test_enrolled_storage_root_key_is_tried_however_many_others_were_named(servi
     enroll_tpm(service, tpm, storage_root_key=tpm.keys.storage_root_key)
     device = TpmDevice(service, tpm, repeats=False)
     device.challenge(0)
-    for number in range(1, 6):
-        register_device(service, TpmDevice(service, tpm, srk_of=SoftTpm(number)).ask(1))
+    stranger = TpmDevice(service, tpm, srk_of=SoftTpm(1)).ask(1)
+    for number in range(40):
+        register_device(service, replace(stranger, peer=replace(PEER, address=f"203.0.113.{number}")))
 
-    assert len(TpmChallenges.objects.get().recent_storage_root_keys) == 4
+    assert len(TpmChallenges.objects.get().recent_storage_root_keys) == 32
     assert device.prove(2).outcome is Outcome.ASSIGNED
+
+
+@pytest.mark.parametrize("address", [PEER.address, "203.0.113.9", "2001:db8::1"])
+def test_stranger_who_names_many_storage_root_keys_displaces_none(service, tpm, address):
+    """R14: also for a device that does not name its own again, as IoT Edge, and has never proven itself."""
+    enroll_tpm(service, tpm)
+    device = TpmDevice(service, tpm, repeats=False)
+    device.challenge(0)
+    for number in range(1, 9):
+        stranger = TpmDevice(service, tpm, srk_of=SoftTpm(number % 7 + 1)).ask(1)
+        register_device(service, replace(stranger, peer=replace(PEER, address=address)))
+
+    assert device.prove(2).outcome is Outcome.ASSIGNED
+
+
+def test_another_tpm_is_given_another_key_for_the_hub(device, service):
+    """A stolen TPM that was replaced goes on signing with a key that the hub no longer knows."""
+    device.challenge()
+    device.prove(1)
+    before = HubDevice.objects.get().primary_key
+    entry, other = IndividualEnrollment.objects.get(), SoftTpm(1)
+    spec = IndividualSpec(mechanism=AttestationMechanism.TPM, endorsement_key=other.keys.endorsement_key)
+    change_individual_enrollment(service, ID, spec, expected_etag=entry.etag, actor=ALICE)
+
+    newcomer = TpmDevice(service, other)
+    newcomer.challenge(2)
+    newcomer.prove(3)
+
+    assert HubDevice.objects.get().primary_key != before
+
+
+def test_r12_key_is_wrapped_before_the_last_look_at_the_epoch(device, monkeypatch):
+    """A change that is answered while the hub's key is being wrapped still counts."""
+    device.challenge()
+    answer = device.prove(1)
+    wrapped = registrations.wrapped_hub_key
+
+    def disabled_meanwhile(*args):
+        blob = wrapped(*args)
+        if device.service.individualenrollments.get().enabled:
+            disable_enrollment(device.service, ID, actor=ALICE)
+        return blob
+
+    monkeypatch.setattr(registrations, "wrapped_hub_key", disabled_meanwhile)
+
+    told = device.poll(answer, 2)
+
+    assert (told.outcome, told.tpm_blob) == (Outcome.DISABLED, b"")
+
+
+def test_r12_challenge_is_not_given_on_a_state_that_is_gone(device, monkeypatch):
+    judge = registrations._judge
+
+    def deleted_meanwhile(service, request):
+        judgement = judge(service, request)
+        delete_enrollments(service, [ID], actor=ALICE)
+        return judgement
+
+    monkeypatch.setattr(registrations, "_judge", deleted_meanwhile)
+
+    assert register_device(device.service, device.ask()).outcome is Outcome.THROTTLED
+    assert not TpmChallenges.objects.exists()
 
 
 def test_challenges_for_one_name_from_one_address_have_a_rate(device):

@@ -98,7 +98,7 @@ def tables() -> dict[str, list]:
 
 
 @pytest.mark.parametrize("event", list(CHANGES), ids=lambda event: event.value)
-def test_each_change_leaves_a_row_with_who_what_and_from_where(world, event):
+def test_r15_each_change_leaves_a_row_with_who_what_and_from_where(world, event):
     seen = HistoryEvent.objects.count()
 
     CHANGES[event](world)
@@ -111,7 +111,7 @@ def test_each_change_leaves_a_row_with_who_what_and_from_where(world, event):
 
 
 @pytest.mark.parametrize("event", list(CHANGES), ids=lambda event: event.value)
-def test_where_the_row_cannot_be_written_the_change_does_not_happen(world, event, monkeypatch):
+def test_r15_where_the_row_cannot_be_written_the_change_does_not_happen(world, event, monkeypatch):
     before = tables()
 
     def full(*_args, **_kwargs):
@@ -124,7 +124,7 @@ def test_where_the_row_cannot_be_written_the_change_does_not_happen(world, event
     assert tables() == before
 
 
-def test_assignment_does_not_happen_without_its_row(service, monkeypatch):
+def test_r15_assignment_does_not_happen_without_its_row(service, monkeypatch):
     top = root("Root A")
     enroll_ca(service, top)
 
@@ -138,7 +138,7 @@ def test_assignment_does_not_happen_without_its_row(service, monkeypatch):
     assert not RegistrationRecord.objects.exists()
 
 
-def test_doing_the_same_twice_changes_nothing_and_records_nothing(world):
+def test_r15_doing_the_same_twice_changes_nothing_and_records_nothing(world):
     disable_enrollment(world, "pump-1", **WHY)
     seen, epoch = (
         HistoryEvent.objects.count(),
@@ -151,7 +151,7 @@ def test_doing_the_same_twice_changes_nothing_and_records_nothing(world):
     assert IndividualEnrollment.objects.get(registration_id="pump-1").etag == epoch
 
 
-def test_row_keeps_reason_before_and_after(world):
+def test_r15_row_keeps_reason_before_and_after(world):
     disable_enrollment(world, "pump-1", **WHY)
 
     row = HistoryEvent.objects.get(event="enrollment.disabled")
@@ -192,7 +192,7 @@ def test_reason_is_bounded_and_kept_on_one_line(world):
     assert HistoryEvent.objects.get(event="enrollment.disabled").reason == "stolen [31m in Basel"
 
 
-def test_rows_outlive_their_object_and_person(world):
+def test_r15_rows_outlive_their_object_and_person(world):
     delete_enrollments(world, ["pump-1"], actor=ALICE)
     people.remove_person("bob", actor=ALICE)
 
@@ -200,7 +200,7 @@ def test_rows_outlive_their_object_and_person(world):
     assert HistoryEvent.objects.filter(subject_name="bob").count() == 2
 
 
-def test_rows_are_final_for_the_orm(world):
+def test_r15_rows_are_final_for_the_orm(world):
     row = HistoryEvent.objects.first()
 
     for forbidden in (row.save, row.delete, HistoryEvent.objects.all().delete):
@@ -211,7 +211,7 @@ def test_rows_are_final_for_the_orm(world):
 
 
 @pytest.mark.parametrize("statement", ["UPDATE {} SET reason = 'x'", "DELETE FROM {}"])
-def test_rows_are_final_for_the_database(world, statement):
+def test_r15_rows_are_final_for_the_database(world, statement):
     seen = list(HistoryEvent.objects.values())
 
     with (
@@ -230,7 +230,7 @@ def test_row_outside_of_a_transaction_is_refused(service):
         record(Event.SIGNED_IN, subject=service, actor=ALICE)
 
 
-def test_no_secret_enters_history_attempts_or_database_in_clear(service):
+def test_r15_no_secret_enters_history_attempts_or_database_in_clear(service):
     """R15 and secrets at rest: keys given, made, replaced, used and refused."""
     given = "Z2l2ZW4gc2VjcmV0IGtleSB3aXRoIGVub3VnaCBieXRlcw=="
     entry = enroll_keys(service, "key-1", primary_key=given)

@@ -123,12 +123,17 @@ OpenWindow = Callable[..., Page]
 def open_window(
     browser: Browser, live: LiveListeners, request: pytest.FixtureRequest
 ) -> Iterator[OpenWindow]:
-    """Open a window, with the options of a Playwright context. Whatever went wrong in one fails the test."""
-    windows: list[Window] = []
+    """Open a window, with the options of a Playwright context.
 
-    def open_one(**options: object) -> Page:
+    Whatever went wrong in one fails the test, unless it was opened for that with `complains=False`.
+    """
+    windows: list[Window] = []
+    watched: list[Window] = []
+
+    def open_one(*, complains: bool = True, **options: object) -> Page:
         context = browser.new_context(base_url=live.portal_url, locale="en-GB", timezone_id="UTC", **options)
         windows.append(Window(context, urlsplit(live.portal_url).netloc))
+        watched.extend(windows[-1:] if complains else [])
         return windows[-1].page
 
     yield open_one
@@ -137,7 +142,7 @@ def open_window(
     if report is not None and report.failed:
         pages = [page for window in windows for page in window.context.pages]
         _save_what_is_there(request.node.name, pages, live)
-    complaints = [complaint for window in windows for complaint in window.complaints]
+    complaints = [complaint for window in watched for complaint in window.complaints]
     for window in windows:
         window.context.close()
     assert not complaints, "\n".join(complaints)

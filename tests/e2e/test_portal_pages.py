@@ -7,8 +7,9 @@ from urllib.parse import urljoin, urlsplit
 
 import pytest
 from django.urls import URLPattern, resolve
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Locator, Page, Request, expect
 
+from dpsportal.serving.limits import MIB, PORTAL_LIMITS
 from enrollments.portal import urls_enrollments, urls_service
 from enrollments.simulator.client import Device, Outcome
 from enrollments.simulator.credentials import CertificateFiles, SharedKey
@@ -312,6 +313,7 @@ def test_a_form_that_somebody_else_made_stale_is_not_saved(open_window, administ
 
     expect(second.page.get_by_role("alert")).to_contain_text("Your changes were not saved")
     expect(second.page.get_by_role("radio", name="Disable")).to_be_checked()
+    expect(second.page.locator("#entry-state")).to_have_text("Disabled")
     expect(second.page.get_by_label("IoT Hub device ID")).to_have_value("")
     first.individual_enrollments()
     expect(first.toggle("shared-pump")).not_to_be_checked()
@@ -320,6 +322,102 @@ def test_a_form_that_somebody_else_made_stale_is_not_saved(open_window, administ
     second.page.get_by_label("IoT Hub device ID").fill("another-name")
     second.save("Saved individual enrollment shared-pump", reason="now on what holds")
     expect(second.row("shared-pump").get_by_role("cell", name="another-name")).to_be_visible()
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize(
+    ("happens", "told"),
+    [
+        pytest.param(lambda route: route.abort(), "The service did not answer.", id="no answer"),
+        pytest.param(
+            lambda route: route.fulfill(status=418, body=""), "answered with error 418", id="an error"
+        ),
+    ],
+)
+def test_a_failure_is_seen_from_the_end_of_a_long_form(
+    open_window, administrator_cookies, width, happens, told
+):
+    page = open_window(
+        storage_state=administrator_cookies, viewport={"width": width, "height": 740}, complains=False
+    )
+    page.goto(f"/services/{SERVICE}/groups/add/")
+    page.get_by_label("Group ID", exact=True).fill("never-saved")
+    page.route("**/groups/add/", happens)
+
+    page.get_by_role("button", name="Save").click()
+
+    alert = page.get_by_role("alert")
+    expect(alert).to_contain_text(told)
+    expect_seen(alert)
+
+
+TOO_LARGE = f"larger than {PORTAL_LIMITS.body_bytes // MIB} MiB"
+
+
+def test_an_upload_that_is_too_large_is_not_sent_and_names_the_limit(administrator, tmp_path):
+    page = administrator.page
+    administrator.individual_enrollments()
+    page.get_by_role("link", name="Add", exact=True).click()
+    file = tmp_path / "large.pem"
+    file.write_bytes(b"x" * (PORTAL_LIMITS.body_bytes + 1))
+    posts: list[Request] = []
+    page.on("request", lambda request: posts.append(request) if request.method == "POST" else None)
+
+    page.get_by_label("Primary certificate file").set_input_files(file)
+
+    expect(page.get_by_role("alert")).to_contain_text(TOO_LARGE)
+    expect(page.get_by_role("alert")).to_contain_text("Choose a smaller file")
+    expect_seen(page.get_by_role("alert"))
+    assert posts == []
+
+    # A smaller one is taken, and the sentence is gone.
+    smaller = tmp_path / "smaller.pem"
+    smaller.write_text(self_signed("small-enough").pem)
+    administrator.upload(smaller)
+    expect(page.get_by_role("alert")).to_have_count(0)
+
+
+def test_a_form_that_the_listener_finds_too_large_names_the_limit(open_window, administrator_cookies):
+    page = open_window(storage_state=administrator_cookies, complains=False)
+    page.goto(f"/services/{SERVICE}/groups/add/")
+    page.get_by_label("Group ID", exact=True).fill("too-large")
+    page.get_by_label("Initial twin state").evaluate(
+        "(field, bytes) => { field.value = 'x'.repeat(bytes); }", PORTAL_LIMITS.body_bytes
+    )
+
+    page.get_by_role("button", name="Save").click()
+
+    expect(page.get_by_role("alert")).to_contain_text(TOO_LARGE)
+    expect_seen(page.get_by_role("alert"))
+
+
+@pytest.mark.parametrize("mebibytes", [2, 40])
+def test_with_script_off_an_upload_that_is_too_large_names_the_limit(
+    open_window, administrator_cookies, tmp_path, mebibytes
+):
+    page = open_window(storage_state=administrator_cookies, java_script_enabled=False, complains=False)
+    page.goto(f"/services/{SERVICE}/groups/add/")
+    file = tmp_path / "large.pem"
+    file.write_bytes(bytes(mebibytes * MIB))
+    page.get_by_label("Primary certificate file").set_input_files(file)
+
+    page.get_by_role("button", name="Save").click()
+
+    expect(page.get_by_role("heading", level=1)).to_have_text("This was not accepted")
+    expect(page.get_by_text(TOO_LARGE)).to_be_visible()
+    expect(page.get_by_text("go back and choose a smaller file")).to_be_visible()
+
+
+def expect_seen(element: Locator) -> None:
+    """Wait, while the page scrolls, until the middle of it is within the window and nothing lies on top."""
+    element.page.wait_for_function(
+        """(one) => {
+          const box = one.getBoundingClientRect();
+          return one.contains(document.elementFromPoint(box.x + box.width / 2, box.y + box.height / 2));
+        }""",
+        arg=element.element_handle(),
+        timeout=3000,
+    )
 
 
 def test_a_device_registers_with_the_keys_that_were_generated(administrator, live):

@@ -1,15 +1,15 @@
 """How people shut devices out, in a real browser, with real devices that register before and after."""
 
 import json
-import shlex
+import re
 import subprocess
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import expect
 
+from dpsportal.serving.supervisor import PROJECT_DIR
 from enrollments.simulator.client import Device, Outcome
 from enrollments.simulator.credentials import CertificateFiles
 from tests.certificates import Minted, root
@@ -232,8 +232,9 @@ def test_from_a_first_device_to_who_shut_it_out(open_window, live, curl, tmp_pat
 
     portal.add_group("first-ca", ca_file, reason="our first supplier")
     portal.go_to("Overview")
-    command = portal.page.get_by_role("region", name="A first device").get_by_text("curl -X PUT").inner_text()
-    admitted = Shell(curl, tmp_path).register(command)
+    first_device = portal.page.get_by_role("region", name="A first device")
+    commands = first_device.get_by_text("curl -sS").text_content()
+    admitted = outcome_of_typing(commands, tmp_path)
 
     assert admitted["status"] == "assigned"
     assert admitted["registrationState"]["deviceId"] == "pump-001"
@@ -244,7 +245,7 @@ def test_from_a_first_device_to_who_shut_it_out(open_window, live, curl, tmp_pat
     dialog.get_by_label("Reason").fill("the supplier lost its key")
     dialog.get_by_role("button", name="Disable").click()
     expect(portal.toggle("first-ca")).not_to_be_checked()
-    refused = Shell(curl, tmp_path).register(command)
+    refused = outcome_of_typing(commands, tmp_path)
 
     assert refused["status"] == "disabled"
     assert "assignedHub" not in refused.get("registrationState", {})
@@ -253,35 +254,36 @@ def test_from_a_first_device_to_who_shut_it_out(open_window, live, curl, tmp_pat
     assert_told(added, ADMIN, "added", "first-ca", "our first supplier")
 
 
-@dataclass
-class Shell:
-    """Types commands into a shell whose working folder holds `device.pem` and `device.key`."""
+def test_the_command_for_a_simulated_fleet_can_be_copied(administrator, live):
+    administrator.go_to("Overview")
+    first_device = administrator.page.get_by_role("region", name="A first device")
+    command = first_device.get_by_text("manage.py simulate").text_content()
 
-    curl: str
-    folder: Path
+    table = typed(command, PROJECT_DIR, env=live.environment)
 
-    def register(self, command: str) -> dict:
-        """Run the registration as it is shown, then poll with the same options until there is an outcome."""
-        accepted = self._run(command)
-        words = shlex.split(command)
-        address = words[-1].replace("/register?", f"/operations/{accepted['operationId']}?")
-        kept = [word for option in ("--cert", "--key", "--cacert") for word in self._option(words, option)]
-        answer, deadline = accepted, time.monotonic() + 20
-        while answer["status"] == "assigning" and time.monotonic() < deadline:
-            time.sleep(0.2)
-            answer = self._run(shlex.join([self.curl, *kept, address]))
-        return answer
+    assert re.search(r"^assigned +10$", table, re.MULTILINE), table
 
-    @staticmethod
-    def _option(words: list[str], option: str) -> list[str]:
-        return [option, words[words.index(option) + 1]]
 
-    def _run(self, command: str) -> dict:
-        done = subprocess.run(
-            ["bash", "-c", command], cwd=self.folder, capture_output=True, text=True, timeout=30, check=False
-        )
-        assert done.returncode == 0, done.stderr
-        return json.loads(done.stdout)
+def outcome_of_typing(commands: str, folder: Path) -> dict:
+    """The last answer, where `folder` holds `device.pem` and `device.key`."""
+    registered, *polled = map(json.loads, typed(commands, folder).splitlines())
+    assert registered["status"] == "assigning"
+    (outcome,) = polled
+    return outcome
+
+
+def typed(commands: str, folder: Path, **options: object) -> str:
+    done = subprocess.run(
+        ["bash", "-c", commands],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        **options,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 def assert_told(row: str, *parts: str) -> None:

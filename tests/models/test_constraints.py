@@ -18,7 +18,7 @@ from enrollments.models import (
     TrustAnchor,
 )
 from tests.certificates import root, self_signed
-from tests.devices import enroll_ca, enroll_device, enroll_keys, new_service
+from tests.devices import enroll_ca, enroll_device, enroll_keys, new_service, register
 
 pytestmark = pytest.mark.django_db
 
@@ -43,12 +43,34 @@ def test_registration_id_once_per_service(service):
 
 
 @pytest.mark.parametrize(
+    ("model", "name", "key"),
+    [
+        pytest.param(IndividualEnrollment, "registration_id", "registration_key", id="individual"),
+        pytest.param(EnrollmentGroup, "group_id", "group_key", id="group"),
+        pytest.param(RegistrationRecord, "registration_id", "registration_key", id="record"),
+    ],
+)
+def test_key_by_which_a_name_is_found_is_its_lower_case(service, model, name, key):
+    certificate = self_signed("pump-ii")
+    enroll_device(service, certificate)
+    enroll_ca(service, root("CA"), "pump-ii")
+    register(service, certificate)
+    stored = model.objects.filter(pk=model.objects.get().pk)
+
+    assert stored.update(**{name: "PUMP-II"}) == 1
+    for wrong in ("PUMP-II", "pump-iI", "pump-\u0131\u0131", "pump-i", ""):
+        refused(lambda wrong=wrong: stored.update(**{key: wrong}))
+
+
+@pytest.mark.parametrize(
     ("mechanism", "values"),
     [
         (AttestationMechanism.SYMMETRIC_KEY, {}),
         (AttestationMechanism.SYMMETRIC_KEY, {"primary_key": "x"}),
         (AttestationMechanism.X509, {"primary_key": "x"}),
+        (AttestationMechanism.X509, {"secondary_key": "x"}),
         (AttestationMechanism.TPM, {}),
+        (AttestationMechanism.TPM, {"endorsement_key": b"x", "secondary_key": "x"}),
         ("none", {}),
     ],
 )

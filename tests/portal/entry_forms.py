@@ -1,5 +1,6 @@
 """What a browser sends for the forms of entries."""
 
+import re
 from typing import Any
 
 from django.core.files.uploadedfile import SimpleUploadedFile
@@ -8,6 +9,8 @@ from django.test import Client
 from enrollments.models import HistoryEvent
 
 HTMX = {"HX-Request": "true"}
+# What of an answer to htmx goes elsewhere on the page than what was asked for; each stands on lines of its own.
+OUT_OF_BAND = re.compile(r'<\w+ id="[\w-]+" hx-swap-oob="true">.*?(?=^<|\Z)', re.DOTALL | re.MULTILINE)
 
 
 def entry_form(**changes: Any) -> dict[str, Any]:

@@ -157,7 +157,7 @@ def test_anonymous_is_sent_to_sign_in(address, world, client):
 
 @each_role
 @each(OF_SERVICE)
-def test_role_in_the_service_decides(address, role, world):
+def test_r17_role_in_the_service_decides(address, role, world):
     client = signed_in_as(role, world.service)
 
     check_answers(client, world.url(address), address, role)
@@ -165,7 +165,7 @@ def test_role_in_the_service_decides(address, role, world):
 
 @each_role
 @each(OF_SERVICE)
-def test_service_of_others_is_not_there(address, role, world):
+def test_r17_service_of_others_is_not_there(address, role, world):
     client = signed_in_as(role, a_service("lab"))
 
     assert set(answers(client, world.url(address)).values()) <= {404, 405}
@@ -173,7 +173,7 @@ def test_service_of_others_is_not_there(address, role, world):
 
 @each_role
 @each(OF_SERVICE)
-def test_role_everywhere_holds_in_each_service(address, role, world):
+def test_r17_role_everywhere_holds_in_each_service(address, role, world):
     client = signed_in_as(role, None)
 
     check_answers(client, world.url(address), address, role)
@@ -181,7 +181,7 @@ def test_role_everywhere_holds_in_each_service(address, role, world):
 
 @each_role
 @each(OF_INSTALLATION)
-def test_role_everywhere_decides_about_the_installation(address, role, world):
+def test_r17_role_everywhere_decides_about_the_installation(address, role, world):
     client = signed_in_as(role, None)
 
     check_answers(client, world.url(address), address, role)
@@ -189,7 +189,7 @@ def test_role_everywhere_decides_about_the_installation(address, role, world):
 
 @each_role
 @each(OF_INSTALLATION)
-def test_role_in_a_service_opens_nothing_of_the_installation(address, role, world):
+def test_r17_role_in_a_service_opens_nothing_of_the_installation(address, role, world):
     client = signed_in_as(role, world.service)
 
     statuses = set(answers(client, world.url(address)).values())
@@ -199,7 +199,7 @@ def test_role_in_a_service_opens_nothing_of_the_installation(address, role, worl
 
 
 @each([one for one in PROTECTED if one.right_for("POST") is not Right.SEE])
-def test_refused_attempt_at_a_change_leaves_one_row(address, world):
+def test_r15_refused_attempt_at_a_change_leaves_one_row(address, world):
     client = signed_in_as(Role.VIEWER, world.service)
     before = refusals()
 
@@ -210,7 +210,7 @@ def test_refused_attempt_at_a_change_leaves_one_row(address, world):
     assert status in (403, 405)
 
 
-def test_refusal_names_who_tried_what(world):
+def test_r15_refusal_names_who_tried_what(world):
     client = signed_in_as(Role.VIEWER, world.service)
 
     client.post(f"/services/plant/registrations/{world.values['registration_id']}/deny/")
@@ -223,14 +223,14 @@ def test_refusal_names_who_tried_what(world):
     )
 
 
-def test_refused_attempt_to_see_leaves_no_row(world):
+def test_r15_refused_attempt_to_see_leaves_no_row(world):
     client = signed_in_as(Role.VIEWER, world.service)
 
     assert client.get("/services/plant/attempts/").status_code == 403
     assert refusals() == 0
 
 
-def test_person_without_a_role_sees_no_service(world):
+def test_r17_person_without_a_role_sees_no_service(world):
     client = signed_in_as(Role.VIEWER, world.service)
     ProvisioningService.objects.get(name="plant").memberships.all().delete()
 
@@ -238,7 +238,7 @@ def test_person_without_a_role_sees_no_service(world):
     assert "plant" not in client.get("/").content.decode()
 
 
-def test_person_who_was_deactivated_is_out_with_the_next_request(world, django_user_model):
+def test_r17_person_who_was_deactivated_is_out_with_the_next_request(world, django_user_model):
     client = signed_in_as(Role.VIEWER, world.service)
     assert client.get("/services/plant/").status_code == 200
 

@@ -1,7 +1,9 @@
 """Certificates and forms as they should not be: one clear sentence, the right status, nothing changed."""
 
 import base64
+import html
 import json
+import re
 
 import pytest
 
@@ -480,6 +482,56 @@ def test_text_that_is_no_certificate_does_not_come_back(operator, leaf, wrap, se
 
 def test_a_file_is_not_said_to_be_hidden(operator):
     assert NOT_SHOWN not in add(operator, primary_upload=a_file("hello")).text_shown
+
+
+def errors_at(answer) -> dict[str, str]:
+    """The text of the errors below each field that has some."""
+    found = re.findall(r'class="field-errors" id="id_(\w+)_error">(.*?)</div>', answer.text_shown, re.DOTALL)
+    return {field: html.unescape(re.sub(r"<[^>]+>", " ", text)) for field, text in found}
+
+
+@pytest.mark.parametrize("slot", ["primary", "secondary"])
+@pytest.mark.parametrize("given", ["no certificate", "no CA"])
+def test_an_error_stands_at_the_field_where_it_is_mended(operator, ca, leaf, slot, given):
+    text, told = {
+        "no certificate": ("hello", "This is no certificate"),
+        "no CA": (leaf.pem, "is not a CA certificate"),
+    }[given]
+    beside = {} if slot == "primary" else {"primary_pem": ca.pem}
+
+    of_file = add_group(operator, **beside, **{f"{slot}_upload": a_file(text)})
+    of_text = add_group(operator, **beside, **{f"{slot}_pem": text})
+
+    for answer, field in ((of_file, f"{slot}_upload"), (of_text, f"{slot}_pem")):
+        errors = errors_at(answer)
+        assert set(errors) == {field}
+        assert told in errors[field]
+        assert f'<a href="#id_{field}">' in answer.text_shown
+
+
+def test_what_is_wrong_with_a_certificate_is_told_in_one_sentence(operator, leaf):
+    saved = add_group(operator, primary_pem=leaf.pem)
+    seen = preview(operator, kind="group", primary_pem=leaf.pem)
+
+    told = "is not a CA certificate"
+    assert saved.text_shown.count(told) == 2  # in the summary and at the field, not in the preview as well
+    assert (
+        "This certificate never admits a device; a disabled entry can still bar its key." in saved.text_shown
+    )
+    assert seen.text_shown.count(told) == 1
+
+
+def test_where_it_is_enrolled_is_told_at_the_field_and_not_in_the_preview_as_well(
+    operator, service, ca, leaf
+):
+    a_group(service, "Line-7", ca=ca)
+    an_individual(service, leaf=leaf)
+
+    of_group, of_device = add_group(operator, primary_pem=ca.pem), add(operator, primary_pem=leaf.pem)
+
+    for answer in (of_group, of_device):
+        assert answer.status_code == 409
+        assert answer.text_shown.count("already enrolled") == 2
 
 
 def test_a_readable_certificate_outlives_what_is_wrong_beside_it(operator, leaf):

@@ -7,7 +7,7 @@ from enrollments.policy.roles import Role
 from tests.certificates import EXPIRED, root
 from tests.devices import register
 from tests.factories import a_group, a_service, a_user
-from tests.portal.entry_forms import HTMX, a_file, events, group_form, page, post
+from tests.portal.entry_forms import HTMX, OUT_OF_BAND, a_file, events, group_form, page, post
 
 pytestmark = pytest.mark.django_db
 
@@ -247,6 +247,18 @@ def test_what_somebody_else_changed_meanwhile_is_not_overwritten(operator, servi
     assert "was changed by somebody else" in answer.text_shown
     assert get(service, "plant-7").etag in answer.text_shown
     assert not get(service, "plant-7").enabled
+
+
+def test_the_state_beside_the_heading_shows_what_somebody_else_made_of_the_group(operator, service):
+    group = a_group(service)
+    edit(operator, group, enabled="no")
+
+    answer = post(operator, "groups/g/plant-7/", group_form(expected_etag=group.etag), headers=HTMX)
+
+    assert answer.status_code == 409
+    state, _keys = OUT_OF_BAND.findall(answer.text_shown)
+    assert 'id="entry-state"' in state and "Disabled" in state
+    assert not OUT_OF_BAND.search(page(operator, "groups/g/plant-7/"))
 
 
 # --- Who may ---------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from enrollments.policy.roles import Role
 from tests.certificates import root, self_signed
 from tests.devices import ALICE, enroll_ca, register
 from tests.factories import a_service, a_user, an_individual
-from tests.portal.entry_forms import HTMX, a_file, entry_form, events, page, post
+from tests.portal.entry_forms import HTMX, OUT_OF_BAND, a_file, entry_form, events, page, post
 
 pytestmark = pytest.mark.django_db
 KEY = "c2l4dGVlbiBieXRlcyAhISE="
@@ -457,6 +457,28 @@ def test_what_somebody_else_changed_meanwhile_is_not_overwritten(operator, servi
     assert 'value="theirs"' in answer.text_shown
     assert current.etag in answer.text_shown
     assert current.device_id == "theirs"
+
+
+def test_the_whole_page_shows_what_somebody_else_made_of_the_entry(administrator, service):
+    entry = an_individual(service)
+    edit(administrator, entry, mechanism="symmetricKey", enabled="no")
+
+    stale = entry_form(expected_etag=entry.etag, mechanism="symmetricKey")
+    answer = post(administrator, "enrollments/i/pump-042/", stale, headers=HTMX)
+
+    assert answer.status_code == 409
+    state, keys = OUT_OF_BAND.findall(answer.text_shown)
+    assert 'id="entry-state"' in state and "Disabled" in state
+    assert 'id="entry-keys"' in keys and "Show keys" in keys
+
+
+def test_what_is_replaced_beside_the_form_is_on_the_page_once(administrator, service):
+    an_individual(service)
+
+    shown = page(administrator, "enrollments/i/pump-042/")
+
+    assert (shown.count('id="entry-state"'), shown.count('id="entry-keys"')) == (1, 1)
+    assert not OUT_OF_BAND.search(shown)
 
 
 def test_a_form_without_version_is_taken_for_an_old_one(operator, service):

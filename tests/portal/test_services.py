@@ -123,9 +123,11 @@ def test_overview_says_what_a_device_needs(admin, plant, settings):
 
     assert plant.id_scope in page
     assert "https://dps.example:8443" in page
-    assert f"https://dps.example:8443/{plant.id_scope}/registrations/pump-001/register" in page
+    assert f"https://dps.example:8443/{plant.id_scope}/registrations/pump-001&#x27;" in page
+    assert "$DEVICE/register?api-version=" in page
+    assert "$DEVICE/operations/$OPERATION?api-version=" in page
     assert "--cert device.pem --key device.key --cacert" in page
-    assert "manage.py simulate --service plant" in page
+    assert ".venv/bin/python manage.py simulate --service plant" in page
 
 
 def test_listener_on_every_interface_is_shown_by_the_name_in_use(admin, plant, settings):

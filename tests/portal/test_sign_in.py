@@ -4,6 +4,7 @@ from datetime import timedelta
 
 import pytest
 from django.contrib.auth.models import User
+from django.contrib.sessions.models import Session
 from django.test import Client
 
 from enrollments.actions.people import add_person
@@ -104,6 +105,27 @@ def test_signing_out_needs_a_post_and_ends_the_session(client, bob):
     assert is_signed_in(client)
     assert client.post("/sign-out/")["Location"] == "/sign-in/"
     assert not is_signed_in(client)
+
+
+def pass_time(seconds: int) -> None:
+    """As the one session sees it."""
+    session = Session.objects.get()
+    session.expire_date -= timedelta(seconds=seconds)
+    session.save()
+
+
+def test_idle_session_ends_and_each_request_within_the_time_renews_it(client, bob, settings):
+    sign_in(client)
+    almost = settings.SESSION_COOKIE_AGE - 30
+
+    pass_time(almost)
+    assert is_signed_in(client)
+    pass_time(almost)
+    assert is_signed_in(client)
+
+    pass_time(settings.SESSION_COOKIE_AGE + 1)
+    answer = client.get("/")
+    assert (answer.status_code, answer["Location"]) == (302, "/sign-in/?next=/")
 
 
 def test_planted_session_is_worth_nothing_after_signing_in(client, bob):

@@ -1,6 +1,7 @@
 """What the application is told about the peer, and whose word is taken for it."""
 
 import base64
+import io
 
 import pytest
 
@@ -172,3 +173,14 @@ def test_forwarding_headers_of_strangers_are_removed(peer, believed):
 )
 def test_no_client_chooses_the_codec(sent, seen):
     assert environment("192.0.2.1", CONTENT_TYPE=sent)["CONTENT_TYPE"] == seen
+
+
+def test_a_body_in_chunks_is_handed_on_with_its_length():
+    # gunicorn's own input puts the chunks together; what it reads from stands in for it here.
+    seen = environment(
+        "192.0.2.1", HTTP_TRANSFER_ENCODING="chunked", **{"wsgi.input": io.BytesIO(b"all of it")}
+    )
+
+    assert seen["CONTENT_LENGTH"] == "9"
+    assert seen["wsgi.input"].read() == b"all of it"
+    assert "HTTP_TRANSFER_ENCODING" not in seen

@@ -24,6 +24,7 @@ def test_gunicorn_is_the_version_that_the_worker_was_read_against():
         (ThreadWorker.enqueue_req, ["self", "conn"]),
         (ThreadWorker.finish_request, ["self", "conn", "fs"]),
         (ThreadWorker.handle, ["self", "conn"]),
+        (ThreadWorker.handle_error, ["self", "req", "client", "addr", "exc"]),
         (ThreadWorker._keepalive_after, ["self", "conn", "keepalive"]),
         (ThreadWorker._cap_keepalive, ["self", "deadline"]),
         (ThreadWorker.murder_pending, ["self"]),
@@ -62,7 +63,15 @@ def test_the_loop_still_calls_what_the_worker_replaces():
 def test_a_request_thread_still_does_what_the_connection_prepares():
     called = names_used_by(ThreadWorker.handle)
 
-    assert {"initialized", "data_ready", "init", "parser", "is_http2", "_keepalive_after"} <= called
+    assert {
+        "initialized",
+        "data_ready",
+        "init",
+        "parser",
+        "is_http2",
+        "_keepalive_after",
+        "handle_error",
+    } <= called
 
 
 def test_the_connection_still_has_the_attributes_that_are_set():

@@ -141,6 +141,7 @@ def test_curl_sends_a_large_body(tls_listener, server_certificate, tmp_path):
             put(b"", b"Content-Length: 131073", b"Expect: 100-continue"), 413, id="not asked for it"
         ),
         pytest.param(put_in_chunks(bytes(150_000), 9000), 413, id="chunks too many"),
+        pytest.param(put_in_chunks(bytes(131_073), 131_073), 413, id="chunk one byte too large"),
         pytest.param(put(b"x", b"Content-Length: 1", b"Content-Length: 1"), 400, id="two lengths"),
         pytest.param(put(b"x", b"Content-Length: +1"), 400, id="length is no number"),
         pytest.param(put(b"x", b"Content-Length: 1,1"), 400, id="list of lengths"),

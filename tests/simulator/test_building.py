@@ -100,6 +100,20 @@ def test_the_same_seed_makes_the_same_fleet_again(plant, tmp_path):
     assert told("third", 8) != first
 
 
+def test_the_folder_remembers_whose_fleet_it_keeps(plant, folder, tmp_path):
+    def ids(kept: PkiFolder, **spec) -> list[str]:
+        return sorted(one.registration_id for one in build_fleet(plant, kept, FleetSpec(devices=2, **spec)))
+
+    first = ids(folder)
+
+    assert ids(PkiFolder(folder.path)) == first
+    assert ids(PkiFolder(tmp_path / "another")) != first
+    assert ids(folder, prefix="pump") == ids(folder) == ["pump-0001", "pump-0002"]
+    with pytest.raises(UnusableSpec):
+        ids(folder, prefix="has space")
+    assert ids(folder) == ["pump-0001", "pump-0002"]
+
+
 def test_nothing_is_enrolled_unless_that_is_asked_for(plant, folder):
     build_fleet(plant, folder, FleetSpec(devices=2, mechanism=MIXED))
 

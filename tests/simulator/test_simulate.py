@@ -209,8 +209,8 @@ def test_who_enrolled_the_fleet_is_history(live_listeners):
 
 
 def test_a_kept_fleet_comes_back_as_itself_and_is_shut_out_with_its_group(live_listeners, tmp_path):
-    again = ("--enroll", "--devices", 2, "--prefix", "kept", "--write-pki", tmp_path, "--mechanism", "mixed")
-    assert outcomes(simulate(live_listeners, *again)) == {"assigned": 2}
+    again = ("--enroll", "--devices", 2, "--write-pki", tmp_path, "--mechanism", "mixed")
+    assert outcomes(simulate(live_listeners, *again, "--prefix", "kept")) == {"assigned": 2}
 
     assert outcomes(simulate(live_listeners, *again)) == {"assigned": 2}
     live_listeners.manage("disable", "group", "kept-root", "--reason", "test")

@@ -1,5 +1,6 @@
 """The table in shared memory: between threads and processes, bounded, and never in the way of a start."""
 
+import errno
 import os
 import threading
 
@@ -123,6 +124,50 @@ def test_file_is_for_its_own_account_alone(path):
 
     assert path.stat().st_mode & 0o777 == 0o600
     assert path.parent.stat().st_mode & 0o777 == 0o700
+
+
+def test_file_of_another_layout_is_replaced_and_not_cut(path):
+    """Cut, it would kill the processes that have it mapped."""
+    running = SharedTable(path, slots=128)
+    running.change(b"a", 1.0, count)
+    inode = path.stat().st_ino
+
+    SharedTable(path, slots=64).change(b"a", 1.0, count)
+
+    assert path.stat().st_ino != inode
+    assert running.change(b"a", 1.0, count) == 2
+
+
+def test_without_room_on_the_disk_each_process_counts_by_itself(path, monkeypatch, caplog):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    table = SharedTable(path, slots=64)
+
+    assert [table.change(b"a", 1.0, count) for _ in range(2)] == [1, 2]
+    assert "rates are not shared between processes" in caplog.text
+    assert list(path.parent.iterdir()) == []
+
+
+def test_room_for_all_of_it_is_taken_at_once(path):
+    SharedTable(path, slots=1024).change(b"a", 1.0, count)
+
+    assert path.stat().st_blocks * 512 >= path.stat().st_size
+
+
+def test_two_that_start_at_once_share_one_file(path):
+    children = []
+    for _ in range(6):
+        child = os.fork()
+        if child == 0:
+            SharedTable(path, slots=64).change(b"a", 1.0, count)
+            os._exit(0)
+        children.append(child)
+    for child in children:
+        os.waitpid(child, 0)
+
+    assert SharedTable(path, slots=64).change(b"a", 1.0, look)[0] == 6
 
 
 # --- Looking from outside -----------------------------------------------------------------------------

@@ -33,8 +33,8 @@ def judge_tpm_as_proven(
     without: Collection[EntryRef] = (),
 ) -> Assumed:
     """As if the TPM that is enrolled under this registration ID had answered its challenge a moment ago."""
-    _, groups_with_keys_admit = ProvisioningService.what_decisions_read(service.pk)
-    individual = World(service, without, groups_with_keys_admit).individual(registration_id)
+    epoch, groups_with_keys_admit = ProvisioningService.what_decisions_read(service.pk)
+    individual = World(service, without, epoch, groups_with_keys_admit).individual(registration_id)
     if individual is None or individual.mechanism != AttestationMechanism.TPM:
         # Nothing is enrolled that could have challenged it, so there is nothing it could have answered.
         unknown = CredentialFacts(Mechanism.TPM, "the TPM", problem=Reason.TPM_NOT_ENROLLED)

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
+from typing import NamedTuple
 
 from enrollments.actions.certificates import parsed
 from enrollments.actions.judging.world import (
@@ -42,13 +43,21 @@ from enrollments.policy.names import same_registration_id
 from enrollments.policy.reasons import Reason
 
 
+class JudgedChain(NamedTuple):
+    """`chain`: the leaf, then what of the certificates sent is kept as evidence. `signer`: digest of a public key."""
+
+    facts: RegistrationFacts
+    chain: tuple[ParsedCertificate, ...]
+    signer: str = ""
+
+
 def judge_chain(
     world: World,
     claimed_registration_id: str,
     individual: IndividualEnrollment | None,
     sent: tuple[bytes, ...],
     at: datetime,
-) -> tuple[RegistrationFacts, tuple[ParsedCertificate, ...]]:
+) -> JudgedChain:
     credential = CredentialFacts(Mechanism.X509, "the certificate")
     chain: PresentedChain | None = None
     try:
@@ -62,14 +71,23 @@ def judge_chain(
                 problem=Reason.COMMON_NAME_DIFFERS,
                 problem_detail=f"its common name is {common_name}, the registration ID {claimed_registration_id}",
             )
-            return credential_facts(claimed_registration_id, individual, problem), (chain.leaf,)
+            return JudgedChain(credential_facts(claimed_registration_id, individual, problem), (chain.leaf,))
         check_leaf(chain.leaf, at)
         graph = build_chain_graph(chain, world.issuers, same_key_included=True)
         facts = _gather(world, claimed_registration_id, individual, credential, graph, at)
     except AttestationError as problem:
         broken = replace(credential, problem=_REASONS[problem.code], problem_detail=problem.message)
-        return credential_facts(claimed_registration_id, individual, broken), (chain.leaf,) if chain else ()
-    return facts, (chain.leaf, *_on_valid_paths(chain, facts))
+        facts = credential_facts(claimed_registration_id, individual, broken)
+        return JudgedChain(facts, (chain.leaf,) if chain else ())
+    return JudgedChain(facts, (chain.leaf, *_on_valid_paths(chain, facts)), _signer_of_leaf(graph))
+
+
+def _signer_of_leaf(graph: ChainGraph) -> str:
+    """The public key that verifiably signed the leaf, if we hold it or it was sent: one signature has one key."""
+    signers = {
+        graph.certificates[issuer].spki_sha256 for issuer in graph.issuers[graph.leaf.thumbprint_sha256]
+    }
+    return min(signers, default="")
 
 
 def _on_valid_paths(chain: PresentedChain, facts: RegistrationFacts) -> list[ParsedCertificate]:

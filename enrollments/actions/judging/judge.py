@@ -1,7 +1,7 @@
 """Gathering the facts about one device and having them decided: the one way from evidence to verdict."""
 
 from collections.abc import Collection
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from enrollments.actions.judging.chains import judge_chain
@@ -40,6 +40,8 @@ class Judgement:
     individual: IndividualEnrollment | None
     chain: tuple[ParsedCertificate, ...] = ()
     tpm_proof: ChallengeKey | None = None
+    signer: str = ""
+    secret: str = field(default="", repr=False)
 
     @property
     def leaf_thumbprint(self) -> str:
@@ -63,6 +65,14 @@ class Judgement:
     @property
     def leaf_key(self) -> str:
         return self.chain[0].spki_sha256 if self.chain else ""
+
+    @property
+    def token_of(self) -> str:
+        """The entry whose key was proven by a token: who holds that of another is somebody else."""
+        individual = self.facts.individual
+        if individual is not None and individual.own_credential_proven:
+            return f"individual {individual.ref.pk}"
+        return next((f"group {group.ref.pk}" for group in self.facts.groups if group.signed), "")
 
     @property
     def groups_proven(self) -> frozenset[int]:
@@ -89,27 +99,31 @@ def judge(
     compares, under the lock, what it then is.
     """
     epoch, groups_with_keys_admit = ProvisioningService.what_decisions_read(service.pk)
-    world = World(service, without, groups_with_keys_admit)
+    world = World(service, without, epoch, groups_with_keys_admit)
     individual = world.individual(claimed_registration_id)
     chain: tuple[ParsedCertificate, ...] = ()
     tpm_proof: ChallengeKey | None = None
+    signer = secret = ""
     if credential.claimed_tpm is not None and not _is_enrolled(individual, credential.claimed_tpm):
         unknown = CredentialFacts(Mechanism.TPM, "the TPM", problem=Reason.TPM_NOT_ENROLLED)
         facts = credential_facts(claimed_registration_id, individual, unknown)
     elif credential.authorization:
         # A token is what the device chose to be judged by; a certificate beside it is not looked at.
         asked = TokenQuestion(claimed_registration_id, individual, credential, at, begins)
-        facts, tpm_proof = judge_token(world, asked)
+        token = judge_token(world, asked)
+        facts, tpm_proof, secret = token.facts, token.tpm_proof, token.secret
     elif credential.claimed_tpm is not None:
         waiting = CredentialFacts(Mechanism.TPM, "the TPM", problem=Reason.CHALLENGE_UNANSWERED)
         facts = credential_facts(claimed_registration_id, individual, waiting)
     elif credential.certificates:
-        facts, chain = judge_chain(world, claimed_registration_id, individual, credential.certificates, at)
+        facts, chain, signer = judge_chain(
+            world, claimed_registration_id, individual, credential.certificates, at
+        )
     else:
         facts = credential_facts(
             claimed_registration_id, individual, CredentialFacts(None, problem=Reason.NO_CREDENTIAL)
         )
-    return Judgement(epoch, at, facts, decide(facts), individual, chain, tpm_proof)
+    return Judgement(epoch, at, facts, decide(facts), individual, chain, tpm_proof, signer, secret)
 
 
 def _is_enrolled(individual: IndividualEnrollment | None, claimed: ClaimedTpm) -> bool:

@@ -1,23 +1,28 @@
 """Judging a SAS token: against the keys of an individual enrollment, a TPM's challenge, and keys that groups derive."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from enrollments.actions.judging.world import World, credential_facts, group_ref, individual_facts
+from enrollments.actions.judging.world import (
+    GroupWithKeys,
+    World,
+    credential_facts,
+    individual_facts,
+)
 from enrollments.actions.tpm_challenges import ChallengeKey, keys_that_hold
 from enrollments.attestation.credential import PresentedCredential
 from enrollments.attestation.symmetric_key import (
     SasToken,
-    TokenSignatureWrong,
+    check_claims,
     check_token,
     derive_device_key,
+    fitting_keys,
     key_bytes,
     read_token,
 )
 from enrollments.errors import AttestationError
 from enrollments.models import (
     AttestationMechanism,
-    EnrollmentGroup,
     IndividualEnrollment,
     ProvisioningService,
 )
@@ -44,7 +49,16 @@ class TokenQuestion:
     begins: bool
 
 
-def judge_token(world: World, asked: TokenQuestion) -> tuple[RegistrationFacts, ChallengeKey | None]:
+@dataclass(frozen=True, slots=True)
+class JudgedToken:
+    """`secret`: what is enrolled and was proven: a key of the individual or of the group, or a TPM's public key."""
+
+    facts: RegistrationFacts
+    tpm_proof: ChallengeKey | None = None
+    secret: str = field(default="", repr=False)
+
+
+def judge_token(world: World, asked: TokenQuestion) -> JudgedToken:
     """Against the keys of the individual enrollment, and those that groups derive for this device.
 
     Both are always tried, so that neither the answer nor its time tells which entries exist (R3).
@@ -56,10 +70,10 @@ def judge_token(world: World, asked: TokenQuestion) -> tuple[RegistrationFacts, 
         token = read_token(asked.credential.authorization)
     except AttestationError as problem:
         broken = replace(credential, problem=Reason(problem.code), problem_detail=problem.message)
-        return credential_facts(claimed, individual, broken), None
+        return JudgedToken(credential_facts(claimed, individual, broken))
     keys, answers = _own_keys(asked)
     position, failure = _fitting(world.service, token, asked, keys or _decoys())
-    groups, group_failure = _groups_that_signed(world, token, asked)
+    groups, group_key, group_failure = _groups_that_signed(world, token, asked)
     if not keys and position is not None:
         raise AssertionError("a SAS token fits a key that was made up in this process")
     if individual is None:
@@ -67,15 +81,27 @@ def judge_token(world: World, asked: TokenQuestion) -> tuple[RegistrationFacts, 
             credential = replace(
                 credential, problem=Reason(group_failure.code), problem_detail=group_failure.message
             )
-        return RegistrationFacts(claimed, credential, groups=groups), None
+        return JudgedToken(RegistrationFacts(claimed, credential, groups=groups), secret=group_key)
     if keys and position is not None:
         shown = individual_facts(individual, own_credential_proven=True)
     elif keys and failure is not None:
         shown = individual_facts(individual, detail=failure.message, problem=Reason(failure.code))
     else:
         shown = individual_facts(individual, detail=_why_no_keys(individual))
-    proof = answers[position] if answers and position is not None else None
-    return RegistrationFacts(claimed, credential, individual=shown, groups=groups), proof
+    facts = RegistrationFacts(claimed, credential, individual=shown, groups=groups)
+    if not keys or position is None:
+        return JudgedToken(facts, secret=group_key)
+    proof = answers[position] if answers else None
+    return JudgedToken(facts, proof, secrets_of_individual(individual)[position if not answers else 0])
+
+
+def secrets_of_individual(individual: IndividualEnrollment) -> tuple[str, ...]:
+    """What a device of this enrollment holds, as it is enrolled: keys, or what a TPM is known by."""
+    if individual.mechanism == AttestationMechanism.SYMMETRIC_KEY:
+        return individual.primary_key, individual.secondary_key
+    if individual.mechanism == AttestationMechanism.TPM:
+        return (bytes(individual.endorsement_key or b"").hex(),)
+    return ()
 
 
 def _own_keys(asked: TokenQuestion) -> tuple[list[bytes], list[ChallengeKey]]:
@@ -122,31 +148,37 @@ def _decoys() -> list[bytes]:
 
 def _groups_that_signed(
     world: World, token: SasToken, asked: TokenQuestion
-) -> tuple[tuple[GroupFacts, ...], AttestationError | None]:
+) -> tuple[tuple[GroupFacts, ...], str, AttestationError | None]:
     """The groups with symmetric keys (R4) from which this device has the key of the token (contract 2.2).
 
-    With what is wrong with a token that is signed with such a key all the same: it has expired, for one.
+    With the group's key that it is derived from, and with what is wrong with a token that is signed with such a key
+    all the same: it has expired, for one.
     """
     found: list[GroupFacts] = []
+    secret = ""
     signed_and_wrong: AttestationError | None = None
+    name = asked.claimed_registration_id
     for group in world.groups_with_keys():
-        keys = [
-            derive_device_key(key_bytes(key), asked.claimed_registration_id)
-            for key in (group.primary_key, group.secondary_key)
-        ]
-        position, failure = _fitting(world.service, token, asked, keys)
-        if position is not None:
+        fitting = fitting_keys(token, [derive_device_key(key, name) for key in group.keys])
+        if not fitting:
+            continue
+        try:
+            check_claims(
+                token, id_scope=world.service.id_scope, registration_id=name, now=asked.at.timestamp()
+            )
+        except AttestationError as problem:
+            signed_and_wrong = problem
+        else:
             found.append(_signing_group(world, group))
-        elif not isinstance(failure, TokenSignatureWrong):
-            signed_and_wrong = failure
-    return tuple(found), signed_and_wrong
+            secret = secret or group.secrets[fitting[0]]
+    return tuple(found), secret, signed_and_wrong
 
 
-def _signing_group(world: World, group: EnrollmentGroup) -> GroupFacts:
+def _signing_group(world: World, group: GroupWithKeys) -> GroupFacts:
     return GroupFacts(
-        ref=group_ref(group),
+        ref=group.ref,
         enabled=group.enabled,
-        created=(group.created_at.timestamp(), group.pk),
+        created=group.created,
         steps_to_key=0,
         signed=True,
         switched_off=not world.groups_with_keys_admit,

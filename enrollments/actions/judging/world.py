@@ -1,8 +1,13 @@
 """What a service holds when a device is judged, as the facts name it."""
 
 from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+from django.db import connection
 
 from enrollments.actions.certificates import parsed
+from enrollments.attestation.symmetric_key import key_bytes
 from enrollments.attestation.x509 import (
     MAX_HELD,
     ParsedCertificate,
@@ -27,13 +32,51 @@ from enrollments.policy.names import registration_key
 from enrollments.policy.reasons import Reason
 
 
+@dataclass(frozen=True, slots=True)
+class GroupWithKeys:
+    """A group with symmetric keys, as tokens are tried against it. `secrets` are the keys as they are enrolled."""
+
+    ref: EntryRef
+    enabled: bool
+    created: tuple[float, int]
+    keys: tuple[bytes, bytes] = field(repr=False)
+    secrets: tuple[str, str] = field(repr=False)
+
+
+def _read_groups_with_keys(service_pk: int) -> tuple[GroupWithKeys, ...]:
+    rows = EnrollmentGroup.objects.filter(
+        service=service_pk, mechanism=AttestationMechanism.SYMMETRIC_KEY
+    ).order_by("pk")
+    columns = ("pk", "group_id", "enabled", "created_at", "primary_key", "secondary_key")
+    return tuple(
+        GroupWithKeys(
+            EntryRef(EntryKind.GROUP, pk, name),
+            enabled,
+            (created.timestamp(), pk),
+            (key_bytes(primary), key_bytes(secondary)),
+            (primary, secondary),
+        )
+        for pk, name, enabled, created, primary, secondary in rows.values_list(*columns)
+    )
+
+
+@lru_cache(maxsize=32)
+def _groups_with_keys(service_pk: int, epoch: int) -> tuple[GroupWithKeys, ...]:
+    return _read_groups_with_keys(service_pk)
+
+
 class World:
     """What a service holds, minus the entries to be left out."""
 
     def __init__(
-        self, service: ProvisioningService, without: Collection[EntryRef], groups_with_keys_admit: bool
+        self,
+        service: ProvisioningService,
+        without: Collection[EntryRef],
+        epoch: int,
+        groups_with_keys_admit: bool,
     ) -> None:
         self.service = service
+        self.epoch = epoch
         self.groups_with_keys_admit = groups_with_keys_admit
         self.left_out = {
             kind: [ref.pk for ref in without if ref.kind is kind]
@@ -41,19 +84,26 @@ class World:
         }
 
     def individual(self, claimed_registration_id: str) -> IndividualEnrollment | None:
-        return (
-            IndividualEnrollment.objects.filter(
-                service=self.service, registration_key=registration_key(claimed_registration_id)
-            )
-            .exclude(pk__in=self.left_out[EntryKind.INDIVIDUAL])
-            .first()
-        )
+        # Challenges are joined for every mechanism: one question more for TPMs would tell by its time which those
+        # are (R3).
+        found = IndividualEnrollment.objects.filter(
+            service=self.service, registration_key=registration_key(claimed_registration_id)
+        ).select_related("tpm_challenges")
+        if left_out := self.left_out[EntryKind.INDIVIDUAL]:
+            found = found.exclude(pk__in=left_out)
+        # There is one at most. This is asked in every judgement, and first() would have it sorted.
+        return next(iter(found[:1]), None)
 
-    def groups_with_keys(self) -> list[EnrollmentGroup]:
-        groups = EnrollmentGroup.objects.filter(
-            service=self.service, mechanism=AttestationMechanism.SYMMETRIC_KEY
-        )
-        return list(groups.exclude(pk__in=self.left_out[EntryKind.GROUP]).order_by("pk"))
+    def groups_with_keys(self) -> list[GroupWithKeys]:
+        """Decrypted once for each epoch: whatever changes a group raises it, so nothing here is older (R12).
+
+        Inside a transaction they are read anew: one that is taken back raises an epoch that another change will have.
+        """
+        if connection.in_atomic_block:
+            groups = _read_groups_with_keys(self.service.pk)
+        else:
+            groups = _groups_with_keys(self.service.pk, self.epoch)
+        return [group for group in groups if group.ref.pk not in self.left_out[EntryKind.GROUP]]
 
     def held(self) -> HeldCertificateQuerySet:
         held = HeldCertificate.objects.filter(service=self.service)

@@ -286,3 +286,8 @@ def verifier_words(error: VerificationError) -> str:
     words = str(error).split(" (encountered processing")[0].removeprefix("validation failed: ")
     words = words.removeprefix("candidates exhausted: ")
     return "".join(character for character in words if character.isprintable())[:200]
+
+
+def has_name_constraints(certificate: ParsedCertificate) -> bool:
+    """Whether a CA says which names may stand below it (RFC 5280, 4.2.1.10)."""
+    return extension_of(certificate, x509.NameConstraints) is not None

@@ -191,7 +191,9 @@ def _form_answer(
         "form": form,
         "entry": form.current,
         "kind": "group",
-        "previews": preview_of(service, form.given, form.kind, form.current),
+        "previews": preview_of(
+            service, form.given, form.kind, form.current, told=form.told, told_of=form.in_the_way
+        ),
         "conflict": conflict,
         "cancel_url": list_url(service, "portal:group-list"),
         "may_change": may(request, Right.CHANGE_ENTRIES, service),
@@ -202,7 +204,7 @@ def _form_answer(
     return render_page(
         request,
         "portal/groups/edit.html",
-        "portal/groups/_form.html",
+        "portal/groups/_form_answer.html",
         context,
         status=409 if conflict else form_status(form),
     )

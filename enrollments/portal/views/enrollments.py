@@ -221,7 +221,9 @@ def _form_answer(
         "form": form,
         "entry": form.current,
         "kind": "individual",
-        "previews": preview_of(service, form.given, form.kind, form.current),
+        "previews": preview_of(
+            service, form.given, form.kind, form.current, told=form.told, told_of=form.in_the_way
+        ),
         "conflict": conflict,
         "cancel_url": list_url(service, "portal:enrollment-list"),
         "may_change": may(request, Right.CHANGE_ENTRIES, service),
@@ -232,7 +234,7 @@ def _form_answer(
     return render_page(
         request,
         "portal/enrollments/edit.html",
-        "portal/enrollments/_form.html",
+        "portal/enrollments/_form_answer.html",
         context,
         status=409 if conflict else form_status(form),
     )

@@ -184,7 +184,7 @@ def _filtered(events: HistoryQuerySet, form: HistoryFilter) -> HistoryQuerySet:
             case "event" | "way":
                 conditions &= Q(**{name: value})
             case "actor":
-                conditions &= Q(actor_name__iexact=value)
+                conditions &= Q(actor_name__icontains=value)
             case "subject":
                 conditions &= Q(subject_name__icontains=value)
             case "reason":

@@ -150,10 +150,17 @@ def _endpoint(request: HttpRequest) -> str:
 
 def _commands(service: ProvisioningService, endpoint: str) -> dict[str, str]:
     ca = "ca.pem" if settings.DPS_TLS_CERT else str(settings.DPS_DATA_DIR / "tls" / "ca.pem")
-    address = f"{endpoint}/{service.id_scope}/registrations/pump-001/register?api-version={API_VERSION}"
+    version = f"?api-version={API_VERSION}"
+    register_and_poll = [
+        f"""as_device() {{ curl -sS -w '\\n' --cert device.pem --key device.key --cacert {shlex.quote(ca)} "$@"; }}""",
+        f"DEVICE='{endpoint}/{service.id_scope}/registrations/pump-001'",
+        f'ANSWER=$(as_device -X PUT "$DEVICE/register{version}" \\',
+        """  -H 'Content-Type: application/json' -d '{"registrationId": "pump-001"}')""",
+        'echo "$ANSWER"',
+        r"""OPERATION=$(echo "$ANSWER" | sed -n 's/.*"operationId": *"\([^"]*\)".*/\1/p')""",
+        f'[ -z "$OPERATION" ] || as_device "$DEVICE/operations/$OPERATION{version}"',
+    ]
     return {
-        "curl": f"curl -X PUT --cert device.pem --key device.key --cacert {shlex.quote(ca)} \\\n"
-        "  -H 'Content-Type: application/json' -d '{\"registrationId\": \"pump-001\"}' \\\n"
-        f"  '{address}'",
-        "simulate": f"python manage.py simulate --service {service.name} --enroll --devices 10",
+        "curl": "\n".join(register_and_poll),
+        "simulate": f".venv/bin/python manage.py simulate --service {service.name} --enroll --devices 10",
     }

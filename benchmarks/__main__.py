@@ -1,0 +1,48 @@
+"""`python -m benchmarks`: measure, print one table, and write one JSON file where told. See docs/benchmarks.md."""
+
+import argparse
+import json
+import sys
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+from benchmarks.installation import bench
+from benchmarks.measure import is_met, take_turns
+from benchmarks.sizes import SIZES
+from benchmarks.tables import as_json, as_text
+
+
+def main() -> int:
+    """0 where every target is met, 1 where one is not."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures into this file too")
+    parser.add_argument("--size", choices=SIZES, default="full", help="tiny only shows that everything works")
+    parser.add_argument("--rounds", type=int, metavar="N", help="how often each figure is repeated")
+    options = parser.parse_args()
+    size = SIZES[options.size]
+    size = replace(size, rounds=options.rounds or size.rounds)
+    with tempfile.TemporaryDirectory(prefix="dpsportal-bench-") as folder, bench(Path(folder), size) as made:
+        from benchmarks.subjects import SUBJECTS  # they import models, which need the settings
+
+        _tell("enrolling devices")
+        parts = [part(made) for part in SUBJECTS]
+        figures = [figure for part in parts for figure in part.figures]
+        costs = take_turns(figures, size.rounds, _tell)
+    _tell("")
+    print(as_text(parts, costs))
+    if options.json is not None:
+        options.json.parent.mkdir(parents=True, exist_ok=True)
+        told = as_json(parts, costs, rounds=size.rounds, size=options.size)
+        options.json.write_text(json.dumps(told, indent=2, ensure_ascii=False) + "\n")
+    return int(any(is_met(costs, ratio) is False for part in parts for ratio in part.ratios))
+
+
+def _tell(sentence: str) -> None:
+    """Progress, for whoever watches."""
+    if sys.stderr.isatty():
+        print(f"\r\x1b[K{sentence}", end="", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,80 @@
+"""What is measured: a throw-away installation, its device listener in processes of its own, and this process."""
+
+import os
+import ssl
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import django
+
+from benchmarks.devices import Device, Line
+from benchmarks.measure import Cost
+from benchmarks.sizes import Size
+from tests.live import LiveListeners, installation
+
+Operation = Callable[[], object]
+# Makes as many operations as it is told, and opens what they need; that is closed after them.
+Preparation = Callable[[ExitStack, int], Sequence[Operation]]
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """The one process that answers the listener's requests, seen from outside."""
+
+    pid: int
+
+    @classmethod
+    def of_listener(cls, live: LiveListeners) -> "Worker":
+        master = live.processes["device"].pid
+        (pid,) = Path(f"/proc/{master}/task/{master}/children").read_text().split()
+        return cls(int(pid))
+
+    def cpu(self) -> float:
+        """Seconds of a processor that it has used, in user and system mode, all its threads together."""
+        # What clock_getcpuclockid(3) answers on Linux; /proc/PID/stat has the same, in hundredths of a second.
+        return time.clock_gettime(~self.pid << 3 | 2)
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """What subjects are given. The models of this process and the listener share one database."""
+
+    live: LiveListeners
+    worker: Worker
+    size: Size
+
+    def line(self, device: Device) -> Line:
+        return Line(self.live.device_port, device.context)
+
+    def trusting(self) -> ssl.SSLContext:
+        """What trusts the listener, to be given a certificate or used as it is."""
+        return ssl.create_default_context(cafile=self.live.ca_file)
+
+    def at_the_listener(self, prepare: Preparation) -> Callable[[int], Cost]:
+        """How to repeat what the listener does. CPU is the worker's: what a client costs is the client's affair.
+
+        What is prepared does not count.
+        """
+
+        def repeat(times: int) -> Cost:
+            with ExitStack() as needed:
+                operations = prepare(needed, times)
+                wall, cpu = time.perf_counter(), self.worker.cpu()
+                for operation in operations:
+                    operation()
+                return Cost((self.worker.cpu() - cpu) / times, (time.perf_counter() - wall) / times)
+
+        return repeat
+
+
+@contextmanager
+def bench(folder: Path, size: Size) -> Iterator[Bench]:
+    """Set up everything but the subjects. From here on Django means this installation, in this process too."""
+    with installation(folder) as live:
+        os.environ.update(live.environment)
+        django.setup()
+        live.start("device")
+        yield Bench(live, Worker.of_listener(live), size)

@@ -1,0 +1,35 @@
+"""How much a run does: enough to be believed, or just enough to see that it works."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """`rounds` that count, how often a round carries out each operation, by its kind, and what there is to look at."""
+
+    rounds: int
+    quick_calls: int
+    slow_calls: int
+    requests: int
+    registrations: int
+    groups_with_keys: tuple[int, int, int]
+
+    @property
+    def repetitions(self) -> int:
+        """Rounds, with the one that warms up."""
+        return self.rounds + 1
+
+
+SIZES = {
+    "full": Size(
+        rounds=20,
+        quick_calls=2000,
+        slow_calls=50,
+        requests=100,
+        registrations=25,
+        groups_with_keys=(0, 10, 100),
+    ),
+    "tiny": Size(
+        rounds=1, quick_calls=5, slow_calls=2, requests=3, registrations=2, groups_with_keys=(0, 1, 2)
+    ),
+}

@@ -1,0 +1,106 @@
+"""Admitted registrations at the listener: the PUT and the poll that ends it, both counted as one."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from functools import partial
+from itertools import islice
+
+from benchmarks.devices import HEALTH, Device, Fleet
+from benchmarks.installation import Bench, Operation, Preparation
+from benchmarks.measure import Figure, Part
+from benchmarks.subjects.enrolled import Enrolling, numbered
+from enrollments.actions.services import change_settings
+from tests.devices import ALICE, new_service
+
+TOKEN, TOKEN_FIRST = "registration.token", "registration.token.first"
+X509, X509_NEW_CONNECTION = "registration.x509", "registration.x509.new-connection"
+LISTENER = "listener"
+# As high as they go: what is measured is what the service can do, not what it lets one device do.
+RATES = {"device_registrations_per_minute": 60, "registrations_per_minute": 1_000_000}
+
+
+def registrations(bench: Bench) -> Part:
+    service = new_service("admitted")
+    change_settings(service, RATES, actor=ALICE)
+    enrolling, times = Enrolling(bench, service), bench.size.registrations
+    # Twice a round's, so that they need not rest between rounds.
+    by_token = list(islice(numbered(enrolling.with_keys, "token"), 2 * times))
+    newcomers = list(islice(numbered(enrolling.with_keys, "newcomer"), times * bench.size.repetitions))
+    kept, fresh = (
+        list(islice(numbered(enrolling.below_factory, name), 2 * times)) for name in ("kept", "fresh")
+    )
+    # After all entries are there: each change of one has everybody judged anew.
+    for device in (*by_token, *kept, *fresh):
+        with bench.line(device) as line:
+            line.register(device)
+    at_the_listener = bench.at_the_listener
+    return Part(
+        "Registration at the listener: PUT and poll",
+        [
+            Figure(TOKEN, "token, comes again", times, at_the_listener(_on_one_line(bench, Fleet(by_token)))),
+            Figure(
+                TOKEN_FIRST, "token, first time", times, at_the_listener(_newcomers(bench, iter(newcomers)))
+            ),
+            Figure(
+                X509, "X.509, comes again", times, at_the_listener(_on_lines_of_their_own(bench, Fleet(kept)))
+            ),
+            Figure(
+                X509_NEW_CONNECTION,
+                "X.509, comes again, new connection",
+                times,
+                at_the_listener(_on_new_lines(bench, Fleet(fresh))),
+            ),
+            Figure(
+                LISTENER,
+                "for comparison: GET /healthz",
+                bench.size.requests,
+                at_the_listener(partial(_health, bench, by_token[0])),
+            ),
+        ],
+    )
+
+
+def _on_one_line(bench: Bench, fleet: Fleet) -> Preparation:
+    def prepare(needed: ExitStack, times: int) -> list[Operation]:
+        devices = fleet.take(times)
+        line = needed.enter_context(bench.line(devices[0]).warmed())
+        return [partial(line.register, device) for device in devices]
+
+    return prepare
+
+
+def _newcomers(bench: Bench, devices: Iterator[Device]) -> Preparation:
+    def prepare(needed: ExitStack, times: int) -> list[Operation]:
+        taken = list(islice(devices, times))
+        line = needed.enter_context(bench.line(taken[0]).warmed())
+        return [partial(line.register, device) for device in taken]
+
+    return prepare
+
+
+def _on_lines_of_their_own(bench: Bench, fleet: Fleet) -> Preparation:
+    """A certificate belongs to its connection."""
+
+    def prepare(needed: ExitStack, times: int) -> list[Operation]:
+        return [
+            partial(needed.enter_context(bench.line(device).warmed()).register, device)
+            for device in fleet.take(times)
+        ]
+
+    return prepare
+
+
+def _on_new_lines(bench: Bench, fleet: Fleet) -> Preparation:
+    def connect_and_register(device: Device) -> None:
+        with bench.line(device) as line:
+            line.register(device)
+
+    def prepare(_: ExitStack, times: int) -> list[Operation]:
+        return [partial(connect_and_register, device) for device in fleet.take(times)]
+
+    return prepare
+
+
+def _health(bench: Bench, device: Device, needed: ExitStack, times: int) -> Sequence[Operation]:
+    line = needed.enter_context(bench.line(device).warmed())
+    return [partial(line.expect, 200, HEALTH)] * times

@@ -1,0 +1,186 @@
+"""A state of things as decisions about many devices need it: read once, with as few questions as there are classes."""
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from django.db.models import QuerySet
+
+from enrollments.actions.certificates import parsed
+from enrollments.actions.judging import group_ref, individual_ref, judge
+from enrollments.actions.judging.tokens import secrets_of_individual
+from enrollments.attestation.credential import PresentedCredential
+from enrollments.attestation.x509 import has_name_constraints
+from enrollments.models import (
+    AttestationMechanism,
+    EnrollmentGroup,
+    HeldCertificate,
+    HeldRole,
+    IndividualEnrollment,
+    ProvisioningService,
+    RegistrationEvidence,
+    RegistrationRecord,
+)
+from enrollments.models.fields import fingerprint
+from enrollments.policy.facts import BarredKey, EntryKind, EntryRef, GroupFacts, Mechanism
+from enrollments.policy.reasons import Reason
+
+# Fingerprints: of symmetric keys, and of what a TPM is known by.
+Secrets = frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Above:
+    """What lies above the leaves of one class of evidence: the groups that are met, the keys that are barred.
+
+    is_shared: whether it is so for each device of the class. It is not where a CA constrains the names below it.
+    """
+
+    groups: tuple[GroupFacts, ...] = ()
+    barred: tuple[BarredKey, ...] = ()
+    problem: Reason | None = None
+    is_shared: bool = True
+
+    def names(self, refs: Collection[EntryRef]) -> bool:
+        return any(group.ref in refs for group in self.groups)
+
+
+NOTHING_ABOVE = Above()
+
+
+@dataclass(frozen=True, slots=True)
+class Individual:
+    """An individual enrollment as it decides about its device. `secrets`: what of its keys the device may hold."""
+
+    ref: EntryRef
+    enabled: bool
+    mechanism: Mechanism
+    pins: frozenset[str] = frozenset()
+    spkis: frozenset[str] = frozenset()
+    secrets: Secrets = field(default=frozenset(), repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class KeyGroup:
+    ref: EntryRef
+    enabled: bool
+    created: tuple[float, int]
+    secrets: Secrets = field(repr=False)
+
+
+@dataclass(slots=True)
+class World:
+    """What decides in one state. Of individual enrollments only those are there that were asked for."""
+
+    above: dict[str, Above] = field(default_factory=dict)
+    individuals: dict[str, Individual] = field(default_factory=dict)
+    key_groups: dict[int, KeyGroup] = field(default_factory=dict)
+    key_groups_admit: bool = False
+    leaf_bars: dict[str, dict[int, EntryRef]] = field(default_factory=dict)
+
+    def changed(self, keys: Iterable[str], now: "World") -> "World":
+        """This world with what `now` says of the individuals of these keys; all else comes from `now` as it is."""
+        individuals = {key: one for key, one in self.individuals.items() if key not in set(keys)}
+        bars = {spki: dict(refs) for spki, refs in self.leaf_bars.items()}
+        gone = {one.ref.pk for key, one in self.individuals.items() if key in set(keys)}
+        for refs in bars.values():
+            for pk in gone:
+                refs.pop(pk, None)
+        for one in now.individuals.values():
+            if not one.enabled:
+                for spki in one.spkis:
+                    bars.setdefault(spki, {})[one.ref.pk] = one.ref
+        return World(
+            now.above, {**individuals, **now.individuals}, now.key_groups, now.key_groups_admit, bars
+        )
+
+
+def read_individuals(rows: "QuerySet[IndividualEnrollment]") -> dict[str, Individual]:
+    """By registration key, with certificates and secrets: for the few that a change is about."""
+    return {
+        row.registration_key: _individual(row, list(row.certificates.select_related("certificate")))
+        for row in rows
+    }
+
+
+def _individual(row: IndividualEnrollment, held: list[HeldCertificate]) -> Individual:
+    return Individual(
+        individual_ref(row),
+        row.enabled,
+        Mechanism(row.mechanism),
+        frozenset(one.certificate.thumbprint_sha256 for one in held),
+        frozenset(one.spki_sha256 for one in held),
+        frozenset(map(fingerprint, secrets_of_individual(row))),
+    )
+
+
+def read_individuals_of(
+    service: ProvisioningService, records: "QuerySet[RegistrationRecord]"
+) -> dict[str, Individual]:
+    """Those that share their registration ID with one of many records. No secret is read."""
+    shared = service.individualenrollments.filter(registration_key__in=records.values("registration_key"))
+    certificates: dict[int, list[tuple[str, str]]] = {}
+    held = HeldCertificate.objects.filter(individual__in=shared.values("pk"), role=HeldRole.DEVICE)
+    for pk, thumbprint, spki in held.values_list(
+        "individual", "certificate__thumbprint_sha256", "spki_sha256"
+    ):
+        certificates.setdefault(pk or 0, []).append((thumbprint, spki))
+    rows = shared.values_list("pk", "registration_key", "registration_id", "enabled", "mechanism")
+    return {
+        key: Individual(
+            EntryRef(EntryKind.INDIVIDUAL, pk, name),
+            enabled,
+            Mechanism(mechanism),
+            frozenset(thumbprint for thumbprint, _ in certificates.get(pk, ())),
+            frozenset(spki for _, spki in certificates.get(pk, ())),
+        )
+        for pk, key, name, enabled, mechanism in rows.iterator(chunk_size=5000)
+    }
+
+
+def read_key_groups(service: ProvisioningService) -> dict[int, KeyGroup]:
+    rows = service.enrollmentgroups.filter(mechanism=AttestationMechanism.SYMMETRIC_KEY)
+    return {row.pk: _key_group(row) for row in rows}
+
+
+def _key_group(row: EnrollmentGroup) -> KeyGroup:
+    return KeyGroup(
+        group_ref(row),
+        row.enabled,
+        (row.created_at.timestamp(), row.pk),
+        frozenset({fingerprint(row.primary_key), fingerprint(row.secondary_key)}),
+    )
+
+
+def read_leaf_bars(
+    service: ProvisioningService, records: "QuerySet[RegistrationRecord]"
+) -> dict[str, dict[int, EntryRef]]:
+    """R6: the leaf keys of these records that disabled individual enrollments bar, and which enrollments those are."""
+    held = HeldCertificate.objects.filter(
+        service=service,
+        role=HeldRole.DEVICE,
+        individual__enabled=False,
+        spki_sha256__in=records.exclude(leaf_spki="").values("leaf_spki"),
+    )
+    bars: dict[str, dict[int, EntryRef]] = {}
+    for spki, pk, name in held.values_list("spki_sha256", "individual", "individual__registration_id"):
+        bars.setdefault(spki, {})[pk or 0] = EntryRef(EntryKind.INDIVIDUAL, pk or 0, name or "")
+    return bars
+
+
+def chain_of(record: RegistrationRecord) -> PresentedCredential:
+    rows = RegistrationEvidence.objects.filter(registration=record).order_by("position")
+    pems = rows.values_list("certificate__pem", flat=True)
+    return PresentedCredential(certificates=tuple(parsed(pem).der for pem in pems))
+
+
+def look_above(service: ProvisioningService, representative: RegistrationRecord, at: datetime) -> Above:
+    """Judge one device of a class by what is enrolled now, and keep what holds for all of them."""
+    judgement = judge(service, representative.registration_id, chain_of(representative), at=at)
+    facts = judgement.facts
+    groups = tuple(group for group in facts.groups if group.steps_to_key > 0)
+    barred = tuple(bar for bar in facts.barred_keys if bar.steps > 0)
+    anchors = HeldCertificate.objects.filter(group__in=[group.ref.pk for group in groups])
+    held = [parsed(pem) for pem in anchors.values_list("certificate__pem", flat=True)]
+    is_shared = not any(map(has_name_constraints, [*judgement.chain[1:], *held]))
+    return Above(groups, barred, facts.credential.problem, is_shared=is_shared)

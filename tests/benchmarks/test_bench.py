@@ -1,0 +1,61 @@
+"""The benchmark runs, and what it prints and writes has its shape. How fast anything is, no test says."""
+
+import json
+import subprocess
+import sys
+
+from dpsportal.serving.supervisor import PROJECT_DIR
+
+SUBJECTS = {"tpm", "sas", "registration", "listener", "refusal"}
+HELD_TO_A_QUARTER = {
+    ("refusal.token.held-back", "registration.token"),
+    ("refusal.token.too-often", "registration.token"),
+    ("refusal.x509.held-back", "registration.x509"),
+    ("refusal.x509.too-often", "registration.x509"),
+}
+
+
+def test_the_whole_benchmark_runs_and_tells_what_it_measured(tmp_path):
+    file = tmp_path / "below" / "results.json"
+
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks", "--size", "tiny", "--json", str(file)],
+        cwd=PROJECT_DIR,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+    assert file.exists(), done.stderr
+    written = json.loads(file.read_text())
+    check_figures(written["figures"])
+    check_ratios(written["ratios"], done)
+    check_table(done.stdout, written)
+    assert (written["size"], written["rounds"]) == ("tiny", 1)
+    assert {"cores", "python", "django", "sqlite", "openssl", "cryptography"} < set(written["machine"])
+
+
+def check_figures(figures: dict) -> None:
+    assert {key.partition(".")[0] for key in figures} == SUBJECTS
+    for figure in figures.values():
+        assert figure["title"] and figure["subject"] and figure["times"] > 0
+        for clock in ("cpu", "wall"):
+            assert figure[clock]["median"] > 0
+            assert figure[clock]["spread"] >= 0
+
+
+def check_ratios(ratios: list[dict], done: subprocess.CompletedProcess) -> None:
+    """Held to a quarter are the throttled, and the exit code says whether they keep to it."""
+    targets = {(one["of"], one["to"]): one["below"] for one in ratios if one["below"] is not None}
+    missed = [one for one in ratios if one["met"] is False]
+
+    assert targets == dict.fromkeys(HELD_TO_A_QUARTER, 0.25)
+    assert done.returncode == (1 if missed else 0)
+    assert done.stdout.count("NOT MET") == len(missed)
+
+
+def check_table(printed: str, written: dict) -> None:
+    lines = [line.strip() for line in printed.splitlines()]
+    for told in (*written["figures"].values(), *written["ratios"]):
+        assert any(line.startswith(told["title"]) for line in lines), told["title"]

@@ -1,0 +1,60 @@
+"""Taking turns, medians and ratios, on costs that are known beforehand."""
+
+import pytest
+
+from benchmarks.measure import (
+    Clock,
+    Cost,
+    Figure,
+    Ratio,
+    Summary,
+    is_met,
+    summary,
+    summary_of_ratio,
+    take_turns,
+)
+
+
+def costs(*cpu: float) -> list[Cost]:
+    return [Cost(one, 2 * one) for one in cpu]
+
+
+def test_spread_is_where_half_of_all_repetitions_lie():
+    assert Summary.of([5, 1, 2, 4, 3]) == Summary(3, 2)
+    assert Summary.of([7]) == Summary(7, 0)
+
+
+def test_figures_take_turns_and_the_first_round_does_not_count():
+    turns = []
+
+    def figure(key):
+        return Figure(key, key, 10, lambda times: turns.append(key) or Cost(len(turns), times))
+
+    measured = take_turns([figure("one"), figure("other")], 3, lambda _: None)
+
+    assert [sorted(turns[at : at + 2]) for at in range(0, 8, 2)] == [["one", "other"]] * 4
+    assert {key: len(kept) for key, kept in measured.items()} == {"one": 3, "other": 3}
+    assert min(cost.cpu for kept in measured.values() for cost in kept) == 3
+    assert summary(measured, "one", Clock.WALL) == Summary(10, 0)
+
+
+def test_a_ratio_is_taken_within_each_round():
+    # The machine was ten times slower in the last round: that is no affair of the ratio's.
+    measured = {"refusal": costs(1, 1, 10), "registration": costs(5, 5, 50)}
+
+    assert summary_of_ratio(measured, Ratio("", "refusal", "registration")) == Summary(0.2, 0)
+
+
+@pytest.mark.parametrize(
+    ("below", "met"),
+    [
+        pytest.param(0.25, True, id="less"),
+        pytest.param(0.2, False, id="as much"),
+        pytest.param(0.1, False, id="more"),
+        pytest.param(None, None, id="no target"),
+    ],
+)
+def test_a_target_is_met_below_it(below, met):
+    measured = {"refusal": costs(1, 1), "registration": costs(5, 5)}
+
+    assert is_met(measured, Ratio("", "refusal", "registration", below)) is met

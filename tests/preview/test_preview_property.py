@@ -1,0 +1,304 @@
+"""A preview says what then happens: compared, for random worlds and changes, with judging every device by itself."""
+
+import random
+from dataclasses import dataclass, field
+
+import pytest
+from django.utils import timezone
+
+from enrollments.actions.enrollment_groups import (
+    GroupSpec,
+    add_enrollment_group,
+    change_enrollment_group,
+    delete_enrollment_groups,
+    disable_enrollment_group,
+    enable_enrollment_group,
+)
+from enrollments.actions.enrollments import (
+    IndividualSpec,
+    add_individual_enrollment,
+    change_individual_enrollment,
+    delete_enrollments,
+    disable_enrollment,
+    enable_enrollment,
+)
+from enrollments.actions.judging import judge
+from enrollments.actions.preview import Effect, preview_of
+from enrollments.actions.services import change_settings
+from enrollments.attestation.credential import PresentedCredential
+from enrollments.models import (
+    AttestationMechanism,
+    EnrollmentGroup,
+    IndividualEnrollment,
+    ProvisioningService,
+    Slot,
+)
+from tests.certificates import EXPIRED, Minted, root, self_signed
+from tests.devices import ALICE, derived_key, new_service, register, shows, signs
+
+pytestmark = pytest.mark.django_db
+
+
+@dataclass
+class Forest:
+    """CAs, cross-signed and re-issued ones among them, and leaves below each; made once, since keys are slow."""
+
+    cas: list[Minted] = field(default_factory=list)
+    leaves: list[Minted] = field(default_factory=list)
+
+
+@pytest.fixture(scope="module")
+def forest():
+    first, second = root("Root 1"), root("Root 2")
+    plant = first.intermediate("Plant")
+    crossed = plant.cross_signed_by(second)
+    line = plant.intermediate("Line")
+    shop = second.intermediate("Shop")
+    lone = root("Lone")
+    cas = [first, second, plant, crossed, line, shop, lone, plant.reissued("Plant under another name")]
+    leaves = [
+        ca.leaf(f"{ca.parsed.common_names[0].lower().replace(' ', '-')}-{number}")
+        for ca in (first, plant, line, shop, lone)
+        for number in range(3)
+    ]
+    leaves += [line.leaf("line-old", **EXPIRED), crossed.leaf("crossed-1")]
+    leaves += [self_signed(f"own-{number}") for number in range(3)]
+    return Forest(cas, leaves)
+
+
+class World:
+    """A service with random entries, in which each device has tried to register."""
+
+    def __init__(self, forest: Forest, chance: random.Random) -> None:
+        self.forest, self.chance = forest, chance
+        self.service = new_service()
+        change_settings(
+            self.service, {"symmetric_key_groups": True, "device_registrations_per_minute": 60}, actor=ALICE
+        )
+        self.service.refresh_from_db()
+        for ca in chance.sample(forest.cas, k=chance.randint(1, 5)):
+            self.try_to(self.add_group, ca)
+        for leaf in chance.sample(forest.leaves, k=chance.randint(0, 6)):
+            self.try_to(self.add_individual, leaf)
+        self.key_group = self.add_key_group()
+        self.shown: dict[str, PresentedCredential] = {}
+        for leaf in forest.leaves:
+            sent = leaf.chain if chance.random() < 0.7 else [leaf]
+            self.shown[leaf.parsed.common_names[0]] = shows(*sent) if len(sent) > 1 else only(leaf)
+        for number in range(3):
+            name = f"keyed-{number}"
+            key = derived_key(self.key_group.primary_key, name)
+            self.shown[name] = signs(self.service, name, key)
+        for number in range(2):
+            entry = add_individual_enrollment(
+                self.service,
+                IndividualSpec(
+                    registration_id=f"token-{number}", mechanism=AttestationMechanism.SYMMETRIC_KEY
+                ),
+                actor=ALICE,
+            )
+            self.shown[entry.registration_id] = signs(self.service, entry.registration_id, entry.primary_key)
+        for name, credential in self.shown.items():
+            register(self.service, credential, name)
+        # What was enrolled when they registered is not what is enrolled now.
+        for _ in range(chance.randint(0, 4)):
+            self.change()()
+
+    def try_to(self, act, *args):
+        from enrollments.errors import Conflict, Invalid
+
+        try:
+            return act(*args)
+        except (Conflict, Invalid):
+            return None
+
+    def add_group(self, ca: Minted) -> EnrollmentGroup:
+        name = f"group-{self.chance.randrange(10**9)}"
+        helpers = tuple(
+            one.parsed for one in self.chance.sample(self.forest.cas, k=self.chance.randint(0, 2))
+        )
+        spec = GroupSpec(
+            group_id=name,
+            certificates={Slot.PRIMARY: ca.parsed},
+            helpers=helpers,
+            enabled=self.chance.random() < 0.6,
+        )
+        return add_enrollment_group(self.service, spec, actor=ALICE)
+
+    def add_key_group(self) -> EnrollmentGroup:
+        spec = GroupSpec(group_id="keys", mechanism=AttestationMechanism.SYMMETRIC_KEY)
+        return add_enrollment_group(self.service, spec, actor=ALICE)
+
+    def add_individual(self, leaf: Minted) -> IndividualEnrollment:
+        certificates = {Slot.PRIMARY: leaf.parsed} if self.chance.random() < 0.7 else {}
+        spec = IndividualSpec(
+            registration_id=leaf.parsed.common_names[0],
+            certificates=certificates,
+            enabled=bool(certificates) and self.chance.random() < 0.5,
+        )
+        return add_individual_enrollment(self.service, spec, actor=ALICE)
+
+    def change(self):
+        """A random change, as a function that makes it and returns what it added; with the entries it is about."""
+        groups = list(EnrollmentGroup.objects.filter(service=self.service))
+        individuals = list(IndividualEnrollment.objects.filter(service=self.service))
+        acts = [self.adding_group, self.adding_individual, self.adding_deny_entry]
+        acts += [self.turning_group, self.deleting_group, self.changing_group] if groups else []
+        acts += (
+            [self.turning_individual, self.deleting_individuals, self.changing_keys] if individuals else []
+        )
+        return self.chance.choice(acts)(groups, individuals)
+
+    # Each returns a callable with the attribute `entries`.
+    def adding_group(self, groups, individuals):
+        ca, state = self.chance.choice(self.forest.cas), self.chance.getstate()
+
+        def act():
+            self.chance.setstate(state)
+            added = self.try_to(self.add_group, ca)
+            return [added] if added else []
+
+        return about(act, [])
+
+    def adding_individual(self, groups, individuals):
+        leaf, state = self.chance.choice(self.forest.leaves), self.chance.getstate()
+
+        def act():
+            self.chance.setstate(state)
+            added = self.try_to(self.add_individual, leaf)
+            return [added] if added else []
+
+        return about(act, [])
+
+    def adding_deny_entry(self, groups, individuals):
+        name = self.chance.choice(["keyed-0", "keyed-1", "line-0", "own-0"])
+
+        def act():
+            spec = IndividualSpec(registration_id=name, enabled=False)
+            added = self.try_to(lambda: add_individual_enrollment(self.service, spec, actor=ALICE))
+            return [added] if added else []
+
+        return about(act, [])
+
+    def turning_group(self, groups, individuals):
+        group = self.chance.choice(groups)
+        turn = disable_enrollment_group if group.enabled else enable_enrollment_group
+        return about(lambda: [turn(self.service, group.group_id, actor=ALICE)], [group])
+
+    def deleting_group(self, groups, individuals):
+        gone = self.chance.sample(groups, k=min(len(groups), self.chance.randint(1, 2)))
+
+        def act():
+            delete_enrollment_groups(self.service, [one.group_id for one in gone], actor=ALICE)
+            return []
+
+        return about(act, gone)
+
+    def changing_group(self, groups, individuals):
+        group, ca = self.chance.choice(groups), self.chance.choice(self.forest.cas)
+        enabled = self.chance.random() < 0.7
+
+        def act():
+            current = EnrollmentGroup.objects.get(pk=group.pk)
+            is_keyed = current.mechanism == AttestationMechanism.SYMMETRIC_KEY
+            spec = GroupSpec(
+                mechanism=AttestationMechanism(current.mechanism),
+                certificates={} if is_keyed else {Slot.PRIMARY: ca.parsed},
+                primary_key="bmV3IHNlY3JldCBrZXkgd2l0aCBieXRlcw==" if is_keyed else "",
+                enabled=enabled,
+            )
+            self.try_to(
+                lambda: change_enrollment_group(
+                    self.service, current.group_id, spec, expected_etag=current.etag, actor=ALICE
+                )
+            )
+            return []
+
+        return about(act, [group])
+
+    def turning_individual(self, groups, individuals):
+        one = self.chance.choice(individuals)
+        turn = disable_enrollment if one.enabled else enable_enrollment
+        return about(lambda: [turn(self.service, one.registration_id, actor=ALICE)], [one])
+
+    def deleting_individuals(self, groups, individuals):
+        gone = self.chance.sample(individuals, k=min(len(individuals), self.chance.randint(1, 3)))
+
+        def act():
+            delete_enrollments(self.service, [one.registration_id for one in gone], actor=ALICE)
+            return []
+
+        return about(act, gone)
+
+    def changing_keys(self, groups, individuals):
+        one = self.chance.choice(individuals)
+        both = self.chance.random() < 0.5
+
+        def act():
+            current = IndividualEnrollment.objects.get(pk=one.pk)
+            key = "bmV3IHNlY3JldCBrZXkgd2l0aCBieXRlcw=="
+            spec = IndividualSpec(
+                mechanism=AttestationMechanism.SYMMETRIC_KEY,
+                primary_key=key,
+                secondary_key=key if both else "",
+                enabled=current.enabled,
+            )
+            self.try_to(
+                lambda: change_individual_enrollment(
+                    self.service, current.registration_id, spec, expected_etag=current.etag, actor=ALICE
+                )
+            )
+            return []
+
+        return about(act, [one])
+
+    def outcomes(self):
+        current = ProvisioningService.objects.get(pk=self.service.pk)
+        decided = {}
+        for name, credential in self.shown.items():
+            decision = judge(current, name, credential, at=timezone.now()).decision
+            decided[name.lower()] = (decision.verdict, decision.entry if decision.entry else None)
+        return decided
+
+
+def only(leaf: Minted) -> PresentedCredential:
+    return PresentedCredential(certificates=(leaf.der,))
+
+
+def about(act, entries):
+    act.entries = entries
+    return act
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_preview_equals_judging_every_device_before_and_after(forest, seed):
+    world = World(forest, random.Random(seed))
+    for _ in range(3):
+        change = world.change()
+        before = world.outcomes()
+
+        said = preview_of(world.service, change, change.entries)
+
+        assert world.outcomes() == before, "a rehearsal leaves nothing behind"
+        change()
+        after = world.outcomes()
+        told = {device.registration_id.lower(): device for device in said.devices}
+        recorded = set(world.service.registrations.values_list("registration_key", flat=True))
+        assert said.not_examined == 0
+        for name in before:
+            device = told.get(name)
+            if device is None:
+                # Of who never proved anything nothing is kept, so nothing can be said.
+                assert before[name] == after[name] or name not in recorded, name
+            elif device.effect is not Effect.UNKNOWN and name in recorded and _still_shown(world, name):
+                assert (device.before.verdict, device.before.through) == before[name], name
+                assert (device.after.verdict, device.after.through) == after[name], name
+
+
+def _still_shown(world: World, name: str) -> bool:
+    """Whether what the device shows here is what its record has: the same leaf, or a token."""
+    record = world.service.registrations.get(registration_key=name)
+    credential = world.shown[name]
+    if credential.authorization:
+        return record.mechanism == AttestationMechanism.SYMMETRIC_KEY
+    return record.leaf_thumbprint != ""
