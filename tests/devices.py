@@ -23,6 +23,7 @@ from enrollments.models import (
 )
 from tests.certificates import Minted
 from tests.sas import sas_token
+from tests.soft_tpm import SoftTpm
 
 ALICE = Actor("user", "alice", Way.PORTAL, "192.0.2.7")
 PEER = Peer("198.51.100.20", "test device")
@@ -61,6 +62,18 @@ def enroll_key_group(service: ProvisioningService, group_id: str = "line-9", **s
     return add_enrollment_group(
         service,
         GroupSpec(group_id=group_id, mechanism=AttestationMechanism.SYMMETRIC_KEY, **spec),
+        actor=ALICE,
+    )
+
+
+def enroll_tpm(
+    service: ProvisioningService, registration_id: str = "press-01", **spec: Any
+) -> IndividualEnrollment:
+    """An individual enrollment of a TPM of its own."""
+    spec.setdefault("endorsement_key", SoftTpm().keys.endorsement_key)
+    return add_individual_enrollment(
+        service,
+        IndividualSpec(registration_id=registration_id, mechanism=AttestationMechanism.TPM, **spec),
         actor=ALICE,
     )
 

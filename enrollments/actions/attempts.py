@@ -8,9 +8,11 @@ from typing import Any
 from django.db import connection
 from django.utils import timezone
 
+from enrollments.actions.callers import credential_of
 from enrollments.actions.judging import Judgement
 from enrollments.actions.tracking import read_tracking_id, tracking_id
-from enrollments.models import AttemptOutcome, ProvisioningService, RegistrationAttempt
+from enrollments.models import AttemptOutcome, Certificate, ProvisioningService, RegistrationAttempt
+from enrollments.policy.decision import Decision, Said
 from enrollments.policy.names import registration_key
 from enrollments.policy.reasons import Reason
 
@@ -60,17 +62,46 @@ def count_attempt(
             "last_at": judgement.at,
             "entry_kind": entry.kind.value if entry else "",
             "entry_name": entry.name if entry else "",
-            "trace": json.dumps(trace_as_json(judgement)),
+            "trace": json.dumps(shown_trace(judgement.decision)),
             "leaf_thumbprint": judgement.leaf_thumbprint,
+            "credential": credential_of(judgement, peer.address)[:64],
             "peer_address": peer.address[:45],
             "client": "".join(c for c in peer.client if c.isprintable())[:MAX_CLIENT],
         }
     )
+    if outcome is not AttemptOutcome.ASSIGNED and judgement.decision.proven and name != OVERFLOW_NAME:
+        # Of the assigned it is kept as evidence; of who proved nothing the thumbprint is all that is kept.
+        Certificate.objects.store_all(judgement.chain[:1])
     return tracking_id(row, count)
 
 
-def trace_as_json(judgement: Judgement) -> list[dict[str, str]]:
+def tracking_id_of_latest(attempt: RegistrationAttempt) -> str:
+    """What the device was given with the latest of the attempts that this row counts."""
+    return tracking_id(attempt.pk, attempt.count)
+
+
+def proven_leaf(attempt: RegistrationAttempt) -> Certificate | None:
+    """The certificate of the device, if it proved itself by one. Of a stranger's the thumbprint is all that is kept.
+
+    Asked by proof and not by what is there: another service may hold the certificate that a stranger showed (R1).
+    """
+    if not is_proven(attempt) or not attempt.leaf_thumbprint:
+        return None
+    return Certificate.objects.filter(thumbprint_sha256=attempt.leaf_thumbprint).first()
+
+
+def is_proven(attempt: RegistrationAttempt) -> bool:
+    """Whether the device had proven itself (R3); a device that an enrollment refuses may have."""
+    if attempt.outcome != AttemptOutcome.REFUSED:
+        return True
+    return any(step["rule"] == "R3" and step["said"] == Said.PROVES for step in attempt.trace)
+
+
+def shown_trace(of: Decision | RegistrationAttempt) -> list[dict[str, str]]:
     """The trace as it is kept. Names in it are what strangers wrote into certificates: printable, and not long."""
+    if isinstance(of, RegistrationAttempt):
+        kept: list[dict[str, str]] = of.trace
+        return kept
     return [
         {
             "rule": step.rule,
@@ -78,7 +109,7 @@ def trace_as_json(judgement: Judgement) -> list[dict[str, str]]:
             "said": step.said.value,
             "because": _bounded(step.because),
         }
-        for step in judgement.decision.trace
+        for step in of.trace
     ]
 
 
@@ -132,7 +163,16 @@ def _hour_of(judgement: Judgement) -> datetime:
 
 
 _KEY = ("service_id", "hour", "registration_key", "outcome", "reason", "source")
-_LATEST = ("last_at", "entry_kind", "entry_name", "trace", "leaf_thumbprint", "peer_address", "client")
+_LATEST = (
+    "last_at",
+    "entry_kind",
+    "entry_name",
+    "trace",
+    "leaf_thumbprint",
+    "credential",
+    "peer_address",
+    "client",
+)
 
 
 def _upsert(values: dict[str, Any]) -> tuple[int, int]:

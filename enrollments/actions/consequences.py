@@ -10,6 +10,7 @@ from django.utils import timezone
 
 from enrollments.actions.certificates import parsed
 from enrollments.actions.judging import group_ref, individual_ref, judge
+from enrollments.actions.known_credentials import derived_from_group, key_group_of
 from enrollments.attestation.credential import PresentedCredential
 from enrollments.attestation.x509 import (
     MAX_HELD,
@@ -28,6 +29,7 @@ from enrollments.models import (
     RegistrationEvidence,
     RegistrationRecord,
 )
+from enrollments.models.enrollments import secrets_of
 from enrollments.policy.facts import EntryKind, EntryRef
 
 Entry = IndividualEnrollment | EnrollmentGroup
@@ -36,6 +38,8 @@ Entry = IndividualEnrollment | EnrollmentGroup
 MAX_DEVICES = 500
 MAX_SECONDS = 2.0
 MAX_NAMES = 5
+# Mechanisms of which no certificate is ever seen.
+SIGNING = (AttestationMechanism.SYMMETRIC_KEY, AttestationMechanism.TPM)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,11 +108,15 @@ class Consequences:
 
 @dataclass(frozen=True, slots=True)
 class _Device:
-    """A device with everything that it is known to hold; chains are DER, leaf first."""
+    """A device with everything that it is known to hold; chains are DER, leaf first.
+
+    signs: it proves itself by tokens. key_group: the group from whose keys it derives its own.
+    """
 
     registration_id: str
     chains: tuple[tuple[bytes, ...], ...]
     signs: bool
+    key_group: EnrollmentGroup | None = None
 
 
 def consequences_of_deleting(
@@ -116,7 +124,8 @@ def consequences_of_deleting(
 ) -> Consequences:
     """Judge the devices of these entries as if the entries were not there.
 
-    A device that signs tokens is refused: the entry that goes is the only place that knows its key.
+    A device that signs tokens is refused where the entry that goes is the only place that knows its key. One that
+    derives its key from a group comes back by that group, as when the entry only shut it out.
     """
     now = at or timezone.now()
     gone = [_ref(entry) for entry in entries]
@@ -161,6 +170,11 @@ def _admitting(
         )
         if judgement.decision.admitted:
             return judgement.decision.entry
+    if device.key_group is not None and group_ref(device.key_group) not in gone:
+        known = derived_from_group(service, device.key_group, device.registration_id, at=now)
+        if known.shown is not None:
+            judgement = judge(service, device.registration_id, known.shown, at=now, without=gone)
+            return judgement.decision.entry if judgement.decision.admitted else None
     return None
 
 
@@ -186,14 +200,20 @@ def _devices(service: ProvisioningService, entries: Sequence[Entry]) -> tuple[li
         # A device that was shut out singly may have no record but that of its group.
         | Q(registration_key__in=individuals)
     )
-    newest = list(records.order_by("-updated_at", "-id")[:MAX_DEVICES])
+    joined = ("group", "owner_group")
+    newest = list(
+        records.select_related(*joined)
+        .defer(*secrets_of(*joined))
+        .order_by("-updated_at", "-id")[:MAX_DEVICES]
+    )
     sent = _evidence(newest)
     own = _own_certificates(individuals.values())
     devices = [
         _Device(
             record.registration_id,
             (*sent.get(record.pk, ()), *own.pop(record.registration_key, ())),
-            signs=record.mechanism == AttestationMechanism.SYMMETRIC_KEY,
+            signs=record.mechanism in SIGNING,
+            key_group=key_group_of(record),
         )
         for record in newest
     ]
@@ -209,7 +229,7 @@ def _devices(service: ProvisioningService, entries: Sequence[Entry]) -> tuple[li
 
 def _signs(individual: IndividualEnrollment) -> bool:
     """Whether its keys are all that the device is known to hold. Those of a bar may be nobody's."""
-    return individual.enabled and individual.mechanism == AttestationMechanism.SYMMETRIC_KEY
+    return individual.enabled and individual.mechanism in SIGNING
 
 
 def _evidence(records: Iterable[RegistrationRecord]) -> dict[int, tuple[tuple[bytes, ...]]]:

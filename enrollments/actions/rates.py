@@ -4,16 +4,16 @@ A leaf's key is proven by the handshake, so whoever holds it may be held back by
 at. Whoever shows a token is judged first: the same claim from the same address may be somebody else's.
 """
 
-import ipaddress
 from dataclasses import dataclass
 from datetime import datetime
 
-from enrollments.actions.certificates import parsed
+from enrollments.actions.callers import credential_of, source_of
 from enrollments.actions.judging import Judgement
+from enrollments.actions.quiet_periods import caller_of, quiet_period_of
 from enrollments.attestation.credential import PresentedCredential
 from enrollments.attestation.x509 import parse_der
 from enrollments.errors import AttestationError
-from enrollments.models import AttemptOutcome, Certificate, ProvisioningService, RegistrationAttempt
+from enrollments.models import ProvisioningService, QuietPeriod, RegistrationAttempt
 from enrollments.policy.back_off import retry_after
 from enrollments.policy.names import registration_key
 from enrollments.throttling import Caller, Refused, limiter
@@ -44,9 +44,7 @@ class Visit:
 
     def judged(self, judgement: Judgement) -> Caller:
         """Whom this request belongs to, now that it has been judged."""
-        proven = judgement.decision.proven
-        own = judgement.leaf_key or (judgement.token_of if proven else source_of(self.address))
-        return self.caller(own, is_proven=proven)
+        return self.caller(credential_of(judgement, self.address), is_proven=judgement.decision.proven)
 
 
 def wait_before_judging(visit: Visit) -> int:
@@ -69,13 +67,19 @@ def wait_of_refused(visit: Visit, judgement: Judgement) -> int:
     return _held_back(visit, visit.judged(judgement))
 
 
-def note_refusal(visit: Visit, judgement: Judgement) -> Refused:
+def quiet_period_for(visit: Visit, judgement: Judgement) -> QuietPeriod | None:
+    """The quiet period of a caller who has been judged and refused."""
+    return quiet_period_of(visit.judged(judgement), visit.arrived_at)
+
+
+def note_refusal(visit: Visit, judgement: Judgement, quiet: QuietPeriod | None = None) -> Refused:
     return limiter().note_refusal(
         visit.judged(judgement),
         visit.now,
         epoch=judgement.epoch,
         shortest=visit.service.retry_after_seconds,
         longest=visit.service.longest_retry_after_seconds,
+        quiet_until=quiet.until.timestamp() if quiet else 0.0,
     )
 
 
@@ -90,39 +94,26 @@ def wait_told_to_refused(visit: Visit, judgement: Judgement) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class BackOff:
-    """How a refused device is held back at this moment; `in_a_row` is 0 where nothing is remembered of it."""
+class HeldBack:
+    """How a refused device is held back at this moment; waits in seconds."""
 
-    in_a_row: int = 0
-    retry_after: int = 0
-    unjudged: int = 0
+    in_a_row: int
+    retry_after: int
+    unjudged: int
 
 
-def back_off_of(
-    service: ProvisioningService, attempt: RegistrationAttempt, leaf: Certificate | None, *, now: datetime
-) -> BackOff:
-    """For administrators: how the device of an attempt is held back, as this node remembers it.
-
-    leaf: the certificate that it showed, where that is kept.
-    """
-    is_proven = attempt.outcome != AttemptOutcome.REFUSED
-    credential = attempt.source
-    if is_proven:
-        # What a proven device is known by; nothing where its certificate is not kept.
-        own = parsed(leaf.pem).spki_sha256 if leaf is not None else ""
-        credential = own if attempt.leaf_thumbprint else "token"
-    caller = Caller(service.pk, attempt.registration_key, credential, is_proven=is_proven)
-    try:
-        in_a_row, unjudged = limiter().back_off(caller, now.timestamp())
-    except OSError:
-        # Why a device was refused can be read without it.
-        return BackOff()
-    if not in_a_row:
-        return BackOff()
+def held_back_of(service: ProvisioningService, attempt: RegistrationAttempt) -> HeldBack | None:
+    """For administrators: what this node remembers of the device's refusals. None where that is nothing."""
+    caller = caller_of(attempt)
+    back_off = limiter().back_off_of(caller) if caller else None
+    if back_off is None:
+        return None
     wait = retry_after(
-        in_a_row, shortest=service.retry_after_seconds, longest=service.longest_retry_after_seconds
+        back_off.in_a_row,
+        shortest=service.retry_after_seconds,
+        longest=service.longest_retry_after_seconds,
     )
-    return BackOff(in_a_row, wait, unjudged)
+    return HeldBack(back_off.in_a_row, wait, back_off.unjudged)
 
 
 def take_registration(visit: Visit, judgement: Judgement) -> int:
@@ -159,17 +150,6 @@ def _held_back(visit: Visit, caller: Caller) -> int:
         epoch=visit.service.epoch,
         longest=visit.service.longest_retry_after_seconds,
     )
-
-
-def source_of(address: str) -> str:
-    """Whom an address stands for: with IPv6 one party commonly has a whole /64."""
-    try:
-        parsed = ipaddress.ip_address(address)
-    except ValueError:
-        return address
-    if isinstance(parsed, ipaddress.IPv6Address):
-        return str(ipaddress.ip_network((parsed, 64), strict=False))
-    return address
 
 
 def _leaf_key(credential: PresentedCredential) -> str:

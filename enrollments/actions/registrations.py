@@ -20,13 +20,14 @@ from enrollments.actions.assignment import (
     speaks_for,
 )
 from enrollments.actions.attempts import Peer, count_attempt, has_room
+from enrollments.actions.callers import source_of
 from enrollments.actions.judging import Judgement, judge
 from enrollments.actions.operations import is_operation_of, new_operation_id
 from enrollments.actions.rates import (
     Visit,
     note_admission,
     note_refusal,
-    source_of,
+    quiet_period_for,
     take_challenge,
     take_poll,
     take_registration,
@@ -125,6 +126,8 @@ def register_device(service: ProvisioningService, request: DeviceRequest) -> Reg
     wait = take_registration(visit, judgement) if decision.admitted else wait_of_refused(visit, judgement)
     if wait:
         return _throttled(request, wait)
+    if not decision.admitted and (answer := _kept_quiet(service, request, judgement)) is not None:
+        return answer
     return _register(service, request, judgement)
 
 
@@ -215,12 +218,16 @@ def _followed_up(
     for _ in range(MAX_ROUNDS):
         judgement = _judge(service, request)
         if judgement.decision.verdict is Verdict.UNAUTHORIZED:
-            wait = wait_of_refused(visit, judgement)
-            return _throttled(request, wait) if wait else _refuse(service, request, judgement)
+            if wait := wait_of_refused(visit, judgement):
+                return _throttled(request, wait)
+            return _kept_quiet(service, request, judgement) or _refuse(service, request, judgement)
         if not counted and (wait := take_poll(visit, judgement)):
             return _throttled(request, wait)
         counted = True
         check()
+        is_disabled = judgement.decision.verdict is Verdict.DISABLED
+        if is_disabled and (quiet := _kept_quiet(service, request, judgement)) is not None:
+            return quiet
         answer = _told(service, request, judgement)
         if answer is None and registers:
             answer = _register(service, request)
@@ -263,6 +270,31 @@ def _throttled(request: DeviceRequest, wait: int) -> RegistrationAnswer:
     return RegistrationAnswer(
         Outcome.THROTTLED, Reason.THROTTLED, request.claimed_registration_id, retry_after=wait
     )
+
+
+def _kept_quiet(
+    service: ProvisioningService, request: DeviceRequest, judgement: Judgement
+) -> RegistrationAnswer | None:
+    """Told to wait instead of refused, where an administrator has said so. None where nobody has (R14).
+
+    Not on a judgement that something has overtaken: the device might be admitted by now.
+    """
+    visit = _visit(service, request)
+    quiet = quiet_period_for(visit, judgement)
+    if quiet is None or ProvisioningService.epoch_of(service.pk) != judgement.epoch:
+        return None
+    refused = note_refusal(visit, judgement, quiet)
+    is_unproven = judgement.decision.verdict is Verdict.UNAUTHORIZED
+    count_attempt(
+        service,
+        request.claimed_registration_id,
+        judgement,
+        AttemptOutcome.REFUSED if is_unproven else AttemptOutcome.DISABLED,
+        judgement.decision.reason,
+        request.peer,
+        times=1 + refused.unjudged_before,
+    )
+    return _throttled(request, refused.retry_after)
 
 
 def _challenge(

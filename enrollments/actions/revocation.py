@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from django.utils import timezone
 
+from enrollments.actions.attempts import OVERFLOW_NAME, proven_leaf
 from enrollments.actions.certificates import parsed
 from enrollments.actions.enrollments import IndividualSpec, add_individual_enrollment, disable_enrollment
 from enrollments.actions.entries import AlreadyEnrolled
@@ -11,13 +12,14 @@ from enrollments.attestation.x509 import ParsedCertificate
 from enrollments.audit.actor import Actor
 from enrollments.audit.events import Event
 from enrollments.audit.record import clean_reason, record
-from enrollments.errors import HubUnavailable, NotFound
+from enrollments.errors import Conflict, HubUnavailable, NotFound
 from enrollments.hubs import connector_of
 from enrollments.models import (
     AttestationMechanism,
     HubDevice,
     IndividualEnrollment,
     ProvisioningService,
+    RegistrationAttempt,
     RegistrationRecord,
     RegistrationStatus,
     Slot,
@@ -40,16 +42,22 @@ class Deprovisioned:
 
 
 def deny_device(
-    service: ProvisioningService, registration_id: str, *, actor: Actor, reason: str = ""
+    service: ProvisioningService,
+    registration_id: str,
+    *,
+    actor: Actor,
+    reason: str = "",
+    leaf: ParsedCertificate | None = None,
 ) -> IndividualEnrollment:
     """Shut one device out by a disabled individual enrollment: the existing one, or a new one (R5).
 
-    A new one holds the certificate that the device proved itself with last, so that its key is barred under any
-    name (R6). Where none is known, the registration ID alone is barred.
+    A new one holds the certificate that the device proved itself with, so that its key is barred under any name
+    (R6): `leaf`, or else the one of its record. Where none is known, as of devices that sign, the registration ID
+    alone is barred.
     """
     if service.individualenrollments.filter(registration_key=registration_key(registration_id)).exists():
         return disable_enrollment(service, registration_id, actor=actor, reason=reason)
-    leaf = _last_leaf(service, registration_id)
+    leaf = leaf or _last_leaf(service, registration_id)
     spec = IndividualSpec(
         registration_id=registration_id,
         mechanism=AttestationMechanism.X509,
@@ -61,6 +69,20 @@ def deny_device(
     except AlreadyEnrolled:
         # Somebody enrolled it in between; what is asked for is that it is shut out.
         return disable_enrollment(service, registration_id, actor=actor, reason=reason)
+
+
+def deny_device_of(
+    service: ProvisioningService, attempt: RegistrationAttempt, *, actor: Actor, reason: str = ""
+) -> IndividualEnrollment:
+    """Shut out whoever registers under the name of this attempt, and the key that it proved, if it proved one.
+
+    Raises Conflict for an attempt that stands for many.
+    """
+    if attempt.claimed_registration_id == OVERFLOW_NAME:
+        raise Conflict("This row counts many devices together, so there is no one device to deny.")
+    certificate = proven_leaf(attempt)
+    leaf = parsed(certificate.pem) if certificate else None
+    return deny_device(service, attempt.claimed_registration_id, actor=actor, reason=reason, leaf=leaf)
 
 
 def deprovision_device(

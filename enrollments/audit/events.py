@@ -35,6 +35,8 @@ class Event(StrEnum):
     SIGNED_IN = "person.signed_in"
     SIGNED_OUT = "person.signed_out"
     SIGN_IN_FAILED = "person.sign_in_failed"
+    QUIET_STARTED = "quiet.started"
+    QUIET_ENDED = "quiet.ended"
     KEYS_REVEALED = "keys.revealed"
     EXPORTED = "history.exported"
     REFUSED = "action.refused"
@@ -82,6 +84,8 @@ _WORDS: dict[Event, str] = {
     Event.SIGNED_IN: "signed in",
     Event.SIGNED_OUT: "signed out",
     Event.SIGN_IN_FAILED: "failed to sign in as",
+    Event.QUIET_STARTED: "started a quiet period for refused device",
+    Event.QUIET_ENDED: "ended the quiet period of device",
     Event.KEYS_REVEALED: "looked at the keys of",
     Event.EXPORTED: "exported",
     Event.REFUSED: "was refused",

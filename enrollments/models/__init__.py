@@ -18,6 +18,7 @@ from enrollments.models.history import (
 from enrollments.models.hubs import HubDevice, HubKind, LinkedHub
 from enrollments.models.notices import IgnoredCertificateHeader
 from enrollments.models.people import Membership, SignInFailures
+from enrollments.models.quiet_periods import QuietPeriod
 from enrollments.models.registrations import (
     AttemptOutcome,
     RegistrationAttempt,
@@ -46,6 +47,7 @@ __all__ = [
     "Membership",
     "ProvisioningService",
     "ProvisioningStatus",
+    "QuietPeriod",
     "RegistrationAttempt",
     "RegistrationEvidence",
     "RegistrationRecord",

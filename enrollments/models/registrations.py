@@ -203,6 +203,9 @@ class RegistrationAttempt(models.Model):
     entry_name = models.CharField(max_length=128, blank=True)
     trace = models.JSONField(default=list)
     leaf_thumbprint = models.CharField(max_length=64, blank=True)
+    credential = models.CharField(
+        max_length=64, blank=True, help_text="Who came, as rates and back-off tell one caller from another."
+    )
     peer_address = models.CharField(max_length=45, blank=True)
     client = models.CharField(max_length=200, blank=True)
 

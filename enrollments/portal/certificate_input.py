@@ -56,6 +56,11 @@ def read_slots(data: Mapping[str, Any], files: Files, kind: Kind) -> dict[Slot, 
     return {slot: _given(data.get(f"{slot}_pem", ""), files.get(f"{slot}_upload"), kind) for slot in Slot}
 
 
+def read_chain(data: Mapping[str, Any], files: Files) -> Given:
+    """A chain to ask about, which is stored nowhere. By the same rules: what might be a key never comes back."""
+    return _read(data.get("chain_pem", ""), files.get("chain_upload"), "ca")
+
+
 def as_text(data: QueryDict, slots: Mapping[Slot, Given]) -> QueryDict:
     """The data with certificates as PEM text: a file outlives a form error, and what is no certificate does not."""
     data = data.copy()

@@ -24,13 +24,9 @@ class Item(NamedTuple):
 SERVICE_NAVIGATION = (
     Item("Overview", "portal:service-overview", "dashboard", Right.SEE),
     Item("Manage enrollments", "portal:enrollment-list", "certificate", Right.SEE, "portal:group-list"),
-    Item(
-        "Registration records",
-        "portal:registration-list",
-        "list-details",
-        Right.SEE,
-        "portal:attempt-list",
-    ),
+    Item("Registration records", "portal:registration-list", "list-details", Right.SEE),
+    Item("Attempts", "portal:attempt-list", "list-check", Right.SEE_HISTORY, "portal:storm-list"),
+    Item("Explain", "portal:explain", "help-circle", Right.SEE_HISTORY),
     Item("Linked hubs", "portal:hub-list", "server", Right.SEE),
     Item("Revocation history", "portal:history-list", "history", Right.SEE),
     Item("Settings", "portal:service-settings", "settings", Right.SEE),

@@ -8,12 +8,13 @@ from django import forms
 from enrollments.audit.actor import Way
 from enrollments.audit.events import Event
 from enrollments.models import AttemptOutcome, RegistrationStatus
+from enrollments.policy.reasons import Reason
 
 SHUTS_OUT = "shuts-out"
 _MOMENT_FORMATS = ["%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M", "%Y-%m-%d"]
 
 
-def _search(label: str, **options: Any) -> forms.CharField:
+def search_field(label: str, **options: Any) -> forms.CharField:
     return forms.CharField(
         label=label,
         required=False,
@@ -34,28 +35,8 @@ class FilterForm(forms.Form):
         return {name: value for name, value in self.cleaned_data.items() if value not in (None, "")}
 
 
-class RegistrationFilter(FilterForm):
-    q = _search("Registration ID")
-    status = forms.ChoiceField(
-        label="Status", required=False, choices=[("", "Any"), *RegistrationStatus.choices]
-    )
-    entry = forms.CharField(required=False, max_length=200, widget=forms.HiddenInput)
-
-
-class AttemptFilter(FilterForm):
-    q = _search("Registration ID")
-    outcome = forms.ChoiceField(
-        label="Outcome", required=False, choices=[("", "Any"), *AttemptOutcome.choices]
-    )
-    tracking_id = _search("Tracking ID")
-
-
-class DeviceFilter(FilterForm):
-    q = _search("Device ID")
-
-
-class _Moment(forms.DateTimeField):
-    """A moment in UTC, which is what the history is written in."""
+class Moment(forms.DateTimeField):
+    """A moment in UTC, which is what everything is written in."""
 
     def __init__(self, label: str) -> None:
         super().__init__(
@@ -70,9 +51,54 @@ class _Moment(forms.DateTimeField):
         return moment.astimezone(UTC) if moment else None
 
 
+def _in_order(form: FilterForm, cleaned: dict[str, Any] | None) -> dict[str, Any]:
+    """The values, with an error where the end of a time comes before its beginning."""
+    values = cleaned or form.cleaned_data
+    since, until = values.get("since"), values.get("until")
+    if since and until and since > until:
+        form.add_error("until", "This is before the beginning.")
+    return values
+
+
+class RegistrationFilter(FilterForm):
+    q = search_field("Registration ID")
+    status = forms.ChoiceField(
+        label="Status", required=False, choices=[("", "Any"), *RegistrationStatus.choices]
+    )
+    entry = forms.CharField(required=False, max_length=200, widget=forms.HiddenInput)
+
+
+class AttemptFilter(FilterForm):
+    q = search_field("Registration ID")
+    outcome = forms.ChoiceField(
+        label="Outcome", required=False, choices=[("", "Any"), *AttemptOutcome.choices]
+    )
+    reason = forms.ChoiceField(
+        label="Why",
+        required=False,
+        choices=[
+            ("", "Any reason"),
+            # Who is held back for coming too often is counted with what it was refused for.
+            *((one.value, one.in_words.capitalize()) for one in Reason if one is not Reason.THROTTLED),
+        ],
+    )
+    entry = search_field("Deciding entry")
+    address = search_field("From address")
+    since = Moment("From (UTC)")
+    until = Moment("Until (UTC)")
+    tracking_id = search_field("Tracking ID")
+
+    def clean(self) -> dict[str, Any]:
+        return _in_order(self, super().clean())
+
+
+class DeviceFilter(FilterForm):
+    q = search_field("Device ID")
+
+
 class HistoryFilter(FilterForm):
-    since = _Moment("From (UTC)")
-    until = _Moment("Until (UTC)")
+    since = Moment("From (UTC)")
+    until = Moment("Until (UTC)")
     event = forms.ChoiceField(
         label="What",
         required=False,
@@ -82,16 +108,12 @@ class HistoryFilter(FilterForm):
             *((event.value, event.in_words.capitalize()) for event in Event),
         ],
     )
-    actor = _search("Who")
+    actor = search_field("Who")
     way = forms.ChoiceField(
         label="By", required=False, choices=[("", "Any way"), *((way.value, str(way)) for way in Way)]
     )
-    subject = _search("To what")
-    reason = _search("Reason")
+    subject = search_field("To what")
+    reason = search_field("Reason")
 
     def clean(self) -> dict[str, Any]:
-        values = super().clean() or self.cleaned_data
-        since, until = values.get("since"), values.get("until")
-        if since and until and since > until:
-            self.add_error("until", "This is before the beginning.")
-        return values
+        return _in_order(self, super().clean())

@@ -6,6 +6,7 @@ from django.urls.converters import IntConverter
 from enrollments.portal.views import (
     attempts,
     devices,
+    explain,
     history,
     hubs,
     overview,
@@ -14,6 +15,7 @@ from enrollments.portal.views import (
     services,
     settings,
     sign_in,
+    storms,
 )
 
 
@@ -67,8 +69,13 @@ urlpatterns: list[URLPattern | URLResolver] = [
         name="registration-deprovision",
     ),
     path(f"{_REGISTRATION}release/", registrations.registration_release, name="registration-release"),
+    path("explain/", explain.explain_page, name="explain"),
     path("attempts/", attempts.attempt_list, name="attempt-list"),
     path("attempts/<pk:pk>/", attempts.attempt_detail, name="attempt-detail"),
+    path("attempts/<pk:pk>/deny/", attempts.attempt_deny, name="attempt-deny"),
+    path("attempts/<pk:pk>/quiet/", storms.attempt_quiet, name="attempt-quiet"),
+    path("storms/", storms.storm_list, name="storm-list"),
+    path("storms/quiet/<pk:quiet_pk>/end/", storms.quiet_end, name="quiet-end"),
     path("hubs/", hubs.hub_list, name="hub-list"),
     path("hubs/add/", hubs.hub_add, name="hub-add"),
     path(_HUB, hubs.hub_edit, name="hub-edit"),

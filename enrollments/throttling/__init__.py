@@ -1,5 +1,5 @@
 """Rates and back-off: what the processes of one node remember together of how often devices came."""
 
-from enrollments.throttling.limits import Caller, Limiter, Refused, limiter
+from enrollments.throttling.limits import BackOff, Caller, Limiter, Refused, limiter
 
-__all__ = ["Caller", "Limiter", "Refused", "limiter"]
+__all__ = ["BackOff", "Caller", "Limiter", "Refused", "limiter"]

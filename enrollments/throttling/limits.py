@@ -44,6 +44,20 @@ class Refused:
     unjudged_before: int
 
 
+@dataclass(frozen=True, slots=True)
+class BackOff:
+    """What is remembered of a refused caller: refusals in a row, when it may try again, and tries since.
+
+    is_quiet: it was told to wait because an administrator said so.
+    """
+
+    in_a_row: int
+    next_try: float
+    unjudged: int
+    epoch: int
+    is_quiet: bool
+
+
 class Limiter:
     """The rates of one node. Times are seconds since 1970 and come from the caller; waits are whole seconds."""
 
@@ -89,35 +103,54 @@ class Limiter:
         """
 
         def look(numbers: Numbers) -> tuple[Numbers | None, int]:
-            until, in_a_row, told_at_epoch, unjudged, _ = numbers
+            until, in_a_row, told_at_epoch, unjudged, quiet_until = numbers
             wait = until - now
-            if in_a_row < FREE_REFUSALS or told_at_epoch != epoch or not 0 < wait <= longest:
+            is_free = in_a_row < FREE_REFUSALS and quiet_until <= now
+            if is_free or told_at_epoch != epoch or not 0 < wait <= longest:
                 return None, 0
-            return (until, in_a_row, told_at_epoch, unjudged + 1, 0.0), _whole(wait)
+            counted = (until, in_a_row, told_at_epoch, unjudged + 1, quiet_until)
+            return counted, _whole(max(wait, quiet_until - now))
 
         return self._of(caller).change(caller.key("refusals"), now, look)
 
-    def note_refusal(self, caller: Caller, now: float, *, epoch: int, shortest: int, longest: int) -> Refused:
+    def note_refusal(
+        self,
+        caller: Caller,
+        now: float,
+        *,
+        epoch: int,
+        shortest: int,
+        longest: int,
+        quiet_until: float = 0.0,
+    ) -> Refused:
+        """`quiet_until`: it is told to wait until then. It is held back for the longest wait, and then judged again."""
+
         def count(numbers: Numbers) -> tuple[Numbers, Refused]:
             in_a_row = int(numbers[1]) + 1
-            wait = retry_after(in_a_row, shortest=shortest, longest=longest)
-            return (now + wait, in_a_row, epoch, 0.0, 0.0), Refused(in_a_row, wait, int(numbers[3]))
+            wait = told = retry_after(in_a_row, shortest=shortest, longest=longest)
+            if quiet_until > now:
+                told = _whole(quiet_until - now)
+                wait = min(told, longest)
+            noted = (now + wait, in_a_row, epoch, 0.0, quiet_until)
+            return noted, Refused(in_a_row, told, int(numbers[3]))
 
         return self._of(caller).change(caller.key("refusals"), now, count)
+
+    def back_off_of(self, caller: Caller) -> BackOff | None:
+        """What is remembered of its refusals, to look at. None where that is nothing, or nothing that can be read."""
+        numbers = self._of(caller).look(caller.key("refusals"))
+        if numbers is None or not numbers[1]:
+            return None
+        until, in_a_row, epoch, unjudged, quiet_until = numbers
+        return BackOff(
+            int(in_a_row), max(until, quiet_until), int(unjudged), int(epoch), is_quiet=quiet_until > 0
+        )
 
     def current_wait(self, caller: Caller, now: float, *, shortest: int, longest: int) -> int:
         """The wait that the latest refusal was told, for a poll that tells the same outcome again."""
 
         def look(numbers: Numbers) -> tuple[None, int]:
             return None, retry_after(int(numbers[1]), shortest=shortest, longest=longest)
-
-        return self._of(caller).change(caller.key("refusals"), now, look)
-
-    def back_off(self, caller: Caller, now: float) -> tuple[int, int]:
-        """How many refusals in a row are remembered, and how often it came since without being judged."""
-
-        def look(numbers: Numbers) -> tuple[None, tuple[int, int]]:
-            return None, (int(numbers[1]), int(numbers[3]))
 
         return self._of(caller).change(caller.key("refusals"), now, look)
 

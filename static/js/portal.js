@@ -113,6 +113,11 @@
     showFailure("The service did not answer. Reload the page to see whether the change was made.");
   });
   document.addEventListener("htmx:beforeRequest", (event) => {
+    // What asks for itself again ([data-live]) waits while nobody looks, or while somebody is about to use it.
+    if (event.detail.elt.matches("[data-live]")) {
+      if (document.hidden || dialog.open || event.detail.elt.contains(document.activeElement)) event.preventDefault();
+      return;
+    }
     document.querySelector("#failures .failure")?.remove();
     if (bytesOfFiles(event.detail.elt.closest("form")) < MOST_BYTES) return;
     // Nobody waits for an upload to learn that it is too large.

@@ -8,7 +8,18 @@ from enrollments.actions.enrollment_groups import delete_enrollment_groups
 from enrollments.actions.enrollments import delete_enrollments
 from enrollments.actions.revocation import deny_device
 from tests.certificates import EXPIRED, root, self_signed
-from tests.devices import ALICE, enroll_ca, enroll_device, enroll_keys, register, shows, signs
+from tests.devices import (
+    ALICE,
+    derived_key,
+    enroll_ca,
+    enroll_device,
+    enroll_key_group,
+    enroll_keys,
+    enroll_tpm,
+    register,
+    shows,
+    signs,
+)
 from tests.factories import a_group, a_service, an_individual
 
 pytestmark = pytest.mark.django_db
@@ -173,6 +184,35 @@ def test_a_device_that_signs_is_refused_and_one_that_nobody_ever_saw_is_not_prom
     assert consequences_of_deleting(service, [signing]).refused == 1
     said = consequences_of_deleting(service, [barred])
     assert (said.refused, said.unknown) == (0, ("never-seen",))
+
+
+def test_a_device_of_a_key_group_comes_back_when_what_shuts_it_out_is_deleted(service):
+    group = enroll_key_group(service)
+    gauge = signs(service, "gauge-1", derived_key(group.primary_key, "gauge-1"))
+    register(service, gauge, "gauge-1")
+    entry = deny_device(service, "gauge-1", actor=ALICE)
+    register(service, gauge, "gauge-1")
+
+    said = consequences_of_deleting(service, [entry])
+
+    assert (through(said), said.refused) == ({"line-9": {"gauge-1"}}, 0)
+    delete_enrollments(service, ["gauge-1"], actor=ALICE)
+    assert register(service, gauge, "gauge-1").outcome == "assigned"
+
+
+def test_devices_of_a_key_group_are_refused_when_it_goes_itself(service):
+    group = enroll_key_group(service)
+    register(service, signs(service, "gauge-1", derived_key(group.primary_key, "gauge-1")), "gauge-1")
+
+    said = consequences_of_deleting(service, [group])
+
+    assert (said.still_admitted, said.refused) == ((), 1)
+
+
+def test_a_tpm_is_refused_when_its_entry_goes(service):
+    said = consequences_of_deleting(service, [enroll_tpm(service, "press-01")])
+
+    assert (said.refused, said.unknown) == (1, ())
 
 
 def test_a_large_group_is_judged_by_its_most_recent_devices(service, ca, monkeypatch):

@@ -16,13 +16,15 @@ from django.utils import timezone
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from enrollments.actions.explaining import Question, explain
 from enrollments.actions.judging import judge
+from enrollments.actions.registrations import Outcome
 from enrollments.attestation.credential import PresentedCredential
 from enrollments.models import Slot
 from enrollments.policy.decision import Verdict
 from enrollments.policy.reasons import Reason
 from tests.certificates import EXPIRED, Minted, mint, new_key
-from tests.devices import enroll_ca, enroll_device, enroll_keys, new_service
+from tests.devices import enroll_ca, enroll_device, enroll_keys, new_service, register
 
 pytestmark = pytest.mark.django_db
 
@@ -433,6 +435,41 @@ def test_decision_equals_the_second_formulation(world):
     assert decision.verdict is expected.verdict(), decision.trace
     if decision.admitted and decision.entry.kind == "group":
         assert decision.entry.name == f"g-{expected.admitting_group()}"
+
+
+# What each verdict sounds like to the device. Admitted by an entry, it may still find no hub or a name that is taken.
+HEARD = {
+    Verdict.ADMIT: {Outcome.ASSIGNED, Outcome.FAILED},
+    Verdict.DISABLED: {Outcome.DISABLED},
+    Verdict.UNAUTHORIZED: {Outcome.UNAUTHORIZED},
+}
+
+
+@settings(
+    max_examples=100,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(world=worlds)
+def test_explanation_equals_the_live_answer_before_and_after(world):
+    service = enroll(world)
+    everything = forest(world.forest).cas | forest(world.forest).leaves
+    certificates = [everything[label] for label in world.sent]
+    name = certificates[0].parsed.common_names[0]
+    foretold = explain(service, Question(certificates=tuple(one.parsed for one in certificates)))
+
+    answer = register(service, PresentedCredential(tuple(one.der for one in certificates)), name)
+
+    told = explain(service, Question(tracking_id=answer.tracking_id))
+    assert answer.outcome in HEARD[foretold.verdict], foretold.steps
+    assert told.verdict is foretold.verdict
+    assert [step.said for step in told.steps][: len(foretold.steps)] == [step.said for step in foretold.steps]
+    assert sum(step.decides for step in foretold.steps) == 1
+    drawn = [*foretold.chain.path, *foretold.chain.aside]
+    assert foretold.chain.path[0].certificate == certificates[0].parsed
+    assert {one.certificate.thumbprint_sha256 for one in drawn if one.sent} == {
+        one.parsed.thumbprint_sha256 for one in certificates
+    }
 
 
 def test_the_forests_are_what_the_property_is_worth():

@@ -638,7 +638,7 @@ def test_r7_one_subject_and_key_belongs_to_one_group(service, pki):
 # --- R8 --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("disabled", [{"top"}, {"plant"}, {"top", "plant"}], ids=" and ".join)
+@pytest.mark.parametrize("disabled", [("top",), ("plant",), ("top", "plant")], ids=" and ".join)
 def test_r8_enabled_individual_admits_its_own_device_below_a_disabled_group(service, pki, disabled):
     top, plant, leaf = pki
     enroll_ca(service, top, enabled="top" not in disabled)

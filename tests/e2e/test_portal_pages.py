@@ -54,6 +54,15 @@ _WAYS_ON = """() => {
 def plant(live):
     """A service in which every kind of entry, outcome and record occurs."""
     live.manage("demo_fleet")
+    live.python(
+        "from datetime import timedelta\n"
+        "from enrollments.actions.quiet_periods import start_quiet_period\n"
+        "from enrollments.audit.actor import Actor, Way\n"
+        "from enrollments.models import ProvisioningService\n"
+        "service = ProvisioningService.objects.get(name='local')\n"
+        "refused = service.attempts.filter(outcome='refused').exclude(source='').first()\n"
+        "start_quiet_period(service, refused, timedelta(days=1), actor=Actor('cli', 'test', Way.COMMAND_LINE))\n"
+    )
     return live
 
 

@@ -1,11 +1,22 @@
 """`manage.py explain`."""
 
+from datetime import UTC, datetime
+
 import pytest
 
 from enrollments.actions.registrations import Outcome
 from enrollments.models import HistoryEvent, RegistrationAttempt, RegistrationRecord
 from tests.certificates import root, self_signed
-from tests.devices import enroll_ca, enroll_device, enroll_keys, new_service, register, signs
+from tests.devices import (
+    enroll_ca,
+    enroll_device,
+    enroll_key_group,
+    enroll_keys,
+    enroll_tpm,
+    new_service,
+    register,
+    signs,
+)
 from tests.management.calls import json_of, printed_by, refusal_of
 
 pytestmark = pytest.mark.django_db
@@ -137,6 +148,45 @@ def test_a_device_without_any_credential_of_its_own_is_explained_by_its_last_att
     assert (explained["basis"], explained["verdict"]) == ("one attempt", "unauthorized")
 
 
+def test_a_tpm_is_judged_as_if_it_had_answered(service):
+    enroll_tpm(service, "press-01")
+
+    explained = json_of("explain", "--registration-id", "press-01")
+
+    assert (explained["verdict"], explained["entry"]) == ("admit", "individual enrollment press-01")
+
+
+def test_a_device_that_a_group_with_keys_would_know_can_be_asked_about(service):
+    enroll_key_group(service)
+
+    explained = json_of("explain", "--registration-id", "gauge-7", "--group", "line-9")
+
+    assert (explained["verdict"], explained["entry"]) == ("admit", "enrollment group line-9")
+
+
+@pytest.mark.parametrize(("at", "verdict"), [("2031-03-01T12:00", "unauthorized"), ("2026-12-01", "admit")])
+def test_another_time_shows_what_will_have_expired(service, tmp_path, at, verdict):
+    ca = root("Plant", not_after=datetime(2040, 1, 1, tzinfo=UTC))
+    enroll_ca(service, ca)
+    leaf = ca.leaf(
+        "pump-1", not_before=datetime(2025, 1, 1, tzinfo=UTC), not_after=datetime(2031, 1, 1, tzinfo=UTC)
+    )
+    certificates, _ = leaf.write(tmp_path)
+
+    explained = json_of("explain", "--certificate", str(certificates), "--at", at)
+
+    assert (explained["verdict"], explained["at"][:10]) == (verdict, at[:10])
+
+
+def test_the_path_and_the_deciding_step_are_marked(service, ca, tmp_path):
+    certificates, _ = ca.intermediate("Line").leaf("pump-1").write(tmp_path)
+
+    text = printed_by("explain", "--certificate", str(certificates))
+
+    assert "    CN=Line: sent, valid\n    CN=Plant: valid, enrolled in enrollment group plant\n" in text
+    assert "enrollment group plant: admits (this decides)" in text
+
+
 @pytest.mark.parametrize(
     ("options", "code", "sentence"),
     [
@@ -146,6 +196,8 @@ def test_a_device_without_any_credential_of_its_own_is_explained_by_its_last_att
         (["--tracking-id", "x", "--registration-id", "y"], 2, "stands alone"),
         (["--tracking-id", "not-a-uuid"], 1, "Nothing is kept"),
         (["--certificate", "no-such-file"], 2, "cannot be read"),
+        (["--registration-id", "x", "--at", "tomorrow"], 2, "give one such as 2030-03-01"),
+        (["--registration-id", "x", "--at", "9000-01-01"], 2, "Give a time from 1990 to 2200"),
     ],
 )
 def test_what_cannot_be_explained_is_said(service, options, code, sentence):

@@ -2,17 +2,20 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from django.test import Client
 from django.urls import URLPattern, URLResolver, reverse
 
+from enrollments.actions.attempts import find_attempt
+from enrollments.actions.quiet_periods import start_quiet_period
 from enrollments.models import HistoryEvent, ProvisioningService, RegistrationRecord
 from enrollments.policy.roles import Right, Role
 from enrollments.portal.urls import urlpatterns
-from tests.certificates import root
-from tests.devices import enroll_ca, enroll_key_group, register, signs
+from tests.certificates import root, self_signed
+from tests.devices import ALICE, enroll_ca, enroll_key_group, register, signs
 from tests.factories import a_service, a_user, an_individual
 
 WITHOUT_SIGNING_IN = {"sign-in"}
@@ -79,6 +82,10 @@ def world(db: None) -> World:
     keyed = an_individual(service, "keyed-001", keys=True)
     register(service, signs(service, "keyed-001", keyed.primary_key), "keyed-001")
     record = RegistrationRecord.objects.get(registration_id="keyed-001")
+    refused = register(service, self_signed("stranger-1"))
+    quiet = start_quiet_period(
+        service, find_attempt(service, refused.tracking_id), timedelta(hours=1), actor=ALICE
+    )
     shown = a_user(Role.VIEWER, service, "somebody")
     return World(
         service,
@@ -89,6 +96,7 @@ def world(db: None) -> World:
             "hub_pk": record.hub_id,
             "device_id": record.device_id,
             "pk": service.attempts.order_by("pk").first().pk,
+            "quiet_pk": quiet.pk,
             "username": shown.username,
         },
     )

@@ -8,11 +8,21 @@ from django.utils import timezone
 
 from enrollments.actions.attempts import OVERFLOW_NAME
 from enrollments.actions.enrollment_groups import disable_enrollment_group
-from enrollments.models import ProvisioningService
+from enrollments.attestation.credential import PresentedCredential
+from enrollments.models import Certificate, HistoryEvent, ProvisioningService
 from enrollments.policy.roles import Role
 from tests.actions.test_tpm import TpmDevice
 from tests.certificates import root
-from tests.devices import ALICE, enroll_ca, register
+from tests.devices import (
+    ALICE,
+    derived_key,
+    enroll_ca,
+    enroll_key_group,
+    enroll_keys,
+    enroll_tpm,
+    register,
+    signs,
+)
 from tests.factories import a_service, a_user
 from tests.soft_tpm import SoftTpm
 
@@ -47,6 +57,17 @@ def page(client: Client, url: str = URL, **query: str) -> str:
         ({"outcome": "refused"}, {"odd-1"}),
         ({"outcome": "assigned"}, {"pump-1"}),
         ({"q": "pump", "outcome": "refused"}, set()),
+        ({"reason": "not_enrolled"}, {"odd-1"}),
+        ({"reason": "admitted", "entry": "PLANT-7"}, {"pump-1"}),
+        ({"entry": "plant"}, set()),
+        ({"address": "198.51.100."}, {"pump-1", "odd-1"}),
+        ({"address": "203.0.113.9"}, set()),
+        ({"address": "%"}, set()),
+        ({"since": "2020-01-01"}, {"pump-1", "odd-1"}),
+        ({"since": "2190-01-01"}, set()),
+        ({"until": "2020-01-01T00:00"}, set()),
+        ({"since": "2020-01-02", "until": "2020-01-01"}, set()),
+        ({"reason": "throttled"}, set()),
         ({"outcome": "nonsense"}, set()),
     ],
 )
@@ -116,6 +137,164 @@ def test_what_a_device_claims_is_shown_as_text(auditor, plant):
     for text in (page(auditor), page(auditor, f"{URL}{row.pk}/")):
         assert "<script>alert" not in text
         assert "<b>x</b>" not in text
+
+
+def test_order_can_be_chosen_and_is_said(auditor, plant):
+    for name in ("pump-2", "pump-1"):
+        register(plant, CA.leaf(name))
+
+    by_time, by_name = page(auditor), page(auditor, sort="registration_id")
+
+    assert by_time.index(">pump-1</a>") < by_time.index(">pump-2</a>")
+    assert by_name.index(">pump-1</a>") < by_name.index(">pump-2</a>")
+    assert '<th scope="col" aria-sort="descending"><a id="sort-last"' in by_time
+    assert '<th scope="col" aria-sort="ascending"><a id="sort-registration-id"' in by_name
+
+
+def test_pages_follow_each_other_without_gap_or_repetition(auditor, plant):
+    register(plant, CA.leaf("pump-1"))
+    row = plant.attempts.get()
+    for number in range(60):
+        row.pk, row.registration_key = None, f"x-{number}"
+        row.save()
+    first = auditor.get(URL)
+    second = auditor.get(URL + first.context["page"].next_url)
+
+    seen = [one.pk for answer in (first, second) for one in answer.context["page"].rows]
+
+    assert len(seen) == len(set(seen)) == 61
+
+
+# --- Whose certificate is kept --------------------------------------------------------------------------
+
+
+def test_certificate_of_who_proved_itself_is_named_also_when_it_was_refused(auditor, plant):
+    first, renewed = CA.leaf("pump-1"), CA.leaf("pump-1")
+    register(plant, first)
+    disable_enrollment_group(plant, "plant-7", actor=ALICE)
+    register(plant, renewed)
+    attempt = plant.attempts.get(outcome="disabled")
+
+    assert Certificate.objects.filter(thumbprint_sha256=renewed.parsed.thumbprint_sha256).exists()
+    assert "CN=pump-1<br>" in page(auditor, f"{URL}{attempt.pk}/")
+
+
+def test_of_a_stranger_the_thumbprint_is_all_that_is_kept_or_told(auditor, plant):
+    """Also where another service holds that very certificate: nothing of it shows here (R1)."""
+    stranger = root("Elsewhere").leaf("odd-1")
+    lab = a_service("lab")
+    enroll_ca(lab, stranger.issuer, "lab-1")
+    register(lab, stranger)
+    register(plant, stranger)
+
+    text = page(auditor, f"{URL}{plant.attempts.get().pk}/")
+
+    assert stranger.parsed.thumbprint_sha256 in text
+    assert "CN=odd-1<br>" not in text
+
+
+# --- Deny -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def operator(client: Client, plant: ProvisioningService) -> Client:
+    client.force_login(a_user(Role.OPERATOR, plant))
+    return client
+
+
+def test_deny_of_a_device_below_a_ca_bars_its_name_and_its_key(operator, plant):
+    leaf = CA.leaf("pump-1")
+    register(plant, leaf)
+    url = f"{URL}{plant.attempts.get().pk}/"
+    assert "with the certificate that this attempt proved, whose key is then barred" in page(
+        operator, f"{url}deny/"
+    )
+
+    answer = operator.post(f"{url}deny/", {"reason": "stolen"}, follow=True)
+
+    assert "is denied from now on" in answer.content.decode()
+    assert "Deny this device" not in answer.content.decode()
+    assert HistoryEvent.objects.get(event="enrollment.added_disabled").reason == "stolen"
+    assert register(plant, leaf).outcome == "disabled"
+    assert register(plant, CA.leaf("pump-2", key=leaf.key)).outcome == "disabled"
+    assert register(plant, CA.leaf("pump-3")).outcome == "assigned"
+
+
+def test_deny_of_a_device_of_a_key_group_bars_its_name_and_leaves_the_keys(operator, plant):
+    group = enroll_key_group(plant)
+
+    def gauge(name):
+        return register(plant, signs(plant, name, derived_key(group.primary_key, name)), name).outcome
+
+    assert gauge("gauge-1") == "assigned"
+    url = f"{URL}{plant.attempts.get().pk}/deny/"
+    question = page(operator, url)
+    assert "bars this registration ID, whichever key signs for it" in question
+    assert "Other devices of its group are not touched." in question
+
+    operator.post(url)
+
+    assert (gauge("gauge-1"), gauge("gauge-2")) == ("disabled", "assigned")
+
+
+@pytest.mark.parametrize(("mechanism", "words"), [("keys", "Symmetric key"), ("tpm", "TPM")])
+def test_deny_of_a_device_with_an_entry_disables_that_entry_and_says_which(operator, plant, mechanism, words):
+    entry = enroll_keys(plant, "gauge-1") if mechanism == "keys" else enroll_tpm(plant, "gauge-1")
+    register(plant, PresentedCredential(), "gauge-1")
+    url = f"{URL}{plant.attempts.get().pk}/deny/"
+    assert f"whatever it shows ({words} is enrolled)" in page(operator, url)
+
+    operator.post(url)
+
+    entry.refresh_from_db()
+    assert not entry.enabled
+    assert "is disabled already" in page(operator, url)
+
+
+@pytest.mark.parametrize("is_registered", [True, False])
+def test_deny_of_who_proved_nothing_warns_whose_name_it_is(operator, plant, is_registered):
+    if is_registered:
+        register(plant, CA.leaf("pump-1"))
+    register(plant, root("Stranger").leaf("pump-1"))
+
+    question = page(operator, f"{URL}{plant.attempts.get(outcome='refused').pk}/deny/")
+
+    assert "anybody may have called itself pump-1" in question
+    assert ("denying shuts that device out as well" in question) is is_registered
+    assert ("No device has registered under that name." in question) is not is_registered
+
+
+def test_row_that_counts_many_cannot_be_denied(operator, plant):
+    register(plant, root("Stranger").leaf("odd-1"))
+    plant.attempts.update(claimed_registration_id=OVERFLOW_NAME, registration_key=OVERFLOW_NAME)
+    url = f"{URL}{plant.attempts.get().pk}/deny/"
+
+    assert operator.get(url).status_code == 409
+    assert operator.post(url).status_code == 409
+    assert not plant.individualenrollments.exists()
+
+
+def test_reason_that_is_too_long_denies_nobody(operator, plant):
+    register(plant, CA.leaf("pump-1"))
+
+    answer = operator.post(f"{URL}{plant.attempts.get().pk}/deny/", {"reason": "x" * 501})
+
+    assert answer.status_code == 422
+    assert not plant.individualenrollments.exists()
+
+
+def test_auditor_is_not_offered_to_deny(auditor, plant):
+    register(plant, CA.leaf("pump-1"))
+
+    assert "Deny this device" not in page(auditor, f"{URL}{plant.attempts.get().pk}/")
+
+
+def test_detail_states_its_queries(auditor, plant, django_assert_max_num_queries):
+    register(plant, CA.leaf("pump-1"))
+    url = f"{URL}{plant.attempts.get().pk}/"
+
+    with django_assert_max_num_queries(14):
+        page(auditor, url)
 
 
 def test_empty_list_says_what_will_be_there(auditor):
@@ -217,5 +396,5 @@ def test_page_of_one_states_its_queries(auditor, plant, django_assert_max_num_qu
     plant.refresh_from_db()
     register(plant, CA.leaf("pump-1"))
 
-    with django_assert_max_num_queries(13):
+    with django_assert_max_num_queries(15):
         the_attempt(auditor, plant)

@@ -3,7 +3,7 @@
 import pytest
 
 from enrollments.policy.back_off import FREE_REFUSALS
-from enrollments.throttling import Caller, Limiter
+from enrollments.throttling import BackOff, Caller, Limiter
 
 NOW = 1_800_000_000.0
 PUMP = Caller(1, "pump-042", "token", is_proven=True)
@@ -186,3 +186,50 @@ def test_clock_that_is_set_back_locks_nobody_out(limiter):
     assert limiter.take_poll(PUMP, earlier) == 0
     assert limiter.take_registration(PUMP, earlier, per_minute=12) == 0
     assert held_back(limiter, now=earlier) == 0
+
+
+# --- Quiet periods, and looking --------------------------------------------------------------------
+
+
+def test_quiet_caller_is_held_back_from_its_first_refusal_on_and_told_the_end(limiter):
+    refused = limiter.note_refusal(PUMP, NOW, epoch=1, shortest=3, longest=300, quiet_until=NOW + 3600)
+
+    assert (refused.in_a_row, refused.retry_after) == (1, 3600)
+    assert held_back(limiter, now=NOW + 10) == 3590
+    assert held_back(limiter, now=NOW + 299) == 3301
+    assert held_back(limiter, now=NOW + 301) == 0, "it is judged again once the longest wait is over"
+    assert held_back(limiter, now=NOW + 10, epoch=2) == 0
+    assert held_back(limiter, OTHER, now=NOW + 10) == 0
+
+
+def test_a_quiet_period_that_is_over_leaves_ordinary_back_off(limiter):
+    refused = limiter.note_refusal(PUMP, NOW, epoch=1, shortest=3, longest=300, quiet_until=NOW - 1)
+
+    assert refused.retry_after == 3
+    assert held_back(limiter, now=NOW + 1) == 0
+
+
+def test_looking_tells_what_is_remembered_and_counts_nothing(limiter):
+    for _ in range(FREE_REFUSALS):
+        refuse(limiter)
+    held_back(limiter, now=NOW + 1)
+
+    looked = [limiter.back_off_of(PUMP) for _ in range(3)]
+
+    assert set(looked) == {BackOff(FREE_REFUSALS, NOW + 48, unjudged=1, epoch=1, is_quiet=False)}
+    assert limiter.back_off_of(OTHER) is None
+    assert limiter.back_off_of(STRANGER) is None
+
+
+def test_looking_makes_no_table(tmp_path):
+    folder = tmp_path / "rates"
+
+    assert Limiter(folder, slots=1024).back_off_of(PUMP) is None
+    assert not folder.exists()
+
+
+def test_after_an_admission_there_is_nothing_to_see(limiter):
+    refuse(limiter)
+    limiter.note_admission(PUMP, now=NOW)
+
+    assert limiter.back_off_of(PUMP) is None

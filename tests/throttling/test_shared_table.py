@@ -168,3 +168,50 @@ def test_two_that_start_at_once_share_one_file(path):
         os.waitpid(child, 0)
 
     assert SharedTable(path, slots=64).change(b"a", 1.0, look)[0] == 6
+
+
+# --- Looking from outside -----------------------------------------------------------------------------
+
+
+def test_another_reader_sees_what_was_counted_and_leaves_no_trace(path):
+    writer = SharedTable(path, slots=64)
+    writer.change(b"a", 1.0, count)
+    before = path.read_bytes()
+
+    reader = SharedTable(path, slots=64)
+
+    assert reader.look(b"a") == (1.0, 0.0, 0.0, 0.0, 0.0)
+    assert reader.look(b"b") is None
+    assert path.read_bytes() == before
+    assert writer.change(b"a", 2.0, count) == 2
+    assert reader.look(b"a") == (2.0, 0.0, 0.0, 0.0, 0.0)
+
+
+def test_a_table_that_is_not_there_is_not_made_by_looking(path):
+    assert SharedTable(path, slots=64).look(b"a") is None
+    assert not path.parent.exists()
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"short", b"x" * 200], ids=["empty", "cut off", "of something else"]
+)
+def test_a_file_that_is_no_such_table_says_nothing_and_is_left_alone(path, content):
+    path.parent.mkdir()
+    path.write_bytes(content)
+
+    assert SharedTable(path, slots=64).look(b"a") is None
+    assert path.read_bytes() == content
+
+
+def test_a_table_of_another_size_says_nothing(path):
+    SharedTable(path, slots=64).change(b"a", 1.0, count)
+
+    assert SharedTable(path, slots=128).look(b"a") is None
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
+def test_a_table_that_may_not_be_read_says_nothing(path):
+    SharedTable(path, slots=64).change(b"a", 1.0, count)
+    path.chmod(0)
+
+    assert SharedTable(path, slots=64).look(b"a") is None

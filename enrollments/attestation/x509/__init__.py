@@ -17,7 +17,13 @@ from enrollments.attestation.x509.errors import (
 )
 from enrollments.attestation.x509.leaf import check_leaf, registration_id_of
 from enrollments.attestation.x509.path import PathValidator
-from enrollments.attestation.x509.requirements import has_name_constraints
+from enrollments.attestation.x509.requirements import (
+    Problem,
+    ca_problems,
+    device_problems,
+    has_name_constraints,
+    leaf_problems,
+)
 from enrollments.attestation.x509.search import (
     MAX_DEPTH,
     MAX_HELD,
@@ -57,16 +63,20 @@ __all__ = [
     "PathValidator",
     "PresentedChain",
     "PrivateKeyInUpload",
+    "Problem",
     "SearchExhausted",
     "TooManyCertificates",
     "UnreadableCertificate",
     "UploadTooLarge",
     "build_chain_graph",
+    "ca_problems",
     "check_leaf",
+    "device_problems",
     "elements",
     "findings_for_ca",
     "findings_for_device",
     "has_name_constraints",
+    "leaf_problems",
     "parse_der",
     "read_presented",
     "read_upload",

@@ -1,32 +1,24 @@
 """`manage.py explain`: which entry decides about a device, step by step. Changes nothing."""
 
 from argparse import ArgumentParser
-from collections.abc import Iterable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from django.utils import timezone
-
-from enrollments.actions.attempts import find_attempt, trace_as_json
-from enrollments.actions.certificates import parsed
-from enrollments.actions.judging import judge
-from enrollments.attestation.credential import PresentedCredential
+from enrollments.actions.drawn_chains import DrawnCertificate
+from enrollments.actions.explaining import Explanation, Question, explain
 from enrollments.attestation.x509 import ParsedCertificate, read_upload
-from enrollments.errors import NotFound
+from enrollments.errors import Invalid
 from enrollments.management.command import DpsCommand, add_service_option, called_wrongly, service_named
-from enrollments.models import AttemptOutcome, AttestationMechanism, ProvisioningService, RegistrationAttempt
-from enrollments.policy.names import FORM_IN_WORDS, is_registration_id, registration_key
-from enrollments.policy.reasons import Reason
-from enrollments.simulator.credentials import sas_token
 
 
 class Command(DpsCommand):
     help = (
         "Explain which entry decides about a device, and why. With --certificate: what the service would "
-        "answer, now, to a device that has the key of that certificate. With --tracking-id: why the answer "
-        "with that tracking ID was given. With --registration-id alone: what it would answer, now, to what "
+        "answer to a device that has the key of that certificate. With --tracking-id: why the answer "
+        "with that tracking ID was given. With --registration-id alone: what it would answer to what "
         "the device showed last, or to the credential that is enrolled for it; failing both, why its last "
-        "attempt was refused."
+        "attempt was refused. With --group: to a device of that group with symmetric keys."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -35,11 +27,23 @@ class Command(DpsCommand):
         parser.add_argument(
             "--certificate", type=Path, metavar="FILE", help="The chain as the device sends it, leaf first."
         )
-        parser.add_argument("--tracking-id", metavar="ID", help="From an answer that a device was given.")
+        parser.add_argument(
+            "--tracking-id", default="", metavar="ID", help="From an answer that a device was given."
+        )
         parser.add_argument(
             "--registration-id",
+            default="",
             metavar="ID",
             help="With --certificate: the ID to register under, if not its common name.",
+        )
+        parser.add_argument(
+            "--group", default="", metavar="ID", help="With --registration-id: a group with symmetric keys."
+        )
+        parser.add_argument(
+            "--at",
+            default="",
+            metavar="TIME",
+            help="Another time than now, in UTC: 2030-03-01 or 2030-03-01T12:00. What is enrolled is that of now.",
         )
 
     def act(
@@ -47,143 +51,73 @@ class Command(DpsCommand):
         *,
         service: str,
         certificate: Path | None,
-        tracking_id: str | None,
-        registration_id: str | None,
+        tracking_id: str,
+        registration_id: str,
+        group: str,
+        at: str,
         json: bool,
         **_: Any,
     ) -> None:
-        if tracking_id and (certificate or registration_id):
-            called_wrongly("--tracking-id stands alone: it says which device and which certificate it was.")
-        if registration_id and not is_registration_id(registration_id):
-            called_wrongly(f"{registration_id!r} is no registration ID: give {FORM_IN_WORDS}.")
-        found = service_named(service)
-        if tracking_id:
-            explained = _kept(found, find_attempt(found, tracking_id), f"the tracking ID {tracking_id}")
-        elif certificate:
-            explained = _of_certificate(found, certificate, registration_id)
-        elif registration_id:
-            explained = _of_registration_id(found, registration_id)
-        else:
+        if not (certificate or tracking_id or registration_id):
             called_wrongly("Give --certificate, --tracking-id or --registration-id.")
+        found = service_named(service)
+        chain = _chain_in(certificate) if certificate else ()
+        question = Question(tracking_id, chain, registration_id, group, _moment(at) if at else None)
+        try:
+            explanation = explain(found, question)
+        except Invalid as problem:
+            called_wrongly(problem.message)
         if json:
-            self.print_json(explained)
+            self.print_json({"service": found.name, **explanation.as_json()})
         else:
-            self.stdout.write(_as_text(explained))
+            self.stdout.write(_as_text(found.name, explanation))
 
 
-def _of_certificate(service: ProvisioningService, path: Path, registration_id: str | None) -> dict[str, Any]:
+def _moment(text: str) -> datetime:
+    """A time in UTC, unless it says another zone itself."""
     try:
-        chain = read_upload(path.read_bytes())
+        value = datetime.fromisoformat(text)
+        return value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):
+        called_wrongly(f"{text!r} is no time: give one such as 2030-03-01 or 2030-03-01T12:00.")
+
+
+def _chain_in(path: Path) -> tuple[ParsedCertificate, ...]:
+    try:
+        return read_upload(path.read_bytes())
     except OSError as problem:
         called_wrongly(f"{path} cannot be read: {problem.strerror or problem}")
-    if registration_id is None:
-        names = chain[0].common_names
-        if len(names) != 1:
-            called_wrongly(
-                f"The certificate has {len(names)} common names: say with --registration-id what the device "
-                "registers as."
-            )
-        registration_id = names[0]
-    shown = PresentedCredential(certificates=tuple(one.der for one in chain))
-    return _judged(service, registration_id, shown, f"{path}, taken as sent by a device that has its key")
 
 
-def _of_registration_id(service: ProvisioningService, registration_id: str) -> dict[str, Any]:
-    """By what is known of the device: what it showed last, what is enrolled for it, or what became of it."""
-    record = service.registrations.filter(registration_key=registration_key(registration_id)).first()
-    if record is not None and (chain := _certificates(record.evidence.select_related("certificate"))):
-        shown = PresentedCredential(certificates=tuple(one.der for one in chain))
-        return _judged(service, registration_id, shown, "the chain with which it proved itself last")
-    entry = service.individualenrollments.filter(registration_key=registration_key(registration_id)).first()
-    if entry is not None and entry.mechanism == AttestationMechanism.SYMMETRIC_KEY:
-        token = sas_token(service.id_scope, registration_id, entry.primary_key)
-        return _judged(
-            service,
-            registration_id,
-            PresentedCredential(authorization=token),
-            "a SAS token by the primary key of its individual enrollment",
-        )
-    if entry is not None and (chain := _certificates(entry.certificates.select_related("certificate"))):
-        shown = PresentedCredential(certificates=(chain[0].der,))
-        return _judged(service, registration_id, shown, "the certificate of its individual enrollment")
-    attempts = service.attempts.filter(registration_key=registration_key(registration_id))
-    return _kept(service, attempts.order_by("-last_at").first(), f"registration ID {registration_id}")
-
-
-def _certificates(rows: Iterable[Any]) -> list[ParsedCertificate]:
-    return [parsed(row.certificate.pem) for row in rows]
-
-
-def _judged(
-    service: ProvisioningService, registration_id: str, shown: PresentedCredential, basis: str
-) -> dict[str, Any]:
-    judgement = judge(service, registration_id, shown, at=timezone.now())
-    decision = judgement.decision
-    return {
-        "service": service.name,
-        "registration_id": registration_id,
-        "basis": basis,
-        "at": judgement.at.isoformat(),
-        "verdict": decision.verdict.value,
-        "reason": decision.reason.value,
-        "because": decision.reason.in_words,
-        "entry": str(decision.entry) if decision.entry else None,
-        "trace": trace_as_json(judgement),
-    }
-
-
-def _kept(service: ProvisioningService, attempt: RegistrationAttempt | None, what: str) -> dict[str, Any]:
-    if attempt is None:
-        raise NotFound(
-            f"Nothing is kept about {what} in service {service}. Attempts are kept for "
-            f"{service.attempts_kept_days} days; with --certificate, explain needs none."
-        )
-    reason = Reason(attempt.reason)
-    kind = {"individual": "individual enrollment", "group": "enrollment group"}.get(attempt.entry_kind)
-    return {
-        "service": service.name,
-        "registration_id": attempt.claimed_registration_id,
-        "basis": f"the latest of {attempt.count} such attempts since {attempt.first_at.isoformat()}"
-        if attempt.count > 1
-        else "one attempt",
-        "at": attempt.last_at.isoformat(),
-        "verdict": _VERDICTS[AttemptOutcome(attempt.outcome)],
-        "reason": reason.value,
-        "because": reason.in_words,
-        "entry": f"{kind} {attempt.entry_name}" if kind else None,
-        "trace": attempt.trace,
-        "from": {
-            "address": attempt.peer_address,
-            "client": attempt.client,
-            "leaf_thumbprint_sha256": attempt.leaf_thumbprint,
-        },
-    }
-
-
-# An attempt that an entry admitted, and that found no hub, was admitted all the same.
-_VERDICTS = {
-    AttemptOutcome.ASSIGNED: "admit",
-    AttemptOutcome.FAILED: "admit",
-    AttemptOutcome.DISABLED: "disabled",
-    AttemptOutcome.REFUSED: "unauthorized",
-}
-
-
-def _as_text(explained: dict[str, Any]) -> str:
+def _as_text(service: str, explanation: Explanation) -> str:
     lines = [
-        f"Registration ID {explained['registration_id']} in service {explained['service']}",
-        f"Judged by       {explained['basis']}",
-        f"At              {explained['at']}",
+        f"Registration ID {explanation.registration_id} in service {service}",
+        f"Judged by       {explanation.basis}",
+        f"At              {explanation.at.isoformat()}",
     ]
-    if sender := explained.get("from"):
-        told = [sender["address"], sender["client"]]
-        if sender["leaf_thumbprint_sha256"]:
-            told.append(f"certificate SHA-256 {sender['leaf_thumbprint_sha256']}")
-        lines.append(f"From            {', '.join(filter(None, told)) or 'unknown'}")
+    if (attempt := explanation.attempt) is not None:
+        thumbprint = f"certificate SHA-256 {attempt.leaf_thumbprint}" if attempt.leaf_thumbprint else ""
+        told = ", ".join(filter(None, (attempt.peer_address, attempt.client, thumbprint)))
+        lines.append(f"From            {told or 'unknown'}")
+    if explanation.chain is not None:
+        lines += ["", "The path, from the device upwards:"]
+        lines += [f"    {_in_words(one)}" for one in explanation.chain.path]
     lines.append("")
-    for number, step in enumerate(explained["trace"], 1):
-        lines.append(f"{number:2}. {step['rule']}  {step['candidate']}: {step['said']}")
-        lines.append(f"        {step['because']}")
-    decided_by = f", decided by {explained['entry']}" if explained["entry"] else ""
-    lines += ["", f"Verdict: {explained['verdict']} ({explained['because']}){decided_by}"]
+    for number, step in enumerate(explanation.steps, 1):
+        decides = " (this decides)" if step.decides else ""
+        lines.append(f"{number:2}. {step.rule}  {step.candidate}: {step.said}{decides}")
+        lines.append(f"        {step.because}")
+    decided_by = f", decided by {explanation.entry_words}" if explanation.entry_words else ""
+    lines += ["", f"Verdict: {explanation.verdict.value} ({explanation.reason.in_words}){decided_by}"]
     return "\n".join(lines)
+
+
+def _in_words(drawn: DrawnCertificate) -> str:
+    name = "".join(one if one.isprintable() else "\ufffd" for one in drawn.certificate.subject[:120])
+    states = ["sent"] if drawn.sent else []
+    states.append(drawn.validity)
+    states += [f"enrolled in {entry}" for entry in drawn.enrolled_in]
+    states += [f"helper of {entry}" for entry in drawn.helper_of]
+    states += [f"same key as in {entry}" for entry in drawn.same_key_as]
+    states += [f"barred by {entry}" for entry in drawn.barred_by]
+    return f"{name or '(no subject)'}: {', '.join([*states, *drawn.problems])}"

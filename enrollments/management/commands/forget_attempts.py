@@ -6,14 +6,16 @@ from django.core.management.base import BaseCommand
 
 from enrollments.actions.attempts import forget_old_attempts
 from enrollments.actions.notices import KEPT_DAYS, forget_old_notices
+from enrollments.actions.quiet_periods import forget_ended_quiet_periods
 from enrollments.actions.sign_in import record_ended_windows
 from enrollments.models import ProvisioningService
 
 
 class Command(BaseCommand):
     help = (
-        "Delete registration attempts older than each service's setting, and counts of ignored certificate headers "
-        f"older than {KEPT_DAYS} days. The history loses nothing: failed sign-ins of late are written into it."
+        "Delete registration attempts older than each service's setting, counts of ignored certificate headers "
+        f"older than {KEPT_DAYS} days, and quiet periods that are over. The history loses nothing: failed sign-ins "
+        "of late are written into it."
     )
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -23,6 +25,8 @@ class Command(BaseCommand):
             self.stdout.write(
                 f"{service.name}: {rows} rows older than {service.attempts_kept_days} days deleted"
             )
+            if ended := forget_ended_quiet_periods(service):
+                self.stdout.write(f"{service.name}: {ended} quiet periods that are over deleted")
         self.stdout.write(
             f"Ignored certificate headers: {forget_old_notices()} rows older than {KEPT_DAYS} days deleted"
         )

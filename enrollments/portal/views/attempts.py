@@ -1,21 +1,33 @@
 """Attempts: what devices tried, and the trace of how it was decided. For who may see the history (R17)."""
 
+from typing import Any
+
+from django.contrib import messages
+from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
-from django.utils import timezone
-from django.views.decorators.http import require_safe
+from django.views.decorators.http import require_http_methods, require_safe
 
-from enrollments.actions.attempts import OVERFLOW_NAME, find_attempt
-from enrollments.actions.rates import back_off_of
-from enrollments.models import AttemptOutcome, Certificate, ProvisioningService, RegistrationAttempt
+from enrollments.actions.attempts import OVERFLOW_NAME, find_attempt, proven_leaf
+from enrollments.actions.explaining import explain_attempt
+from enrollments.actions.quiet_periods import REFUSED, caller_of
+from enrollments.actions.rates import held_back_of
+from enrollments.actions.revocation import deny_device_of
+from enrollments.errors import Conflict, Invalid
+from enrollments.models import AttemptOutcome, ProvisioningService, RegistrationAttempt
 from enrollments.policy.names import registration_key
 from enrollments.policy.reasons import Reason
 from enrollments.policy.roles import Right
-from enrollments.portal.access import requires
+from enrollments.portal.access import actor_of, may, requires
+from enrollments.portal.confirmation import ReasonForm, ask, show_invalid
+from enrollments.portal.denying import denying_attempt, individual_of
+from enrollments.portal.explanations import shown
 from enrollments.portal.forms_filters import AttemptFilter
 from enrollments.portal.htmx import render_page
 from enrollments.portal.paging import paged, starting_with
+
+SORTS = {"last": "last_at", "registration_id": "registration_key"}
 
 
 @require_safe
@@ -34,16 +46,13 @@ def attempt_list(request: HttpRequest, service: ProvisioningService) -> HttpResp
                 "No attempt has this tracking ID: it is mistyped, of another service, or no longer kept.",
             )
         else:
-            attempts = service.attempts.defer("trace")
-            if "outcome" in chosen:
-                attempts = attempts.filter(outcome=chosen["outcome"])
-            if "q" in chosen:
-                attempts = attempts.filter(starting_with("registration_key", registration_key(chosen["q"])))
-    page = paged(attempts, request.GET, {"last": "last_at"}, default="-last")
+            attempts = _filtered(service, chosen)
+    page = paged(attempts, request.GET, SORTS, default="-last")
     context = {
         "service": service,
         "form": form,
         "page": page,
+        "tabs": attempt_tabs(service, "attempt-list"),
         "rows": [(one, reason_in_words(one)) for one in page.rows],
         "filtered": bool(form.errors or form.chosen),
         "overflow_name": OVERFLOW_NAME,
@@ -55,24 +64,82 @@ def attempt_list(request: HttpRequest, service: ProvisioningService) -> HttpResp
 @requires(Right.SEE_HISTORY)
 def attempt_detail(request: HttpRequest, service: ProvisioningService, pk: int) -> HttpResponse:
     attempt = get_object_or_404(RegistrationAttempt, service=service, pk=pk)
-    record = service.registrations.filter(registration_key=attempt.registration_key).first()
-    leaf = (
-        Certificate.objects.filter(thumbprint_sha256=attempt.leaf_thumbprint).first()
-        if attempt.leaf_thumbprint
-        else None
-    )
+    explanation = explain_attempt(service, attempt)
     context = {
         "service": service,
         "attempt": attempt,
-        "reason_words": reason_in_words(attempt),
-        "is_overflow": attempt.claimed_registration_id == OVERFLOW_NAME,
-        "entry_url": _entry_url(service, attempt),
+        "is_overflow": is_overflow(attempt),
+        "shown": shown(service, explanation),
         "told": _told(attempt),
-        "back_off": back_off_of(service, attempt, leaf, now=timezone.now()),
-        "record": record,
-        "leaf": leaf,
+        "held_back": held_back_of(service, attempt),
+        "record": service.registrations.filter(registration_key=attempt.registration_key).first(),
+        "leaf": proven_leaf(attempt),
+        "is_denied": _is_denied(service, attempt),
+        "can_be_quieted": attempt.outcome in REFUSED and caller_of(attempt) is not None,
+        "may_change": may(request, Right.CHANGE_ENTRIES, service),
     }
     return render(request, "portal/attempts/detail.html", context)
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@requires(Right.CHANGE_ENTRIES)
+def attempt_deny(request: HttpRequest, service: ProvisioningService, pk: int) -> HttpResponse:
+    attempt = get_object_or_404(RegistrationAttempt, service=service, pk=pk)
+    if is_overflow(attempt):
+        raise Conflict("This row counts many devices together, so there is no one device to deny.")
+    name = attempt.claimed_registration_id
+    here = reverse("portal:attempt-detail", args=[service.name, pk])
+    form = ReasonForm(request.POST if request.method == "POST" else None)
+    if form.is_bound and form.is_valid():
+        try:
+            deny_device_of(service, attempt, actor=actor_of(request), reason=form.cleaned_data["reason"])
+        except Invalid as problem:
+            show_invalid(form, problem)
+        else:
+            said = f"Device {name} is denied from now on, by a disabled individual enrollment."
+            messages.success(request, said)
+            return redirect(here)
+    record = service.registrations.filter(registration_key=attempt.registration_key).first()
+    return ask(
+        request,
+        title=f"Deny device {name}?",
+        body=denying_attempt(service, attempt, record),
+        cancel_url=here,
+        form=form,
+        yes="Yes, deny",
+    )
+
+
+def is_overflow(attempt: RegistrationAttempt) -> bool:
+    return attempt.claimed_registration_id == OVERFLOW_NAME
+
+
+def _is_denied(service: ProvisioningService, attempt: RegistrationAttempt) -> bool:
+    individual = individual_of(service, attempt.claimed_registration_id)
+    return individual is not None and not individual.enabled
+
+
+def attempt_tabs(service: ProvisioningService, active: str) -> list[dict[str, object]]:
+    pairs = (("Attempts", "attempt-list"), ("Storms", "storm-list"))
+    return [
+        {"label": label, "url": reverse(f"portal:{view}", args=[service.name]), "active": view == active}
+        for label, view in pairs
+    ]
+
+
+def _filtered(service: ProvisioningService, chosen: dict[str, Any]) -> QuerySet[RegistrationAttempt]:
+    attempts = service.attempts.defer("trace")
+    if "q" in chosen:
+        attempts = attempts.filter(starting_with("registration_key", registration_key(chosen["q"])))
+    columns = {
+        "outcome": "outcome",
+        "reason": "reason",
+        "entry": "entry_name__iexact",
+        "address": "peer_address__startswith",
+        "since": "last_at__gte",
+        "until": "first_at__lte",
+    }
+    return attempts.filter(**{columns[name]: value for name, value in chosen.items() if name in columns})
 
 
 def reason_in_words(attempt: RegistrationAttempt) -> str:
@@ -89,16 +156,3 @@ def _told(attempt: RegistrationAttempt) -> str:
         AttemptOutcome.FAILED: "failed, with a code for the cause",
         AttemptOutcome.ASSIGNED: "assigned",
     }[AttemptOutcome(attempt.outcome)]
-
-
-def _entry_url(service: ProvisioningService, attempt: RegistrationAttempt) -> str:
-    """Where the deciding entry is; empty if it is not there any more."""
-    key = registration_key(attempt.entry_name)
-    if (
-        attempt.entry_kind == "individual"
-        and service.individualenrollments.filter(registration_key=key).exists()
-    ):
-        return reverse("portal:enrollment-edit", args=[service.name, attempt.entry_name])
-    if attempt.entry_kind == "group" and service.enrollmentgroups.filter(group_key=key).exists():
-        return reverse("portal:group-edit", args=[service.name, attempt.entry_name])
-    return ""

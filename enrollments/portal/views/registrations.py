@@ -31,6 +31,7 @@ from enrollments.policy.reasons import Reason
 from enrollments.policy.roles import Right
 from enrollments.portal.access import actor_of, may, requires
 from enrollments.portal.confirmation import ReasonForm, ask, show_invalid
+from enrollments.portal.denying import denying_record
 from enrollments.portal.forms_filters import RegistrationFilter
 from enrollments.portal.htmx import render_page
 from enrollments.portal.paging import paged, starting_with
@@ -150,7 +151,7 @@ def registration_deny(
 ) -> HttpResponse:
     record = record_of(service, registration_id)
     question = Question(
-        f"Deny device {record}?", f"{_what_denies(service, record)} {_what_stays(record)}", "Yes, deny"
+        f"Deny device {record}?", f"{denying_record(service, record)} {_what_stays(record)}", "Yes, deny"
     )
 
     def act(reason: str) -> str:
@@ -176,7 +177,7 @@ def registration_deprovision(
         else "No hub holds the device, so there is nothing to deregister."
     )
     question = Question(
-        f"Deprovision {record}?", f"{_what_denies(service, record)} {hub}", "Yes, deprovision"
+        f"Deprovision {record}?", f"{denying_record(service, record)} {hub}", "Yes, deprovision"
     )
 
     def act(reason: str) -> str:
@@ -317,23 +318,6 @@ def _barred_by(service: ProvisioningService, record: RegistrationRecord) -> Entr
     if individual is not None:
         return None if individual.enabled else individual
     return record.group if record.group is not None and not record.group.enabled else None
-
-
-def _what_denies(service: ProvisioningService, record: RegistrationRecord) -> str:
-    individual = _individual(service, record.registration_key)
-    if individual is None:
-        bars = (
-            " with the certificate that it proved itself with last, whose key is then barred under any name"
-            if record.evidence.exists()
-            else ""
-        )
-        return (
-            f"A disabled individual enrollment is added for {record}{bars}. "
-            "Other devices of its group are not touched."
-        )
-    if individual.enabled:
-        return f"Its individual enrollment is disabled, and {record} is refused from its next request on."
-    return f"Its individual enrollment is disabled already, so {record} is refused as it is."
 
 
 def _what_stays(record: RegistrationRecord) -> str:

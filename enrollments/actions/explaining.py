@@ -1,0 +1,353 @@
+"""Explaining a decision: every candidate in order, what it said, which one decided. Changes nothing.
+
+What would happen is asked of the decision that devices are judged by. What happened is told from the trace that was
+kept at that moment, and never worked out again.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from django.utils import timezone
+
+from enrollments.actions.attempts import find_attempt, shown_trace, tracking_id_of_latest
+from enrollments.actions.certificates import parsed
+from enrollments.actions.drawn_chains import DrawnCertificate, DrawnChain, draw_chain
+from enrollments.actions.judging import Judgement, group_ref, individual_ref, judge
+from enrollments.actions.judging.assumed import Assumed, judge_tpm_as_proven
+from enrollments.actions.known_credentials import KnownCredential, derived_from_group, known_credential
+from enrollments.attestation.credential import PresentedCredential
+from enrollments.attestation.x509 import ParsedCertificate
+from enrollments.errors import Invalid, NotFound
+from enrollments.models import (
+    AttemptOutcome,
+    AttestationMechanism,
+    EnrollmentGroup,
+    HeldRole,
+    ProvisioningService,
+    RegistrationAttempt,
+)
+from enrollments.policy.decision import Said, Verdict
+from enrollments.policy.facts import EntryRef
+from enrollments.policy.names import FORM_IN_WORDS, is_registration_id, registration_key
+from enrollments.policy.reasons import Reason
+
+# Dates of certificates lie in between, and so does what the validation of paths takes as a time.
+EARLIEST, LATEST = datetime(1990, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
+INDIVIDUAL, GROUP = "individual enrollment ", "enrollment group "
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What is asked about: one tracking ID, or one chain, or one registration ID.
+
+    certificates: as the device sends them, leaf first, taken as sent by who holds the key of the first.
+    registration_id: with a chain, where it is not the common name.
+    group_id: with a registration ID, a group with symmetric keys whose device it is taken to be.
+    at: another time than now. What is enrolled is that of now all the same.
+    """
+
+    tracking_id: str = ""
+    certificates: tuple[ParsedCertificate, ...] = field(default=(), repr=False)
+    registration_id: str = ""
+    group_id: str = ""
+    at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ExplainedStep:
+    """One candidate. `entry`: where it is an entry that is still there. `decides`: the verdict rests on it."""
+
+    rule: str
+    candidate: str
+    said: str
+    because: str
+    decides: bool = False
+    entry: EntryRef | None = None
+
+    @property
+    def was_asked(self) -> bool:
+        return self.said != Said.NOT_ASKED
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """What is decided about a device, and why.
+
+    basis: in words, what is judged. attempt: where it is told from a trace that was kept, and not judged now.
+    """
+
+    registration_id: str
+    basis: str
+    at: datetime
+    verdict: Verdict
+    reason: Reason
+    steps: tuple[ExplainedStep, ...]
+    entry_words: str = ""
+    entry: EntryRef | None = None
+    chain: DrawnChain | None = None
+    attempt: RegistrationAttempt | None = None
+    tracking_id: str = ""
+    is_another_time: bool = False
+
+    @property
+    def was_kept(self) -> bool:
+        return self.attempt is not None
+
+    @property
+    def not_asked(self) -> tuple[ExplainedStep, ...]:
+        return tuple(step for step in self.steps if not step.was_asked)
+
+    def as_json(self) -> dict[str, Any]:
+        told: dict[str, Any] = {
+            "registration_id": self.registration_id,
+            "basis": self.basis,
+            "at": self.at.isoformat(),
+            "verdict": self.verdict.value,
+            "reason": self.reason.value,
+            "because": self.reason.in_words,
+            "entry": self.entry_words or None,
+            "trace": [
+                {
+                    "rule": step.rule,
+                    "candidate": step.candidate,
+                    "said": step.said,
+                    "because": step.because,
+                    "decides": step.decides,
+                }
+                for step in self.steps
+            ],
+        }
+        if self.chain is not None:
+            told["chain"] = [_certificate_as_json(one) for one in self.chain.path]
+        if self.attempt is not None:
+            told["from"] = {
+                "address": self.attempt.peer_address,
+                "client": self.attempt.client,
+                "leaf_thumbprint_sha256": self.attempt.leaf_thumbprint,
+            }
+        return told
+
+
+def explain(service: ProvisioningService, question: Question) -> Explanation:
+    """Answer it. Raises Invalid for what is no question, and NotFound where nothing is known to answer from."""
+    if question.tracking_id:
+        _refuse_more_than_a_tracking_id(question)
+        found = find_attempt(service, question.tracking_id)
+        if found is None:
+            raise NotFound(_nothing_kept(service, f"the tracking ID {question.tracking_id[:60]}"))
+        return explain_attempt(service, found)
+    if question.registration_id and not is_registration_id(question.registration_id):
+        raise Invalid(
+            {
+                "registration_id": [
+                    f"{question.registration_id[:130]!r} is no registration ID: give {FORM_IN_WORDS}."
+                ]
+            }
+        )
+    if question.at is not None and not EARLIEST <= question.at < LATEST:
+        raise Invalid({"at": [f"Give a time from {EARLIEST:%Y} to {LATEST:%Y}."]})
+    at = question.at or timezone.now()
+    known = _credential_in_question(service, question, at)
+    if known is not None:
+        return _judged(service, known, at, is_another_time=question.at is not None)
+    key = registration_key(question.registration_id)
+    latest = service.attempts.filter(registration_key=key).order_by("-last_at", "-id").first()
+    if latest is None:
+        raise NotFound(_nothing_kept(service, f"registration ID {question.registration_id}"))
+    return explain_attempt(service, latest)
+
+
+def explain_attempt(service: ProvisioningService, attempt: RegistrationAttempt) -> Explanation:
+    """As it was decided then: the trace that was kept. Of an attempt that was counted often, that of the latest."""
+    words = {"individual": INDIVIDUAL, "group": GROUP}.get(attempt.entry_kind, "")
+    trace = shown_trace(attempt)
+    there = _entries_named(service, [*(step["candidate"] for step in trace), f"{words}{attempt.entry_name}"])
+    return Explanation(
+        attempt.claimed_registration_id,
+        f"the latest of {attempt.count} such attempts since {attempt.first_at:%Y-%m-%d %H:%M:%S} UTC"
+        if attempt.count > 1
+        else "one attempt",
+        attempt.last_at,
+        _VERDICTS[AttemptOutcome(attempt.outcome)],
+        Reason(attempt.reason),
+        _steps(trace, there),
+        entry_words=f"{words}{attempt.entry_name}" if words else "",
+        entry=there.get(f"{words}{attempt.entry_name}") if words else None,
+        attempt=attempt,
+        tracking_id=tracking_id_of_latest(attempt),
+    )
+
+
+# An attempt that an entry admitted, and that found no hub, was admitted all the same.
+_VERDICTS = {
+    AttemptOutcome.ASSIGNED: Verdict.ADMIT,
+    AttemptOutcome.FAILED: Verdict.ADMIT,
+    AttemptOutcome.DISABLED: Verdict.DISABLED,
+    AttemptOutcome.REFUSED: Verdict.UNAUTHORIZED,
+}
+
+
+def draw_group(service: ProvisioningService, group: EnrollmentGroup, *, at: datetime) -> list[DrawnChain]:
+    """The CA certificates of a group, and what stands above each. Every device below the group comes by them."""
+    held = list(group.certificates.select_related("certificate").order_by("pk"))
+    helpers = [parsed(one.certificate.pem) for one in held if one.role == HeldRole.HELPER]
+    return [
+        draw_chain(service, [parsed(one.certificate.pem), *helpers], None, None, at=at)
+        for one in held
+        if one.role == HeldRole.ANCHOR
+    ]
+
+
+def _refuse_more_than_a_tracking_id(question: Question) -> None:
+    if question.certificates or question.registration_id or question.group_id:
+        raise Invalid(
+            {
+                "tracking_id": [
+                    "A tracking ID stands alone: it says which device and which certificate it was."
+                ]
+            }
+        )
+    if question.at is not None:
+        raise Invalid({"at": ["What was decided then is kept as it was: there is no other time to it."]})
+
+
+def _credential_in_question(
+    service: ProvisioningService, question: Question, at: datetime
+) -> KnownCredential | None:
+    """What stands for the device. None where the name is all that there is."""
+    if question.certificates:
+        return _taken_as_sent(question)
+    if not question.registration_id:
+        raise Invalid({"": ["Give a certificate, a registration ID or a tracking ID."]})
+    if question.group_id:
+        return derived_from_group(service, _key_group(service, question), question.registration_id, at=at)
+    return known_credential(service, question.registration_id, at=at)
+
+
+def _taken_as_sent(question: Question) -> KnownCredential:
+    leaf = question.certificates[0]
+    registration_id = question.registration_id
+    if not registration_id:
+        if len(leaf.common_names) != 1:
+            raise Invalid(
+                {
+                    "registration_id": [
+                        f"The certificate has {len(leaf.common_names)} common names: say what the device "
+                        "registers as."
+                    ]
+                }
+            )
+        registration_id = leaf.common_names[0]
+    shown = PresentedCredential(certificates=tuple(one.der for one in question.certificates))
+    basis = "what was given, taken as sent by a device that has the key of the first certificate"
+    return KnownCredential(registration_id, basis, shown, question.certificates)
+
+
+def _key_group(service: ProvisioningService, question: Question) -> EnrollmentGroup:
+    group = service.enrollmentgroups.filter(group_key=registration_key(question.group_id)).first()
+    if group is None or group.mechanism != AttestationMechanism.SYMMETRIC_KEY:
+        raise Invalid(
+            {
+                "group": [
+                    f"There is no enrollment group {question.group_id[:130]} with symmetric keys any more."
+                ]
+            }
+        )
+    return group
+
+
+def _judged(
+    service: ProvisioningService, known: KnownCredential, at: datetime, *, is_another_time: bool
+) -> Explanation:
+    judgement: Judgement | Assumed
+    if known.shown is None:
+        judgement = judge_tpm_as_proven(service, known.registration_id, at=at)
+    else:
+        judgement = judge(service, known.registration_id, known.shown, at=at)
+    decision, facts = judgement.decision, judgement.facts
+    there = [group.ref for group in facts.groups] + [barred.ref for barred in facts.barred_keys]
+    there += [facts.individual.ref] if facts.individual else []
+    trace = shown_trace(decision)
+    return Explanation(
+        known.registration_id,
+        known.basis,
+        at,
+        decision.verdict,
+        decision.reason,
+        _steps(trace, {str(ref): ref for ref in there}),
+        entry_words=str(decision.entry or ""),
+        entry=decision.entry,
+        chain=draw_chain(service, known.chain, facts, decision, at=at) if known.chain else None,
+        is_another_time=is_another_time,
+    )
+
+
+def _steps(trace: Sequence[dict[str, str]], there: dict[str, EntryRef]) -> tuple[ExplainedStep, ...]:
+    decisive = _decisive([step["said"] for step in trace])
+    return tuple(
+        ExplainedStep(
+            step["rule"],
+            step["candidate"],
+            step["said"],
+            step["because"],
+            decides=position == decisive,
+            entry=there.get(step["candidate"]),
+        )
+        for position, step in enumerate(trace)
+    )
+
+
+def _decisive(said: Sequence[str]) -> int:
+    """The step that the verdict rests on. Without proof that is the lack of it, whatever was said after (R3)."""
+    for answers in (
+        {Said.PROVES_NOTHING},
+        {Said.BARS, Said.ADMITS, Said.REFUSES},
+        # Proven, and nobody admits: the last that was asked.
+        {Said.SILENT},
+    ):
+        found = [position for position, one in enumerate(said) if one in answers]
+        if found:
+            return found[-1] if Said.SILENT in answers else found[0]
+    return -1
+
+
+def _entries_named(service: ProvisioningService, candidates: Iterable[str]) -> dict[str, EntryRef]:
+    """By their words the entries that a trace names and that are still there."""
+    individuals, groups = [], []
+    for one in candidates:
+        if one.startswith(INDIVIDUAL):
+            individuals.append(registration_key(one.removeprefix(INDIVIDUAL)))
+        elif one.startswith(GROUP):
+            groups.append(registration_key(one.removeprefix(GROUP)))
+    found = [
+        individual_ref(one)
+        for one in service.individualenrollments.without_secrets().filter(registration_key__in=individuals)
+    ]
+    found += [
+        group_ref(one) for one in service.enrollmentgroups.without_secrets().filter(group_key__in=groups)
+    ]
+    return {str(ref): ref for ref in found}
+
+
+def _nothing_kept(service: ProvisioningService, what: str) -> str:
+    return (
+        f"Nothing is kept about {what} in service {service}. Attempts are kept for "
+        f"{service.attempts_kept_days} days; with a certificate, no attempt is needed."
+    )
+
+
+def _certificate_as_json(drawn: DrawnCertificate) -> dict[str, Any]:
+    return {
+        "subject": drawn.certificate.subject,
+        "thumbprint_sha256": drawn.certificate.thumbprint_sha256,
+        "steps": drawn.steps,
+        "sent": drawn.sent,
+        "validity": drawn.validity,
+        "enrolled_in": list(map(str, drawn.enrolled_in)),
+        "helper_of": list(map(str, drawn.helper_of)),
+        "same_key_as": list(map(str, drawn.same_key_as)),
+        "barred_by": list(map(str, drawn.barred_by)),
+        "problems": list(drawn.problems),
+    }

@@ -1,0 +1,86 @@
+"""What denying a device will do, said before it is done: for a registration record, and for an attempt."""
+
+from enrollments.actions.attempts import is_proven
+from enrollments.models import (
+    AttestationMechanism,
+    IndividualEnrollment,
+    ProvisioningService,
+    RegistrationAttempt,
+    RegistrationRecord,
+)
+from enrollments.policy.names import registration_key
+
+
+def denying_record(service: ProvisioningService, record: RegistrationRecord) -> str:
+    """For a device that registered."""
+    return _what_denies(
+        service,
+        record.registration_id,
+        record.mechanism,
+        by_certificate="that it proved itself with last" if record.evidence.exists() else "",
+    )
+
+
+def denying_attempt(
+    service: ProvisioningService, attempt: RegistrationAttempt, record: RegistrationRecord | None
+) -> str:
+    """For a device that tried. Who proved nothing may have called somebody else's name."""
+    proven = is_proven(attempt)
+    shows_certificate = proven and bool(attempt.leaf_thumbprint)
+    # A record of that name lends its certificate where the attempt has none to bar.
+    lent = record is not None and record.evidence.exists()
+    told = _what_denies(
+        service,
+        attempt.claimed_registration_id,
+        record.mechanism if record is not None else "",
+        by_certificate="that this attempt proved"
+        if shows_certificate
+        else "of the registration record of that name"
+        if lent
+        else "",
+    )
+    return told if proven else f"{_whose_name(attempt, record)} {told}"
+
+
+def individual_of(service: ProvisioningService, registration_id: str) -> IndividualEnrollment | None:
+    entries = service.individualenrollments.without_secrets()
+    return entries.filter(registration_key=registration_key(registration_id)).first()
+
+
+def _whose_name(attempt: RegistrationAttempt, record: RegistrationRecord | None) -> str:
+    name = attempt.claimed_registration_id
+    if record is None:
+        return (
+            f"This attempt proved nothing, so anybody may have called itself {name}. "
+            "No device has registered under that name."
+        )
+    return (
+        f"This attempt proved nothing, so anybody may have called itself {name}. There is a registration record of "
+        f"that name ({record.get_status_display().lower()}), and denying shuts that device out as well."
+    )
+
+
+def _what_denies(
+    service: ProvisioningService, registration_id: str, mechanism: str, *, by_certificate: str
+) -> str:
+    individual = individual_of(service, registration_id)
+    if individual is None:
+        return (
+            f"A disabled individual enrollment is added for {registration_id}"
+            f"{_what_it_bars(mechanism, by_certificate)} Other devices of its group are not touched."
+        )
+    kind = AttestationMechanism(individual.mechanism).label
+    if individual.enabled:
+        return (
+            f"Its individual enrollment is disabled, and {registration_id} is refused from its next request on, "
+            f"whatever it shows ({kind} is enrolled)."
+        )
+    return f"Its individual enrollment is disabled already, so {registration_id} is refused as it is."
+
+
+def _what_it_bars(mechanism: str, by_certificate: str) -> str:
+    if by_certificate:
+        return f" with the certificate {by_certificate}, whose key is then barred under any name."
+    if mechanism == AttestationMechanism.SYMMETRIC_KEY:
+        return ". It bars this registration ID, whichever key signs for it; the keys of its group stay as they are."
+    return ". It bars this registration ID, whatever is shown for it; no certificate of the device is known."

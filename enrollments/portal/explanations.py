@@ -1,0 +1,137 @@
+"""An explanation as pages show it: each step and each certificate with its words, its icon and where it leads."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from enrollments.actions.drawn_chains import DrawnCertificate, DrawnChain
+from enrollments.actions.explaining import ExplainedStep, Explanation
+from enrollments.models import ProvisioningService
+from enrollments.policy.facts import EntryRef
+from enrollments.portal.entry_links import entry_url
+
+# What a candidate said: the tone of its badge, and the icon beside the word.
+_SAID = {
+    "proves": ("good", "shield-check"),
+    "admits": ("good", "circle-check"),
+    "proves nothing": ("bad", "shield-x"),
+    "bars": ("bad", "ban"),
+    "refuses": ("bad", "circle-x"),
+    "fails": ("bad", "circle-x"),
+    "chooses": ("good", "route"),
+}
+_VALIDITY = {"expired": ("bad", "clock"), "not yet valid": ("warn", "clock"), "valid": ("good", "calendar")}
+_VERDICT = {
+    "admit": ("admitted", "Admitted", "circle-check", "alert-success"),
+    "disabled": ("told that it is disabled", "Disabled", "ban", "alert-danger"),
+    "unauthorized": ("refused with 401", "Refused", "circle-x", "alert-danger"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """One state of something: icon, words and tone; with the entry that it is about, and its address."""
+
+    words: str
+    icon: str
+    tone: str = ""
+    entry: str = ""
+    url: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ShownStep:
+    step: ExplainedStep
+    said: Mark
+    url: str
+
+
+@dataclass(frozen=True, slots=True)
+class ShownCertificate:
+    drawn: DrawnCertificate
+    place: str
+    marks: tuple[Mark, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ShownChain:
+    path: tuple[ShownCertificate, ...]
+    aside: tuple[ShownCertificate, ...]
+    problem: str
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """An explanation with what stands around its sentences."""
+
+    explanation: Explanation
+    headline: str
+    verdict: str
+    icon: str
+    css: str
+    entry_url: str
+    steps: tuple[ShownStep, ...]
+    chain: ShownChain | None
+
+
+def shown(service: ProvisioningService, explanation: Explanation) -> Shown:
+    words, verdict, icon, css = _VERDICT[explanation.verdict]
+    tense = "was" if explanation.was_kept else "would be"
+    return Shown(
+        explanation,
+        f"{explanation.registration_id} {tense} {words}",
+        verdict,
+        icon,
+        css,
+        entry_url(service, explanation.entry) if explanation.entry else "",
+        shown_steps(service, explanation.steps),
+        shown_chain(service, explanation.chain) if explanation.chain else None,
+    )
+
+
+def shown_steps(service: ProvisioningService, steps: Sequence[ExplainedStep]) -> tuple[ShownStep, ...]:
+    return tuple(
+        ShownStep(step, _said(step.said), entry_url(service, step.entry) if step.entry else "")
+        for step in steps
+    )
+
+
+def shown_chain(
+    service: ProvisioningService, chain: DrawnChain, *, lowest: str = "Device certificate"
+) -> ShownChain:
+    """`lowest`: what the path begins with."""
+
+    def show(one: DrawnCertificate) -> ShownCertificate:
+        return ShownCertificate(one, _place(one, lowest), tuple(_marks(service, one)))
+
+    return ShownChain(tuple(map(show, chain.path)), tuple(map(show, chain.aside)), chain.problem)
+
+
+def _said(said: str) -> Mark:
+    tone, icon = _SAID.get(said, ("", "circle-minus"))
+    return Mark(said.capitalize(), icon, tone)
+
+
+def _place(drawn: DrawnCertificate, lowest: str) -> str:
+    if drawn.steps is None:
+        return "Signed nothing of this chain"
+    if drawn.steps == 0:
+        return lowest
+    return "1 signature above" if drawn.steps == 1 else f"{drawn.steps} signatures above"
+
+
+def _marks(service: ProvisioningService, drawn: DrawnCertificate) -> list[Mark]:
+    def of(words: str, icon: str, entries: Sequence[EntryRef], tone: str = "") -> list[Mark]:
+        return [Mark(words, icon, tone, str(entry), entry_url(service, entry)) for entry in entries]
+
+    tone, icon = _VALIDITY[drawn.validity]
+    marks = of("Barred by", "ban", drawn.barred_by, "bad")
+    marks.append(Mark(drawn.validity.capitalize(), icon, tone))
+    if drawn.is_weak:
+        marks.append(Mark("Weak", "shield-x", "bad"))
+    elif drawn.problems:
+        marks.append(Mark("Not fit for a path", "alert-triangle", "warn"))
+    marks += [Mark("Sent", "upload")] if drawn.sent else []
+    marks += [Mark("Held", "building-factory-2")] if drawn.held else []
+    marks += of("Enrolled in", "certificate", drawn.enrolled_in)
+    marks += of("Helper of", "link", drawn.helper_of)
+    return marks + of("Same key as in", "key", drawn.same_key_as)

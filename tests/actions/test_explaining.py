@@ -1,0 +1,353 @@
+"""Explanations: what is judged for whom, which step decides, what another time shows, and how a chain is drawn."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from django.utils import timezone
+
+from enrollments.actions.enrollment_groups import disable_enrollment_group
+from enrollments.actions.enrollments import delete_enrollments, disable_enrollment
+from enrollments.actions.explaining import Question, draw_group, explain
+from enrollments.actions.registrations import Outcome
+from enrollments.actions.revocation import deny_device
+from enrollments.errors import Invalid, NotFound
+from enrollments.models import HistoryEvent, RegistrationAttempt, RegistrationRecord
+from enrollments.policy.decision import Verdict
+from enrollments.policy.reasons import Reason
+from tests.certificates import EXPIRED, NEXT_YEAR, NOT_YET_VALID, root, self_signed
+from tests.devices import (
+    ALICE,
+    derived_key,
+    enroll_ca,
+    enroll_device,
+    enroll_key_group,
+    enroll_keys,
+    enroll_tpm,
+    new_service,
+    register,
+    signs,
+)
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def service():
+    return new_service()
+
+
+def about(service, *chain, **question):
+    return explain(service, Question(certificates=tuple(one.parsed for one in chain), **question))
+
+
+def named(service, registration_id, **question):
+    return explain(service, Question(registration_id=registration_id, **question))
+
+
+# --- What stands for the device ---------------------------------------------------------------------
+
+
+def test_tpm_is_judged_as_if_its_challenge_had_been_answered(service):
+    entry = enroll_tpm(service)
+
+    explanation = named(service, "PRESS-01")
+
+    assert (explanation.verdict, explanation.entry.pk) == (Verdict.ADMIT, entry.pk)
+    assert "taken as having answered its challenge" in explanation.basis
+    assert explanation.steps[0].said == "proves"
+
+
+def test_disabled_tpm_is_told_disabled_and_not_401(service):
+    enroll_tpm(service, enabled=False)
+
+    assert named(service, "press-01").reason is Reason.INDIVIDUAL_DISABLED
+
+
+def test_device_of_a_key_group_is_judged_by_the_key_that_it_derives(service):
+    group = enroll_key_group(service)
+    register(service, signs(service, "Gauge-1", derived_key(group.primary_key, "Gauge-1")), "Gauge-1")
+
+    explanation = named(service, "gauge-1")
+
+    assert (explanation.verdict, str(explanation.entry)) == (Verdict.ADMIT, "enrollment group line-9")
+    assert explanation.registration_id == "Gauge-1"
+
+
+def test_device_of_a_key_group_that_was_denied_is_still_judged_by_that_key(service):
+    group = enroll_key_group(service)
+    shows = signs(service, "gauge-1", derived_key(group.primary_key, "gauge-1"))
+    register(service, shows, "gauge-1")
+    deny_device(service, "gauge-1", actor=ALICE)
+    assert register(service, shows, "gauge-1").outcome is Outcome.DISABLED
+
+    explanation = named(service, "gauge-1")
+
+    assert (explanation.verdict, explanation.reason) == (Verdict.DISABLED, Reason.INDIVIDUAL_DISABLED)
+
+
+def test_device_of_a_key_group_that_never_came_can_be_asked_about(service):
+    enroll_key_group(service)
+
+    assert named(service, "gauge-77", group_id="line-9").verdict is Verdict.ADMIT
+    disable_enrollment_group(service, "line-9", actor=ALICE)
+    assert named(service, "gauge-77", group_id="line-9").verdict is Verdict.DISABLED
+
+
+def test_tpm_whose_entry_was_deleted_is_not_enrolled(service):
+    enroll_tpm(service)
+    RegistrationRecord.objects.create(
+        service=service,
+        registration_id="press-01",
+        status="disabled",
+        mechanism="tpm",
+        operation_id="op",
+        epoch=0,
+        created_at=timezone.now(),
+        updated_at=timezone.now(),
+    )
+    delete_enrollments(service, ["press-01"], actor=ALICE)
+
+    assert named(service, "press-01").reason is Reason.TPM_NOT_ENROLLED
+
+
+def test_explaining_changes_nothing_and_counts_nothing(service):
+    ca = root("Plant")
+    enroll_ca(service, ca)
+    enroll_keys(service, "gauge-1")
+    history, epoch = HistoryEvent.objects.count(), type(service).epoch_of(service.pk)
+
+    about(service, ca.leaf("pump-1"))
+    named(service, "gauge-1")
+
+    assert HistoryEvent.objects.count() == history
+    assert type(service).epoch_of(service.pk) == epoch
+    assert not RegistrationAttempt.objects.exists()
+    assert not RegistrationRecord.objects.exists()
+
+
+# --- Another time -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("days", "verdict", "validity"),
+    [(0, Verdict.ADMIT, "valid"), (40, Verdict.UNAUTHORIZED, "expired")],
+    ids=["now", "after it has expired"],
+)
+def test_a_time_in_the_future_shows_what_will_have_expired(service, days, verdict, validity):
+    ca = root("Plant")
+    enroll_ca(service, ca)
+    leaf = ca.leaf("pump-1", not_after=timezone.now() + timedelta(days=30))
+
+    explanation = about(service, leaf, at=timezone.now() + timedelta(days=days))
+
+    assert explanation.verdict is verdict
+    assert explanation.chain.path[0].validity == validity
+    assert explanation.is_another_time
+
+
+def test_a_token_is_taken_as_made_at_the_time_in_question(service):
+    enroll_keys(service, "gauge-1")
+
+    assert named(service, "gauge-1", at=datetime(2040, 3, 1, tzinfo=UTC)).verdict is Verdict.ADMIT
+
+
+# --- What cannot be answered ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("question", "field"),
+    [
+        (Question(), ""),
+        (Question(registration_id="no ID"), "registration_id"),
+        (Question(tracking_id="x", registration_id="pump-1"), "tracking_id"),
+        (Question(tracking_id="x", at=NEXT_YEAR), "at"),
+        (Question(registration_id="pump-1", at=datetime(1, 1, 1, tzinfo=UTC)), "at"),
+        (Question(registration_id="pump-1", at=datetime(9999, 1, 1, tzinfo=UTC)), "at"),
+        (Question(registration_id="pump-1", group_id="nowhere"), "group"),
+        (Question(certificates=(self_signed("one", "two").parsed,)), "registration_id"),
+    ],
+)
+def test_what_is_no_question_says_which_part_is_wrong(service, question, field):
+    with pytest.raises(Invalid) as refused:
+        explain(service, question)
+
+    assert list(refused.value.errors) == [field]
+
+
+def test_group_with_certificates_has_no_keys_to_derive_from(service):
+    enroll_ca(service, root("Plant"))
+
+    with pytest.raises(Invalid, match="with symmetric keys"):
+        named(service, "pump-1", group_id="plant")
+
+
+def test_a_name_of_another_service_is_not_known(service):
+    enroll_keys(new_service("lab"), "gauge-1")
+
+    with pytest.raises(NotFound, match="Nothing is kept"):
+        named(service, "gauge-1")
+
+
+# --- Which step decides -----------------------------------------------------------------------------
+
+
+def decisive(explanation) -> list[tuple[str, str]]:
+    return [(step.candidate, step.said) for step in explanation.steps if step.decides]
+
+
+def test_disabled_group_decides_and_the_nearer_one_is_not_asked(service):
+    ca = root("Plant")
+    line = ca.intermediate("Line")
+    enroll_ca(service, line)
+    enroll_ca(service, ca, enabled=False)
+
+    explanation = about(service, line.leaf("pump-1"), line)
+
+    assert decisive(explanation) == [("enrollment group plant", "bars")]
+    assert [(step.candidate, step.because) for step in explanation.not_asked] == [
+        ("enrollment group line", "a disabled group on the chain settles it")
+    ]
+
+
+def test_individual_enrollment_decides_and_names_itself(service):
+    leaf = self_signed("pump-1")
+    entry = enroll_device(service, leaf)
+
+    explanation = about(service, leaf)
+
+    assert decisive(explanation) == [("individual enrollment pump-1", "admits")]
+    assert next(step for step in explanation.steps if step.decides).entry.pk == entry.pk
+
+
+def test_without_proof_that_is_what_decides_whatever_would_bar(service):
+    enroll_keys(service, "pump-1", enabled=False)
+
+    assert decisive(about(service, self_signed("pump-1"))) == [
+        ("the certificate CN=pump-1", "proves nothing")
+    ]
+
+
+def test_a_kept_trace_is_told_as_it_was_and_names_no_entry_that_is_gone(service):
+    ca = root("Plant")
+    enroll_ca(service, ca)
+    answer = register(service, ca.leaf("pump-1"))
+    before = explain(service, Question(tracking_id=answer.tracking_id))
+    disable_enrollment_group(service, "plant", actor=ALICE)
+    service.enrollmentgroups.update(group_id="renamed", group_key="renamed")
+
+    after = explain(service, Question(tracking_id=answer.tracking_id))
+
+    assert before.entry is not None
+    assert after.entry is None
+    assert (after.verdict, after.entry_words, after.was_kept) == (
+        Verdict.ADMIT,
+        "enrollment group plant",
+        True,
+    )
+    assert after.tracking_id == answer.tracking_id
+    assert [step.said for step in after.steps] == [step.said for step in before.steps]
+
+
+# --- The chain, drawn -------------------------------------------------------------------------------
+
+
+def path(explanation) -> list[str]:
+    return [one.certificate.common_names[0] for one in explanation.chain.path]
+
+
+def test_path_tells_what_was_sent_enrolled_and_helped_with(service):
+    ca = root("Plant")
+    site = ca.intermediate("Site")
+    line = site.intermediate("Line")
+    group = enroll_ca(service, ca, helpers=(site.parsed,))
+
+    chain = about(service, line.leaf("pump-1"), line).chain
+
+    assert [(one.sent, one.steps) for one in chain.path] == [(True, 0), (True, 1), (False, 2), (False, 3)]
+    assert [str(ref) for ref in chain.path[2].helper_of] == ["enrollment group plant"]
+    assert [ref.pk for ref in chain.path[3].enrolled_in] == [group.pk]
+    assert [one.held for one in chain.path] == [False, False, True, True]
+    assert {one.validity for one in chain.path} == {"valid"}
+
+
+def test_path_leads_to_what_bars_it_and_says_so(service):
+    ca, other = root("Plant"), root("Other")
+    line = ca.intermediate("Line")
+    enroll_ca(service, ca)
+    enroll_ca(service, line.cross_signed_by(other), "barred", enabled=False)
+
+    explanation = about(service, line.leaf("pump-1"), line)
+
+    assert path(explanation)[:2] == ["pump-1", "Line"]
+    drawn = [*explanation.chain.path, *explanation.chain.aside]
+    lines = [one for one in drawn if one.certificate.common_names == ("Line",)]
+    assert [[str(ref) for ref in one.barred_by] for one in lines] == [["enrollment group barred"]] * 2
+    assert sorted(len(one.same_key_as) for one in lines) == [0, 1]
+
+
+def test_key_that_a_denied_device_bars_is_marked_under_another_name(service):
+    first = self_signed("pump-1")
+    enroll_device(service, first)
+    disable_enrollment(service, "pump-1", actor=ALICE)
+
+    chain = about(service, self_signed("pump-2", key=first.key)).chain
+
+    assert [str(ref) for ref in chain.path[0].barred_by] == ["individual enrollment pump-1"]
+
+
+@pytest.mark.parametrize(
+    ("options", "validity"),
+    [({}, "valid"), (EXPIRED, "expired"), (NOT_YET_VALID, "not yet valid")],
+    ids=["valid", "expired", "not yet valid"],
+)
+def test_each_certificate_has_its_state(service, options, validity):
+    ca = root("Plant", **options)
+    enroll_ca(service, ca)
+
+    chain = about(service, ca.leaf("pump-1")).chain
+
+    assert [one.validity for one in chain.path] == ["valid", validity]
+
+
+def test_weak_keys_and_certificates_that_sign_nothing_are_marked(service):
+    ca = root("Plant")
+    weak = ca.intermediate("Weak", key="RSA 1024")
+    stranger = root("Stranger")
+    enroll_ca(service, ca)
+
+    chain = about(service, weak.leaf("pump-1"), weak, stranger).chain
+
+    assert [(one.is_weak, bool(one.problems)) for one in chain.path] == [
+        (False, False),
+        (True, True),
+        (False, False),
+    ]
+    assert [(one.certificate.common_names, one.steps) for one in chain.aside] == [(("Stranger",), None)]
+
+
+def test_a_search_that_ran_out_is_said_and_what_was_sent_is_drawn(service):
+    top = root("Top")
+    chain = [top]
+    for number in range(10):
+        chain.append(chain[-1].intermediate(f"CA {number}"))
+    sent = [chain[-1].leaf("pump-1"), *reversed(chain[2:])]
+    enroll_ca(service, top)
+
+    explanation = about(service, *sent)
+
+    assert explanation.reason is Reason.SEARCH_EXHAUSTED
+    assert "more than 8 signatures" in explanation.chain.problem
+    assert len(explanation.chain.path) + len(explanation.chain.aside) == len(sent)
+
+
+def test_group_is_drawn_with_what_stands_above_it(service):
+    ca = root("Plant")
+    line = ca.intermediate("Line")
+    enroll_ca(service, ca, enabled=False)
+    group = enroll_ca(service, line)
+
+    (drawn,) = draw_group(service, group, at=timezone.now())
+
+    assert [one.certificate.common_names for one in drawn.path] == [("Line",), ("Plant",)]
+    assert [str(ref) for ref in drawn.path[1].barred_by] == ["enrollment group plant"]
+    assert not any(one.sent for one in drawn.path)

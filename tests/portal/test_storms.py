@@ -1,0 +1,252 @@
+"""Storms: who is refused most, what this node remembers of it, and telling one to be quiet (R14, R17)."""
+
+from datetime import timedelta
+
+import pytest
+from django.test import Client
+from django.utils import timezone
+
+from enrollments.actions.attempts import OVERFLOW_NAME
+from enrollments.actions.enrollment_groups import disable_enrollment_group
+from enrollments.actions.services import change_settings
+from enrollments.models import HistoryEvent, ProvisioningService, QuietPeriod
+from enrollments.policy.back_off import FREE_REFUSALS
+from enrollments.policy.roles import Role
+from tests.certificates import root, self_signed
+from tests.devices import ALICE, derived_key, enroll_ca, enroll_key_group, register, signs
+from tests.factories import a_service, a_user
+
+CA = root("Plant CA")
+URL = "/services/plant/storms/"
+HTMX = {"HX-Request": "true"}
+
+
+@pytest.fixture
+def plant(db: None) -> ProvisioningService:
+    service = a_service("plant")
+    enroll_ca(service, CA, "plant-7")
+    return service
+
+
+@pytest.fixture
+def operator(client: Client, plant: ProvisioningService) -> Client:
+    client.force_login(a_user(Role.OPERATOR, plant))
+    return client
+
+
+def refused(service, device, times=1, registration_id="", ago=timedelta(0)):
+    service = ProvisioningService.objects.get(pk=service.pk)
+    for _ in range(times):
+        answer = register(service, device, registration_id, at=timezone.now() - ago)
+    return answer
+
+
+def page(client: Client, url: str = URL, **query: str) -> str:
+    answer = client.get(url, query)
+    assert answer.status_code == 200
+    return answer.content.decode()
+
+
+def shown(client: Client, **query: str):
+    return client.get(URL, query).context["storms"].shown
+
+
+def test_who_is_refused_most_stands_first_with_what_is_remembered(operator, plant):
+    disable_enrollment_group(plant, "plant-7", actor=ALICE)
+    refused(plant, self_signed("odd-1"), times=2)
+    refused(plant, CA.leaf("pump-1"), times=FREE_REFUSALS + 3)
+
+    first, second = shown(operator)
+
+    assert (first.latest.registration_key, first.times, first.in_a_row) == (
+        "pump-1",
+        FREE_REFUSALS + 3,
+        FREE_REFUSALS,
+    )
+    assert timedelta(seconds=30) < first.next_try - timezone.now() <= timedelta(seconds=48)
+    assert (second.latest.registration_key, second.times, second.in_a_row, second.next_try) == (
+        "odd-1",
+        2,
+        2,
+        None,
+    )
+    assert first.per_minute == FREE_REFUSALS + 3
+
+
+def test_admitted_devices_are_no_storm(operator, plant):
+    refused(plant, CA.leaf("pump-1"))
+
+    assert shown(operator) == ()
+    assert "No device was refused within this window" in page(operator)
+
+
+def test_window_is_chosen_in_the_address(operator, plant):
+    refused(plant, self_signed("odd-1"), ago=timedelta(hours=3))
+    refused(plant, self_signed("odd-2"), ago=timedelta(days=2))
+
+    assert [len(shown(operator, window=window)) for window in ("hour", "day", "nonsense")] == [0, 1, 0]
+
+
+def test_causes_and_hours_of_one_caller_are_one_row(operator, plant):
+    stranger = self_signed("odd-1")
+    refused(plant, stranger, ago=timedelta(hours=3))
+    refused(plant, stranger, ago=timedelta(hours=2))
+    refused(plant, stranger, registration_id="odd-2", ago=timedelta(hours=2))
+
+    names = {one.latest.registration_key: one.times for one in shown(operator, window="day")}
+
+    assert names == {"odd-1": 2, "odd-2": 1}
+
+
+def test_two_who_call_one_name_are_two_rows(operator, plant):
+    refused(plant, self_signed("odd-1"))
+    refused(plant, self_signed("odd-1"))
+
+    assert len(shown(operator)) == 2
+
+
+def test_after_a_change_the_device_may_try_at_once(operator, plant):
+    refused(plant, self_signed("odd-1"), times=FREE_REFUSALS + 1)
+    assert shown(operator)[0].next_try is not None
+
+    change_settings(plant, {"description": "changed"}, actor=ALICE)
+
+    assert shown(operator)[0].next_try is None
+
+
+def test_device_that_signs_is_known_by_its_key(operator, plant):
+    group = enroll_key_group(plant)
+    disable_enrollment_group(plant, "line-9", actor=ALICE)
+    refused(plant, signs(plant, "gauge-1", derived_key(group.primary_key, "gauge-1")), 3, "gauge-1")
+
+    (storm,) = shown(operator)
+
+    assert (storm.in_a_row, storm.can_be_quieted) == (3, True)
+
+
+def test_row_that_counts_many_stands_for_nobody(operator, plant):
+    refused(plant, self_signed("odd-1"))
+    plant.attempts.update(claimed_registration_id=OVERFLOW_NAME, registration_key=OVERFLOW_NAME, source="")
+
+    text = page(operator)
+
+    assert OVERFLOW_NAME in text
+    assert "/quiet/" not in text
+    assert "/deny/" not in text
+
+
+def test_nothing_of_another_service_is_shown(operator, plant):
+    refused(a_service("lab"), self_signed("bench-1"))
+
+    assert "bench-1" not in page(operator, window="day")
+
+
+def test_page_states_its_queries_however_many_callers(operator, plant, django_assert_max_num_queries):
+    disable_enrollment_group(plant, "plant-7", actor=ALICE)
+    for number in range(8):
+        refused(plant, CA.leaf(f"pump-{number}"))
+
+    with django_assert_max_num_queries(12):
+        page(operator)
+
+
+def test_more_than_are_shown_are_counted(operator, plant, monkeypatch):
+    monkeypatch.setattr("enrollments.actions.storms.MOST_SHOWN", 2)
+    for number in range(3):
+        refused(plant, self_signed(f"odd-{number}"))
+
+    assert operator.get(URL).context["more"] == 1
+
+
+# --- Asked again while somebody looks -----------------------------------------------------------------
+
+
+def test_what_did_not_change_is_answered_304(operator, plant):
+    refused(plant, self_signed("odd-1"))
+    first = operator.get(URL, headers=HTMX)
+    tag = first.context["tag"]
+    assert first.content.decode().startswith('<div id="storms"')
+    assert tag in first.content.decode().replace("&quot;", '"')
+
+    assert operator.get(URL, headers={**HTMX, "If-None-Match": tag}).status_code == 304
+    refused(plant, self_signed("odd-2"))
+    assert operator.get(URL, headers={**HTMX, "If-None-Match": tag}).status_code == 200
+
+
+def test_updating_can_be_stopped(operator):
+    assert 'hx-trigger="every 5s"' in page(operator)
+    assert "hx-trigger" not in page(operator, live="off")
+
+
+# --- Quiet periods ------------------------------------------------------------------------------------
+
+
+def test_quiet_period_is_started_from_the_row_and_ended_again(operator, plant):
+    stranger = self_signed("odd-1")
+    refused(plant, stranger)
+    url = f"/services/plant/attempts/{plant.attempts.get().pk}/quiet/"
+    question = page(operator, url)
+    assert "It keeps nobody out who would be admitted" in question
+    assert "unproven" in question
+
+    answer = operator.post(url, {"duration": "480", "reason": "test bench"}, follow=True)
+
+    assert "is told to wait until" in answer.content.decode()
+    assert "test bench" in answer.content.decode()
+    assert refused(plant, stranger).outcome == "throttled"
+    assert "Quiet" in page(operator)
+    quiet = QuietPeriod.objects.get()
+    assert timedelta(hours=7) < quiet.until - timezone.now() <= timedelta(hours=8)
+    assert (quiet.actor, HistoryEvent.objects.get(event="quiet.started").reason) == (
+        "some-operator",
+        "test bench",
+    )
+
+    assert "refused again instead" in page(operator, f"{URL}quiet/{quiet.pk}/end/")
+    operator.post(f"{URL}quiet/{quiet.pk}/end/")
+    assert not QuietPeriod.objects.exists()
+    assert operator.get(f"{URL}quiet/{quiet.pk}/end/").status_code == 404
+
+
+@pytest.mark.parametrize(
+    "data", [{"duration": "99999999"}, {"duration": ""}, {"duration": "60", "reason": "x" * 501}]
+)
+def test_quiet_period_that_is_not_on_offer_is_refused(operator, plant, data):
+    refused(plant, self_signed("odd-1"))
+
+    answer = operator.post(f"/services/plant/attempts/{plant.attempts.get().pk}/quiet/", data)
+
+    assert answer.status_code == 422
+    assert not QuietPeriod.objects.exists()
+
+
+def test_admitted_device_is_offered_none(operator, plant):
+    register(plant, CA.leaf("pump-1"))
+    url = f"/services/plant/attempts/{plant.attempts.get().pk}/"
+
+    assert "Quiet period" not in page(operator, url)
+    assert operator.post(f"{url}quiet/", {"duration": "60"}).status_code == 409
+
+
+def test_quiet_period_of_another_service_is_not_there(operator, plant):
+    lab = a_service("lab")
+    refused(lab, self_signed("bench-1"))
+    client = Client()
+    client.force_login(a_user(Role.OPERATOR, lab, "lab-operator"))
+    client.post(f"/services/lab/attempts/{lab.attempts.get().pk}/quiet/", {"duration": "60"})
+    quiet = QuietPeriod.objects.get()
+
+    assert operator.post(f"{URL}quiet/{quiet.pk}/end/").status_code == 404
+    assert QuietPeriod.objects.exists()
+
+
+def test_auditor_looks_and_is_offered_nothing_to_do(client, plant):
+    refused(plant, self_signed("odd-1"))
+    client.force_login(a_user(Role.AUDITOR, plant))
+
+    text = page(client)
+
+    assert "odd-1" in text
+    assert "/explain/?tracking_id=" in text
+    assert "/quiet/" not in text
+    assert "/deny/" not in text
