@@ -13,6 +13,7 @@ class Size:
     requests: int
     registrations: int
     groups_with_keys: tuple[int, int, int]
+    history_rows: int
 
     @property
     def repetitions(self) -> int:
@@ -28,8 +29,15 @@ SIZES = {
         requests=100,
         registrations=25,
         groups_with_keys=(0, 10, 100),
+        history_rows=2000,
     ),
     "tiny": Size(
-        rounds=1, quick_calls=5, slow_calls=2, requests=3, registrations=2, groups_with_keys=(0, 1, 2)
+        rounds=1,
+        quick_calls=5,
+        slow_calls=2,
+        requests=3,
+        registrations=2,
+        groups_with_keys=(0, 1, 2),
+        history_rows=20,
     ),
 }

@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -368,7 +369,7 @@ NEW_VALUES = {
     },
     "id": st.integers(10**6, 10**9),
     "service_id": st.none() | st.integers(1, 4),
-    "at": st.datetimes().map(lambda at: at.strftime("%Y-%m-%d %H:%M:%S.%f")).filter(lambda at: at > "1000"),
+    "at": st.datetimes(min_value=datetime(1000, 1, 1)).map(lambda at: at.strftime("%Y-%m-%d %H:%M:%S.%f")),
     "before": STATES,
     "after": STATES,
 }
