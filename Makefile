@@ -10,7 +10,7 @@ SDK := tests/sdk/node_modules
 TEST_WORKERS ?= auto
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo test test-pkits test-postgres test-sdk sdk-needs bench lint format lock clean
+.PHONY: help setup run demo test test-pkits test-postgres test-history test-sdk sdk-needs bench lint format lock clean
 
 help: ## list what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-15s %s\n", $$1, $$2}'
@@ -36,6 +36,9 @@ test-pkits: $(VENV)/.pkits ## path validation against the NIST PKITS certificate
 
 test-postgres: $(VENV)/.dev ## what touches the database, on a throw-away PostgreSQL server of its own
 	tests/with-postgres $(BIN)/pytest -n $(TEST_WORKERS) --dist worksteal $(addprefix tests/,actions audit device_api models)
+
+test-history: $(VENV)/.dev ## both verifiers against every way of changing a history of 100,000 rows
+	DPS_HISTORY_ROWS=100000 $(BIN)/pytest -k every_tampering tests/audit/test_verify.py
 
 test-sdk: $(VENV)/.dev $(SDK)/.installed ## the vendor's own device SDK on port 443 (Node.js, swtpm)
 	$(BIN)/pytest -o addopts= -q tests/sdk

@@ -11,6 +11,8 @@ from typing import Any, NoReturn, TypeVar
 from cryptography.fernet import Fernet
 from environs import Env, EnvError
 
+from enrollments.policy.addresses import problem_of_https_url
+
 _env = Env()
 T = TypeVar("T")
 
@@ -120,6 +122,28 @@ def is_fernet_key(value: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def is_ed25519_seed(value: str) -> bool:
+    """32 bytes in URL-safe base64, the form of the encryption key as well."""
+    return is_fernet_key(value)
+
+
+def env_https_url(variable: str) -> str:
+    value = env_str(variable)
+    if value and (problem := problem_of_https_url(value)):
+        refuse(variable, problem)
+    return value
+
+
+def env_writable_file(variable: str, default: Path) -> Path:
+    """A file that is appended to; its folder has to be there."""
+    path = Path(env_str(variable, str(default))).absolute()
+    if not path.parent.is_dir() or path.is_dir():
+        refuse(
+            variable, f"names {path}, which cannot be a file: its folder is missing, or it is a folder itself"
+        )
+    return path
 
 
 def new_django_key() -> str:

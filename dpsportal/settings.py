@@ -12,12 +12,15 @@ from dpsportal.env import (
     env_choice,
     env_database,
     env_folder,
+    env_https_url,
     env_int,
     env_list,
     env_optional_bind,
     env_path,
     env_secret,
     env_str,
+    env_writable_file,
+    is_ed25519_seed,
     is_fernet_key,
     new_django_key,
 )
@@ -61,6 +64,20 @@ DPS_ENCRYPTION_KEY = env_secret(
     make=lambda: Fernet.generate_key().decode(),
     check=is_fernet_key,
 )
+
+# Ed25519: signs checkpoints of the history.
+DPS_HISTORY_KEY = env_secret(
+    "DPS_HISTORY_KEY",
+    DPS_DATA_DIR / "history_key",
+    make=lambda: Fernet.generate_key().decode(),
+    check=is_ed25519_seed,
+)
+
+# --- Checkpoints of the history --------------------------------------------------------------
+# Where they are kept outside of the database, so that nobody can cut the history off unnoticed.
+DPS_CHECKPOINT_FILE = env_writable_file("DPS_CHECKPOINT_FILE", DPS_DATA_DIR / "history_checkpoints")
+DPS_CHECKPOINT_URL = env_https_url("DPS_CHECKPOINT_URL")
+DPS_CHECKPOINT_MINUTES = env_int("DPS_CHECKPOINT_MINUTES", 60, minimum=1, maximum=7 * 24 * 60)
 
 # --- Django ----------------------------------------------------------------------------------
 DEBUG = env_bool("DPS_DEBUG", False)

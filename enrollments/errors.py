@@ -37,6 +37,12 @@ class HistoryIsFinal(DpsError):
         super().__init__("Rows of the history are never changed or deleted.")
 
 
+class HistoryDisagrees(DpsError):
+    """The history is not what was signed of it before: somebody changed it behind our back, or set it back."""
+
+    code = "history_disagrees"
+
+
 class NotFound(DpsError):
     """The named object does not exist in this service."""
 

@@ -9,18 +9,32 @@ from django.db import connection
 from django.test import TransactionTestCase
 
 _flush = TransactionTestCase._fixture_teardown
+_WITH_TRIGGERS = [
+    importlib.import_module(f"enrollments.migrations.{name}")
+    for name in ("0002_history_is_final", "0010_history_seals")
+]
+
+
+def drop_triggers_of_history() -> None:
+    """What whoever owns the database can do as well."""
+    with connection.schema_editor() as editor:
+        for migration in reversed(_WITH_TRIGGERS):
+            migration.drop_triggers(None, editor)
+
+
+def add_triggers_of_history() -> None:
+    with connection.schema_editor() as editor:
+        for migration in _WITH_TRIGGERS:
+            migration.add_triggers(None, editor)
 
 
 def _flush_with_history(test: TransactionTestCase) -> None:
     """A test with real transactions ends by emptying the tables, which the history's own triggers refuse."""
-    migration = importlib.import_module("enrollments.migrations.0002_history_is_final")
-    with connection.schema_editor() as editor:
-        migration.drop_triggers(None, editor)
+    drop_triggers_of_history()
     try:
         _flush(test)
     finally:
-        with connection.schema_editor() as editor:
-            migration.add_triggers(None, editor)
+        add_triggers_of_history()
 
 
 def _is_transactional(test: TransactionTestCase) -> bool:
@@ -51,3 +65,14 @@ def _no_leftover_parse_cache() -> None:
     from enrollments.actions.certificates import parsed
 
     parsed.cache_clear()
+
+
+@pytest.fixture(autouse=True)
+def _no_leftover_checkpoints() -> None:
+    """What was signed of one test's history is no promise about that of the next; nor is what was done just now."""
+    from django.conf import settings
+
+    from enrollments.audit import upkeep
+
+    Path(settings.DPS_CHECKPOINT_FILE).unlink(missing_ok=True)
+    upkeep.sealing.next_at = upkeep.signing.next_at = 0.0

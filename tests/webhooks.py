@@ -18,7 +18,7 @@ from tests.certificates import SERVER_AUTH, root
 class Asked:
     path: str
     headers: dict[str, str]
-    body: dict[str, Any]
+    body: Any
 
 
 @dataclass
@@ -31,6 +31,7 @@ class Webhook:
     headers: dict[str, str] = field(default_factory=dict)
     before: Callable[[], None] = lambda: None
     drip_seconds: float = 0.0
+    drips_headers: bool = False
     asked: list[Asked] = field(default_factory=list)
 
     @property
@@ -68,11 +69,18 @@ def _handler(hook_of: Callable[[], Webhook]) -> type[BaseHTTPRequestHandler]:
         def do_POST(self) -> None:
             hook = hook_of()
             body = self.rfile.read(int(self.headers["Content-Length"]))
-            hook.asked.append(Asked(self.path, dict(self.headers), json.loads(body)))
+            told = json.loads(body) if "json" in self.headers["Content-Type"] else body.decode()
+            hook.asked.append(Asked(self.path, dict(self.headers), told))
             hook.before()
             status, answer = hook.answer
             raw = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
             try:
+                if hook.drips_headers:
+                    for number in range(40):
+                        self.wfile.write(
+                            b"HTTP/1.1 200 OK\r\n" if not number else f"X-{number}: x\r\n".encode()
+                        )
+                        time.sleep(0.3)
                 self.send_response(status)
                 for header, value in {"Content-Length": str(len(raw)), **hook.headers}.items():
                     self.send_header(header, value)

@@ -7,7 +7,7 @@ from typing import Any
 from django.db import transaction
 
 from enrollments.actions.judging import Judgement
-from enrollments.hubs.allocation_webhook import WebhookAnswer, WebhookFailed, ask_webhook, shown_url
+from enrollments.hubs.allocation_webhook import WebhookAnswer, WebhookFailed, ask_webhook
 from enrollments.models import (
     EnrollmentGroup,
     IndividualEnrollment,
@@ -15,6 +15,7 @@ from enrollments.models import (
     ProvisioningService,
     RegistrationRecord,
 )
+from enrollments.policy.addresses import shown_url
 from enrollments.policy.allocation import AllocationPolicy, HubFacts, choose_hub, region_in
 from enrollments.policy.decision import Said, TraceStep
 from enrollments.policy.reprovisioning import ReprovisioningPolicy

@@ -25,6 +25,7 @@ from enrollments.audit.events import Event
 from enrollments.audit.record import changes
 from enrollments.audit.record import record as record_history
 from enrollments.hubs import DeviceIdentity, DeviceIdTaken, connector_of
+from enrollments.hubs.allocation_webhook import has_room
 from enrollments.models import (
     AttestationMechanism,
     Certificate,
@@ -58,7 +59,7 @@ Entry = IndividualEnrollment | EnrollmentGroup
 
 @dataclass(frozen=True, slots=True)
 class Assigned:
-    """`record` is None where the device may not touch the record of that name (R11).
+    """`record` is None where the device may not touch the record of that name (R11), or has to come again.
 
     `move` is there where a hub that is not ours has to be asked before the record can say `assigned`, `asks` where
     the webhook of the entry has to choose the hub first. `step`: what the webhook said, for the trace.
@@ -105,6 +106,8 @@ def assign(
         record.epoch = judgement.epoch
         record.save(update_fields=["epoch"])
         return Assigned(record, Reason.ADMITTED, record.operation_id)
+    if choice is None and needs_webhook(service, entry, record) and not has_room(entry.webhook_url):
+        return Assigned(None, Reason.THROTTLED, operation_id)
     _decided_by(record, judgement, entry, operation_id)
     record.leaf_thumbprint = judgement.leaf_thumbprint
     if choice is None and needs_webhook(service, entry, record):

@@ -1,13 +1,17 @@
-"""What the history knows of itself: that somebody took a copy of it (R15, R17)."""
+"""What the history knows of itself: that somebody took a copy of it, and where it ended when that was signed."""
 
+from collections.abc import Iterator
 from typing import Any
 
 from django.db import transaction
 
+from enrollments.audit import checkpoints
 from enrollments.audit.actor import Actor
 from enrollments.audit.events import Event
+from enrollments.audit.export import export_lines
 from enrollments.audit.record import Subject, record
-from enrollments.models import HistoryEvent, ProvisioningService
+from enrollments.audit.upkeep import deliver_where_behind
+from enrollments.models import HistoryCheckpoint, HistoryEvent, ProvisioningService
 
 
 @transaction.atomic
@@ -18,3 +22,31 @@ def note_export(
     return record(
         Event.EXPORTED, subject=Subject("export", what), actor=actor, service=service, after=filters or None
     )
+
+
+def export_history(
+    service: ProvisioningService | None, *, actor: Actor
+) -> tuple[HistoryCheckpoint, Iterator[bytes]]:
+    """The history with its seals up to now, and the checkpoint with which the lines end.
+
+    The export itself is the last row in it. Of one service, the rows of others are there by their hashes only.
+    Raises HistoryDisagrees.
+    """
+    note_export("history with seals", {}, actor=actor, service=service)
+    checkpoint, _ = take_checkpoint()
+    return checkpoint, export_lines(checkpoint, service.pk if service else None)
+
+
+def take_checkpoint(*, in_background: bool = False) -> tuple[HistoryCheckpoint, dict[str, str]]:
+    """Sign where the history ends now, and bring that to every destination. Returns what went wrong, by destination.
+
+    With `in_background`, nobody waits for the webhook, and what goes wrong there is noted with the destination.
+    It changes nothing that anybody decided, so it is no row of the history: that would never come to rest.
+    Raises HistoryDisagrees, Conflict.
+    """
+    checkpoint = checkpoints.make_checkpoint()
+    if in_background:
+        deliver_where_behind(checkpoint)
+        return checkpoint, {}
+    problems = {name: checkpoints.deliver(checkpoint, name) for name in checkpoints.behind(checkpoint)}
+    return checkpoint, {name: problem for name, problem in problems.items() if problem}

@@ -8,11 +8,12 @@ from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.utils.crypto import get_random_string
 
+from enrollments.actions.sign_in import end_windows_of
 from enrollments.audit.actor import Actor
 from enrollments.audit.events import Event
 from enrollments.audit.record import Subject, clean_reason, record
 from enrollments.errors import Conflict, Invalid, NotFound
-from enrollments.models import Membership, ProvisioningService, SignInFailures
+from enrollments.models import Membership, ProvisioningService
 from enrollments.models.locks import take_turn_with_people
 from enrollments.policy.roles import Right, Role
 
@@ -173,7 +174,7 @@ def restore_administrator(username: str, *, actor: Actor, reason: str) -> str:
     The way back for whoever holds the machine when nobody can sign in any more: the person is added if there is
     none of that name; lock-outs of the name are forgotten.
     """
-    SignInFailures.objects.filter(name_key=username.lower()).delete()
+    end_windows_of(username)
     if not User.objects.filter(username__iexact=username).exists():
         return add_person(username, role=Role.ADMINISTRATOR, service=None, actor=actor, reason=reason)[1]
     set_active(username, True, actor=actor, reason=reason)

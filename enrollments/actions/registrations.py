@@ -374,6 +374,8 @@ def _apply(
             choice=choice,
             follows_up=not request.begins and choice is None,
         )
+        if assigned.reason is Reason.THROTTLED:
+            return _Applied(service, _throttled(request, retry_after))
         record, reason, operation_id = assigned.record, assigned.reason, assigned.operation_id
         pending = assigned if assigned.move is not None or assigned.asks is not None else None
         outcome = Outcome.FAILED if reason is not Reason.ADMITTED else _outcome_of(record)

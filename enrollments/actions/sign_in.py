@@ -1,20 +1,34 @@
-"""Signing in: counting failures per name and address, and holding off who fails too often (R15)."""
+"""Signing in: counting failures per name and address, and holding off who fails too often (R15).
 
+A window of failures leaves one row in the history: when the hold-off begins, or else when the window ends. Names that
+nobody has leave none of their own, and are not named: people type passwords into the wrong field, and whoever floods
+the sign-in page with invented names must not fill the history, which is kept for ever.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable
 from datetime import timedelta
+from typing import Any
 
 from django.conf import settings
 from django.contrib.auth import authenticate
 from django.contrib.auth.models import User
 from django.db import transaction
+from django.db.models.functions import Lower
 from django.utils import timezone
 
+from enrollments.audit.actor import Actor, Way
+from enrollments.audit.events import Event
+from enrollments.audit.record import Subject, record
 from enrollments.errors import DpsError
 from enrollments.models import SignInFailures
 
 # One address may try many names; this many failures over all of them hold the address off.
 ADDRESS_FACTOR = 10
-# Rows of windows that have passed are dropped this many at a time, so the table stays as small as the attack.
-SWEEP = 100
+# Windows that have ended are taken out this many at a time, so the table stays as small as the attack.
+SWEEP = 500
+# Where a name failed from more addresses than this, they share a row of the history.
+MOST_ADDRESSES = 10
 
 
 class LockedOut(DpsError):
@@ -43,13 +57,124 @@ def sign_in(username: str, password: str, *, address: str) -> User:
     _refuse_if_locked(username, address)
     # Counted before the password is looked at, and forgiven if it is right: attempts that run side by side would
     # otherwise all be looked at before the first of them counts.
-    if _count_failure(username, address) > settings.DPS_SIGN_IN_FAILURES:
+    record_ended_windows(at_once=False)
+    count = _count_failure(username, address)
+    if count > settings.DPS_SIGN_IN_FAILURES:
         raise LockedOut(settings.DPS_SIGN_IN_LOCKOUT_MINUTES)
     user = authenticate(username=_as_stored(username), password=password[:1024])
     if not isinstance(user, User):
+        if count == settings.DPS_SIGN_IN_FAILURES:
+            _record_hold_off(username, address)
         raise WrongPassword
-    SignInFailures.objects.filter(name_key=_key(username), address=address).delete()
+    _forgive(username, address)
     return user
+
+
+@transaction.atomic
+def record_ended_windows(*, at_once: bool = True) -> int:
+    """Bring windows that have ended into the history, and forget them; how many there were.
+
+    With `at_once` false, only once the oldest of them ended a whole window ago: so a flood leaves a few rows that
+    each tell of many failures.
+    """
+    age = _window() if at_once else 2 * _window()
+    now = timezone.now()
+    if not SignInFailures.objects.filter(window_started_at__lte=now - age).exists():
+        return 0
+    ended = list(
+        SignInFailures.objects.filter(window_started_at__lte=now - _window())
+        .order_by("pk")
+        .select_for_update(skip_locked=True)[:SWEEP]
+    )
+    _record(ended)
+    SignInFailures.objects.filter(pk__in=[row.pk for row in ended]).delete()
+    return len(ended)
+
+
+@transaction.atomic
+def end_windows_of(username: str) -> None:
+    """Forget the failures of a name, which stay in the history."""
+    rows = list(SignInFailures.objects.select_for_update().filter(name_key=_key(username)).order_by("pk"))
+    _record(rows)
+    SignInFailures.objects.filter(pk__in=[row.pk for row in rows]).delete()
+
+
+@transaction.atomic
+def _record_hold_off(username: str, address: str) -> None:
+    row = SignInFailures.objects.select_for_update().filter(name_key=_key(username), address=address).first()
+    user = User.objects.filter(username__iexact=username).first()
+    if row is None or row.recorded or user is None:
+        return
+    _record_window(user, row, held_off=True)
+    row.recorded = True
+    row.save(update_fields=["recorded"])
+
+
+@transaction.atomic
+def _forgive(username: str, address: str) -> None:
+    """The attempt that succeeded was counted as well, before its password was looked at."""
+    row = SignInFailures.objects.select_for_update().filter(name_key=_key(username), address=address).first()
+    if row is None:
+        return
+    row.count -= 1
+    _record([row])
+    row.delete()
+
+
+def _record(rows: Iterable[SignInFailures]) -> None:
+    """One row for each window of a person that has none yet; one for all the names together that nobody has."""
+    rows = [row for row in rows if row.count and not row.recorded]
+    keys = {row.name_key for row in rows}
+    people = {
+        user.username.lower(): user
+        for user in User.objects.annotate(key=Lower("username")).filter(key__in=keys)
+    }
+    of_people: dict[str, list[SignInFailures]] = defaultdict(list)
+    of_nobody: list[SignInFailures] = []
+    for row in rows:
+        if row.name_key in people:
+            of_people[row.name_key].append(row)
+        else:
+            of_nobody.append(row)
+    for key, windows in of_people.items():
+        if len(windows) <= MOST_ADDRESSES:
+            for row in windows:
+                _record_window(people[key], row, held_off=False)
+        else:
+            _record_together(people[key], windows)
+    if of_nobody:
+        _record_together(
+            Subject("User", "names that nobody has"),
+            of_nobody,
+            names=len({row.name_key for row in of_nobody}),
+        )
+
+
+def _record_window(user: User, row: SignInFailures, *, held_off: bool) -> None:
+    after = {"failures": row.count, "since": row.window_started_at.isoformat(), "held_off": held_off}
+    record(Event.SIGN_IN_FAILED, subject=user, actor=_stranger(row.address), after=after)
+
+
+def _record_together(subject: User | Subject, rows: list[SignInFailures], **more: Any) -> None:
+    addresses = sorted({row.address for row in rows})
+    after = {
+        "failures": sum(row.count for row in rows),
+        "since": min(row.window_started_at for row in rows).isoformat(),
+        **more,
+        "addresses": len(addresses),
+        "some_addresses": addresses[:MOST_ADDRESSES],
+    }
+    record(
+        Event.SIGN_IN_FAILED,
+        subject=subject,
+        actor=_stranger(addresses[0] if len(addresses) == 1 else ""),
+        after=after,
+    )
+
+
+def _stranger(address: str) -> Actor:
+    """Whoever fails to sign in is nobody in particular, whatever name they give."""
+    return Actor("stranger", "somebody", Way.PORTAL, address)
 
 
 def _as_stored(username: str) -> str:
@@ -78,13 +203,12 @@ def _refuse_if_locked(username: str, address: str) -> None:
 @transaction.atomic
 def _count_failure(username: str, address: str) -> int:
     now = timezone.now()
-    stale = SignInFailures.objects.filter(window_started_at__lte=now - _window())
-    stale.filter(pk__in=list(stale.values_list("pk", flat=True)[:SWEEP])).delete()
     row, _ = SignInFailures.objects.select_for_update().get_or_create(
         name_key=_key(username), address=address, defaults={"window_started_at": now}
     )
     if row.window_started_at <= now - _window():
-        row.window_started_at, row.count = now, 0
+        _record([row])
+        row.window_started_at, row.count, row.recorded = now, 0, False
     row.count += 1
-    row.save(update_fields=["window_started_at", "count"])
+    row.save(update_fields=["window_started_at", "count", "recorded"])
     return row.count

@@ -34,6 +34,7 @@ class Event(StrEnum):
     PASSWORD_CHANGED = "person.password_changed"
     SIGNED_IN = "person.signed_in"
     SIGNED_OUT = "person.signed_out"
+    SIGN_IN_FAILED = "person.sign_in_failed"
     KEYS_REVEALED = "keys.revealed"
     EXPORTED = "history.exported"
     REFUSED = "action.refused"
@@ -80,6 +81,7 @@ _WORDS: dict[Event, str] = {
     Event.PASSWORD_CHANGED: "changed the password of",
     Event.SIGNED_IN: "signed in",
     Event.SIGNED_OUT: "signed out",
+    Event.SIGN_IN_FAILED: "failed to sign in as",
     Event.KEYS_REVEALED: "looked at the keys of",
     Event.EXPORTED: "exported",
     Event.REFUSED: "was refused",

@@ -8,6 +8,7 @@ from django.utils import timezone
 
 from enrollments.audit.actor import Actor
 from enrollments.audit.events import Event
+from enrollments.audit.upkeep import seal_after_commit
 from enrollments.errors import Invalid
 from enrollments.models import HistoryEvent, ProvisioningService
 
@@ -38,7 +39,7 @@ def record(
         raise RuntimeError("record() belongs into the transaction of the change (R15)")
     if isinstance(subject, models.Model):
         subject = Subject(type(subject).__name__, str(subject), str(subject.pk))
-    return HistoryEvent.objects.create(
+    event_row = HistoryEvent.objects.create(
         at=timezone.now(),
         event=event.value,
         service_id=service.pk if service else None,
@@ -55,6 +56,8 @@ def record(
         address=actor.address[:45],
         request_id=actor.request_id[:40],
     )
+    seal_after_commit()
+    return event_row
 
 
 def clean_reason(reason: str) -> str:

@@ -8,7 +8,13 @@ from enrollments.models.enrollments import (
     ProvisioningStatus,
     TpmChallenges,
 )
-from enrollments.models.history import HistoryEvent
+from enrollments.models.history import (
+    CheckpointDelivery,
+    HistoryCheckpoint,
+    HistoryEvent,
+    HistorySeal,
+    UnsealedEvent,
+)
 from enrollments.models.hubs import HubDevice, HubKind, LinkedHub
 from enrollments.models.notices import IgnoredCertificateHeader
 from enrollments.models.people import Membership, SignInFailures
@@ -25,10 +31,13 @@ __all__ = [
     "AttemptOutcome",
     "AttestationMechanism",
     "Certificate",
+    "CheckpointDelivery",
     "EnrollmentGroup",
     "HeldCertificate",
     "HeldRole",
+    "HistoryCheckpoint",
     "HistoryEvent",
+    "HistorySeal",
     "HubDevice",
     "HubKind",
     "IgnoredCertificateHeader",
@@ -45,4 +54,5 @@ __all__ = [
     "Slot",
     "TpmChallenges",
     "TrustAnchor",
+    "UnsealedEvent",
 ]

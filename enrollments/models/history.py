@@ -1,4 +1,4 @@
-"""The history: who did what to what, why and when. Rows are never changed or deleted (R15)."""
+"""The history: who did what to what, why and when, and what proves it. Rows are never changed or deleted (R15)."""
 
 from typing import Any, NoReturn
 
@@ -62,3 +62,58 @@ class HistoryEvent(models.Model):
 
     def delete(self, *_: Any, **__: Any) -> NoReturn:
         raise HistoryIsFinal
+
+
+class UnsealedEvent(models.Model):
+    """A row that waits for its place in the sequence. The database itself adds it, with the row (a trigger)."""
+
+    event_id = models.BigIntegerField(primary_key=True)
+
+    def __str__(self) -> str:
+        return f"row {self.event_id} waits"
+
+
+class HistorySeal(models.Model):
+    """The place of one row in the one sequence of the installation: 1, 2, 3, … without gaps, never changed.
+
+    `hash` covers the row, its place and the hash before it (docs/history.md). No constraint ties it to its row:
+    a seal must outlive a row that somebody removed behind our back, to say that it is missing.
+    """
+
+    index = models.BigIntegerField(primary_key=True)
+    event = models.OneToOneField(
+        HistoryEvent, on_delete=models.DO_NOTHING, db_constraint=False, related_name="seal"
+    )
+    previous_hash = models.CharField(max_length=64)
+    hash = models.CharField(max_length=64)
+
+    def __str__(self) -> str:
+        return f"#{self.index} {self.hash[:8]}"
+
+
+class HistoryCheckpoint(models.Model):
+    """What the installation signed: at `at` the sequence had `size` rows and the last of them had hash `head`."""
+
+    size = models.BigIntegerField()
+    head = models.CharField(max_length=64)
+    at = models.DateTimeField()
+    note = models.TextField()
+
+    class Meta:
+        indexes = [models.Index(fields=["size"], name="history_checkpoint_by_size")]
+
+    def __str__(self) -> str:
+        return f"checkpoint of {self.size} rows"
+
+
+class CheckpointDelivery(models.Model):
+    """How far a destination outside of the database has the checkpoints, and what went wrong last."""
+
+    destination = models.CharField(max_length=10, unique=True)
+    size = models.BigIntegerField(default=0)
+    delivered_at = models.DateTimeField(null=True)
+    tried_at = models.DateTimeField(null=True)
+    problem = models.CharField(max_length=500, blank=True)
+
+    def __str__(self) -> str:
+        return f"{self.destination}: {self.size} rows"

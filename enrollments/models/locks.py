@@ -1,16 +1,19 @@
 """The decision lock: what lets a change and an admission never overlap (R12)."""
 
 import hashlib
+import sqlite3
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from django.db import connection, transaction
+from django.db import DatabaseError, connection, transaction
 
 from enrollments.models.services import ProvisioningService
 
 # First half of PostgreSQL's two-part advisory key; the second is the service.
 ADVISORY_NAMESPACE = 0x0D95
+# In place of a service.
+_HISTORY = -1
 
 
 @contextmanager
@@ -89,3 +92,42 @@ def _advisory_lock(function: str, service_id: int) -> None:
     if connection.vendor == "postgresql":
         with connection.cursor() as cursor:
             cursor.execute(f"SELECT {function}(%s, %s)", [ADVISORY_NAMESPACE, service_id])
+
+
+def wait_for_history_turn(*, wait: bool) -> bool:
+    """Until the transaction ends, nobody else seals the history or signs it; whether the turn was had.
+
+    The first statement of its transaction, by itself, so that what is read next is what the former sealer left.
+    """
+    if connection.vendor != "postgresql":
+        return True
+    function = "pg_advisory_xact_lock" if wait else "pg_try_advisory_xact_lock"
+    with connection.cursor() as cursor:
+        cursor.execute(f"SELECT {function}(%s, %s)", [ADVISORY_NAMESPACE, _HISTORY])
+        (answer,) = cursor.fetchone()
+    return wait or bool(answer)
+
+
+@contextmanager
+def without_waiting(wait: bool) -> Iterator[None]:
+    """On SQLite, where the transaction is the lock: a transaction that begins in here does not wait for another.
+
+    It raises OperationalError instead, unless `wait` is true.
+    """
+    if wait or connection.vendor != "sqlite":
+        yield
+        return
+    with connection.cursor() as cursor:
+        (patience,) = cursor.execute("PRAGMA busy_timeout").fetchone()
+        cursor.execute("PRAGMA busy_timeout = 0")
+    try:
+        yield
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute(f"PRAGMA busy_timeout = {int(patience)}")
+
+
+def is_locked(problem: DatabaseError) -> bool:
+    """Whether SQLite says no more than that somebody else is writing."""
+    code: int | None = getattr(problem.__cause__, "sqlite_errorcode", None)
+    return code is not None and code & 0xFF == sqlite3.SQLITE_BUSY

@@ -36,6 +36,8 @@ class SignInFailures(models.Model):
     address = models.CharField(max_length=45)
     window_started_at = models.DateTimeField()
     count = models.PositiveIntegerField(default=0)
+    # Whether this window has its row in the history already.
+    recorded = models.BooleanField(default=False)
 
     class Meta:
         constraints = [

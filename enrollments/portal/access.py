@@ -92,7 +92,7 @@ def actor_of(request: HttpRequest) -> Actor:
 
 
 def _refuse(right: Right, request: HttpRequest, service: ProvisioningService | None) -> NoReturn:
-    if right.changes_something or request.method not in ("GET", "HEAD"):
+    if right.is_recorded_when_refused or request.method not in ("GET", "HEAD"):
         note_refusal(f"{request.method} {request.path}"[:200], actor=actor_of(request), service=service)
     raise PermissionDenied(
         f"Your role does not allow this; it needs the right to {right.value.replace('_', ' ')}."

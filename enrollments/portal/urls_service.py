@@ -33,6 +33,12 @@ installation_urlpatterns: list[URLPattern | URLResolver] = [
     path("services/add/", services.service_add, name="service-add"),
     path("history/", history.installation_history, name="installation-history"),
     path("history/export/", history.installation_history_export, name="installation-history-export"),
+    path("history/checkpoint/", history.installation_checkpoint, name="installation-checkpoint"),
+    path(
+        "history/checkpoint/download/",
+        history.installation_checkpoint_download,
+        name="installation-checkpoint-download",
+    ),
     path("people/", people.people_list, name="people-list"),
     path("people/add/", people.person_add, name="person-add"),
     path("people/p/<str:username>/", people.person_edit, name="person-edit"),
@@ -73,4 +79,10 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path(f"{_DEVICE}deregister/", devices.device_deregister, name="device-deregister"),
     path("history/", history.history_list, name="history-list"),
     path("history/export/", history.history_export, name="history-export"),
+    path("history/checkpoint/", history.history_checkpoint, name="history-checkpoint"),
+    path(
+        "history/checkpoint/download/",
+        history.history_checkpoint_download,
+        name="history-checkpoint-download",
+    ),
 ]

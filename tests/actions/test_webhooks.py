@@ -51,6 +51,7 @@ def webhook(server, settings):
     settings.DPS_WEBHOOK_CA = server.ca_file
     server.asked.clear()
     server.headers, server.before, server.drip_seconds = {}, lambda: None, 0.0
+    server.drips_headers = False
     server.chooses("east.hub.internal")
     return server
 
@@ -444,26 +445,42 @@ def test_second_registration_while_the_webhook_is_asked_joins_the_first(service,
     assert (done.outcome, len(webhook.asked)) == (Outcome.ASSIGNED, 1)
 
 
-def test_webhooks_that_hang_leave_threads_for_other_devices(service, webhook, custom, monkeypatch):
-    monkeypatch.setattr(allocation_webhook, "PATIENCE_FOR_A_TURN", 0.05)
+def test_webhooks_that_hang_leave_threads_for_other_devices(service, webhook, custom):
+    """Who comes while as many calls are under way as one host may have is told to come again, and fails nothing."""
     top = root("Root A")
     enroll_ca(service, top, **custom)
+    earlier = register(service, top.leaf("pump-999")).record
+    webhook.asked.clear()
     pause = Pause()
-    waiting = pause.go_on.wait
-    webhook.before = lambda: waiting(PATIENCE)
-    leaves = [top.leaf(f"pump-{n}") for n in range(allocation_webhook.CALLS_AT_ONCE)]
+    webhook.before = lambda: pause.go_on.wait(PATIENCE)
+    leaves = [top.leaf(f"pump-{n}") for n in range(allocation_webhook.CALLS_TO_A_HOST)]
     threads = [in_thread(lambda leaf=leaf: register(service, leaf))[0] for leaf in leaves]
     while len(webhook.asked) < len(leaves):
         assert any(thread.is_alive() for thread in threads)
 
-    told = register(service, top.leaf("pump-999"))
+    told = register(service, top.leaf("pump-999"), at=timezone.now() + timedelta(seconds=30))
+    is_free_elsewhere = allocation_webhook.has_room("https://elsewhere.example/choose")
     pause.go_on.set()
     finish(*threads)
 
+    assert told.outcome is Outcome.THROTTLED
+    assert is_free_elsewhere
+    assert RegistrationRecord.objects.get(pk=earlier.pk).status == "assigned"
+    assert allocation_webhook.has_room(webhook.url)
+
+
+def test_headers_that_drip_end_at_the_time_out(service, webhook, custom, settings):
+    settings.DPS_WEBHOOK_SECONDS = 1
+    webhook.drips_headers = True
+    top = root("Root A")
+    enroll_ca(service, top, **custom)
+
+    started = timezone.now()
+    told = register(service, top.leaf("pump-042"))
+
     assert told.reason is Reason.WEBHOOK_FAILED
-    assert "under way already" in the_trace()[0]["because"] + json.dumps(
-        list(RegistrationAttempt.objects.filter(registration_key="pump-999").values("trace"))
-    )
+    assert "within 1 s" in the_trace()[-1]["because"]
+    assert timezone.now() - started < timedelta(seconds=3)
 
 
 def in_own_connection(change):

@@ -7,7 +7,8 @@ from django.contrib.auth.models import User
 from django.contrib.sessions.models import Session
 from django.test import Client
 
-from enrollments.actions.people import add_person
+from enrollments.actions.people import add_person, restore_administrator, set_role
+from enrollments.actions.sign_in import record_ended_windows
 from enrollments.models import HistoryEvent, SignInFailures
 from enrollments.policy.roles import Role
 from tests.devices import ALICE
@@ -301,3 +302,136 @@ def test_session_left_open_cannot_try_passwords(client, bob):
 
     assert answer.status_code == 429
     assert sign_in(Client(), address="192.0.2.5").status_code == 302
+
+
+# --- Failures in the history (R15) -----------------------------------------------------------------------------
+
+
+def failures_in_history() -> list[HistoryEvent]:
+    return list(HistoryEvent.objects.filter(event="person.sign_in_failed").order_by("pk"))
+
+
+def let_windows_end(minutes: int = 16) -> None:
+    for row in SignInFailures.objects.all():
+        row.window_started_at -= timedelta(minutes=minutes)
+        row.save()
+
+
+def test_hold_off_leaves_one_row_as_it_begins(client, bob):
+    fail(client, LIMIT + 3)
+
+    (row,) = failures_in_history()
+    assert (row.actor_kind, row.actor_name, row.subject_name, row.address) == (
+        "stranger",
+        "somebody",
+        "bob",
+        "192.0.2.1",
+    )
+    assert (row.after["failures"], row.after["held_off"]) == (LIMIT, True)
+    let_windows_end()
+    assert record_ended_windows() == 1
+    assert len(failures_in_history()) == 1
+
+
+def test_window_that_ends_leaves_one_row_with_its_count(client, bob):
+    fail(client, 3)
+    assert record_ended_windows() == 0
+    assert failures_in_history() == []
+
+    let_windows_end()
+    record_ended_windows()
+
+    (row,) = failures_in_history()
+    assert (row.after["failures"], row.after["held_off"]) == (3, False)
+    assert not SignInFailures.objects.exists()
+
+
+def test_next_window_of_the_same_name_leaves_a_row_of_its_own(client, bob):
+    fail(client, 2)
+    let_windows_end()
+    fail(client, 3)
+    let_windows_end()
+    record_ended_windows()
+
+    assert [row.after["failures"] for row in failures_in_history()] == [2, 3]
+
+
+def test_success_ends_the_window(client, bob):
+    sign_in(client)
+    assert failures_in_history() == []
+    client.post("/sign-out/")
+
+    fail(client, 2)
+    sign_in(client)
+
+    (row,) = failures_in_history()
+    assert (row.after["failures"], row.subject_name) == (2, "bob")
+
+
+def test_names_that_nobody_has_share_a_row_that_does_not_name_them(client, bob):
+    """One of them may be a password, typed into the wrong field."""
+    fail(client, LIMIT, "correct horse battery")
+    fail(client, 2, "another", address="192.0.2.8")
+    let_windows_end()
+    record_ended_windows()
+
+    (row,) = failures_in_history()
+    assert row.subject_name == "names that nobody has"
+    assert (row.after["failures"], row.after["names"], row.after["addresses"]) == (LIMIT + 2, 2, 2)
+    assert "horse" not in str(HistoryEvent.objects.values_list("subject_name", "before", "after"))
+
+
+def test_name_that_is_tried_from_everywhere_fills_no_history(client, bob):
+    for host in range(30):
+        fail(client, 1, address=f"198.51.100.{host}")
+    let_windows_end()
+    record_ended_windows()
+
+    (row,) = failures_in_history()
+    assert (row.subject_name, row.after["failures"], row.after["addresses"]) == ("bob", 30, 30)
+    assert len(row.after["some_addresses"]) == 10
+
+
+def test_flood_is_told_in_few_rows(client, bob):
+    """What ended is collected for a whole window more, unless somebody looks."""
+    fail(client, 1, "first")
+    let_windows_end(16)
+    fail(client, 1, "second")
+    assert failures_in_history() == []
+
+    let_windows_end(16)
+    fail(client, 1, "third")
+
+    (row,) = failures_in_history()
+    assert row.after["names"] == 2
+
+
+def test_administrator_who_looks_finds_failures_of_late(client, bob):
+    fail(client, 1)
+    let_windows_end()
+    sign_in(client, name="bob")
+    set_role("bob", Role.ADMINISTRATOR, service=None, actor=ALICE)
+
+    assert "failed to sign in as" in client.get("/history/").content.decode()
+
+
+def test_failure_that_cannot_be_recorded_is_not_forgotten(client, bob, monkeypatch):
+    fail(client, 2)
+    let_windows_end()
+
+    def broken(*args: object, **kwargs: object) -> None:
+        raise RuntimeError("the history cannot be written")
+
+    monkeypatch.setattr("enrollments.actions.sign_in.record", broken)
+    with pytest.raises(RuntimeError):
+        record_ended_windows()
+
+    assert SignInFailures.objects.get().count == 2
+
+
+def test_lock_outs_that_are_lifted_stay_in_the_history(client, bob):
+    fail(client, 2)
+
+    restore_administrator("bob", actor=ALICE, reason="locked out")
+
+    assert [row.after["failures"] for row in failures_in_history()] == [2]

@@ -13,14 +13,19 @@ from django.http.response import HttpResponseBase
 from django.shortcuts import render
 from django.urls import reverse
 from django.utils import timezone
-from django.views.decorators.http import require_safe
+from django.views.decorators.http import require_POST, require_safe
 
-from enrollments.actions.history import note_export
+from enrollments.actions.history import note_export, take_checkpoint
+from enrollments.actions.sign_in import record_ended_windows
+from enrollments.audit.chain import count_waiting, head
+from enrollments.audit.checkpoints import latest_checkpoint, places, verifier_key
 from enrollments.audit.events import Event
-from enrollments.models import HistoryEvent, ProvisioningService
+from enrollments.audit.upkeep import seal_for_a_page
+from enrollments.errors import Conflict, HistoryDisagrees
+from enrollments.models import HistoryEvent, HistorySeal, ProvisioningService
 from enrollments.models.history import HistoryQuerySet
 from enrollments.policy.roles import Right
-from enrollments.portal.access import actor_of, person, requires, requires_everywhere, rights_of
+from enrollments.portal.access import actor_of, may, person, requires, requires_everywhere, rights_of
 from enrollments.portal.forms_filters import SHUTS_OUT, HistoryFilter
 from enrollments.portal.htmx import render_page
 from enrollments.portal.paging import paged
@@ -71,6 +76,11 @@ class HistoryRow:
     differences: list[Difference]
     shuts_out: bool
 
+    @property
+    def seal(self) -> HistorySeal | None:
+        """Its place in the sequence; None where it waits for one. Ask only for rows that were read with their seals."""
+        return getattr(self.event, "seal", None)
+
 
 @require_safe
 @requires(Right.SEE)
@@ -99,10 +109,13 @@ def installation_history_export(request: HttpRequest) -> HttpResponseBase:
 
 def _list(request: HttpRequest, service: ProvisioningService | None) -> HttpResponse:
     form = HistoryFilter(request.GET)
+    if service is None:
+        record_ended_windows()
+    seal_for_a_page()
     sees_all, may_export = _may(request, service)
     visible = _visible(request, service, sees_all=sees_all)
     events = _filtered(visible, form) if form.is_valid() else HistoryEvent.objects.none()
-    page = paged(events, request.GET, {"at": "at"}, default="-at")
+    page = paged(events.select_related("seal"), request.GET, {"at": "at"}, default="-at")
     query = request.GET.copy()
     for name in ("after", "before", "sort"):
         query.pop(name, None)
@@ -123,6 +136,7 @@ def _list(request: HttpRequest, service: ProvisioningService | None) -> HttpResp
         "export_url": f"{reverse(export, kwargs=names)}?{query.urlencode()}",
         "may_export": form.is_valid() and may_export,
         "quick": _quick(request, reverse(view, kwargs=names)),
+        "checkpoint_url": reverse(_checkpoint_view(service), kwargs=names) if sees_all else "",
     }
     return render_page(request, "portal/history/list.html", "portal/history/_results.html", context)
 
@@ -148,6 +162,70 @@ def _export(request: HttpRequest, service: ProvisioningService | None) -> HttpRe
         _csv(events),
         content_type="text/csv; charset=utf-8",
         headers={"Content-Disposition": f'attachment; filename="{name}"'},
+    )
+
+
+@require_safe
+@requires(Right.SEE_HISTORY)
+def history_checkpoint(request: HttpRequest, service: ProvisioningService) -> HttpResponse:
+    return _checkpoint(request, service)
+
+
+@require_POST
+@requires(Right.EXPORT)
+def history_checkpoint_download(request: HttpRequest, service: ProvisioningService) -> HttpResponse:
+    return _checkpoint_download(request)
+
+
+@require_safe
+@requires_everywhere(Right.SEE_HISTORY)
+def installation_checkpoint(request: HttpRequest) -> HttpResponse:
+    return _checkpoint(request, None)
+
+
+@require_POST
+@requires_everywhere(Right.EXPORT)
+def installation_checkpoint_download(request: HttpRequest) -> HttpResponse:
+    return _checkpoint_download(request)
+
+
+def _checkpoint_view(service: ProvisioningService | None) -> str:
+    return "portal:history-checkpoint" if service else "portal:installation-checkpoint"
+
+
+def _checkpoint(request: HttpRequest, service: ProvisioningService | None) -> HttpResponse:
+    """What was signed last: a checkpoint tells the size of the history and nothing of what is in it."""
+    seal_for_a_page()
+    latest = latest_checkpoint()
+    names = {"service_name": service.name} if service else {}
+    view = _checkpoint_view(service)
+    key = verifier_key()
+    context = {
+        "service": service,
+        "checkpoint": latest,
+        "name": key.name,
+        "verifier_key": str(key),
+        "sealed": head().size,
+        "waiting": count_waiting(),
+        "places": places() if latest else [],
+        "history_url": reverse(
+            "portal:history-list" if service else "portal:installation-history", kwargs=names
+        ),
+        "download_url": reverse(f"{view}-download", kwargs=names),
+        "may_export": may(request, Right.EXPORT, service),
+    }
+    return render(request, "portal/history/checkpoint.html", context)
+
+
+def _checkpoint_download(request: HttpRequest) -> HttpResponse:
+    try:
+        checkpoint, _ = take_checkpoint(in_background=True)
+    except (HistoryDisagrees, Conflict) as problem:
+        return render(request, "portal/refused.html", {"message": problem.message, "status": 409}, status=409)
+    return HttpResponse(
+        checkpoint.note,
+        content_type="text/plain; charset=utf-8",
+        headers={"Content-Disposition": f'attachment; filename="history-checkpoint-{checkpoint.size}.txt"'},
     )
 
 

@@ -1,0 +1,153 @@
+"""Reading the sequence of sealed rows, and the rows that wait for their place, exactly as the database holds them."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from django.db import OperationalError, connection
+
+from enrollments.audit.canonical import MEMBERS, NOTHING_BEFORE, NotCanonical, row_form
+from enrollments.models import HistoryEvent, HistorySeal, UnsealedEvent
+
+CHUNK = 2000
+EVENTS, SEALS, WAITING = (model._meta.db_table for model in (HistoryEvent, HistorySeal, UnsealedEvent))
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """Where the sequence ends."""
+
+    size: int = 0
+    hash: str = NOTHING_BEFORE
+
+
+class SealedRow(NamedTuple):
+    """One seal with the canonical form of its row. `form` is None where there is none: `unreadable` says why.
+
+    `number`: the index, by a name that tuples do not have for something else. `row_hash`: where only that is known.
+    """
+
+    number: int
+    previous: str
+    hash: str
+    event_id: int | None
+    form: bytes | None
+    at: str = ""
+    service_id: int | None = None
+    unreadable: str = ""
+    row_hash: str = ""
+
+
+def head() -> Head:
+    last = HistorySeal.objects.order_by("-index").values_list("index", "hash").first()
+    return Head(*last) if last else Head()
+
+
+def sealed_rows(last: int, first: int = 1) -> Iterator[SealedRow]:
+    """The rows with an index from `first` to `last`, a query per chunk, so that no transaction stays open."""
+    sql = (
+        f'SELECT s."index", s.previous_hash, s.hash, s.event_id, {_columns()} '  # noqa: S608  # names of our own
+        f"FROM {SEALS} s LEFT JOIN {EVENTS} e ON e.id = s.event_id "
+        'WHERE s."index" >= %s AND s."index" <= %s ORDER BY s."index" LIMIT %s'
+    )
+    while chunk := _fetched(sql, [first, last, CHUNK]):
+        for index, previous, hash, event_id, *row in chunk:
+            yield _sealed(index, previous, hash, event_id, row)
+        first = chunk[-1][0] + 1
+
+
+def waiting_rows(limit: int) -> list[tuple[int, tuple[Any, ...]]]:
+    """The oldest rows that wait for a seal: ID, and what `form_of` takes."""
+    sql = (
+        f"SELECT {_columns()} FROM {WAITING} w JOIN {EVENTS} e ON e.id = w.event_id "  # noqa: S608  # names of our own
+        f"WHERE NOT EXISTS (SELECT 1 FROM {SEALS} s WHERE s.event_id = w.event_id) "
+        "ORDER BY w.event_id LIMIT %s"
+    )
+    return [(row[_ID], row) for row in _fetched(sql, [limit])]
+
+
+def form_of(row: Iterable[Any]) -> bytes:
+    """Raises NotCanonical."""
+    return row_form(*row)
+
+
+def count_waiting() -> int:
+    return UnsealedEvent.objects.count()
+
+
+def first_unaccounted() -> int | None:
+    """The first row that is neither sealed nor waiting: it did not come in by the door."""
+    return _first(
+        f"SELECT MIN(e.id) FROM {EVENTS} e "  # noqa: S608  # names of our own
+        f"WHERE NOT EXISTS (SELECT 1 FROM {SEALS} s WHERE s.event_id = e.id) "
+        f"AND NOT EXISTS (SELECT 1 FROM {WAITING} w WHERE w.event_id = e.id)"
+    )
+
+
+def first_gone_while_waiting() -> int | None:
+    return _first(
+        f"SELECT MIN(w.event_id) FROM {WAITING} w "  # noqa: S608  # names of our own
+        f"WHERE NOT EXISTS (SELECT 1 FROM {EVENTS} e WHERE e.id = w.event_id)"
+    )
+
+
+_ID, _AT, _SERVICE = (MEMBERS.index(name) for name in ("id", "at", "service_id"))
+
+
+def _columns() -> str:
+    """The columns of a row as text, none of them turned into an object that forgets how it was written."""
+    if connection.vendor == "postgresql":
+        special = {
+            "at": "to_char(e.at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')",
+            "before": "e.before::text",
+            "after": "e.after::text",
+        }
+    else:
+        # Otherwise Django turns it into a datetime.
+        special = {"at": "CAST(e.at AS TEXT)"}
+    # A quotation mark around each, since "before" and "after" are words of SQL.
+    return ", ".join(special.get(name, f'e."{name}"') for name in MEMBERS)
+
+
+def _sealed(index: int, previous: str, hash: str, event_id: int, row: list[Any]) -> SealedRow:
+    if row[_ID] is None:
+        return SealedRow(index, previous, hash, event_id, None, unreadable="is gone")
+    try:
+        return SealedRow(index, previous, hash, event_id, form_of(row), row[_AT], row[_SERVICE])
+    except NotCanonical as problem:
+        return SealedRow(index, previous, hash, event_id, None, unreadable=f"is no row: {problem.message}")
+
+
+def _fetched(sql: str, parameters: list[int]) -> list[tuple[Any, ...]]:
+    with connection.cursor() as cursor:
+        try:
+            cursor.execute(sql, parameters)
+            return list(cursor.fetchall())
+        except OperationalError:
+            if connection.vendor != "sqlite":
+                raise
+        with _bytes_that_are_no_text():
+            cursor.execute(sql, parameters)
+            return list(cursor.fetchall())
+
+
+@contextmanager
+def _bytes_that_are_no_text() -> Iterator[None]:
+    """SQLite takes any bytes for text. A verifier must name the row that holds them, not break off there."""
+    plain, connection.connection.text_factory = connection.connection.text_factory, _lenient
+    try:
+        yield
+    finally:
+        connection.connection.text_factory = plain
+
+
+def _lenient(raw: bytes) -> str:
+    return raw.decode("utf-8", "surrogateescape")
+
+
+def _first(sql: str) -> int | None:
+    with connection.cursor() as cursor:
+        cursor.execute(sql)
+        (found,) = cursor.fetchone()
+    return None if found is None else int(found)

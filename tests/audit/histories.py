@@ -1,0 +1,53 @@
+"""Long histories for tests and measurements: rows put in bulk, as if changes had made them, and sealed in batches."""
+
+import json
+import random
+from datetime import UTC, datetime, timedelta
+
+from django.db import connection
+
+from enrollments.models import HistoryEvent
+
+BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
+_TWIN = {"tags": {"hall": "Zürich €", "n": 0.1}, "properties": {"desired": {"interval": 5}}}
+
+
+def fill(rows: int, *, service_ids: tuple[int | None, ...] = (9001, 9002, None), seed: int = 7) -> None:
+    """Rows that differ in every column. Nothing is sealed by this."""
+    chance = random.Random(seed)
+    for start in range(0, rows, 5000):
+        HistoryEvent.objects.bulk_create(
+            _row(number, chance, service_ids) for number in range(start, min(rows, start + 5000))
+        )
+
+
+def _row(number: int, chance: random.Random, service_ids: tuple[int | None, ...]) -> HistoryEvent:
+    service = service_ids[number % len(service_ids)]
+    return HistoryEvent(
+        at=BEGIN + timedelta(seconds=number, microseconds=chance.choice((0, number % 1_000_000))),
+        event=chance.choice(("enrollment.disabled", "enrollment.enabled", "device.assigned")),
+        service_id=service,
+        service_name=f"service-{service}" if service else "",
+        actor_kind=chance.choice(("user", "cli")),
+        actor_name=chance.choice(("alice", "bob")),
+        way="portal",
+        subject_kind="IndividualEnrollment",
+        subject_id=str(number),
+        subject_name=f"pump-{number:06}",
+        reason=chance.choice(("", "stolen, ticket 4711", 'said "no"\\ – café')),
+        before=chance.choice((None, {"status": "enabled"}, {"status": "disabled", "n": number})),
+        after=chance.choice((None, {"status": "disabled"}, {"initial_twin": _TWIN})),
+        address="192.0.2.7",
+        request_id=f"{number:032x}",
+    )
+
+
+def execute(sql: str, *parameters: object) -> int:
+    """Raw SQL, past every rule of ours; how many rows it touched."""
+    with connection.cursor() as cursor:
+        cursor.execute(sql, parameters)
+        return cursor.rowcount
+
+
+def as_json(value: object) -> str:
+    return json.dumps(value)

@@ -1,0 +1,459 @@
+#!/usr/bin/env python3
+"""Checks a history of dpsportal without dpsportal: an export, or a copy of the SQLite database.
+
+usage: verify_history.py FILE --key KEY [--checkpoint FILE]... [--json]
+
+Needs Python 3.11 and the package `cryptography`, nothing else. It shares no code with the service: it was written
+from docs/history.md, so that a mistake there is not made twice. Exit code 0: every row is what was sealed, and what
+was signed. 1: it is not; the first row that is wrong is named. 2: called wrongly.
+
+    row hash   SHA-256 of the row as JSON in the form of RFC 8785
+    seal hash  SHA-256 of the five lines: form, index, seal hash before, row hash, and an empty rest
+    checkpoint a signed note (C2SP signed-note): origin, number of rows, base64 of the last seal hash
+"""
+
+import argparse
+import base64
+import hashlib
+import json
+import re
+import sqlite3
+import sys
+from datetime import datetime, timedelta
+from functools import lru_cache
+from pathlib import Path
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+FORM = "dpsportal-history/1"
+# fmt: off
+COLUMNS = [
+    "actor_kind", "actor_name", "address", "after", "at", "before", "event", "id", "reason", "request_id",
+    "service_id", "service_name", "subject_id", "subject_kind", "subject_name", "way",
+]
+# fmt: on
+HIDDEN = re.compile('{"row_hash":"([0-9a-f]{64})"')
+LONG = timedelta(hours=1)
+
+
+class Wrong(Exception):
+    """The history is not what was sealed. One sentence says where and how."""
+
+    def __init__(self, what, index=None, event_id=None):
+        place = f"#{index} " if index is not None else ""
+        place += f"row {event_id} " if event_id is not None else ""
+        super().__init__(f"{place.strip()}: {what}" if place else what)
+        self.what, self.index, self.event_id = what, index, event_id
+
+
+# --- RFC 8785 ------------------------------------------------------------------------------------------------------
+
+# What json itself escapes strings with: control characters, quotation marks, backslashes, and no others.
+text = json.encoder.encode_basestring
+
+
+def canonical(value):
+    """JSON in one form: members in the order of their UTF-16, no spaces, numbers as ECMAScript writes them."""
+    if isinstance(value, str):
+        return text(value)
+    if value is None:
+        return "null"
+    if value is True:
+        return "true"
+    if value is False:
+        return "false"
+    if isinstance(value, int):
+        return str(value)
+    if isinstance(value, float):
+        return number(value)
+    if isinstance(value, list):
+        return "[" + ",".join([canonical(one) for one in value]) + "]"
+    names = sorted(value) if all(name.isascii() for name in value) else sorted(value, key=utf16)
+    return "{" + ",".join([text(name) + ":" + canonical(value[name]) for name in names]) + "}"
+
+
+def utf16(name):
+    return name.encode("utf-16-be", "surrogatepass")
+
+
+def number(value):
+    """ECMA-262, 6.1.6.1.20: k digits, the point after the n-th of them."""
+    if value == 0:
+        return "0"
+    if value < 0:
+        return "-" + number(-value)
+    if value in (float("inf"),) or value != value:
+        raise ValueError("no number")
+    mantissa, exponent = f"{value!r}e0".split("e")[:2]
+    whole, _, fraction = mantissa.partition(".")
+    digits = (whole + fraction).lstrip("0")
+    n = len(digits) - len(fraction) + int(exponent)
+    digits = digits.rstrip("0")
+    k = len(digits)
+    if k <= n <= 21:
+        return digits + "0" * (n - k)
+    if 0 < n <= 21:
+        return digits[:n] + "." + digits[n:]
+    if -6 < n <= 0:
+        return "0." + "0" * -n + digits
+    sign = "+" if n > 0 else "-"
+    return digits[0] + ("." + digits[1:] if k > 1 else "") + "e" + sign + str(abs(n - 1))
+
+
+def utf8(string):
+    """Half a surrogate pair has no UTF-8: it stays escaped."""
+    try:
+        return string.encode()
+    except UnicodeEncodeError:
+        return re.sub("[\ud800-\udfff]", lambda half: f"\\u{ord(half[0]):04x}", string).encode()
+
+
+def row_hash(form):
+    return hashlib.sha256(form).hexdigest()
+
+
+def seal_hash(index, previous, row):
+    return hashlib.sha256(f"{FORM}\n{index}\n{previous}\n{row}\n".encode()).hexdigest()
+
+
+def without_twins(pairs):
+    """A name that stands twice means one thing to one reader and another to the next."""
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise ValueError("a name stands twice")
+    return members
+
+
+read_json = json.JSONDecoder(object_pairs_hook=without_twins).decode
+
+
+@lru_cache(maxsize=4096)
+def state(stored):
+    """before and after: JSON as text in the database, or no value at all."""
+    if stored is None:
+        return "null"
+    form = canonical(read_json(stored))
+    if form == "null":
+        raise ValueError("before or after is null as JSON")
+    return form
+
+
+# --- Signed notes --------------------------------------------------------------------------------------------------
+
+
+class Key:
+    """A verifier key: name+hash+base64 of 0x01 and the 32 bytes of an Ed25519 public key."""
+
+    def __init__(self, written):
+        self.name, hash, encoded = written.strip().split("+", 2)
+        raw = base64.b64decode(encoded, validate=True)
+        self.id = hashlib.sha256(self.name.encode() + b"\n" + raw).digest()[:4]
+        if raw[:1] != b"\x01" or len(raw) != 33 or self.id.hex() != hash:
+            raise ValueError("no verifier key")
+        self.public = Ed25519PublicKey.from_public_bytes(raw[1:])
+
+
+def opened(note, keys):
+    """Size, head and time of a note that one of the keys has signed."""
+    message, _, signatures = note.partition("\n\n")
+    message += "\n"
+    signers = []
+    for line in signatures.strip("\n").split("\n"):
+        found = re.fullmatch("— ([^ +]+) ([A-Za-z0-9+/=]+)", line)
+        if not found:
+            raise Wrong("a checkpoint has no signature that can be read")
+        raw = base64.b64decode(found[2])
+        signers.append(found[1])
+        for key in keys:
+            if key.name == found[1] and key.id == raw[:4]:
+                try:
+                    key.public.verify(raw[4:], message.encode())
+                except InvalidSignature:
+                    raise Wrong("a checkpoint's signature does not fit it") from None
+                return said(message)
+    raise Wrong(f"a checkpoint was signed by {', '.join(signers)}, and no such key was given with --key")
+
+
+def said(message):
+    lines = message.split("\n")
+    if (
+        len(lines) != 6
+        or lines[3] != f"form {FORM}"
+        or not lines[4].startswith("time ")
+        or not lines[1].isdigit()
+    ):
+        raise Wrong("a checkpoint is of another form")
+    return int(lines[1]), base64.b64decode(lines[2]).hex(), lines[4].removeprefix("time ")
+
+
+def notes_of(path):
+    """The notes of a file: one, or many, one after the other."""
+    return re.findall(r"(?:[^\n]+\n)+\n(?:— [^\n]+\n)+", path.read_text() + "\n")
+
+
+# --- Where rows come from ------------------------------------------------------------------------------------------
+# Each gives (index, previous, hash, row hash or None, event ID or None, what is wrong with the row), place by place.
+
+
+class Export:
+    """JSON Lines: {"event": …, "seal": …}; for rows of others {"row_hash": …, "seal": …}; last {"checkpoint": …}."""
+
+    def __init__(self, path):
+        self.path, self.notes, self.hidden, self.event = path, [], 0, b"{}"
+
+    def rows(self):
+        with self.path.open("rb") as lines:
+            for number, line in enumerate(lines, 1):
+                try:
+                    if self.notes or not line.endswith(b"}\n"):
+                        raise ValueError
+                    if line.startswith(b'{"checkpoint":'):
+                        self.notes.append(read_json(line.decode())["checkpoint"])
+                        continue
+                    # A line is in canonical form as a whole: what was sealed are these very bytes.
+                    row, written = line[:-2].rsplit(b',"seal":', 1)
+                    seal = read_json(written.decode())
+                    if canonical(seal).encode() != written:
+                        raise ValueError
+                    place = seal["index"], seal["previous"], seal["hash"]
+                    if row.startswith(b'{"event":'):
+                        self.event = row[9:]
+                        yield *place, row_hash(self.event), None, ""
+                    else:
+                        self.event = b"{}"
+                        self.hidden += 1
+                        yield *place, HIDDEN.fullmatch(row.decode())[1], None, ""
+                except (ValueError, KeyError, TypeError):
+                    raise Wrong(f"line {number} is no line of an export, or comes after its end") from None
+
+    def event_id(self):
+        """Of the row read last."""
+        try:
+            return read_json(self.event.decode()).get("id")
+        except (ValueError, AttributeError):
+            return None
+
+    def left_over(self):
+        if not self.notes:
+            raise Wrong("the export was cut off: it ends without a checkpoint")
+
+    def waiting(self):
+        return 0
+
+
+class Database:
+    """The tables of dpsportal in a copy of its SQLite file."""
+
+    def __init__(self, path):
+        self.connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
+        self.hidden, self.late = 0, []
+        query = "SELECT note FROM enrollments_historycheckpoint ORDER BY size, id"
+        self.notes = [note for (note,) in self.connection.execute(query)]
+
+    def sealed(self):
+        columns = ", ".join(f'e."{name}"' for name in COLUMNS)
+        query = (
+            f'SELECT s."index", s.previous_hash, s.hash, s.event_id, {columns} FROM enrollments_historyseal s '  # noqa: S608
+            "LEFT JOIN enrollments_historyevent e ON e.id = s.event_id "
+            'WHERE s."index" > ? ORDER BY s."index" LIMIT 1000'
+        )
+        last = -(2**63)
+        while True:
+            try:
+                chunk = self.connection.execute(query, [last]).fetchall()
+            except sqlite3.OperationalError:
+                # Bytes that are no text: they become something that no row was sealed with.
+                self.connection.text_factory = lambda raw: raw.decode("utf-8", "surrogateescape")
+                chunk = self.connection.execute(query, [last]).fetchall()
+                self.connection.text_factory = str
+            if not chunk:
+                return
+            yield from chunk
+            last = chunk[-1][0]
+
+    def rows(self):
+        latest = ""
+        for index, previous, hash, event_id, *values in self.sealed():
+            row = dict(zip(COLUMNS, values, strict=True))
+            if row["id"] is None:
+                yield index, previous, hash, None, event_id, "is gone"
+                continue
+            try:
+                at = self.moment(row["at"])
+                form = self.form(row, at)
+            except (ValueError, TypeError, RecursionError) as problem:
+                yield index, previous, hash, None, event_id, f"cannot be read: {problem}"
+                continue
+            if at >= latest:
+                latest = at
+            elif datetime.fromisoformat(latest) - datetime.fromisoformat(at) > LONG:
+                self.late.append(f"#{index} (row {event_id})")
+            yield index, previous, hash, row_hash(form), event_id, ""
+
+    @staticmethod
+    def form(row, at):
+        """The row as it was sealed. Text where none belongs raises TypeError, numbers where none belong ValueError."""
+        service = row["service_id"]
+        if type(row["id"]) is not int or not (service is None or type(service) is int):
+            raise ValueError("it holds something that is no number where a number belongs")
+        special = {
+            "at": text(at),
+            "before": state(row["before"]),
+            "after": state(row["after"]),
+            "id": str(row["id"]),
+            "service_id": "null" if service is None else str(service),
+        }
+        members = [f'"{name}":{special[name] if name in special else text(row[name])}' for name in COLUMNS]
+        return utf8("{" + ",".join(members) + "}")
+
+    def event_id(self):
+        return None
+
+    @staticmethod
+    def moment(at):
+        found = re.fullmatch(r"(\d{4}-\d\d-\d\d) (\d\d:\d\d:\d\d)(?:\.(\d{6}))?", at, re.ASCII)
+        if not found:
+            raise ValueError("its time is of another form")
+        return f"{found[1]}T{found[2]}.{found[3] or '000000'}Z"
+
+    def left_over(self):
+        """Rows without a seal: those that wait for one are known to the service, others came in some other way."""
+        unsealed = "SELECT MIN(id) FROM enrollments_historyevent WHERE id NOT IN (SELECT event_id FROM {}) {}"
+        seals, queue = "enrollments_historyseal", "enrollments_unsealedevent"
+        and_unknown = f"AND id NOT IN (SELECT event_id FROM {queue})"  # noqa: S608
+        ((found,),) = self.connection.execute(unsealed.format(seals, and_unknown)).fetchall()
+        if found is not None:
+            raise Wrong("it was put in from outside: it has no seal and waits for none", None, found)
+        gone = f"SELECT MIN(event_id) FROM {queue} WHERE event_id NOT IN (SELECT id FROM enrollments_historyevent)"  # noqa: S608
+        ((found,),) = self.connection.execute(gone).fetchall()
+        if found is not None:
+            raise Wrong("it is gone, and had no seal yet", None, found)
+
+    def waiting(self):
+        ((count,),) = self.connection.execute("SELECT COUNT(*) FROM enrollments_unsealedevent").fetchall()
+        return count
+
+
+# --- The check -----------------------------------------------------------------------------------------------------
+
+
+def verify(source, keys, kept):
+    """Follow the chain from the first row. Raises Wrong at the first one that does not fit."""
+    signed = {}
+    for note in kept:
+        size, head, at = opened(note, keys)
+        signed.setdefault(size, []).append((head, at))
+    if isinstance(source, Database):
+        for note in source.notes:
+            size, head, at = opened(note, keys)
+            signed.setdefault(size, []).append((head, at))
+    length, last, agreed = 0, "0" * 64, 0
+    for index, previous, hash, row, event_id, problem in source.rows():
+        expected = length + 1
+        if index != expected:
+            raise Wrong(f"its seal is missing: after #{length} comes #{index}", expected)
+        if previous != last:
+            raise Wrong("its seal does not follow the one before", index, event_id)
+        if row is None:
+            raise Wrong(problem, index, event_id)
+        if seal_hash(index, previous, row) != hash:
+            raise Wrong("it is not the row that was sealed", index, event_id or source.event_id())
+        for head, at in signed.get(index, ()):
+            if head != hash:
+                raise Wrong(
+                    f"the checkpoint of {at} was signed for another row here: something from #{agreed + 1} to #{index} "
+                    "was changed and sealed anew",
+                    index,
+                )
+            agreed = index
+        length, last = index, hash
+    if isinstance(source, Export) and source.notes:
+        size, head, at = opened(source.notes[0], keys)
+        if size == length and head != last:
+            raise Wrong(f"the checkpoint of {at} was signed for another row here", length)
+        if size < length:
+            raise Wrong("it is not covered by the checkpoint of the export", size + 1)
+        signed.setdefault(size, []).append((head, at))
+    longest = max(signed, default=0)
+    if longest > length:
+        at = signed[longest][0][1]
+        raise Wrong(
+            f"the history was cut off: the checkpoint of {at} was signed for {longest} rows", length + 1
+        )
+    source.left_over()
+    return {
+        "rows": length,
+        "head": last,
+        "signed_rows": longest,
+        "checkpoints": sum(map(len, signed.values())),
+    }
+
+
+def arguments():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("file", type=Path, help="an export, or a copy of the SQLite database")
+    parser.add_argument(
+        "--key", action="append", required=True, help="a verifier key; can be given several times"
+    )
+    parser.add_argument(
+        "--checkpoint",
+        action="append",
+        default=[],
+        type=Path,
+        metavar="FILE",
+        help="checkpoints that were kept",
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON instead of text")
+    return parser.parse_args()
+
+
+def main():
+    given = arguments()
+    try:
+        keys = [Key(written) for written in given.key]
+    except ValueError:
+        print("That is no verifier key of the form name+hash+key.", file=sys.stderr)
+        return 2
+    try:
+        kept = []
+        for path in given.checkpoint:
+            notes = notes_of(path)
+            if not notes:
+                raise Wrong(f"{path} holds no checkpoint")
+            kept += notes
+        with given.file.open("rb") as file:
+            is_database = file.read(16) == b"SQLite format 3\0"
+        source = Database(given.file) if is_database else Export(given.file)
+        report = {"ok": True, **verify(source, keys, kept), "waiting": source.waiting(), "problem": None}
+    except Wrong as problem:
+        report = {
+            "ok": False,
+            "problem": {"index": problem.index, "event_id": problem.event_id, "what": problem.what},
+        }
+        print(
+            json.dumps(report, indent=2) if given.json else f"The history is not as it was sealed. {problem}"
+        )
+        return 1
+    except (OSError, UnicodeDecodeError, sqlite3.Error) as problem:
+        print(f"It cannot be read: {problem}", file=sys.stderr)
+        return 2
+    if given.json:
+        print(json.dumps(report, indent=2))
+        return 0
+    print(f"{report['rows']} rows in order, the last with hash {report['head']}.")
+    print(
+        f"{report['signed_rows']} of them are covered by a signature; {report['waiting']} are not yet sealed."
+    )
+    if source.hidden:
+        print(f"{source.hidden} rows are there by their hash only: what they say was not shown.")
+    for late in getattr(source, "late", [])[:1]:
+        print(
+            f"Note: {len(source.late)} rows are dated more than an hour before rows sealed earlier, first {late}."
+        )
+    print("Every sealed row is what was sealed.")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
