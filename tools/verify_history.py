@@ -8,7 +8,7 @@ from docs/history.md, so that a mistake there is not made twice. Exit code 0: ev
 was signed. 1: it is not; the first row that is wrong is named. 2: called wrongly.
 
     row hash   SHA-256 of the row as JSON in the form of RFC 8785
-    seal hash  SHA-256 of the five lines: form, index, seal hash before, row hash, and an empty rest
+    seal hash  SHA-256 of four lines: form, index, seal hash before (64 zeros before #1), row hash
     checkpoint a signed note (C2SP signed-note): origin, number of rows, base64 of the last seal hash
 """
 

@@ -11,6 +11,8 @@ from enrollments.audit.canonical import MEMBERS, NOTHING_BEFORE, NotCanonical, r
 from enrollments.models import HistoryEvent, HistorySeal, UnsealedEvent
 
 CHUNK = 2000
+# Places begin at 1; a verifier looks below as well, where somebody might hide a row.
+LOWEST = -(2**63)
 EVENTS, SEALS, WAITING = (model._meta.db_table for model in (HistoryEvent, HistorySeal, UnsealedEvent))
 
 
@@ -44,7 +46,7 @@ def head() -> Head:
     return Head(*last) if last else Head()
 
 
-def sealed_rows(last: int, first: int = 1) -> Iterator[SealedRow]:
+def sealed_rows(last: int, first: int = LOWEST) -> Iterator[SealedRow]:
     """The rows with an index from `first` to `last`, a query per chunk, so that no transaction stays open."""
     sql = (
         f'SELECT s."index", s.previous_hash, s.hash, s.event_id, {_columns()} '  # noqa: S608  # names of our own

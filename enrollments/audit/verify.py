@@ -121,13 +121,20 @@ def follow(links: Iterable[SealedRow], checkpoints: Checkpoints, report: Report)
     report.problem = checkpoints.cut_off(report.rows)
 
 
-def verify_database(keys: list[VerifierKey], kept: Iterable[str] = ()) -> Report:
+def verify_database(keys: list[VerifierKey], kept: Iterable[str] = (), own: Iterable[str] = ()) -> Report:
     """Check every row of the installation, and what was signed of it: in the database, and the notes `kept` elsewhere.
+
+    `own`: the notes of the installation's own file. As in the database, some may be by former keys.
 
     Raises BadNote where one of `kept` cannot be believed.
     """
     report = Report()
     signed = [read_checkpoint(note, keys) for note in kept]
+    for note in own:
+        try:
+            signed.append(read_checkpoint(note, keys))
+        except UnknownSigner as problem:
+            report.notices.append(f"A checkpoint in the file was not checked: {problem.message}")
     for row in HistoryCheckpoint.objects.order_by("size", "pk").iterator():
         try:
             one = read_checkpoint(row.note, keys)

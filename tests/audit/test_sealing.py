@@ -1,6 +1,7 @@
 """Sealing: one gapless sequence, whoever seals and whenever rows commit; nothing half done; nobody's change held up."""
 
 import hashlib
+import importlib
 import os
 import signal
 import subprocess
@@ -261,6 +262,20 @@ def test_row_that_has_no_canonical_form_holds_nobody_up(caplog, monkeypatch):
     assert HistorySeal.objects.count() == 2
     assert list(UnsealedEvent.objects.values_list("pk", flat=True)) == [refused.pk]
     assert "cannot be sealed" in caplog.text
+
+
+@pytest.mark.django_db
+def test_rows_from_before_there_were_seals_wait_after_the_migration():
+    fill(3)
+    UnsealedEvent.objects.all().delete()
+    migration = importlib.import_module("enrollments.migrations.0010_history_seals")
+
+    class Editor:
+        execute = staticmethod(execute)
+
+    migration.let_former_rows_wait(None, Editor)
+
+    assert seal_everything() == 3
 
 
 # --- After a change ----------------------------------------------------------------------------------------------

@@ -106,6 +106,12 @@ TAMPERINGS = [
     ),
     Tampering("cut off the seals", (f'DELETE FROM {SEAL} WHERE "index" >= {HIT}',), row=None),
     Tampering(
+        "a place below the first",
+        (updated(SEAL, "index", "0", '"index" = 1'),),
+        index=1,
+        row=None,
+    ),
+    Tampering(
         "insert a row",
         (
             f"INSERT INTO {EVENT} (id, {COLUMNS}) SELECT id + {10 * ROWS}, {COLUMNS} FROM {EVENT} WHERE id = {{row}}",
@@ -312,6 +318,7 @@ def test_checkpoint_by_a_former_key_is_checked_where_that_is_given(history, sett
 
     assert report.ok
     assert (report.checkpoints, len(report.notices)) == (1, 1)
+    assert len(verify_database([now], own=[history]).notices) == 2
     assert former.name in report.notices[0]
     assert verify_database([now, former]).checkpoints == 2
     with pytest.raises(UnknownSigner):

@@ -85,7 +85,7 @@ def test_webhook_of_a_group_is_kept(operator, service):
     ("given", "sentence"),
     [
         ({"webhook_url": ""}, "Give the URL of the webhook"),
-        ({"webhook_url": "http://hooks.example/choose"}, "is asked over HTTPS"),
+        ({"webhook_url": "http://hooks.example/choose"}, "is called over HTTPS"),
         ({"webhook_url": "https://elsewhere.example/"}, "elsewhere.example is not among the hosts"),
         ({"webhook_url": "https://me@hooks.example/"}, "no user name"),
         ({"webhook_url": "https://hooks.example:x/"}, "cannot be read"),

@@ -53,14 +53,11 @@ class Command(DpsCommand):
         **_: Any,
     ) -> None:
         keys = [_own_key(), *map(_key, verifier_key)]
-        paths = list(checkpoint)
         own = Path(settings.DPS_CHECKPOINT_FILE)
-        if export is None and own.exists():
-            paths.append(own)
         try:
-            kept = [note for path in paths for note in notes_of_file(_text(path))]
+            kept = [note for path in checkpoint for note in _notes(path)]
             if export is None:
-                report = verify_database(keys, kept)
+                report = verify_database(keys, kept, _notes(own) if own.exists() else [])
             else:
                 with export.open("rb") as lines:
                     report = verify_export(lines, keys, kept)
@@ -87,9 +84,11 @@ def _key(text: str) -> VerifierKey:
         called_wrongly(problem.message)
 
 
-def _text(path: Path) -> str:
+def _notes(path: Path) -> list[str]:
     try:
-        return path.read_text()
+        return notes_of_file(path.read_text())
+    except BadNote as problem:
+        raise BadNote(f"{path}: {problem.message}") from None
     except (OSError, UnicodeDecodeError) as problem:
         called_wrongly(f"{path} cannot be read: {getattr(problem, 'strerror', None) or 'it is no text'}")
 
@@ -113,7 +112,7 @@ def _as_text(report: Report) -> str:
     lines = [
         f"Rows in order       {report.rows}",
         f"Hash of the last    {report.head}",
-        f"Covered by a signature  {report.signed} rows, by {report.checkpoints} checkpoints",
+        f"Signed              {report.signed} rows, by {report.checkpoints} checkpoints",
         f"Not yet sealed      {report.waiting}",
     ]
     if report.opaque:
