@@ -38,6 +38,8 @@ NOT_SHOWN = {
     "person-activate",
     "person-role",
     "service-settings-change",
+    "history-checkpoint-download",
+    "installation-checkpoint-download",
 }
 # Where links and the questions before changes lead; a list is asked about its first row.
 _WAYS_ON = """() => {

@@ -116,7 +116,6 @@ def answer_of_device_listener(live, request: bytes):
             id="body too large",
         ),
         pytest.param(head("GET /x HTTP/1.1", "Host: x", f"X: {'x' * 40_000}"), 431000, id="head too large"),
-        pytest.param(head("GET /x HTTP/1.1", "Host: x", f"X: {'x' * 20_000}"), 431000, id="field too large"),
         pytest.param(head(f"GET /{'x' * 5000} HTTP/1.1", "Host: x"), 414000, id="address too long"),
         pytest.param(head("PUT /x HTTP/1.1", "Content-Length: 1,1"), 400000, id="length unclear"),
         pytest.param(head("GET /x HTTP/1.1", "no field"), 400000, id="no header field"),
