@@ -76,6 +76,17 @@ class ChangedMeanwhile(Conflict):
         )
 
 
+class PreviewOutdated(ChangedMeanwhile):
+    """What was confirmed rests on a preview of a state that has passed (R12)."""
+
+    code = "preview_outdated"
+
+    def __init__(self, service: str) -> None:
+        Conflict.__init__(
+            self, f"Something in service {service} was changed after the preview was made. Look at it again."
+        )
+
+
 class HubUnavailable(DpsError):
     """A hub did not confirm what it was asked to do."""
 

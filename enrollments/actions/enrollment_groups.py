@@ -8,6 +8,7 @@ from django.db import transaction
 from enrollments.actions.entries import (
     AlreadyEnrolled,
     EntrySpec,
+    check_epoch,
     check_hubs,
     check_spec,
     delete_all,
@@ -58,15 +59,21 @@ class GroupSpec(EntrySpec):
 
 
 def add_enrollment_group(
-    service: ProvisioningService, spec: GroupSpec, *, actor: Actor, reason: str = ""
+    service: ProvisioningService,
+    spec: GroupSpec,
+    *,
+    actor: Actor,
+    reason: str = "",
+    expected_epoch: int | None = None,
 ) -> EnrollmentGroup:
     """Enroll a CA: all devices below it, or, disabled from the start, none of them (R7).
 
-    Raises Invalid, AlreadyEnrolled.
+    Raises Invalid, AlreadyEnrolled; PreviewOutdated (see check_epoch).
     """
     _check(service, spec)
     reason = clean_reason(reason)
     with change_lock(service):
+        check_epoch(service, expected_epoch)
         group = EnrollmentGroup(service=service)
         _refuse_keys_where_switched_off(service, spec, group)
         _write(group, spec)
@@ -89,10 +96,12 @@ def change_enrollment_group(
     expected_etag: str,
     actor: Actor,
     reason: str = "",
+    expected_epoch: int | None = None,
 ) -> EnrollmentGroup:
     """Make a group what the spec says, if it is still what the caller saw.
 
-    Raises Invalid, AlreadyEnrolled, EnrollmentGroupNotFound, ChangedMeanwhile. The group ID cannot change.
+    Raises Invalid, AlreadyEnrolled, EnrollmentGroupNotFound, ChangedMeanwhile; PreviewOutdated (see check_epoch).
+    The group ID cannot change.
     """
     if spec.group_id and not same_registration_id(spec.group_id, group_id):
         raise Invalid({"group_id": ["The ID of a group cannot change: add another group."]})
@@ -102,6 +111,7 @@ def change_enrollment_group(
         group = _get(service, group_id)
         if group.etag != expected_etag:
             raise ChangedMeanwhile(f"Enrollment group {group}")
+        check_epoch(service, expected_epoch)
         if spec.predecessor is not None and spec.predecessor.pk == group.pk:
             raise Invalid({"predecessor": ["A group cannot be its own predecessor."]})
         _refuse_keys_where_switched_off(service, spec, group)
@@ -130,10 +140,10 @@ def enable_enrollment_group(
     *,
     actor: Actor,
     reason: str = "",
-    expected_etag: str = "",
+    expected_epoch: int | None = None,
 ) -> EnrollmentGroup:
-    """Let the devices below a CA in again."""
-    return _set_enabled(service, group_id, True, actor=actor, reason=reason, expected_etag=expected_etag)
+    """Let the devices below a CA in again. Raises PreviewOutdated (see check_epoch)."""
+    return _set_enabled(service, group_id, True, actor=actor, reason=reason, expected_epoch=expected_epoch)
 
 
 def delete_enrollment_groups(
@@ -146,7 +156,8 @@ def delete_enrollment_groups(
 ) -> int:
     """Delete groups, all or none. A deleted group neither admits nor bars: this can widen access (R7).
 
-    Raises EnrollmentGroupNotFound, ChangedMeanwhile. Registration records and what hubs know stay (R13).
+    Raises EnrollmentGroupNotFound, PreviewOutdated (see check_epoch). Registration records and what hubs
+    know stay (R13).
     """
     return delete_all(
         service,
@@ -178,7 +189,7 @@ def _set_enabled(
     *,
     actor: Actor,
     reason: str,
-    expected_etag: str = "",
+    expected_epoch: int | None = None,
 ) -> EnrollmentGroup:
     event = Event.GROUP_ENABLED if enabled else Event.GROUP_DISABLED
     return set_enabled(
@@ -188,7 +199,7 @@ def _set_enabled(
         event,
         actor=actor,
         reason=reason,
-        expected_etag=expected_etag,
+        expected_epoch=expected_epoch,
     )
 
 

@@ -8,6 +8,7 @@ from django.db import transaction
 from enrollments.actions.entries import (
     AlreadyEnrolled,
     EntrySpec,
+    check_epoch,
     check_hubs,
     check_spec,
     delete_all,
@@ -58,11 +59,17 @@ class IndividualSpec(EntrySpec):
 
 
 def add_individual_enrollment(
-    service: ProvisioningService, spec: IndividualSpec, *, actor: Actor, reason: str = ""
+    service: ProvisioningService,
+    spec: IndividualSpec,
+    *,
+    actor: Actor,
+    reason: str = "",
+    expected_epoch: int | None = None,
 ) -> IndividualEnrollment:
-    """Enroll one device. Raises Invalid, AlreadyEnrolled."""
+    """Enroll one device. Raises Invalid, AlreadyEnrolled; PreviewOutdated (see check_epoch)."""
     spec, reason = _checked(service, spec), clean_reason(reason)
     with change_lock(service):
+        check_epoch(service, expected_epoch)
         enrollment = IndividualEnrollment(service=service)
         _write(enrollment, spec)
         record(
@@ -84,10 +91,12 @@ def change_individual_enrollment(
     expected_etag: str,
     actor: Actor,
     reason: str = "",
+    expected_epoch: int | None = None,
 ) -> IndividualEnrollment:
     """Make an enrollment what the spec says, if it is still what the caller saw.
 
-    Raises Invalid, EnrollmentNotFound, ChangedMeanwhile. The registration ID itself cannot change.
+    Raises Invalid, EnrollmentNotFound, ChangedMeanwhile; PreviewOutdated (see check_epoch).
+    The registration ID itself cannot change.
     """
     if spec.registration_id and not same_registration_id(spec.registration_id, registration_id):
         raise Invalid(
@@ -98,6 +107,7 @@ def change_individual_enrollment(
         enrollment = _get(service, registration_id)
         if enrollment.etag != expected_etag:
             raise ChangedMeanwhile(f"Individual enrollment {enrollment}")
+        check_epoch(service, expected_epoch)
         before, secrets = snapshot(enrollment), secrets_held(enrollment)
         was_enabled = enrollment.enabled
         _write(enrollment, replace(spec, registration_id=enrollment.registration_id))
@@ -129,11 +139,11 @@ def enable_enrollment(
     *,
     actor: Actor,
     reason: str = "",
-    expected_etag: str = "",
+    expected_epoch: int | None = None,
 ) -> IndividualEnrollment:
-    """Let the enrollment's own device in again."""
+    """Let the enrollment's own device in again. Raises PreviewOutdated (see check_epoch)."""
     return _set_enabled(
-        service, registration_id, True, actor=actor, reason=reason, expected_etag=expected_etag
+        service, registration_id, True, actor=actor, reason=reason, expected_epoch=expected_epoch
     )
 
 
@@ -147,7 +157,7 @@ def delete_enrollments(
 ) -> int:
     """Delete entries, all or none. Their devices may come back through a group (R7); callers say so first.
 
-    Raises EnrollmentNotFound, ChangedMeanwhile. What hubs know stays (R13).
+    Raises EnrollmentNotFound, PreviewOutdated (see check_epoch). What hubs know stays (R13).
     """
     return delete_all(
         service,
@@ -179,7 +189,7 @@ def _set_enabled(
     *,
     actor: Actor,
     reason: str,
-    expected_etag: str = "",
+    expected_epoch: int | None = None,
 ) -> IndividualEnrollment:
     event = Event.ENROLLMENT_ENABLED if enabled else Event.ENROLLMENT_DISABLED
     return set_enabled(
@@ -189,7 +199,7 @@ def _set_enabled(
         event,
         actor=actor,
         reason=reason,
-        expected_etag=expected_etag,
+        expected_epoch=expected_epoch,
     )
 
 

@@ -15,7 +15,7 @@ from enrollments.attestation.x509 import Finding, ParsedCertificate, findings_fo
 from enrollments.audit.actor import Actor
 from enrollments.audit.events import Event
 from enrollments.audit.record import clean_reason, record
-from enrollments.errors import AttestationError, ChangedMeanwhile, Conflict, Invalid
+from enrollments.errors import AttestationError, Conflict, Invalid, PreviewOutdated
 from enrollments.hubs.allocation_webhook import problem_of_url
 from enrollments.models import (
     AttestationMechanism,
@@ -243,6 +243,15 @@ def _place(one: HeldCertificate) -> str:
     return f"helper {one.certificate.thumbprint_sha256[:8]}" if one.role == HeldRole.HELPER else one.slot
 
 
+def check_epoch(service: ProvisioningService, expected: int | None) -> None:
+    """Inside the change lock. Raises PreviewOutdated if anything changed since the caller was told the consequences.
+
+    None: the caller has decided to act on whatever the state is, as a program does that nobody answers for.
+    """
+    if expected is not None and ProvisioningService.epoch_of(service.pk) != expected:
+        raise PreviewOutdated(str(service))
+
+
 def set_enabled(
     service: ProvisioningService,
     find: Callable[[], E],
@@ -251,17 +260,16 @@ def set_enabled(
     *,
     actor: Actor,
     reason: str,
-    expected_etag: str = "",
+    expected_epoch: int | None = None,
 ) -> E:
     """Turn an entry's switch. Where it stands so already, nothing changes and nothing is recorded.
 
-    With `expected_etag`, only if the entry is still what the caller saw; raises ChangedMeanwhile.
+    expected_epoch: see check_epoch.
     """
     reason = clean_reason(reason)
     with change_lock(service):
+        check_epoch(service, expected_epoch)
         entry = find()
-        if expected_etag and entry.etag != expected_etag:
-            raise ChangedMeanwhile(str(entry))
         if entry.enabled == enabled:
             return entry
         before = entry.status.value
@@ -291,15 +299,11 @@ def delete_all(
     reason: str,
     expected_epoch: int | None = None,
 ) -> int:
-    """Delete entries, all of them or none; how many that were.
-
-    With `expected_epoch`, only on the state on which the caller was told the consequences; raises ChangedMeanwhile.
-    """
+    """Delete entries, all of them or none; how many that were. expected_epoch: see check_epoch."""
     reason = clean_reason(reason)
     deleted = 0
     with change_lock(service):
-        if expected_epoch is not None and ProvisioningService.epoch_of(service.pk) != expected_epoch:
-            raise ChangedMeanwhile(f"Service {service}")
+        check_epoch(service, expected_epoch)
         for name in dict.fromkeys(map(registration_key, names)):
             entry = find(name)
             before = snapshot(entry)

@@ -28,11 +28,13 @@ def admission_lock(service: ProvisioningService) -> Iterator[None]:
         yield
 
 
-class _Rehearsal(threading.local):
-    running = False
+class _Running(threading.local):
+    rehearsal = False
+    # The service whose change lock this thread owns.
+    changing: int | None = None
 
 
-_rehearsal = _Rehearsal()
+_running = _Running()
 
 
 @contextmanager
@@ -41,29 +43,34 @@ def rehearsal() -> Iterator[None]:
 
     It takes no lock that admissions wait for but the one that SQLite has, so it must be short.
     """
-    _rehearsal.running = True
+    _running.rehearsal = True
     try:
         with transaction.atomic(durable=True):
             yield
             transaction.set_rollback(True)
     finally:
-        _rehearsal.running = False
+        _running.rehearsal = False
 
 
 @contextmanager
 def change_lock(service: ProvisioningService) -> Iterator[None]:
     """A transaction that owns the lock, and raises the service's epoch: for whatever decisions read.
 
-    Returns control to the caller only after every admission that was being judged has committed.
+    Returns control to the caller only after every admission that was being judged has committed. Whoever owns it may
+    take it again: an act that consists of others takes it first, and all of them commit together or not at all.
     """
-    if _rehearsal.running:
+    if _running.rehearsal or _running.changing == service.pk:
         with transaction.atomic():
             yield
             service.raise_epoch()
         return
     with transaction.atomic(durable=True):
         _advisory_lock("pg_advisory_xact_lock", service.pk)
-        yield
+        _running.changing = service.pk
+        try:
+            yield
+        finally:
+            _running.changing = None
         service.raise_epoch()
 
 

@@ -10,8 +10,8 @@ from django.http import QueryDict
 from django.utils import timezone
 from django.utils.datastructures import MultiValueDict
 
-from enrollments.actions.consequences import Entry
 from enrollments.actions.entries import Kind, enrolled_in, findings
+from enrollments.actions.preview import Entry
 from enrollments.attestation.x509 import (
     MAX_UPLOAD_BYTES,
     Finding,

@@ -1,27 +1,81 @@
 """What the pages of individual enrollments and of groups have in common: saving, asking, answering."""
 
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from django.contrib import messages
+from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
+from django.urls import reverse
 from django.utils.cache import patch_vary_headers
 from django_htmx.http import HttpResponseClientRedirect, reswap, retarget, trigger_client_event
 
-from enrollments.actions.consequences import Consequences, Entry, consequences_of_deleting
-from enrollments.actions.entries import AlreadyEnrolled
+from enrollments.actions.deleting import delete_and_deny
 from enrollments.actions.judging import group_ref, individual_ref
-from enrollments.errors import ChangedMeanwhile, Invalid, NotFound
-from enrollments.models import AttestationMechanism, IndividualEnrollment, ProvisioningService
+from enrollments.actions.preview import (
+    Act,
+    Entry,
+    Preview,
+    below_others,
+    carry_out,
+    preview_of_act,
+    ref_of,
+    what_disabling_did,
+)
+from enrollments.actions.preview.words import did
+from enrollments.errors import ChangedMeanwhile, Invalid, NotFound, SecretUnreadable
+from enrollments.models import (
+    AttestationMechanism,
+    EnrollmentGroup,
+    IndividualEnrollment,
+    ProvisioningService,
+)
 from enrollments.policy.facts import EntryRef
 from enrollments.policy.roles import Right
-from enrollments.portal.access import may
+from enrollments.portal.access import actor_of, may
 from enrollments.portal.confirmation import ReasonForm, ask, show_invalid
-from enrollments.portal.entry_links import entry_url, keys_url
-from enrollments.portal.entry_lists import rows_of
-from enrollments.portal.forms_entries import EntryForm
+from enrollments.portal.entry_links import entry_url, keys_url, list_url
+from enrollments.portal.entry_lists import rows_of, with_row_columns
 from enrollments.portal.htmx import render_page, wants_fragment
+from enrollments.portal.previews import export_url, lines_of, preview_url, worth_telling
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class EntryPages:
+    """Words and addresses of one kind of entry. `prefix`: what the names of its addresses begin with."""
+
+    one: str
+    several: str
+    prefix: str
+    row_template: str
+
+    def list_url(self, service: ProvisioningService, query: str = "") -> str:
+        return list_url(service, f"portal:{self.prefix}-list", query)
+
+    def url(self, service: ProvisioningService, act: Act) -> str:
+        """Where an act on chosen entries is asked about."""
+        name = {
+            Act.DELETE: f"portal:{self.prefix}-delete",
+            Act.DISABLE: f"portal:{self.prefix}-disable-chosen",
+            Act.ENABLE: f"portal:{self.prefix}-enable-chosen",
+        }[act]
+        return reverse(name, kwargs={"service_name": service.name})
+
+    def named(self, entries: Sequence[Entry]) -> str:
+        return f"{self.one} {entries[0]}" if len(entries) == 1 else f"{len(entries)} {self.several}"
+
+
+INDIVIDUALS = EntryPages(
+    "individual enrollment", "individual enrollments", "enrollment", "portal/enrollments/_row.html"
+)
+GROUPS = EntryPages("enrollment group", "enrollment groups", "group", "portal/groups/_row.html")
+
+_DONE = {Act.DISABLE: "Disabled", Act.ENABLE: "Enabled", Act.DELETE: "Deleted"}
 
 
 def show_keys(
@@ -43,51 +97,25 @@ def go_to(request: HttpRequest, url: str) -> HttpResponse:
     return HttpResponseClientRedirect(url) if wants_fragment(request) else redirect(url)
 
 
-def saved(form: EntryForm, save: Callable[[], Any]) -> bool:
-    """Whether the action took it; otherwise the form says why not, with a link to what is in the way."""
-    if not form.is_valid():
-        return False
-    try:
-        save()
-    except Invalid as problem:
-        form.show_invalid(problem)
-    except AlreadyEnrolled as problem:
-        form.show_taken(problem, entry_url(form.service, problem.entry))
-    else:
-        return True
-    return False
-
-
-def form_status(form: EntryForm) -> int:
-    """200 where nothing is wrong; 409 for what is enrolled elsewhere; else 422."""
-    if not form.errors:
-        return 200
-    return 422 if form.in_the_way is None else 409
-
-
-def row_answer(
-    request: HttpRequest, service: ProvisioningService, entry: Entry, template: str, said: str
-) -> HttpResponse:
-    """The row as the database has it now, after a write; the dialog closes, and what was done is read out."""
-    (row,) = rows_of(service, [entry])
-    response = render(request, template, {"row": row, "service": service, "is_answer": True})
-    trigger_client_event(response, "dialog:close", {})
-    trigger_client_event(response, "announce", {"value": said})
-    patch_vary_headers(response, ["HX-Request"])
-    return response
-
-
 def done(request: HttpRequest, url: str, said: str) -> HttpResponse:
     messages.success(request, said)
     return go_to(request, url)
 
 
 def after_adding(
-    request: HttpRequest, service: ProvisioningService, entry: Entry, said: str, back: str
+    request: HttpRequest,
+    service: ProvisioningService,
+    entry: Entry,
+    pages: EntryPages,
+    preview: Preview | None,
+    *,
+    is_told: bool,
 ) -> HttpResponse:
     """To the list; or to the entry itself, where it has keys that somebody will want to see."""
+    said = f"Added {pages.one} {entry}, {entry.status.label.lower()}"
+    said = and_what_it_did(said, preview) if is_told else f"{said}."
     if entry.mechanism != AttestationMechanism.SYMMETRIC_KEY:
-        return done(request, back, said)
+        return done(request, pages.list_url(service), said)
     ref = individual_ref(entry) if isinstance(entry, IndividualEnrollment) else group_ref(entry)
     if may(request, Right.REVEAL_KEYS, service):
         where = "Its keys can be shown below."
@@ -96,23 +124,10 @@ def after_adding(
     return done(request, entry_url(service, ref), f"{said} {where}")
 
 
-def ask_to_disable(
-    request: HttpRequest, form: ReasonForm, *, entry: Entry, words: str, body: str, cancel_url: str
-) -> HttpResponse:
-    response = ask(
-        request,
-        title=f"Disable {words} {entry}?",
-        body=body,
-        cancel_url=cancel_url,
-        form=form,
-        danger=False,
-        yes="Disable",
-        extra={"target": f"#entry-{entry.pk}", "no": "Cancel"},
-    )
-    if response.status_code == 422:
-        retarget(response, "#dialog")
-        reswap(response, "innerHTML")
-    return response
+def and_what_it_did(said: str, preview: Preview | None) -> str:
+    """What was done and what came of it, in one message."""
+    result = did(preview)
+    return f"{said}: {result}" if result[0].isdigit() else f"{said}. {result}"
 
 
 def chosen_ids(request: HttpRequest) -> list[int]:
@@ -121,56 +136,209 @@ def chosen_ids(request: HttpRequest) -> list[int]:
     return [int(one) for one in given if one.isascii() and one.isdigit() and len(one) < 19]
 
 
-def answer_deletion(
-    request: HttpRequest,
-    service: ProvisioningService,
-    entries: Sequence[Entry],
-    *,
-    words: tuple[str, str],
-    back: str,
-    delete: Callable[[str, int], int],
+def answer_chosen(
+    request: HttpRequest, service: ProvisioningService, act: Act, pages: EntryPages
 ) -> HttpResponse:
-    """The question with its consequences, and the deed, if it was answered on the state that it told of."""
-    one, several = words
+    """An act on the rows that were ticked."""
+    rows: QuerySet[Any]
+    if pages is INDIVIDUALS:
+        rows = service.individualenrollments.without_secrets().order_by("registration_key")
+    else:
+        rows = service.enrollmentgroups.without_secrets().order_by("group_key")
+    entries: list[Entry] = list(rows.filter(pk__in=chosen_ids(request)))
+    back = pages.list_url(service, request.GET.get("back", ""))
     if not entries:
-        gone = f"What you selected is gone already, so nothing was deleted: choose among the {several} that are left."
-        none = f"Nothing was selected, so nothing was deleted: tick the {several} first."
+        what = _DONE[act].lower()
+        gone = (
+            f"What you selected is gone already, so nothing was {what}: choose among the {pages.several} that "
+            "are left."
+        )
+        none = f"Nothing was selected, so nothing was {what}: tick the {pages.several} first."
         messages.warning(request, gone if chosen_ids(request) else none)
         return go_to(request, back)
-    # Read first: whatever changes while the consequences are worked out makes the answer void.
+    return answer_act(request, service, act, entries, pages, back=back)
+
+
+def answer_act(
+    request: HttpRequest,
+    service: ProvisioningService,
+    act: Act,
+    entries: Sequence[Entry],
+    pages: EntryPages,
+    *,
+    back: str = "",
+    row: bool = False,
+) -> HttpResponse:
+    """The question with its preview, and the deed. What only narrows is done at once, whatever has changed since.
+
+    row: the answer to htmx is the row of the one entry as it then is.
+    """
+    back = back or pages.list_url(service)
+    # Read first: whatever changes while the preview is worked out makes the answer void.
     epoch = ProvisioningService.epoch_of(service.pk)
-    form = ReasonForm(request.POST if request.method == "POST" else None)
-    outdated = request.method == "POST" and request.POST.get("epoch") != str(epoch)
-    if request.method == "POST" and not outdated and form.is_valid():
+    is_answer = request.method == "POST"
+    form = ReasonForm(request.POST if is_answer else None)
+    outdated = is_answer and act.may_widen and request.POST.get("epoch") != str(epoch)
+    note = ""
+    if is_answer and not outdated and form.is_valid():
         try:
-            number = delete(form.cleaned_data["reason"], epoch)
+            said, note = _act(request, service, act, entries, pages, form.cleaned_data["reason"], epoch)
         except Invalid as problem:
             show_invalid(form, problem)
         except (ChangedMeanwhile, NotFound):
+            word = _DONE[act].lower()
             messages.warning(
-                request, "Something was changed while you answered: nothing was deleted. Look again."
+                request, f"Something was changed while you answered: nothing was {word}. Look again."
             )
-            return go_to(request, request.get_full_path())
+            return go_to(request, back if row else request.get_full_path())
         else:
-            what = f"{one} {entries[0]}" if number == 1 else f"{number} {several}"
-            return done(request, back, f"Deleted {what}.")
-    consequences: Consequences = consequences_of_deleting(service, entries)
-    named = f"{one} {entries[0]}" if len(entries) == 1 else f"{len(entries)} {several}"
+            if not note:
+                return _answer(request, service, entries, pages, said, back=back, row=row)
+            epoch, form = ProvisioningService.epoch_of(service.pk), ReasonForm()
+    return _ask(
+        request, service, act, entries, pages, form, epoch, back=back, row=row, outdated=outdated, note=note
+    )
+
+
+def _act(
+    request: HttpRequest,
+    service: ProvisioningService,
+    act: Act,
+    entries: Sequence[Entry],
+    pages: EntryPages,
+    reason: str,
+    epoch: int,
+) -> tuple[str, str]:
+    """What is to be said; and, where there is more to do than one request does, what is left."""
+    actor, named = actor_of(request), pages.named(entries)
+    if act is Act.DISABLE:
+        turned = [one for one in entries if one.enabled]
+        carry_out(service, act, entries, actor=actor, reason=reason)
+        if not turned:
+            return (
+                f"{named[0].upper()}{named[1:]} {'was' if len(entries) == 1 else 'were'} disabled already.",
+                "",
+            )
+        return and_what_it_did(f"Disabled {named}", what_disabling_did(service, turned)), ""
+    if act is Act.DELETE and "keep_out" in request.POST:
+        result = delete_and_deny(service, entries, actor=actor, reason=reason, expected_epoch=epoch)
+        one = result.denied == 1
+        devices = "1 device is" if one else f"{result.denied:,} devices are"
+        how = "by an entry of its own" if one else "each by an entry of its own"
+        if result.left:
+            return "", (
+                f"{devices} denied now {how}, and nothing is deleted yet: {result.left:,} are left. "
+                "Answer once more to go on with them."
+            )
+        return f"Deleted {named}: {devices} kept out, {how}.", ""
+    carry_out(service, act, entries, actor=actor, reason=reason, expected_epoch=epoch)
+    return f"{_DONE[act]} {named}.", ""
+
+
+def _answer(
+    request: HttpRequest,
+    service: ProvisioningService,
+    entries: Sequence[Entry],
+    pages: EntryPages,
+    said: str,
+    *,
+    back: str,
+    row: bool,
+) -> HttpResponse:
+    if not row or not wants_fragment(request):
+        return done(request, back, said)
+    (entry,) = entries
+    current: Entry
+    if isinstance(entry, IndividualEnrollment):
+        current = with_row_columns(service.individualenrollments.all()).get(pk=entry.pk)
+    else:
+        current = with_row_columns(service.enrollmentgroups.all()).get(pk=entry.pk)
+    return row_answer(request, service, current, pages.row_template, said)
+
+
+def row_answer(
+    request: HttpRequest, service: ProvisioningService, entry: Entry, template: str, said: str
+) -> HttpResponse:
+    """The row as the database has it now, after a write; the dialog closes, and what was done is said and read out."""
+    (row,) = rows_of(service, [entry])
+    messages.success(request, said)
+    response = render(request, template, {"row": row, "service": service, "is_answer": True})
+    trigger_client_event(response, "dialog:close", {})
+    trigger_client_event(response, "announce", {"value": said})
+    patch_vary_headers(response, ["HX-Request"])
+    return response
+
+
+def _ask(
+    request: HttpRequest,
+    service: ProvisioningService,
+    act: Act,
+    entries: Sequence[Entry],
+    pages: EntryPages,
+    form: ReasonForm,
+    epoch: int,
+    *,
+    back: str,
+    row: bool,
+    outdated: bool,
+    note: str,
+) -> HttpResponse:
+    preview: Preview | None
+    try:
+        preview = preview_of_act(service, act, entries)
+    except SecretUnreadable as problem:
+        if act.may_widen:
+            raise
+        # R16: shutting out works without the key of the installation, and its preview does not.
+        logger.warning("No preview in service %s: %s", service, problem)
+        preview = None
+    gone = [ref_of(one) for one in entries]
+    groups = [one for one in entries if isinstance(one, EnrollmentGroup)]
+    passing = preview.passing_to_others(gone) if preview is not None and act is Act.DELETE else []
+    below = worth_telling(act, below_others(service, groups, gone if act is Act.DELETE else ()))
+    is_open = act is Act.DELETE and (bool(passing) or any(one.is_open or one.uncertain for one in below))
+    may_disable = any(one.enabled for one in entries)
+    chosen = "&".join(f"entry={one.pk}" for one in entries)
+    extra = {
+        "target": f"#entry-{entries[0].pk}" if row else "",
+        "no": "Cancel",
+        "service": service,
+        "act": act.value,
+        "of_groups": pages is GROUPS,
+        "preview": preview,
+        "lines": lines_of(preview, preview_url(service, act, entries)) if preview is not None else [],
+        "all_url": preview_url(service, act, entries),
+        "export_url": export_url(service, act, entries),
+        "below": below,
+        "passing": len(passing),
+        "barring": [ref for ref, one in zip(gone, entries, strict=True) if not one.enabled],
+        "is_open": is_open,
+        "instead": "Disable instead",
+        "instead_url": f"{pages.url(service, Act.DISABLE)}?{chosen}" if is_open and may_disable else "",
+        "names": [str(entry) for entry in entries],
+        "has_certificates": any(one.mechanism == AttestationMechanism.X509 for one in entries),
+        "has_group_keys": any(one.mechanism == AttestationMechanism.SYMMETRIC_KEY for one in groups),
+        "outdated": outdated,
+        "note": note,
+        "missing": 0 if row else len(set(chosen_ids(request))) - len(entries),
+        "done_word": _DONE[act].lower(),
+        "buttons_template": "portal/previews/_delete_buttons.html" if act is Act.DELETE else "",
+    }
     response = ask(
         request,
-        title=f"Delete {named}?",
+        title=f"{act.value.capitalize()} {pages.named(entries)}?",
         body="",
-        body_template="portal/enrollments/_deletion.html",
+        body_template="portal/previews/_act.html",
         cancel_url=back,
         form=form,
-        hidden=(("epoch", str(epoch)),),
-        extra={
-            "consequences": consequences,
-            "names": [str(entry) for entry in entries],
-            "outdated": outdated,
-            "missing": len(set(chosen_ids(request))) - len(entries),
-        },
+        danger=act is Act.DELETE,
+        yes=act.value.capitalize(),
+        hidden=(("epoch", str(epoch)),) if act.may_widen else (),
+        extra=extra,
     )
     if outdated:
         response.status_code = 409
+    if response.status_code != 200:
+        retarget(response, "#dialog")
+        reswap(response, "innerHTML")
     return response

@@ -74,6 +74,15 @@
     }
   });
 
+  // --- What opens another page stays out of htmx, which would put the answer into this one ------
+  document.addEventListener(
+    "submit",
+    (event) => {
+      if (event.submitter?.formTarget === "_blank") event.stopPropagation();
+    },
+    true,
+  );
+
   function showFailure(text) {
     // Outside an open modal everything is inert, also for screen readers.
     const place = dialog.open ? dialog : document.getElementById("failures");

@@ -28,7 +28,7 @@ class Portal:
 
     def expect_said(self, sentence: str) -> None:
         """What the page says after something was done."""
-        expect(self.page.get_by_role("status").filter(has_text=sentence)).not_to_have_count(0)
+        expect(self._saying(sentence)).not_to_have_count(0)
 
     def go_to(self, label: str) -> None:
         """A page of the service, by the navigation."""
@@ -103,10 +103,43 @@ class Portal:
         switch = self.page.get_by_role("group", name="Enable entry")
         switch.get_by_role("radio", name="Enable" if enabled else "Disable").check()
 
-    def save(self, said: str, reason: str = "") -> None:
+    def save(self, said: str, reason: str = "") -> str:
+        """*Save*, and once more where the preview asks. Returns what that said."""
+        told = ""
         self.page.get_by_label("Reason").fill(reason)
-        self.page.get_by_role("button", name="Save").click()
+        self.save_button.click()
+        expect(self.question.or_(self._saying(said)).first).to_be_visible()
+        if self.question.count():
+            told = " ".join(self.question.inner_text().split())
+            self.question.get_by_role("button", name="Save", exact=True).click()
         self.expect_said(said)
+        return told
+
+    @property
+    def save_button(self) -> Locator:
+        return self.page.locator("#entry-form").get_by_role("button", name="Save")
+
+    @property
+    def question(self) -> Locator:
+        """The preview before saving: a dialog, or without script a part of the page."""
+        return self.page.get_by_role("dialog").or_(self.page.locator("#save-question"))
+
+    def _saying(self, sentence: str) -> Locator:
+        return self.page.get_by_role("status").filter(has_text=sentence)
+
+    def turn_on(self, entry: str) -> str:
+        """The switch and *Enable*. Returns what the dialog said would happen."""
+        self.toggle(entry).click()
+        dialog = self.page.get_by_role("dialog")
+        expect(dialog.get_by_role("heading", level=1)).to_contain_text(f"Enable {self._kind_of(entry)}")
+        told = " ".join(dialog.inner_text().split())
+        dialog.get_by_role("button", name="Enable").click()
+        expect(self.toggle(entry)).to_be_checked()
+        return told
+
+    def _kind_of(self, entry: str) -> str:
+        of_group = "/groups/" in self.page.url
+        return f"{'enrollment group' if of_group else 'individual enrollment'} {entry}?"
 
     def toggle(self, entry: str) -> Locator:
         return self.row(entry).get_by_role("switch", name=f"Enable entry {entry}")
@@ -114,17 +147,17 @@ class Portal:
     def ask_to_delete(self, entry: str) -> Locator:
         """Check box and *Delete* in the list that is shown. Returns the dialog."""
         self.row(entry).get_by_role("checkbox", name=f"Select {entry}").check()
-        self.page.get_by_role("button", name="Delete").click()
+        self.page.get_by_role("button", name="Delete", exact=True).click()
         dialog = self.page.get_by_role("dialog")
         expect(dialog.get_by_role("heading", level=1)).to_contain_text(entry)
         return dialog
 
     def delete(self, entry: str, *, reason: str = "") -> str:
-        """Answer *Yes* as well. Returns what the dialog said would happen."""
+        """Answer *Delete* as well. Returns what the dialog said would happen."""
         dialog = self.ask_to_delete(entry)
         told = dialog.inner_text()
         dialog.get_by_label("Reason").fill(reason)
-        dialog.get_by_role("button", name="Yes").click()
+        dialog.get_by_role("button", name="Delete", exact=True).click()
         self.expect_said("Deleted")
         expect(self.row(entry)).to_have_count(0)
         return " ".join(told.split())

@@ -23,17 +23,19 @@ pytestmark = pytest.mark.e2e
 
 # Of one kind of page so many are looked at: with filters and without, of one kind of entry and of another.
 OF_EACH_KIND = 2
-DOWNLOADS = {"history-export", "installation-history-export"}
+DOWNLOADS = {"history-export", "installation-history-export", "preview-export"}
 # Answer posts alone, or nobody who is signed in.
 NOT_SHOWN = {
     "sign-in",
     "sign-out",
     "certificate-preview",
     "tpm-preview",
-    "group-keys",
-    "enrollment-enable",
+    "enrollment-add-preview",
+    "enrollment-edit-preview",
     "enrollment-keys",
-    "group-enable",
+    "group-add-preview",
+    "group-edit-preview",
+    "group-keys",
     "device-keys",
     "person-activate",
     "person-role",
@@ -43,10 +45,12 @@ NOT_SHOWN = {
 }
 # Where links and the questions before changes lead; a list is asked about its first row.
 _WAYS_ON = """() => {
-  const forms = [...document.querySelectorAll("form[method=get]")].map((form) => {
+  const forms = [...document.querySelectorAll("form[method=get]")].flatMap((form) => {
     const box = [...form.elements].find((one) => one.matches("[data-select-row]"));
     if (box) box.checked = true;
-    return `${form.action.split("?")[0]}?${new URLSearchParams(new FormData(form))}`;
+    const buttons = [...form.querySelectorAll("[formaction]")];
+    return [form.action, ...buttons.map((button) => button.formAction)].map(
+      (action) => `${action.split("?")[0]}?${new URLSearchParams(new FormData(form))}`);
   });
   return [...[...document.querySelectorAll("a[href]")].map((link) => link.href), ...forms];
 }"""
@@ -139,6 +143,9 @@ def test_with_script_off_everything_of_an_entry_can_be_done(open_window, live, t
     assert [outcome_of(pump), outcome_of(sibling)] == [Outcome.DISABLED, Outcome.ASSIGNED]
 
     portal.toggle("plain-pump").click()
+    portal.expect_heading("Enable individual enrollment plain-pump?")
+    expect(page.get_by_role("main")).to_contain_text("1 known device will come in anew")
+    page.get_by_role("button", name="Enable").click()
     portal.expect_said("Enabled individual enrollment plain-pump.")
     assert outcome_of(pump) is Outcome.ASSIGNED
 
@@ -146,13 +153,13 @@ def test_with_script_off_everything_of_an_entry_can_be_done(open_window, live, t
     portal.expect_heading("Disable individual enrollment plain-pump?")
     page.get_by_label("Reason").fill("on the page")
     page.get_by_role("button", name="Disable").click()
-    portal.expect_said("Disabled individual enrollment plain-pump.")
+    portal.expect_said("Disabled individual enrollment plain-pump: 1 device is refused from now on.")
     assert outcome_of(pump) is Outcome.DISABLED
 
     portal.row("plain-sibling").get_by_role("checkbox").check()
-    page.get_by_role("button", name="Delete").click()
+    page.get_by_role("button", name="Delete", exact=True).click()
     portal.expect_heading("Delete individual enrollment plain-sibling?")
-    page.get_by_role("button", name="Yes").click()
+    page.get_by_role("button", name="Delete", exact=True).click()
     portal.expect_said("Deleted individual enrollment plain-sibling.")
     expect(portal.row("plain-sibling")).to_have_count(0)
     assert outcome_of(sibling) is Outcome.UNAUTHORIZED
@@ -162,7 +169,7 @@ def test_with_script_off_deleting_nothing_says_so(open_window, administrator_coo
     page = open_window(storage_state=administrator_cookies, java_script_enabled=False)
     page.goto(f"/services/{SERVICE}/enrollments/")
 
-    page.get_by_role("button", name="Delete").click()
+    page.get_by_role("button", name="Delete", exact=True).click()
 
     Portal(page).expect_said("Nothing was selected")
 
@@ -204,6 +211,8 @@ def test_by_keyboard_alone_a_device_is_shut_out(administrator, open_window, live
     search_by_keyboard(page, "typed-pump")
     tab_to(page, portal.toggle("typed-pump"))
     page.keyboard.press("Space")
+    expect(page.get_by_role("dialog").get_by_label("Reason")).to_be_focused()
+    page.keyboard.press("Enter")
 
     expect(portal.toggle("typed-pump")).to_be_checked()
     expect(portal.row("typed-pump")).to_be_focused()

@@ -57,7 +57,7 @@ def test_1_disable_and_enable_an_individual_enrollment(administrator, workshop):
     administrator.individual_enrollments()
     administrator.open_entry("one-pump")
     administrator.enable_entry(False)
-    administrator.save("Saved individual enrollment one-pump", reason="stolen from the yard")
+    assert administrator.save("Saved individual enrollment one-pump", reason="stolen from the yard") == ""
 
     expect(administrator.row("one-pump").get_by_role("cell", name="Disabled", exact=True)).to_be_visible()
     expect(administrator.toggle("one-pump")).not_to_be_checked()
@@ -65,7 +65,9 @@ def test_1_disable_and_enable_an_individual_enrollment(administrator, workshop):
 
     administrator.open_entry("one-pump")
     administrator.enable_entry(True)
-    administrator.save("Saved individual enrollment one-pump", reason="found again")
+    told = administrator.save("Saved individual enrollment one-pump", reason="found again")
+
+    assert "1 known device will come in anew through individual enrollment of its own: one-pump" in told
 
     expect(administrator.row("one-pump").get_by_role("cell", name="Enabled", exact=True)).to_be_visible()
     assert workshop.outcomes_of(pump, sibling) == [Outcome.ASSIGNED, Outcome.ASSIGNED]
@@ -96,12 +98,12 @@ def test_1_by_the_switch_in_the_row(administrator, workshop):
 
     expect(toggle).not_to_be_checked()
     expect(dialog).to_be_hidden()
-    administrator.expect_said("Disabled individual enrollment switch-pump.")
+    administrator.expect_said("Disabled individual enrollment switch-pump: 1 device is refused from now on.")
     assert workshop.outcomes_of(pump, sibling) == [Outcome.DISABLED, Outcome.ASSIGNED]
 
-    toggle.click()
+    told = administrator.turn_on("switch-pump")
 
-    expect(toggle).to_be_checked()
+    assert "1 known device will come in anew through individual enrollment of its own: switch-pump" in told
     assert workshop.outcome_of(pump) is Outcome.ASSIGNED
 
 
@@ -120,11 +122,11 @@ def test_2_delete_an_individual_enrollment(administrator, workshop):
     assert_told(administrator.history_of("two-pump", 2)[0], ADMIN, "deleted", "two-pump", "scrapped")
 
 
-def test_2_answering_no_deletes_nothing(administrator, workshop):
+def test_2_cancelling_deletes_nothing(administrator, workshop):
     pump = root("no-supplier").leaf("no-pump")
     administrator.add_individual("no-pump", workshop.file_of(pump))
 
-    administrator.ask_to_delete("no-pump").get_by_role("link", name="No").click()
+    administrator.ask_to_delete("no-pump").get_by_role("link", name="Cancel").click()
 
     expect(administrator.page.get_by_role("dialog")).to_be_hidden()
     expect(administrator.row("no-pump")).to_be_visible()
@@ -168,8 +170,9 @@ def test_4_deleting_that_group_leaves_its_devices_to_the_group_of_the_root_and_s
     told = administrator.delete("four-line", reason="no longer bought there")
 
     assert "Devices below four-line can still enroll through enrollment group four-root" in told
-    assert "1 known device can come back through enrollment group four-root: four-below" in told
-    assert "To keep devices out, answer No and disable the entry instead" in told
+    assert "1 known device will still be admitted through enrollment group four-root: four-below" in told
+    assert "That includes devices that have not registered yet." in told
+    assert "Disable instead" in told
     expect(administrator.row("four-root")).to_be_visible()
     assert workshop.outcomes_of(below, sibling) == [Outcome.ASSIGNED, Outcome.ASSIGNED]
 
@@ -213,11 +216,135 @@ def test_6_bar_an_intermediate_that_was_never_enrolled(administrator, workshop):
 
     administrator.add_group("six-bad-line", workshop.file_of(bad), enabled=False, reason="found on a forum")
 
+    administrator.expect_said("disabled: 1 device is refused from now on.")
     expect(administrator.toggle("six-bad-line")).not_to_be_checked()
     assert workshop.outcomes_of(below, sibling) == [Outcome.DISABLED, Outcome.ASSIGNED]
     assert_told(
         administrator.history_of("six-bad-line", 1)[0], ADMIN, "added", "six-bad-line", "found on a forum"
     )
+
+
+def test_7_delete_a_group_but_keep_its_devices_out(administrator, workshop):
+    ca = root("seven-root")
+    line, other = ca.intermediate("seven-line"), ca.intermediate("seven-other-line")
+    below, later, sibling = line.leaf("seven-below"), line.leaf("seven-later"), other.leaf("seven-sibling")
+    administrator.add_group("seven-root", workshop.file_of(ca))
+    administrator.add_group("seven-line", workshop.file_of(line))
+    assert workshop.outcomes_of(below, sibling) == [Outcome.ASSIGNED, Outcome.ASSIGNED]
+
+    dialog = administrator.ask_to_delete("seven-line")
+    expect(dialog).to_contain_text("Only a disabled entry keeps out devices that are not known yet")
+    dialog.get_by_label("Reason").fill("sold to somebody")
+    dialog.get_by_role("button", name="Delete, but keep this device out").click()
+
+    administrator.expect_said(
+        "Deleted enrollment group seven-line: 1 device is kept out, by an entry of its own."
+    )
+    assert workshop.outcomes_of(below, sibling) == [Outcome.DISABLED, Outcome.ASSIGNED]
+    # As the dialog said: nobody knew of this one.
+    assert workshop.outcome_of(later) is Outcome.ASSIGNED
+    assert_told(
+        administrator.history_of("seven-below", 1)[0], ADMIN, "added", "seven-below", "sold to somebody"
+    )
+
+
+def test_8_disable_a_group_instead_of_deleting_it(administrator, workshop):
+    ca = root("eight-root")
+    line = ca.intermediate("eight-line")
+    below, later = line.leaf("eight-below"), line.leaf("eight-later")
+    administrator.add_group("eight-root", workshop.file_of(ca))
+    administrator.add_group("eight-line", workshop.file_of(line))
+    assert workshop.outcome_of(below) is Outcome.ASSIGNED
+
+    dialog = administrator.ask_to_delete("eight-line")
+    dialog.get_by_role("link", name="Disable instead").click()
+    expect(dialog.get_by_role("heading", level=1)).to_contain_text("Disable enrollment group eight-line?")
+    expect(dialog).to_contain_text("1 known device will be refused: eight-below.")
+    dialog.get_by_role("button", name="Disable").click()
+
+    administrator.expect_said("Disabled enrollment group eight-line: 1 device is refused from now on.")
+    expect(administrator.toggle("eight-line")).not_to_be_checked()
+    assert workshop.outcomes_of(below, later) == [Outcome.DISABLED, Outcome.DISABLED]
+
+
+def test_9_what_changed_since_the_preview_is_shown_before_anybody_is_let_in(
+    administrator, open_window, administrator_cookies, workshop
+):
+    ca = root("nine-ca")
+    pump, sibling = ca.leaf("nine-pump"), ca.leaf("nine-sibling")
+    administrator.add_group("nine-ca", workshop.file_of(ca))
+    assert workshop.outcomes_of(pump, sibling) == [Outcome.ASSIGNED, Outcome.ASSIGNED]
+    administrator.toggle("nine-ca").click()
+    dialog = administrator.page.get_by_role("dialog")
+    dialog.get_by_role("button", name="Disable").click()
+    expect(administrator.toggle("nine-ca")).not_to_be_checked()
+    administrator.toggle("nine-ca").click()
+    expect(dialog).to_contain_text("2 known devices will come in anew through enrollment group nine-ca")
+
+    somebody_else = Portal(open_window(storage_state=administrator_cookies))
+    somebody_else.page.goto("/")
+    somebody_else.add_individual("nine-pump", workshop.file_of(pump), enabled=False, reason="stolen")
+    dialog.get_by_role("button", name="Enable").click()
+
+    expect(dialog.get_by_role("alert")).to_contain_text("so nothing was enabled. This is what holds now.")
+    expect(dialog).to_contain_text("1 known device will come in anew through enrollment group nine-ca")
+    expect(dialog).to_contain_text("1 known device is shut out already, and stays so: nine-pump.")
+    assert workshop.outcomes_of(pump, sibling) == [Outcome.DISABLED, Outcome.DISABLED]
+
+    dialog.get_by_role("button", name="Enable").click()
+    expect(administrator.toggle("nine-ca")).to_be_checked()
+    assert workshop.outcomes_of(pump, sibling) == [Outcome.DISABLED, Outcome.ASSIGNED]
+
+
+def test_10_another_certificate_is_saved_once_it_was_seen_whom_that_refuses(administrator, workshop):
+    """The file that was chosen is sent with the question, with all devices in another window, and with the answer."""
+    old, new = root("ten-old"), root("ten-new")
+    below, sibling = old.leaf("ten-below"), new.leaf("ten-sibling")
+    others = [old.leaf(f"ten-other-{number}") for number in range(5)]
+    administrator.add_group("ten-line", workshop.file_of(old))
+    assert workshop.outcomes_of(below, *others) == [Outcome.ASSIGNED] * 6
+    administrator.open_entry("ten-line")
+    administrator.upload(workshop.file_of(new))
+    administrator.save_button.click()
+
+    dialog = administrator.question
+    expect(dialog).to_contain_text("6 known devices will be refused: ten-below, ten-other-0")
+    expect(dialog).to_contain_text("and 1 more.")
+    with administrator.page.expect_popup() as popup:
+        dialog.get_by_role("button", name="Show all that will be refused").click()
+    expect(popup.value.get_by_role("heading", level=1)).to_have_text(
+        "Preview: save enrollment group ten-line"
+    )
+    expect(
+        popup.value.get_by_role("row").filter(has_text="Admitted by enrollment group ten-line")
+    ).to_have_count(6)
+    popup.value.close()
+    dialog.get_by_role("button", name="Cancel").click()
+    expect(dialog).to_be_hidden()
+    assert workshop.outcome_of(below) is Outcome.ASSIGNED
+
+    told = administrator.save("Saved enrollment group ten-line", reason="the supplier has a new CA")
+
+    assert "Devices below ten-new that register from now on are admitted." in told
+    assert workshop.outcomes_of(below, sibling) == [Outcome.UNAUTHORIZED, Outcome.ASSIGNED]
+
+
+def test_several_entries_are_turned_off_together(administrator, workshop):
+    cas = [root(f"several-{number}") for number in range(2)]
+    leaves = [ca.leaf(f"{ca.parsed.common_names[0]}-pump") for ca in cas]
+    for ca in cas:
+        administrator.add_group(ca.parsed.common_names[0], workshop.file_of(ca))
+    assert workshop.outcomes_of(*leaves) == [Outcome.ASSIGNED, Outcome.ASSIGNED]
+
+    for number in range(2):
+        administrator.row(f"several-{number}").get_by_role("checkbox").check()
+    administrator.page.get_by_role("button", name="Disable", exact=True).click()
+    dialog = administrator.page.get_by_role("dialog", name="Disable 2 enrollment groups?")
+    expect(dialog).to_contain_text("2 known devices will be refused")
+    dialog.get_by_role("button", name="Disable").click()
+
+    administrator.expect_said("Disabled 2 enrollment groups: 2 devices are refused from now on.")
+    assert workshop.outcomes_of(*leaves) == [Outcome.DISABLED, Outcome.DISABLED]
 
 
 def test_from_a_first_device_to_who_shut_it_out(open_window, live, curl, tmp_path):

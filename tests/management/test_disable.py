@@ -9,7 +9,7 @@ from enrollments.actions.registrations import Outcome
 from enrollments.management.command import command_line_actor
 from enrollments.models import HistoryEvent
 from tests.certificates import root
-from tests.devices import enroll_ca, enroll_device, enroll_keys, new_service, register
+from tests.devices import enroll_ca, enroll_device, enroll_key_group, enroll_keys, new_service, register
 from tests.management.calls import json_of, printed_by, refusal_of
 
 pytestmark = pytest.mark.django_db
@@ -33,7 +33,9 @@ def test_a_group_is_disabled_with_who_and_why(service, ca):
 
     text = printed_by("disable", "group", "PLANT", "--service", "plant", "--reason", "key leaked")
 
-    assert text == "Enrollment group plant of plant is disabled from now on.\n"
+    assert text == (
+        "Enrollment group plant of plant is disabled from now on.\n1 device is refused from now on.\n"
+    )
     assert register(service, pump).outcome is Outcome.DISABLED
     row = HistoryEvent.objects.get(event="group.disabled")
     assert (row.actor_kind, row.way, row.reason) == ("cli", "command line", "key leaked")
@@ -75,6 +77,7 @@ def test_a_device_of_a_group_is_denied_only_when_that_is_asked_for(service, ca):
 
     told = json_of("disable", "individual", "pump-1", "--reason", "stolen", "--deny")
 
+    did = told.pop("preview")
     assert told == {
         "kind": "individual",
         "id": "pump-1",
@@ -82,6 +85,7 @@ def test_a_device_of_a_group_is_denied_only_when_that_is_asked_for(service, ca):
         "status": "disabled",
         "changed": True,
     }
+    assert did["effects"]["refused"]["devices"] == 1
     assert register(service, pump).outcome is Outcome.DISABLED
     assert register(service, sibling).outcome is Outcome.ASSIGNED
 
@@ -131,6 +135,48 @@ def test_what_cannot_be_done_is_refused_and_changes_nothing(service, ca, command
 @pytest.mark.parametrize("command", [["group", "plant"], ["groups", "plant", "--reason", "x"], ["group"]])
 def test_a_command_line_that_lacks_something_is_refused(command):
     refusal_of("disable", *command)
+
+
+# --- A dry run -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "command", [["group", "plant"], ["individual", "pump-1", "--deny"], ["individual", "own-1"]]
+)
+def test_a_dry_run_says_who_is_refused_and_changes_nothing(service, ca, command):
+    enroll_device(service, ca.leaf("own-1"))
+    pump = ca.leaf("pump-1")
+    register(service, pump)
+    rows, epoch = HistoryEvent.objects.count(), type(service).epoch_of(service.pk)
+
+    text = printed_by("disable", *command, "--dry-run")
+    told = json_of("disable", *command, "--dry-run")
+
+    name = "own-1" if "own-1" in command else "pump-1"
+    assert f"1 device will be refused: {name}." in text
+    assert text.endswith("Nothing was changed.\n")
+    assert (told["dry_run"], told["changed"]) == (True, False)
+    assert told["preview"]["effects"]["refused"]["devices"] == 1
+    assert (HistoryEvent.objects.count(), type(service).epoch_of(service.pk)) == (rows, epoch)
+    assert register(service, pump).outcome is Outcome.ASSIGNED
+
+
+@pytest.mark.parametrize("command", [["group", "nobody"], ["individual", "nobody"]])
+def test_a_dry_run_of_what_is_not_there_is_refused(service, ca, command):
+    code, sentence = refusal_of("disable", *command, "--dry-run")
+
+    assert (code, "Nothing was changed." in sentence) == (1, True)
+
+
+def test_r16_a_group_is_disabled_although_what_that_did_cannot_be_told(service, settings):
+    enroll_key_group(service)
+    settings.DPS_ENCRYPTION_KEY = "A" * 43 + "="
+
+    text = printed_by("disable", "group", "line-9", "--reason", "leaked")
+
+    assert "is disabled from now on." in text
+    assert "could not be worked out" in text
+    assert not service.enrollmentgroups.without_secrets().get().enabled
 
 
 def test_a_user_without_a_name_is_told_by_number(monkeypatch):

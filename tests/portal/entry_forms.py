@@ -31,7 +31,7 @@ def entry_form(**changes: Any) -> dict[str, Any]:
 
 
 def group_form(**changes: Any) -> dict[str, Any]:
-    return entry_form(group_id="plant-7", predecessor="", **changes)
+    return entry_form(**{"group_id": "plant-7", "predecessor": "", **changes})
 
 
 def a_file(content: bytes | str, name: str = "certificate.pem") -> SimpleUploadedFile:
@@ -44,11 +44,35 @@ def page(client: Client, path: str, **headers: str) -> str:
     return answer.content.decode()
 
 
-def post(client: Client, path: str, data: dict[str, Any] | None = None, **options: Any) -> Any:
+def post_once(client: Client, path: str, data: dict[str, Any] | None = None, **options: Any) -> Any:
     """The answer, with its text beside it."""
     answer = client.post(f"/services/plant/{path}", data or {}, **options)
     answer.text_shown = answer.content.decode()
     return answer
+
+
+def post(client: Client, path: str, data: dict[str, Any] | None = None, **options: Any) -> Any:
+    """The same, of somebody who confirms the preview where the answer is one."""
+    answer = post_once(client, path, data, **options)
+    mark = mark_in(answer.text_shown)
+    if not mark:
+        return answer
+    for value in (data or {}).values():
+        if isinstance(value, SimpleUploadedFile):
+            value.seek(0)
+    return post_once(client, path, {**(data or {}), "confirmed": mark}, **options)
+
+
+def mark_in(text: str) -> str:
+    """What the button of a question about a form carries, where there is one."""
+    found = re.search(r'name="confirmed" value="([^"]+)"', text)
+    return found[1] if found else ""
+
+
+def epoch_in(text: str) -> str:
+    """The same of a question about entries."""
+    found = re.search(r'name="epoch" value="(\d+)"', text)
+    return found[1] if found else ""
 
 
 def events(service: Any, event: str) -> list[HistoryEvent]:

@@ -7,7 +7,7 @@ from enrollments.policy.roles import Role
 from tests.certificates import EXPIRED, root
 from tests.devices import register
 from tests.factories import a_group, a_service, a_user
-from tests.portal.entry_forms import HTMX, OUT_OF_BAND, a_file, events, group_form, page, post
+from tests.portal.entry_forms import HTMX, OUT_OF_BAND, a_file, epoch_in, events, group_form, page, post
 
 pytestmark = pytest.mark.django_db
 
@@ -106,7 +106,8 @@ def test_turning_off_bars_the_group_and_turning_on_lifts_the_bar(operator, servi
 
     off = post(operator, "groups/g/plant-7/disable/", {"reason": "leaked"}, headers=HTMX)
     barred = register(service, plant.leaf("pump-1")).outcome
-    on = post(operator, "groups/g/plant-7/enable/", headers=HTMX)
+    question = page(operator, "groups/g/plant-7/enable/", **HTMX)
+    on = post(operator, "groups/g/plant-7/enable/", {"epoch": epoch_in(question)}, headers=HTMX)
 
     assert f'id="entry-{group.pk}"' in off.text_shown
     assert ('aria-checked="false"' in off.text_shown, 'aria-checked="true"' in on.text_shown) == (True, True)
@@ -128,11 +129,10 @@ def test_the_question_names_the_root_through_which_devices_still_enroll(operator
     after = page(operator, f"groups/delete/?entry={group.pk}", **HTMX)
 
     assert "can still enroll</strong> through enrollment group Root-2024" in before
-    assert "No device has registered" in before
+    assert "No device that is known is touched." in before
     assert "<strong>1</strong> known device" in after
     assert "pump-1" in after
-    epoch = after.split('name="epoch" value="')[1].split('"')[0]
-    post(operator, f"groups/delete/?entry={group.pk}", {"epoch": epoch})
+    post(operator, f"groups/delete/?entry={group.pk}", {"epoch": epoch_in(after)})
     assert not service.enrollmentgroups.filter(pk=group.pk).exists()
     assert register(service, plant.leaf("pump-1")).outcome == "assigned"
 
@@ -143,9 +143,10 @@ def test_the_question_about_a_lone_group_promises_a_refusal_and_nothing_else(ope
 
     text = page(operator, f"groups/delete/?entry={group.pk}")
 
-    assert "<strong>1</strong> known device will be refused" in text
+    assert "<strong>1</strong> known device <strong>will be refused</strong>" in text
     assert "can still enroll" not in text
-    assert "To keep devices out" not in text
+    assert "Disable instead" not in text
+    assert "keep this device out" not in text
 
 
 def test_the_question_about_a_disabled_group_says_that_it_stops_barring(operator, service, ca):

@@ -9,7 +9,7 @@ from enrollments.policy.roles import Role
 from tests.certificates import root, self_signed
 from tests.devices import ALICE, enroll_ca, register
 from tests.factories import a_service, a_user, an_individual
-from tests.portal.entry_forms import HTMX, OUT_OF_BAND, a_file, entry_form, events, page, post
+from tests.portal.entry_forms import HTMX, OUT_OF_BAND, a_file, entry_form, epoch_in, events, page, post
 
 pytestmark = pytest.mark.django_db
 KEY = "c2l4dGVlbiBieXRlcyAhISE="
@@ -134,13 +134,44 @@ def test_turning_off_asks_why_and_shows_the_row_as_it_then_is(operator, service)
     ]
 
 
-def test_turning_on_asks_nothing(operator, service):
-    an_individual(service, enabled=False)
+def test_turning_on_says_what_it_does_and_shows_the_row_as_it_then_is(operator, service):
+    entry = an_individual(service, enabled=False)
 
-    answer = post(operator, "enrollments/i/pump-042/enable/", headers=HTMX)
+    question = page(operator, "enrollments/i/pump-042/enable/", **HTMX)
+    answer = post(operator, "enrollments/i/pump-042/enable/", {"epoch": epoch_in(question)}, headers=HTMX)
 
+    assert "<strong>will come in anew</strong> through individual enrollment of its own" in question
+    assert f'hx-target="#entry-{entry.pk}"' in question
     assert 'aria-checked="true"' in answer.text_shown
+    assert "dialog:close" in json.loads(answer["HX-Trigger"])
     assert get(service, "pump-042").enabled
+
+
+@pytest.mark.parametrize("headers", [{}, HTMX])
+def test_turning_on_rests_on_the_preview_that_was_seen(operator, service, headers):
+    an_individual(service, enabled=False)
+    epoch = epoch_in(page(operator, "enrollments/i/pump-042/enable/"))
+    an_individual(service, "valve-1")
+
+    unseen = post(operator, "enrollments/i/pump-042/enable/", headers=headers)
+    stale = post(operator, "enrollments/i/pump-042/enable/", {"epoch": epoch}, headers=headers)
+
+    assert (unseen.status_code, stale.status_code) == (409, 409)
+    assert "so nothing was enabled. This is what holds now." in stale.text_shown
+    assert stale.get("HX-Retarget") == "#dialog"
+    assert not get(service, "pump-042").enabled
+    fresh = {"epoch": epoch_in(stale.text_shown)}
+    assert post(operator, "enrollments/i/pump-042/enable/", fresh, headers=headers).status_code in (200, 302)
+    assert get(service, "pump-042").enabled
+
+
+def test_turning_off_is_not_held_up_by_what_changes_meanwhile(operator, service):
+    an_individual(service)
+    page(operator, "enrollments/i/pump-042/disable/")
+    an_individual(service, "valve-1")
+
+    assert post(operator, "enrollments/i/pump-042/disable/").status_code == 302
+    assert not get(service, "pump-042").enabled
 
 
 def test_without_script_a_toggle_leads_back_to_the_list(operator, service):
@@ -149,7 +180,16 @@ def test_without_script_a_toggle_leads_back_to_the_list(operator, service):
     answer = post(operator, "enrollments/i/PUMP-042/disable/", follow=True)
 
     assert answer.redirect_chain == [("/services/plant/enrollments/", 302)]
-    assert "Disabled individual enrollment pump-042." in answer.text_shown
+    assert "Disabled individual enrollment pump-042: 1 device is refused from now on." in answer.text_shown
+
+
+def test_turning_off_what_is_off_says_so(operator, service):
+    an_individual(service, enabled=False)
+
+    answer = post(operator, "enrollments/i/pump-042/disable/", follow=True)
+
+    assert "Individual enrollment pump-042 was disabled already." in answer.text_shown
+    assert events(service, "enrollment.disabled") == []
 
 
 def test_a_reason_that_is_too_long_comes_back_into_the_dialog(operator, service):
@@ -172,10 +212,6 @@ def delete_path(*entries):
     return "enrollments/delete/?" + "&".join(f"entry={entry.pk}" for entry in entries)
 
 
-def question_epoch(text):
-    return text.split('name="epoch" value="')[1].split('"')[0]
-
-
 def test_the_question_names_what_is_deleted_and_who_comes_back(operator, service):
     ca = root("Plant 7")
     enroll_ca(service, ca, "Plant-7")
@@ -191,7 +227,8 @@ def test_the_question_names_what_is_deleted_and_who_comes_back(operator, service
     assert "valve-1" in text
     assert "enrollment group Plant-7" in text
     assert "ends its bar" in text
-    assert "disable the entries instead" in text
+    assert "Disable instead" in text
+    assert "Delete, but keep this device out" in text
 
 
 def test_yes_deletes_and_goes_back_to_the_list_as_it_was_filtered(operator, service):
@@ -202,7 +239,7 @@ def test_yes_deletes_and_goes_back_to_the_list_as_it_was_filtered(operator, serv
     assert register(service, leaf).outcome == "disabled"
     path = delete_path(entry) + "&back=q%3Dpump"
 
-    epoch = question_epoch(page(operator, path))
+    epoch = epoch_in(page(operator, path))
     answer = post(operator, path, {"reason": "sold", "epoch": epoch})
 
     assert answer["Location"] == "/services/plant/enrollments/?q=pump"
@@ -220,7 +257,7 @@ def test_the_way_back_stays_in_the_list(operator, service):
 
 def test_an_answer_to_an_outdated_question_deletes_nothing(operator, service):
     entry = an_individual(service)
-    epoch = question_epoch(page(operator, delete_path(entry)))
+    epoch = epoch_in(page(operator, delete_path(entry)))
     an_individual(service, "valve-1")
 
     answer = post(operator, delete_path(entry), {"epoch": epoch})
@@ -228,7 +265,7 @@ def test_an_answer_to_an_outdated_question_deletes_nothing(operator, service):
     assert answer.status_code == 409
     assert "nothing was deleted" in answer.text_shown
     assert service.individualenrollments.count() == 2
-    assert post(operator, delete_path(entry), {"epoch": question_epoch(answer.text_shown)}).status_code == 302
+    assert post(operator, delete_path(entry), {"epoch": epoch_in(answer.text_shown)}).status_code == 302
 
 
 @pytest.mark.parametrize("query", ["", "?entry=", "?entry=x", "?entry=" + "9" * 30])

@@ -4,7 +4,6 @@ import pytest
 from cryptography.fernet import Fernet
 from django.contrib.auth.models import User
 
-from enrollments.actions import entries
 from enrollments.actions.enrollment_groups import GroupSpec, change_enrollment_group
 from enrollments.actions.hubs import HubSpec, link_hub
 from enrollments.actions.people import add_person, remove_person
@@ -16,6 +15,7 @@ from enrollments.models import (
     Slot,
 )
 from enrollments.policy.roles import Role
+from enrollments.portal import entry_pages
 from tests.certificates import root
 from tests.devices import ALICE, enroll_ca, enroll_keys, new_service
 
@@ -108,12 +108,14 @@ def test_hub_that_an_entry_chooses_cannot_be_unlinked(admin, service):
 
 def test_stale_click_does_not_let_in_what_was_put_there_since(admin, service):
     group = enroll_ca(service, root("Root A"), "plant-7", enabled=False)
+    seen = ProvisioningService.epoch_of(service.pk)
     spec = GroupSpec(certificates={Slot.PRIMARY: root("Root B").parsed}, enabled=False)
     change_enrollment_group(service, "plant-7", spec, expected_etag=group.etag, actor=ALICE)
 
-    stale = admin.post(f"{BASE}groups/g/plant-7/enable/", {"version": group.etag})
+    stale = admin.post(f"{BASE}groups/g/plant-7/enable/", {"epoch": seen})
     shown = EnrollmentGroup.objects.get()
-    fresh = admin.post(f"{BASE}groups/g/plant-7/enable/", {"version": shown.etag})
+    now = ProvisioningService.epoch_of(service.pk)
+    fresh = admin.post(f"{BASE}groups/g/plant-7/enable/", {"epoch": now})
 
     assert (stale.status_code, shown.enabled) == (409, False)
     assert (fresh.status_code, EnrollmentGroup.objects.get().enabled) == (302, True)
@@ -123,13 +125,13 @@ def test_deletion_that_was_outrun_while_it_waited_for_the_lock_deletes_nothing(a
     group = enroll_ca(service, root("Root A"), "plant-7")
     url = f"{BASE}groups/delete/?entry={group.pk}"
     epoch = ProvisioningService.epoch_of(service.pk)
-    delete_all = entries.delete_all
+    really = entry_pages.carry_out
 
     def outrun(*args, **kwargs):
         service.raise_epoch()
-        return delete_all(*args, **kwargs)
+        return really(*args, **kwargs)
 
-    monkeypatch.setattr("enrollments.actions.enrollment_groups.delete_all", outrun)
+    monkeypatch.setattr(entry_pages, "carry_out", outrun)
     answer = admin.post(url, {"epoch": epoch, "reason": ""})
 
     assert (answer.status_code, answer["Location"]) == (302, url)

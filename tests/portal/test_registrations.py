@@ -19,7 +19,7 @@ from tests.actions.test_tpm import TpmDevice, enroll_tpm
 from tests.certificates import root
 from tests.devices import ALICE, enroll_ca, register, signs
 from tests.factories import a_service, a_user, an_individual
-from tests.portal.entry_forms import entry_form
+from tests.portal.entry_forms import entry_form, post
 from tests.soft_tpm import SoftTpm
 from tests.webhooks import running_webhook
 
@@ -305,7 +305,7 @@ def test_predecessor_that_is_named_in_the_form_lets_the_names_pass(operator, pla
     group = plant.enrollmentgroups.by_group_id("supplier-2")
     form = entry_form(expected_etag=group.etag, predecessor="plant-7")
 
-    assert operator.post("/services/plant/groups/g/supplier-2/", form).status_code == 302
+    assert post(operator, "groups/g/supplier-2/", form).status_code == 302
 
     assert register(plant, other.leaf("Pump-042")).outcome == "assigned"
     assert "may come back through this group" in page(operator, "/services/plant/groups/g/supplier-2/")

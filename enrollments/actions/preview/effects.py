@@ -1,7 +1,7 @@
 """What a preview says: for each known device what is decided about it now and after the change, and in sum."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -17,19 +17,6 @@ class Effect(StrEnum):
     STILL_OUT = "still_out"
     COMES_IN = "comes_in"
     UNKNOWN = "unknown"
-
-    @property
-    def in_words(self) -> str:
-        return _WORDS[self]
-
-
-_WORDS = {
-    Effect.REFUSED: "will be refused",
-    Effect.STILL_ADMITTED: "will still be admitted",
-    Effect.STILL_OUT: "are shut out already, and stay so",
-    Effect.COMES_IN: "will come in anew",
-    Effect.UNKNOWN: "have shown nothing that could be judged",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +47,10 @@ class Device:
             return Effect.STILL_ADMITTED if self.before.admitted else Effect.COMES_IN
         return Effect.REFUSED if self.before.admitted else Effect.STILL_OUT
 
+    def decided_by(self, entries: Collection[EntryRef]) -> bool:
+        """Whether one of these decides about it before the change."""
+        return self.before is not None and self.before.through in entries
+
     @property
     def through(self) -> EntryRef | None:
         """The entry through which it is admitted after the change, or by which it is kept out."""
@@ -82,13 +73,30 @@ class Preview:
         object.__setattr__(self, "counts", Counter(device.effect for device in self.devices))
 
     @property
-    def widens(self) -> bool:
-        """Whether a device that is known comes in by it."""
-        return self.counts[Effect.COMES_IN] > 0
-
-    @property
     def known(self) -> int:
         return len(self.devices)
+
+    @property
+    def touches_nobody(self) -> bool:
+        return not self.devices and not self.not_examined
+
+    @property
+    def reversed(self) -> "Preview":
+        """Of the act that takes this one back: what was done already is told by rehearsing its opposite."""
+        back = tuple(Device(one.registration_id, one.after, one.before) for one in self.devices)
+        return Preview(self.epoch, back, self.not_examined)
+
+    def passing_to_others(self, gone: Collection[EntryRef]) -> list[Device]:
+        """The devices that another entry lets in once these are deleted: those they admitted, and those they barred.
+
+        Whoever another entry admits already now is not among them.
+        """
+        return [
+            device
+            for device in self.devices
+            if device.effect is Effect.COMES_IN
+            or (device.effect is Effect.STILL_ADMITTED and device.decided_by(gone))
+        ]
 
     def of(self, effect: Effect) -> Iterator[Device]:
         return (device for device in self.devices if device.effect is effect)
@@ -109,4 +117,5 @@ def _without_own_name(device: Device) -> EntryRef:
     return entry
 
 
-OWN_ENTRY = "of their own"
+# Read behind "individual enrollment": of each device its own.
+OWN_ENTRY = "of its own"

@@ -126,6 +126,7 @@ def preview_of(
         else:
             first, second = (decider.outcome(known) for decider in deciders)
             devices.append(Device(known.registration_id, first, second))
+    devices += _known_by_name_alone(before, after, told)
     return Preview(epoch, tuple(devices), beyond)
 
 
@@ -186,6 +187,12 @@ def _known_by_secrets(before: World, after: World, told: Collection[str]) -> Ite
     for key, one in {**after.individuals, **before.individuals}.items():
         if one.secrets and key not in told:
             yield Known(key, one.ref.name, one.mechanism, secrets=one.secrets)
+
+
+def _known_by_name_alone(before: World, after: World, told: Collection[str]) -> list[Device]:
+    """A deny entry may be of a device that never showed anything."""
+    named = {**after.individuals, **before.individuals}
+    return [Device(one.ref.name, None, None) for key, one in named.items() if key not in told]
 
 
 # --- What the change touches -----------------------------------------------------------------------

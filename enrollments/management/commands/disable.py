@@ -3,8 +3,10 @@
 from argparse import ArgumentParser
 from typing import Any
 
-from enrollments.actions.enrollment_groups import disable_enrollment_group
+from enrollments.actions.enrollment_groups import EnrollmentGroupNotFound, disable_enrollment_group
 from enrollments.actions.enrollments import EnrollmentNotFound, disable_enrollment
+from enrollments.actions.preview import Entry, Preview, preview_of, what_adding_did, what_disabling_did
+from enrollments.actions.preview.words import as_json, did, in_lines
 from enrollments.actions.revocation import deny_device
 from enrollments.errors import NotFound
 from enrollments.management.command import (
@@ -14,10 +16,8 @@ from enrollments.management.command import (
     command_line_actor,
     service_named,
 )
-from enrollments.models import EnrollmentGroup, IndividualEnrollment, ProvisioningService
+from enrollments.models import IndividualEnrollment, ProvisioningService
 from enrollments.policy.names import registration_key
-
-Entry = IndividualEnrollment | EnrollmentGroup
 
 
 class Command(DpsCommand):
@@ -31,7 +31,9 @@ class Command(DpsCommand):
         parser.add_argument("kind", choices=("individual", "group"))
         parser.add_argument("id", metavar="ID", help="A registration ID, or the ID of an enrollment group.")
         add_service_option(parser)
-        parser.add_argument("--reason", required=True, help="Why; kept in the history.")
+        parser.add_argument(
+            "--reason", default="", help="Why; kept in the history. Needed, but for a dry run."
+        )
         parser.add_argument(
             "--deny",
             action="store_true",
@@ -39,10 +41,32 @@ class Command(DpsCommand):
             "add a disabled one, which shuts this device out and no other.",
         )
 
-    def act(self, *, kind: str, id: str, service: str, reason: str, deny: bool, json: bool, **_: Any) -> None:
+        parser.add_argument(
+            "--dry-run",
+            action="store_true",
+            help="Only say what would become of the devices that are known. Nothing is changed.",
+        )
+
+    def act(
+        self,
+        *,
+        kind: str,
+        id: str,
+        service: str,
+        reason: str,
+        deny: bool,
+        dry_run: bool,
+        json: bool,
+        **_: Any,
+    ) -> None:
         if kind == "group" and deny:
             called_wrongly("--deny is for single devices: a group that is to be shut out is disabled.")
+        if not reason and not dry_run:
+            called_wrongly("Say why, with --reason: it is kept in the history.")
         found = service_named(service)
+        if dry_run:
+            self._say(found, kind, id, deny=deny, json=json)
+            return
         before = _entry(found, kind, id)
         if kind == "group":
             after: Entry = disable_enrollment_group(found, id, actor=command_line_actor(), reason=reason)
@@ -50,17 +74,58 @@ class Command(DpsCommand):
             after = _disable_device(found, id, reason=reason, deny=deny)
         # Each write gives an entry a new etag.
         changed = before is None or before.etag != after.etag
+        what = _what_it_did(found, before, after) if changed else None
         if json:
-            told = {"kind": kind, "id": str(after), "service": found.name, "status": after.status.value}
-            self.print_json({**told, "changed": changed})
+            told: dict[str, Any] = {
+                "kind": kind,
+                "id": str(after),
+                "service": found.name,
+                "status": after.status.value,
+                "changed": changed,
+            }
+            if changed:
+                told["preview"] = as_json(what) if what is not None else None
+            self.print_json(told)
             return
         name = f"{'Enrollment group' if kind == 'group' else 'Individual enrollment'} {after} of {found}"
         if not changed:
             self.stdout.write(f"{name} was disabled already; nothing was changed.")
-        elif before is None:
+            return
+        if before is None:
             self.stdout.write(f"{name} was added, disabled: the device is shut out from now on.")
         else:
             self.stdout.write(f"{name} is disabled from now on.")
+        self.stdout.write(did(what))
+
+    def _say(self, service: ProvisioningService, kind: str, id: str, *, deny: bool, json: bool) -> None:
+        """What disabling would do, by the same actions, taken back."""
+        entry = _entry(service, kind, id)
+        if entry is None and not deny:
+            # Said as it would be said in earnest.
+            known = EnrollmentGroupNotFound(id) if kind == "group" else EnrollmentNotFound(id)
+            raise NotFound(f"{known.message} Nothing was changed.")
+
+        def change() -> list[Entry]:
+            if kind == "group":
+                disable_enrollment_group(service, id, actor=command_line_actor())
+                return []
+            made = _disable_device(service, id, reason="", deny=deny)
+            return [made] if entry is None else []
+
+        told = preview_of(service, change, [entry] if entry is not None else [])
+        if json:
+            shown = {"kind": kind, "id": str(entry or id), "service": service.name, "changed": False}
+            self.print_json({**shown, "dry_run": True, "preview": as_json(told)})
+            return
+        for line in in_lines(told):
+            self.stdout.write(line)
+        self.stdout.write("Nothing was changed.")
+
+
+def _what_it_did(service: ProvisioningService, before: Entry | None, after: Entry) -> Preview | None:
+    if before is None:
+        return what_adding_did(service, after)
+    return what_disabling_did(service, [after])
 
 
 def _disable_device(
@@ -78,5 +143,5 @@ def _disable_device(
 def _entry(service: ProvisioningService, kind: str, id: str) -> Entry | None:
     key = registration_key(id)
     if kind == "group":
-        return service.enrollmentgroups.filter(group_key=key).first()
-    return service.individualenrollments.filter(registration_key=key).first()
+        return service.enrollmentgroups.without_secrets().filter(group_key=key).first()
+    return service.individualenrollments.without_secrets().filter(registration_key=key).first()

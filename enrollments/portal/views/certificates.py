@@ -5,8 +5,8 @@ from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_POST
 from django_htmx.http import trigger_client_event
 
-from enrollments.actions.consequences import Entry
 from enrollments.actions.entries import Kind
+from enrollments.actions.preview import Entry
 from enrollments.models import ProvisioningService
 from enrollments.policy.roles import Right
 from enrollments.portal.access import requires

@@ -1,5 +1,7 @@
 """Enrollment groups: the list, adding and editing one, and the acts of a row."""
 
+from functools import partial
+
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.views.decorators.debug import sensitive_post_parameters
@@ -9,41 +11,37 @@ from enrollments.actions.enrollment_groups import (
     EnrollmentGroupNotFound,
     add_enrollment_group,
     change_enrollment_group,
-    delete_enrollment_groups,
-    disable_enrollment_group,
-    enable_enrollment_group,
     reveal_group_keys,
 )
 from enrollments.actions.judging import group_ref
-from enrollments.errors import ChangedMeanwhile, Invalid
-from enrollments.models import AttestationMechanism, EnrollmentGroup, ProvisioningService
-from enrollments.policy.names import registration_key
+from enrollments.actions.preview import Act, Entry, Preview
+from enrollments.errors import ChangedMeanwhile
+from enrollments.models import EnrollmentGroup, ProvisioningService
 from enrollments.policy.roles import Right
 from enrollments.portal.access import actor_of, may, requires
 from enrollments.portal.certificate_input import preview_of
-from enrollments.portal.confirmation import ReasonForm, show_invalid
 from enrollments.portal.entry_links import entry_tabs, keys_url, list_url
-from enrollments.portal.entry_lists import EntryFilter, page_of_groups, rows_of, with_row_columns
+from enrollments.portal.entry_lists import EntryFilter, page_of_groups, rows_of
 from enrollments.portal.entry_pages import (
+    GROUPS,
     after_adding,
-    answer_deletion,
-    ask_to_disable,
-    chosen_ids,
+    and_what_it_did,
+    answer_act,
+    answer_chosen,
     done,
-    form_status,
-    row_answer,
-    saved,
     show_keys,
 )
+from enrollments.portal.entry_saving import (
+    Question,
+    Save,
+    answer_preview,
+    answer_save,
+    form_status,
+    show_errors,
+)
 from enrollments.portal.forms_entries import OF_GROUPS, GroupForm
-from enrollments.portal.htmx import render_page, wants_fragment
+from enrollments.portal.htmx import render_page
 
-_WHO_IS_REFUSED = {
-    AttestationMechanism.X509: "Every device with the key of its CA anywhere on its chain is refused from now on, also "
-    "where a group above or below is enabled.",
-    AttestationMechanism.SYMMETRIC_KEY: "Every device with a key derived from those of the group is refused from now "
-    "on.",
-}
 SECRET_FIELDS = ("primary_pem", "secondary_pem", "primary_key", "secondary_key", "webhook_url")
 
 
@@ -70,19 +68,15 @@ def group_add(request: HttpRequest, service: ProvisioningService) -> HttpRespons
     if request.method != "POST":
         return _form_answer(request, service, GroupForm(service))
     form = GroupForm(service, request.POST, request.FILES)
-    if "preview" not in request.POST:
-        added: list[EnrollmentGroup] = []
-        if saved(
-            form,
-            lambda: added.append(
-                add_enrollment_group(
-                    service, form.spec(), actor=actor_of(request), reason=form.cleaned_data["reason"]
-                )
-            ),
-        ):
-            said = f"Added enrollment group {added[0]}, {added[0].status.label.lower()}."
-            return after_adding(request, service, added[0], said, list_url(service, "portal:group-list"))
-    return _form_answer(request, service, form)
+    if "preview" in request.POST:
+        return _form_answer(request, service, form)
+    return answer_save(
+        request,
+        form,
+        _save(request, form),
+        show=partial(_form_answer, request, service),
+        after=partial(after_adding, request, service, pages=GROUPS),
+    )
 
 
 @sensitive_post_parameters(*SECRET_FIELDS)
@@ -92,7 +86,8 @@ def group_edit(request: HttpRequest, service: ProvisioningService, group_id: str
     """Whoever may see a group sees it here; saving asks for more."""
     if request.method == "POST":
         return _group_save(request, service_name=service.name, group_id=group_id)
-    return _form_answer(request, service, GroupForm(service, current=_get(service, group_id)))
+    group = _get(service, group_id)
+    return _form_answer(request, service, GroupForm(service, current=group))
 
 
 @requires(Right.CHANGE_ENTRIES)
@@ -101,78 +96,92 @@ def _group_save(request: HttpRequest, service: ProvisioningService, group_id: st
     form = GroupForm(service, request.POST, request.FILES, current=group)
     if "preview" in request.POST:
         return _form_answer(request, service, form)
+
+    def after(entry: Entry, *, preview: Preview | None, is_told: bool) -> HttpResponse:
+        said = f"Saved enrollment group {entry}"
+        said = and_what_it_did(said, preview) if is_told else f"{said}."
+        return done(request, list_url(service, "portal:group-list"), said)
+
+    show = partial(_form_answer, request, service)
     try:
-        is_saved = saved(
-            form,
-            lambda: change_enrollment_group(
-                service,
-                group_id,
-                form.spec(),
-                expected_etag=form.cleaned_data["expected_etag"],
-                actor=actor_of(request),
-                reason=form.cleaned_data["reason"],
-            ),
-        )
+        return answer_save(request, form, _save(request, form), show=show, after=after)
     except ChangedMeanwhile as problem:
-        form = GroupForm(service, current=_get(service, group_id))
+        current = _get(service, group_id)
+        form = GroupForm(service, current=current)
         return _form_answer(request, service, form, conflict=problem.message)
-    if is_saved:
-        return done(request, list_url(service, "portal:group-list"), f"Saved enrollment group {group}.")
-    return _form_answer(request, service, form)
+
+
+@sensitive_post_parameters(*SECRET_FIELDS)
+@require_POST
+@requires(Right.CHANGE_ENTRIES)
+def group_add_preview(request: HttpRequest, service: ProvisioningService) -> HttpResponseBase:
+    """All devices that adding what is in the form would touch. Nothing is stored."""
+    form = GroupForm(service, request.POST, request.FILES)
+    return answer_preview(request, form, _save(request, form))
+
+
+@sensitive_post_parameters(*SECRET_FIELDS)
+@require_POST
+@requires(Right.CHANGE_ENTRIES)
+def group_edit_preview(request: HttpRequest, service: ProvisioningService, group_id: str) -> HttpResponseBase:
+    """The same of saving it."""
+    current = _get(service, group_id)
+    form = GroupForm(service, request.POST, request.FILES, current=current)
+    return answer_preview(request, form, _save(request, form))
+
+
+def _save(request: HttpRequest, form: GroupForm) -> Save:
+    """Add or change what the form says, when it is called."""
+
+    def save(expected_epoch: int | None) -> Entry:
+        actor, reason = actor_of(request), form.cleaned_data["reason"]
+        if not isinstance(form.current, EnrollmentGroup):
+            return add_enrollment_group(
+                form.service, form.spec(), actor=actor, reason=reason, expected_epoch=expected_epoch
+            )
+        return change_enrollment_group(
+            form.service,
+            form.current.group_id,
+            form.spec(),
+            expected_etag=form.cleaned_data["expected_etag"],
+            actor=actor,
+            reason=reason,
+            expected_epoch=expected_epoch,
+        )
+
+    return save
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
 @requires(Right.CHANGE_ENTRIES)
 def group_delete(request: HttpRequest, service: ProvisioningService) -> HttpResponse:
-    groups = list(service.enrollmentgroups.filter(pk__in=chosen_ids(request)).order_by("group_key"))
-    return answer_deletion(
-        request,
-        service,
-        groups,
-        words=("enrollment group", "enrollment groups"),
-        back=list_url(service, "portal:group-list", request.GET.get("back", "")),
-        delete=lambda reason, epoch: delete_enrollment_groups(
-            service,
-            [group.group_id for group in groups],
-            actor=actor_of(request),
-            reason=reason,
-            expected_epoch=epoch,
-        ),
-    )
+    return answer_chosen(request, service, Act.DELETE, GROUPS)
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@requires(Right.CHANGE_ENTRIES)
+def group_disable_chosen(request: HttpRequest, service: ProvisioningService) -> HttpResponse:
+    return answer_chosen(request, service, Act.DISABLE, GROUPS)
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@requires(Right.CHANGE_ENTRIES)
+def group_enable_chosen(request: HttpRequest, service: ProvisioningService) -> HttpResponse:
+    return answer_chosen(request, service, Act.ENABLE, GROUPS)
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
 @requires(Right.CHANGE_ENTRIES)
 def group_disable(request: HttpRequest, service: ProvisioningService, group_id: str) -> HttpResponse:
-    group = _get(service, group_id)
-    form = ReasonForm(request.POST if request.method == "POST" else None)
-    if request.method == "POST" and form.is_valid():
-        try:
-            disable_enrollment_group(
-                service, group_id, actor=actor_of(request), reason=form.cleaned_data["reason"]
-            )
-        except Invalid as problem:
-            show_invalid(form, problem)
-        else:
-            return _row(request, service, group_id, f"Disabled enrollment group {group}.")
-    return ask_to_disable(
-        request,
-        form,
-        entry=group,
-        words="enrollment group",
-        body=f"{_WHO_IS_REFUSED[AttestationMechanism(group.mechanism)]} Only devices with an enabled individual "
-        "enrollment still come in. What hubs know of the devices stays until they are deprovisioned.",
-        cancel_url=list_url(service, "portal:group-list"),
-    )
+    entry = _get_without_keys(service, group_id)
+    return answer_act(request, service, Act.DISABLE, [entry], GROUPS, row=True)
 
 
-@require_POST
+@require_http_methods(["GET", "HEAD", "POST"])
 @requires(Right.CHANGE_ENTRIES)
 def group_enable(request: HttpRequest, service: ProvisioningService, group_id: str) -> HttpResponse:
-    # What was replaced since the row was shown is not let in by a click that was meant for the former.
-    version = request.POST.get("version", "")
-    group = enable_enrollment_group(service, group_id, actor=actor_of(request), expected_etag=version)
-    return _row(request, service, group_id, f"Enabled enrollment group {group}.")
+    entry = _get_without_keys(service, group_id)
+    return answer_act(request, service, Act.ENABLE, [entry], GROUPS, row=True)
 
 
 @require_POST
@@ -182,18 +191,14 @@ def group_keys(request: HttpRequest, service: ProvisioningService, group_id: str
     return show_keys(request, service, group_ref(group), primary, secondary)
 
 
-def _row(request: HttpRequest, service: ProvisioningService, group_id: str, said: str) -> HttpResponse:
-    if not wants_fragment(request):
-        return done(request, list_url(service, "portal:group-list"), said)
-    try:
-        group = with_row_columns(service.enrollmentgroups.all()).get(group_key=registration_key(group_id))
-    except EnrollmentGroup.DoesNotExist:
-        raise EnrollmentGroupNotFound(group_id) from None
-    return row_answer(request, service, group, "portal/groups/_row.html", said)
-
-
 def _form_answer(
-    request: HttpRequest, service: ProvisioningService, form: GroupForm, *, conflict: str = ""
+    request: HttpRequest,
+    service: ProvisioningService,
+    form: GroupForm,
+    *,
+    conflict: str = "",
+    question: Question | None = None,
+    status: int = 0,
 ) -> HttpResponse:
     form.say_what_is_not_shown_again()
     context = {
@@ -205,23 +210,33 @@ def _form_answer(
             service, form.given, form.kind, form.current, told=form.told, told_of=form.in_the_way
         ),
         "conflict": conflict,
+        "question": question,
         "cancel_url": list_url(service, "portal:group-list"),
         "may_change": may(request, Right.CHANGE_ENTRIES, service),
         "keys_url": keys_url(service, group_ref(form.current))
         if isinstance(form.current, EnrollmentGroup)
         else "",
     }
-    return render_page(
+    response = render_page(
         request,
         "portal/groups/edit.html",
         "portal/groups/_form_answer.html",
         context,
-        status=409 if conflict else form_status(form),
+        status=status or (409 if conflict else form_status(form)),
     )
+    return show_errors(response)
 
 
 def _get(service: ProvisioningService, group_id: str) -> EnrollmentGroup:
     try:
         return service.enrollmentgroups.by_group_id(group_id)
+    except EnrollmentGroup.DoesNotExist:
+        raise EnrollmentGroupNotFound(group_id) from None
+
+
+def _get_without_keys(service: ProvisioningService, group_id: str) -> EnrollmentGroup:
+    """R16: shutting out works without the key of the installation that decrypts a group's keys."""
+    try:
+        return service.enrollmentgroups.without_secrets().by_group_id(group_id)
     except EnrollmentGroup.DoesNotExist:
         raise EnrollmentGroupNotFound(group_id) from None

@@ -1,5 +1,7 @@
 """Individual enrollments: the list, adding and editing one, and the acts of a row."""
 
+from functools import partial
+
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.views.decorators.debug import sensitive_post_parameters
@@ -9,34 +11,36 @@ from enrollments.actions.enrollments import (
     EnrollmentNotFound,
     add_individual_enrollment,
     change_individual_enrollment,
-    delete_enrollments,
-    disable_enrollment,
-    enable_enrollment,
     reveal_enrollment_keys,
 )
 from enrollments.actions.judging import individual_ref
-from enrollments.errors import ChangedMeanwhile, Invalid
-from enrollments.models import AttestationMechanism, IndividualEnrollment, ProvisioningService
-from enrollments.policy.names import registration_key
+from enrollments.actions.preview import Act, Entry, Preview
+from enrollments.errors import ChangedMeanwhile
+from enrollments.models import IndividualEnrollment, ProvisioningService
 from enrollments.policy.roles import Right
 from enrollments.portal.access import actor_of, may, requires
 from enrollments.portal.certificate_input import preview_of
-from enrollments.portal.confirmation import ReasonForm, show_invalid
 from enrollments.portal.entry_links import entry_tabs, keys_url, list_url
-from enrollments.portal.entry_lists import EntryFilter, page_of_individuals, rows_of, with_row_columns
+from enrollments.portal.entry_lists import EntryFilter, page_of_individuals, rows_of
 from enrollments.portal.entry_pages import (
+    INDIVIDUALS,
     after_adding,
-    answer_deletion,
-    ask_to_disable,
-    chosen_ids,
+    and_what_it_did,
+    answer_act,
+    answer_chosen,
     done,
-    form_status,
-    row_answer,
-    saved,
     show_keys,
 )
+from enrollments.portal.entry_saving import (
+    Question,
+    Save,
+    answer_preview,
+    answer_save,
+    form_status,
+    show_errors,
+)
 from enrollments.portal.forms_entries import IndividualForm
-from enrollments.portal.htmx import render_page, wants_fragment
+from enrollments.portal.htmx import render_page
 
 SECRET_FIELDS = (
     "primary_pem",
@@ -72,19 +76,15 @@ def enrollment_add(request: HttpRequest, service: ProvisioningService) -> HttpRe
     if request.method != "POST":
         return _form_answer(request, service, IndividualForm(service))
     form = IndividualForm(service, request.POST, request.FILES)
-    if "preview" not in request.POST:
-        added: list[IndividualEnrollment] = []
-        if saved(
-            form,
-            lambda: added.append(
-                add_individual_enrollment(
-                    service, form.spec(), actor=actor_of(request), reason=form.cleaned_data["reason"]
-                )
-            ),
-        ):
-            said = f"Added individual enrollment {added[0]}, {added[0].status.label.lower()}."
-            return after_adding(request, service, added[0], said, list_url(service, "portal:enrollment-list"))
-    return _form_answer(request, service, form)
+    if "preview" in request.POST:
+        return _form_answer(request, service, form)
+    return answer_save(
+        request,
+        form,
+        _save(request, form),
+        show=partial(_form_answer, request, service),
+        after=partial(after_adding, request, service, pages=INDIVIDUALS),
+    )
 
 
 @sensitive_post_parameters(*SECRET_FIELDS)
@@ -108,50 +108,80 @@ def _enrollment_save(
     form = IndividualForm(service, request.POST, request.FILES, current=enrollment)
     if "preview" in request.POST:
         return _form_answer(request, service, form)
+
+    def after(entry: Entry, *, preview: Preview | None, is_told: bool) -> HttpResponse:
+        said = f"Saved individual enrollment {entry}"
+        said = and_what_it_did(said, preview) if is_told else f"{said}."
+        return done(request, list_url(service, "portal:enrollment-list"), said)
+
+    show = partial(_form_answer, request, service)
     try:
-        is_saved = saved(
-            form,
-            lambda: change_individual_enrollment(
-                service,
-                registration_id,
-                form.spec(),
-                expected_etag=form.cleaned_data["expected_etag"],
-                actor=actor_of(request),
-                reason=form.cleaned_data["reason"],
-            ),
-        )
+        return answer_save(request, form, _save(request, form), show=show, after=after)
     except ChangedMeanwhile as problem:
         current = _get(service, registration_id)
         form = IndividualForm(service, current=current)
         return _form_answer(request, service, form, conflict=problem.message)
-    if is_saved:
-        return done(
-            request,
-            list_url(service, "portal:enrollment-list"),
-            f"Saved individual enrollment {enrollment}.",
+
+
+@sensitive_post_parameters(*SECRET_FIELDS)
+@require_POST
+@requires(Right.CHANGE_ENTRIES)
+def enrollment_add_preview(request: HttpRequest, service: ProvisioningService) -> HttpResponseBase:
+    """All devices that adding what is in the form would touch. Nothing is stored."""
+    form = IndividualForm(service, request.POST, request.FILES)
+    return answer_preview(request, form, _save(request, form))
+
+
+@sensitive_post_parameters(*SECRET_FIELDS)
+@require_POST
+@requires(Right.CHANGE_ENTRIES)
+def enrollment_edit_preview(
+    request: HttpRequest, service: ProvisioningService, registration_id: str
+) -> HttpResponseBase:
+    """The same of saving it."""
+    current = _get(service, registration_id)
+    form = IndividualForm(service, request.POST, request.FILES, current=current)
+    return answer_preview(request, form, _save(request, form))
+
+
+def _save(request: HttpRequest, form: IndividualForm) -> Save:
+    """Add or change what the form says, when it is called."""
+
+    def save(expected_epoch: int | None) -> Entry:
+        actor, reason = actor_of(request), form.cleaned_data["reason"]
+        if not isinstance(form.current, IndividualEnrollment):
+            return add_individual_enrollment(
+                form.service, form.spec(), actor=actor, reason=reason, expected_epoch=expected_epoch
+            )
+        return change_individual_enrollment(
+            form.service,
+            form.current.registration_id,
+            form.spec(),
+            expected_etag=form.cleaned_data["expected_etag"],
+            actor=actor,
+            reason=reason,
+            expected_epoch=expected_epoch,
         )
-    return _form_answer(request, service, form)
+
+    return save
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
 @requires(Right.CHANGE_ENTRIES)
 def enrollment_delete(request: HttpRequest, service: ProvisioningService) -> HttpResponse:
-    chosen = service.individualenrollments.filter(pk__in=chosen_ids(request)).order_by("registration_key")
-    entries = list(chosen.without_secrets())
-    return answer_deletion(
-        request,
-        service,
-        entries,
-        words=("individual enrollment", "individual enrollments"),
-        back=list_url(service, "portal:enrollment-list", request.GET.get("back", "")),
-        delete=lambda reason, epoch: delete_enrollments(
-            service,
-            [entry.registration_id for entry in entries],
-            actor=actor_of(request),
-            reason=reason,
-            expected_epoch=epoch,
-        ),
-    )
+    return answer_chosen(request, service, Act.DELETE, INDIVIDUALS)
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@requires(Right.CHANGE_ENTRIES)
+def enrollment_disable_chosen(request: HttpRequest, service: ProvisioningService) -> HttpResponse:
+    return answer_chosen(request, service, Act.DISABLE, INDIVIDUALS)
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@requires(Right.CHANGE_ENTRIES)
+def enrollment_enable_chosen(request: HttpRequest, service: ProvisioningService) -> HttpResponse:
+    return answer_chosen(request, service, Act.ENABLE, INDIVIDUALS)
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -159,43 +189,17 @@ def enrollment_delete(request: HttpRequest, service: ProvisioningService) -> Htt
 def enrollment_disable(
     request: HttpRequest, service: ProvisioningService, registration_id: str
 ) -> HttpResponse:
-    enrollment = _get_without_keys(service, registration_id)
-    form = ReasonForm(request.POST if request.method == "POST" else None)
-    if request.method == "POST" and form.is_valid():
-        try:
-            disable_enrollment(
-                service, registration_id, actor=actor_of(request), reason=form.cleaned_data["reason"]
-            )
-        except Invalid as problem:
-            show_invalid(form, problem)
-        else:
-            return _row(request, service, registration_id, f"Disabled individual enrollment {enrollment}.")
-    return ask_to_disable(
-        request,
-        form,
-        entry=enrollment,
-        words="individual enrollment",
-        body=f"The device is refused from now on, also where a group would admit it{_what_is_barred(enrollment)}. What "
-        "its hub knows of it stays until it is deprovisioned.",
-        cancel_url=list_url(service, "portal:enrollment-list"),
-    )
+    entry = _get_without_keys(service, registration_id)
+    return answer_act(request, service, Act.DISABLE, [entry], INDIVIDUALS, row=True)
 
 
-def _what_is_barred(enrollment: IndividualEnrollment) -> str:
-    if enrollment.mechanism != AttestationMechanism.X509:
-        return ""
-    return ", and the keys of its certificates are barred"
-
-
-@require_POST
+@require_http_methods(["GET", "HEAD", "POST"])
 @requires(Right.CHANGE_ENTRIES)
 def enrollment_enable(
     request: HttpRequest, service: ProvisioningService, registration_id: str
 ) -> HttpResponse:
-    # What was replaced since the row was shown is not let in by a click that was meant for the former.
-    version = request.POST.get("version", "")
-    enrollment = enable_enrollment(service, registration_id, actor=actor_of(request), expected_etag=version)
-    return _row(request, service, registration_id, f"Enabled individual enrollment {enrollment}.")
+    entry = _get_without_keys(service, registration_id)
+    return answer_act(request, service, Act.ENABLE, [entry], INDIVIDUALS, row=True)
 
 
 @require_POST
@@ -205,19 +209,14 @@ def enrollment_keys(request: HttpRequest, service: ProvisioningService, registra
     return show_keys(request, service, individual_ref(enrollment), primary, secondary)
 
 
-def _row(request: HttpRequest, service: ProvisioningService, registration_id: str, said: str) -> HttpResponse:
-    if not wants_fragment(request):
-        return done(request, list_url(service, "portal:enrollment-list"), said)
-    entries = with_row_columns(service.individualenrollments.all())
-    try:
-        entry = entries.get(registration_key=registration_key(registration_id))
-    except IndividualEnrollment.DoesNotExist:
-        raise EnrollmentNotFound(registration_id) from None
-    return row_answer(request, service, entry, "portal/enrollments/_row.html", said)
-
-
 def _form_answer(
-    request: HttpRequest, service: ProvisioningService, form: IndividualForm, *, conflict: str = ""
+    request: HttpRequest,
+    service: ProvisioningService,
+    form: IndividualForm,
+    *,
+    conflict: str = "",
+    question: Question | None = None,
+    status: int = 0,
 ) -> HttpResponse:
     form.say_what_is_not_shown_again()
     context = {
@@ -229,19 +228,21 @@ def _form_answer(
             service, form.given, form.kind, form.current, told=form.told, told_of=form.in_the_way
         ),
         "conflict": conflict,
+        "question": question,
         "cancel_url": list_url(service, "portal:enrollment-list"),
         "may_change": may(request, Right.CHANGE_ENTRIES, service),
         "keys_url": keys_url(service, individual_ref(form.current))
         if isinstance(form.current, IndividualEnrollment)
         else "",
     }
-    return render_page(
+    response = render_page(
         request,
         "portal/enrollments/edit.html",
         "portal/enrollments/_form_answer.html",
         context,
-        status=409 if conflict else form_status(form),
+        status=status or (409 if conflict else form_status(form)),
     )
+    return show_errors(response)
 
 
 def _get(service: ProvisioningService, registration_id: str) -> IndividualEnrollment:

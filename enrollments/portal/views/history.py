@@ -16,6 +16,7 @@ from django.utils import timezone
 from django.views.decorators.http import require_POST, require_safe
 
 from enrollments.actions.history import note_export, take_checkpoint
+from enrollments.actions.preview.table import Echo, cell
 from enrollments.actions.sign_in import record_ended_windows
 from enrollments.audit.chain import count_waiting, head
 from enrollments.audit.checkpoints import latest_checkpoint, places, verifier_key
@@ -354,16 +355,9 @@ def _shown(state: dict[str, Any], name: str) -> str:
     return value if isinstance(value, str) else json.dumps(value, indent=2, ensure_ascii=False)
 
 
-class _Echo:
-    """A file that hands back what is written, for csv.writer."""
-
-    def write(self, text: str) -> str:
-        return text
-
-
 def _csv(events: HistoryQuerySet) -> Iterator[str]:
     """The rows, newest first, a query per chunk: no transaction stays open while somebody downloads slowly."""
-    writer = csv.writer(_Echo())
+    writer = csv.writer(Echo())
     yield writer.writerow(COLUMNS)
     last: HistoryEvent | None = None
     while True:
@@ -373,7 +367,7 @@ def _csv(events: HistoryQuerySet) -> Iterator[str]:
         chunk = list(rest.order_by("-at", "-id")[:EXPORT_CHUNK])
         if not chunk:
             return
-        yield "".join(writer.writerow([_cell(value) for value in _values(event)]) for event in chunk)
+        yield "".join(writer.writerow([cell(value) for value in _values(event)]) for event in chunk)
         last = chunk[-1]
 
 
@@ -398,8 +392,3 @@ def _values(event: HistoryEvent) -> tuple[str, ...]:
 
 def _json(state: dict[str, Any] | None) -> str:
     return "" if state is None else json.dumps(state, ensure_ascii=False, sort_keys=True)
-
-
-def _cell(text: str) -> str:
-    """A spreadsheet runs a cell that begins like a formula; an apostrophe makes it text."""
-    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text

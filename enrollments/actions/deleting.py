@@ -1,0 +1,83 @@
+"""Deleting entries and keeping out, one by one, the devices that another entry would then let in (R7)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from enrollments.actions.entries import check_epoch
+from enrollments.actions.preview import Act, Device, Entry, carry_out, preview_of_act, ref_of
+from enrollments.actions.revocation import deny_device
+from enrollments.audit.actor import Actor
+from enrollments.audit.record import clean_reason
+from enrollments.errors import PreviewOutdated
+from enrollments.models import IndividualEnrollment, ProvisioningService
+from enrollments.models.locks import change_lock
+from enrollments.policy.names import registration_key
+
+# Each deny entry is some ten statements, and admissions wait for as long as the change lock is held.
+DENIED_AT_ONCE = 100
+# For one call: somebody waits for the answer. Called again, it goes on with those that are left.
+MAX_DENIED = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Deleted:
+    """`left`: devices that are still to be denied. Until there are none, nothing is deleted."""
+
+    deleted: int
+    denied: int
+    left: int = 0
+
+
+def delete_and_deny(
+    service: ProvisioningService,
+    entries: Sequence[Entry],
+    *,
+    actor: Actor,
+    reason: str = "",
+    expected_epoch: int | None = None,
+) -> Deleted:
+    """Delete entries, and shut out the devices that are known to come in through another entry without them.
+
+    Up to DENIED_AT_ONCE devices it is one transaction. Of more, the others are denied before it in transactions of
+    that size, while the entries are there, so that nobody comes in between; what was done then stays done, and
+    calling again does the rest. A device that nobody knows yet is not kept out: disabling does that.
+
+    Raises NotFound, Invalid; PreviewOutdated if something else changed, before or between (see check_epoch).
+    """
+    reason = clean_reason(reason)
+    preview = preview_of_act(service, Act.DELETE, entries)
+    if expected_epoch is not None and preview.epoch != expected_epoch:
+        raise PreviewOutdated(str(service))
+    passing = preview.passing_to_others({ref_of(one) for one in entries})
+    # Who has an entry of its own among them is denied by another one, once that is gone.
+    own = {one.registration_key for one in entries if isinstance(one, IndividualEnrollment)}
+    afterwards = [one for one in passing if registration_key(one.registration_id) in own]
+    others = [one for one in passing if registration_key(one.registration_id) not in own]
+
+    epoch, denied = preview.epoch, 0
+    while len(others) - denied > DENIED_AT_ONCE and denied < MAX_DENIED:
+        batch = others[denied : denied + DENIED_AT_ONCE]
+        with change_lock(service):
+            check_epoch(service, epoch)
+            _deny(service, batch, actor, reason)
+            epoch = _epoch_at_its_end(service)
+        denied += len(batch)
+    rest = others[denied:]
+    if len(rest) > DENIED_AT_ONCE:
+        return Deleted(0, denied, len(rest))
+    with change_lock(service):
+        check_epoch(service, epoch)
+        _deny(service, rest, actor, reason)
+        carry_out(service, Act.DELETE, entries, actor=actor, reason=reason)
+        _deny(service, afterwards, actor, reason)
+    return Deleted(len(entries), len(passing))
+
+
+def _deny(service: ProvisioningService, devices: Sequence[Device], actor: Actor, reason: str) -> None:
+    for device in devices:
+        deny_device(service, device.registration_id, actor=actor, reason=reason)
+
+
+def _epoch_at_its_end(service: ProvisioningService) -> int:
+    """The epoch that this change leaves behind: the lock raises it once more when it is given back."""
+    return ProvisioningService.epoch_of(service.pk) + 1

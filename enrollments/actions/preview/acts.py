@@ -1,0 +1,107 @@
+"""The acts on entries that are there already, one or several at once: carried out, rehearsed, and told afterwards."""
+
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from enum import StrEnum
+
+from django.db import DatabaseError
+
+from enrollments.actions.enrollment_groups import (
+    delete_enrollment_groups,
+    disable_enrollment_group,
+    enable_enrollment_group,
+)
+from enrollments.actions.enrollments import delete_enrollments, disable_enrollment, enable_enrollment
+from enrollments.actions.entries import check_epoch
+from enrollments.actions.judging import group_ref, individual_ref
+from enrollments.actions.preview.effects import Preview
+from enrollments.actions.preview.rehearsing import Entry, preview_of
+from enrollments.audit.actor import Actor, Way
+from enrollments.errors import NotFound, SecretUnreadable
+from enrollments.models import EnrollmentGroup, IndividualEnrollment, ProvisioningService
+from enrollments.models.locks import change_lock
+from enrollments.policy.facts import EntryRef
+
+logger = logging.getLogger(__name__)
+
+# Whoever is written into history rows that are taken back.
+NOBODY = Actor("user", "a rehearsal", Way.PORTAL)
+
+
+class Act(StrEnum):
+    ENABLE = "enable"
+    DISABLE = "disable"
+    DELETE = "delete"
+
+    @property
+    def may_widen(self) -> bool:
+        """Whether somebody may come in by it: then it rests on a preview. What only narrows is never held up."""
+        return self is not Act.DISABLE
+
+
+def ref_of(entry: Entry) -> EntryRef:
+    return individual_ref(entry) if isinstance(entry, IndividualEnrollment) else group_ref(entry)
+
+
+def carry_out(
+    service: ProvisioningService,
+    act: Act,
+    entries: Iterable[Entry],
+    *,
+    actor: Actor,
+    reason: str = "",
+    expected_epoch: int | None = None,
+) -> None:
+    """Enable, disable or delete entries, all of them or none.
+
+    Raises NotFound, Invalid; PreviewOutdated (see check_epoch).
+    """
+    entries = list(entries)
+    individuals = [one.registration_id for one in entries if isinstance(one, IndividualEnrollment)]
+    groups = [one.group_id for one in entries if isinstance(one, EnrollmentGroup)]
+    with change_lock(service):
+        check_epoch(service, expected_epoch)
+        match act:
+            case Act.DELETE:
+                delete_enrollments(service, individuals, actor=actor, reason=reason)
+                delete_enrollment_groups(service, groups, actor=actor, reason=reason)
+            case Act.ENABLE | Act.DISABLE:
+                turn_device = enable_enrollment if act is Act.ENABLE else disable_enrollment
+                for name in individuals:
+                    turn_device(service, name, actor=actor, reason=reason)
+                turn_group = enable_enrollment_group if act is Act.ENABLE else disable_enrollment_group
+                for name in groups:
+                    turn_group(service, name, actor=actor, reason=reason)
+
+
+def preview_of_act(service: ProvisioningService, act: Act, entries: Sequence[Entry]) -> Preview:
+    """What it would do to the devices that are known."""
+
+    def change() -> list[Entry]:
+        carry_out(service, act, entries, actor=NOBODY)
+        return []
+
+    return preview_of(service, change, entries)
+
+
+def what_disabling_did(service: ProvisioningService, entries: Sequence[Entry]) -> Preview | None:
+    """What disabling these entries did, told by rehearsing its opposite, now that it is done.
+
+    None where that cannot be worked out: what was done is not called undone for that (R16).
+    """
+    return _told_afterwards(service, lambda: preview_of_act(service, Act.ENABLE, entries))
+
+
+def what_adding_did(service: ProvisioningService, entry: Entry) -> Preview | None:
+    """The same of an entry that was added."""
+    return _told_afterwards(service, lambda: preview_of_act(service, Act.DELETE, [entry]))
+
+
+def _told_afterwards(service: ProvisioningService, rehearse: Callable[[], Preview]) -> Preview | None:
+    try:
+        return rehearse().reversed
+    except (NotFound, SecretUnreadable, DatabaseError) as problem:
+        logger.warning(
+            "What was done in service %s is done; what it did could not be told: %s", service, problem
+        )
+        return None

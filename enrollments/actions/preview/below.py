@@ -1,0 +1,93 @@
+"""What stands above a group: through which other entries its devices could come in, those included that nobody knows.
+
+A preview tells of devices that are known. A device below a CA that has never registered is none of them.
+"""
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from datetime import datetime
+
+from django.utils import timezone
+
+from enrollments.actions.certificates import parsed
+from enrollments.actions.judging import group_ref, individual_ref
+from enrollments.attestation.x509 import (
+    MAX_HELD,
+    ParsedCertificate,
+    PresentedChain,
+    SearchExhausted,
+    build_chain_graph,
+)
+from enrollments.models import EnrollmentGroup, HeldRole, ProvisioningService
+from enrollments.policy.facts import EntryKind, EntryRef
+
+
+@dataclass(frozen=True, slots=True)
+class BelowAnother:
+    """A group whose CA was itself issued below others: what those say about all devices of the group.
+
+    `barred_by` speaks before `through` does (R7). `uncertain`: the search ran out, so nothing is known.
+    """
+
+    group: EntryRef
+    through: tuple[EntryRef, ...] = ()
+    barred_by: tuple[EntryRef, ...] = ()
+    uncertain: bool = False
+
+    @property
+    def is_open(self) -> bool:
+        return bool(self.through) and not self.barred_by
+
+
+def below_others(
+    service: ProvisioningService,
+    groups: Iterable[EnrollmentGroup],
+    gone: Collection[EntryRef] = (),
+    *,
+    at: datetime | None = None,
+) -> list[BelowAnother]:
+    """Where the CAs of these groups stand below other entries, without those that are `gone`."""
+    now = at or timezone.now()
+    return [_below(service, group, gone, now) for group in groups]
+
+
+def _below(
+    service: ProvisioningService, group: EnrollmentGroup, gone: Collection[EntryRef], now: datetime
+) -> BelowAnother:
+    """Follow the signatures from the CA of the group upwards, as from a device below it."""
+    ref = group_ref(group)
+    left_out = {ref, *gone}
+    held = service.held_certificates.exclude(
+        group__in=[one.pk for one in gone if one.kind is EntryKind.GROUP]
+    ).exclude(individual__in=[one.pk for one in gone if one.kind is EntryKind.INDIVIDUAL])
+
+    def issuers(
+        *, subjects: frozenset[str], key_ids: frozenset[str], spkis: frozenset[str]
+    ) -> list[ParsedCertificate]:
+        rows = held.that_may_have_issued(subjects, key_ids, spkis)
+        return [parsed(pem) for pem in rows.values_list("certificate__pem", flat=True)[: MAX_HELD + 1]]
+
+    own = list(group.certificates.select_related("certificate"))
+    helpers = tuple(parsed(one.certificate.pem) for one in own if one.role == HeldRole.HELPER)
+    keys: set[str] = set()
+    try:
+        for anchor in own:
+            if anchor.role == HeldRole.ANCHOR:
+                chain = PresentedChain(parsed(anchor.certificate.pem), helpers)
+                keys |= build_chain_graph(chain, issuers).key_steps().keys()
+    except SearchExhausted:
+        return BelowAnother(ref, uncertain=True)
+    through, barred_by = [], []
+    met = held.anchors().filter(spki_sha256__in=keys).select_related("group", "certificate").order_by("pk")
+    for one in met:
+        assert one.group is not None  # a database constraint: held_certificate_has_its_place
+        if group_ref(one.group) in left_out:
+            continue
+        if not one.group.enabled:
+            barred_by.append(group_ref(one.group))
+        elif one.certificate.not_before <= now <= one.certificate.not_after:
+            through.append(group_ref(one.group))
+    for one in held.barring_keys(keys).select_related("individual").order_by("pk"):
+        assert one.individual is not None  # the same
+        barred_by.append(individual_ref(one.individual))
+    return BelowAnother(ref, tuple(dict.fromkeys(through)), tuple(dict.fromkeys(barred_by)))

@@ -1,0 +1,61 @@
+"""A preview as a table, for lists and for spreadsheets."""
+
+import csv
+from collections.abc import Iterable, Iterator
+
+from enrollments.actions.preview.effects import Device, Effect, Outcome, Preview
+from enrollments.policy.decision import Verdict
+from enrollments.policy.names import registration_key
+
+COLUMNS = ("registration ID", "effect", "now", "now by", "afterwards", "afterwards by")
+CHUNK = 1000
+_VERDICTS = {
+    Verdict.ADMIT: "admitted",
+    Verdict.DISABLED: "disabled",
+    Verdict.UNAUTHORIZED: "unauthorized",
+}
+
+
+def in_order(preview: Preview, effect: Effect | None = None) -> list[Device]:
+    """The devices, all or those of one effect, by name."""
+    devices = preview.devices if effect is None else preview.of(effect)
+    return sorted(devices, key=lambda device: registration_key(device.registration_id))
+
+
+def verdict(outcome: Outcome | None) -> str:
+    return _VERDICTS[outcome.verdict] if outcome is not None else "not known"
+
+
+def decided_by(outcome: Outcome | None) -> str:
+    """The entry that decides, in words; empty where none does."""
+    return str(outcome.through) if outcome is not None and outcome.through is not None else ""
+
+
+def values(device: Device) -> tuple[str, ...]:
+    """One row, in the order of COLUMNS."""
+    sides = [(verdict(one), decided_by(one)) for one in (device.before, device.after)]
+    return (device.registration_id, device.effect.value, *sides[0], *sides[1])
+
+
+class Echo:
+    """A file that hands back what is written, for csv.writer."""
+
+    def write(self, text: str) -> str:
+        return text
+
+
+def csv_text(devices: Iterable[Device]) -> Iterator[str]:
+    """The table as CSV, some lines at a time."""
+    writer = csv.writer(Echo())
+    lines = [writer.writerow(COLUMNS)]
+    for device in devices:
+        lines.append(writer.writerow([cell(value) for value in values(device)]))
+        if len(lines) == CHUNK:
+            yield "".join(lines)
+            lines = []
+    yield "".join(lines)
+
+
+def cell(text: str) -> str:
+    """A spreadsheet runs a cell that begins like a formula; an apostrophe makes it text."""
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text

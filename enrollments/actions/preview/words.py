@@ -1,0 +1,96 @@
+"""A preview in sentences, for pages and commands alike."""
+
+from typing import Any
+
+from enrollments.actions.preview.effects import Effect, Preview
+from enrollments.actions.preview.table import in_order
+from enrollments.policy.facts import EntryRef
+
+NOBODY_KNOWN = "No device that is known is touched."
+NOT_TOLD = "What that changed for the devices could not be worked out."
+MAX_ENTRIES = 3
+MAX_NAMES = 5
+
+_DONE = {
+    Effect.REFUSED: ("is refused from now on", "are refused from now on"),
+    Effect.STILL_ADMITTED: ("is still admitted", "are still admitted"),
+    Effect.COMES_IN: ("is admitted from now on", "are admitted from now on"),
+    Effect.STILL_OUT: ("was shut out already", "were shut out already"),
+    Effect.UNKNOWN: ("has shown nothing that could be judged", "have shown nothing that could be judged"),
+}
+_TO_COME = {
+    Effect.REFUSED: ("will be refused", "will be refused"),
+    Effect.STILL_ADMITTED: ("will still be admitted", "will still be admitted"),
+    Effect.COMES_IN: ("will come in anew", "will come in anew"),
+    Effect.STILL_OUT: ("is shut out already, and stays so", "are shut out already, and stay so"),
+    Effect.UNKNOWN: _DONE[Effect.UNKNOWN],
+}
+
+
+def will(effect: Effect, count: int) -> str:
+    """What becomes of so many devices: the words behind their number."""
+    return _TO_COME[effect][count != 1]
+
+
+def did(preview: Preview | None) -> str:
+    """What an act did, as one sentence that goes on behind a colon, or stands alone."""
+    if preview is None:
+        return NOT_TOLD
+    parts: list[str] = []
+    for effect in Effect:
+        count = preview.counts[effect]
+        if count:
+            noun = (" device" if count == 1 else " devices") if not parts else ""
+            parts.append(f"{count:,}{noun} {_DONE[effect][count != 1]}{_through(preview, effect)}")
+    if preview.not_examined:
+        parts.append(f"{preview.not_examined:,} more were too many to examine")
+    return f"{', '.join(parts)}." if parts else NOBODY_KNOWN
+
+
+def in_lines(preview: Preview) -> list[str]:
+    """A line per effect, with the first devices by name."""
+    lines = []
+    for effect in Effect:
+        if count := preview.counts[effect]:
+            names = [one.registration_id for one in in_order(preview, effect)]
+            shown = ", ".join(names[:MAX_NAMES]) + (
+                f" and {count - MAX_NAMES:,} more" if count > MAX_NAMES else ""
+            )
+            noun = "device" if count == 1 else "devices"
+            lines.append(f"{count:,} {noun} {will(effect, count)}{_through(preview, effect)}: {shown}.")
+    if preview.not_examined:
+        lines.append(f"{preview.not_examined:,} devices were too many to be examined one by one.")
+    return lines or [NOBODY_KNOWN]
+
+
+def as_json(preview: Preview) -> dict[str, Any]:
+    """The numbers, and through which entries, for programs."""
+    return {
+        "epoch": preview.epoch,
+        "known": preview.known,
+        "not_examined": preview.not_examined,
+        "effects": {
+            effect.value: {
+                "devices": preview.counts[effect],
+                "through": [
+                    {"entry": str(entry) if entry is not None else None, "devices": count}
+                    for entry, count in preview.through(effect)
+                ],
+            }
+            for effect in Effect
+        },
+    }
+
+
+def _through(preview: Preview, effect: Effect) -> str:
+    if effect not in (Effect.STILL_ADMITTED, Effect.COMES_IN):
+        return ""
+    return f" through {named([entry for entry, _ in preview.through(effect) if entry is not None])}"
+
+
+def named(entries: list[EntryRef]) -> str:
+    """Entries in a sentence: the first of them by name, the others by their number."""
+    names = [str(entry) for entry in entries[:MAX_ENTRIES]]
+    if more := len(entries) - len(names):
+        names.append(f"{more} {'other' if more == 1 else 'others'}")
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

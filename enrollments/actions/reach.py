@@ -1,0 +1,78 @@
+"""How far a change of an entry can reach, as far as access goes: who is asked before it is made, and who is not."""
+
+from enum import StrEnum
+
+from enrollments.actions.enrollment_groups import GroupSpec
+from enrollments.actions.enrollments import IndividualSpec
+from enrollments.actions.entries import EntrySpec
+from enrollments.models import (
+    AttestationMechanism,
+    EnrollmentGroup,
+    HeldRole,
+    IndividualEnrollment,
+)
+
+Entry = IndividualEnrollment | EnrollmentGroup
+
+
+class Reach(StrEnum):
+    """What a change can do to access.
+
+    NONE: twin, hubs, policies, device ID. NARROWS: nobody comes in by it, so it is never held up. MAY_WIDEN: it
+    rests on a preview.
+    """
+
+    NONE = "none"
+    NARROWS = "narrows"
+    MAY_WIDEN = "may_widen"
+
+
+def reach_of(current: Entry | None, spec: EntrySpec) -> Reach:
+    """How far it reaches to make `current` what the spec says, or to add it.
+
+    A helper closes gaps in the chains of other groups as well, whatever the state of its own.
+    """
+    if current is None:
+        return Reach.MAY_WIDEN if spec.enabled or _helpers_wanted(spec) else Reach.NARROWS
+    if _changes_what_admits(current, spec):
+        return Reach.MAY_WIDEN
+    if current.enabled == spec.enabled:
+        return Reach.NONE
+    return Reach.MAY_WIDEN if spec.enabled else Reach.NARROWS
+
+
+def _changes_what_admits(current: Entry, spec: EntrySpec) -> bool:
+    """Whether certificates, keys or the predecessor are others than before. What is not given is kept."""
+    if current.mechanism != spec.mechanism:
+        return True
+    if spec.mechanism == AttestationMechanism.SYMMETRIC_KEY:
+        return (spec.primary_key or current.primary_key, spec.secondary_key or current.secondary_key) != (
+            current.primary_key,
+            current.secondary_key,
+        ) or _changes_predecessor(current, spec)
+    if isinstance(spec, IndividualSpec) and isinstance(current, IndividualEnrollment):
+        given = {"endorsement_key": spec.endorsement_key, "storage_root_key": spec.storage_root_key}
+        if any(key and key != bytes(getattr(current, name) or b"") for name, key in given.items()):
+            return True
+        if spec.endorsement_key and not spec.storage_root_key and current.storage_root_key:
+            return True  # a new endorsement key comes without the former storage root key
+    held = set(current.certificates.values_list("role", "certificate__thumbprint_sha256"))
+    own = {one.thumbprint_sha256 for one in spec.certificates.values()}
+    return (
+        {thumbprint for role, thumbprint in held if role != HeldRole.HELPER} != own
+        or {thumbprint for role, thumbprint in held if role == HeldRole.HELPER} != _helpers_wanted(spec)
+        or _changes_predecessor(current, spec)
+    )
+
+
+def _changes_predecessor(current: Entry, spec: EntrySpec) -> bool:
+    if not isinstance(spec, GroupSpec) or not isinstance(current, EnrollmentGroup):
+        return False
+    return current.predecessor_id != (spec.predecessor.pk if spec.predecessor is not None else None)
+
+
+def _helpers_wanted(spec: EntrySpec) -> frozenset[str]:
+    if not isinstance(spec, GroupSpec) or spec.mechanism != AttestationMechanism.X509:
+        return frozenset()
+    own = {one.thumbprint_sha256 for one in spec.certificates.values()}
+    return frozenset(one.thumbprint_sha256 for one in spec.helpers) - own

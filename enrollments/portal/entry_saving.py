@@ -1,0 +1,319 @@
+"""Saving the form of an entry: at once where nobody can come in by it, otherwise after a preview that was confirmed."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from django.http import HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
+from django.shortcuts import render
+from django.utils.cache import patch_vary_headers
+from django.utils.crypto import constant_time_compare, salted_hmac
+from django_htmx.http import reswap, retarget, trigger_client_event
+
+from enrollments.actions.enrollment_groups import GroupSpec
+from enrollments.actions.enrollments import IndividualSpec
+from enrollments.actions.entries import AlreadyEnrolled, EntrySpec
+from enrollments.actions.preview import (
+    BelowAnother,
+    Effect,
+    Entry,
+    Preview,
+    below_others,
+    preview_of,
+    ref_of,
+    what_adding_did,
+    what_disabling_did,
+)
+from enrollments.actions.reach import Reach, reach_of
+from enrollments.errors import Invalid, PreviewOutdated
+from enrollments.models import AttestationMechanism, EnrollmentGroup, ProvisioningService
+from enrollments.policy.facts import EntryRef
+from enrollments.policy.names import registration_key
+from enrollments.policy.roles import Right
+from enrollments.portal.access import actor_of, requires
+from enrollments.portal.entry_links import entry_url
+from enrollments.portal.forms_entries import EntryForm, GroupForm, IndividualForm
+from enrollments.portal.htmx import wants_fragment
+from enrollments.portal.previews import Line, effect_named, export, lines_of, page_of
+
+AnyForm = IndividualForm | GroupForm
+# Adds or changes the entry that the form is about; the epoch is that of the preview that was confirmed.
+Save = Callable[[int | None], Entry]
+
+
+class Show(Protocol):
+    """Answers with the form: with the question above it, or with what somebody else changed meanwhile."""
+
+    def __call__(self, form: Any, *, question: "Question | None" = None, status: int = 0) -> HttpResponse: ...
+
+
+class Done(Protocol):
+    """Answers after saving. `preview`: what a change did that was not asked about; told where `is_told`."""
+
+    def __call__(self, entry: Entry, *, preview: Preview | None, is_told: bool) -> HttpResponse: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A preview to be confirmed. `mark`: what the confirmation carries.
+
+    sentence: what holds for devices that nobody knows yet. is_first: nothing that is known is touched but the device
+    that is being enrolled itself.
+    """
+
+    title: str
+    mark: str
+    preview: Preview
+    sentence: str
+    below: BelowAnother | None
+    is_first: bool
+    outdated: bool
+    address: str
+    lines: list[Line] = field(default_factory=list)
+    has_typed_keys: bool = False
+
+    @property
+    def below_list(self) -> list[BelowAnother]:
+        return [self.below] if self.below is not None else []
+
+
+def saved(form: EntryForm, save: Callable[[], Any]) -> bool:
+    """Whether the action took it; otherwise the form says why not, with a link to what is in the way."""
+    if not form.is_valid():
+        return False
+    try:
+        save()
+    except Invalid as problem:
+        form.show_invalid(problem)
+    except AlreadyEnrolled as problem:
+        form.show_taken(problem, entry_url(form.service, problem.entry))
+    else:
+        return True
+    return False
+
+
+def form_status(form: EntryForm) -> int:
+    """200 where nothing is wrong; 409 for what is enrolled elsewhere; else 422."""
+    if not form.errors:
+        return 200
+    return 422 if form.in_the_way is None else 409
+
+
+def answer_save(request: HttpRequest, form: AnyForm, save: Save, *, show: Show, after: Done) -> HttpResponse:
+    """Save, or ask first. Raises ChangedMeanwhile where the entry is not what the form was made of."""
+    service = form.service
+    if not form.is_valid():
+        return show(form)
+    spec = form.spec()
+    reach = reach_of(form.current, spec)
+    entries: list[Entry] = []
+    if reach is not Reach.MAY_WIDEN:
+        if not saved(form, lambda: entries.append(save(None))):
+            return show(form)
+        return _told(form, entries[0], reach, after)
+    epoch = ProvisioningService.epoch_of(service.pk)
+    mark, given = mark_of(epoch, form, spec), request.POST.get("confirmed", "")
+    if constant_time_compare(given, mark):
+        try:
+            if not saved(form, lambda: entries.append(save(epoch))):
+                return show(form)
+        except PreviewOutdated:
+            epoch = ProvisioningService.epoch_of(service.pk)
+            mark = mark_of(epoch, form, spec)
+        else:
+            return after(entries[0], preview=None, is_told=False)
+    outdated = bool(given) and given.partition("-")[0] != str(epoch)
+    question = _question(request, form, save, mark, outdated=outdated)
+    if question is None:
+        return show(form)
+    status = 409 if outdated else 200
+    if not wants_fragment(request):
+        return show(form, question=question, status=status)
+    context = {"service": service, "question": question, "cancel_url": request.path}
+    response = render(request, "portal/previews/_save_dialog.html", context, status=status)
+    patch_vary_headers(response, ["HX-Request"])
+    return reswap(retarget(response, "#dialog"), "innerHTML")
+
+
+def show_errors(response: HttpResponse) -> HttpResponse:
+    """The form is what counts: a dialog that was open above it closes."""
+    return trigger_client_event(response, "dialog:close", {})
+
+
+def mark_of(epoch: int, form: AnyForm, spec: EntrySpec) -> str:
+    """The epoch of a preview, and what it was of: as much of the form as access depends on.
+
+    What is saved is what was looked at, also where the form was changed under the preview.
+    """
+    certificates = {str(slot): one.thumbprint_sha256 for slot, one in spec.certificates.items()}
+    parts: list[object] = [
+        form.service.pk,
+        form.kind,
+        form.current.pk if form.current is not None else None,
+        spec.enabled,
+        str(spec.mechanism),
+        sorted(certificates.items()),
+        spec.primary_key,
+        spec.secondary_key,
+    ]
+    if isinstance(spec, IndividualSpec):
+        parts += [registration_key(spec.registration_id), spec.endorsement_key, spec.storage_root_key]
+    if isinstance(spec, GroupSpec):
+        helpers = sorted(one.thumbprint_sha256 for one in spec.helpers)
+        parts += [registration_key(spec.group_id), helpers, spec.predecessor and spec.predecessor.pk]
+    digest = salted_hmac("dpsportal.preview", repr(parts), algorithm="sha256").hexdigest()
+    return f"{epoch}-{digest[:32]}"
+
+
+def _told(form: AnyForm, entry: Entry, reach: Reach, after: Done) -> HttpResponse:
+    if reach is Reach.NONE:
+        return after(entry, preview=None, is_told=False)
+    if form.current is None:
+        return after(entry, preview=what_adding_did(form.service, entry), is_told=True)
+    return after(entry, preview=what_disabling_did(form.service, [entry]), is_told=True)
+
+
+@dataclass(frozen=True, slots=True)
+class _Rehearsed:
+    """What a rehearsal of saving told. `sentence`: what the entry means for devices that nobody knows yet."""
+
+    entry: EntryRef
+    sentence: str
+    below: BelowAnother | None
+    preview: Preview
+
+
+def _rehearse(form: AnyForm, save: Save) -> _Rehearsed | None:
+    """None where the form has errors now, as if it had been saved."""
+    made: list[tuple[EntryRef, str, BelowAnother | None]] = []
+    previews: list[Preview] = []
+
+    def change() -> list[Entry]:
+        entry = save(None)
+        below = below_others(form.service, [entry])[0] if isinstance(entry, EnrollmentGroup) else None
+        made.append((ref_of(entry), _of_the_unknown(entry, below), below))
+        return [entry] if form.current is None else []
+
+    def rehearse() -> None:
+        current = [form.current] if form.current is not None else []
+        previews.append(preview_of(form.service, change, current))
+
+    return _Rehearsed(*made[0], previews[0]) if saved(form, rehearse) else None
+
+
+def _question(
+    request: HttpRequest, form: AnyForm, save: Save, mark: str, *, outdated: bool
+) -> Question | None:
+    told = _rehearse(form, save)
+    if told is None:
+        return None
+    preview = told.preview
+    own = all(
+        registration_key(one.registration_id) == registration_key(told.entry.name) for one in preview.devices
+    )
+    first = form.current is None and preview.counts.keys() <= {Effect.COMES_IN} and own
+    return Question(
+        title=f"{'Add' if form.current is None else 'Save'} {told.entry}?",
+        mark=mark,
+        preview=preview,
+        sentence=told.sentence,
+        below=told.below,
+        is_first=first and not preview.not_examined,
+        outdated=outdated,
+        address=f"{request.path}preview/",
+        lines=lines_of(preview),
+        has_typed_keys=_has_typed_keys(form),
+    )
+
+
+def _of_the_unknown(entry: Entry, below: BelowAnother | None) -> str:
+    """What the entry means for devices that have never been here."""
+    if not entry.enabled:
+        return "The entry is disabled: it admits nobody."
+    if not isinstance(entry, EnrollmentGroup):
+        return f"{entry.registration_id} is admitted when it registers from now on."
+    if entry.mechanism == AttestationMechanism.SYMMETRIC_KEY:
+        return "Devices with a key derived from those of this group are admitted from now on."
+    if below is not None and below.barred_by:
+        return ""
+    return f"Devices below {' and '.join(_cas(entry))} that register from now on are admitted."
+
+
+def _cas(group: EnrollmentGroup) -> list[str]:
+    """The CAs of a group by the names that people know them by."""
+    held = group.certificates.anchors().select_related("certificate").order_by("slot")
+    names = (
+        one.certificate.subject.partition("CN=")[2].partition(",")[0] or one.certificate.subject
+        for one in held
+    )
+    return list(dict.fromkeys(names))
+
+
+def _has_typed_keys(form: AnyForm) -> bool:
+    return bool(form.cleaned_data["primary_key"] or form.cleaned_data["secondary_key"])
+
+
+# --- All devices of a preview of a form: the same form, posted to another address ----------------
+
+
+def answer_preview(request: HttpRequest, form: AnyForm, save: Save) -> HttpResponseBase:
+    """A page of the devices of one effect, or all of them as CSV."""
+    told = _rehearse(form, save) if form.is_valid() else None
+    if told is None:
+        sentences = " ".join(str(one) for errors in form.errors.values() for one in errors)
+        message = f"Nothing can be previewed as long as the form has errors. {sentences}"
+        return render(
+            request, "portal/refused.html", {"message": message, "status": 422}, status=form_status(form)
+        )
+    effect = effect_named(request.POST.get("effect", ""))
+    what = f"{'add' if form.current is None else 'save'} {told.entry}"
+    if "export" in request.POST:
+        return _export(
+            request, service_name=form.service.name, preview=told.preview, effect=effect, what=what
+        )
+    kept = [] if _has_typed_keys(form) else _kept(form)
+    context = {
+        "service": form.service,
+        "title": f"Preview: {what}",
+        "preview": told.preview,
+        "lines": lines_of(told.preview),
+        "effect": effect,
+        "page": page_of(form.service, told.preview, effect, request.POST),
+        "kept": kept,
+    }
+    return render(request, "portal/previews/of_form.html", context)
+
+
+@requires(Right.EXPORT)
+def _export(
+    request: HttpRequest, service: ProvisioningService, preview: Preview, effect: Effect | None, what: str
+) -> HttpResponseBase:
+    return export(service, preview, effect, what, actor=actor_of(request))
+
+
+# Of the page itself; and what never comes back in a page.
+_NOT_KEPT = frozenset(
+    {
+        "csrfmiddlewaretoken",
+        "effect",
+        "after",
+        "before",
+        "export",
+        "confirmed",
+        "primary_key",
+        "secondary_key",
+    }
+)
+
+
+def _kept(form: AnyForm) -> list[tuple[str, str]]:
+    """The form as hidden fields, with which other pages of its preview are asked for."""
+    kept = []
+    for name, values in form.data.lists():  # type: ignore[attr-defined]  # the forms take a QueryDict
+        for value in values:
+            if name == "webhook_url":
+                value = value.partition("?")[0]
+            if name not in _NOT_KEPT:
+                kept.append((name, value))
+    return kept

@@ -1,0 +1,229 @@
+"""What pages and dialogs show of a preview: a line per effect, and the devices of one effect in pages."""
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from urllib.parse import urlencode
+
+from django.http import QueryDict, StreamingHttpResponse
+from django.urls import reverse
+from django.utils import timezone
+
+from enrollments.actions.history import note_export
+from enrollments.actions.preview import Act, BelowAnother, Device, Effect, Entry, Preview, ref_of
+from enrollments.actions.preview.table import csv_text, decided_by, in_order, verdict
+from enrollments.actions.preview.words import will
+from enrollments.audit.actor import Actor
+from enrollments.models import EnrollmentGroup, IndividualEnrollment, ProvisioningService
+from enrollments.policy.facts import EntryRef
+from enrollments.policy.names import registration_key
+from enrollments.portal.paging import PAGE_SIZE
+
+MAX_EXAMPLES = 5
+# More entries than this are named by their numbers: an address has a bound.
+MAX_NAMED = 10
+# Where names of entries are of interest: who is refused is refused by nobody, or by what is changed here.
+_THROUGH = (Effect.STILL_ADMITTED, Effect.COMES_IN)
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """So many devices of one effect. `through`: by which entries, where that is of interest. `url`: all of them."""
+
+    effect: Effect
+    count: int
+    through: tuple[tuple[EntryRef, int], ...]
+    examples: tuple[str, ...]
+    url: str = ""
+
+    @property
+    def words(self) -> str:
+        return will(self.effect, self.count)
+
+    @property
+    def only(self) -> EntryRef | None:
+        """The one entry through which all of them come in."""
+        return self.through[0][0] if len(self.through) == 1 else None
+
+    @property
+    def unnamed(self) -> int:
+        return self.count - len(self.examples)
+
+
+def lines_of(preview: Preview, url: str = "") -> list[Line]:
+    """`url`: a page that shows all devices, to which the effect is added."""
+    lines = []
+    for effect in Effect:
+        if count := preview.counts[effect]:
+            through = preview.through(effect) if effect in _THROUGH else []
+            lines.append(
+                Line(
+                    effect,
+                    count,
+                    tuple((entry, number) for entry, number in through if entry is not None),
+                    tuple(one.registration_id for one in in_order(preview, effect)[:MAX_EXAMPLES]),
+                    f"{url}&effect={effect}" if url else "",
+                )
+            )
+    return lines
+
+
+# --- Acts on entries that are named in the address ------------------------------------------------
+
+
+def preview_query(act: Act, entries: Sequence[Entry]) -> str:
+    """The query of the page that shows what an act on these entries would do. It can be handed on."""
+    if len(entries) <= MAX_NAMED:
+        named = [("entry", f"{ref_of(one).kind}:{ref_of(one).name}") for one in entries]
+    else:
+        named = [(f"{ref_of(one).kind}s", str(one.pk)) for one in entries]
+    return urlencode([("act", act.value), *named])
+
+
+def entries_named(service: ProvisioningService, query: QueryDict) -> list[Entry] | None:
+    """The entries that an address names. None where one of them is not there."""
+    wanted: list[tuple[str, str]] = []
+    for text in dict.fromkeys(query.getlist("entry")):
+        kind, _, name = text.partition(":")
+        wanted.append((kind, registration_key(name)))
+    found: list[Entry] = []
+    for kind, key in wanted:
+        one: Entry | None = None
+        if kind == "individual":
+            individuals = service.individualenrollments.without_secrets()
+            one = individuals.filter(registration_key=key).first()
+        elif kind == "group":
+            one = service.enrollmentgroups.without_secrets().filter(group_key=key).first()
+        if one is None:
+            return None
+        found.append(one)
+    for rows, name in (
+        (service.individualenrollments, "individuals"),
+        (service.enrollmentgroups, "groups"),
+    ):
+        pks = {int(pk) for pk in query.getlist(name) if pk.isascii() and pk.isdigit() and len(pk) < 19}
+        numbered: list[Entry] = list(rows.filter(pk__in=pks).without_secrets())
+        if len(numbered) < len(set(query.getlist(name))):
+            return None
+        found += numbered
+    return found
+
+
+def preview_url(service: ProvisioningService, act: Act, entries: Sequence[Entry]) -> str:
+    url = reverse("portal:preview", kwargs={"service_name": service.name})
+    return f"{url}?{preview_query(act, entries)}"
+
+
+def export_url(service: ProvisioningService, act: Act, entries: Sequence[Entry]) -> str:
+    url = reverse("portal:preview-export", kwargs={"service_name": service.name})
+    return f"{url}?{preview_query(act, entries)}"
+
+
+# --- The devices of one effect -------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A device in the list. `has_record`: there is a page about it."""
+
+    registration_id: str
+    effect: Effect
+    now: str
+    now_by: str
+    afterwards: str
+    afterwards_by: str
+    has_record: bool
+
+
+@dataclass(frozen=True, slots=True)
+class DevicePage:
+    """`previous` and `next`: the device before which, or after which, that page stands; empty where there is none."""
+
+    rows: tuple[Row, ...]
+    first: int
+    total: int
+    previous: str
+    next: str
+
+    @property
+    def summary(self) -> str:
+        if not self.rows:
+            return "No devices"
+        return f"{self.first:,} to {self.first + len(self.rows) - 1:,} of {self.total:,} devices"
+
+
+def page_of(
+    service: ProvisioningService,
+    preview: Preview,
+    effect: Effect | None,
+    query: QueryDict,
+    size: int = PAGE_SIZE,
+) -> DevicePage:
+    """The page that `after` or `before` asks for: devices that come and go meanwhile do not move it."""
+    devices = in_order(preview, effect)
+    keys = [registration_key(one.registration_id) for one in devices]
+    if "before" in query:
+        start = max(0, bisect_left(keys, registration_key(query.get("before", ""))) - size)
+    else:
+        start = bisect_right(keys, registration_key(query.get("after", "")))
+    shown = devices[start : start + size]
+    known = set(
+        service.registrations.filter(registration_key__in=keys[start : start + size]).values_list(
+            "registration_key", flat=True
+        )
+    )
+    return DevicePage(
+        tuple(_row(one, registration_key(one.registration_id) in known) for one in shown),
+        first=start + 1,
+        total=len(devices),
+        previous=keys[start] if start and shown else "",
+        next=keys[start + len(shown) - 1] if shown and start + len(shown) < len(devices) else "",
+    )
+
+
+def _row(device: Device, has_record: bool) -> Row:
+    return Row(
+        device.registration_id,
+        device.effect,
+        verdict(device.before),
+        decided_by(device.before),
+        verdict(device.after),
+        decided_by(device.after),
+        has_record,
+    )
+
+
+def effect_named(text: str) -> Effect | None:
+    return Effect(text) if text in set(Effect) else None
+
+
+def export(
+    service: ProvisioningService, preview: Preview, effect: Effect | None, what: str, *, actor: Actor
+) -> StreamingHttpResponse:
+    """The devices as CSV, after a row of the history about it (R17)."""
+    filters = {"change": what, **({"effect": effect.value} if effect else {})}
+    note_export("preview as CSV", filters, actor=actor, service=service)
+    name = f"preview-{service.name}-{timezone.now():%Y-%m-%d}.csv"
+    return StreamingHttpResponse(
+        csv_text(in_order(preview, effect)),
+        content_type="text/csv; charset=utf-8",
+        headers={"Content-Disposition": f'attachment; filename="{name}"'},
+    )
+
+
+def in_words(act: Act, entries: Sequence[Entry]) -> str:
+    """The act and what it is about: "disable enrollment group plant-7"."""
+    if len(entries) == 1:
+        return f"{act.value} {ref_of(entries[0])}"
+    if all(isinstance(one, IndividualEnrollment) for one in entries):
+        return f"{act.value} {len(entries)} individual enrollments"
+    if all(isinstance(one, EnrollmentGroup) for one in entries):
+        return f"{act.value} {len(entries)} enrollment groups"
+    return f"{act.value} {len(entries)} entries"
+
+
+def worth_telling(act: Act, below: Iterable[BelowAnother]) -> list[BelowAnother]:
+    """Of what stands above groups: who bars them still; and where they go, through which others devices come in."""
+    if act is Act.DISABLE:
+        return []
+    return [one for one in below if one.barred_by or one.uncertain or (act is Act.DELETE and one.through)]

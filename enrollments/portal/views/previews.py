@@ -1,0 +1,79 @@
+"""What an act on entries would do, to look at, to hand on by its address, and to take along (R17)."""
+
+from django.http import HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
+from django.shortcuts import render
+from django.views.decorators.http import require_safe
+
+from enrollments.actions.preview import Act, Effect, Entry, below_others, preview_of_act, ref_of
+from enrollments.errors import Invalid, NotFound
+from enrollments.models import EnrollmentGroup, ProvisioningService
+from enrollments.policy.roles import Right
+from enrollments.portal.access import actor_of, may, requires
+from enrollments.portal.entry_links import entry_url
+from enrollments.portal.previews import (
+    effect_named,
+    entries_named,
+    export,
+    export_url,
+    in_words,
+    lines_of,
+    page_of,
+    preview_url,
+    worth_telling,
+)
+
+
+@require_safe
+@requires(Right.SEE_HISTORY)
+def preview(request: HttpRequest, service: ProvisioningService) -> HttpResponse:
+    act, entries, effect = _asked(request, service)
+    told = preview_of_act(service, act, entries)
+    groups = [one for one in entries if isinstance(one, EnrollmentGroup)]
+    gone = [ref_of(one) for one in entries] if act is Act.DELETE else []
+    address = preview_url(service, act, entries)
+    page = page_of(service, told, effect, request.GET)
+    here = f"{address}&effect={effect}" if effect else address
+    export_address = export_url(service, act, entries)
+    context = {
+        "service": service,
+        "title": f"Preview: {in_words(act, entries)}",
+        "entries": [(ref_of(one), entry_url(service, ref_of(one)), one.enabled) for one in entries],
+        "preview": told,
+        "lines": lines_of(told, address),
+        "effect": effect,
+        "all_url": address,
+        "acts": [
+            {"label": one.value.capitalize(), "url": preview_url(service, one, entries), "active": one is act}
+            for one in Act
+        ],
+        "below": worth_telling(act, below_others(service, groups, gone)),
+        "is_gone": act is Act.DELETE,
+        "act": act.value,
+        "barring": [ref_of(one) for one in entries if not one.enabled],
+        "page": page,
+        "previous_url": f"{here}&before={page.previous}" if page.previous else "",
+        "next_url": f"{here}&after={page.next}" if page.next else "",
+        "export_url": f"{export_address}&effect={effect}" if effect else export_address,
+        "may_export": may(request, Right.EXPORT, service),
+    }
+    return render(request, "portal/previews/of_act.html", context)
+
+
+@require_safe
+@requires(Right.EXPORT)
+def preview_export(request: HttpRequest, service: ProvisioningService) -> HttpResponseBase:
+    act, entries, effect = _asked(request, service)
+    told = preview_of_act(service, act, entries)
+    return export(service, told, effect, in_words(act, entries), actor=actor_of(request))
+
+
+def _asked(request: HttpRequest, service: ProvisioningService) -> tuple[Act, list[Entry], Effect | None]:
+    """Raises Invalid for an address that says too little, NotFound where an entry is gone."""
+    entries = entries_named(service, request.GET)
+    if entries is None:
+        raise NotFound("An entry of this preview is not there any more, so nothing can be said about it.")
+    act = request.GET.get("act", "")
+    if act not in set(Act) or not entries:
+        raise Invalid({"": ["A preview is of an act on entries: open it from an entry, or from a question."]})
+    return Act(act), entries, effect_named(request.GET.get("effect", ""))

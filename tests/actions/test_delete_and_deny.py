@@ -1,0 +1,179 @@
+"""Deleting entries, and keeping out the devices that another entry would let in then (R7): all of it or nothing."""
+
+import pytest
+
+from enrollments.actions import deleting
+from enrollments.actions.deleting import Deleted, delete_and_deny
+from enrollments.actions.revocation import deny_device
+from enrollments.errors import PreviewOutdated
+from enrollments.models import HistoryEvent, ProvisioningService
+from tests.certificates import root
+from tests.devices import ALICE, derived_key, enroll_ca, enroll_device, enroll_key_group, register, signs
+from tests.factories import a_service
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def service():
+    return a_service()
+
+
+@pytest.fixture
+def ca():
+    return root("Root")
+
+
+@pytest.fixture
+def line(service, ca):
+    """A group below an enabled root, through which its devices would come back."""
+    plant = ca.intermediate("Plant 7")
+    enroll_ca(service, ca, "root")
+    enroll_ca(service, plant, "plant-7")
+    return plant
+
+
+def devices_of(service, ca, number, prefix="pump"):
+    leaves = [ca.leaf(f"{prefix}-{one}") for one in range(number)]
+    assert {register(service, leaf).outcome for leaf in leaves} == {"assigned"}
+    return leaves
+
+
+def outcomes(service, leaves):
+    return {register(service, leaf).outcome for leaf in leaves}
+
+
+def rows(service, event):
+    return HistoryEvent.objects.filter(service_id=service.pk, event=event).order_by("pk")
+
+
+def group(service, group_id="plant-7"):
+    return service.enrollmentgroups.by_group_id(group_id)
+
+
+def test_the_devices_of_the_group_stay_out_and_others_below_the_root_do_not(service, ca, line):
+    pumps, valves = devices_of(service, line, 3), devices_of(service, ca, 2, "valve")
+
+    done = delete_and_deny(service, [group(service)], actor=ALICE, reason="sold")
+
+    assert done == Deleted(deleted=1, denied=3)
+    assert not service.enrollmentgroups.filter(group_id="plant-7").exists()
+    assert outcomes(service, pumps) == {"disabled"}
+    assert outcomes(service, valves) == {"assigned"}
+    added = rows(service, "enrollment.added_disabled")
+    assert {(row.subject_name, row.reason, row.actor_name) for row in added} == {
+        (f"pump-{number}", "sold", "alice") for number in range(3)
+    }
+    assert [row.subject_name for row in rows(service, "group.deleted")] == ["plant-7"]
+
+
+def test_an_individual_of_the_group_above_is_replaced_by_a_deny_entry(service, ca):
+    leaf = ca.leaf("pump-042")
+    enroll_ca(service, ca, "root")
+    entry = enroll_device(service, leaf)
+    register(service, leaf)
+
+    done = delete_and_deny(service, [entry], actor=ALICE)
+
+    assert done == Deleted(deleted=1, denied=1)
+    assert not service.individualenrollments.by_registration_id("pump-042").enabled
+    assert register(service, leaf).outcome == "disabled"
+
+
+def test_a_deny_entry_of_a_group_with_keys_stays_one(service):
+    keys = enroll_key_group(service)
+    shown = signs(service, "line-9-1", derived_key(keys.primary_key, "line-9-1"))
+    register(service, shown, "line-9-1")
+    entry = deny_device(service, "line-9-1", actor=ALICE)
+
+    assert delete_and_deny(service, [entry], actor=ALICE).denied == 1
+
+    assert register(service, shown, "line-9-1").outcome == "disabled"
+
+
+def test_nobody_is_denied_who_is_refused_anyway(service, ca):
+    lone = enroll_ca(service, ca, "lone")
+    devices_of(service, ca, 2)
+
+    assert delete_and_deny(service, [lone], actor=ALICE) == Deleted(deleted=1, denied=0)
+    assert not service.individualenrollments.exists()
+
+
+def test_what_fails_at_the_last_device_has_not_happened(service, line, monkeypatch):
+    pumps = devices_of(service, line, 3)
+    before = HistoryEvent.objects.count()
+    really = deleting.deny_device
+
+    def fails_at_the_last(service, registration_id, **rest):
+        if registration_id == "pump-2":
+            raise RuntimeError("the disk is full")
+        return really(service, registration_id, **rest)
+
+    monkeypatch.setattr(deleting, "deny_device", fails_at_the_last)
+    with pytest.raises(RuntimeError):
+        delete_and_deny(service, [group(service)], actor=ALICE)
+
+    assert group(service).enabled
+    assert not service.individualenrollments.exists()
+    assert HistoryEvent.objects.count() == before
+    assert outcomes(service, pumps) == {"assigned"}
+
+
+def test_a_preview_of_before_a_change_is_no_ground_to_act_on(service, line):
+    epoch = ProvisioningService.epoch_of(service.pk)
+    deny_device(service, "somebody", actor=ALICE)
+
+    with pytest.raises(PreviewOutdated):
+        delete_and_deny(service, [group(service)], actor=ALICE, expected_epoch=epoch)
+
+    assert group(service).enabled
+
+
+def test_devices_that_register_meanwhile_do_not_make_it_void(service, line):
+    epoch = ProvisioningService.epoch_of(service.pk)
+    pumps = devices_of(service, line, 2)
+
+    done = delete_and_deny(service, [group(service)], actor=ALICE, expected_epoch=epoch)
+
+    assert done.denied == 2
+    assert outcomes(service, pumps) == {"disabled"}
+
+
+def test_many_are_denied_in_parts_and_the_entry_goes_with_the_last(service, line, monkeypatch):
+    monkeypatch.setattr(deleting, "DENIED_AT_ONCE", 2)
+    pumps = devices_of(service, line, 5)
+
+    assert delete_and_deny(service, [group(service)], actor=ALICE) == Deleted(deleted=1, denied=5)
+    assert outcomes(service, pumps) == {"disabled"}
+
+
+def test_more_than_one_call_denies_are_left_for_the_next_and_nothing_is_deleted_yet(
+    service, line, monkeypatch
+):
+    monkeypatch.setattr(deleting, "DENIED_AT_ONCE", 2)
+    monkeypatch.setattr(deleting, "MAX_DENIED", 2)
+    pumps = devices_of(service, line, 5)
+
+    first = delete_and_deny(service, [group(service)], actor=ALICE)
+    assert first == Deleted(deleted=0, denied=2, left=3)
+    assert group(service).enabled
+    assert outcomes(service, pumps) == {"assigned", "disabled"}
+
+    assert delete_and_deny(service, [group(service)], actor=ALICE) == Deleted(deleted=1, denied=3)
+    assert outcomes(service, pumps) == {"disabled"}
+
+
+def test_what_somebody_changes_between_two_parts_ends_it_before_anything_is_deleted(
+    service, line, monkeypatch
+):
+    monkeypatch.setattr(deleting, "DENIED_AT_ONCE", 2)
+    devices_of(service, line, 5)
+    ours = deleting._epoch_at_its_end
+    # Somebody else's change comes after the first part: the epoch is one more than ours left behind.
+    monkeypatch.setattr(deleting, "_epoch_at_its_end", lambda service: ours(service) - 1)
+
+    with pytest.raises(PreviewOutdated):
+        delete_and_deny(service, [group(service)], actor=ALICE)
+
+    assert group(service).enabled
+    assert service.individualenrollments.count() == 2

@@ -1,0 +1,113 @@
+"""`manage.py preview`: what an act would do, for people, for programs and for spreadsheets."""
+
+import csv
+
+import pytest
+
+from enrollments.actions.revocation import deny_device
+from enrollments.models import HistoryEvent, ProvisioningService
+from tests.certificates import root
+from tests.devices import ALICE, enroll_ca, new_service, register
+from tests.management.calls import json_of, printed_by, refusal_of
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def service():
+    return new_service()
+
+
+@pytest.fixture
+def line(service):
+    """A group below an enabled root, with seven devices, one of them denied."""
+    ca = root("Root")
+    plant = ca.intermediate("Plant 7")
+    enroll_ca(service, ca, "root")
+    enroll_ca(service, plant, "plant-7")
+    for number in range(7):
+        register(service, plant.leaf(f"pump-{number}"))
+    deny_device(service, "pump-6", actor=ALICE)
+    return plant
+
+
+def test_disabling_a_group_is_told_in_lines(line):
+    text = printed_by("preview", "disable", "group", "PLANT-7")
+
+    assert text.splitlines() == [
+        "If you disable enrollment group plant-7 of plant:",
+        "- 6 devices will be refused: pump-0, pump-1, pump-2, pump-3, pump-4 and 1 more.",
+        "- 1 device is shut out already, and stays so: pump-6.",
+        "Nothing was changed.",
+    ]
+
+
+def test_deleting_a_group_names_the_one_above_also_for_devices_that_nobody_knows(line):
+    text = printed_by("preview", "delete", "group", "plant-7")
+
+    assert "6 devices will still be admitted through enrollment group root: pump-0" in text
+    assert "Devices below plant-7 can enroll through enrollment group root, those included" in text
+
+
+def test_enabling_below_a_bar_says_so(service, line):
+    printed_by("disable", "group", "root", "--reason", "leaked")
+    printed_by("disable", "group", "plant-7", "--reason", "leaked")
+
+    text = printed_by("preview", "enable", "group", "plant-7")
+
+    assert "Devices below plant-7 stay barred by enrollment group root." in text
+    assert "will come in anew" not in text
+
+
+def test_json_has_numbers_entries_and_what_stands_above(service, line):
+    told = json_of("preview", "delete", "group", "plant-7")
+
+    assert (told["act"], told["entries"], told["known"]) == ("delete", ["enrollment group plant-7"], 7)
+    assert told["effects"]["still_admitted"] == {
+        "devices": 6,
+        "through": [{"entry": "enrollment group root", "devices": 6}],
+    }
+    assert told["below"][0]["through"] == ["enrollment group root"]
+    assert told["epoch"] == ProvisioningService.epoch_of(service.pk)
+
+
+def test_csv_has_every_device(line, tmp_path):
+    path = tmp_path / "preview.csv"
+
+    printed_by("preview", "enable", "individual", "pump-6", "--csv", str(path))
+
+    rows = list(csv.reader(path.read_text().splitlines()))
+    assert [row[:3] for row in rows[1:]] == [["pump-6", "comes_in", "disabled"]]
+    code, sentence = refusal_of(
+        "preview", "enable", "individual", "pump-6", "--csv", str(tmp_path / "none" / "preview.csv")
+    )
+    assert (code, "cannot be written" in sentence) == (2, True)
+
+
+def test_several_entries_are_told_of_together(service, line):
+    told = json_of("preview", "delete", "group", "plant-7", "root", "Plant-7")
+
+    assert len(told["entries"]) == 2
+    assert told["effects"]["refused"]["devices"] == 6
+    assert told["effects"]["still_admitted"]["devices"] == 0
+
+
+def test_looking_changes_nothing(service, line):
+    before = ProvisioningService.epoch_of(service.pk), HistoryEvent.objects.count()
+
+    for act in ("enable", "disable", "delete"):
+        printed_by("preview", act, "group", "root", "plant-7")
+
+    assert (ProvisioningService.epoch_of(service.pk), HistoryEvent.objects.count()) == before
+
+
+@pytest.mark.parametrize(
+    ("command", "code"),
+    [
+        (["disable", "group", "nobody"], 1),
+        (["disable", "individual", "nobody"], 1),
+        (["disable", "group", "plant-7", "--service", "lab"], 1),
+    ],
+)
+def test_what_is_not_there_has_no_preview(line, command, code):
+    assert refusal_of("preview", *command)[0] == code
