@@ -1,6 +1,6 @@
 """What a service holds when a device is judged, as the facts name it."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 
 from enrollments.actions.certificates import parsed
 from enrollments.attestation.x509 import (
@@ -28,40 +28,25 @@ from enrollments.policy.reasons import Reason
 
 
 class World:
-    """What a service holds, minus the entries to be left out."""
+    """What a service holds."""
 
-    def __init__(
-        self, service: ProvisioningService, without: Collection[EntryRef], groups_with_keys_admit: bool
-    ) -> None:
+    def __init__(self, service: ProvisioningService, groups_with_keys_admit: bool) -> None:
         self.service = service
         self.groups_with_keys_admit = groups_with_keys_admit
-        self.left_out = {
-            kind: [ref.pk for ref in without if ref.kind is kind]
-            for kind in (EntryKind.INDIVIDUAL, EntryKind.GROUP)
-        }
 
     def individual(self, claimed_registration_id: str) -> IndividualEnrollment | None:
-        return (
-            IndividualEnrollment.objects.filter(
-                service=self.service, registration_key=registration_key(claimed_registration_id)
-            )
-            .exclude(pk__in=self.left_out[EntryKind.INDIVIDUAL])
-            .first()
-        )
+        return IndividualEnrollment.objects.filter(
+            service=self.service, registration_key=registration_key(claimed_registration_id)
+        ).first()
 
     def groups_with_keys(self) -> list[EnrollmentGroup]:
         groups = EnrollmentGroup.objects.filter(
             service=self.service, mechanism=AttestationMechanism.SYMMETRIC_KEY
         )
-        return list(groups.exclude(pk__in=self.left_out[EntryKind.GROUP]).order_by("pk"))
+        return list(groups.order_by("pk"))
 
     def held(self) -> HeldCertificateQuerySet:
-        held = HeldCertificate.objects.filter(service=self.service)
-        if self.left_out[EntryKind.INDIVIDUAL]:
-            held = held.exclude(individual__in=self.left_out[EntryKind.INDIVIDUAL])
-        if self.left_out[EntryKind.GROUP]:
-            held = held.exclude(group__in=self.left_out[EntryKind.GROUP])
-        return held
+        return HeldCertificate.objects.filter(service=self.service)
 
     def issuers(
         self, *, subjects: frozenset[str], key_ids: frozenset[str], spkis: frozenset[str]
