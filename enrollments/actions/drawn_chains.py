@@ -80,7 +80,7 @@ def draw_chain(
     """
     leaf, *others = certificates
     epoch, groups_with_keys_admit = ProvisioningService.what_decisions_read(service.pk)
-    world = World(service, (), epoch, groups_with_keys_admit)
+    world = World(service, epoch, groups_with_keys_admit)
     problem = ""
     try:
         graph = build_chain_graph(PresentedChain(leaf, tuple(others)), world.issuers, same_key_included=True)

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlencode
 
 from django.contrib import messages
 from django.db.models import QuerySet
@@ -296,9 +297,13 @@ def _ask(
     groups = [one for one in entries if isinstance(one, EnrollmentGroup)]
     passing = preview.passing_to_others(gone) if preview is not None and act is Act.DELETE else []
     below = worth_telling(act, below_others(service, groups, gone if act is Act.DELETE else ()))
-    is_open = act is Act.DELETE and (bool(passing) or any(one.is_open or one.uncertain for one in below))
+    unsure = preview is not None and preview.not_examined > 0
+    is_open = act is Act.DELETE and (
+        bool(passing) or unsure or any(one.is_open or one.uncertain for one in below)
+    )
     may_disable = any(one.enabled for one in entries)
-    chosen = "&".join(f"entry={one.pk}" for one in entries)
+    kept = [("back", request.GET["back"])] if "back" in request.GET else []
+    chosen = urlencode([*(("entry", str(one.pk)) for one in entries), *kept])
     extra = {
         "target": f"#entry-{entries[0].pk}" if row else "",
         "no": "Cancel",

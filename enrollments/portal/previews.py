@@ -3,6 +3,7 @@
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from heapq import nsmallest
 from urllib.parse import urlencode
 
 from django.http import QueryDict, StreamingHttpResponse
@@ -61,7 +62,13 @@ def lines_of(preview: Preview, url: str = "") -> list[Line]:
                     effect,
                     count,
                     tuple((entry, number) for entry, number in through if entry is not None),
-                    tuple(one.registration_id for one in in_order(preview, effect)[:MAX_EXAMPLES]),
+                    tuple(
+                        nsmallest(
+                            MAX_EXAMPLES,
+                            (one.registration_id for one in preview.of(effect)),
+                            registration_key,
+                        )
+                    ),
                     f"{url}&effect={effect}" if url else "",
                 )
             )

@@ -56,7 +56,7 @@ def current(service):
 
 
 def visit(service, device, registration_id="pump-042", seconds=0.0):
-    return register(current(service), device, registration_id, at=NOW + timedelta(seconds=seconds))
+    return register(current(service), device, registration_id, at=timezone.now() + timedelta(seconds=seconds))
 
 
 def quiet(service, duration=HOUR, **attempt):
@@ -125,7 +125,7 @@ def test_its_polls_are_told_to_wait_as_well(service, top):
     disabled(service)
     visit(service, leaf, seconds=10)
     quiet(service, outcome="disabled")
-    request = asks("pump-042", shows(leaf), NOW + timedelta(seconds=30))
+    request = asks("pump-042", shows(leaf), timezone.now() + timedelta(seconds=30))
 
     polled = poll_operation(current(service), registered.operation_id, request)
     looked_up = look_up_registration(current(service), request)
@@ -247,7 +247,7 @@ def test_device_of_a_key_group_is_quieted_by_its_key_alone(service):
 def test_admitted_devices_ask_nothing_more_of_the_database(service, top):
     leaf = top.leaf("pump-042")
     visit(service, leaf)
-    known, request = current(service), asks("pump-042", shows(leaf), NOW + timedelta(seconds=30))
+    known, request = current(service), asks("pump-042", shows(leaf), timezone.now() + timedelta(seconds=30))
 
     with CaptureQueriesContext(connection) as captured:
         assert register_device(known, request).outcome is Outcome.ASSIGNED

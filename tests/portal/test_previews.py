@@ -7,10 +7,12 @@ import threading
 import pytest
 from django.db import connection
 
+from enrollments.actions.preview import rehearsing
 from enrollments.actions.revocation import deny_device
 from enrollments.models import HistoryEvent, ProvisioningService
 from enrollments.policy.roles import Role
 from enrollments.portal import previews
+from enrollments.portal.views import enrollment_groups
 from tests.certificates import root, self_signed
 from tests.devices import ALICE, derived_key, enroll_ca, enroll_key_group, register, signs
 from tests.factories import a_group, a_service, a_user, an_individual
@@ -165,6 +167,42 @@ def test_a_confirmation_of_a_former_state_is_answered_with_the_preview_of_now(op
     fresh = post_once(operator, path, {**data, "confirmed": mark_in(stale.text_shown)}, headers=headers)
     assert fresh.status_code in (200, 302)
     assert group(service, "root").enabled
+
+
+@BOTH_WAYS
+def test_saving_that_was_outrun_while_it_waited_for_the_lock_asks_again(
+    operator, service, ca, headers, monkeypatch
+):
+    data = group_form(primary_pem=ca.pem)
+    mark = mark_in(post_once(operator, "groups/add/", data, headers=headers).text_shown)
+    really = enrollment_groups.add_enrollment_group
+
+    def outrun(*args, expected_epoch, **rest):
+        if expected_epoch is not None:
+            somebody_changes_something(service)
+        return really(*args, expected_epoch=expected_epoch, **rest)
+
+    monkeypatch.setattr(enrollment_groups, "add_enrollment_group", outrun)
+    answer = post_once(operator, "groups/add/", {**data, "confirmed": mark}, headers=headers)
+
+    assert answer.status_code == 409
+    assert "so nothing was saved. This is what holds now." in words(answer.text_shown)
+    assert mark_in(answer.text_shown) not in ("", mark)
+    assert not service.enrollmentgroups.exists()
+
+
+@BOTH_WAYS
+def test_confirming_a_form_that_has_errors_by_now_shows_them(operator, service, ca, headers):
+    data = group_form(primary_pem=ca.pem)
+    mark = mark_in(post_once(operator, "groups/add/", data, headers=headers).text_shown)
+    a_group(service, "quicker", ca=ca)
+
+    answer = post_once(operator, "groups/add/", {**data, "confirmed": mark}, headers=headers)
+
+    assert answer.status_code == 409
+    assert "already enrolled in group quicker" in answer.text_shown
+    assert "HX-Retarget" not in answer
+    assert "dialog:close" in answer["HX-Trigger"]
 
 
 def test_devices_that_register_meanwhile_do_not_hold_up_who_confirms(operator, service, line):
@@ -357,6 +395,18 @@ def test_deleting_offers_to_disable_instead_and_to_keep_devices_out(operator, se
     instead = page(operator, f"groups/disable/?entry={entry.pk}", **headers)
     assert "Disable enrollment group plant-7?" in instead
     assert "2 known devices will be refused: pump-0, pump-1." in words(instead)
+
+
+def test_where_devices_could_not_be_examined_disabling_is_offered_all_the_same(
+    operator, service, monkeypatch
+):
+    monkeypatch.setattr(rehearsing, "SECONDS_SINGLY", -1)
+    entry = an_individual(service)
+
+    question = page(operator, f"enrollments/delete/?entry={entry.pk}&back=q%3Dpump")
+
+    assert "1 known device was not examined" in words(question)
+    assert f'href="/services/plant/enrollments/disable/?entry={entry.pk}&amp;back=q%3Dpump"' in question
 
 
 def test_deleting_and_keeping_out(operator, service, line):

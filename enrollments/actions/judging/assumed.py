@@ -3,14 +3,13 @@
 What comes out is no Judgement: nothing that registers, polls or assigns takes it.
 """
 
-from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 
 from enrollments.actions.judging.world import World, credential_facts, individual_facts
 from enrollments.models import AttestationMechanism, ProvisioningService
 from enrollments.policy.decision import Decision, decide
-from enrollments.policy.facts import CredentialFacts, EntryRef, Mechanism, RegistrationFacts
+from enrollments.policy.facts import CredentialFacts, Mechanism, RegistrationFacts
 from enrollments.policy.reasons import Reason
 
 TAKEN_AS_ANSWERED = "the TPM, taken as having answered its challenge"
@@ -25,16 +24,10 @@ class Assumed:
     decision: Decision
 
 
-def judge_tpm_as_proven(
-    service: ProvisioningService,
-    registration_id: str,
-    *,
-    at: datetime,
-    without: Collection[EntryRef] = (),
-) -> Assumed:
+def judge_tpm_as_proven(service: ProvisioningService, registration_id: str, *, at: datetime) -> Assumed:
     """As if the TPM that is enrolled under this registration ID had answered its challenge a moment ago."""
     epoch, groups_with_keys_admit = ProvisioningService.what_decisions_read(service.pk)
-    individual = World(service, without, epoch, groups_with_keys_admit).individual(registration_id)
+    individual = World(service, epoch, groups_with_keys_admit).individual(registration_id)
     if individual is None or individual.mechanism != AttestationMechanism.TPM:
         # Nothing is enrolled that could have challenged it, so there is nothing it could have answered.
         unknown = CredentialFacts(Mechanism.TPM, "the TPM", problem=Reason.TPM_NOT_ENROLLED)

@@ -1,6 +1,5 @@
 """Gathering the facts about one device and having them decided: the one way from evidence to verdict."""
 
-from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
@@ -21,7 +20,6 @@ from enrollments.policy.decision import Decision, TraceStep, decide
 from enrollments.policy.facts import (
     CredentialFacts,
     EntryKind,
-    EntryRef,
     Mechanism,
     RegistrationFacts,
 )
@@ -89,17 +87,16 @@ def judge(
     credential: PresentedCredential,
     *,
     at: datetime,
-    without: Collection[EntryRef] = (),
     begins: bool = True,
 ) -> Judgement:
-    """Judge a device on the state of now. `without`: entries to leave out, to ask what deleting them would do.
+    """Judge a device on the state of now.
 
     begins: the device wants to register, and does not follow up an earlier registration.
     The epoch is read first: a change that commits while facts are gathered has raised it by the time the caller
     compares, under the lock, what it then is.
     """
     epoch, groups_with_keys_admit = ProvisioningService.what_decisions_read(service.pk)
-    world = World(service, without, epoch, groups_with_keys_admit)
+    world = World(service, epoch, groups_with_keys_admit)
     individual = world.individual(claimed_registration_id)
     chain: tuple[ParsedCertificate, ...] = ()
     tpm_proof: ChallengeKey | None = None

@@ -1,6 +1,6 @@
 """What a service holds when a device is judged, as the facts name it."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -66,22 +66,12 @@ def _groups_with_keys(service_pk: int, epoch: int) -> tuple[GroupWithKeys, ...]:
 
 
 class World:
-    """What a service holds, minus the entries to be left out."""
+    """What a service holds."""
 
-    def __init__(
-        self,
-        service: ProvisioningService,
-        without: Collection[EntryRef],
-        epoch: int,
-        groups_with_keys_admit: bool,
-    ) -> None:
+    def __init__(self, service: ProvisioningService, epoch: int, groups_with_keys_admit: bool) -> None:
         self.service = service
         self.epoch = epoch
         self.groups_with_keys_admit = groups_with_keys_admit
-        self.left_out = {
-            kind: [ref.pk for ref in without if ref.kind is kind]
-            for kind in (EntryKind.INDIVIDUAL, EntryKind.GROUP)
-        }
 
     def individual(self, claimed_registration_id: str) -> IndividualEnrollment | None:
         # Challenges are joined for every mechanism: one question more for TPMs would tell by its time which those
@@ -89,29 +79,20 @@ class World:
         found = IndividualEnrollment.objects.filter(
             service=self.service, registration_key=registration_key(claimed_registration_id)
         ).select_related("tpm_challenges")
-        if left_out := self.left_out[EntryKind.INDIVIDUAL]:
-            found = found.exclude(pk__in=left_out)
         # There is one at most. This is asked in every judgement, and first() would have it sorted.
         return next(iter(found[:1]), None)
 
-    def groups_with_keys(self) -> list[GroupWithKeys]:
+    def groups_with_keys(self) -> tuple[GroupWithKeys, ...]:
         """Decrypted once for each epoch: whatever changes a group raises it, so nothing here is older (R12).
 
         Inside a transaction they are read anew: one that is taken back raises an epoch that another change will have.
         """
         if connection.in_atomic_block:
-            groups = _read_groups_with_keys(self.service.pk)
-        else:
-            groups = _groups_with_keys(self.service.pk, self.epoch)
-        return [group for group in groups if group.ref.pk not in self.left_out[EntryKind.GROUP]]
+            return _read_groups_with_keys(self.service.pk)
+        return _groups_with_keys(self.service.pk, self.epoch)
 
     def held(self) -> HeldCertificateQuerySet:
-        held = HeldCertificate.objects.filter(service=self.service)
-        if self.left_out[EntryKind.INDIVIDUAL]:
-            held = held.exclude(individual__in=self.left_out[EntryKind.INDIVIDUAL])
-        if self.left_out[EntryKind.GROUP]:
-            held = held.exclude(group__in=self.left_out[EntryKind.GROUP])
-        return held
+        return HeldCertificate.objects.filter(service=self.service)
 
     def issuers(
         self, *, subjects: frozenset[str], key_ids: frozenset[str], spkis: frozenset[str]
