@@ -1,0 +1,62 @@
+"""Error bodies of the contract (1.7), and the codes that devices and back ends hear alike."""
+
+import uuid
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+from django.http import HttpRequest, JsonResponse
+
+from enrollments.policy.reasons import Reason
+
+
+class ErrorAnswer(NamedTuple):
+    """`code` begins with the HTTP status, as the contract's codes do."""
+
+    code: int
+    message: str
+
+    @property
+    def status(self) -> int:
+        return self.code // 1000
+
+
+class ApiError(Exception):
+    """An answer that is not a result."""
+
+    def __init__(self, code: int, message: str) -> None:
+        super().__init__(message)
+        self.answer = ErrorAnswer(code, message)
+
+
+THROTTLED = ErrorAnswer(429001, "Too many requests: wait as long as Retry-After says.")
+
+# Admitted, and not assigned: errorCode and errorMessage of a registrationState with status `failed`.
+FAILURES: dict[Reason, tuple[int, str]] = {
+    Reason.NO_HUB: (400208, "No linked hub is eligible for this device."),
+    Reason.NAME_HELD_BY_OTHER_ENTRY: (400210, "The registration ID is held through another enrollment."),
+    Reason.DEVICE_ID_TAKEN: (400211, "The device ID is in use at the hub."),
+    Reason.HUB_FAILED: (400209, "The hub did not register the device."),
+    Reason.WEBHOOK_FAILED: (400207, "Custom allocation failed."),
+}
+
+
+def json_response(body: dict[str, Any] | list[Any], status: int) -> JsonResponse:
+    """With a length: small clients stumble over chunked answers. Some look for the type's exact text."""
+    response = JsonResponse(body, status=status, safe=False, content_type="application/json; charset=utf-8")
+    response["Content-Length"] = str(len(response.content))
+    return response
+
+
+def error_response(request: HttpRequest, error: ErrorAnswer, tracking_id: str = "") -> JsonResponse:
+    """Both `message` and `errorCode` are always there: the Edge client insists on them."""
+    tracking_id = tracking_id or getattr(request, "request_id", "") or str(uuid.uuid4())
+    body = {
+        "errorCode": error.code,
+        "trackingId": tracking_id,
+        "message": error.message,
+        "timestampUtc": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+    }
+    response = json_response(body, error.status)
+    response["x-ms-error-code"] = str(error.code)
+    response["x-ms-request-id"] = tracking_id
+    return response
