@@ -219,6 +219,8 @@ def snapshot(entry: IndividualEnrollment | EnrollmentGroup) -> dict[str, Any]:
             )
             if key
         }
+        if entry.device_information is not None:
+            state["device_information"] = entry.device_information
         return {"registration_id": entry.registration_id, "device_id": entry.device_id, **state, **tpm}
     predecessor = entry.predecessor.group_id if entry.predecessor else ""
     return {"group_id": entry.group_id, "predecessor": predecessor, **state}
@@ -289,10 +291,12 @@ def delete_all(
     actor: Actor,
     reason: str,
     expected_epoch: int | None = None,
+    expected_etags: tuple[str, ...] = (),
 ) -> int:
     """Delete entries, all of them or none; how many that were.
 
-    With `expected_epoch`, only on the state on which the caller was told the consequences; raises ChangedMeanwhile.
+    With `expected_epoch`, only on the state on which the caller was told the consequences; with `expected_etags`, only
+    those that still have one of these. Raises ChangedMeanwhile.
     """
     reason = clean_reason(reason)
     deleted = 0
@@ -301,6 +305,8 @@ def delete_all(
             raise ChangedMeanwhile(f"Service {service}")
         for name in dict.fromkeys(map(registration_key, names)):
             entry = find(name)
+            if expected_etags and entry.etag not in expected_etags:
+                raise ChangedMeanwhile(str(entry))
             before = snapshot(entry)
             record(event, subject=entry, actor=actor, service=service, reason=reason, before=before)
             entry.delete()

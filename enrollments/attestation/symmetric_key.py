@@ -38,11 +38,15 @@ class KeyMalformed(AttestationError):
 
 @dataclass(frozen=True, slots=True)
 class SasToken:
-    """`resource` and `expiry` are the literal texts of the token: what was signed is what was sent."""
+    """`resource` and `expiry` are the literal texts of the token: what was signed is what was sent.
+
+    key_name: what `skn` says, decoded; whose key it is, where there are several (contract 6.1).
+    """
 
     resource: str
     expiry: str
     signature: bytes
+    key_name: str = ""
 
     def __repr__(self) -> str:
         return f"SasToken({self.resource!r}, expiry {self.expiry})"
@@ -70,7 +74,8 @@ def read_token(authorization: str) -> SasToken:
     # Digits are ASCII digits, and few: int() would take other scripts, underscores and a mile of zeros.
     if not re.fullmatch(r"[0-9]{1,12}", fields["se"]):
         raise TokenMalformed("The field se of the SAS token is not a time in seconds since 1970.")
-    return SasToken(fields["sr"], fields["se"], _signature(fields["sig"]))
+    key_name = unquote(fields.get("skn", ""))
+    return SasToken(fields["sr"], fields["se"], _signature(fields["sig"]), key_name)
 
 
 def _signature(text: str) -> bytes:
@@ -90,6 +95,20 @@ def check_token(
     so that neither the answer nor its time says more than that. Raises TokenSignatureWrong, TokenForOtherDevice,
     TokenExpired.
     """
+    fitting = check_signature(token, keys)
+    # Case does not count (the IoT Edge client lower-cases all of it); ASCII only, as in R2. Decoded twice: the client
+    # for C# encodes what stands encoded in its path once more, and no ID has a percent sign that could be meant.
+    audience = unquote(unquote(token.resource))
+    expected = f"{id_scope}/registrations/{registration_id}"
+    if not audience.isascii() or audience.lower() != expected.lower():
+        raise TokenForOtherDevice(f"The SAS token is for {audience[:200]!r}, not for {expected}.")
+    if int(token.expiry) <= now:
+        raise TokenExpired("The SAS token has expired; the device's clock may be slow.")
+    return fitting
+
+
+def check_signature(token: SasToken, keys: Iterable[bytes]) -> int:
+    """The position of the key that signed it. All are tried, in constant time each. Raises TokenSignatureWrong."""
     signed = f"{token.resource}\n{token.expiry}".encode("utf-8", "surrogatepass")
     fitting = -1
     for position, key in enumerate(keys):
@@ -99,14 +118,6 @@ def check_token(
         raise TokenSignatureWrong(
             "The signature of the SAS token fits neither the primary nor the secondary key."
         )
-    # Case does not count (the IoT Edge client lower-cases all of it); ASCII only, as in R2. Decoded twice: the client
-    # for C# encodes what stands encoded in its path once more, and no ID has a percent sign that could be meant.
-    audience = unquote(unquote(token.resource))
-    expected = f"{id_scope}/registrations/{registration_id}"
-    if not audience.isascii() or audience.lower() != expected.lower():
-        raise TokenForOtherDevice(f"The SAS token is for {audience[:200]!r}, not for {expected}.")
-    if int(token.expiry) <= now:
-        raise TokenExpired("The SAS token has expired; the device's clock may be slow.")
     return fitting
 
 

@@ -107,6 +107,7 @@ class RegistrationRecord(models.Model):
             models.Index(fields=["service", "updated_at", "id"], name="registration_by_age"),
             models.Index(fields=["service", "status", "registration_key"], name="registration_by_status"),
             models.Index(fields=["group", "registration_key"], name="registration_by_group"),
+            models.Index(fields=["group", "id"], name="registration_by_group_id"),
         ]
 
     def __str__(self) -> str:
