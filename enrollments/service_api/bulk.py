@@ -9,8 +9,22 @@ from enrollments.errors import DpsError
 from enrollments.policy.names import FORM_IN_WORDS, is_registration_id
 from enrollments.service_api import messages
 from enrollments.service_api.conditions import Condition, condition_of_etag
-from enrollments.service_api.entries import delete_group, delete_individual, save_group, save_individual
-from enrollments.service_api.errors import ENROLLMENT_EXISTS, GROUP_EXISTS, NAME_DIFFERS, answer_to
+from enrollments.service_api.entries import (
+    delete_group,
+    delete_individual,
+    find_group,
+    find_individual,
+    save_group,
+    save_individual,
+)
+from enrollments.service_api.errors import (
+    ENROLLMENT_EXISTS,
+    GROUP_EXISTS,
+    NAME_DIFFERS,
+    NO_SUCH_ENROLLMENT,
+    NO_SUCH_GROUP,
+    answer_to,
+)
 from enrollments.service_api.messages import CANNOT_BE_READ, checked
 from enrollments.wire.errors import ApiError, ErrorAnswer
 
@@ -26,7 +40,9 @@ class Kind(Generic[M]):
     model: type[M]
     save: Callable[[Caller, M, Condition | None], Any]
     delete: Callable[[Caller, str, Condition | None], None]
+    find: Callable[[Caller, str], Any]
     exists: ErrorAnswer
+    missing: ErrorAnswer
 
 
 INDIVIDUALS = Kind(
@@ -35,7 +51,9 @@ INDIVIDUALS = Kind(
     messages.IndividualEnrollment,
     save_individual,
     delete_individual,
+    find_individual,
     ENROLLMENT_EXISTS,
+    NO_SUCH_ENROLLMENT,
 )
 GROUPS = Kind(
     "enrollmentGroups",
@@ -43,7 +61,9 @@ GROUPS = Kind(
     messages.EnrollmentGroup,
     save_group,
     delete_group,
+    find_group,
     GROUP_EXISTS,
+    NO_SUCH_GROUP,
 )
 
 
@@ -96,6 +116,6 @@ def _do(caller: Caller, mode: messages.BulkMode, name: str, item: dict[str, Any]
         kind.save(caller, message, None)
     elif stated is None:
         # As recorded: without an etag nothing that exists is changed, whatever the mode.
-        raise ApiError(*kind.exists)
+        raise ApiError(*(kind.missing if kind.find(caller, name) is None else kind.exists))
     else:
         kind.save(caller, message, stated if mode == "updateIfMatchETag" else Condition())

@@ -46,7 +46,7 @@ def save_individual(
     """Without a condition add, with one change. Raises ApiError, and what the actions raise."""
     service, name = caller.service, message.registration_id
     if condition is None:
-        if _individual(caller, name) is not None:
+        if find_individual(caller, name) is not None:
             raise ApiError(*ENROLLMENT_EXISTS)
         return add_individual_enrollment(
             service, individual_spec(service, message, None), actor=writer(caller)
@@ -61,7 +61,7 @@ def save_individual(
             actor=writer(caller),
         )
 
-    return _changed(lambda: _individual(caller, name), change, condition, EnrollmentNotFound(name))
+    return _changed(lambda: find_individual(caller, name), change, condition, EnrollmentNotFound(name))
 
 
 def save_group(
@@ -69,7 +69,7 @@ def save_group(
 ) -> EnrollmentGroup:
     service, name = caller.service, message.enrollment_group_id
     if condition is None:
-        if _group(caller, name) is not None:
+        if find_group(caller, name) is not None:
             raise ApiError(*GROUP_EXISTS)
         return add_enrollment_group(service, group_spec(service, message, None), actor=writer(caller))
 
@@ -82,7 +82,7 @@ def save_group(
             actor=writer(caller),
         )
 
-    return _changed(lambda: _group(caller, name), change, condition, EnrollmentGroupNotFound(name))
+    return _changed(lambda: find_group(caller, name), change, condition, EnrollmentGroupNotFound(name))
 
 
 def delete_individual(caller: Caller, name: str, condition: Condition | None) -> None:
@@ -145,11 +145,11 @@ def _echo(message: messages.Entry, body: dict[str, Any]) -> dict[str, Any]:
     return body
 
 
-def _individual(caller: Caller, name: str) -> IndividualEnrollment | None:
+def find_individual(caller: Caller, name: str) -> IndividualEnrollment | None:
     entries = caller.service.individualenrollments.without_secrets()
     return entries.filter(registration_key=registration_key(name)).first()
 
 
-def _group(caller: Caller, name: str) -> EnrollmentGroup | None:
+def find_group(caller: Caller, name: str) -> EnrollmentGroup | None:
     groups = caller.service.enrollmentgroups.without_secrets().select_related("predecessor")
     return groups.filter(group_key=registration_key(name)).first()
