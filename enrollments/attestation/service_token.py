@@ -59,7 +59,8 @@ def check_service_token(token: SasToken, place: Place, *, keys: Iterable[bytes],
 
 def _covers(resource: str, place: Place) -> bool:
     """A prefix by whole segments: `host/enrollments` covers `/enrollments/a` and not `/enrollmentGroups`."""
-    first, *segments = resource.lower().rstrip("/").split("/")
+    # One client signs the whole address where it was given one.
+    first, *segments = resource.lower().removeprefix("https://").rstrip("/").split("/")
     host = Host.read(first)
     if host is None or not resource.isascii():
         return False

@@ -152,6 +152,7 @@ def test_refused_attempt_at_a_change_is_history_and_one_at_reading_is_not(servic
         pytest.param(f"{HOST}:443", id="with the port"),
         pytest.param(quote_plus(f"{HOST}:443"), id="with the port, encoded"),
         pytest.param(f"{HOST}/", id="with a slash"),
+        pytest.param(quote_plus(f"https://{HOST}"), id="a whole address"),
         pytest.param(f"{HOST}/enrollments", id="a prefix"),
         pytest.param(quote_plus(f"{HOST}/Enrollments/X").lower(), id="the path, encoded in lower case"),
     ],
