@@ -114,12 +114,15 @@ def env_secret(
     return value
 
 
-def is_fernet_key(value: str) -> bool:
+def are_fernet_keys(value: str) -> bool:
+    """One key or several, separated by commas, spaces or line ends."""
+    keys = value.replace(",", " ").split()
     try:
-        Fernet(value)
+        for key in keys:
+            Fernet(key)
     except ValueError:
         return False
-    return True
+    return bool(keys)
 
 
 def new_django_key() -> str:

@@ -7,6 +7,7 @@ from cryptography.fernet import Fernet
 from psycopg import IsolationLevel
 
 from dpsportal.env import (
+    are_fernet_keys,
     env_bind,
     env_bool,
     env_choice,
@@ -18,7 +19,6 @@ from dpsportal.env import (
     env_path,
     env_secret,
     env_str,
-    is_fernet_key,
     new_django_key,
 )
 
@@ -55,11 +55,12 @@ DPS_WEBHOOK_CA = env_path("DPS_WEBHOOK_CA")
 
 # --- Secrets ---------------------------------------------------------------------------------
 SECRET_KEY = env_secret("DPS_SECRET_KEY", DPS_DATA_DIR / "secret_key", new_django_key)
+# The first key encrypts, all decrypt: so it can be exchanged while the service runs.
 DPS_ENCRYPTION_KEY = env_secret(
     "DPS_ENCRYPTION_KEY",
     DPS_DATA_DIR / "encryption_key",
     make=lambda: Fernet.generate_key().decode(),
-    check=is_fernet_key,
+    check=are_fernet_keys,
 )
 
 # --- Django ----------------------------------------------------------------------------------
