@@ -151,6 +151,7 @@ AUTH_PASSWORD_VALIDATORS = [
     },
     {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
 ]
+SESSION_ENGINE = "dpsportal.sessions"
 # Idle sessions end; each request within the time renews it.
 SESSION_COOKIE_AGE = env_int("DPS_SESSION_MINUTES", 60, minimum=5, maximum=24 * 60) * 60
 SESSION_SAVE_EVERY_REQUEST = True
