@@ -32,6 +32,8 @@ SERVICE_NAVIGATION = (
         "portal:attempt-list",
     ),
     Item("Linked hubs", "portal:hub-list", "server", Right.SEE),
+    Item("Shared access policies", "portal:policy-list", "key", Right.ADMINISTER),
+    Item("API tokens", "portal:token-list", "terminal-2", Right.SEE),
     Item("Revocation history", "portal:history-list", "history", Right.SEE),
     Item("Settings", "portal:service-settings", "settings", Right.SEE),
 )

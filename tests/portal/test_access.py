@@ -90,6 +90,8 @@ def world(db: None) -> World:
             "device_id": record.device_id,
             "pk": service.attempts.order_by("pk").first().pk,
             "username": shown.username,
+            "policy_name": service.access_policies.get().name,
+            "which": "primary",
         },
     )
 

@@ -50,6 +50,8 @@ _KINDS = {
     "LinkedHub": "hub",
     "HubDevice": "device",
     "User": "person",
+    "AccessPolicy": "access policy",
+    "ApiToken": "API token",
 }
 
 
