@@ -142,11 +142,12 @@ def connection_string(live) -> str:
 def manage(request, live, connection_string, run_node) -> Manage:
     """Make calls with one of the management SDKs, in a process of its own, and return what came of each."""
 
-    def run(*calls: Call, by: str = connection_string) -> list[dict[str, Any]]:
+    def run(*calls: Call, **credential: str) -> list[dict[str, Any]]:
+        given: dict[str, Any] = {"connectionString": connection_string, **credential}
         if request.param == "Node.js":
-            given = {"connectionString": by, "calls": [one.for_node() for one in calls]}
+            given["calls"] = [one.for_node() for one in calls]
             return json.loads(run_node("manage.js", given=json.dumps(given)))
-        given = {"connectionString": by, "calls": [one.for_python() for one in calls]}
+        given["calls"] = [one.for_python() for one in calls]
         done = subprocess.run(
             [sys.executable, "-m", "tests.sdk.manage"],
             # As docs/clients.md says.

@@ -6,7 +6,12 @@ const { readFileSync } = require('node:fs');
 const { ProvisioningServiceClient } = require('azure-iot-provisioning-service');
 
 const task = JSON.parse(readFileSync(0, 'utf8'));
-const client = ProvisioningServiceClient.fromConnectionString(task.connectionString);
+const inAnHour = Date.now() + 3600 * 1000;
+const client = task.token
+  ? ProvisioningServiceClient.fromTokenCredential(task.host, {
+      getToken: async () => ({ token: task.token, expiresOnTimestamp: inAnHour }),
+    })
+  : ProvisioningServiceClient.fromConnectionString(task.connectionString);
 
 function settled(resolve) {
   // The callback form throughout: the promise of one call is never kept.

@@ -237,6 +237,30 @@ def test_a_device_comes_in_by_what_a_back_end_enrolled(manage, register):
 def test_another_key_is_refused(manage, connection_string):
     head = connection_string.rpartition("SharedAccessKey=")[0]
 
-    (refused,) = manage(Call("get", "enrollment", "one"), by=f"{head}SharedAccessKey={OTHER_KEY}")
+    (refused,) = manage(
+        Call("get", "enrollment", "one"), connectionString=f"{head}SharedAccessKey={OTHER_KEY}"
+    )
 
     assert (refused["statusCode"], refused["body"]["errorCode"]) == (401, 401002)
+
+
+def test_an_api_token_in_place_of_a_key(manage, prepare):
+    token = prepare(
+        "from django.contrib.auth.models import User\n"
+        "from enrollments.actions.api_tokens import add_api_token\n"
+        "from enrollments.policy.access import AccessRight\n"
+        "service.api_tokens.all().delete()\n"
+        "rights = [AccessRight.ENROLLMENT_WRITE, AccessRight.ENROLLMENT_READ]\n"
+        "print(add_api_token(service, User.objects.get(), 'sdk', rights, days=1, actor=ALICE)[1])"
+    ).strip()
+
+    put_, got, beyond = manage(
+        put(keyed("by-token")),
+        Call("get", "enrollment", "by-token"),
+        Call("get", "device_registration_state", "by-token"),
+        host="localhost",
+        token=token,
+    )
+
+    assert put_["result"]["etag"] == got["result"]["etag"]
+    assert (beyond["statusCode"], beyond["body"]["errorCode"]) == (403, 403002)
