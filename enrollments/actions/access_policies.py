@@ -78,6 +78,29 @@ def change_policy(
     return policy
 
 
+def disable_policy(
+    service: ProvisioningService, name: str, *, actor: Actor, reason: str = ""
+) -> tuple[AccessPolicy, bool]:
+    """Shut out whoever uses its keys; whether that changed anything. Raises PolicyNotFound."""
+    reason = clean_reason(reason)
+    with change_lock(service):
+        policy = _get(service, name)
+        if not policy.enabled:
+            return policy, False
+        policy.enabled, policy.etag = False, new_etag()
+        policy.save(update_fields=["enabled", "etag", "updated_at"])
+        record(
+            Event.POLICY_DISABLED,
+            subject=policy,
+            actor=actor,
+            service=service,
+            reason=reason,
+            before={"enabled": True},
+            after={"enabled": False},
+        )
+    return policy, True
+
+
 def delete_policy(service: ProvisioningService, name: str, *, actor: Actor, reason: str = "") -> None:
     """Delete a policy that is disabled: what still uses it shows before. Raises PolicyNotFound, Conflict."""
     reason = clean_reason(reason)

@@ -8,6 +8,7 @@ import pytest
 
 from enrollments.actions.services import add_service, change_settings
 from enrollments.models import EnrollmentGroup, HistoryEvent, IndividualEnrollment
+from enrollments.service_api import entries
 from tests.certificates import root, self_signed
 from tests.devices import ALICE, enroll_ca, enroll_keys, register
 from tests.service_api.conftest import error_of, keys
@@ -479,3 +480,32 @@ def test_entries_of_another_service_are_not_there(api, service):
     enroll_keys(other, "pump-042")
 
     assert error_of(api.get("/enrollments/pump-042"))[:2] == (404, 404201)
+
+
+def between(monkeypatch, times):
+    """Somebody else changes the enrollment between reading and writing it, so many times."""
+    real, left = entries.change_individual_enrollment, iter(range(times))
+
+    def change(service, name, spec, **given):
+        if (turn := next(left, None)) is not None:
+            IndividualEnrollment.objects.update(etag=f"changed {turn}")
+        return real(service, name, spec, **given)
+
+    monkeypatch.setattr(entries, "change_individual_enrollment", change)
+
+
+def test_whatever_is_there_is_tried_again_when_it_changes_meanwhile(api, monkeypatch):
+    api.put("/enrollments/pump-042", keys())
+    between(monkeypatch, 2)
+
+    assert api.put("/enrollments/pump-042", keys(deviceId="pump"), If_Match="*").json()["deviceId"] == "pump"
+
+
+@pytest.mark.parametrize(("condition", "times"), [("*", 1000), ("the etag", 1)])
+def test_where_it_never_stops_changing_it_is_told(api, monkeypatch, condition, times):
+    etag = api.put("/enrollments/pump-042", keys()).json()["etag"]
+    between(monkeypatch, times)
+
+    answer = api.put("/enrollments/pump-042", keys(), If_Match="*" if condition == "*" else etag)
+
+    assert error_of(answer)[:2] == (412, 412001)
