@@ -6,6 +6,7 @@ from datetime import timedelta
 from urllib.parse import quote, quote_plus
 
 import pytest
+from cryptography.fernet import Fernet
 from django.contrib.auth.models import User
 from django.db import connection
 from django.utils import timezone
@@ -577,3 +578,12 @@ def test_the_lock_of_changes_is_what_a_switch_takes(service, owner, monkeypatch)
     switch(owner, False)
 
     assert taken == [service]
+
+
+def test_keys_that_cannot_be_decrypted_let_nobody_in(service, api, settings):
+    """R16: refused and said so, in the contract's body; tokens, which need no key, go on."""
+    token = bearer(a_token(service, a_user(Role.VIEWER, service)))
+    settings.DPS_ENCRYPTION_KEY = Fernet.generate_key().decode()
+
+    assert error_of(api.get("/enrollments/x"))[:2] == (500, 500001)
+    assert error_of(token.get("/enrollments/x"))[:2] == (404, 404201)
