@@ -35,7 +35,7 @@ test-pkits: $(VENV)/.pkits ## path validation against the NIST PKITS certificate
 	$(BIN)/pytest -o addopts= -q tests/pkits
 
 test-postgres: $(VENV)/.dev ## what touches the database, on a throw-away PostgreSQL server of its own
-	tests/with-postgres $(BIN)/pytest -n $(TEST_WORKERS) --dist worksteal $(addprefix tests/,actions audit device_api models)
+	tests/with-postgres $(BIN)/pytest -n $(TEST_WORKERS) --dist worksteal $(addprefix tests/,actions audit device_api models service_api)
 
 test-sdk: $(VENV)/.sdk $(SDK)/.installed ## the vendor's own SDKs, for devices and for management, on port 443 (Node.js, swtpm)
 	$(BIN)/pytest -o addopts= -q tests/sdk

@@ -8,7 +8,7 @@ import pytest
 
 from enrollments.actions.services import add_service, change_settings
 from enrollments.models import EnrollmentGroup, HistoryEvent, IndividualEnrollment
-from enrollments.service_api import entries
+from enrollments.service_api import entries, messages
 from tests.certificates import root, self_signed
 from tests.devices import ALICE, enroll_ca, enroll_keys, register
 from tests.service_api.conftest import error_of, keys
@@ -509,3 +509,18 @@ def test_where_it_never_stops_changing_it_is_told(api, monkeypatch, condition, t
     answer = api.put("/enrollments/pump-042", keys(), If_Match="*" if condition == "*" else etag)
 
     assert error_of(answer)[:2] == (412, 412001)
+
+
+@pytest.mark.parametrize("entry", [keys, x509, signing], ids=["keys", "certificate", "group"])
+def test_answers_are_messages_of_the_declared_models(api, entry):
+    """What is answered is described by what is read: one declaration for both directions."""
+    body = entry("line-7")
+    of_group = "enrollmentGroupId" in body
+    model = messages.EnrollmentGroup if of_group else messages.IndividualEnrollment
+    path = f"/{'enrollmentGroups' if of_group else 'enrollments'}/line-7"
+
+    for answer in (api.put(path, body), api.get(path)):
+        assert model.model_validate(answer.json()).name == "line-7"
+    shown = api.post(f"{path}/attestationmechanism").json()
+    assert messages.Attestation.model_validate(shown).type == body["attestation"]["type"]
+    assert set(model.model_json_schema()["properties"]) >= set(answer.json())
