@@ -35,12 +35,12 @@ test-pkits: $(VENV)/.pkits ## path validation against the NIST PKITS certificate
 	$(BIN)/pytest -o addopts= -q tests/pkits
 
 test-postgres: $(VENV)/.dev ## what touches the database, on a throw-away PostgreSQL server of its own
-	tests/with-postgres $(BIN)/pytest -n $(TEST_WORKERS) --dist worksteal $(addprefix tests/,actions audit device_api models)
+	tests/with-postgres $(BIN)/pytest -n $(TEST_WORKERS) --dist worksteal $(addprefix tests/,actions audit device_api models service_api)
 
 test-history: $(VENV)/.dev ## both verifiers against every way of changing a history of 100,000 rows
 	DPS_HISTORY_ROWS=100000 $(BIN)/pytest -k every_tampering tests/audit/test_verify.py
 
-test-sdk: $(VENV)/.dev $(SDK)/.installed ## the vendor's own device SDK on port 443 (Node.js, swtpm)
+test-sdk: $(VENV)/.sdk $(SDK)/.installed ## the vendor's own SDKs, for devices and for management, on port 443 (Node.js, swtpm)
 	$(BIN)/pytest -o addopts= -q tests/sdk
 
 sdk-needs: $(VENV)/.dev
@@ -60,8 +60,8 @@ format: $(VENV)/.dev ## let ruff put the code into shape
 	$(BIN)/ruff format .
 
 lock: $(VENV)/.dev ## pin what the requirements*.in files ask for
-	for set in requirements requirements-dev requirements-pkits; do \
-	  $(BIN)/pip-compile --quiet --generate-hashes --no-emit-index-url --no-emit-trusted-host --strip-extras \
+	for set in requirements requirements-dev requirements-pkits requirements-sdk; do \
+	  $(BIN)/pip-compile --quiet --generate-hashes --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --strip-extras \
 	    --allow-unsafe -o $$set.txt $$set.in; done
 
 clean: ## remove what can be made again; the data folder stays
@@ -85,6 +85,10 @@ $(VENV)/.dev: requirements-dev.txt | $(VENV)/bin/python
 
 $(VENV)/.pkits: requirements-pkits.txt $(VENV)/.dev
 	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-pkits.txt
+	@touch $@
+
+$(VENV)/.sdk: requirements-sdk.txt $(VENV)/.dev
+	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-sdk.txt
 	@touch $@
 
 $(SDK)/.installed: tests/sdk/package.json tests/sdk/package-lock.json | sdk-needs

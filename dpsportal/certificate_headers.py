@@ -10,12 +10,8 @@ from django.db import Error
 from django.http import HttpRequest, HttpResponse
 
 from enrollments.actions.notices import count_ignored_certificate_header
-from enrollments.device_api.errors import (
-    UNREADABLE_CERTIFICATE_HEADER,
-    UNTRUSTED_PEER,
-    ErrorAnswer,
-    error_response,
-)
+from enrollments.device_api.errors import UNREADABLE_CERTIFICATE_HEADER, UNTRUSTED_PEER
+from enrollments.wire.errors import ErrorAnswer, error_response
 
 logger = logging.getLogger("dpsportal.certificate_headers")
 

@@ -1,4 +1,4 @@
-"""Paths of the device listener: health, then devices."""
+"""Paths of the device listener: health, then back ends, then devices."""
 
 from django.urls import include, path
 
@@ -8,6 +8,8 @@ from enrollments.device_api.error_views import bad_request, not_found, server_er
 urlpatterns = [
     path("healthz", health.healthz),
     path("readyz", health.readyz),
+    # Those of back ends begin with a word, those of devices with an ID scope.
+    path("", include("enrollments.service_api.urls")),
     path("", include("enrollments.device_api.urls")),
 ]
 

@@ -116,17 +116,20 @@ def env_secret(
     return value
 
 
-def is_fernet_key(value: str) -> bool:
+def are_fernet_keys(value: str) -> bool:
+    """One key or several, separated by commas, spaces or line ends."""
+    keys = value.replace(",", " ").split()
     try:
-        Fernet(value)
+        for key in keys:
+            Fernet(key)
     except ValueError:
         return False
-    return True
+    return bool(keys)
 
 
 def is_ed25519_seed(value: str) -> bool:
     """32 bytes in URL-safe base64, the form of the encryption key as well."""
-    return is_fernet_key(value)
+    return len(value.split()) == 1 and "," not in value and are_fernet_keys(value)
 
 
 def env_https_url(variable: str) -> str:

@@ -7,6 +7,7 @@ from cryptography.fernet import Fernet
 from psycopg import IsolationLevel
 
 from dpsportal.env import (
+    are_fernet_keys,
     env_bind,
     env_bool,
     env_choice,
@@ -21,7 +22,6 @@ from dpsportal.env import (
     env_str,
     env_writable_file,
     is_ed25519_seed,
-    is_fernet_key,
     new_django_key,
 )
 
@@ -58,11 +58,12 @@ DPS_WEBHOOK_CA = env_path("DPS_WEBHOOK_CA")
 
 # --- Secrets ---------------------------------------------------------------------------------
 SECRET_KEY = env_secret("DPS_SECRET_KEY", DPS_DATA_DIR / "secret_key", new_django_key)
+# The first key encrypts, all decrypt: so it can be exchanged while the service runs.
 DPS_ENCRYPTION_KEY = env_secret(
     "DPS_ENCRYPTION_KEY",
     DPS_DATA_DIR / "encryption_key",
     make=lambda: Fernet.generate_key().decode(),
-    check=is_fernet_key,
+    check=are_fernet_keys,
 )
 
 # Ed25519: signs checkpoints of the history.
@@ -168,6 +169,7 @@ AUTH_PASSWORD_VALIDATORS = [
     },
     {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
 ]
+SESSION_ENGINE = "dpsportal.sessions"
 # Idle sessions end; each request within the time renews it.
 SESSION_COOKIE_AGE = env_int("DPS_SESSION_MINUTES", 60, minimum=5, maximum=24 * 60) * 60
 SESSION_SAVE_EVERY_REQUEST = True

@@ -56,7 +56,7 @@ class LiveListeners:
 
     @functools.cached_property
     def id_scope(self) -> str:
-        return self.json_of("service_info", "--service", "local")["id_scope"]
+        return self.json_of("service_info", "--service", "local", "--without-keys")["id_scope"]
 
     @property
     def endpoint(self) -> Endpoint:

@@ -61,7 +61,7 @@ def for_people(refusal: Refusal, tracking_id: str) -> Wording:
 def for_devices(refusal: Refusal, tracking_id: str) -> Wording:
     """The error body of the device API (contract 1.7)."""
     # Imported when it is needed: the arbiter, which outlives reloads, has no use for it.
-    from enrollments.device_api.errors import refused_by_listener
+    from enrollments.wire.errors import refused_by_listener
 
     return Wording(*refused_by_listener(refusal.status, refusal.sentence, tracking_id))
 

@@ -153,6 +153,7 @@ def delete_enrollment_groups(
     actor: Actor,
     reason: str = "",
     expected_epoch: int | None = None,
+    expected_etags: tuple[str, ...] = (),
 ) -> int:
     """Delete groups, all or none. A deleted group neither admits nor bars: this can widen access (R7).
 
@@ -167,6 +168,7 @@ def delete_enrollment_groups(
         actor=actor,
         reason=reason,
         expected_epoch=expected_epoch,
+        expected_etags=expected_etags,
     )
 
 

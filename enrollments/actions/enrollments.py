@@ -1,7 +1,10 @@
 """Individual enrollments: add, change, disable, enable, delete. Each is the same act from every door."""
 
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from enum import Enum
+from typing import Any
 
 from django.db import transaction
 
@@ -34,7 +37,14 @@ from enrollments.models import (
     ProvisioningService,
 )
 from enrollments.models.locks import change_lock
+from enrollments.policy.documents import MAX_TWIN_BYTES, DocumentProblem, parse_json
 from enrollments.policy.names import is_registration_id, registration_key, same_registration_id
+
+
+class Keep(Enum):
+    """For what a caller does not know of, and leaves as it is."""
+
+    AS_IT_IS = "as it is"
 
 
 class EnrollmentNotFound(NotFound):
@@ -56,6 +66,7 @@ class IndividualSpec(EntrySpec):
     device_id: str = ""
     endorsement_key: bytes = b""
     storage_root_key: bytes = b""
+    device_information: dict[str, Any] | Keep | None = Keep.AS_IT_IS
 
 
 def add_individual_enrollment(
@@ -154,6 +165,7 @@ def delete_enrollments(
     actor: Actor,
     reason: str = "",
     expected_epoch: int | None = None,
+    expected_etags: tuple[str, ...] = (),
 ) -> int:
     """Delete entries, all or none. Their devices may come back through a group (R7); callers say so first.
 
@@ -167,6 +179,7 @@ def delete_enrollments(
         actor=actor,
         reason=reason,
         expected_epoch=expected_epoch,
+        expected_etags=expected_etags,
     )
 
 
@@ -222,7 +235,16 @@ def _checked(service: ProvisioningService, spec: IndividualSpec) -> IndividualSp
     if spec.device_id and not is_registration_id(spec.device_id):
         raise Invalid({"device_id": ["A device ID has the form of a registration ID."]})
     check_hubs(service, spec.hubs)
+    _check_device_information(spec)
     return spec
+
+
+def _check_device_information(spec: IndividualSpec) -> None:
+    if isinstance(spec.device_information, dict):
+        try:
+            parse_json(json.dumps(spec.device_information), max_bytes=MAX_TWIN_BYTES)
+        except DocumentProblem as problem:
+            raise Invalid({"device_information": [str(problem)]}) from None
 
 
 def _named_by_tpm(spec: IndividualSpec) -> IndividualSpec:
@@ -274,6 +296,8 @@ def _named_by_certificates(spec: IndividualSpec) -> IndividualSpec:
 def _write(enrollment: IndividualEnrollment, spec: IndividualSpec) -> None:
     enrollment.registration_id = spec.registration_id
     enrollment.device_id = spec.device_id
+    if spec.device_information is not Keep.AS_IT_IS:
+        enrollment.device_information = spec.device_information
     write_common(enrollment, spec)
     _write_tpm_keys(enrollment, spec)
     _refuse_taken_name(enrollment)

@@ -15,7 +15,7 @@ from enrollments.attestation.x509 import Finding, ParsedCertificate, findings_fo
 from enrollments.audit.actor import Actor
 from enrollments.audit.events import Event
 from enrollments.audit.record import clean_reason, record
-from enrollments.errors import AttestationError, Conflict, Invalid, PreviewOutdated
+from enrollments.errors import AttestationError, ChangedMeanwhile, Conflict, Invalid, PreviewOutdated
 from enrollments.hubs.allocation_webhook import problem_of_url
 from enrollments.models import (
     AttestationMechanism,
@@ -220,6 +220,8 @@ def snapshot(entry: IndividualEnrollment | EnrollmentGroup) -> dict[str, Any]:
             )
             if key
         }
+        if entry.device_information is not None:
+            state["device_information"] = entry.device_information
         return {"registration_id": entry.registration_id, "device_id": entry.device_id, **state, **tpm}
     predecessor = entry.predecessor.group_id if entry.predecessor else ""
     return {"group_id": entry.group_id, "predecessor": predecessor, **state}
@@ -298,14 +300,21 @@ def delete_all(
     actor: Actor,
     reason: str,
     expected_epoch: int | None = None,
+    expected_etags: tuple[str, ...] = (),
 ) -> int:
-    """Delete entries, all of them or none; how many that were. expected_epoch: see check_epoch."""
+    """Delete entries, all of them or none; how many that were.
+
+    expected_epoch: see check_epoch. With `expected_etags`, only those that still have one of these; else raises
+    ChangedMeanwhile.
+    """
     reason = clean_reason(reason)
     deleted = 0
     with change_lock(service):
         check_epoch(service, expected_epoch)
         for name in dict.fromkeys(map(registration_key, names)):
             entry = find(name)
+            if expected_etags and entry.etag not in expected_etags:
+                raise ChangedMeanwhile(str(entry))
             before = snapshot(entry)
             record(event, subject=entry, actor=actor, service=service, reason=reason, before=before)
             entry.delete()

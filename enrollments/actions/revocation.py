@@ -12,7 +12,7 @@ from enrollments.attestation.x509 import ParsedCertificate
 from enrollments.audit.actor import Actor
 from enrollments.audit.events import Event
 from enrollments.audit.record import clean_reason, record
-from enrollments.errors import Conflict, HubUnavailable, NotFound
+from enrollments.errors import ChangedMeanwhile, Conflict, HubUnavailable, NotFound
 from enrollments.hubs import connector_of
 from enrollments.models import (
     AttestationMechanism,
@@ -104,12 +104,22 @@ def deprovision_device(
 
 
 def delete_registration(
-    service: ProvisioningService, registration_id: str, *, actor: Actor, reason: str = ""
+    service: ProvisioningService,
+    registration_id: str,
+    *,
+    actor: Actor,
+    reason: str = "",
+    expected_etags: tuple[str, ...] = (),
 ) -> None:
-    """Delete a registration record. Neither the entry nor the hub's identity changes (R13). Raises NotFound."""
+    """Delete a registration record. Neither the entry nor the hub's identity changes (R13).
+
+    With `expected_etags`, only if it still has one of these. Raises NotFound, ChangedMeanwhile.
+    """
     reason = clean_reason(reason)
     with change_lock(service):
         registration = _get(service, registration_id, for_update=True)
+        if expected_etags and registration.etag not in expected_etags:
+            raise ChangedMeanwhile(f"The registration record of {registration}")
         record(
             Event.REGISTRATION_DELETED,
             subject=registration,

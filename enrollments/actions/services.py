@@ -6,6 +6,7 @@ from typing import Any
 
 from django.db import transaction
 
+from enrollments.actions.access_policies import add_owner_policy
 from enrollments.actions.hubs import add_hub_row
 from enrollments.actions.validation import validate
 from enrollments.audit.actor import Actor
@@ -20,6 +21,7 @@ SETTINGS = (
     "host_name",
     "allocation_policy",
     "symmetric_key_groups",
+    "shared_access_keys",
     "retry_after_seconds",
     "longest_retry_after_seconds",
     "device_registrations_per_minute",
@@ -32,7 +34,7 @@ RESERVED_NAMES = frozenset({"add"})
 
 @transaction.atomic
 def add_service(name: str, *, actor: Actor, description: str = "", reason: str = "") -> ProvisioningService:
-    """Add a provisioning service with an ID scope of its own and one built-in hub. Raises Invalid."""
+    """Add a provisioning service with an ID scope, one built-in hub and the policy of its owner. Raises Invalid."""
     service = ProvisioningService(name=name.strip(), description=description.strip())
     if service.name in RESERVED_NAMES:
         raise Invalid({"name": [f"A service cannot be named {service.name}: choose another name."]})
@@ -46,6 +48,7 @@ def add_service(name: str, *, actor: Actor, description: str = "", reason: str =
         reason=clean_reason(reason),
         after={"name": service.name, "id_scope": service.id_scope},
     )
+    add_owner_policy(service, actor=actor)
     add_hub_row(
         LinkedHub(service=service, name="built-in", host_name=f"{service.name}.hub.internal"), actor=actor
     )
@@ -80,7 +83,7 @@ def change_settings(
         before = {name: getattr(current, name) for name in SETTINGS}
         for name, value in values.items():
             setattr(current, name, value)
-        current.host_name = current.host_name or None
+        current.host_name = (current.host_name or "").lower() or None
         validate(current)
         was, now = changes(before, {name: getattr(current, name) for name in SETTINGS})
         if now:

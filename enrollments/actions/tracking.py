@@ -9,10 +9,11 @@ from functools import lru_cache
 from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.algorithms import AES
 from cryptography.hazmat.primitives.ciphers.modes import ECB
-from django.conf import settings
+
+from enrollments.models.fields import encryption_keys
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=4)
 def _permutation(secret: str) -> Cipher[ECB]:
     # One block under one key is a keyed permutation of 128-bit numbers, which is all that is wanted here.
     key = hmac.digest(secret.encode(), b"dpsportal tracking id", hashlib.sha256)
@@ -24,7 +25,7 @@ def tracking_id(attempt: int, ordinal: int) -> str:
 
     Attempts are counted rather than stored one by one (R14), and still each answer has an ID of its own.
     """
-    encryptor = _permutation(settings.DPS_ENCRYPTION_KEY).encryptor()
+    encryptor = _permutation(encryption_keys()[0]).encryptor()
     return str(uuid.UUID(bytes=encryptor.update(struct.pack(">QQ", attempt, ordinal)) + encryptor.finalize()))
 
 
@@ -34,6 +35,10 @@ def read_tracking_id(text: str) -> tuple[int, int] | None:
         block = uuid.UUID(text.strip()).bytes
     except ValueError:
         return None
-    decryptor = _permutation(settings.DPS_ENCRYPTION_KEY).decryptor()
-    attempt, ordinal = struct.unpack(">QQ", decryptor.update(block) + decryptor.finalize())
-    return (attempt, ordinal) if attempt < 2**63 and ordinal < 2**31 else None
+    for key in encryption_keys():
+        decryptor = _permutation(key).decryptor()
+        attempt, ordinal = struct.unpack(">QQ", decryptor.update(block) + decryptor.finalize())
+        # Under another key than its own it is a random number, which is hardly ever so small.
+        if attempt < 2**63 and ordinal < 2**31:
+            return attempt, ordinal
+    return None

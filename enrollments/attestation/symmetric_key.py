@@ -38,11 +38,15 @@ class KeyMalformed(AttestationError):
 
 @dataclass(frozen=True, slots=True)
 class SasToken:
-    """`resource` and `expiry` are the literal texts of the token: what was signed is what was sent."""
+    """`resource` and `expiry` are the literal texts of the token: what was signed is what was sent.
+
+    key_name: what `skn` says, decoded; whose key it is, where there are several (contract 6.1).
+    """
 
     resource: str
     expiry: str
     signature: bytes
+    key_name: str = ""
 
     def __repr__(self) -> str:
         return f"SasToken({self.resource!r}, expiry {self.expiry})"
@@ -70,7 +74,8 @@ def read_token(authorization: str) -> SasToken:
     # Digits are ASCII digits, and few: int() would take other scripts, underscores and a mile of zeros.
     if not re.fullmatch(r"[0-9]{1,12}", fields["se"]):
         raise TokenMalformed("The field se of the SAS token is not a time in seconds since 1970.")
-    return SasToken(fields["sr"], fields["se"], _signature(fields["sig"]))
+    key_name = unquote(fields.get("skn", ""))
+    return SasToken(fields["sr"], fields["se"], _signature(fields["sig"]), key_name)
 
 
 def _signature(text: str) -> bytes:
@@ -90,12 +95,18 @@ def check_token(
     so that neither the answer nor its time says more than that. Raises TokenSignatureWrong, TokenForOtherDevice,
     TokenExpired.
     """
+    fitting = check_signature(token, keys)
+    check_claims(token, id_scope=id_scope, registration_id=registration_id, now=now)
+    return fitting
+
+
+def check_signature(token: SasToken, keys: Iterable[bytes]) -> int:
+    """The position of the key that signed it. Raises TokenSignatureWrong."""
     fitting = fitting_keys(token, keys)
     if not fitting:
         raise TokenSignatureWrong(
             "The signature of the SAS token fits neither the primary nor the secondary key."
         )
-    check_claims(token, id_scope=id_scope, registration_id=registration_id, now=now)
     return fitting[-1]
 
 

@@ -1,6 +1,7 @@
 """Who acts, and by which way. There is always somebody."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 
@@ -16,13 +17,18 @@ class Way(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """`kind` is user, service, device or cli; `name` is frozen into each history row."""
+    """`kind` is user, service, device or cli; `name` is frozen into each history row.
+
+    still_may: for whoever may have been shut out since they were let in. It is asked in the transaction of the act, and
+    raises where that is so (R12).
+    """
 
     kind: str
     name: str
     way: Way
     address: str = ""
     request_id: str = ""
+    still_may: Callable[[], None] | None = field(default=None, compare=False, repr=False)
 
     def __str__(self) -> str:
         return f"{self.kind}:{self.name}"

@@ -27,6 +27,15 @@ class Event(StrEnum):
     HUB_UNLINKED = "hub.unlinked"
     SERVICE_ADDED = "service.added"
     SERVICE_CHANGED = "service.changed"
+    POLICY_ADDED = "policy.added"
+    POLICY_CHANGED = "policy.changed"
+    POLICY_ENABLED = "policy.enabled"
+    POLICY_DISABLED = "policy.disabled"
+    POLICY_DELETED = "policy.deleted"
+    POLICY_KEY_REGENERATED = "policy.key_regenerated"
+    TOKEN_ADDED = "token.added"
+    TOKEN_REVOKED = "token.revoked"
+    ENCRYPTION_KEY_ROTATED = "encryption_key.rotated"
     PERSON_ADDED = "person.added"
     PERSON_CHANGED = "person.changed"
     PERSON_REMOVED = "person.removed"
@@ -76,6 +85,15 @@ _WORDS: dict[Event, str] = {
     Event.HUB_UNLINKED: "unlinked hub",
     Event.SERVICE_ADDED: "added provisioning service",
     Event.SERVICE_CHANGED: "changed the settings of provisioning service",
+    Event.POLICY_ADDED: "added access policy",
+    Event.POLICY_CHANGED: "changed access policy",
+    Event.POLICY_ENABLED: "enabled access policy",
+    Event.POLICY_DISABLED: "disabled access policy",
+    Event.POLICY_DELETED: "deleted access policy",
+    Event.POLICY_KEY_REGENERATED: "made a new key for access policy",
+    Event.TOKEN_ADDED: "made API token",
+    Event.TOKEN_REVOKED: "revoked API token",
+    Event.ENCRYPTION_KEY_ROTATED: "began to encrypt anew",
     Event.PERSON_ADDED: "added person",
     Event.PERSON_CHANGED: "changed person",
     Event.PERSON_REMOVED: "removed person",

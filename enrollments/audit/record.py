@@ -37,6 +37,8 @@ def record(
     """Add one row. Must be called inside the transaction of the change that it tells of."""
     if not transaction.get_connection().in_atomic_block:
         raise RuntimeError("record() belongs into the transaction of the change (R15)")
+    if actor.still_may is not None:
+        actor.still_may()
     if isinstance(subject, models.Model):
         subject = Subject(type(subject).__name__, str(subject), str(subject.pk))
     event_row = HistoryEvent.objects.create(

@@ -1,8 +1,9 @@
-"""Answers where no view of the device API was reached: still with the contract's error body."""
+"""Answers where no view of the device listener was reached: still with the contract's error body."""
 
 from django.http import HttpRequest, HttpResponse
 
-from enrollments.device_api.errors import INTERNAL, NO_SUCH_PATH, UNREADABLE, error_response
+from enrollments.device_api.errors import INTERNAL, NO_SUCH_PATH, UNREADABLE
+from enrollments.wire.errors import error_response
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:

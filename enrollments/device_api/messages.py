@@ -1,7 +1,6 @@
 """Bodies of the device API: reading requests, writing results. Names are the wire's (contract 1.3)."""
 
 import base64
-from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from django.http import HttpRequest
@@ -9,12 +8,10 @@ from django.http import HttpRequest
 from enrollments.actions.registrations import Outcome, RegistrationAnswer
 from enrollments.attestation.credential import ClaimedTpm
 from enrollments.attestation.tpm import read_storage_root_key, unwrapped
-from enrollments.device_api.errors import FAILURES, ApiError
 from enrollments.errors import AttestationError
-from enrollments.policy.documents import DocumentProblem, parse_json
 from enrollments.policy.names import same_registration_id
-
-MAX_MESSAGE_BYTES = 96 * 1024
+from enrollments.wire.errors import FAILURES, ApiError
+from enrollments.wire.requests import json_object, utc
 
 
 class DeviceRegistration(NamedTuple):
@@ -26,15 +23,9 @@ class DeviceRegistration(NamedTuple):
 
 def read_device_registration(request: HttpRequest, registration_id: str) -> DeviceRegistration:
     """Refuse a body that is no DeviceRegistration of this device. An empty body is one without wishes."""
-    raw = _bounded_body(request)
-    if not raw.strip():
+    message = json_object(request)
+    if message is None:
         return DeviceRegistration()
-    try:
-        message = parse_json(raw, max_bytes=MAX_MESSAGE_BYTES)
-    except DocumentProblem as problem:
-        raise ApiError(400001, str(problem)) from None
-    if not isinstance(message, dict):
-        raise ApiError(400001, "The body must be a JSON object.")
     named = message.get("registrationId")
     if named is not None and not isinstance(named, str):
         raise ApiError(400002, "registrationId must be a string.")
@@ -61,16 +52,6 @@ def _claimed_tpm(tpm: object) -> ClaimedTpm | None:
         )
     except AttestationError as problem:
         raise ApiError(400005, problem.message) from None
-
-
-def _bounded_body(request: HttpRequest) -> bytes:
-    length = request.META.get("CONTENT_LENGTH") or "0"
-    if length.isascii() and length.isdigit() and int(length) > MAX_MESSAGE_BYTES:
-        raise ApiError(413001, f"The body is longer than {MAX_MESSAGE_BYTES} bytes.")
-    raw: bytes = request.read(MAX_MESSAGE_BYTES + 1)
-    if len(raw) > MAX_MESSAGE_BYTES:
-        raise ApiError(413001, f"The body is longer than {MAX_MESSAGE_BYTES} bytes.")
-    return raw
 
 
 def assigning(answer: RegistrationAnswer) -> dict[str, Any]:
@@ -119,9 +100,3 @@ def registration_state(answer: RegistrationAnswer) -> dict[str, Any]:
     if answer.outcome is Outcome.FAILED:
         state["errorCode"], state["errorMessage"] = FAILURES[answer.reason]
     return state
-
-
-def utc(at: datetime) -> str:
-    """ISO 8601 with `Z` and up to seven digits of fraction, trailing zeros trimmed."""
-    text = at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f").rstrip("0").rstrip(".")
-    return f"{text}Z"

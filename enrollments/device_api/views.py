@@ -23,11 +23,7 @@ from enrollments.device_api.errors import (
     NO_SUCH_ID_SCOPE,
     NO_SUCH_OPERATION,
     REFUSALS,
-    THROTTLED,
     UNAUTHORIZED,
-    ApiError,
-    error_response,
-    json_response,
 )
 from enrollments.device_api.messages import (
     DeviceRegistration,
@@ -42,10 +38,10 @@ from enrollments.device_api.messages import (
 from enrollments.errors import Invalid, NotFound
 from enrollments.models import ProvisioningService
 from enrollments.policy.names import FORM_IN_WORDS, is_registration_id
+from enrollments.wire.errors import THROTTLED, ApiError, error_response, json_response
+from enrollments.wire.requests import check_api_version
 
-# Any well-formed date version is served alike (contract 1.2).
 _ID_SCOPE = re.compile(r"0ne[0-9A-Fa-f]{8}\Z", re.IGNORECASE | re.ASCII)
-_API_VERSION = re.compile(r"\d{4}-\d{2}-\d{2}(-preview)?\Z", re.ASCII)
 
 
 def device_view(method: str) -> Callable[[Callable[..., HttpResponse]], Callable[..., HttpResponse]]:
@@ -57,7 +53,7 @@ def device_view(method: str) -> Callable[[Callable[..., HttpResponse]], Callable
             try:
                 if request.method != method:
                     raise ApiError(405001, f"This path takes {method}.")
-                _check_api_version(request)
+                check_api_version(request)
                 if not is_registration_id(registration_id):
                     raise ApiError(400002, f"A registration ID has {FORM_IN_WORDS}.")
                 service = _service(id_scope)
@@ -110,14 +106,6 @@ def registration_look_up(
     if (refusal := _refusal(request, answer)) is not None:
         return refusal
     return _json(request, registration_state(answer), 200, answer)
-
-
-def _check_api_version(request: HttpRequest) -> None:
-    version = request.GET.get("api-version", "")
-    if not version:
-        raise ApiError(400004, "The query parameter api-version is missing.")
-    if not _API_VERSION.match(version):
-        raise ApiError(400004, "api-version is a date such as 2021-06-01.")
 
 
 def _service(id_scope: str) -> ProvisioningService:

@@ -4,6 +4,9 @@ from pathlib import Path
 
 from django.conf import settings
 
+from enrollments.models import ProvisioningService
+
+HTTPS_PORT = 443
 # A listener on every address of the machine is reached by this name, for which its certificate was made.
 _EVERY_ADDRESS = frozenset({"0.0.0.0", "::", "[::]", "*"})  # noqa: S104  # recognised here, not bound
 
@@ -23,6 +26,22 @@ def portal_url() -> str:
 
 def device_endpoint() -> str:
     return f"https://{_dialled(settings.DPS_DEVICE_BIND)}"
+
+
+def service_host(service: ProvisioningService) -> str | None:
+    """`host` or `host:port`, as a connection string names it. None where no host name leads to this service alone."""
+    host, port = host_and_port(settings.DPS_DEVICE_BIND)
+    if service.host_name:
+        host = service.host_name
+    elif ProvisioningService.objects.count() > 1:
+        return None
+    name = f"[{host}]" if ":" in host else host
+    return name if port == HTTPS_PORT else f"{name}:{port}"
+
+
+def service_endpoint(service: ProvisioningService) -> str | None:
+    host = service_host(service)
+    return f"https://{host}" if host else None
 
 
 def ca_file() -> Path | None:

@@ -1,5 +1,6 @@
 """The tables, by object."""
 
+from enrollments.models.access import AccessPolicy, ApiToken
 from enrollments.models.certificates import Certificate, HeldCertificate, HeldRole, Slot, TrustAnchor
 from enrollments.models.enrollments import (
     AttestationMechanism,
@@ -29,6 +30,8 @@ from enrollments.models.registrations import (
 from enrollments.models.services import ProvisioningService
 
 __all__ = [
+    "AccessPolicy",
+    "ApiToken",
     "AttemptOutcome",
     "AttestationMechanism",
     "Certificate",

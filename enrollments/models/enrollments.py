@@ -119,6 +119,9 @@ class IndividualEnrollment(Entry):
     device_id = models.CharField(max_length=128, blank=True, help_text="Empty: the registration ID.")
     endorsement_key = models.BinaryField(null=True, editable=True)
     storage_root_key = models.BinaryField(null=True, editable=True)
+    device_information = models.JSONField(
+        null=True, blank=True, help_text="What back ends keep here about the device; nothing here reads it."
+    )
 
     objects = IndividualEnrollmentQuerySet.as_manager()
 
@@ -160,6 +163,7 @@ class IndividualEnrollment(Entry):
             models.Index(fields=["service", "enabled", "registration_key"], name="individual_by_status"),
             models.Index(fields=["service", "mechanism", "registration_key"], name="individual_by_mechanism"),
             models.Index(fields=["service", "created_at", "id"], name="individual_by_age"),
+            models.Index(fields=["service", "id"], name="individual_by_id"),
         ]
 
     def __str__(self) -> str:
@@ -254,6 +258,7 @@ class EnrollmentGroup(Entry):
         indexes = [
             models.Index(fields=["service", "enabled", "group_key"], name="group_by_status"),
             models.Index(fields=["service", "created_at", "id"], name="group_by_age"),
+            models.Index(fields=["service", "id"], name="group_by_id"),
             models.Index(
                 fields=["service", "id"], name="group_with_keys", condition=Q(mechanism="symmetricKey")
             ),

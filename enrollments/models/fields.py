@@ -5,7 +5,7 @@ import hmac
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from cryptography.fernet import Fernet, InvalidToken
+from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 from django.conf import settings
 from django.db import models
 from django.db.models.functions import Lower
@@ -13,13 +13,35 @@ from django.db.models.functions import Lower
 from enrollments.errors import SecretUnreadable
 
 
-@lru_cache(maxsize=2)
-def _cipher(key: str) -> Fernet:
-    return Fernet(key)
+@lru_cache(maxsize=4)
+def _split(keys: str) -> tuple[str, ...]:
+    return tuple(keys.replace(",", " ").split())
 
 
-def cipher() -> Fernet:
-    return _cipher(settings.DPS_ENCRYPTION_KEY)
+@lru_cache(maxsize=4)
+def _cipher(keys: tuple[str, ...]) -> MultiFernet:
+    return MultiFernet([Fernet(key) for key in keys])
+
+
+def encryption_keys() -> tuple[str, ...]:
+    """The newest first: it encrypts. Those behind it are being given up, and are understood until they are gone."""
+    return _split(settings.DPS_ENCRYPTION_KEY)
+
+
+def cipher() -> MultiFernet:
+    return _cipher(encryption_keys())
+
+
+def renewed(token: str) -> str | None:
+    """The same secret, encrypted with the newest key; None where it is so already. Raises SecretUnreadable."""
+    try:
+        _cipher(encryption_keys()[:1]).decrypt(token.encode())
+    except InvalidToken:
+        try:
+            return cipher().rotate(token.encode()).decode()
+        except InvalidToken:
+            raise SecretUnreadable from None
+    return None
 
 
 def fingerprint(secret: str) -> str:

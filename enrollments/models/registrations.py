@@ -144,6 +144,7 @@ class RegistrationRecord(models.Model):
             models.Index(fields=["group", "registration_key"], name="registration_by_group"),
             models.Index(fields=["service", "evidence_class"], name="registration_by_class"),
             models.Index(fields=["service", "leaf_spki"], name="registration_by_leaf_key"),
+            models.Index(fields=["group", "id"], name="registration_by_group_id"),
         ]
 
     def __str__(self) -> str:

@@ -56,6 +56,10 @@ class ProvisioningService(models.Model):
         default=False,
         help_text="Lets enrollment groups use symmetric keys (R4). Off for every new service.",
     )
+    shared_access_keys = models.BooleanField(
+        default=True,
+        help_text="Lets back ends prove themselves with the keys of access policies. Without, only with API tokens.",
+    )
     retry_after_seconds = models.PositiveSmallIntegerField(
         default=3,
         validators=[MinValueValidator(1), MaxValueValidator(300)],

@@ -28,6 +28,8 @@ SERVICE_NAVIGATION = (
     Item("Attempts", "portal:attempt-list", "list-check", Right.SEE_HISTORY, "portal:storm-list"),
     Item("Explain", "portal:explain", "help-circle", Right.SEE_HISTORY),
     Item("Linked hubs", "portal:hub-list", "server", Right.SEE),
+    Item("Shared access policies", "portal:policy-list", "key", Right.ADMINISTER),
+    Item("API tokens", "portal:token-list", "terminal-2", Right.SEE),
     Item("Revocation history", "portal:history-list", "history", Right.SEE),
     Item("Settings", "portal:service-settings", "settings", Right.SEE),
 )

@@ -61,6 +61,11 @@ class SettingsForm(forms.Form):
         help_text="Whoever reads the key of such a group can be any device of it. Switched off again, groups that "
         "have keys admit nobody, and those that are disabled still bar.",
     )
+    shared_access_keys = forms.BooleanField(
+        label="Back ends may use the keys of access policies",
+        required=False,
+        help_text="Switched off, the service API takes API tokens of people and nothing else.",
+    )
     retry_after_seconds = forms.IntegerField(
         label="Retry-After in seconds",
         min_value=1,
@@ -100,6 +105,7 @@ class SettingsForm(forms.Form):
         Section("Service", ("description", "host_name")),
         Section("Allocation", ("allocation_policy",)),
         Section("Enrollment groups", ("symmetric_key_groups",)),
+        Section("Service API", ("shared_access_keys",)),
         Section(
             "Rates and back-off",
             (

@@ -1,9 +1,11 @@
 """Addresses outside services, and of a service outside its enrollments."""
 
 from django.urls import URLPattern, URLResolver, path, register_converter
-from django.urls.converters import IntConverter
+from django.urls.converters import IntConverter, StringConverter
 
 from enrollments.portal.views import (
+    access_policies,
+    api_tokens,
     attempts,
     devices,
     explain,
@@ -19,6 +21,12 @@ from enrollments.portal.views import (
 )
 
 
+class WhichKey(StringConverter):
+    """One of the two keys of a policy."""
+
+    regex = "primary|secondary"
+
+
 class RowNumber(IntConverter):
     """A number that every database can look for."""
 
@@ -26,6 +34,7 @@ class RowNumber(IntConverter):
 
 
 register_converter(RowNumber, "pk")
+register_converter(WhichKey, "key")
 
 installation_urlpatterns: list[URLPattern | URLResolver] = [
     path("", services.service_list, name="service-list"),
@@ -52,6 +61,7 @@ installation_urlpatterns: list[URLPattern | URLResolver] = [
 ]
 
 _REGISTRATION = "registrations/<str:registration_id>/"
+_POLICY = "policies/p/<str:policy_name>/"
 _HUB = "hubs/<pk:hub_pk>/"
 _DEVICE = "hubs/<pk:hub_pk>/devices/<str:device_id>/"
 
@@ -84,6 +94,15 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path(_DEVICE, devices.device_detail, name="device-detail"),
     path(f"{_DEVICE}keys/", devices.device_keys, name="device-keys"),
     path(f"{_DEVICE}deregister/", devices.device_deregister, name="device-deregister"),
+    path("policies/", access_policies.policy_list, name="policy-list"),
+    path("policies/add/", access_policies.policy_add, name="policy-add"),
+    path(_POLICY, access_policies.policy_edit, name="policy-edit"),
+    path(f"{_POLICY}keys/", access_policies.policy_keys, name="policy-keys"),
+    path(f"{_POLICY}new/<key:which>/", access_policies.policy_regenerate, name="policy-regenerate"),
+    path(f"{_POLICY}delete/", access_policies.policy_delete, name="policy-delete"),
+    path("tokens/", api_tokens.token_list, name="token-list"),
+    path("tokens/add/", api_tokens.token_add, name="token-add"),
+    path("tokens/revoke/", api_tokens.token_revoke, name="token-revoke"),
     path("history/", history.history_list, name="history-list"),
     path("history/export/", history.history_export, name="history-export"),
     path("history/checkpoint/", history.history_checkpoint, name="history-checkpoint"),

@@ -4,6 +4,7 @@ import os
 import pwd
 
 import pytest
+from cryptography.fernet import Fernet
 
 from enrollments.actions.registrations import Outcome
 from enrollments.management.command import command_line_actor
@@ -183,3 +184,37 @@ def test_a_user_without_a_name_is_told_by_number(monkeypatch):
     monkeypatch.setattr(os, "getuid", lambda: 54321)
 
     assert command_line_actor().name == "uid 54321"
+
+
+def test_back_ends_are_shut_out_by_their_policy():
+    service = new_service()
+    told = json_of("disable", "policy", "ProvisioningServiceOwner", "--reason", "key leaked")
+    again = printed_by("disable", "policy", "provisioningserviceowner", "--reason", "key leaked")
+
+    assert told == {
+        "kind": "policy",
+        "id": "provisioningserviceowner",
+        "service": service.name,
+        "status": "disabled",
+        "changed": True,
+    }
+    assert "was disabled already" in again
+    assert not service.access_policies.get().enabled
+    row = HistoryEvent.objects.get(event="policy.disabled")
+    assert (row.reason, row.way) == ("key leaked", "command line")
+
+
+def test_a_policy_is_shut_out_without_the_key_that_decrypts_it(settings):
+    service = new_service()
+    settings.DPS_ENCRYPTION_KEY = Fernet.generate_key().decode()
+
+    printed_by("disable", "policy", "provisioningserviceowner", "--reason", "key leaked")
+
+    assert not service.access_policies.defer("primary_key", "secondary_key").get().enabled
+
+
+def test_a_policy_that_is_not_there_and_one_that_is_denied():
+    new_service()
+
+    assert refusal_of("disable", "policy", "nobody", "--reason", "x")[0] == 1
+    assert refusal_of("disable", "policy", "nobody", "--reason", "x", "--deny")[0] == 2

@@ -32,6 +32,13 @@ def test_a_new_installation_gets_an_administrator_a_service_and_a_hub():
     assert {row.actor_kind for row in HistoryEvent.objects.all()} == {"cli"}
 
 
+def test_where_back_ends_call_is_said(settings):
+    settings.DPS_DEVICE_BIND = "localhost:8443"
+
+    assert json_of("first_start")["service_endpoints"] == {"local": "https://localhost:8443"}
+    assert "Service API    https://localhost:8443" in printed_by("first_start")
+
+
 def test_the_second_start_changes_nothing_and_shows_no_password():
     first = json_of("first_start")
     rows = HistoryEvent.objects.count()

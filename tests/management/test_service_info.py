@@ -2,8 +2,10 @@
 
 import pytest
 
+from enrollments.actions.access_policies import change_policy
+from enrollments.actions.services import change_settings
 from enrollments.models import HistoryEvent
-from tests.devices import new_service
+from tests.devices import ALICE, new_service
 from tests.management.calls import json_of, printed_by, refusal_of
 
 pytestmark = pytest.mark.django_db
@@ -17,8 +19,9 @@ def test_it_says_what_a_client_needs(settings):
         "name": "plant",
         "id_scope": service.id_scope,
         "device_endpoint": "https://localhost:8443",
-        "service_endpoint": None,
-        "connection_string": None,
+        "service_endpoint": "https://localhost:8443",
+        "connection_string": "HostName=localhost:8443;SharedAccessKeyName=provisioningserviceowner;"
+        f"SharedAccessKey={service.access_policies.get().primary_key}",
         "ca_certificate": f"{settings.DPS_DATA_DIR}/tls/ca.pem",
     }
 
@@ -47,22 +50,75 @@ def test_with_a_certificate_of_the_operators_own_the_ca_is_theirs(settings, tmp_
     assert "the CA that issued DPS_TLS_CERT" in printed_by("service_info")
 
 
-def test_the_text_says_that_there_is_no_service_api_yet():
+@pytest.mark.parametrize(
+    ("bind", "host_name", "host"),
+    [
+        ("localhost:443", None, "localhost"),
+        ("0.0.0.0:443", "dps.example", "dps.example"),
+        ("[::1]:8443", None, "[::1]:8443"),
+        ("localhost:8443", "dps.example", "dps.example:8443"),
+    ],
+)
+def test_back_ends_are_told_the_host_that_they_dial(settings, bind, host_name, host):
     service = new_service()
+    change_settings(service, {"host_name": host_name}, actor=ALICE)
+    settings.DPS_DEVICE_BIND = bind
 
-    text = printed_by("service_info")
+    told = json_of("service_info")
 
-    assert service.id_scope in text
-    assert text.count("this version has no service API") == 2
+    assert told["service_endpoint"] == f"https://{host}"
+    assert told["connection_string"].startswith(f"HostName={host};")
 
 
-def test_looking_discloses_nothing_and_leaves_no_row():
+def no_host_name(service):
+    new_service("lab")
+
+
+def keys_switched_off(service):
+    change_settings(service, {"shared_access_keys": False}, actor=ALICE)
+
+
+def policy_disabled(service):
+    policy = service.access_policies.get()
+    change_policy(
+        service,
+        policy.name,
+        rights=policy.access_rights,
+        enabled=False,
+        expected_etag=policy.etag,
+        actor=ALICE,
+    )
+
+
+@pytest.mark.parametrize(
+    ("made", "why"),
+    [
+        (no_host_name, "no host name"),
+        (keys_switched_off, "switched off"),
+        (policy_disabled, "no access policy with all rights is enabled"),
+    ],
+)
+def test_where_there_is_no_connection_string_the_text_says_why(made, why):
+    made(new_service())
+
+    assert json_of("service_info", "--service", "plant")["connection_string"] is None
+    assert why in printed_by("service_info", "--service", "plant")
+
+
+def test_printing_the_connection_string_is_recorded_and_leaving_it_out_is_not():
     new_service()
     before = HistoryEvent.objects.count()
 
-    printed_by("service_info")
-
+    assert "Connection string  none: not asked for" in printed_by("service_info", "--without-keys")
     assert HistoryEvent.objects.count() == before
+    assert "Connection string  HostName=" in printed_by("service_info")
+
+    row = HistoryEvent.objects.latest("pk")
+    assert (row.event, row.subject_name, row.way) == (
+        "keys.revealed",
+        "provisioningserviceowner",
+        "command line",
+    )
 
 
 @pytest.mark.parametrize(

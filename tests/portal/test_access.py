@@ -98,6 +98,8 @@ def world(db: None) -> World:
             "pk": service.attempts.order_by("pk").first().pk,
             "quiet_pk": quiet.pk,
             "username": shown.username,
+            "policy_name": service.access_policies.get().name,
+            "which": "primary",
         },
     )
 

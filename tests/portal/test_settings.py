@@ -32,6 +32,7 @@ def entered(service: ProvisioningService, **changed: Any) -> dict[str, Any]:
         "description": "",
         "host_name": "",
         "allocation_policy": "hashed",
+        "shared_access_keys": "on",
         "retry_after_seconds": "3",
         "longest_retry_after_seconds": "300",
         "device_registrations_per_minute": "12",

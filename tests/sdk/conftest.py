@@ -4,6 +4,7 @@ import base64
 import json
 import os
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 
 from tests.live import LiveListeners, installation
+from tests.sdk.calls import Call
 from tests.sdk.needs import DEVICE_PORT
 from tests.sdk.trm_proxy import TrmProxy
 
@@ -43,6 +45,7 @@ link_hub(service, second, actor=ALICE)
 """
 
 Prepare = Callable[..., str]
+Manage = Callable[..., list[dict[str, Any]]]
 
 
 @dataclass(frozen=True)
@@ -125,6 +128,39 @@ def run_sdk(live, run_node) -> Callable[..., dict[str, Any]]:
 def register(run_sdk) -> Callable[..., Told]:
     def run(registration_id: str, **task: object) -> Told:
         return Told(run_sdk(registrationId=registration_id, **task))
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def connection_string(live) -> str:
+    """What an administrator hands to a back end."""
+    return live.json_of("service_info")["connection_string"]
+
+
+@pytest.fixture(params=["Node.js", "Python"])
+def manage(request, live, connection_string, run_node) -> Manage:
+    """Make calls with one of the management SDKs, in a process of its own, and return what came of each."""
+
+    def run(*calls: Call, **credential: str) -> list[dict[str, Any]]:
+        given: dict[str, Any] = {"connectionString": connection_string, **credential}
+        if request.param == "Node.js":
+            given["calls"] = [one.for_node() for one in calls]
+            return json.loads(run_node("manage.js", given=json.dumps(given)))
+        given["calls"] = [one.for_python() for one in calls]
+        done = subprocess.run(
+            [sys.executable, "-m", "tests.sdk.manage"],
+            # As docs/clients.md says.
+            env={"PATH": os.environ["PATH"], "REQUESTS_CA_BUNDLE": str(live.ca_file)},
+            cwd=HERE.parents[1],
+            input=json.dumps(given),
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE_SECONDS,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr + live.log("device")[-5000:]
+        return json.loads(done.stdout)
 
     return run
 

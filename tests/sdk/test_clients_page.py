@@ -1,8 +1,10 @@
 """What docs/clients.md tells to type, typed: against the live installation, on the port of its listener."""
 
 import base64
+import os
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -87,3 +89,28 @@ def test_node_says_what_to_enroll_of_a_tpm(tpm, run_node):
 
     assert registration_id == tpm.registration_id
     assert base64.b64decode(endorsement_key) == tpm.endorsement_key
+
+
+def test_node_as_a_back_end(connection_string, run_node):
+    code = block("js", "const { ProvisioningServiceClient").replace(
+        "process.env.CONNECTION_STRING", repr(connection_string)
+    )
+
+    assert run_node("-e", code).strip() == "pump-043 is enabled"
+
+
+def test_python_as_a_back_end(live, connection_string):
+    done = subprocess.run(
+        [sys.executable, "-c", block("python", "import os")],
+        env={
+            "PATH": os.environ["PATH"],
+            "REQUESTS_CA_BUNDLE": str(live.ca_file),
+            "CONNECTION_STRING": connection_string,
+        },
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert done.stdout.strip() == "pump-044 is enabled", done.stderr

@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from dpsportal.serving.limits import DEVICE_LIMITS, PORTAL_LIMITS
-from enrollments.device_api.messages import MAX_MESSAGE_BYTES
+from enrollments.wire.requests import MAX_MESSAGE_BYTES
 from tests.certificates import self_signed
 from tests.live import ADMIN, ADMIN_PASSWORD, installation
 from tests.serving.listeners import read_answer

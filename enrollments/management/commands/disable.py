@@ -1,8 +1,9 @@
-"""`manage.py disable`: break glass. Shuts a device or a group out with nothing but the database (R16)."""
+"""`manage.py disable`: break glass. Shuts a device, a group or a back end out with nothing but the database (R16)."""
 
 from argparse import ArgumentParser
 from typing import Any
 
+from enrollments.actions.access_policies import disable_policy
 from enrollments.actions.enrollment_groups import EnrollmentGroupNotFound, disable_enrollment_group
 from enrollments.actions.enrollments import EnrollmentNotFound, disable_enrollment
 from enrollments.actions.preview import Entry, Preview, preview_of, what_adding_did, what_disabling_did
@@ -22,14 +23,19 @@ from enrollments.policy.names import registration_key
 
 class Command(DpsCommand):
     help = (
-        "Shut a device or a group of devices out, at once. Needs the database and nothing else: no portal, "
-        "no listener, no sign-in. Disabling what is disabled already changes nothing."
+        "Shut out, at once, a device, a group of devices, or the back ends that use an access policy. Needs the "
+        "database and nothing else: no portal, no listener, no sign-in. Disabling what is disabled already changes "
+        "nothing."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         super().add_arguments(parser)
-        parser.add_argument("kind", choices=("individual", "group"))
-        parser.add_argument("id", metavar="ID", help="A registration ID, or the ID of an enrollment group.")
+        parser.add_argument("kind", choices=("individual", "group", "policy"))
+        parser.add_argument(
+            "id",
+            metavar="ID",
+            help="A registration ID, the ID of an enrollment group, or the name of an access policy.",
+        )
         add_service_option(parser)
         parser.add_argument(
             "--reason", default="", help="Why; kept in the history. Needed, but for a dry run."
@@ -59,11 +65,18 @@ class Command(DpsCommand):
         json: bool,
         **_: Any,
     ) -> None:
-        if kind == "group" and deny:
-            called_wrongly("--deny is for single devices: a group that is to be shut out is disabled.")
+        if kind != "individual" and deny:
+            called_wrongly(f"--deny is for single devices: a {kind} that is to be shut out is disabled.")
+        if kind == "policy" and dry_run:
+            called_wrongly(
+                "--dry-run tells what becomes of devices, and no device rests on an access policy."
+            )
         if not reason and not dry_run:
             called_wrongly("Say why, with --reason: it is kept in the history.")
         found = service_named(service)
+        if kind == "policy":
+            self._disable_policy(found, id, reason=reason, json=json)
+            return
         if dry_run:
             self._say(found, kind, id, deny=deny, json=json)
             return
@@ -120,6 +133,20 @@ class Command(DpsCommand):
         for line in in_lines(told):
             self.stdout.write(line)
         self.stdout.write("Nothing was changed.")
+
+    def _disable_policy(self, service: ProvisioningService, name: str, *, reason: str, json: bool) -> None:
+        policy, changed = disable_policy(service, name, actor=command_line_actor(), reason=reason)
+        if json:
+            told = {"kind": "policy", "id": policy.name, "service": service.name, "status": "disabled"}
+            self.print_json({**told, "changed": changed})
+        elif changed:
+            self.stdout.write(
+                f"Access policy {policy} of {service} is disabled: its keys open nothing from now on."
+            )
+        else:
+            self.stdout.write(
+                f"Access policy {policy} of {service} was disabled already; nothing was changed."
+            )
 
 
 def _what_it_did(service: ProvisioningService, before: Entry | None, after: Entry) -> Preview | None:

@@ -10,7 +10,7 @@ from django.core.management.base import CommandError
 from enrollments.actions.people import add_person
 from enrollments.actions.services import add_service
 from enrollments.errors import Invalid
-from enrollments.management.addresses import ca_file, device_endpoint, portal_url
+from enrollments.management.addresses import ca_file, device_endpoint, portal_url, service_endpoint
 from enrollments.management.command import REFUSED, DpsCommand, command_line_actor
 from enrollments.models import ProvisioningService
 from enrollments.policy.roles import Role
@@ -29,13 +29,16 @@ class Command(DpsCommand):
         administrator, password = _first_administrator()
         if not ProvisioningService.objects.exists():
             add_service(FIRST_SERVICE, actor=command_line_actor(), reason="first start")
-        services = {service.name: service.id_scope for service in ProvisioningService.objects.all()}
+        found = list(ProvisioningService.objects.all())
+        services = {service.name: service.id_scope for service in found}
+        endpoints = {service.name: service_endpoint(service) for service in found}
         ca = ca_file()
         if json:
             self.print_json(
                 {
                     "portal": portal_url(),
                     "device_endpoint": device_endpoint(),
+                    "service_endpoints": endpoints,
                     "ca_certificate": str(ca) if ca else None,
                     "services": services,
                     "administrator": administrator,
@@ -46,6 +49,7 @@ class Command(DpsCommand):
         lines = [
             ("Portal", portal_url()),
             ("Device API", device_endpoint()),
+            *(("Service API", endpoint) for endpoint in sorted(set(filter(None, endpoints.values())))),
             *((f"Service {name}", f"ID scope {id_scope}") for name, id_scope in services.items()),
             ("CA file", str(ca or "the CA that issued DPS_TLS_CERT")),
         ]

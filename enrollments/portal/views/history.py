@@ -56,6 +56,8 @@ _KINDS = {
     "LinkedHub": "hub",
     "HubDevice": "device",
     "User": "person",
+    "AccessPolicy": "access policy",
+    "ApiToken": "API token",
 }
 
 

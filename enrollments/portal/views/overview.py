@@ -16,13 +16,13 @@ from django.views.decorators.http import require_safe
 from enrollments.models import AttemptOutcome, HistoryEvent, ProvisioningService, RegistrationStatus
 from enrollments.policy.roles import Right
 from enrollments.portal.access import requires, rights_of
+from enrollments.portal.addresses import device_endpoint, service_host
 from enrollments.portal.views.attempts import reason_in_words
 from enrollments.portal.views.history import rows_of
 
 DAY = timedelta(hours=24)
 RECENT = 5
 API_VERSION = "2021-06-01"
-_EVERY_INTERFACE = frozenset({"0.0.0.0", "[::]", "::", "*"})  # noqa: S104  # compared with, not bound to
 
 
 @dataclass(slots=True)
@@ -41,10 +41,11 @@ def service_overview(request: HttpRequest, service: ProvisioningService) -> Http
     buckets = last_day(service, now)
     rights = rights_of(request, service)
     sees_history = Right.SEE_HISTORY in rights
-    endpoint = _endpoint(request)
+    endpoint, host = device_endpoint(request), service_host(service, request)
     context = {
         "service": service,
         "device_endpoint": endpoint,
+        "service_endpoint": f"https://{host}" if host else "",
         "stats": _stats(service, sum(bucket.refused for bucket in buckets), sees_history=sees_history),
         "hub_count": service.hubs.count(),
         "buckets": buckets,
@@ -137,15 +138,6 @@ def _refusals(service: ProvisioningService, now: datetime) -> list[dict[str, Any
         .order_by("-last_at", "-id")[:RECENT]
     )
     return [{"attempt": row, "words": reason_in_words(row)} for row in rows]
-
-
-def _endpoint(request: HttpRequest) -> str:
-    """Where devices call. A listener on every interface is reached by the name that led to this page."""
-    host, _, port = settings.DPS_DEVICE_BIND.rpartition(":")
-    if host in _EVERY_INTERFACE:
-        named = request.get_host()
-        host = named if named.endswith("]") else named.rsplit(":", 1)[0]
-    return f"https://{host}:{port}"
 
 
 def _commands(service: ProvisioningService, endpoint: str) -> dict[str, str]:

@@ -1,0 +1,106 @@
+"""API tokens of people: made, shown once, revoked. A token never opens more than its owner's role does (R17)."""
+
+import hashlib
+import secrets
+from collections.abc import Iterable
+from datetime import timedelta
+
+from django.contrib.auth.models import User
+from django.utils import timezone
+
+from enrollments.actions.people import role_in
+from enrollments.actions.validation import validate
+from enrollments.audit.actor import Actor
+from enrollments.audit.events import Event
+from enrollments.audit.record import clean_reason, record
+from enrollments.errors import Invalid, NotFound
+from enrollments.models import ApiToken, ProvisioningService
+from enrollments.models.locks import change_lock
+from enrollments.policy.access import AccessRight, rights_within
+
+# So that it is known for what it is where it has no business to be: in a log, in a repository.
+PREFIX = "dpst_"
+RANDOM_BYTES = 32
+MAX_DAYS = 366
+MAX_TOKENS = 50
+
+
+def add_api_token(
+    service: ProvisioningService,
+    user: User,
+    name: str,
+    rights: Iterable[AccessRight],
+    *,
+    days: int,
+    actor: Actor,
+) -> tuple[ApiToken, str]:
+    """A token and its text, which is kept nowhere: the caller shows it this once. Raises Invalid."""
+    name, chosen = " ".join(name.split()), frozenset(rights)
+    text = PREFIX + secrets.token_urlsafe(RANDOM_BYTES)
+    if not 1 <= days <= MAX_DAYS:
+        raise Invalid({"days": [f"A token is valid for 1 to {MAX_DAYS} days."]})
+    if not chosen:
+        raise Invalid({"rights": ["Choose at least one right: a token without any opens nothing."]})
+    with change_lock(service):
+        if beyond := sorted(chosen - rights_within(role_in(user, service))):
+            raise Invalid({"rights": [f"Your role in this service does not reach as far as {beyond[0]}."]})
+        if service.api_tokens.filter(user=user).count() >= MAX_TOKENS:
+            raise Invalid(
+                {"name": [f"A person has at most {MAX_TOKENS} tokens in a service: revoke one first."]}
+            )
+        token = ApiToken(
+            service=service,
+            user=user,
+            name=name,
+            hint=text[: len(PREFIX) + 4],
+            digest=digest_of(text),
+            rights=sorted(chosen),
+            expires_at=timezone.now() + timedelta(days=days),
+        )
+        _refuse_taken_name(token)
+        validate(token)
+        token.save()
+        record(
+            Event.TOKEN_ADDED,
+            subject=token,
+            actor=actor,
+            service=service,
+            after={"rights": token.rights, "expires": token.expires_at.isoformat(timespec="seconds")},
+        )
+    return token, text
+
+
+def revoke_api_token(
+    service: ProvisioningService, pk: int, *, actor: Actor, owner: User | None = None, reason: str = ""
+) -> ApiToken:
+    """End a token. `owner`: only if it is theirs. Raises NotFound."""
+    reason = clean_reason(reason)
+    tokens = service.api_tokens.select_for_update(of=("self",)).select_related("user")
+    if owner is not None:
+        tokens = tokens.filter(user=owner)
+    with change_lock(service):
+        token = tokens.filter(pk=pk).first()
+        if token is None:
+            raise NotFound("There is no such API token in this service.")
+        record(
+            Event.TOKEN_REVOKED,
+            subject=token,
+            actor=actor,
+            service=service,
+            reason=reason,
+            before={"of": token.user.get_username(), "rights": token.rights},
+        )
+        token.delete()
+    return token
+
+
+def digest_of(text: str) -> str:
+    """256 random bits need no slow hash: nobody can go through them."""
+    return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()
+
+
+def _refuse_taken_name(token: ApiToken) -> None:
+    if not token.name:
+        raise Invalid({"name": ["Give the token a name by which you will know it."]})
+    if ApiToken.objects.filter(service=token.service, user=token.user, name=token.name).exists():
+        raise Invalid({"name": [f"You have a token named {token.name} already."]})

@@ -1,0 +1,108 @@
+"""Who is calling, which service is meant, and whether the route's right was given (contract 6.1)."""
+
+from collections.abc import Callable
+from typing import Any
+
+from django.http import HttpRequest, HttpResponse
+from django.utils import timezone
+
+from enrollments.actions.service_access import (
+    Knock,
+    LacksRight,
+    NotAuthenticated,
+    let_in,
+    note_lacking_right,
+    service_at,
+    wait_of_unknown,
+)
+from enrollments.attestation.service_token import Host, Place
+from enrollments.errors import DpsError
+from enrollments.models import ProvisioningService
+from enrollments.policy.access import AccessRight
+from enrollments.service_api.errors import NO_SUCH_SERVICE, UNAUTHORIZED, WRONG_METHOD, answer_to
+from enrollments.wire.errors import THROTTLED, ApiError, ErrorAnswer, error_response
+from enrollments.wire.requests import check_api_version
+
+Handler = Callable[..., HttpResponse]
+READING = frozenset({AccessRight.ENROLLMENT_READ, AccessRight.REGISTRATION_STATUS_READ})
+
+
+def needs(right: AccessRight) -> Callable[[Handler], Handler]:
+    def decorate(handler: Handler) -> Handler:
+        handler.needed_right = right  # type: ignore[attr-defined]  # read by `route`, and by a test of every route
+        return handler
+
+    return decorate
+
+
+def route(**handlers: Handler) -> Callable[..., HttpResponse]:
+    """One view for a path: each method has a handler with a right of its own. Errors get their bodies here."""
+
+    def view(request: HttpRequest, **names: Any) -> HttpResponse:
+        try:
+            return _answered(request, handlers, names)
+        except ApiError as error:
+            return error_response(request, error.answer)
+        except DpsError as problem:
+            if (answer := answer_to(problem)) is None:
+                raise
+            _log(request, refused=problem.code)
+            return error_response(request, answer)
+
+    view.handlers = handlers  # type: ignore[attr-defined]  # a test goes through them
+    return view
+
+
+def _answered(request: HttpRequest, handlers: dict[str, Handler], names: dict[str, Any]) -> HttpResponse:
+    handler = handlers.get(request.method or "")
+    if handler is None:
+        refusal = error_response(
+            request, ErrorAnswer(WRONG_METHOD, f"This path takes {', '.join(handlers)}.")
+        )
+        refusal["Allow"] = ", ".join(handlers)
+        return refusal
+    right: AccessRight = handler.needed_right  # type: ignore[attr-defined]  # set by `needs`
+    check_api_version(request)
+    host = Host.read(request.META.get("HTTP_HOST", ""))
+    service = service_at(host)
+    if service is None or host is None:
+        raise ApiError(*NO_SUCH_SERVICE)
+    knock = Knock(
+        authorization=request.META.get("HTTP_AUTHORIZATION", ""),
+        place=Place(host, request.path_info),
+        address=request.META.get("REMOTE_ADDR", ""),
+        request_id=getattr(request, "request_id", ""),
+    )
+    try:
+        caller = let_in(service, knock)
+    except NotAuthenticated as problem:
+        return _unknown(request, service, problem)
+    _log(request, caller=f"{caller.kind}:{caller.name}")
+    try:
+        caller.require(right)
+    except LacksRight:
+        if right not in READING:
+            note_lacking_right(f"{request.method} {request.path}"[:200], caller, right)
+        raise
+    response = handler(request, caller, **names)
+    # R12: nothing is handed out to whoever was shut out while this was being answered.
+    caller.require_still(right)
+    return response
+
+
+def _unknown(request: HttpRequest, service: ProvisioningService, problem: NotAuthenticated) -> HttpResponse:
+    """One answer for every cause (R3). Without Retry-After, unless it has become too much: SDKs would try again."""
+    wait, too_often = wait_of_unknown(service, request.META.get("REMOTE_ADDR", ""), timezone.now())
+    _log(request, refused=problem.code)
+    if too_often:
+        response = error_response(request, THROTTLED)
+        response["Retry-After"] = str(wait)
+        return response
+    response = error_response(request, UNAUTHORIZED)
+    response["WWW-Authenticate"] = "SharedAccessSignature, Bearer"
+    return response
+
+
+def _log(request: HttpRequest, **fields: str) -> None:
+    """Fields for the request's log line."""
+    request.log_fields = {**getattr(request, "log_fields", {}), **fields}  # type: ignore[attr-defined]  # read by RequestLogMiddleware

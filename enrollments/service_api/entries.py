@@ -1,0 +1,155 @@
+"""Creating, changing and deleting one entry, for a single call as for an item of a bulk operation."""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from enrollments.actions.enrollment_groups import (
+    EnrollmentGroupNotFound,
+    add_enrollment_group,
+    change_enrollment_group,
+    delete_enrollment_groups,
+    reveal_group_keys,
+)
+from enrollments.actions.enrollments import (
+    EnrollmentNotFound,
+    add_individual_enrollment,
+    change_individual_enrollment,
+    delete_enrollments,
+    reveal_enrollment_keys,
+)
+from enrollments.actions.service_access import Caller
+from enrollments.audit.actor import Actor
+from enrollments.errors import ChangedMeanwhile
+from enrollments.models import AttestationMechanism, EnrollmentGroup, IndividualEnrollment
+from enrollments.policy.access import AccessRight
+from enrollments.policy.names import registration_key
+from enrollments.service_api import messages
+from enrollments.service_api.answers import group_body, individual_body
+from enrollments.service_api.conditions import Condition
+from enrollments.service_api.errors import ENROLLMENT_EXISTS, GROUP_EXISTS
+from enrollments.service_api.specs import group_spec, individual_spec
+from enrollments.wire.errors import ApiError
+
+# How often "whatever is there" is tried, where somebody else keeps changing it.
+TRIES = 5
+
+E = TypeVar("E", IndividualEnrollment, EnrollmentGroup)
+
+
+def writer(caller: Caller) -> Actor:
+    return caller.actor(AccessRight.ENROLLMENT_WRITE)
+
+
+def save_individual(
+    caller: Caller, message: messages.IndividualEnrollment, condition: Condition | None
+) -> IndividualEnrollment:
+    """Without a condition add, with one change. Raises ApiError, and what the actions raise."""
+    service, name = caller.service, message.registration_id
+    if condition is None:
+        if find_individual(caller, name) is not None:
+            raise ApiError(*ENROLLMENT_EXISTS)
+        return add_individual_enrollment(
+            service, individual_spec(service, message, None), actor=writer(caller)
+        )
+
+    def change(current: IndividualEnrollment) -> IndividualEnrollment:
+        return change_individual_enrollment(
+            service,
+            name,
+            individual_spec(service, message, current),
+            expected_etag=current.etag,
+            actor=writer(caller),
+        )
+
+    return _changed(lambda: find_individual(caller, name), change, condition, EnrollmentNotFound(name))
+
+
+def save_group(
+    caller: Caller, message: messages.EnrollmentGroup, condition: Condition | None
+) -> EnrollmentGroup:
+    service, name = caller.service, message.enrollment_group_id
+    if condition is None:
+        if find_group(caller, name) is not None:
+            raise ApiError(*GROUP_EXISTS)
+        return add_enrollment_group(service, group_spec(service, message, None), actor=writer(caller))
+
+    def change(current: EnrollmentGroup) -> EnrollmentGroup:
+        return change_enrollment_group(
+            service,
+            name,
+            group_spec(service, message, current),
+            expected_etag=current.etag,
+            actor=writer(caller),
+        )
+
+    return _changed(lambda: find_group(caller, name), change, condition, EnrollmentGroupNotFound(name))
+
+
+def delete_individual(caller: Caller, name: str, condition: Condition | None) -> None:
+    etags = condition.etags if condition else ()
+    delete_enrollments(caller.service, [name], actor=writer(caller), expected_etags=etags)
+
+
+def delete_group(caller: Caller, name: str, condition: Condition | None) -> None:
+    etags = condition.etags if condition else ()
+    delete_enrollment_groups(caller.service, [name], actor=writer(caller), expected_etags=etags)
+
+
+def saved_individual_body(
+    caller: Caller, message: messages.IndividualEnrollment, entry: IndividualEnrollment, *, is_new: bool
+) -> dict[str, Any]:
+    if not is_new and _tells_kept_keys(caller, message, entry):
+        reveal_enrollment_keys(caller.service, entry.registration_id, actor=writer(caller))
+    return _echo(message, individual_body(entry, with_keys=caller.may_see_keys))
+
+
+def saved_group_body(
+    caller: Caller, message: messages.EnrollmentGroup, group: EnrollmentGroup, *, is_new: bool
+) -> dict[str, Any]:
+    if not is_new and _tells_kept_keys(caller, message, group):
+        reveal_group_keys(caller.service, group.group_id, actor=writer(caller))
+    return _echo(message, group_body(group, with_keys=caller.may_see_keys))
+
+
+def _changed(
+    find: Callable[[], E | None], change: Callable[[E], E], condition: Condition, missing: Exception
+) -> E:
+    """What is kept of an entry was read before the lock, so it is written only if that is still what is there."""
+    for left in reversed(range(TRIES)):
+        current = find()
+        if current is None:
+            raise missing
+        condition.check(current.etag, str(current))
+        try:
+            return change(current)
+        except ChangedMeanwhile:
+            if condition.etags or not left:
+                raise
+    raise AssertionError("the last try either returns or raises")
+
+
+def _tells_kept_keys(
+    caller: Caller, message: messages.Entry, entry: IndividualEnrollment | EnrollmentGroup
+) -> bool:
+    """Whether the answer to a change holds keys that the caller did not give: that is a disclosure (R17)."""
+    if entry.mechanism != AttestationMechanism.SYMMETRIC_KEY or not caller.may_see_keys:
+        return False
+    given = message.attestation.symmetric_key
+    return not (given and given.primary_key and given.secondary_key)
+
+
+def _echo(message: messages.Entry, body: dict[str, Any]) -> dict[str, Any]:
+    """The contract (6.5): a status that was sent as null comes back as null, this once."""
+    if message.provisioning_status is None:
+        return {**body, "provisioningStatus": None}
+    return body
+
+
+def find_individual(caller: Caller, name: str) -> IndividualEnrollment | None:
+    entries = caller.service.individualenrollments.without_secrets()
+    return entries.filter(registration_key=registration_key(name)).first()
+
+
+def find_group(caller: Caller, name: str) -> EnrollmentGroup | None:
+    groups = caller.service.enrollmentgroups.without_secrets().select_related("predecessor")
+    return groups.filter(group_key=registration_key(name)).first()

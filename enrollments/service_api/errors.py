@@ -1,0 +1,87 @@
+"""The one table from what happened to what a back end is told: codes of contract 6.3 and bodies of contract 1.7."""
+
+from enrollments.actions.enrollment_groups import EnrollmentGroupNotFound
+from enrollments.actions.enrollments import EnrollmentNotFound
+from enrollments.actions.entries import AlreadyEnrolled
+from enrollments.actions.service_access import LacksRight, NotAuthenticated
+from enrollments.errors import ChangedMeanwhile, DpsError, Invalid, NotFound
+from enrollments.policy.facts import EntryKind
+from enrollments.wire.errors import ErrorAnswer
+
+# Whatever the cause: whether a policy or a token exists is nobody's business who has not proven to hold it.
+UNAUTHORIZED = ErrorAnswer(401002, "Unauthorized")
+NO_SUCH_SERVICE = ErrorAnswer(404001, "The host name names no provisioning service.")
+LACKS_RIGHT = 403002
+WRONG_METHOD = 405001
+NAME_DIFFERS = 400002
+WRONG_CONDITION = 400101
+WRONG_QUERY = 400102
+WRONG_CONTINUATION = 400103
+NOT_ACCEPTED = 400104
+NO_SUCH_ENROLLMENT = ErrorAnswer(404201, "Enrollment not found.")
+NO_SUCH_GROUP = ErrorAnswer(404202, "Enrollment group not found.")
+NO_SUCH_REGISTRATION = ErrorAnswer(404203, "Registration record not found.")
+ENROLLMENT_EXISTS = ErrorAnswer(
+    409201, "Enrollment already exists. To change it, say in If-Match which version is meant, or *."
+)
+GROUP_EXISTS = ErrorAnswer(
+    409202, "Enrollment group already exists. To change it, say in If-Match which version is meant, or *."
+)
+CA_IN_OTHER_GROUP = 409203
+PRECONDITION_FAILED = ErrorAnswer(412001, "Precondition failed: it is not the version that If-Match names.")
+
+# Where our words for what is wrong stand in a message.
+_MEMBERS = {
+    "registration_id": "registrationId",
+    "group_id": "enrollmentGroupId",
+    "device_id": "deviceId",
+    "device_information": "optionalDeviceInformation",
+    "mechanism": "attestation.type",
+    "primary_key": "attestation.symmetricKey.primaryKey",
+    "secondary_key": "attestation.symmetricKey.secondaryKey",
+    "endorsement_key": "attestation.tpm.endorsementKey",
+    "storage_root_key": "attestation.tpm.storageRootKey",
+    "primary_certificate": "attestation.x509 primary",
+    "secondary_certificate": "attestation.x509 secondary",
+    "allocation_policy": "allocationPolicy",
+    "hubs": "iotHubs",
+    "reprovisioning_policy": "reprovisionPolicy",
+    "initial_twin": "initialTwin",
+    "webhook_url": "customAllocationDefinition",
+}
+
+
+def answer_to(problem: DpsError) -> ErrorAnswer | None:
+    """What is told of a failure that we expect; None for one that is ours, and ends as 500."""
+    match problem:
+        case NotAuthenticated():
+            return UNAUTHORIZED
+        case LacksRight():
+            return ErrorAnswer(LACKS_RIGHT, problem.message)
+        case AlreadyEnrolled(field="registration_id"):
+            return ENROLLMENT_EXISTS
+        case AlreadyEnrolled(field="group_id"):
+            return GROUP_EXISTS
+        case AlreadyEnrolled():
+            kind = "group" if problem.entry.kind is EntryKind.GROUP else "enrollment"
+            return ErrorAnswer(CA_IN_OTHER_GROUP, f"{problem.message} ({kind} {problem.entry.name})")
+        case EnrollmentNotFound():
+            return NO_SUCH_ENROLLMENT
+        case EnrollmentGroupNotFound():
+            return NO_SUCH_GROUP
+        case NotFound():
+            return NO_SUCH_REGISTRATION
+        case ChangedMeanwhile():
+            return PRECONDITION_FAILED
+        case Invalid():
+            return ErrorAnswer(NOT_ACCEPTED, in_words(problem))
+        case _:
+            return None
+
+
+def in_words(problem: Invalid) -> str:
+    return " ".join(
+        f"{_MEMBERS[field]}: {sentence}" if field in _MEMBERS else sentence
+        for field, sentences in problem.errors.items()
+        for sentence in sentences
+    )

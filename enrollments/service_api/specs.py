@@ -1,0 +1,214 @@
+"""From a message to what an action is asked for: certificates parsed, hubs looked up, what is held kept where meant."""
+
+from typing import Any, TypedDict
+
+from enrollments.actions.certificates import parsed
+from enrollments.actions.enrollment_groups import GroupSpec
+from enrollments.actions.enrollments import IndividualSpec
+from enrollments.attestation.tpm import unwrapped
+from enrollments.attestation.x509 import ParsedCertificate, read_upload
+from enrollments.errors import AttestationError
+from enrollments.models import (
+    AttestationMechanism,
+    EnrollmentGroup,
+    HeldRole,
+    IndividualEnrollment,
+    LinkedHub,
+    ProvisioningService,
+    Slot,
+)
+from enrollments.models.enrollments import empty_twin
+from enrollments.policy.allocation import AllocationPolicy
+from enrollments.policy.reprovisioning import ReprovisioningPolicy
+from enrollments.service_api import messages
+from enrollments.service_api.errors import NOT_ACCEPTED
+from enrollments.wire.errors import ApiError
+
+Held = IndividualEnrollment | EnrollmentGroup
+Bundles = dict[Slot, tuple[ParsedCertificate, ...]]
+
+
+class Common(TypedDict):
+    mechanism: AttestationMechanism
+    certificates: dict[Slot, ParsedCertificate]
+    primary_key: str
+    secondary_key: str
+    allocation_policy: str
+    hubs: tuple[LinkedHub, ...]
+    reprovisioning_policy: str
+    initial_twin: dict[str, Any]
+    enabled: bool
+    iot_edge: bool
+    webhook_url: str
+    webhook_api_version: str
+
+
+def individual_spec(
+    service: ProvisioningService,
+    message: messages.IndividualEnrollment,
+    current: IndividualEnrollment | None,
+) -> IndividualSpec:
+    """`current`: the enrollment that is to be changed; its certificates and keys stay where none are given."""
+    _check_attestation(message.attestation)
+    bundles: Bundles = {}
+    if (x509 := message.attestation.x509) is not None:
+        if x509.client_certificates is None:
+            raise _refused("attestation.x509", "an individual enrollment holds clientCertificates.")
+        bundles = _bundles(x509.client_certificates, current, "clientCertificates")
+        for slot, bundle in bundles.items():
+            if len(bundle) > 1:
+                where = f"attestation.x509.clientCertificates.{slot}.certificate"
+                raise _refused(where, f"this holds {len(bundle)} certificates, and one is taken.")
+    tpm = message.attestation.tpm
+    return IndividualSpec(
+        **_common(service, message, bundles),
+        registration_id=message.registration_id,
+        device_id=message.device_id or "",
+        endorsement_key=_tpm_key(tpm.endorsement_key, "endorsementKey") if tpm else b"",
+        storage_root_key=_tpm_key(tpm.storage_root_key, "storageRootKey")
+        if tpm and tpm.storage_root_key
+        else b"",
+        device_information=message.optional_device_information,
+    )
+
+
+def group_spec(
+    service: ProvisioningService, message: messages.EnrollmentGroup, current: EnrollmentGroup | None
+) -> GroupSpec:
+    """As for an individual. Certificates behind the first one of a text are helpers (R7)."""
+    _check_attestation(message.attestation)
+    bundles: Bundles = {}
+    if (x509 := message.attestation.x509) is not None:
+        if x509.ca_references is not None:
+            raise _refused(
+                "attestation.x509.caReferences", "not offered by this service; give signingCertificates."
+            )
+        if x509.signing_certificates is None:
+            raise _refused("attestation.x509", "a group holds signingCertificates.")
+        bundles = _bundles(x509.signing_certificates, current, "signingCertificates")
+    given = tuple(helper for bundle in bundles.values() for helper in bundle[1:])
+    return GroupSpec(
+        **_common(service, message, bundles),
+        group_id=message.enrollment_group_id,
+        helpers=given or (_helpers_of(current) if current and bundles else ()),
+        predecessor=current.predecessor if current else None,
+    )
+
+
+def _refused(member: str, sentence: str) -> ApiError:
+    return ApiError(NOT_ACCEPTED, f"{member}: {sentence}")
+
+
+def _check_attestation(attestation: messages.Attestation) -> None:
+    """One mechanism, and the object that belongs to it (R4)."""
+    given = {
+        "x509": attestation.x509,
+        "tpm": attestation.tpm,
+        "symmetricKey": attestation.symmetric_key,
+    }
+    if given.pop(attestation.type) is None and attestation.type != "symmetricKey":
+        raise _refused(f"attestation.{attestation.type}", f"missing; the type is {attestation.type}.")
+    if others := [name for name, value in given.items() if value is not None]:
+        raise _refused(
+            f"attestation.{others[0]}", f"the type is {attestation.type}, and an entry has one mechanism."
+        )
+    if (x509 := attestation.x509) is not None:
+        named = (x509.client_certificates, x509.signing_certificates, x509.ca_references)
+        if sum(one is not None for one in named) != 1:
+            raise _refused(
+                "attestation.x509", "give one of clientCertificates, signingCertificates and caReferences."
+            )
+
+
+def _common(service: ProvisioningService, message: messages.Entry, bundles: Bundles) -> Common:
+    keys = message.attestation.symmetric_key or messages.SymmetricKeyAttestation()
+    webhook = message.custom_allocation_definition
+    policy, hubs = _allocation(service, message)
+    return {
+        "mechanism": AttestationMechanism(message.attestation.type),
+        "certificates": {slot: bundle[0] for slot, bundle in bundles.items()},
+        "primary_key": keys.primary_key or "",
+        "secondary_key": keys.secondary_key or "",
+        "allocation_policy": policy,
+        "hubs": hubs,
+        "reprovisioning_policy": _reprovisioning(message.reprovision_policy).value,
+        "initial_twin": _twin(message.initial_twin),
+        "enabled": message.provisioning_status != "disabled",
+        "iot_edge": message.capabilities.iot_edge if message.capabilities else False,
+        "webhook_url": webhook.webhook_url if webhook else "",
+        "webhook_api_version": (webhook.api_version or "") if webhook else "",
+    }
+
+
+def _allocation(service: ProvisioningService, message: messages.Entry) -> tuple[str, tuple[LinkedHub, ...]]:
+    policy, names = message.allocation_policy or "", message.iot_hubs or []
+    if message.iot_hub_host_name:
+        # What there was before allocation policies: one hub, named.
+        if names and [name.lower() for name in names] != [message.iot_hub_host_name.lower()]:
+            raise _refused("iotHubHostName", "this is another hub than iotHubs names.")
+        if policy not in ("", AllocationPolicy.STATIC):
+            raise _refused("iotHubHostName", f"this names one hub, and allocationPolicy is {policy}.")
+        policy, names = AllocationPolicy.STATIC.value, [message.iot_hub_host_name]
+    linked = {hub.host_name.lower(): hub for hub in service.hubs.all()} if names else {}
+    for name in names:
+        if name.lower() not in linked:
+            raise _refused("iotHubs", f"{name[:100]!a} is no hub that is linked to this service.")
+    return policy, tuple(dict.fromkeys(linked[name.lower()] for name in names))
+
+
+def _reprovisioning(policy: messages.ReprovisionPolicy | None) -> ReprovisioningPolicy:
+    """Contract 7.4. Where the hub stays, there is nothing to migrate."""
+    if policy is None or (policy.update_hub_assignment and policy.migrate_device_data):
+        return ReprovisioningPolicy.MIGRATE
+    return ReprovisioningPolicy.RESET if policy.update_hub_assignment else ReprovisioningPolicy.NEVER
+
+
+def _twin(twin: messages.InitialTwin | None) -> dict[str, Any]:
+    if twin is None:
+        return empty_twin()
+    desired = twin.properties.desired if twin.properties else None
+    return {"tags": twin.tags or {}, "properties": {"desired": desired or {}}}
+
+
+def _tpm_key(text: str, member: str) -> bytes:
+    try:
+        return unwrapped(text, "key")
+    except AttestationError as problem:
+        raise _refused(f"attestation.tpm.{member}", problem.message) from None
+
+
+def _bundles(pair: messages.CertificatePair, current: Held | None, member: str) -> Bundles:
+    given = {Slot.PRIMARY: pair.primary, Slot.SECONDARY: pair.secondary}
+    held = _held(current) if current else {}
+    return {
+        slot: _bundle(one, held.get(slot), f"attestation.x509.{member}.{slot}.certificate")
+        for slot, one in given.items()
+        if one is not None
+    }
+
+
+def _bundle(
+    given: messages.CertificateWithInfo, held: ParsedCertificate | None, member: str
+) -> tuple[ParsedCertificate, ...]:
+    """An answer holds what a certificate says and not the certificate: handed back, it means the one that is held."""
+    if given.certificate:
+        try:
+            return read_upload(given.certificate)
+        except AttestationError as problem:
+            raise _refused(member, problem.message) from None
+    if held is None:
+        raise _refused(member, "missing; give PEM text, or base64 of PEM or DER.")
+    named = given.info.sha256_thumbprint if given.info else None
+    if named and named.lower() != held.thumbprint_sha256:
+        raise _refused(member, "missing, and info is that of another certificate than the one that is held.")
+    return (held,)
+
+
+def _held(current: Held) -> dict[Slot, ParsedCertificate]:
+    rows = current.certificates.exclude(role=HeldRole.HELPER).select_related("certificate")
+    return {Slot(one.slot): parsed(one.certificate.pem) for one in rows}
+
+
+def _helpers_of(group: EnrollmentGroup) -> tuple[ParsedCertificate, ...]:
+    rows = group.certificates.filter(role=HeldRole.HELPER).select_related("certificate").order_by("pk")
+    return tuple(parsed(one.certificate.pem) for one in rows)

@@ -1,0 +1,206 @@
+"""Enrollments, groups and registration records (contract 6.2): each view translates, calls one action, translates."""
+
+from django.http import HttpRequest, HttpResponse
+
+from enrollments.actions.enrollment_groups import EnrollmentGroupNotFound, reveal_group_keys
+from enrollments.actions.enrollments import EnrollmentNotFound, reveal_enrollment_keys
+from enrollments.actions.revocation import delete_registration
+from enrollments.actions.service_access import Caller
+from enrollments.models import AttestationMechanism, EnrollmentGroup, IndividualEnrollment
+from enrollments.policy.access import AccessRight
+from enrollments.policy.names import FORM_IN_WORDS, is_registration_id, registration_key, same_registration_id
+from enrollments.policy.roles import Right
+from enrollments.service_api import messages
+from enrollments.service_api.answers import (
+    attestation_body,
+    group_body,
+    individual_body,
+    registration_body,
+    state_of,
+    with_what_is_shown,
+)
+from enrollments.service_api.authentication import needs
+from enrollments.service_api.bulk import GROUPS, INDIVIDUALS, run_bulk
+from enrollments.service_api.conditions import condition_of
+from enrollments.service_api.entries import (
+    delete_group,
+    delete_individual,
+    save_group,
+    save_individual,
+    saved_group_body,
+    saved_individual_body,
+    writer,
+)
+from enrollments.service_api.errors import LACKS_RIGHT, NAME_DIFFERS, NO_SUCH_REGISTRATION
+from enrollments.service_api.messages import checked, read_message
+from enrollments.service_api.paging import Query, check_query, page_of
+from enrollments.wire.errors import ApiError, json_response
+from enrollments.wire.requests import json_object
+
+READ, WRITE = AccessRight.ENROLLMENT_READ, AccessRight.ENROLLMENT_WRITE
+STATUS_READ, STATUS_WRITE = AccessRight.REGISTRATION_STATUS_READ, AccessRight.REGISTRATION_STATUS_WRITE
+
+
+@needs(WRITE)
+def enrollment_put(request: HttpRequest, caller: Caller, name: str) -> HttpResponse:
+    condition = condition_of(request)
+    message = read_message(request, messages.IndividualEnrollment)
+    _check_name(name, message.registration_id, "registrationId")
+    entry = save_individual(caller, message, condition)
+    return json_response(saved_individual_body(caller, message, entry, is_new=condition is None), 200)
+
+
+@needs(READ)
+def enrollment_get(request: HttpRequest, caller: Caller, name: str) -> HttpResponse:
+    entry = _individual(caller, name)
+    return json_response(individual_body(entry, state=state_of(entry)), 200)
+
+
+@needs(WRITE)
+def enrollment_delete(request: HttpRequest, caller: Caller, name: str) -> HttpResponse:
+    _check_form(name)
+    delete_individual(caller, name, condition_of(request))
+    return HttpResponse(status=204)
+
+
+@needs(WRITE)
+def enrollment_attestation(request: HttpRequest, caller: Caller, name: str) -> HttpResponse:
+    json_object(request)
+    entry = _individual(caller, name)
+    if entry.mechanism == AttestationMechanism.SYMMETRIC_KEY:
+        _check_may_see_keys(caller)
+        entry = reveal_enrollment_keys(caller.service, name, actor=writer(caller))[0]
+    return json_response(attestation_body(entry, with_keys=True), 200)
+
+
+@needs(READ)
+def enrollment_query(request: HttpRequest, caller: Caller, name: str) -> HttpResponse:
+    check_query(read_message(request, messages.QuerySpecification).query)
+    query = Query("Enrollment", f"enrollments of {caller.service.pk}")
+    entries = with_what_is_shown(caller.service.individualenrollments.without_secrets())
+    page = page_of(entries, request, query)
+    response = json_response([individual_body(entry) for entry in page.rows], 200)
+    page.set_headers(response, query)
+    return response
+
+
+@needs(WRITE)
+def enrollment_bulk(request: HttpRequest, caller: Caller) -> HttpResponse:
+    message = read_message(request, messages.BulkEnrollments)
+    return json_response(run_bulk(caller, message.mode, message.enrollments, INDIVIDUALS), 200)
+
+
+@needs(WRITE)
+def group_put(request: HttpRequest, caller: Caller, name: str) -> HttpResponse:
+    condition = condition_of(request)
+    message = read_message(request, messages.EnrollmentGroup)
+    _check_name(name, message.enrollment_group_id, "enrollmentGroupId")
+    group = save_group(caller, message, condition)
+    return json_response(saved_group_body(caller, message, group, is_new=condition is None), 200)
+
+
+@needs(READ)
+def group_get(request: HttpRequest, caller: Caller, name: str) -> HttpResponse:
+    return json_response(group_body(_group(caller, name)), 200)
+
+
+@needs(WRITE)
+def group_delete(request: HttpRequest, caller: Caller, name: str) -> HttpResponse:
+    _check_form(name)
+    delete_group(caller, name, condition_of(request))
+    return HttpResponse(status=204)
+
+
+@needs(WRITE)
+def group_attestation(request: HttpRequest, caller: Caller, name: str) -> HttpResponse:
+    json_object(request)
+    group = _group(caller, name)
+    if group.mechanism == AttestationMechanism.SYMMETRIC_KEY:
+        _check_may_see_keys(caller)
+        group = reveal_group_keys(caller.service, name, actor=writer(caller))[0]
+    return json_response(attestation_body(group, with_keys=True), 200)
+
+
+@needs(READ)
+def group_query(request: HttpRequest, caller: Caller, name: str) -> HttpResponse:
+    check_query(read_message(request, messages.QuerySpecification).query)
+    query = Query("EnrollmentGroup", f"groups of {caller.service.pk}")
+    groups = with_what_is_shown(caller.service.enrollmentgroups.without_secrets())
+    page = page_of(groups, request, query)
+    response = json_response([group_body(group) for group in page.rows], 200)
+    page.set_headers(response, query)
+    return response
+
+
+@needs(WRITE)
+def group_bulk(request: HttpRequest, caller: Caller) -> HttpResponse:
+    message = read_message(request, messages.BulkEnrollmentGroups)
+    return json_response(run_bulk(caller, message.mode, message.enrollment_groups, GROUPS), 200)
+
+
+@needs(STATUS_READ)
+def registration_get(request: HttpRequest, caller: Caller, name: str) -> HttpResponse:
+    _check_form(name)
+    records = caller.service.registrations.select_related("hub")
+    record = records.filter(registration_key=registration_key(name)).first()
+    if record is None:
+        raise ApiError(*NO_SUCH_REGISTRATION)
+    return json_response(registration_body(record), 200)
+
+
+@needs(STATUS_WRITE)
+def registration_delete(request: HttpRequest, caller: Caller, name: str) -> HttpResponse:
+    _check_form(name)
+    condition = condition_of(request)
+    etags = condition.etags if condition else ()
+    delete_registration(caller.service, name, actor=caller.actor(STATUS_WRITE), expected_etags=etags)
+    return HttpResponse(status=204)
+
+
+@needs(STATUS_READ)
+def registration_query(request: HttpRequest, caller: Caller, name: str) -> HttpResponse:
+    if (body := json_object(request)) is not None and body:
+        check_query(checked(messages.QuerySpecification, body).query)
+    group = _group(caller, name)
+    query = Query("DeviceRegistration", f"records of group {group.pk}")
+    page = page_of(group.registrations.select_related("hub"), request, query)
+    response = json_response([registration_body(record) for record in page.rows], 200)
+    page.set_headers(response, query)
+    return response
+
+
+def _check_form(name: str) -> None:
+    if not is_registration_id(name):
+        raise ApiError(NAME_DIFFERS, f"The ID in the path has {FORM_IN_WORDS}.")
+
+
+def _check_name(name: str, named: str, member: str) -> None:
+    _check_form(name)
+    if not same_registration_id(name, named):
+        raise ApiError(NAME_DIFFERS, f"{member} in the body differs from the one in the path.")
+
+
+def _check_may_see_keys(caller: Caller) -> None:
+    if not caller.may_see_keys:
+        words = Right.REVEAL_KEYS.value.replace("_", " ")
+        raise ApiError(
+            LACKS_RIGHT, f"The role of {caller.name} does not allow this; it needs the right to {words}."
+        )
+
+
+def _individual(caller: Caller, name: str) -> IndividualEnrollment:
+    _check_form(name)
+    entries = with_what_is_shown(caller.service.individualenrollments.without_secrets())
+    entry = entries.filter(registration_key=registration_key(name)).first()
+    if entry is None:
+        raise EnrollmentNotFound(name)
+    return entry
+
+
+def _group(caller: Caller, name: str) -> EnrollmentGroup:
+    _check_form(name)
+    groups = with_what_is_shown(caller.service.enrollmentgroups.without_secrets())
+    group = groups.filter(group_key=registration_key(name)).first()
+    if group is None:
+        raise EnrollmentGroupNotFound(name)
+    return group
