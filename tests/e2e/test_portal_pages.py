@@ -242,6 +242,9 @@ def search_by_keyboard(page: Page, registration_id: str) -> None:
     page.keyboard.type(registration_id)
     page.keyboard.press("Enter")
     expect(page.get_by_role("switch")).to_have_count(1)
+    # A moment after typing the list is asked for once more, and its rows are others then.
+    page.wait_for_timeout(500)
+    page.wait_for_load_state("networkidle")
 
 
 @pytest.mark.parametrize("script", [True, False], ids=["script on", "script off"])

@@ -14,6 +14,7 @@ from enrollments.simulator.client import Device, Outcome
 from enrollments.simulator.credentials import CertificateFiles
 from tests.certificates import Minted, root
 from tests.e2e.pages import Portal
+from tests.e2e.soundness import problems_of
 from tests.live import ADMIN, ADMIN_PASSWORD, LiveListeners
 
 pytestmark = pytest.mark.e2e
@@ -318,6 +319,7 @@ def test_10_another_certificate_is_saved_once_it_was_seen_whom_that_refuses(admi
     expect(
         popup.value.get_by_role("row").filter(has_text="Admitted by enrollment group ten-line")
     ).to_have_count(6)
+    assert problems_of(popup.value) == []
     popup.value.close()
     dialog.get_by_role("button", name="Cancel").click()
     expect(dialog).to_be_hidden()
