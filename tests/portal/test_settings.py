@@ -172,7 +172,14 @@ def test_each_setting_stands_once_under_a_heading(client, plant, role):
     for name in SETTINGS:
         assert text.count(f'name="{name}"') == 1, name
     headings = re.findall(r"<legend>(.+?)</legend>", text)
-    assert headings == ["Service", "Allocation", "Enrollment groups", "Rates and back-off", "Attempts"]
+    assert headings == [
+        "Service",
+        "Allocation",
+        "Enrollment groups",
+        "Service API",
+        "Rates and back-off",
+        "Attempts",
+    ]
     assert text.index("Rates and back-off") < text.index('name="registrations_per_minute"')
     assert ('name="reason"' in text) is (role is Role.ADMINISTRATOR)
 
