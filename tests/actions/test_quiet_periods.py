@@ -86,7 +86,7 @@ def test_refused_device_is_told_to_wait_to_the_end(service, top, kind):
     answer = visit(service, device, seconds=10)
 
     assert answer.outcome is Outcome.THROTTLED
-    left = (period.until - NOW).total_seconds() - 10
+    left = (period.until - timezone.now()).total_seconds() - 10
     assert answer.retry_after == pytest.approx(left, abs=1)
     assert answer.record is None
 
@@ -97,7 +97,7 @@ def test_within_it_the_leaf_key_is_not_judged_and_the_database_not_asked(service
     visit(service, leaf)
     quiet(service)
     visit(service, leaf, seconds=10)
-    known, request = current(service), asks("pump-042", shows(leaf), NOW + timedelta(seconds=20))
+    known, request = current(service), asks("pump-042", shows(leaf), timezone.now() + timedelta(seconds=20))
 
     with CaptureQueriesContext(connection) as captured:
         answer = register_device(known, request)

@@ -48,7 +48,9 @@ def shut_out(portal: Portal, entry: str, kind: str, reason: str) -> None:
 def allow_groups_with_keys(portal: Portal, allowed: bool) -> None:
     portal.go_to("Settings")
     portal.page.get_by_label("Enrollment groups may use symmetric keys").set_checked(allowed)
-    portal.save("The settings are saved and hold from now on.", reason="as the lamps need")
+    portal.page.get_by_label("Reason").fill("as the lamps need")
+    portal.page.get_by_role("main").get_by_role("button", name="Save").click()
+    portal.expect_said("The settings are saved and hold from now on.")
 
 
 # --- TPM -------------------------------------------------------------------------------------
@@ -122,7 +124,9 @@ def test_by_keyboard_alone_a_tpm_is_enrolled(administrator):
     page.keyboard.press("Control+A")
     page.keyboard.insert_text(text_of(SoftTpm(10).keys.endorsement_key))
     expect(tpm_preview(page)).to_contain_text("SHA-256")
-    tab_to(page, page.get_by_role("button", name="Save").last)
+    tab_to(page, administrator.save_button)
+    page.keyboard.press("Enter")
+    tab_to(page, administrator.question.get_by_role("button", name="Save", exact=True))
     page.keyboard.press("Enter")
 
     administrator.expect_said("Added individual enrollment typed-press")
@@ -245,7 +249,7 @@ def test_a_device_that_is_refused_again_and_again_is_counted_and_told_to_wait(ad
     assert outcomes == [*[Outcome.UNAUTHORIZED] * 5, Outcome.THROTTLED]
     page = administrator.page
     administrator.go_to("Registration records")
-    page.get_by_role("link", name="Attempts").click()
+    page.get_by_role("main").get_by_role("link", name="Attempts").click()
     page.get_by_label("Registration ID").fill("stubborn-1")
     page.get_by_role("button", name="Filter").click()
     expect(administrator.row("stubborn-1").get_by_role("cell", name="5", exact=True)).to_be_visible()

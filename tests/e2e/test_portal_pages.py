@@ -36,6 +36,7 @@ NOT_SHOWN = {
     "group-add-preview",
     "group-edit-preview",
     "group-keys",
+    "policy-keys",
     "device-keys",
     "person-activate",
     "person-role",
@@ -62,12 +63,16 @@ def plant(live):
     live.manage("demo_fleet")
     live.python(
         "from datetime import timedelta\n"
+        "from enrollments.actions.api_tokens import add_api_token\n"
         "from enrollments.actions.quiet_periods import start_quiet_period\n"
         "from enrollments.audit.actor import Actor, Way\n"
+        "from django.contrib.auth.models import User\n"
         "from enrollments.models import ProvisioningService\n"
+        "actor = Actor('cli', 'test', Way.COMMAND_LINE)\n"
         "service = ProvisioningService.objects.get(name='local')\n"
         "refused = service.attempts.filter(outcome='refused').exclude(source='').first()\n"
-        "start_quiet_period(service, refused, timedelta(days=1), actor=Actor('cli', 'test', Way.COMMAND_LINE))\n"
+        "start_quiet_period(service, refused, timedelta(days=1), actor=actor)\n"
+        "add_api_token(service, User.objects.get(username='admin'), 'ci', ['EnrollmentRead'], days=1, actor=actor)\n"
     )
     return live
 
