@@ -47,14 +47,14 @@ def renewed(token: str) -> str | None:
 def fingerprint(secret: str) -> str:
     """What tells secrets apart without telling them: useless without the key of the installation.
 
-    It begins with what names that key, so that fingerprints by another one are not taken for other secrets.
+    It begins with what names that key, the newest, so that fingerprints by another one are not taken for other secrets.
     """
-    key = settings.DPS_ENCRYPTION_KEY.encode()
+    key = encryption_keys()[0].encode()
     return f"{current_key_name()}{hmac.digest(key, secret.encode(), hashlib.sha256).hex()}"
 
 
 def current_key_name() -> str:
-    return hashlib.sha256(b"name\n" + settings.DPS_ENCRYPTION_KEY.encode()).hexdigest()[:8] + ":"
+    return hashlib.sha256(b"name\n" + encryption_keys()[0].encode()).hexdigest()[:8] + ":"
 
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from enrollments.actions.encryption import bring_under_newest_key, holders, stan
 from enrollments.actions.operations import is_operation_of, new_operation_id
 from enrollments.actions.tracking import read_tracking_id, tracking_id
 from enrollments.models import AccessPolicy, HistoryEvent, HubDevice, IndividualEnrollment
-from enrollments.models.fields import EncryptedTextField
+from enrollments.models.fields import EncryptedTextField, fingerprint
 from tests.devices import ALICE, enroll_keys, new_service, register, signs
 from tests.live import installation
 from tests.management.calls import json_of, printed_by, refusal_of
@@ -168,6 +168,17 @@ def test_operations_and_tracking_ids_go_on_while_both_keys_are_there(service, se
     settings.DPS_ENCRYPTION_KEY = new_key()
     assert not is_operation_of(operation, service, "pump")
     assert read_tracking_id(tracking) is None
+
+
+def test_what_tells_keys_of_devices_apart_outlives_taking_the_old_key_out(settings):
+    old, new = settings.DPS_ENCRYPTION_KEY, new_key()
+    before = fingerprint("a key")
+
+    settings.DPS_ENCRYPTION_KEY = f"{new},{old}"
+    both = fingerprint("a key")
+    settings.DPS_ENCRYPTION_KEY = new
+
+    assert (fingerprint("a key"), before == both) == (both, False)
 
 
 @pytest.mark.parametrize(
