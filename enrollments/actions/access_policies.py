@@ -43,7 +43,7 @@ def add_policy(
 ) -> AccessPolicy:
     """Add a policy with two new keys, which the caller may show this once. Raises Invalid."""
     rights, reason = _some(rights), clean_reason(reason)
-    with change_lock(service):
+    with change_lock(service, raises_epoch=False):
         if service.access_policies.count() >= MAX_POLICIES:
             raise Invalid({"name": [f"A service has at most {MAX_POLICIES} access policies."]})
         return _add(service, name.strip(), rights, actor=actor, reason=reason)
@@ -61,7 +61,7 @@ def change_policy(
 ) -> AccessPolicy:
     """Change what a policy opens, or switch it. Raises Invalid, PolicyNotFound, ChangedMeanwhile."""
     rights, reason = _some(rights), clean_reason(reason)
-    with change_lock(service):
+    with change_lock(service, raises_epoch=False):
         policy = _get(service, name)
         if policy.etag != expected_etag:
             raise ChangedMeanwhile(f"Access policy {policy}")
@@ -83,7 +83,7 @@ def disable_policy(
 ) -> tuple[AccessPolicy, bool]:
     """Shut out whoever uses its keys; whether that changed anything. Raises PolicyNotFound."""
     reason = clean_reason(reason)
-    with change_lock(service):
+    with change_lock(service, raises_epoch=False):
         policy = _get(service, name)
         if not policy.enabled:
             return policy, False
@@ -104,7 +104,7 @@ def disable_policy(
 def delete_policy(service: ProvisioningService, name: str, *, actor: Actor, reason: str = "") -> None:
     """Delete a policy that is disabled: what still uses it shows before. Raises PolicyNotFound, Conflict."""
     reason = clean_reason(reason)
-    with change_lock(service):
+    with change_lock(service, raises_epoch=False):
         policy = _get(service, name)
         if policy.enabled:
             raise Conflict(
@@ -129,7 +129,7 @@ def regenerate_policy_key(
     Raises PolicyNotFound.
     """
     reason, key = clean_reason(reason), new_symmetric_key()
-    with change_lock(service):
+    with change_lock(service, raises_epoch=False):
         policy = _get(service, name)
         column = f"{which}_key"
         setattr(policy, column, key)

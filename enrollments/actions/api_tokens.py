@@ -41,7 +41,7 @@ def add_api_token(
         raise Invalid({"days": [f"A token is valid for 1 to {MAX_DAYS} days."]})
     if not chosen:
         raise Invalid({"rights": ["Choose at least one right: a token without any opens nothing."]})
-    with change_lock(service):
+    with change_lock(service, raises_epoch=False):
         if beyond := sorted(chosen - rights_within(role_in(user, service))):
             raise Invalid({"rights": [f"Your role in this service does not reach as far as {beyond[0]}."]})
         if service.api_tokens.filter(user=user).count() >= MAX_TOKENS:
@@ -78,7 +78,7 @@ def revoke_api_token(
     tokens = service.api_tokens.select_for_update(of=("self",)).select_related("user")
     if owner is not None:
         tokens = tokens.filter(user=owner)
-    with change_lock(service):
+    with change_lock(service, raises_epoch=False):
         token = tokens.filter(pk=pk).first()
         if token is None:
             raise NotFound("There is no such API token in this service.")

@@ -8,7 +8,7 @@ from enrollments.actions.preview import Act, Device, Entry, carry_out, preview_o
 from enrollments.actions.revocation import deny_device
 from enrollments.audit.actor import Actor
 from enrollments.audit.record import clean_reason
-from enrollments.errors import PreviewOutdated
+from enrollments.errors import Conflict, PreviewOutdated
 from enrollments.models import IndividualEnrollment, ProvisioningService
 from enrollments.models.locks import change_lock
 from enrollments.policy.names import registration_key
@@ -42,12 +42,18 @@ def delete_and_deny(
     that size, while the entries are there, so that nobody comes in between; what was done then stays done, and
     calling again does the rest. A device that nobody knows yet is not kept out: disabling does that.
 
-    Raises NotFound, Invalid; PreviewOutdated if something else changed, before or between (see check_epoch).
+    Raises NotFound, Invalid; Conflict where devices could not be examined (R16); PreviewOutdated if something else
+    changed, before or between (see check_epoch).
     """
     reason = clean_reason(reason)
     preview = preview_of_act(service, Act.DELETE, entries)
     if expected_epoch is not None and preview.epoch != expected_epoch:
         raise PreviewOutdated(str(service))
+    if preview.not_examined:
+        raise Conflict(
+            f"There are {preview.not_examined} devices that could not be examined, so they cannot be kept out one by "
+            "one. Nothing was deleted: disable instead."
+        )
     passing = preview.passing_to_others({ref_of(one) for one in entries})
     # Who has an entry of its own among them is denied by another one, once that is gone.
     own = {one.registration_key for one in entries if isinstance(one, IndividualEnrollment)}

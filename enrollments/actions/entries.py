@@ -11,7 +11,13 @@ from typing import Any, Literal, TypeVar
 from django.utils import timezone
 
 from enrollments.attestation.symmetric_key import key_bytes
-from enrollments.attestation.x509 import Finding, ParsedCertificate, findings_for_ca, findings_for_device
+from enrollments.attestation.x509 import (
+    Finding,
+    ParsedCertificate,
+    computed_key_ids,
+    findings_for_ca,
+    findings_for_device,
+)
 from enrollments.audit.actor import Actor
 from enrollments.audit.events import Event
 from enrollments.audit.record import clean_reason, record
@@ -182,15 +188,28 @@ def _write_webhook(entry: IndividualEnrollment | EnrollmentGroup, spec: EntrySpe
     entry.webhook_api_version = spec.webhook_api_version or DEFAULT_API_VERSION
 
 
-def held(certificate_row: Any, parsed: ParsedCertificate, **place: Any) -> HeldCertificate:
+def held(certificate_row: Any, parsed: ParsedCertificate, *, role: HeldRole, **place: Any) -> HeldCertificate:
     """A certificate in its place, with the columns that look-ups use."""
     return HeldCertificate(
+        role=role,
         certificate=certificate_row,
         subject_sha256=parsed.subject_sha256,
         spki_sha256=parsed.spki_sha256,
-        subject_key_id=parsed.subject_key_id or "",
+        subject_key_id=_key_id(parsed, role),
         **place,
     )
+
+
+def _key_id(parsed: ParsedCertificate, role: HeldRole) -> str:
+    """By what those that a key has signed may name it.
+
+    Of a device only what is made from its key: its issuer writes into it what it likes, the identifier of a CA too, and
+    each match costs a signature check.
+    """
+    claimed = parsed.subject_key_id or ""
+    if role == HeldRole.DEVICE and claimed not in computed_key_ids(parsed.public_key):
+        return ""
+    return claimed
 
 
 def snapshot(entry: IndividualEnrollment | EnrollmentGroup) -> dict[str, Any]:

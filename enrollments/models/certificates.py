@@ -137,12 +137,7 @@ class HeldCertificateQuerySet(models.QuerySet["HeldCertificate"]):
             self.filter(subject_sha256__in=subjects)
             .values("spki_sha256")
             .union(
-                # Not those of devices: their issuer writes into them what it likes, a CA's identifier too, and
-                # each match costs a signature check.
-                self.filter(subject_key_id__in=key_ids)
-                .exclude(subject_key_id="")
-                .exclude(role=HeldRole.DEVICE)
-                .values("spki_sha256"),
+                self.filter(subject_key_id__in=key_ids).exclude(subject_key_id="").values("spki_sha256"),
                 self.filter(spki_sha256__in=spkis).values("spki_sha256"),
             )
         )

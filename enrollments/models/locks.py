@@ -53,8 +53,10 @@ def rehearsal() -> Iterator[None]:
 
 
 @contextmanager
-def change_lock(service: ProvisioningService) -> Iterator[None]:
+def change_lock(service: ProvisioningService, *, raises_epoch: bool = True) -> Iterator[None]:
     """A transaction that owns the lock, and raises the service's epoch: for whatever decisions read.
+
+    raises_epoch: False for what no decision about a device reads. The epoch ends back-off and outdates previews.
 
     Returns control to the caller only after every admission that was being judged has committed. Whoever owns it may
     take it again: an act that consists of others takes it first, and all of them commit together or not at all.
@@ -62,7 +64,8 @@ def change_lock(service: ProvisioningService) -> Iterator[None]:
     if _running.rehearsal or _running.changing == service.pk:
         with transaction.atomic():
             yield
-            service.raise_epoch()
+            if raises_epoch:
+                service.raise_epoch()
         return
     with transaction.atomic(durable=True):
         _advisory_lock("pg_advisory_xact_lock", service.pk)
@@ -71,7 +74,8 @@ def change_lock(service: ProvisioningService) -> Iterator[None]:
             yield
         finally:
             _running.changing = None
-        service.raise_epoch()
+        if raises_epoch:
+            service.raise_epoch()
 
 
 def take_turn(service: ProvisioningService, registration_key: str) -> None:

@@ -315,7 +315,8 @@ def _ask(
         "all_url": preview_url(service, act, entries),
         "export_url": export_url(service, act, entries),
         "below": below,
-        "passing": len(passing),
+        # Whom nobody examined cannot be kept out one by one.
+        "passing": 0 if preview is None or preview.not_examined else len(passing),
         "barring": [ref for ref, one in zip(gone, entries, strict=True) if not one.enabled],
         "is_open": is_open,
         "instead": "Disable instead",

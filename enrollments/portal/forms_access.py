@@ -19,7 +19,10 @@ def _choices(rights: Iterable[AccessRight]) -> list[tuple[str, str]]:
 
 class RightsForm(forms.Form):
     rights = forms.MultipleChoiceField(
-        label="Rights", choices=_choices(AccessRight), widget=forms.CheckboxSelectMultiple
+        label="Rights",
+        choices=_choices(AccessRight),
+        widget=forms.CheckboxSelectMultiple,
+        error_messages={"required": "Choose at least one right."},
     )
 
     @property

@@ -12,13 +12,14 @@ from enrollments.actions.access_policies import (
     add_policy,
     change_policy,
     delete_policy,
+    disable_policy,
     policy_to_connect_by,
     reveal_policy_keys,
 )
 from enrollments.actions.api_tokens import add_api_token, revoke_api_token
 from enrollments.actions.services import change_settings
 from enrollments.errors import ChangedMeanwhile, Conflict, Invalid, NotFound
-from enrollments.models import AccessPolicy, HistoryEvent
+from enrollments.models import AccessPolicy, HistoryEvent, ProvisioningService
 from enrollments.policy.access import AccessRight
 from enrollments.policy.roles import Role
 from tests.devices import ALICE, new_service
@@ -190,3 +191,15 @@ def test_services_from_before_get_their_policy_by_the_migration(service):
     assert (policy.name, policy.name_key) == ("provisioningserviceowner", "provisioningserviceowner")
     assert policy.primary_key != policy.secondary_key
     assert HistoryEvent.objects.filter(event="policy.added", actor_name="migrate").count() == 1
+
+
+def test_what_no_decision_reads_ends_no_back_off_and_outdates_no_preview(service):
+    bob = a_user(Role.VIEWER, service, "bob")
+    epoch = ProvisioningService.epoch_of(service.pk)
+
+    token, _ = add_api_token(service, bob, "laptop", READ, days=1, actor=ALICE)
+    revoke_api_token(service, token.pk, actor=ALICE)
+    add_policy(service, "reader", READ, actor=ALICE)
+    disable_policy(service, "reader", actor=ALICE, reason="lost")
+
+    assert ProvisioningService.epoch_of(service.pk) == epoch

@@ -5,7 +5,7 @@ import pytest
 from enrollments.actions import deleting
 from enrollments.actions.deleting import Deleted, delete_and_deny
 from enrollments.actions.revocation import deny_device
-from enrollments.errors import PreviewOutdated
+from enrollments.errors import Conflict, PreviewOutdated
 from enrollments.models import HistoryEvent, ProvisioningService
 from tests.certificates import root
 from tests.devices import ALICE, derived_key, enroll_ca, enroll_device, enroll_key_group, register, signs
@@ -177,3 +177,16 @@ def test_what_somebody_changes_between_two_parts_ends_it_before_anything_is_dele
 
     assert group(service).enabled
     assert service.individualenrollments.count() == 2
+
+
+def test_nothing_is_deleted_where_devices_could_not_be_examined(service, ca, line, monkeypatch):
+    """R16: whoever was not looked at would come back in."""
+    pumps = devices_of(service, line, 2)
+    monkeypatch.setattr("enrollments.actions.preview.rehearsing.MAX_CLASSES", 0)
+    monkeypatch.setattr("enrollments.actions.preview.rehearsing.MAX_SINGLY", 0)
+
+    with pytest.raises(Conflict, match="2 devices that could not be examined"):
+        delete_and_deny(service, [group(service)], actor=ALICE, reason="sold")
+
+    assert group(service).enabled
+    assert outcomes(service, pumps) == {"assigned"}

@@ -430,6 +430,20 @@ def test_r6_unproven_bearer_of_a_barred_key_hears_401(service):
     assert outcome(service, mint("pump-099", key=stolen.key))[0] is Outcome.UNAUTHORIZED
 
 
+def test_r6_a_barred_key_bars_what_it_has_signed_under_whatever_name(service):
+    """A CA whose own certificate is not at hand: its key is known by the device that had it too, and was shut out."""
+    top, lost = root("Top"), root("Lost")
+    plant = lost.intermediate("Plant 7")
+    crossed = plant.cross_signed_by(top)
+    enroll_ca(service, top)
+    leaf = plant.leaf("pump-042")
+    assert outcome(service, shows(leaf, crossed, plant), "pump-042") == ASSIGNED
+
+    enroll_device(service, root("Others").leaf("pump-001", key=lost.key), enabled=False)
+
+    assert outcome(service, shows(leaf, crossed, plant), "pump-042")[0] is Outcome.DISABLED
+
+
 def test_r6_denied_devices_of_one_supplier_cost_devices_of_another_nothing(service):
     """A supplier writes what it likes into its devices' certificates, another CA's key identifier too."""
     victim, evil = root("Victim CA"), root("Evil CA")

@@ -572,7 +572,8 @@ def test_keys_stand_nowhere_in_the_database_in_clear(service, owner):
 def test_the_lock_of_changes_is_what_a_switch_takes(service, owner, monkeypatch):
     taken = []
     monkeypatch.setattr(
-        "enrollments.actions.access_policies.change_lock", lambda one: taken.append(one) or change_lock(one)
+        "enrollments.actions.access_policies.change_lock",
+        lambda one, **how: taken.append(one) or change_lock(one, **how),
     )
 
     switch(owner, False)

@@ -159,7 +159,7 @@ def test_it_ends_within_seconds_and_leaves_nothing_behind(running, number):
 
     running.process.send_signal(number)
 
-    assert running.process.wait(timeout=8) == 0
+    assert running.process.wait(timeout=20) == 0
     assert processes_of(running) == []
     assert running.log() == ""
 

@@ -33,6 +33,7 @@ from enrollments.attestation.x509.search import (
     IssuerLookup,
     PresentedChain,
     build_chain_graph,
+    computed_key_ids,
     read_presented,
 )
 from enrollments.attestation.x509.upload import (
@@ -71,6 +72,7 @@ __all__ = [
     "build_chain_graph",
     "ca_problems",
     "check_leaf",
+    "computed_key_ids",
     "device_problems",
     "elements",
     "findings_for_ca",
