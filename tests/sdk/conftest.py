@@ -36,10 +36,10 @@ def held(pem):
 service = ProvisioningService.objects.get(name="local")
 """
 
-# Hurried, since each registration waits once for as long as Retry-After says. And a second hub, to which only entries
-# that name it are assigned.
+# Hurried, since each registration waits once for as long as Retry-After says. Named, so that back ends find it beside
+# other services. And a second hub, to which only entries that name it are assigned.
 PREPARATION = """
-change_settings(service, {"retry_after_seconds": 1}, actor=ALICE)
+change_settings(service, {"retry_after_seconds": 1, "host_name": "localhost"}, actor=ALICE)
 second = HubSpec(name="second", host_name="second.example", apply_allocation_policy=False)
 link_hub(service, second, actor=ALICE)
 """
