@@ -67,7 +67,7 @@ def test_a_policy_is_added_and_its_keys_are_shown_this_once(admin, plant, settin
     [
         ({"name": "ProvisioningServiceOwner"}, "already exists"),
         ({"name": "a b"}, "Use letters, digits"),
-        ({"rights": []}, "This field is required."),
+        ({"rights": []}, "Choose at least one right."),
         ({"rights": ["Everything"]}, "Select a valid choice."),
     ],
 )
