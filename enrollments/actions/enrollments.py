@@ -1,7 +1,7 @@
 """Individual enrollments: add, change, disable, enable, delete. Each is the same act from every door."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any
@@ -27,11 +27,12 @@ from enrollments.attestation.tpm import read_endorsement_key, read_storage_root_
 from enrollments.attestation.x509 import registration_id_of
 from enrollments.audit.actor import Actor
 from enrollments.audit.events import Event
-from enrollments.audit.record import changes, clean_reason, record
-from enrollments.errors import AttestationError, ChangedMeanwhile, Invalid, NotFound
+from enrollments.audit.record import Happened, changes, clean_reason, record, record_all
+from enrollments.errors import AttestationError, ChangedMeanwhile, DpsError, Invalid, NotFound
 from enrollments.models import (
     AttestationMechanism,
     Certificate,
+    HeldCertificate,
     HeldRole,
     IndividualEnrollment,
     ProvisioningService,
@@ -81,17 +82,105 @@ def add_individual_enrollment(
     spec, reason = _checked(service, spec), clean_reason(reason)
     with change_lock(service):
         check_epoch(service, expected_epoch)
-        enrollment = IndividualEnrollment(service=service)
-        _write(enrollment, spec)
-        record(
-            Event.ENROLLMENT_ADDED if enrollment.enabled else Event.ENROLLMENT_ADDED_DISABLED,
-            subject=enrollment,
-            actor=actor,
-            service=service,
-            reason=reason,
-            after=snapshot(enrollment),
+        (added,) = _add_all(service, [spec], actor=actor, reason=reason)
+        if isinstance(added, DpsError):
+            raise added
+    return added
+
+
+def add_individual_enrollments(
+    service: ProvisioningService, specs: Iterable[IndividualSpec], *, actor: Actor, reason: str = ""
+) -> list[IndividualEnrollment | DpsError]:
+    """Enroll many devices in one transaction: for each spec its enrollment, or why there is none."""
+    reason = clean_reason(reason)
+    given: list[IndividualSpec | DpsError] = [_checked_or_problem(service, spec) for spec in specs]
+    accepted = [one for one in given if not isinstance(one, DpsError)]
+    with change_lock(service):
+        added = iter(_add_all(service, accepted, actor=actor, reason=reason))
+    return [one if isinstance(one, DpsError) else next(added) for one in given]
+
+
+def problem_of_adding(service: ProvisioningService, spec: IndividualSpec) -> DpsError | None:
+    """Why this could not be added as things stand, names that are taken aside; nothing is locked or changed."""
+    checked = _checked_or_problem(service, spec)
+    if isinstance(checked, DpsError):
+        return checked
+    try:
+        _set(IndividualEnrollment(service=service), checked)
+    except Invalid as problem:
+        return problem
+    return None
+
+
+def _checked_or_problem(service: ProvisioningService, spec: IndividualSpec) -> IndividualSpec | DpsError:
+    try:
+        return _checked(service, spec)
+    except Invalid as problem:
+        return problem
+
+
+def _add_all(
+    service: ProvisioningService, specs: Sequence[IndividualSpec], *, actor: Actor, reason: str
+) -> list[IndividualEnrollment | DpsError]:
+    """Inside the change lock, of specs that were checked. A fixed number of statements, however many they are."""
+    taken = {
+        one.registration_key: one
+        for one in service.individualenrollments.without_secrets().filter(
+            registration_key__in=[registration_key(spec.registration_id) for spec in specs]
         )
-    return enrollment
+    }
+    outcomes: dict[int, IndividualEnrollment | DpsError] = {}
+    new: list[tuple[IndividualEnrollment, IndividualSpec]] = []
+    repeated: dict[int, str] = {}
+    for position, spec in enumerate(specs):
+        key = registration_key(spec.registration_id)
+        enrollment = IndividualEnrollment(service=service, registration_key=key)
+        if key in taken:
+            repeated[position] = key
+            continue
+        try:
+            _set(enrollment, spec)
+        except Invalid as problem:
+            outcomes[position] = problem
+            continue
+        taken[key] = outcomes[position] = enrollment
+        new.append((enrollment, spec))
+    if new:
+        record_all(_insert(service, new), actor=actor, service=service, reason=reason)
+    outcomes |= {position: _name_taken(taken[key]) for position, key in repeated.items()}
+    return [outcomes[position] for position in range(len(specs))]
+
+
+def _insert(
+    service: ProvisioningService, new: Sequence[tuple[IndividualEnrollment, IndividualSpec]]
+) -> list[Happened]:
+    IndividualEnrollment.objects.bulk_create([enrollment for enrollment, _ in new])
+    through = IndividualEnrollment.hubs.through
+    through._default_manager.bulk_create(
+        through(individualenrollment_id=enrollment.pk, linkedhub_id=hub.pk)
+        for enrollment, spec in new
+        for hub in dict.fromkeys(spec.hubs)
+    )
+    places = [
+        (enrollment, slot, parsed)
+        for enrollment, spec in new
+        if spec.mechanism == AttestationMechanism.X509
+        for slot, parsed in sorted(spec.certificates.items())
+    ]
+    rows = Certificate.objects.store_all(parsed for *_, parsed in places)
+    kept: dict[int, list[HeldCertificate]] = {}
+    for (enrollment, slot, parsed), row in zip(places, rows, strict=True):
+        one = held(row, parsed, service=service, role=HeldRole.DEVICE, slot=slot, individual=enrollment)
+        kept.setdefault(enrollment.pk, []).append(one)
+    HeldCertificate.objects.bulk_create(one for of_entry in kept.values() for one in of_entry)
+    return [
+        Happened(
+            Event.ENROLLMENT_ADDED if enrollment.enabled else Event.ENROLLMENT_ADDED_DISABLED,
+            enrollment,
+            after=snapshot(enrollment, certificates=kept.get(enrollment.pk, ()), hubs=set(spec.hubs)),
+        )
+        for enrollment, spec in new
+    ]
 
 
 def change_individual_enrollment(
@@ -293,14 +382,19 @@ def _named_by_certificates(spec: IndividualSpec) -> IndividualSpec:
     return spec
 
 
-def _write(enrollment: IndividualEnrollment, spec: IndividualSpec) -> None:
+def _set(enrollment: IndividualEnrollment, spec: IndividualSpec) -> None:
+    """Everything that the row itself holds. Raises Invalid."""
     enrollment.registration_id = spec.registration_id
     enrollment.device_id = spec.device_id
     if spec.device_information is not Keep.AS_IT_IS:
         enrollment.device_information = spec.device_information
     write_common(enrollment, spec)
     _write_tpm_keys(enrollment, spec)
-    _refuse_taken_name(enrollment)
+
+
+def _write(enrollment: IndividualEnrollment, spec: IndividualSpec) -> None:
+    """Change one that is there."""
+    _set(enrollment, spec)
     enrollment.save()
     enrollment.hubs.set(spec.hubs)
     enrollment.certificates.all().delete()
@@ -325,20 +419,12 @@ def _write_tpm_keys(enrollment: IndividualEnrollment, spec: IndividualSpec) -> N
         enrollment.storage_root_key = spec.storage_root_key
 
 
-def _refuse_taken_name(enrollment: IndividualEnrollment) -> None:
-    other = (
-        IndividualEnrollment.objects.filter(
-            service=enrollment.service, registration_key=registration_key(enrollment.registration_id)
-        )
-        .exclude(pk=enrollment.pk)
-        .first()
+def _name_taken(other: IndividualEnrollment) -> AlreadyEnrolled:
+    return AlreadyEnrolled(
+        f"Registration ID {other.registration_id} is already enrolled in this service (case does not count).",
+        individual_ref(other),
+        "registration_id",
     )
-    if other is not None:
-        raise AlreadyEnrolled(
-            f"Registration ID {other.registration_id} is already enrolled in this service (case does not count).",
-            individual_ref(other),
-            "registration_id",
-        )
 
 
 def _change_event(was_enabled: bool, is_enabled: bool) -> Event:

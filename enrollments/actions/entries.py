@@ -212,9 +212,20 @@ def _key_id(parsed: ParsedCertificate, role: HeldRole) -> str:
     return claimed
 
 
-def snapshot(entry: IndividualEnrollment | EnrollmentGroup) -> dict[str, Any]:
-    """An entry as the history keeps it: everything that decides, nothing that is secret (R15)."""
-    certificates = entry.certificates.select_related("certificate").order_by("role", "slot", "pk")
+def snapshot(
+    entry: IndividualEnrollment | EnrollmentGroup,
+    *,
+    certificates: Iterable[HeldCertificate] | None = None,
+    hubs: Iterable[LinkedHub] | None = None,
+) -> dict[str, Any]:
+    """An entry as the history keeps it: everything that decides, nothing that is secret (R15).
+
+    certificates, hubs: what it holds, in order, where the caller has just written that; else it is read.
+    """
+    if certificates is None:
+        certificates = entry.certificates.select_related("certificate").order_by("role", "slot", "pk")
+    if hubs is None:
+        hubs = entry.hubs.all()
     state: dict[str, Any] = {
         "status": entry.status.value,
         "mechanism": entry.mechanism,
@@ -225,7 +236,7 @@ def snapshot(entry: IndividualEnrollment | EnrollmentGroup) -> dict[str, Any]:
         "allocation_policy": entry.allocation_policy,
         "webhook": entry.webhook_url,
         "webhook_api_version": entry.webhook_api_version,
-        "hubs": sorted(hub.host_name for hub in entry.hubs.all()),
+        "hubs": sorted(hub.host_name for hub in hubs),
         "reprovisioning_policy": entry.reprovisioning_policy,
         "initial_twin": entry.initial_twin,
         "iot_edge": entry.iot_edge,

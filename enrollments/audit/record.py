@@ -1,5 +1,6 @@
 """Writing a history row. It shares the transaction of the change: no record, no action (R15)."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,31 +36,61 @@ def record(
     after: dict[str, Any] | None = None,
 ) -> HistoryEvent:
     """Add one row. Must be called inside the transaction of the change that it tells of."""
+    (row,) = record_all(
+        [Happened(event, subject, before, after)], actor=actor, service=service, reason=reason
+    )
+    return row
+
+
+@dataclass(frozen=True, slots=True)
+class Happened:
+    """One row to be, of several that one actor causes at one time for one reason."""
+
+    event: Event
+    subject: models.Model | Subject
+    before: dict[str, Any] | None = None
+    after: dict[str, Any] | None = None
+
+
+def record_all(
+    happened: Iterable[Happened],
+    *,
+    actor: Actor,
+    service: ProvisioningService | None = None,
+    reason: str = "",
+) -> list[HistoryEvent]:
+    """As `record`, of several things at once."""
     if not transaction.get_connection().in_atomic_block:
         raise RuntimeError("record() belongs into the transaction of the change (R15)")
     if actor.still_may is not None:
         actor.still_may()
-    if isinstance(subject, models.Model):
-        subject = Subject(type(subject).__name__, str(subject), str(subject.pk))
-    event_row = HistoryEvent.objects.create(
-        at=timezone.now(),
-        event=event.value,
-        service_id=service.pk if service else None,
-        service_name=service.name if service else "",
-        actor_kind=actor.kind,
-        actor_name=actor.name[:150],
-        way=actor.way.value,
-        subject_kind=subject.kind,
-        subject_id=subject.pk,
-        subject_name=subject.name[:200],
-        reason=reason,
-        before=before,
-        after=after,
-        address=actor.address[:45],
-        request_id=actor.request_id[:40],
-    )
+    at, rows = timezone.now(), []
+    for one in happened:
+        subject = one.subject
+        if isinstance(subject, models.Model):
+            subject = Subject(type(subject).__name__, str(subject), str(subject.pk))
+        rows.append(
+            HistoryEvent(
+                at=at,
+                event=one.event.value,
+                service_id=service.pk if service else None,
+                service_name=service.name if service else "",
+                actor_kind=actor.kind,
+                actor_name=actor.name[:150],
+                way=actor.way.value,
+                subject_kind=subject.kind,
+                subject_id=subject.pk,
+                subject_name=subject.name[:200],
+                reason=reason,
+                before=one.before,
+                after=one.after,
+                address=actor.address[:45],
+                request_id=actor.request_id[:40],
+            )
+        )
+    HistoryEvent.objects.bulk_create(rows)
     seal_after_commit()
-    return event_row
+    return rows
 
 
 def clean_reason(reason: str) -> str:
