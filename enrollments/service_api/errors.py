@@ -6,7 +6,8 @@ from enrollments.actions.entries import AlreadyEnrolled
 from enrollments.actions.service_access import LacksRight, NotAuthenticated
 from enrollments.errors import ChangedMeanwhile, DpsError, Invalid, NotFound
 from enrollments.policy.facts import EntryKind
-from enrollments.wire.errors import ErrorAnswer
+from enrollments.wire.errors import NOT_ACCEPTED, ErrorAnswer
+from enrollments.wire.words import in_words
 
 # Whatever the cause: whether a policy or a token exists is nobody's business who has not proven to hold it.
 UNAUTHORIZED = ErrorAnswer(401002, "Unauthorized")
@@ -17,7 +18,6 @@ NAME_DIFFERS = 400002
 WRONG_CONDITION = 400101
 WRONG_QUERY = 400102
 WRONG_CONTINUATION = 400103
-NOT_ACCEPTED = 400104
 NO_SUCH_ENROLLMENT = ErrorAnswer(404201, "Enrollment not found.")
 NO_SUCH_GROUP = ErrorAnswer(404202, "Enrollment group not found.")
 NO_SUCH_REGISTRATION = ErrorAnswer(404203, "Registration record not found.")
@@ -29,26 +29,6 @@ GROUP_EXISTS = ErrorAnswer(
 )
 CA_IN_OTHER_GROUP = 409203
 PRECONDITION_FAILED = ErrorAnswer(412001, "Precondition failed: it is not the version that If-Match names.")
-
-# Where our words for what is wrong stand in a message.
-_MEMBERS = {
-    "registration_id": "registrationId",
-    "group_id": "enrollmentGroupId",
-    "device_id": "deviceId",
-    "device_information": "optionalDeviceInformation",
-    "mechanism": "attestation.type",
-    "primary_key": "attestation.symmetricKey.primaryKey",
-    "secondary_key": "attestation.symmetricKey.secondaryKey",
-    "endorsement_key": "attestation.tpm.endorsementKey",
-    "storage_root_key": "attestation.tpm.storageRootKey",
-    "primary_certificate": "attestation.x509 primary",
-    "secondary_certificate": "attestation.x509 secondary",
-    "allocation_policy": "allocationPolicy",
-    "hubs": "iotHubs",
-    "reprovisioning_policy": "reprovisionPolicy",
-    "initial_twin": "initialTwin",
-    "webhook_url": "customAllocationDefinition",
-}
 
 
 def answer_to(problem: DpsError) -> ErrorAnswer | None:
@@ -77,11 +57,3 @@ def answer_to(problem: DpsError) -> ErrorAnswer | None:
             return ErrorAnswer(NOT_ACCEPTED, in_words(problem))
         case _:
             return None
-
-
-def in_words(problem: Invalid) -> str:
-    return " ".join(
-        f"{_MEMBERS[field]}: {sentence}" if field in _MEMBERS else sentence
-        for field, sentences in problem.errors.items()
-        for sentence in sentences
-    )
