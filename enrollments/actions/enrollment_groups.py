@@ -20,8 +20,9 @@ from enrollments.actions.entries import (
     write_common,
 )
 from enrollments.actions.judging import group_ref
+from enrollments.actions.outcomes import Outcome, outcome_of
 from enrollments.attestation.x509 import ParsedCertificate
-from enrollments.audit.actor import Actor
+from enrollments.audit.actor import Actor, Way
 from enrollments.audit.events import Event
 from enrollments.audit.record import changes, clean_reason, record
 from enrollments.errors import ChangedMeanwhile, Invalid, NotFound
@@ -34,7 +35,7 @@ from enrollments.models import (
     Slot,
     TrustAnchor,
 )
-from enrollments.models.locks import change_lock
+from enrollments.models.locks import change_lock, rehearsal
 from enrollments.policy.names import registration_key, same_registration_id
 
 MAX_HELPERS = 10
@@ -125,6 +126,24 @@ def change_enrollment_group(
                 event = Event.GROUP_ENABLED if group.enabled else Event.GROUP_DISABLED
             record(event, subject=group, actor=actor, service=service, reason=reason, before=was, after=now)
     return group
+
+
+def foresee_group(service: ProvisioningService, spec: GroupSpec, current: EnrollmentGroup | None) -> Outcome:
+    """What adding this, or changing `current` to it, would do as things stand: it is done, and taken back.
+
+    Raises what the two raise.
+    """
+    actor = Actor("service", "rehearsal", Way.SCHEDULE)
+    with rehearsal():
+        if current is None:
+            group = add_enrollment_group(service, spec, actor=actor)
+            return outcome_of(None, group.enabled, changed=True)
+        before = snapshot(current), secrets_held(current)
+        group = change_enrollment_group(
+            service, current.group_id, spec, expected_etag=current.etag, actor=actor
+        )
+        changed = (snapshot(group), secrets_held(group)) != before
+        return outcome_of(current.enabled, group.enabled, changed=changed)
 
 
 def disable_enrollment_group(

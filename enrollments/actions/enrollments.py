@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any
@@ -23,6 +24,7 @@ from enrollments.actions.entries import (
     write_common,
 )
 from enrollments.actions.judging import individual_ref
+from enrollments.actions.outcomes import Outcome, outcome_of
 from enrollments.attestation.tpm import read_endorsement_key, read_storage_root_key
 from enrollments.attestation.x509 import registration_id_of
 from enrollments.audit.actor import Actor
@@ -37,6 +39,7 @@ from enrollments.models import (
     IndividualEnrollment,
     ProvisioningService,
 )
+from enrollments.models.enrollments import SECRETS
 from enrollments.models.locks import change_lock
 from enrollments.policy.documents import MAX_TWIN_BYTES, DocumentProblem, parse_json
 from enrollments.policy.names import is_registration_id, registration_key, same_registration_id
@@ -100,16 +103,34 @@ def add_individual_enrollments(
     return [one if isinstance(one, DpsError) else next(added) for one in given]
 
 
-def problem_of_adding(service: ProvisioningService, spec: IndividualSpec) -> DpsError | None:
-    """Why this could not be added as things stand, names that are taken aside; nothing is locked or changed."""
-    checked = _checked_or_problem(service, spec)
-    if isinstance(checked, DpsError):
-        return checked
-    try:
-        _set(IndividualEnrollment(service=service), checked)
-    except Invalid as problem:
-        return problem
-    return None
+def foresee_enrollment(
+    service: ProvisioningService, spec: IndividualSpec, current: IndividualEnrollment | None
+) -> Outcome:
+    """What adding this, or changing `current` to it, would do as things stand; nothing is locked or changed.
+
+    Raises Invalid. That a name is taken is not looked at.
+    """
+    if current is None:
+        enrollment = IndividualEnrollment(service=service)
+        _set(enrollment, _checked(service, spec))
+        return outcome_of(None, enrollment.enabled, changed=True)
+    spec = _checked(service, replace(spec, registration_id=current.registration_id))
+    enrollment = copy(current)
+    _set(enrollment, spec)
+    after = snapshot(enrollment, certificates=_in_place(enrollment, spec), hubs=set(spec.hubs))
+    changed = snapshot(current) != after
+    if not changed and (current.mechanism == AttestationMechanism.SYMMETRIC_KEY or current.webhook_url):
+        changed = any(getattr(current, name) != getattr(enrollment, name) for name in SECRETS)
+    return outcome_of(current.enabled, enrollment.enabled, changed=changed)
+
+
+def _in_place(enrollment: IndividualEnrollment, spec: IndividualSpec) -> list[HeldCertificate]:
+    """The certificates that it would hold, of which nothing is stored."""
+    given = sorted(spec.certificates.items()) if spec.mechanism == AttestationMechanism.X509 else []
+    return [
+        held(Certificate.unstored(parsed), parsed, role=HeldRole.DEVICE, slot=slot, individual=enrollment)
+        for slot, parsed in given
+    ]
 
 
 def _checked_or_problem(service: ProvisioningService, spec: IndividualSpec) -> IndividualSpec | DpsError:

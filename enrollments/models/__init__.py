@@ -17,6 +17,15 @@ from enrollments.models.history import (
     UnsealedEvent,
 )
 from enrollments.models.hubs import HubDevice, HubKind, LinkedHub
+from enrollments.models.imports import (
+    ImportChunk,
+    ImportFormat,
+    ImportPart,
+    ImportProblem,
+    ImportRun,
+    ImportState,
+    PartKind,
+)
 from enrollments.models.notices import IgnoredCertificateHeader
 from enrollments.models.people import Membership, SignInFailures
 from enrollments.models.quiet_periods import QuietPeriod
@@ -45,9 +54,16 @@ __all__ = [
     "HubDevice",
     "HubKind",
     "IgnoredCertificateHeader",
+    "ImportChunk",
+    "ImportFormat",
+    "ImportPart",
+    "ImportProblem",
+    "ImportRun",
+    "ImportState",
     "IndividualEnrollment",
     "LinkedHub",
     "Membership",
+    "PartKind",
     "ProvisioningService",
     "ProvisioningStatus",
     "QuietPeriod",

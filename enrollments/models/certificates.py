@@ -25,34 +25,12 @@ class CertificateQuerySet(models.QuerySet["Certificate"]):
         rows = self._of(wanted)
         if missing := [wanted[thumbprint] for thumbprint in sorted(wanted.keys() - rows.keys())]:
             # Somebody else may be storing the same one: whoever comes second takes the row of the first.
-            self.bulk_create([_row(one) for one in missing], ignore_conflicts=True)
+            self.bulk_create([Certificate.unstored(one) for one in missing], ignore_conflicts=True)
             rows |= self._of([one.thumbprint_sha256 for one in missing])
         return [rows[one.thumbprint_sha256] for one in ordered]
 
     def _of(self, thumbprints: Iterable[str]) -> dict[str, "Certificate"]:
         return {row.thumbprint_sha256: row for row in self.filter(thumbprint_sha256__in=list(thumbprints))}
-
-
-def _row(parsed: "ParsedCertificate") -> "Certificate":
-    return Certificate(
-        thumbprint_sha256=parsed.thumbprint_sha256,
-        subject=parsed.subject,
-        subject_sha256=parsed.subject_sha256,
-        issuer=parsed.issuer,
-        issuer_sha256=parsed.issuer_sha256,
-        serial_number=parsed.serial_number,
-        not_before=parsed.not_before,
-        not_after=parsed.not_after,
-        thumbprint_sha1=parsed.thumbprint_sha1,
-        spki_sha256=parsed.spki_sha256,
-        subject_key_id=parsed.subject_key_id or "",
-        authority_key_id=parsed.authority_key_id or "",
-        is_ca=parsed.is_ca,
-        path_length=parsed.path_length,
-        key_description=parsed.key_description,
-        signature_description=parsed.signature_description,
-        pem=parsed.pem,
-    )
 
 
 class Certificate(models.Model):
@@ -84,6 +62,28 @@ class Certificate(models.Model):
 
     def __str__(self) -> str:
         return self.subject or self.thumbprint_sha256[:16]
+
+    @classmethod
+    def unstored(cls, parsed: "ParsedCertificate") -> "Certificate":
+        return cls(
+            thumbprint_sha256=parsed.thumbprint_sha256,
+            subject=parsed.subject,
+            subject_sha256=parsed.subject_sha256,
+            issuer=parsed.issuer,
+            issuer_sha256=parsed.issuer_sha256,
+            serial_number=parsed.serial_number,
+            not_before=parsed.not_before,
+            not_after=parsed.not_after,
+            thumbprint_sha1=parsed.thumbprint_sha1,
+            spki_sha256=parsed.spki_sha256,
+            subject_key_id=parsed.subject_key_id or "",
+            authority_key_id=parsed.authority_key_id or "",
+            is_ca=parsed.is_ca,
+            path_length=parsed.path_length,
+            key_description=parsed.key_description,
+            signature_description=parsed.signature_description,
+            pem=parsed.pem,
+        )
 
 
 class Slot(models.TextChoices):

@@ -42,6 +42,7 @@ from enrollments.attestation.x509.upload import (
     findings_for_ca,
     findings_for_device,
     read_upload,
+    refuse_private_keys,
 )
 
 __all__ = [
@@ -82,5 +83,6 @@ __all__ = [
     "parse_der",
     "read_presented",
     "read_upload",
+    "refuse_private_keys",
     "registration_id_of",
 ]
