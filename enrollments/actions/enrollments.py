@@ -40,6 +40,7 @@ from enrollments.models import (
     ProvisioningService,
 )
 from enrollments.models.enrollments import SECRETS
+from enrollments.models.inserting import insert_all
 from enrollments.models.locks import change_lock
 from enrollments.policy.documents import MAX_TWIN_BYTES, DocumentProblem, parse_json
 from enrollments.policy.names import is_registration_id, registration_key, same_registration_id
@@ -175,7 +176,13 @@ def _add_all(
 def _insert(
     service: ProvisioningService, new: Sequence[tuple[IndividualEnrollment, IndividualSpec]]
 ) -> list[Happened]:
-    IndividualEnrollment.objects.bulk_create([enrollment for enrollment, _ in new])
+    insert_all([enrollment for enrollment, _ in new])
+    keys = [enrollment.registration_key for enrollment, _ in new]
+    numbers = dict(
+        service.individualenrollments.filter(registration_key__in=keys).values_list("registration_key", "pk")
+    )
+    for enrollment, _ in new:
+        enrollment.pk, enrollment._state.adding = numbers[enrollment.registration_key], False
     through = IndividualEnrollment.hubs.through
     through._default_manager.bulk_create(
         through(individualenrollment_id=enrollment.pk, linkedhub_id=hub.pk)
@@ -193,7 +200,7 @@ def _insert(
     for (enrollment, slot, parsed), row in zip(places, rows, strict=True):
         one = held(row, parsed, service=service, role=HeldRole.DEVICE, slot=slot, individual=enrollment)
         kept.setdefault(enrollment.pk, []).append(one)
-    HeldCertificate.objects.bulk_create(one for of_entry in kept.values() for one in of_entry)
+    insert_all([one for of_entry in kept.values() for one in of_entry])
     return [
         Happened(
             Event.ENROLLMENT_ADDED if enrollment.enabled else Event.ENROLLMENT_ADDED_DISABLED,

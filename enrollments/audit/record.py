@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from django.db import models, transaction
@@ -12,6 +13,7 @@ from enrollments.audit.events import Event
 from enrollments.audit.upkeep import seal_after_commit
 from enrollments.errors import Invalid
 from enrollments.models import HistoryEvent, ProvisioningService
+from enrollments.models.inserting import insert_all
 
 MAX_REASON = 500
 
@@ -36,9 +38,8 @@ def record(
     after: dict[str, Any] | None = None,
 ) -> HistoryEvent:
     """Add one row. Must be called inside the transaction of the change that it tells of."""
-    (row,) = record_all(
-        [Happened(event, subject, before, after)], actor=actor, service=service, reason=reason
-    )
+    (row,) = _rows([Happened(event, subject, before, after)], actor, service, reason)
+    row.save(force_insert=True)
     return row
 
 
@@ -58,39 +59,45 @@ def record_all(
     actor: Actor,
     service: ProvisioningService | None = None,
     reason: str = "",
-) -> list[HistoryEvent]:
+) -> None:
     """As `record`, of several things at once."""
+    insert_all(_rows(happened, actor, service, reason))
+
+
+def _rows(
+    happened: Iterable[Happened], actor: Actor, service: ProvisioningService | None, reason: str
+) -> list[HistoryEvent]:
     if not transaction.get_connection().in_atomic_block:
         raise RuntimeError("record() belongs into the transaction of the change (R15)")
     if actor.still_may is not None:
         actor.still_may()
-    at, rows = timezone.now(), []
-    for one in happened:
-        subject = one.subject
-        if isinstance(subject, models.Model):
-            subject = Subject(type(subject).__name__, str(subject), str(subject.pk))
-        rows.append(
-            HistoryEvent(
-                at=at,
-                event=one.event.value,
-                service_id=service.pk if service else None,
-                service_name=service.name if service else "",
-                actor_kind=actor.kind,
-                actor_name=actor.name[:150],
-                way=actor.way.value,
-                subject_kind=subject.kind,
-                subject_id=subject.pk,
-                subject_name=subject.name[:200],
-                reason=reason,
-                before=one.before,
-                after=one.after,
-                address=actor.address[:45],
-                request_id=actor.request_id[:40],
-            )
-        )
-    HistoryEvent.objects.bulk_create(rows)
     seal_after_commit()
-    return rows
+    return [_row(one, actor, service, reason, timezone.now()) for one in happened]
+
+
+def _row(
+    happened: Happened, actor: Actor, service: ProvisioningService | None, reason: str, at: datetime
+) -> HistoryEvent:
+    subject = happened.subject
+    if isinstance(subject, models.Model):
+        subject = Subject(type(subject).__name__, str(subject), str(subject.pk))
+    return HistoryEvent(
+        at=at,
+        event=happened.event.value,
+        service_id=service.pk if service else None,
+        service_name=service.name if service else "",
+        actor_kind=actor.kind,
+        actor_name=actor.name[:150],
+        way=actor.way.value,
+        subject_kind=subject.kind,
+        subject_id=subject.pk,
+        subject_name=subject.name[:200],
+        reason=reason,
+        before=happened.before,
+        after=happened.after,
+        address=actor.address[:45],
+        request_id=actor.request_id[:40],
+    )
 
 
 def clean_reason(reason: str) -> str:

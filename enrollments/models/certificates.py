@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 from django.db import models
 from django.db.models import Q
 
+from enrollments.models.inserting import insert_all
+
 if TYPE_CHECKING:
     from enrollments.attestation.x509 import ParsedCertificate
 
@@ -21,16 +23,20 @@ class CertificateQuerySet(models.QuerySet["Certificate"]):
     def store_all(self, parsed: Iterable["ParsedCertificate"]) -> list["Certificate"]:
         """One row for each, in the order given. Stored in one order for all, so that no two wait for each other."""
         ordered = list(parsed)
-        wanted = {one.thumbprint_sha256: one for one in ordered}
-        rows = self._of(wanted)
-        if missing := [wanted[thumbprint] for thumbprint in sorted(wanted.keys() - rows.keys())]:
+        rows = {one.thumbprint_sha256: Certificate.unstored(one) for one in ordered}
+        numbers = self._numbers_of(rows)
+        if missing := sorted(rows.keys() - numbers.keys()):
             # Somebody else may be storing the same one: whoever comes second takes the row of the first.
-            self.bulk_create([Certificate.unstored(one) for one in missing], ignore_conflicts=True)
-            rows |= self._of([one.thumbprint_sha256 for one in missing])
+            insert_all([rows[thumbprint] for thumbprint in missing], ignore_conflicts=True)
+            numbers |= self._numbers_of(missing)
+        for thumbprint, row in rows.items():
+            row.pk, row._state.adding, row._state.db = numbers[thumbprint], False, self.db
         return [rows[one.thumbprint_sha256] for one in ordered]
 
-    def _of(self, thumbprints: Iterable[str]) -> dict[str, "Certificate"]:
-        return {row.thumbprint_sha256: row for row in self.filter(thumbprint_sha256__in=list(thumbprints))}
+    def _numbers_of(self, thumbprints: Iterable[str]) -> dict[str, int]:
+        return dict(
+            self.filter(thumbprint_sha256__in=list(thumbprints)).values_list("thumbprint_sha256", "pk")
+        )
 
 
 class Certificate(models.Model):
