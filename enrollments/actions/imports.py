@@ -46,6 +46,7 @@ from enrollments.models import (
 )
 from enrollments.models.imports import WORKING
 from enrollments.models.locks import change_lock
+from enrollments.policy.names import registration_key
 from enrollments.policy.roles import Right
 
 # Each keeps a whole file in the database until it has ended.
@@ -84,7 +85,8 @@ class LineProblem:
 class Change:
     """What a line comes to. Without a spec: disable. Without an etag: add, else change what has this one.
 
-    outcome: as it was foreseen on the state of the epoch that goes with it.
+    outcome: as it was foreseen on the state of the epoch that goes with it. awaited_predecessor: the ID of a group that
+    a line before this one adds.
     """
 
     line: int
@@ -93,6 +95,7 @@ class Change:
     spec: IndividualSpec | GroupSpec | None
     expected_etag: str | None = None
     outcome: Outcome
+    awaited_predecessor: str = ""
 
 
 @dataclass(slots=True)
@@ -406,7 +409,7 @@ def _do(
 
 def _do_one(service: ProvisioningService, change: Change, *, actor: Actor, reason: str) -> None:
     """By the actions that do the same for one; they take the lock that is owned already."""
-    match change.spec:
+    match _with_predecessor(service, change):
         case None if change.is_group:
             disable_enrollment_group(service, change.name, actor=actor, reason=reason)
         case None:
@@ -431,6 +434,17 @@ def _do_one(service: ProvisioningService, change: Change, *, actor: Actor, reaso
                 actor=actor,
                 reason=reason,
             )
+
+
+def _with_predecessor(service: ProvisioningService, change: Change) -> IndividualSpec | GroupSpec | None:
+    if not change.awaited_predecessor or not isinstance(change.spec, GroupSpec):
+        return change.spec
+    key = registration_key(change.awaited_predecessor)
+    found = service.enrollmentgroups.without_secrets().filter(group_key=key).first()
+    if found is None:
+        sentence = f"predecessor: group {change.awaited_predecessor[:130]} was not added by the line before this one."
+        raise Invalid({"": [sentence]})
+    return replace(change.spec, predecessor=found)
 
 
 def _end(run: ImportRun, state: ImportState, *, actor: Actor, reason: str = "") -> None:

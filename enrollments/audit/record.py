@@ -38,9 +38,8 @@ def record(
     after: dict[str, Any] | None = None,
 ) -> HistoryEvent:
     """Add one row. Must be called inside the transaction of the change that it tells of."""
-    (row,) = _rows([Happened(event, subject, before, after)], actor, service, reason)
-    row.save(force_insert=True)
-    return row
+    (columns,) = _columns([Happened(event, subject, before, after)], actor, service, reason)
+    return HistoryEvent.objects.create(**columns)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,43 +60,44 @@ def record_all(
     reason: str = "",
 ) -> None:
     """As `record`, of several things at once."""
-    insert_all(_rows(happened, actor, service, reason))
+    insert_all([HistoryEvent(**columns) for columns in _columns(happened, actor, service, reason)])
 
 
-def _rows(
+def _columns(
     happened: Iterable[Happened], actor: Actor, service: ProvisioningService | None, reason: str
-) -> list[HistoryEvent]:
+) -> list[dict[str, Any]]:
     if not transaction.get_connection().in_atomic_block:
         raise RuntimeError("record() belongs into the transaction of the change (R15)")
     if actor.still_may is not None:
         actor.still_may()
     seal_after_commit()
-    return [_row(one, actor, service, reason, timezone.now()) for one in happened]
+    at = timezone.now()
+    return [_columns_of(one, actor, service, reason, at) for one in happened]
 
 
-def _row(
+def _columns_of(
     happened: Happened, actor: Actor, service: ProvisioningService | None, reason: str, at: datetime
-) -> HistoryEvent:
+) -> dict[str, Any]:
     subject = happened.subject
     if isinstance(subject, models.Model):
         subject = Subject(type(subject).__name__, str(subject), str(subject.pk))
-    return HistoryEvent(
-        at=at,
-        event=happened.event.value,
-        service_id=service.pk if service else None,
-        service_name=service.name if service else "",
-        actor_kind=actor.kind,
-        actor_name=actor.name[:150],
-        way=actor.way.value,
-        subject_kind=subject.kind,
-        subject_id=subject.pk,
-        subject_name=subject.name[:200],
-        reason=reason,
-        before=happened.before,
-        after=happened.after,
-        address=actor.address[:45],
-        request_id=actor.request_id[:40],
-    )
+    return {
+        "at": at,
+        "event": happened.event.value,
+        "service_id": service.pk if service else None,
+        "service_name": service.name if service else "",
+        "actor_kind": actor.kind,
+        "actor_name": actor.name[:150],
+        "way": actor.way.value,
+        "subject_kind": subject.kind,
+        "subject_id": subject.pk,
+        "subject_name": subject.name[:200],
+        "reason": reason,
+        "before": happened.before,
+        "after": happened.after,
+        "address": actor.address[:45],
+        "request_id": actor.request_id[:40],
+    }
 
 
 def clean_reason(reason: str) -> str:

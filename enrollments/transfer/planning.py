@@ -13,7 +13,7 @@ from enrollments.actions.enrollment_groups import (
 )
 from enrollments.actions.enrollments import EnrollmentNotFound, IndividualSpec, foresee_enrollment
 from enrollments.actions.imports import Change, LineProblem
-from enrollments.actions.outcomes import Outcome
+from enrollments.actions.outcomes import Outcome, outcome_of
 from enrollments.errors import DpsError, Invalid, NotFound
 from enrollments.models import (
     AttestationMechanism,
@@ -58,18 +58,17 @@ def plan(
 ) -> Plan:
     """thoroughly: look whether what is to be added could be; else whoever adds it looks.
 
-    groups_to_come: keys of the groups that lines before these add, for whoever only looks.
+    groups_to_come: keys of the groups that earlier portions add, for whoever only looks.
     """
     service = ProvisioningService.objects.get(pk=service_id)
     # Before anything else is read: what is changed from here on shows.
     epoch = service.epoch
     prefetch_related_objects([service], "hubs")
-    entries = _entries(service, records)
+    look = _Look(service, _entries(service, records), thoroughly, set(groups_to_come))
     made = Plan(epoch, [], [])
     for record in records:
-        current = entries.get((record.is_group, registration_key(record.name)))
         try:
-            change = _change(service, record, current, thoroughly=thoroughly, to_come=groups_to_come)
+            change = look.change(record)
         except ApiError as refused:
             made.problems.append(LineProblem(record.line, record.name, refused.answer.message))
         except Invalid as invalid:
@@ -96,86 +95,90 @@ def _entries(service: ProvisioningService, records: Sequence[Record]) -> dict[tu
     return found
 
 
-def _change(
-    service: ProvisioningService,
-    record: Record,
-    current: Entry | None,
-    *,
-    thoroughly: bool,
-    to_come: frozenset[str],
-) -> Change:
-    if record.operation in ("update", "disable") and current is None:
-        raise _missing(record)
-    if record.operation == "create" and current is not None:
-        raise Invalid({"": [f"{current} is there already: to change it, say update or createOrUpdate."]})
-    name = record.name if current is None else str(current)
-    etag = None if current is None else current.etag
-    if record.operation == "disable":
-        outcome = Outcome.DISABLED if current is not None and current.enabled else Outcome.UNCHANGED
-        return Change(line=record.line, name=name, is_group=record.is_group, spec=None, outcome=outcome)
-    spec, outcome = _foreseen(service, record, current, thoroughly=thoroughly, to_come=to_come)
-    return Change(
-        line=record.line,
-        name=name,
-        is_group=record.is_group,
-        spec=spec,
-        expected_etag=etag,
-        outcome=outcome,
-    )
+@dataclass(slots=True)
+class _Look:
+    """What is there, as of one epoch. `to_come`: keys of groups that lines before this one add."""
+
+    service: ProvisioningService
+    entries: dict[tuple[bool, str], Entry]
+    thoroughly: bool
+    to_come: set[str]
+
+    def change(self, record: Record) -> Change:
+        key = registration_key(record.name)
+        current = self.entries.get((record.is_group, key))
+        if record.operation in ("update", "disable") and current is None:
+            raise _missing(record)
+        if record.operation == "create" and current is not None:
+            raise Invalid({"": [f"{current} is there already: to change it, say update or createOrUpdate."]})
+        name = record.name if current is None else str(current)
+        if record.operation == "disable":
+            outcome = Outcome.DISABLED if current is not None and current.enabled else Outcome.UNCHANGED
+            return Change(line=record.line, name=name, is_group=record.is_group, spec=None, outcome=outcome)
+        if record.is_group:
+            change = self._group(record, name, current)
+            self.to_come.add(key)
+            return change
+        return self._individual(record, name, current)
+
+    def _individual(self, record: Record, name: str, current: Entry | None) -> Change:
+        assert current is None or isinstance(current, IndividualEnrollment)
+        message = messages.checked(messages.IndividualEnrollment, record.message)
+        spec = individual_spec(self.service, message, current)
+        _refuse_withheld(record, spec, current)
+        outcome = outcome_of(None, spec.enabled, changed=True)
+        if self.thoroughly or current is not None:
+            outcome = foresee_enrollment(self.service, spec, current)
+        etag = None if current is None else current.etag
+        return Change(
+            line=record.line, name=name, is_group=False, spec=spec, expected_etag=etag, outcome=outcome
+        )
+
+    def _group(self, record: Record, name: str, current: Entry | None) -> Change:
+        assert current is None or isinstance(current, EnrollmentGroup)
+        spec = group_spec(self.service, messages.checked(messages.EnrollmentGroup, record.message), current)
+        predecessor = self._predecessor(record)
+        awaits = record.predecessor is not None and predecessor is None
+        if record.predecessor is not None:
+            spec = replace(spec, predecessor=predecessor)
+        _refuse_withheld(record, spec, current)
+        outcome = outcome_of(None, spec.enabled, changed=True)
+        if self.thoroughly or current is not None:
+            outcome = foresee_group(self.service, spec, current)
+        if awaits and outcome is Outcome.UNCHANGED:
+            outcome = Outcome.CHANGED
+        return Change(
+            line=record.line,
+            name=name,
+            is_group=True,
+            spec=spec,
+            expected_etag=None if current is None else current.etag,
+            outcome=outcome,
+            awaited_predecessor=record.predecessor or "" if awaits else "",
+        )
+
+    def _predecessor(self, record: Record) -> EnrollmentGroup | None:
+        """None where it has none, and where a line before this one adds it. Raises Invalid."""
+        if record.predecessor is None:
+            return None
+        if same_registration_id(record.predecessor, record.name):
+            raise Invalid({"": ["predecessor: a group cannot be its own predecessor."]})
+        key = registration_key(record.predecessor)
+        found = self.service.enrollmentgroups.without_secrets().filter(group_key=key).first()
+        if found is None and key not in self.to_come:
+            raise Invalid(
+                {
+                    "": [
+                        f"predecessor: there is no enrollment group {record.predecessor[:130]!a}, and no line before "
+                        "this one adds it."
+                    ]
+                }
+            )
+        return found
 
 
 def _missing(record: Record) -> NotFound:
     return EnrollmentGroupNotFound(record.name) if record.is_group else EnrollmentNotFound(record.name)
-
-
-def _foreseen(
-    service: ProvisioningService,
-    record: Record,
-    current: Entry | None,
-    *,
-    thoroughly: bool,
-    to_come: frozenset[str],
-) -> tuple[IndividualSpec | GroupSpec, Outcome]:
-    if record.is_group:
-        assert current is None or isinstance(current, EnrollmentGroup)
-        group = group_spec(service, messages.checked(messages.EnrollmentGroup, record.message), current)
-        group = _with_predecessor(service, group, record, to_come, thoroughly=thoroughly)
-        _refuse_withheld(record, group, current)
-        if thoroughly or current is not None:
-            return group, foresee_group(service, group, current)
-        return group, Outcome.ADDED
-    assert current is None or isinstance(current, IndividualEnrollment)
-    spec = individual_spec(service, messages.checked(messages.IndividualEnrollment, record.message), current)
-    _refuse_withheld(record, spec, current)
-    if thoroughly or current is not None:
-        return spec, foresee_enrollment(service, spec, current)
-    return spec, Outcome.ADDED
-
-
-def _with_predecessor(
-    service: ProvisioningService,
-    spec: GroupSpec,
-    record: Record,
-    to_come: frozenset[str],
-    *,
-    thoroughly: bool,
-) -> GroupSpec:
-    if record.predecessor is None:
-        return spec
-    if same_registration_id(record.predecessor, record.name):
-        raise Invalid({"": ["predecessor: a group cannot be its own predecessor."]})
-    key = registration_key(record.predecessor)
-    found = service.enrollmentgroups.without_secrets().filter(group_key=key).first()
-    if found is None and not (thoroughly and key in to_come):
-        raise Invalid(
-            {
-                "": [
-                    f"predecessor: there is no enrollment group {record.predecessor[:130]!a}, and no line before this "
-                    "one adds it."
-                ]
-            }
-        )
-    return replace(spec, predecessor=found)
 
 
 def _refuse_withheld(record: Record, spec: IndividualSpec | GroupSpec, current: Entry | None) -> None:

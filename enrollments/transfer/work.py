@@ -133,7 +133,9 @@ def carry_out_run(run: ImportRun, holder: str, *, tell: Tell = lambda _: None) -
 
 def _chunk(run: ImportRun, holder: str) -> ImportRun:
     """Looked up and parsed before the lock is taken, and again where something was changed before it was had."""
-    text: str = run.content.values_list("content", flat=True).get(number=run.position)
+    text = run.content.filter(number=run.position).values_list("content", flat=True).first()
+    if text is None:  # cancelled
+        raise NotHeld
     lines = from_text(text)
     for left in reversed(range(TRIES)):
         planned = plan(run.service_id, lines, thoroughly=False)

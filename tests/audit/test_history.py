@@ -117,7 +117,8 @@ def test_r15_where_the_row_cannot_be_written_the_change_does_not_happen(world, e
     def full(*_args, **_kwargs):
         raise DatabaseError("disk full")
 
-    monkeypatch.setattr(HistoryEvent.objects, "bulk_create", full)
+    monkeypatch.setattr(HistoryEvent.objects, "create", full)
+    monkeypatch.setattr("enrollments.audit.record.insert_all", full)
     with pytest.raises(DatabaseError):
         CHANGES[event](world)
 
@@ -131,7 +132,8 @@ def test_r15_assignment_does_not_happen_without_its_row(service, monkeypatch):
     def full(*_args, **_kwargs):
         raise DatabaseError("disk full")
 
-    monkeypatch.setattr(HistoryEvent.objects, "bulk_create", full)
+    monkeypatch.setattr(HistoryEvent.objects, "create", full)
+    monkeypatch.setattr("enrollments.audit.record.insert_all", full)
     with pytest.raises(DatabaseError):
         register(service, top.leaf("pump-1"))
 

@@ -8,7 +8,8 @@ import pytest
 
 from enrollments.actions.services import add_service, change_settings
 from enrollments.models import EnrollmentGroup, HistoryEvent, IndividualEnrollment
-from enrollments.service_api import entries, messages
+from enrollments.service_api import entries
+from enrollments.wire import messages
 from tests.certificates import root, self_signed
 from tests.devices import ALICE, enroll_ca, enroll_keys, register
 from tests.service_api.conftest import error_of, keys
