@@ -248,7 +248,7 @@ def start_import(run: ImportRun, *, without_bad_lines: bool, actor: Actor) -> Im
             raise Conflict(f"This import cannot be started: it is {run.get_state_display().lower()}.")
         if run.bad_lines and not without_bad_lines and run.state == ImportState.CHECKED:
             raise Conflict(
-                f"{run.bad_lines} lines are wrong: correct the list, or say that they are to be left out."
+                f"{_lines(run.bad_lines)} wrong: correct the list, or say that they are to be left out."
             )
         if not run.chunks:
             raise Conflict("No line of this list can be imported.")
@@ -493,6 +493,10 @@ def _storable(sentence: str) -> str:
 
 def _sum(one: Mapping[str, int], other: Mapping[str, int]) -> dict[str, int]:
     return {name: one.get(name, 0) + other.get(name, 0) for name in {**one, **other}}
+
+
+def _lines(number: int) -> str:
+    return "1 line is" if number == 1 else f"{number} lines are"
 
 
 def _subject(run: ImportRun) -> Subject:

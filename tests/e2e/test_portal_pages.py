@@ -10,7 +10,7 @@ from django.urls import URLPattern, resolve
 from playwright.sync_api import Locator, Page, Request, expect
 
 from dpsportal.serving.limits import MIB, PORTAL_LIMITS
-from enrollments.portal import urls_enrollments, urls_service
+from enrollments.portal import urls_enrollments, urls_imports, urls_service
 from enrollments.simulator.client import Device, Outcome
 from enrollments.simulator.credentials import CertificateFiles, SharedKey
 from tests.certificates import root, self_signed
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.e2e
 
 # Of one kind of page so many are looked at: with filters and without, of one kind of entry and of another.
 OF_EACH_KIND = 2
-DOWNLOADS = {"history-export", "installation-history-export", "preview-export"}
+DOWNLOADS = {"history-export", "import-problems", "installation-history-export", "preview-export"}
 # Answer posts alone, or nobody who is signed in.
 NOT_SHOWN = {
     "sign-in",
@@ -36,6 +36,11 @@ NOT_SHOWN = {
     "group-add-preview",
     "group-edit-preview",
     "group-keys",
+    "entry-export-with-secrets",
+    "import-part",
+    "import-check",
+    "import-start",
+    "import-cancel",
     "policy-keys",
     "device-keys",
     "person-activate",
@@ -61,6 +66,9 @@ _WAYS_ON = """() => {
 def plant(live):
     """A service in which every kind of entry, outcome and record occurs."""
     live.manage("demo_fleet")
+    wrong = live.data_dir / "wrong.jsonl"
+    wrong.write_text("no entry")
+    live.manage("import_enrollments", wrong, "--service", SERVICE, check=False)
     live.python(
         "from datetime import timedelta\n"
         "from enrollments.actions.api_tokens import add_api_token\n"
@@ -505,5 +513,6 @@ def names_of_views() -> set[str]:
         *urls_service.installation_urlpatterns,
         *urls_service.urlpatterns,
         *urls_enrollments.urlpatterns,
+        *urls_imports.urlpatterns,
     ]
     return {pattern.name for pattern in patterns if isinstance(pattern, URLPattern)}

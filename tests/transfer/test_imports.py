@@ -233,7 +233,7 @@ def test_what_cannot_be_is_told_by_line_and_the_others_are_done(service, line, s
     enroll_keys(service, "there")
 
     run = checked(service, json_lines(keys("before"), line, keys("behind")))
-    with pytest.raises(Conflict, match="1 lines are wrong"):
+    with pytest.raises(Conflict, match="1 line is wrong"):
         start_import(run, without_bad_lines=False, actor=ALICE)
     done = carried_out(run)
 

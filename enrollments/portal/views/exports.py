@@ -82,7 +82,7 @@ def _page(
         "service": service,
         "form": form,
         "of_groups": exported == "groups",
-        "chosen": _chosen(filters),
+        "shown": [(filters.fields[name].label, value) for name, value in _chosen(filters).items()],
         "back_url": f"{reverse(list_view, args=[service.name])}?{query}",
         **{name: f"{reverse(f'portal:{view}', kwargs=names)}?{query}" for name, view in views.items()},
     }
