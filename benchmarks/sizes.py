@@ -14,6 +14,8 @@ class Size:
     registrations: int
     groups_with_keys: tuple[int, int, int]
     history_rows: int
+    imported_lines: int
+    queried: int
 
     @property
     def repetitions(self) -> int:
@@ -30,6 +32,8 @@ SIZES = {
         registrations=25,
         groups_with_keys=(0, 10, 100),
         history_rows=2000,
+        imported_lines=2000,
+        queried=1_000_000,
     ),
     "tiny": Size(
         rounds=1,
@@ -39,5 +43,7 @@ SIZES = {
         registrations=2,
         groups_with_keys=(0, 1, 2),
         history_rows=20,
+        imported_lines=20,
+        queried=300,
     ),
 }

@@ -21,13 +21,14 @@ def as_text(parts: Sequence[Part], costs: Costs) -> str:
     """One table: a row for each figure, then one for each ratio."""
     rows: list[tuple[str, ...]] = []
     for part in parts:
-        rows.append((part.title.upper(), "", "", "", "", ""))
+        rows.append((part.title.upper(), *[""] * 6))
         for figure in part.figures:
             cpu, wall = (_in_words(summary(costs, figure.key, clock), _seconds) for clock in Clock)
-            rows.append((f"  {figure.title}", str(figure.times), *cpu, *wall))
-    rows.append(("RATIOS", "", "", "", "", ""))
+            a_second = f"{1 / summary(costs, figure.key, Clock.WALL).median:,.0f}"
+            rows.append((f"  {figure.title}", str(figure.times), *cpu, *wall, a_second))
+    rows.append(("RATIOS", *[""] * 6))
     rows += [_ratio_row(ratio, costs) for part in parts for ratio in part.ratios]
-    return table(("Cost of one", "Times", "CPU", "spread", "Wall", "spread"), rows)
+    return table(("Cost of one", "Times", "CPU", "spread", "Wall", "spread", "A second"), rows)
 
 
 def _ratio_row(ratio: Ratio, costs: Costs) -> tuple[str, ...]:
@@ -35,7 +36,7 @@ def _ratio_row(ratio: Ratio, costs: Costs) -> tuple[str, ...]:
     columns = (*shown, "", "") if ratio.clock is Clock.CPU else ("", "", *shown)
     met = is_met(costs, ratio)
     target = "" if met is None else f": below {ratio.below:.2f}, {'met' if met else 'NOT MET'}"
-    return (f"  {ratio.title}{target}", "", *columns)
+    return (f"  {ratio.title}{target}", "", *columns, "")
 
 
 def as_json(parts: Sequence[Part], costs: Costs, *, rounds: int, size: str) -> dict[str, Any]:
