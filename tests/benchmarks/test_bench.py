@@ -47,7 +47,7 @@ def check_figures(figures: dict) -> None:
 
 
 def check_ratios(ratios: list[dict], done: subprocess.CompletedProcess) -> None:
-    """Held to a quarter are the throttled, to twice the pages of a query; the exit code says whether they keep to it."""
+    """A quarter for the throttled, twice for pages of a query; the exit code says whether they keep to it."""
     targets = {(one["of"], one["to"]): one["below"] for one in ratios if one["below"] is not None}
     missed = [one for one in ratios if one["met"] is False]
 
