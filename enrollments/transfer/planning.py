@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import astuple, dataclass, replace
+from dataclasses import dataclass, replace
 
 from django.db.models import prefetch_related_objects
 
@@ -42,7 +42,19 @@ class Plan:
 
 def as_text(records: Iterable[Record]) -> str:
     """Lines as a chunk keeps them."""
-    return json.dumps([astuple(one) for one in records], ensure_ascii=False, separators=(",", ":"))
+    rows = [
+        (
+            one.line,
+            one.is_group,
+            one.name,
+            one.operation,
+            one.message,
+            one.predecessor,
+            one.secrets_withheld,
+        )
+        for one in records
+    ]
+    return json.dumps(rows, ensure_ascii=False, separators=(",", ":"))
 
 
 def from_text(text: str) -> list[Record]:
