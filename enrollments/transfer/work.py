@@ -32,6 +32,7 @@ from enrollments.audit.sealer import seal_everything
 from enrollments.errors import DpsError, PreviewOutdated
 from enrollments.models import ImportFormat, ImportRun, ImportState, PartKind
 from enrollments.models.imports import WORKING
+from enrollments.models.inserting import room_for_many
 from enrollments.policy.names import registration_key
 from enrollments.transfer.archive import Archive, ArchiveRefused
 from enrollments.transfer.limits import CHUNK_BYTES, CHUNK_LINES
@@ -124,10 +125,11 @@ def _portions(lines: Iterator[Record | BadLine]) -> Iterator[list[Record | BadLi
 
 def carry_out_run(run: ImportRun, holder: str, *, tell: Tell = lambda _: None) -> ImportRun:
     """From the first chunk that is not done to the last. Raises NotHeld where it was stopped."""
-    while run.position < run.chunks:
-        run = _chunk(run, holder)
-        tell(run)
-        time.sleep(PAUSE_SECONDS)
+    with room_for_many():
+        while run.position < run.chunks:
+            run = _chunk(run, holder)
+            tell(run)
+            time.sleep(PAUSE_SECONDS)
     return end_import(run.pk, holder)
 
 
