@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
+from operator import attrgetter
 from typing import Any
 
 from django.db import DEFAULT_DB_ALIAS, connection, connections, models
@@ -27,18 +28,24 @@ def insert_all(rows: Sequence[models.Model], *, ignore_conflicts: bool = False) 
     if not rows:
         return
     model = type(rows[0])
-    columns = [(field, field.attname, type(field) in _PLAIN_COLUMNS) for field in _columns(model)]
+    plain, others = _columns(model)
     # Itself, not what looks it up anew with each attribute.
     database = connections[DEFAULT_DB_ALIAS]
+    read = attrgetter(*(field.attname for field in plain))
 
-    def stored(row: models.Model, field: Any, attribute: str, plain: bool) -> Any:
-        if plain and type(value := getattr(row, attribute)) in _AS_IT_IS:
-            return value
-        return field.get_db_prep_save(field.pre_save(row, True), database)
+    def prepared(row: models.Model, field: Any) -> Any:
+        value = field.pre_save(row, True)
+        return None if value is None else field.get_db_prep_save(value, database)
 
-    values = [[stored(row, *column) for column in columns] for row in rows]
+    def stored(row: models.Model) -> list[Any]:
+        values = list(read(row))
+        if not _AS_IT_IS.issuperset(map(type, values)):
+            pairs = zip(values, plain, strict=True)
+            values = [one if type(one) in _AS_IT_IS else prepared(row, field) for one, field in pairs]
+        return [*values, *(prepared(row, field) for field in others)]
+
     with database.cursor() as cursor:
-        cursor.executemany(_statement(model, ignore_conflicts), values)
+        cursor.executemany(_statement(model, ignore_conflicts), [stored(row) for row in rows])
 
 
 @contextmanager
@@ -60,14 +67,19 @@ def room_for_many() -> Iterator[None]:
             cursor.execute(f"PRAGMA cache_size = {int(usual)}")
 
 
-def _columns(model: type[models.Model]) -> list[Any]:
-    return [field for field in model._meta.local_concrete_fields if not isinstance(field, models.AutoField)]
+@lru_cache
+def _columns(model: type[models.Model]) -> tuple[list[Any], list[Any]]:
+    """Those that hold plain values, and the others."""
+    fields = [field for field in model._meta.local_concrete_fields if not isinstance(field, models.AutoField)]
+    plain = [field for field in fields if type(field) in _PLAIN_COLUMNS]
+    return plain, [field for field in fields if type(field) not in _PLAIN_COLUMNS]
 
 
 @lru_cache
 def _statement(model: type[models.Model], ignore_conflicts: bool) -> str:
     quote = connection.ops.quote_name
-    names = [quote(field.column) for field in _columns(model)]
+    plain, others = _columns(model)
+    names = [quote(field.column) for field in (*plain, *others)]
     places = ", ".join(["%s"] * len(names))
     ending = " ON CONFLICT DO NOTHING" if ignore_conflicts else ""
     # The names are those of our own tables.
