@@ -41,11 +41,12 @@ _running = _Running()
 def rehearsal() -> Iterator[None]:
     """Changes that are made inside are taken back at the end, history and epoch included: to see what they would do.
 
-    It takes no lock that admissions wait for but the one that SQLite has, so it must be short.
+    It takes no lock that admissions wait for but the one that SQLite has, so it must be short. Whoever owns the change
+    lock may rehearse too.
     """
     _running.rehearsal = True
     try:
-        with transaction.atomic(durable=True):
+        with transaction.atomic(durable=_running.changing is None):
             yield
             transaction.set_rollback(True)
     finally:

@@ -35,6 +35,7 @@ from enrollments.errors import DpsError, PreviewOutdated
 from enrollments.models import ImportFormat, ImportRun, ImportState, PartKind
 from enrollments.models.imports import WORKING
 from enrollments.models.inserting import room_for_many
+from enrollments.models.locks import change_lock
 from enrollments.policy.names import registration_key
 from enrollments.transfer.archive import Archive, ArchiveRefused
 from enrollments.transfer.limits import CHUNK_BYTES, CHUNK_LINES
@@ -45,7 +46,7 @@ from enrollments.transfer.planning import Plan, as_text, from_text, plan
 logger = logging.getLogger(__name__)
 
 # Where somebody else keeps changing things between the look and the lock.
-TRIES = 5
+TRIES = 4
 # Between two chunks, so that those who write get their turn where there is one writer at a time.
 PAUSE_SECONDS = 0.005
 
@@ -158,14 +159,19 @@ def _chunk(run: ImportRun, holder: str) -> ImportRun:
     if text is None:  # cancelled
         raise NotHeld
     lines = from_text(text)
-    for left in reversed(range(TRIES)):
-        planned = plan(run.service_id, lines, thoroughly=False)
+    for _ in range(TRIES):
         try:
-            return carry_out(run.pk, holder, run.position, planned.changes, planned.problems, planned.epoch)
+            return _planned_and_carried_out(run, holder, lines)
         except PreviewOutdated:
-            if not left:
-                raise
-    raise AssertionError("the last try either returns or raises")
+            continue
+    # Changes come so fast that it never holds: looked up once they have to wait.
+    with change_lock(run.service):
+        return _planned_and_carried_out(run, holder, lines)
+
+
+def _planned_and_carried_out(run: ImportRun, holder: str, lines: list[Record]) -> ImportRun:
+    planned = plan(run.service_id, lines, thoroughly=False)
+    return carry_out(run.pk, holder, run.position, planned.changes, planned.problems, planned.epoch)
 
 
 def work_on(run_id: int) -> None:

@@ -31,6 +31,7 @@ from enrollments.models import (
     ImportRun,
     ImportState,
     IndividualEnrollment,
+    locks,
 )
 from enrollments.models.locks import change_lock
 from enrollments.policy.roles import Role
@@ -368,6 +369,27 @@ def test_what_was_looked_up_before_a_change_is_looked_up_again(service, monkeypa
     assert len(looked) == 2
     assert done.counts == {"added": 1, "refused": 1}
     assert "is no hub that is linked" in run.problems.get(at_run=True).sentence
+
+
+def test_where_changes_never_stop_it_is_looked_up_under_the_lock(service, monkeypatch):
+    ca = root("Plant")
+    enroll_ca(service, ca, "plant")
+    lines = keys("a"), below("plant", ca, operation="update", provisioningStatus="disabled"), keys("b")
+    run = checked(service, json_lines(*lines))
+    looks = []
+
+    def changed_after_each_look(*args, **how):
+        made = plan(*args, **how)
+        looks.append(locks._running.changing)
+        if locks._running.changing is None:
+            service.raise_epoch()
+        return made
+
+    monkeypatch.setattr(work, "plan", changed_after_each_look)
+
+    assert carried_out(run).counts == {"added": 2, "disabled": 1}
+    assert looks == [None] * work.TRIES + [service.pk]
+    assert events("plant")[-1] == ("group.disabled", "plant")
 
 
 @pytest.mark.usefixtures("_small_portions")
