@@ -10,18 +10,22 @@ from enrollments.actions.preview.acts import (
 )
 from enrollments.actions.preview.below import BelowAnother, below_others
 from enrollments.actions.preview.effects import Device, Effect, Outcome, Preview
+from enrollments.actions.preview.open_names import NO_NAMES, OpenNames, names_left_open
 from enrollments.actions.preview.rehearsing import Entry, preview_of
 
 __all__ = [
+    "NO_NAMES",
     "Act",
     "BelowAnother",
     "Device",
     "Effect",
     "Entry",
+    "OpenNames",
     "Outcome",
     "Preview",
     "below_others",
     "carry_out",
+    "names_left_open",
     "preview_of",
     "preview_of_act",
     "ref_of",
