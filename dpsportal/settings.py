@@ -35,11 +35,13 @@ DPS_DATA_DIR = env_folder("DPS_DATA_DIR", BASE_DIR / "var")
 
 # --- Listeners -------------------------------------------------------------------------------
 # Each listener is a process of its own kind: those for devices carry no sessions, no CSRF, no pages.
-DPS_LISTENER = env_choice("DPS_LISTENER", "portal", ("portal", "device"))
+DPS_LISTENER = env_choice("DPS_LISTENER", "portal", ("portal", "device", "metrics"))
 DPS_PORTAL_BIND = env_bind("DPS_PORTAL_BIND", "127.0.0.1:8000")
 DPS_DEVICE_BIND = env_bind("DPS_DEVICE_BIND", "localhost:8443")
 # Devices once more, with plain HTTP, for proxies that terminate TLS and hand certificates on. Off, unless told.
 DPS_PROXIED_BIND = env_optional_bind("DPS_PROXIED_BIND", "127.0.0.1:8444")
+# Counts and times for Prometheus, with plain HTTP and without sign-in. Off, unless told.
+DPS_METRICS_BIND = env_optional_bind("DPS_METRICS_BIND", "127.0.0.1:9464")
 DPS_WORKERS = env_int("DPS_WORKERS", os.cpu_count() or 1, minimum=1, maximum=256)
 # Connections from one address, counted per worker process; a believed proxy is exempt.
 DPS_CONNECTIONS_PER_ADDRESS = env_int("DPS_CONNECTIONS_PER_ADDRESS", 256, minimum=1, maximum=100_000)
@@ -118,7 +120,10 @@ if DPS_LISTENER == "device":
         "dpsportal.certificate_headers.IgnoredCertificateHeadersMiddleware",
         "dpsportal.certificate_headers.RefusalMiddleware",
     ]
-APPEND_SLASH = DPS_LISTENER != "device"
+if DPS_LISTENER == "metrics":
+    # A scrape names whatever host its configuration has, and leaves no line in the log.
+    ROOT_URLCONF, MIDDLEWARE = "dpsportal.metrics_urls", []
+APPEND_SLASH = DPS_LISTENER == "portal"
 TEMPLATES = [
     {
         "BACKEND": "django.template.backends.django.DjangoTemplates",
