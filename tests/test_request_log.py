@@ -3,6 +3,7 @@
 import json
 import logging
 
+import pytest
 from django.http import HttpResponse
 from django.test import RequestFactory
 
@@ -33,9 +34,7 @@ def test_afterwards_lines_belong_to_no_request_also_where_it_failed():
     def fail(request):
         raise RuntimeError("broken")
 
-    try:
+    with pytest.raises(RuntimeError):
         RequestLogMiddleware(fail)(RequestFactory().get("/"))
-    except RuntimeError:
-        pass
 
     assert "request_id" not in line_of("sealing")
