@@ -10,6 +10,7 @@ from dpsportal.env import (
     are_fernet_keys,
     env_bind,
     env_bool,
+    env_cache_url,
     env_choice,
     env_database,
     env_folder,
@@ -161,6 +162,10 @@ if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
 else:
     # R12 rests on it: under a stricter level a transaction that waited for the lock reads the state from before.
     DATABASES["default"]["OPTIONS"] = {"isolation_level": IsolationLevel.READ_COMMITTED}
+
+# --- Several nodes ---------------------------------------------------------------------------
+# Valkey or Redis, where all nodes count together how often devices come. Without, each counts for itself.
+DPS_CACHE_URL = env_cache_url("DPS_CACHE_URL")
 
 # --- Signing in ------------------------------------------------------------------------------
 LOGIN_URL = "portal:sign-in"
