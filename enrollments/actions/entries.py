@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal, TypeVar
 
+from django.db import transaction
 from django.utils import timezone
 
 from enrollments.attestation.symmetric_key import key_bytes
@@ -20,7 +21,7 @@ from enrollments.attestation.x509 import (
 )
 from enrollments.audit.actor import Actor
 from enrollments.audit.events import Event
-from enrollments.audit.record import clean_reason, record
+from enrollments.audit.record import changes, clean_reason, record
 from enrollments.errors import AttestationError, ChangedMeanwhile, Conflict, Invalid, PreviewOutdated
 from enrollments.hubs.allocation_webhook import problem_of_url
 from enrollments.models import (
@@ -246,11 +247,26 @@ def snapshot(entry: IndividualEnrollment | EnrollmentGroup) -> dict[str, Any]:
     return {"group_id": entry.group_id, "predecessor": predecessor, **state}
 
 
-def secrets_held(entry: IndividualEnrollment | EnrollmentGroup) -> dict[str, str]:
+def written(entry: E, write: Callable[[], None]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What writing an entry that is there changed: members as they were and as they are, secrets by name alone (R15).
+
+    Where nothing changed, what was written is taken back, a new etag included: what `entry` holds is then not stored.
+    """
+    with transaction.atomic():
+        before, secrets = snapshot(entry), _secrets_held(entry)
+        write()
+        was, now = changes(before, snapshot(entry))
+        _note_replaced_secrets(secrets, _secrets_held(entry), was, now)
+        if not (was or now):
+            transaction.set_rollback(True)
+    return was, now
+
+
+def _secrets_held(entry: IndividualEnrollment | EnrollmentGroup) -> dict[str, str]:
     return {name: getattr(entry, name) for name in SECRETS}
 
 
-def note_replaced_secrets(
+def _note_replaced_secrets(
     before: dict[str, str], after: dict[str, str], was: dict[str, Any], now: dict[str, Any]
 ) -> None:
     """That a secret is another one than before is history; what it was or is, is not (R15)."""

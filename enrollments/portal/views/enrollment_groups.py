@@ -98,6 +98,9 @@ def _group_save(request: HttpRequest, service: ProvisioningService, group_id: st
         return _form_answer(request, service, form)
 
     def after(entry: Entry, *, preview: Preview | None, is_told: bool) -> HttpResponse:
+        if entry.etag == form.cleaned_data["expected_etag"]:
+            said = f"Enrollment group {entry} was like this already; nothing was changed."
+            return done(request, list_url(service, "portal:group-list"), said)
         said = f"Saved enrollment group {entry}"
         said = and_what_it_did(said, preview) if is_told else f"{said}."
         return done(request, list_url(service, "portal:group-list"), said)

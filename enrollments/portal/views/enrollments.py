@@ -110,6 +110,9 @@ def _enrollment_save(
         return _form_answer(request, service, form)
 
     def after(entry: Entry, *, preview: Preview | None, is_told: bool) -> HttpResponse:
+        if entry.etag == form.cleaned_data["expected_etag"]:
+            said = f"Individual enrollment {entry} was like this already; nothing was changed."
+            return done(request, list_url(service, "portal:enrollment-list"), said)
         said = f"Saved individual enrollment {entry}"
         said = and_what_it_did(said, preview) if is_told else f"{said}."
         return done(request, list_url(service, "portal:enrollment-list"), said)
