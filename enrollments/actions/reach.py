@@ -5,6 +5,7 @@ from enum import StrEnum
 from enrollments.actions.enrollment_groups import GroupSpec
 from enrollments.actions.enrollments import IndividualSpec
 from enrollments.actions.entries import EntrySpec
+from enrollments.errors import SecretUnreadable
 from enrollments.models import (
     AttestationMechanism,
     EnrollmentGroup,
@@ -46,10 +47,9 @@ def _changes_what_admits(current: Entry, spec: EntrySpec) -> bool:
     if current.mechanism != spec.mechanism:
         return True
     if spec.mechanism == AttestationMechanism.SYMMETRIC_KEY:
-        return (spec.primary_key or current.primary_key, spec.secondary_key or current.secondary_key) != (
-            current.primary_key,
-            current.secondary_key,
-        ) or _changes_predecessor(current, spec)
+        given_keys = {"primary_key": spec.primary_key, "secondary_key": spec.secondary_key}
+        others = any(key and _is_other_key(current, name, key) for name, key in given_keys.items())
+        return others or _changes_predecessor(current, spec)
     if isinstance(spec, IndividualSpec) and isinstance(current, IndividualEnrollment):
         given = {"endorsement_key": spec.endorsement_key, "storage_root_key": spec.storage_root_key}
         if any(key and key != bytes(getattr(current, name) or b"") for name, key in given.items()):
@@ -63,6 +63,14 @@ def _changes_what_admits(current: Entry, spec: EntrySpec) -> bool:
         or {thumbprint for role, thumbprint in held if role == HeldRole.HELPER} != _helpers_wanted(spec)
         or _changes_predecessor(current, spec)
     )
+
+
+def _is_other_key(current: Entry, name: str, given: str) -> bool:
+    """Asked of a key that was given alone: who gives none can shut out although nothing can be decrypted (R16)."""
+    try:
+        return bool(getattr(current, name) != given)
+    except SecretUnreadable:
+        return True
 
 
 def _changes_predecessor(current: Entry, spec: EntrySpec) -> bool:

@@ -192,7 +192,7 @@ def enrollment_enable_chosen(request: HttpRequest, service: ProvisioningService)
 def enrollment_disable(
     request: HttpRequest, service: ProvisioningService, registration_id: str
 ) -> HttpResponse:
-    entry = _get_without_keys(service, registration_id)
+    entry = _get(service, registration_id)
     return answer_act(request, service, Act.DISABLE, [entry], INDIVIDUALS, row=True)
 
 
@@ -201,7 +201,7 @@ def enrollment_disable(
 def enrollment_enable(
     request: HttpRequest, service: ProvisioningService, registration_id: str
 ) -> HttpResponse:
-    entry = _get_without_keys(service, registration_id)
+    entry = _get(service, registration_id)
     return answer_act(request, service, Act.ENABLE, [entry], INDIVIDUALS, row=True)
 
 
@@ -249,13 +249,6 @@ def _form_answer(
 
 
 def _get(service: ProvisioningService, registration_id: str) -> IndividualEnrollment:
-    try:
-        return service.individualenrollments.by_registration_id(registration_id)
-    except IndividualEnrollment.DoesNotExist:
-        raise EnrollmentNotFound(registration_id) from None
-
-
-def _get_without_keys(service: ProvisioningService, registration_id: str) -> IndividualEnrollment:
     """R16: shutting out works without the key of the installation that decrypts an entry's keys."""
     try:
         entries = service.individualenrollments.without_secrets()
