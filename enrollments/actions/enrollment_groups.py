@@ -13,6 +13,7 @@ from enrollments.actions.entries import (
     check_spec,
     delete_all,
     held,
+    note_told_keys,
     set_enabled,
     snapshot,
     write_common,
@@ -64,9 +65,11 @@ def add_enrollment_group(
     actor: Actor,
     reason: str = "",
     expected_epoch: int | None = None,
+    tells_keys: bool = False,
 ) -> EnrollmentGroup:
     """Enroll a CA: all devices below it, or, disabled from the start, none of them (R7).
 
+    tells_keys: the caller is about to tell keys that are made here, on record.
     Raises Invalid, AlreadyEnrolled; PreviewOutdated (see check_epoch).
     """
     _check(service, spec)
@@ -84,6 +87,8 @@ def add_enrollment_group(
             reason=reason,
             after=snapshot(group),
         )
+        if tells_keys:
+            note_told_keys(service, group, spec, actor=actor)
     return group
 
 

@@ -16,6 +16,7 @@ from enrollments.actions.entries import (
     check_spec,
     delete_all,
     held,
+    note_told_keys,
     set_enabled,
     snapshot,
     write_common,
@@ -75,8 +76,12 @@ def add_individual_enrollment(
     actor: Actor,
     reason: str = "",
     expected_epoch: int | None = None,
+    tells_keys: bool = False,
 ) -> IndividualEnrollment:
-    """Enroll one device. Raises Invalid, AlreadyEnrolled; PreviewOutdated (see check_epoch)."""
+    """Enroll one device. `tells_keys`: the caller is about to tell keys that are made here, on record.
+
+    Raises Invalid, AlreadyEnrolled; PreviewOutdated (see check_epoch).
+    """
     spec, reason = _checked(service, spec), clean_reason(reason)
     with change_lock(service):
         check_epoch(service, expected_epoch)
@@ -90,6 +95,8 @@ def add_individual_enrollment(
             reason=reason,
             after=snapshot(enrollment),
         )
+        if tells_keys:
+            note_told_keys(service, enrollment, spec, actor=actor)
     return enrollment
 
 

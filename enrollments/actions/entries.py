@@ -274,6 +274,26 @@ def written(entry: E, write: Callable[[], None]) -> tuple[dict[str, Any], dict[s
     return was, now
 
 
+def note_told_keys(
+    service: ProvisioningService,
+    entry: IndividualEnrollment | EnrollmentGroup,
+    spec: EntrySpec,
+    *,
+    actor: Actor,
+) -> None:
+    """In the transaction that adds an entry: of keys that were made here, that whoever asked for it is told them (R17).
+
+    What the caller gave is nothing revealed.
+    """
+    if spec.mechanism != AttestationMechanism.SYMMETRIC_KEY:
+        return
+    given = {"primary_key": spec.primary_key, "secondary_key": spec.secondary_key}
+    if made := [name for name, key in given.items() if not key]:
+        record(
+            Event.KEYS_REVEALED, subject=entry, actor=actor, service=service, after={"made_and_told": made}
+        )
+
+
 def _secrets_held(entry: IndividualEnrollment | EnrollmentGroup) -> dict[str, str | None]:
     """None for one that cannot be decrypted: whatever is given in its place counts as another one."""
     held: dict[str, str | None] = {}

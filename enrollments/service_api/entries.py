@@ -41,15 +41,25 @@ def writer(caller: Caller) -> Actor:
 
 
 def save_individual(
-    caller: Caller, message: messages.IndividualEnrollment, condition: Condition | None
+    caller: Caller,
+    message: messages.IndividualEnrollment,
+    condition: Condition | None,
+    *,
+    is_told: bool = False,
 ) -> IndividualEnrollment:
-    """Without a condition add, with one change. Raises ApiError, and what the actions raise."""
+    """Without a condition add, with one change. Raises ApiError, and what the actions raise.
+
+    is_told: the answer will hold the entry, with its keys where the caller may see any.
+    """
     service, name = caller.service, message.registration_id
     if condition is None:
         if find_individual(caller, name) is not None:
             raise ApiError(*ENROLLMENT_EXISTS)
         return add_individual_enrollment(
-            service, individual_spec(service, message, None), actor=writer(caller)
+            service,
+            individual_spec(service, message, None),
+            actor=writer(caller),
+            tells_keys=is_told and caller.may_see_keys,
         )
 
     def change(current: IndividualEnrollment) -> IndividualEnrollment:
@@ -65,13 +75,22 @@ def save_individual(
 
 
 def save_group(
-    caller: Caller, message: messages.EnrollmentGroup, condition: Condition | None
+    caller: Caller,
+    message: messages.EnrollmentGroup,
+    condition: Condition | None,
+    *,
+    is_told: bool = False,
 ) -> EnrollmentGroup:
     service, name = caller.service, message.enrollment_group_id
     if condition is None:
         if find_group(caller, name) is not None:
             raise ApiError(*GROUP_EXISTS)
-        return add_enrollment_group(service, group_spec(service, message, None), actor=writer(caller))
+        return add_enrollment_group(
+            service,
+            group_spec(service, message, None),
+            actor=writer(caller),
+            tells_keys=is_told and caller.may_see_keys,
+        )
 
     def change(current: EnrollmentGroup) -> EnrollmentGroup:
         return change_enrollment_group(
