@@ -1,6 +1,8 @@
 """How far a change of an entry can reach, as far as access goes: who is asked before it is made, and who is not."""
 
+from collections.abc import Mapping
 from enum import StrEnum
+from typing import Any
 
 from enrollments.actions.enrollment_groups import GroupSpec
 from enrollments.actions.enrollments import IndividualSpec
@@ -11,6 +13,7 @@ from enrollments.models import (
     EnrollmentGroup,
     HeldRole,
     IndividualEnrollment,
+    ProvisioningService,
 )
 
 Entry = IndividualEnrollment | EnrollmentGroup
@@ -40,6 +43,17 @@ def reach_of(current: Entry | None, spec: EntrySpec) -> Reach:
     if current.enabled == spec.enabled:
         return Reach.NONE
     return Reach.MAY_WIDEN if spec.enabled else Reach.NARROWS
+
+
+def groups_let_in_by(service: ProvisioningService, settings: Mapping[str, Any]) -> list[EnrollmentGroup]:
+    """The groups with symmetric keys that wait, enabled, for the switch of the service, where these settings turn it.
+
+    Where there are any, saving the settings rests on a preview. Nothing else in them decides about access of devices.
+    """
+    if not settings.get("symmetric_key_groups") or service.symmetric_key_groups:
+        return []
+    groups = service.enrollmentgroups.without_secrets().enabled()
+    return list(groups.filter(mechanism=AttestationMechanism.SYMMETRIC_KEY).order_by("group_key"))
 
 
 def _changes_what_admits(current: Entry, spec: EntrySpec) -> bool:
