@@ -8,6 +8,7 @@ from enrollments.actions.attempts import OVERFLOW_NAME, proven_leaf
 from enrollments.actions.certificates import parsed
 from enrollments.actions.enrollments import IndividualSpec, add_individual_enrollment, disable_enrollment
 from enrollments.actions.entries import AlreadyEnrolled, Certificates
+from enrollments.actions.name_claims import check_name_version
 from enrollments.attestation.x509 import ParsedCertificate
 from enrollments.audit.actor import Actor
 from enrollments.audit.events import Event
@@ -113,16 +114,19 @@ def delete_registration(
     actor: Actor,
     reason: str = "",
     expected_etags: tuple[str, ...] = (),
+    expected_name: str = "",
 ) -> None:
-    """Delete a registration record. Neither the entry nor the hub's identity changes (R13).
+    """Delete a registration record, which frees its name (R11). Neither the entry nor the hub's identity changes (R13).
 
-    With `expected_etags`, only if it still has one of these. Raises NotFound, ChangedMeanwhile.
+    With `expected_etags`, only if it still has one of these; expected_name: the name_version that was looked at.
+    Raises NotFound, ChangedMeanwhile, PreviewOutdated.
     """
     reason = clean_reason(reason)
     with change_lock(service):
         registration = _get(service, registration_id, for_update=True)
         if expected_etags and registration.etag not in expected_etags:
             raise ChangedMeanwhile(f"The registration record of {registration}")
+        check_name_version(registration, expected_name)
         record(
             Event.REGISTRATION_DELETED,
             subject=registration,
@@ -135,12 +139,21 @@ def delete_registration(
 
 
 def release_registration(
-    service: ProvisioningService, registration_id: str, *, actor: Actor, reason: str = ""
+    service: ProvisioningService,
+    registration_id: str,
+    *,
+    actor: Actor,
+    reason: str = "",
+    expected_name: str = "",
 ) -> None:
-    """Let a registration ID pass to whichever entry admits it next (R11). Raises NotFound."""
+    """Let a registration ID pass to whichever entry admits it next (R11).
+
+    expected_name: the name_version that was looked at. Raises NotFound, PreviewOutdated.
+    """
     reason = clean_reason(reason)
     with change_lock(service):
         registration = _get(service, registration_id, for_update=True)
+        check_name_version(registration, expected_name)
         if registration.owner_individual_id is None and registration.owner_group_id is None:
             return
         before = _state(registration)

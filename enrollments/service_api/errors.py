@@ -4,7 +4,7 @@ from enrollments.actions.enrollment_groups import EnrollmentGroupNotFound
 from enrollments.actions.enrollments import EnrollmentNotFound
 from enrollments.actions.entries import AlreadyEnrolled
 from enrollments.actions.service_access import LacksRight, NotAuthenticated
-from enrollments.errors import ChangedMeanwhile, DpsError, Invalid, NotFound
+from enrollments.errors import ChangedMeanwhile, DpsError, Invalid, NotFound, SecretUnreadable
 from enrollments.policy.facts import EntryKind
 from enrollments.wire.errors import ErrorAnswer
 
@@ -29,6 +29,13 @@ GROUP_EXISTS = ErrorAnswer(
 )
 CA_IN_OTHER_GROUP = 409203
 PRECONDITION_FAILED = ErrorAnswer(412001, "Precondition failed: it is not the version that If-Match names.")
+
+# R16: a failure of ours, and said so. Of whose key it is nobody is told who has not proven anything yet.
+SECRET_UNREADABLE = ErrorAnswer(
+    500001,
+    "A stored key that this needs cannot be decrypted. The tracking ID leads the administrators of the service to "
+    "the cause.",
+)
 
 # Where our words for what is wrong stand in a message.
 _MEMBERS = {
@@ -75,6 +82,8 @@ def answer_to(problem: DpsError) -> ErrorAnswer | None:
             return PRECONDITION_FAILED
         case Invalid():
             return ErrorAnswer(NOT_ACCEPTED, in_words(problem))
+        case SecretUnreadable():
+            return SECRET_UNREADABLE
         case _:
             return None
 

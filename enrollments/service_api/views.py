@@ -46,7 +46,7 @@ def enrollment_put(request: HttpRequest, caller: Caller, name: str) -> HttpRespo
     condition = condition_of(request)
     message = read_message(request, messages.IndividualEnrollment)
     _check_name(name, message.registration_id, "registrationId")
-    entry = save_individual(caller, message, condition)
+    entry = save_individual(caller, message, condition, is_told=True)
     return json_response(saved_individual_body(caller, message, entry, is_new=condition is None), 200)
 
 
@@ -95,7 +95,7 @@ def group_put(request: HttpRequest, caller: Caller, name: str) -> HttpResponse:
     condition = condition_of(request)
     message = read_message(request, messages.EnrollmentGroup)
     _check_name(name, message.enrollment_group_id, "enrollmentGroupId")
-    group = save_group(caller, message, condition)
+    group = save_group(caller, message, condition, is_told=True)
     return json_response(saved_group_body(caller, message, group, is_new=condition is None), 200)
 
 
