@@ -28,6 +28,7 @@ from enrollments.models import (
     RegistrationEvidence,
     RegistrationRecord,
 )
+from enrollments.models.switches import AsOf
 from enrollments.policy.facts import EntryKind, EntryRef
 
 Entry = IndividualEnrollment | EnrollmentGroup
@@ -119,15 +120,17 @@ def consequences_of_deleting(
     A device that signs tokens is refused: the entry that goes is the only place that knows its key.
     """
     now = at or timezone.now()
+    standing = ProvisioningService.what_decisions_read(service.pk)
+    as_of = standing.as_of_now() if at is None else standing.as_of(at)
     gone = [_ref(entry) for entry in entries]
-    candidates, known = _devices(service, entries)
+    candidates, known = _devices(service, entries, as_of)
     through: dict[EntryRef, list[str]] = {}
     unknown: list[str] = []
     refused = 0
     for device in _as_many_as_there_is_time_for(candidates):
         if not device.chains and not device.signs:
             unknown.append(device.registration_id)
-        elif (entry := _admitting(service, device, gone, now)) is not None:
+        elif (entry := _admitting(service, device, gone, now, as_of.at)) is not None:
             through.setdefault(entry, []).append(device.registration_id)
         else:
             refused += 1
@@ -143,8 +146,8 @@ def consequences_of_deleting(
         ),
         refused=refused,
         unknown=tuple(unknown),
-        no_longer_barring=tuple(_ref(entry) for entry in entries if not entry.enabled),
-        below_others=tuple(_above(service, group, gone, now) for group in groups),
+        no_longer_barring=tuple(_ref(entry) for entry in entries if not as_of.enabled(entry)),
+        below_others=tuple(_above(service, group, gone, now, as_of) for group in groups),
     )
 
 
@@ -153,11 +156,20 @@ def _ref(entry: Entry) -> EntryRef:
 
 
 def _admitting(
-    service: ProvisioningService, device: _Device, gone: Collection[EntryRef], now: datetime
+    service: ProvisioningService,
+    device: _Device,
+    gone: Collection[EntryRef],
+    now: datetime,
+    entries_at: datetime,
 ) -> EntryRef | None:
     for chain in device.chains:
         judgement = judge(
-            service, device.registration_id, PresentedCredential(certificates=chain), at=now, without=gone
+            service,
+            device.registration_id,
+            PresentedCredential(certificates=chain),
+            at=now,
+            entries_at=entries_at,
+            without=gone,
         )
         if judgement.decision.admitted:
             return judgement.decision.entry
@@ -176,7 +188,9 @@ def _as_many_as_there_is_time_for(devices: Iterable[_Device]) -> Iterator[_Devic
 # --- Which devices ---------------------------------------------------------------------------
 
 
-def _devices(service: ProvisioningService, entries: Sequence[Entry]) -> tuple[list[_Device], int]:
+def _devices(
+    service: ProvisioningService, entries: Sequence[Entry], as_of: AsOf
+) -> tuple[list[_Device], int]:
     """The devices to look at, and how many there are in all."""
     individuals = {one.registration_key: one for one in entries if isinstance(one, IndividualEnrollment)}
     groups = [one.pk for one in entries if isinstance(one, EnrollmentGroup)]
@@ -200,16 +214,16 @@ def _devices(service: ProvisioningService, entries: Sequence[Entry]) -> tuple[li
     known = len(newest) if len(newest) < MAX_DEVICES else records.count()
     # Whatever is left never registered, and holds the certificates of its entry all the same.
     unseen = [
-        _Device(individuals[key].registration_id, chains, signs=_signs(individuals[key]))
+        _Device(individuals[key].registration_id, chains, signs=_signs(individuals[key], as_of))
         for key, chains in own.items()
     ]
     room = MAX_DEVICES - len(devices)
     return [*devices, *unseen[:room]], known + len(unseen)
 
 
-def _signs(individual: IndividualEnrollment) -> bool:
+def _signs(individual: IndividualEnrollment, as_of: AsOf) -> bool:
     """Whether its keys are all that the device is known to hold. Those of a bar may be nobody's."""
-    return individual.enabled and individual.mechanism == AttestationMechanism.SYMMETRIC_KEY
+    return as_of.enabled(individual) and individual.mechanism == AttestationMechanism.SYMMETRIC_KEY
 
 
 def _evidence(records: Iterable[RegistrationRecord]) -> dict[int, tuple[tuple[bytes, ...]]]:
@@ -240,7 +254,11 @@ def _own_certificates(
 
 
 def _above(
-    service: ProvisioningService, group: EnrollmentGroup, gone: Collection[EntryRef], now: datetime
+    service: ProvisioningService,
+    group: EnrollmentGroup,
+    gone: Collection[EntryRef],
+    now: datetime,
+    as_of: AsOf,
 ) -> BelowAnother:
     """Follow the signatures from the CA of the group upwards, as from a device below it."""
     held = service.held_certificates.exclude(
@@ -250,7 +268,7 @@ def _above(
     def issuers(
         *, subjects: frozenset[str], key_ids: frozenset[str], spkis: frozenset[str]
     ) -> list[ParsedCertificate]:
-        rows = held.that_may_have_issued(subjects, key_ids, spkis)
+        rows = held.that_may_have_issued(subjects, key_ids, spkis, as_of)
         return [parsed(pem) for pem in rows.values_list("certificate__pem", flat=True)[: MAX_HELD + 1]]
 
     own = list(group.certificates.select_related("certificate"))
@@ -267,11 +285,11 @@ def _above(
     met = held.anchors().filter(spki_sha256__in=keys).select_related("group", "certificate").order_by("pk")
     for one in met:
         assert one.group is not None  # a database constraint: held_certificate_has_its_place
-        if not one.group.enabled:
+        if not as_of.enabled(one.group):
             barred_by.append(group_ref(one.group))
         elif one.certificate.not_before <= now <= one.certificate.not_after:
             through.append(group_ref(one.group))
-    for one in held.barring_keys(keys).select_related("individual").order_by("pk"):
+    for one in held.barring_keys(keys, as_of).select_related("individual").order_by("pk"):
         assert one.individual is not None  # the same
         barred_by.append(individual_ref(one.individual))
     return BelowAnother(group_ref(group), tuple(dict.fromkeys(through)), tuple(dict.fromkeys(barred_by)))

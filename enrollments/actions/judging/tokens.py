@@ -56,7 +56,7 @@ def judge_token(world: World, asked: TokenQuestion) -> tuple[RegistrationFacts, 
         token = read_token(asked.credential.authorization)
     except AttestationError as problem:
         broken = replace(credential, problem=Reason(problem.code), problem_detail=problem.message)
-        return credential_facts(claimed, individual, broken), None
+        return credential_facts(world, claimed, individual, broken), None
     keys, answers = _own_keys(asked)
     position, failure = _fitting(world.service, token, asked, keys or _decoys())
     groups, group_failure = _groups_that_signed(world, token, asked)
@@ -69,11 +69,11 @@ def judge_token(world: World, asked: TokenQuestion) -> tuple[RegistrationFacts, 
             )
         return RegistrationFacts(claimed, credential, groups=groups), None
     if keys and position is not None:
-        shown = individual_facts(individual, own_credential_proven=True)
+        shown = individual_facts(world, individual, own_credential_proven=True)
     elif keys and failure is not None:
-        shown = individual_facts(individual, detail=failure.message, problem=Reason(failure.code))
+        shown = individual_facts(world, individual, detail=failure.message, problem=Reason(failure.code))
     else:
-        shown = individual_facts(individual, detail=_why_no_keys(individual))
+        shown = individual_facts(world, individual, detail=_why_no_keys(individual))
     proof = answers[position] if answers and position is not None else None
     return RegistrationFacts(claimed, credential, individual=shown, groups=groups), proof
 
@@ -145,7 +145,7 @@ def _groups_that_signed(
 def _signing_group(world: World, group: EnrollmentGroup) -> GroupFacts:
     return GroupFacts(
         ref=group_ref(group),
-        enabled=group.enabled,
+        enabled=world.as_of.enabled(group),
         created=(group.created_at.timestamp(), group.pk),
         steps_to_key=0,
         signed=True,

@@ -15,6 +15,7 @@ from enrollments.models import (
     ProvisioningService,
 )
 from enrollments.models.certificates import HeldCertificateQuerySet
+from enrollments.models.switches import AsOf
 from enrollments.policy.facts import (
     CredentialFacts,
     EntryKind,
@@ -28,12 +29,17 @@ from enrollments.policy.reasons import Reason
 
 
 class World:
-    """What a service holds, minus the entries to be left out."""
+    """What a service holds at a time, minus the entries to be left out."""
 
     def __init__(
-        self, service: ProvisioningService, without: Collection[EntryRef], groups_with_keys_admit: bool
+        self,
+        service: ProvisioningService,
+        without: Collection[EntryRef],
+        groups_with_keys_admit: bool,
+        as_of: AsOf,
     ) -> None:
         self.service = service
+        self.as_of = as_of
         self.groups_with_keys_admit = groups_with_keys_admit
         self.left_out = {
             kind: [ref.pk for ref in without if ref.kind is kind]
@@ -67,18 +73,21 @@ class World:
         self, *, subjects: frozenset[str], key_ids: frozenset[str], spkis: frozenset[str]
     ) -> Iterable[ParsedCertificate]:
         """What the search for paths asks for. One more than MAX_HELD shows it that there would be more."""
-        rows = self.held().that_may_have_issued(subjects, key_ids, spkis)
+        rows = self.held().that_may_have_issued(subjects, key_ids, spkis, self.as_of)
         pems = rows.values_list("certificate__pem", flat=True).distinct()[: MAX_HELD + 1]
         return [parsed(pem) for pem in pems]
 
 
 def credential_facts(
-    claimed_registration_id: str, individual: IndividualEnrollment | None, credential: CredentialFacts
+    world: World,
+    claimed_registration_id: str,
+    individual: IndividualEnrollment | None,
+    credential: CredentialFacts,
 ) -> RegistrationFacts:
     return RegistrationFacts(
         claimed_registration_id,
         credential,
-        individual=individual_facts(individual) if individual else None,
+        individual=individual_facts(world, individual) if individual else None,
     )
 
 
@@ -91,6 +100,7 @@ def group_ref(group: EnrollmentGroup) -> EntryRef:
 
 
 def individual_facts(
+    world: World,
     individual: IndividualEnrollment,
     *,
     own_credential_proven: bool = False,
@@ -99,7 +109,7 @@ def individual_facts(
 ) -> IndividualFacts:
     return IndividualFacts(
         ref=individual_ref(individual),
-        enabled=individual.enabled,
+        enabled=world.as_of.enabled(individual),
         mechanism=Mechanism(individual.mechanism),
         own_credential_proven=own_credential_proven,
         detail=detail,

@@ -1,0 +1,40 @@
+"""Which way the switch of an entry stands at a time, where it may be about to turn by itself (R5 to R7)."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from django.db.models import Q
+
+if TYPE_CHECKING:
+    from enrollments.models.enrollments import Entry
+
+
+@dataclass(frozen=True, slots=True)
+class AsOf:
+    """The time for which entries are asked whether they are enabled.
+
+    any_due: whether some switch of the service is due by then; if none is, all stand as they are stored.
+    recorded_only: an entry that is due to be enabled stays shut until that stands in the history (R15). One that is
+    due to be disabled is shut in any case (R16).
+    """
+
+    at: datetime
+    any_due: bool
+    recorded_only: bool = False
+
+    def enabled(self, entry: "Entry") -> bool:
+        if self.recorded_only and not entry.enabled:
+            return False
+        return entry.enabled_at(self.at)
+
+    def where(self, *, enabled: bool, prefix: str = "") -> Q:
+        """The same as a condition on rows. `prefix` leads to the entry: `individual__`."""
+        stands = Q(**{f"{prefix}enabled": enabled})
+        if not self.any_due:
+            return stands
+        due = Q(**{f"{prefix}switches_at__lte": self.at})
+        not_due = Q(**{f"{prefix}switches_at__isnull": True}) | Q(**{f"{prefix}switches_at__gt": self.at})
+        if self.recorded_only:
+            return stands & not_due if enabled else stands | due
+        return (stands & not_due) | (Q(**{f"{prefix}enabled": not enabled}) & due)
