@@ -51,3 +51,10 @@ def _no_leftover_parse_cache() -> None:
     from enrollments.actions.certificates import parsed
 
     parsed.cache_clear()
+
+
+@pytest.fixture
+def database_clock(monkeypatch: pytest.MonkeyPatch):
+    from tests.clocks import DatabaseClock
+
+    return DatabaseClock(monkeypatch)

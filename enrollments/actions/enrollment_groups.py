@@ -2,23 +2,27 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from datetime import datetime
 
 from django.db import transaction
 
 from enrollments.actions.entries import (
     AlreadyEnrolled,
     EntrySpec,
+    cancel_schedule,
     check_hubs,
     check_spec,
     delete_all,
     held,
     note_replaced_secrets,
+    schedule_disabling,
     secrets_held,
     set_enabled,
     snapshot,
     write_common,
 )
 from enrollments.actions.judging import group_ref
+from enrollments.actions.schedule import settle_due
 from enrollments.attestation.x509 import ParsedCertificate
 from enrollments.audit.actor import Actor
 from enrollments.audit.events import Event
@@ -98,6 +102,7 @@ def change_enrollment_group(
         raise Invalid({"group_id": ["The ID of a group cannot change: add another group."]})
     spec, reason = replace(spec, group_id=group_id), clean_reason(reason)
     _check(service, spec)
+    settle_due(service)  # it changes what the caller saw
     with change_lock(service):
         group = _get(service, group_id)
         if group.etag != expected_etag:
@@ -118,10 +123,31 @@ def change_enrollment_group(
 
 
 def disable_enrollment_group(
-    service: ProvisioningService, group_id: str, *, actor: Actor, reason: str = ""
+    service: ProvisioningService,
+    group_id: str,
+    *,
+    actor: Actor,
+    reason: str = "",
+    until: datetime | None = None,
+    at: datetime | None = None,
 ) -> EnrollmentGroup:
-    """Bar a CA and every chain through its key (R7). Disabling twice changes nothing and records nothing."""
-    return _set_enabled(service, group_id, False, actor=actor, reason=reason)
+    """Bar a CA and every chain through its key (R7). Disabling twice changes nothing and records nothing.
+
+    until: it is enabled again then, unless somebody sets its switch before. at: it stays as it is until then.
+    Raises Invalid for times that cannot be scheduled, and Conflict.
+    """
+    if at is None:
+        return _set_enabled(service, group_id, False, actor=actor, reason=reason, until=until)
+    if until is not None:
+        raise Invalid({"at": ["An entry holds one scheduled change: give the one time or the other."]})
+    return schedule_disabling(
+        service,
+        lambda: _get(service, group_id),
+        Event.GROUP_DISABLING_SCHEDULED,
+        at,
+        actor=actor,
+        reason=reason,
+    )
 
 
 def enable_enrollment_group(
@@ -131,9 +157,31 @@ def enable_enrollment_group(
     actor: Actor,
     reason: str = "",
     expected_etag: str = "",
+    until: datetime | None = None,
 ) -> EnrollmentGroup:
-    """Let the devices below a CA in again."""
-    return _set_enabled(service, group_id, True, actor=actor, reason=reason, expected_etag=expected_etag)
+    """Let the devices below a CA in again. `until`: it is disabled again then. Raises Invalid."""
+    return _set_enabled(
+        service, group_id, True, actor=actor, reason=reason, expected_etag=expected_etag, until=until
+    )
+
+
+def cancel_group_schedule(
+    service: ProvisioningService,
+    group_id: str,
+    *,
+    actor: Actor,
+    reason: str = "",
+    expected_etag: str = "",
+) -> EnrollmentGroup:
+    """Leave the switch as it stands, until somebody turns it."""
+    return cancel_schedule(
+        service,
+        lambda: _get(service, group_id),
+        Event.GROUP_SCHEDULE_CANCELLED,
+        actor=actor,
+        reason=reason,
+        expected_etag=expected_etag,
+    )
 
 
 def delete_enrollment_groups(
@@ -179,6 +227,7 @@ def _set_enabled(
     actor: Actor,
     reason: str,
     expected_etag: str = "",
+    until: datetime | None = None,
 ) -> EnrollmentGroup:
     event = Event.GROUP_ENABLED if enabled else Event.GROUP_DISABLED
     return set_enabled(
@@ -189,6 +238,7 @@ def _set_enabled(
         actor=actor,
         reason=reason,
         expected_etag=expected_etag,
+        until=until,
     )
 
 
@@ -224,7 +274,7 @@ def _refuse_keys_where_switched_off(
         return
     if group.mechanism == AttestationMechanism.SYMMETRIC_KEY:
         return
-    if not ProvisioningService.what_decisions_read(service.pk)[1]:
+    if not ProvisioningService.what_decisions_read(service.pk).groups_with_keys_admit:
         raise Invalid(
             {
                 "mechanism": [

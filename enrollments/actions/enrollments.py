@@ -2,23 +2,27 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from datetime import datetime
 
 from django.db import transaction
 
 from enrollments.actions.entries import (
     AlreadyEnrolled,
     EntrySpec,
+    cancel_schedule,
     check_hubs,
     check_spec,
     delete_all,
     held,
     note_replaced_secrets,
+    schedule_disabling,
     secrets_held,
     set_enabled,
     snapshot,
     write_common,
 )
 from enrollments.actions.judging import individual_ref
+from enrollments.actions.schedule import settle_due
 from enrollments.attestation.tpm import read_endorsement_key, read_storage_root_key
 from enrollments.attestation.x509 import registration_id_of
 from enrollments.audit.actor import Actor
@@ -94,6 +98,7 @@ def change_individual_enrollment(
             {"registration_id": ["The registration ID of an enrollment cannot change: add another one."]}
         )
     spec, reason = _checked(service, replace(spec, registration_id=registration_id)), clean_reason(reason)
+    settle_due(service)  # it changes what the caller saw
     with change_lock(service):
         enrollment = _get(service, registration_id)
         if enrollment.etag != expected_etag:
@@ -117,10 +122,31 @@ def change_individual_enrollment(
 
 
 def disable_enrollment(
-    service: ProvisioningService, registration_id: str, *, actor: Actor, reason: str = ""
+    service: ProvisioningService,
+    registration_id: str,
+    *,
+    actor: Actor,
+    reason: str = "",
+    until: datetime | None = None,
+    at: datetime | None = None,
 ) -> IndividualEnrollment:
-    """Shut one device out (R5, R6). Disabling twice changes nothing and records nothing."""
-    return _set_enabled(service, registration_id, False, actor=actor, reason=reason)
+    """Shut one device out (R5, R6). Disabling twice changes nothing and records nothing.
+
+    until: it is enabled again then, unless somebody sets its switch before. at: it stays as it is until then.
+    Raises Invalid for times that cannot be scheduled, and Conflict.
+    """
+    if at is None:
+        return _set_enabled(service, registration_id, False, actor=actor, reason=reason, until=until)
+    if until is not None:
+        raise Invalid({"at": ["An entry holds one scheduled change: give the one time or the other."]})
+    return schedule_disabling(
+        service,
+        lambda: _get(service, registration_id),
+        Event.ENROLLMENT_DISABLING_SCHEDULED,
+        at,
+        actor=actor,
+        reason=reason,
+    )
 
 
 def enable_enrollment(
@@ -130,10 +156,30 @@ def enable_enrollment(
     actor: Actor,
     reason: str = "",
     expected_etag: str = "",
+    until: datetime | None = None,
 ) -> IndividualEnrollment:
-    """Let the enrollment's own device in again."""
+    """Let the enrollment's own device in again. `until`: it is disabled again then. Raises Invalid."""
     return _set_enabled(
-        service, registration_id, True, actor=actor, reason=reason, expected_etag=expected_etag
+        service, registration_id, True, actor=actor, reason=reason, expected_etag=expected_etag, until=until
+    )
+
+
+def cancel_enrollment_schedule(
+    service: ProvisioningService,
+    registration_id: str,
+    *,
+    actor: Actor,
+    reason: str = "",
+    expected_etag: str = "",
+) -> IndividualEnrollment:
+    """Leave the switch as it stands, until somebody turns it."""
+    return cancel_schedule(
+        service,
+        lambda: _get(service, registration_id),
+        Event.ENROLLMENT_SCHEDULE_CANCELLED,
+        actor=actor,
+        reason=reason,
+        expected_etag=expected_etag,
     )
 
 
@@ -180,6 +226,7 @@ def _set_enabled(
     actor: Actor,
     reason: str,
     expected_etag: str = "",
+    until: datetime | None = None,
 ) -> IndividualEnrollment:
     event = Event.ENROLLMENT_ENABLED if enabled else Event.ENROLLMENT_DISABLED
     return set_enabled(
@@ -190,6 +237,7 @@ def _set_enabled(
         actor=actor,
         reason=reason,
         expected_etag=expected_etag,
+        until=until,
     )
 
 

@@ -4,12 +4,23 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Literal, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 from django.utils import timezone
 
+from enrollments.actions.schedule import (
+    SWITCH_COLUMNS,
+    as_text,
+    checked_time,
+    clear_schedule,
+    schedule,
+    settle_due,
+    settle_entry,
+    switch_state,
+)
 from enrollments.attestation.symmetric_key import key_bytes
 from enrollments.attestation.x509 import Finding, ParsedCertificate, findings_for_ca, findings_for_device
 from enrollments.audit.actor import Actor
@@ -155,8 +166,13 @@ def check_hubs(service: ProvisioningService, hubs: Iterable[LinkedHub]) -> None:
 
 
 def write_common(entry: IndividualEnrollment | EnrollmentGroup, spec: EntrySpec) -> None:
-    """Set what both kinds of entry hold. Keys are made where none exist, and kept where none are given."""
+    """Set what both kinds of entry hold. Keys are made where none exist, and kept where none are given.
+
+    What is scheduled stays, unless the switch is turned by this.
+    """
     entry.mechanism = spec.mechanism
+    if entry.enabled != spec.enabled:
+        clear_schedule(entry)
     entry.enabled = spec.enabled
     entry.allocation_policy = spec.allocation_policy
     entry.reprovisioning_policy = spec.reprovisioning_policy
@@ -197,7 +213,7 @@ def snapshot(entry: IndividualEnrollment | EnrollmentGroup) -> dict[str, Any]:
     """An entry as the history keeps it: everything that decides, nothing that is secret (R15)."""
     certificates = entry.certificates.select_related("certificate").order_by("role", "slot", "pk")
     state: dict[str, Any] = {
-        "status": entry.status.value,
+        **switch_state(entry),
         "mechanism": entry.mechanism,
         "certificates": {
             _place(one): f"{one.certificate.subject} (SHA-256 {one.certificate.thumbprint_sha256})"
@@ -251,33 +267,106 @@ def set_enabled(
     actor: Actor,
     reason: str,
     expected_etag: str = "",
+    until: datetime | None = None,
 ) -> E:
-    """Turn an entry's switch. Where it stands so already, nothing changes and nothing is recorded.
+    """Turn an entry's switch, until somebody turns it again or, with `until`, until then.
+
+    What was scheduled before is off. Where all of that is so already, nothing changes and nothing is recorded.
+    With `expected_etag`, only if the entry is still what the caller saw; raises ChangedMeanwhile, and Invalid.
+    """
+    with _switching(service, find, event, actor=actor, reason=reason, expected_etag=expected_etag) as switch:
+        until = checked_time("until", until, switch.now) if until is not None else None
+        switch.entry.enabled = enabled
+        switch.turn_at(until)
+    return switch.entry
+
+
+def schedule_disabling(
+    service: ProvisioningService,
+    find: Callable[[], E],
+    event: Event,
+    at: datetime,
+    *,
+    actor: Actor,
+    reason: str,
+) -> E:
+    """Let an entry's switch be turned off at a time. One that is off for good stays so, and nothing is recorded.
+
+    Raises Invalid, and Conflict for one that is off until some other time: an entry holds one scheduled change.
+    """
+    with _switching(service, find, event, actor=actor, reason=reason) as switch:
+        at = checked_time("at", at, switch.now)
+        if switch.entry.enabled:
+            switch.turn_at(at)
+        elif switch.entry.switches_at is not None:
+            raise Conflict(
+                f"{switch.entry} is disabled until {as_text(switch.entry.switches_at)}: disable it until further "
+                "notice, or until another time."
+            )
+    return switch.entry
+
+
+def cancel_schedule(
+    service: ProvisioningService,
+    find: Callable[[], E],
+    event: Event,
+    *,
+    actor: Actor,
+    reason: str,
+    expected_etag: str = "",
+) -> E:
+    """Leave an entry's switch as it stands until somebody turns it. Where nothing is scheduled nothing is recorded.
 
     With `expected_etag`, only if the entry is still what the caller saw; raises ChangedMeanwhile.
     """
+    with _switching(service, find, event, actor=actor, reason=reason, expected_etag=expected_etag) as switch:
+        switch.turn_at(None)
+    return switch.entry
+
+
+@dataclass(slots=True)
+class _Switch(Generic[E]):
+    """An entry whose switch is being set, and the time by the database's clock."""
+
+    entry: E
+    now: datetime
+    actor: Actor
+    reason: str
+
+    def turn_at(self, moment: datetime | None) -> None:
+        if moment is None:
+            clear_schedule(self.entry)
+        elif moment != self.entry.switches_at:
+            schedule(self.entry, moment, actor=self.actor, reason=self.reason)
+
+
+@contextmanager
+def _switching(
+    service: ProvisioningService,
+    find: Callable[[], E],
+    event: Event,
+    *,
+    actor: Actor,
+    reason: str,
+    expected_etag: str = "",
+) -> Iterator[_Switch[E]]:
+    """Inside the change lock: the entry as it stands by now, to be set; what was changed is saved and recorded."""
     reason = clean_reason(reason)
     with change_lock(service):
+        _, now = ProvisioningService.epoch_and_time(service.pk)
         entry = find()
         if expected_etag and entry.etag != expected_etag:
             raise ChangedMeanwhile(str(entry))
-        if entry.enabled == enabled:
-            return entry
-        before = entry.status.value
-        entry.enabled = enabled
+        # What was due before this change stands before it in the history.
+        settle_entry(service, entry, now)
+        before = switch_state(entry)
+        yield _Switch(entry, now, actor, reason)
+        after = switch_state(entry)
+        if after == before:
+            return
         entry.etag = new_etag()
-        entry.save(update_fields=["enabled", "etag", "updated_at"])
-        after = entry.status.value
-        record(
-            event,
-            subject=entry,
-            actor=actor,
-            service=service,
-            reason=reason,
-            before={"status": before},
-            after={"status": after},
-        )
-    return entry
+        entry.save(update_fields=SWITCH_COLUMNS)
+        record(event, subject=entry, actor=actor, service=service, reason=reason, before=before, after=after)
 
 
 def delete_all(
@@ -296,6 +385,8 @@ def delete_all(
     """
     reason = clean_reason(reason)
     deleted = 0
+    # What is due raises the epoch: consequences that were told before the switch turned are out of date.
+    settle_due(service)
     with change_lock(service):
         if expected_epoch is not None and ProvisioningService.epoch_of(service.pk) != expected_epoch:
             raise ChangedMeanwhile(f"Service {service}")

@@ -30,10 +30,21 @@ def change_lock(service: ProvisioningService) -> Iterator[None]:
 
     Returns control to the caller only after every admission that was being judged has committed.
     """
+    with sole_lock(service):
+        yield
+        service.raise_epoch()
+
+
+@contextmanager
+def sole_lock(service: ProvisioningService) -> Iterator[None]:
+    """A transaction that owns the lock, for who finds out only inside whether anything has to change.
+
+    Whoever then changes something raises the epoch. If everybody did who looked, judgements would be made again for
+    nothing.
+    """
     with transaction.atomic(durable=True):
         _advisory_lock("pg_advisory_xact_lock", service.pk)
         yield
-        service.raise_epoch()
 
 
 def take_turn(service: ProvisioningService, registration_key: str) -> None:
