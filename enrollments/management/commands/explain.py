@@ -2,6 +2,7 @@
 
 from argparse import ArgumentParser
 from collections.abc import Iterable
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,13 @@ from enrollments.actions.judging import judge
 from enrollments.attestation.credential import PresentedCredential
 from enrollments.attestation.x509 import ParsedCertificate, read_upload
 from enrollments.errors import NotFound
-from enrollments.management.command import DpsCommand, add_service_option, called_wrongly, service_named
+from enrollments.management.command import (
+    DpsCommand,
+    add_service_option,
+    called_wrongly,
+    moment,
+    service_named,
+)
 from enrollments.models import AttemptOutcome, AttestationMechanism, ProvisioningService, RegistrationAttempt
 from enrollments.policy.names import FORM_IN_WORDS, is_registration_id, registration_key
 from enrollments.policy.reasons import Reason
@@ -26,7 +33,8 @@ class Command(DpsCommand):
         "answer, now, to a device that has the key of that certificate. With --tracking-id: why the answer "
         "with that tracking ID was given. With --registration-id alone: what it would answer, now, to what "
         "the device showed last, or to the credential that is enrolled for it; failing both, why its last "
-        "attempt was refused."
+        "attempt was refused. With --at: what it would answer at a later time, when certificates may have expired and "
+        "what is scheduled will have happened."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -41,6 +49,12 @@ class Command(DpsCommand):
             metavar="ID",
             help="With --certificate: the ID to register under, if not its common name.",
         )
+        parser.add_argument(
+            "--at",
+            type=moment,
+            metavar="TIME",
+            help="A time to come, such as 2026-05-03T14:00Z; without a zone it is UTC.",
+        )
 
     def act(
         self,
@@ -49,9 +63,16 @@ class Command(DpsCommand):
         certificate: Path | None,
         tracking_id: str | None,
         registration_id: str | None,
+        at: datetime | None,
         json: bool,
         **_: Any,
     ) -> None:
+        if at is not None and at <= timezone.now():
+            called_wrongly(
+                "--at is for times to come: what was answered in the past stands under its tracking ID."
+            )
+        if tracking_id and at is not None:
+            called_wrongly("--tracking-id is about an answer that was given, and --at about one to come.")
         if tracking_id and (certificate or registration_id):
             called_wrongly("--tracking-id stands alone: it says which device and which certificate it was.")
         if registration_id and not is_registration_id(registration_id):
@@ -60,9 +81,9 @@ class Command(DpsCommand):
         if tracking_id:
             explained = _kept(found, find_attempt(found, tracking_id), f"the tracking ID {tracking_id}")
         elif certificate:
-            explained = _of_certificate(found, certificate, registration_id)
+            explained = _of_certificate(found, certificate, registration_id, at)
         elif registration_id:
-            explained = _of_registration_id(found, registration_id)
+            explained = _of_registration_id(found, registration_id, at)
         else:
             called_wrongly("Give --certificate, --tracking-id or --registration-id.")
         if json:
@@ -71,7 +92,9 @@ class Command(DpsCommand):
             self.stdout.write(_as_text(explained))
 
 
-def _of_certificate(service: ProvisioningService, path: Path, registration_id: str | None) -> dict[str, Any]:
+def _of_certificate(
+    service: ProvisioningService, path: Path, registration_id: str | None, at: datetime | None
+) -> dict[str, Any]:
     try:
         chain = read_upload(path.read_bytes())
     except OSError as problem:
@@ -85,27 +108,34 @@ def _of_certificate(service: ProvisioningService, path: Path, registration_id: s
             )
         registration_id = names[0]
     shown = PresentedCredential(certificates=tuple(one.der for one in chain))
-    return _judged(service, registration_id, shown, f"{path}, taken as sent by a device that has its key")
+    return _judged(service, registration_id, shown, f"{path}, taken as sent by a device that has its key", at)
 
 
-def _of_registration_id(service: ProvisioningService, registration_id: str) -> dict[str, Any]:
+def _of_registration_id(
+    service: ProvisioningService, registration_id: str, at: datetime | None
+) -> dict[str, Any]:
     """By what is known of the device: what it showed last, what is enrolled for it, or what became of it."""
     record = service.registrations.filter(registration_key=registration_key(registration_id)).first()
     if record is not None and (chain := _certificates(record.evidence.select_related("certificate"))):
         shown = PresentedCredential(certificates=tuple(one.der for one in chain))
-        return _judged(service, registration_id, shown, "the chain with which it proved itself last")
+        return _judged(service, registration_id, shown, "the chain with which it proved itself last", at)
     entry = service.individualenrollments.filter(registration_key=registration_key(registration_id)).first()
     if entry is not None and entry.mechanism == AttestationMechanism.SYMMETRIC_KEY:
-        token = sas_token(service.id_scope, registration_id, entry.primary_key)
+        token = sas_token(service.id_scope, registration_id, entry.primary_key, now=at)
         return _judged(
             service,
             registration_id,
             PresentedCredential(authorization=token),
             "a SAS token by the primary key of its individual enrollment",
+            at,
         )
     if entry is not None and (chain := _certificates(entry.certificates.select_related("certificate"))):
         shown = PresentedCredential(certificates=(chain[0].der,))
-        return _judged(service, registration_id, shown, "the certificate of its individual enrollment")
+        return _judged(service, registration_id, shown, "the certificate of its individual enrollment", at)
+    if at is not None:
+        raise NotFound(
+            f"Nothing is known that {registration_id} could show at that time: give the chain with --certificate."
+        )
     attempts = service.attempts.filter(registration_key=registration_key(registration_id))
     return _kept(service, attempts.order_by("-last_at").first(), f"registration ID {registration_id}")
 
@@ -115,9 +145,13 @@ def _certificates(rows: Iterable[Any]) -> list[ParsedCertificate]:
 
 
 def _judged(
-    service: ProvisioningService, registration_id: str, shown: PresentedCredential, basis: str
+    service: ProvisioningService,
+    registration_id: str,
+    shown: PresentedCredential,
+    basis: str,
+    at: datetime | None,
 ) -> dict[str, Any]:
-    judgement = judge(service, registration_id, shown, at=timezone.now())
+    judgement = judge(service, registration_id, shown, at=at or timezone.now(), entries_at=at)
     decision = judgement.decision
     return {
         "service": service.name,
