@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 from django.db.models import Q
 
+from enrollments.models import clock
+
 if TYPE_CHECKING:
     from enrollments.models.enrollments import Entry
 
@@ -38,3 +40,8 @@ class AsOf:
         if self.recorded_only:
             return stands & not_due if enabled else stands | due
         return (stands & not_due) | (Q(**{f"{prefix}enabled": not enabled}) & due)
+
+
+def disabled_by_now() -> Q:
+    """The entries of several services that keep out now, whether or not the history says so yet."""
+    return Q(enabled=False) | Q(switches_at__lte=clock.database_now())

@@ -11,6 +11,7 @@ from django_htmx.http import HttpResponseClientRedirect, reswap, retarget, trigg
 
 from enrollments.actions.consequences import Consequences, Entry, consequences_of_deleting
 from enrollments.actions.entries import AlreadyEnrolled
+from enrollments.actions.schedule import switches_now
 from enrollments.errors import ChangedMeanwhile, Invalid, NotFound
 from enrollments.models import ProvisioningService
 from enrollments.policy.facts import EntryRef
@@ -67,7 +68,7 @@ def row_answer(
     request: HttpRequest, service: ProvisioningService, entry: Entry, template: str, said: str
 ) -> HttpResponse:
     """The row as the database has it now, after a write; the dialog closes, and what was done is read out."""
-    (row,) = rows_of(service, [entry])
+    (row,) = rows_of(service, [entry], switches_now(service))
     response = render(request, template, {"row": row, "service": service, "is_answer": True})
     trigger_client_event(response, "dialog:close", {})
     trigger_client_event(response, "announce", {"value": said})
@@ -80,20 +81,37 @@ def done(request: HttpRequest, url: str, said: str) -> HttpResponse:
     return go_to(request, url)
 
 
-def ask_to_disable(
-    request: HttpRequest, form: ReasonForm, *, entry: Entry, words: str, body: str, cancel_url: str
+def is_from_its_page(request: HttpRequest) -> bool:
+    """Whether it was asked on the page of the entry, where there is no row to be brought up to date."""
+    return request.GET.get("from") == "page"
+
+
+def ask_to_switch(
+    request: HttpRequest,
+    form: ReasonForm,
+    *,
+    entry: Entry,
+    title: str,
+    body: str,
+    cancel_url: str,
+    yes: str,
+    no: str = "Cancel",
+    version: str = "",
 ) -> HttpResponse:
+    """The question before the switch of an entry is set. The answer is its row, or the page that it was asked on."""
+    target = {} if is_from_its_page(request) else {"target": f"#entry-{entry.pk}"}
     response = ask(
         request,
-        title=f"Disable {words} {entry}?",
+        title=title,
         body=body,
         cancel_url=cancel_url,
         form=form,
         danger=False,
-        yes="Disable",
-        extra={"target": f"#entry-{entry.pk}", "no": "Cancel"},
+        yes=yes,
+        hidden=(("version", version),) if version else (),
+        extra={**target, "no": no},
     )
-    if response.status_code == 422:
+    if target and response.status_code == 422:
         retarget(response, "#dialog")
         reswap(response, "innerHTML")
     return response

@@ -191,6 +191,8 @@ class EntryForm(forms.Form):
             ("", f"As the service: {AllocationPolicy(service.allocation_policy).label.lower()}"),
             *((policy.value, policy.label) for policy in AllocationPolicy),
         ]
+        if current is not None and current.switches_at is not None:
+            self.fields["enabled"].help_text = "Turning the switch here ends what is scheduled for it."
         hubs: Any = self.fields["hubs"]
         hubs.queryset = service.hubs.order_by("name")
         if current is None:

@@ -54,7 +54,7 @@ class DeviceFilter(FilterForm):
     q = _search("Device ID")
 
 
-class _Moment(forms.DateTimeField):
+class Moment(forms.DateTimeField):
     """A moment in UTC, which is what the history is written in."""
 
     def __init__(self, label: str) -> None:
@@ -71,8 +71,8 @@ class _Moment(forms.DateTimeField):
 
 
 class HistoryFilter(FilterForm):
-    since = _Moment("From (UTC)")
-    until = _Moment("Until (UTC)")
+    since = Moment("From (UTC)")
+    until = Moment("Until (UTC)")
     event = forms.ChoiceField(
         label="What",
         required=False,

@@ -174,7 +174,7 @@ def test_list_states_its_queries(auditor, plant, django_assert_max_num_queries):
         register(plant, ca.leaf(f"pump-{number}"))
         an_individual(plant, f"gate-{number}", keys=True)
 
-    with django_assert_max_num_queries(12):
+    with django_assert_max_num_queries(13):
         auditor.get(URL)
 
 

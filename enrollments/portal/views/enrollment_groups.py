@@ -8,6 +8,7 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 from enrollments.actions.enrollment_groups import (
     EnrollmentGroupNotFound,
     add_enrollment_group,
+    cancel_group_schedule,
     change_enrollment_group,
     delete_enrollment_groups,
     disable_enrollment_group,
@@ -15,26 +16,29 @@ from enrollments.actions.enrollment_groups import (
     reveal_group_keys,
 )
 from enrollments.actions.judging import group_ref
-from enrollments.errors import ChangedMeanwhile, Invalid
+from enrollments.actions.schedule import switches_now
+from enrollments.errors import ChangedMeanwhile, Conflict, Invalid
 from enrollments.models import EnrollmentGroup, ProvisioningService
 from enrollments.policy.names import registration_key
 from enrollments.policy.roles import Right
 from enrollments.portal.access import actor_of, may, requires
 from enrollments.portal.certificate_input import preview_of
 from enrollments.portal.confirmation import ReasonForm, show_invalid
-from enrollments.portal.entry_links import entry_tabs, keys_url, list_url
-from enrollments.portal.entry_lists import EntryFilter, page_of_groups, rows_of, with_row_columns
+from enrollments.portal.entry_links import entry_tabs, entry_url, keys_url, list_url
+from enrollments.portal.entry_lists import EntryFilter, SwitchShown, page_of_groups, rows_of, with_row_columns
 from enrollments.portal.entry_pages import (
     answer_deletion,
-    ask_to_disable,
+    ask_to_switch,
     chosen_ids,
     done,
     form_status,
+    is_from_its_page,
     row_answer,
     saved,
     show_keys,
 )
 from enrollments.portal.forms_entries import GroupForm
+from enrollments.portal.forms_schedule import DisableForm, EnableForm, said_of
 from enrollments.portal.htmx import render_page, wants_fragment
 
 SECRET_FIELDS = ("primary_pem", "secondary_pem", "primary_key", "secondary_key", "webhook_url")
@@ -44,13 +48,14 @@ SECRET_FIELDS = ("primary_pem", "secondary_pem", "primary_key", "secondary_key",
 @requires(Right.SEE)
 def group_list(request: HttpRequest, service: ProvisioningService) -> HttpResponse:
     filters = EntryFilter(request.GET, name="Group ID")
-    page = page_of_groups(service, request.GET, filters)
+    as_of = switches_now(service)
+    page = page_of_groups(service, request.GET, filters, as_of)
     context = {
         "service": service,
         "tabs": entry_tabs(service, "group-list"),
         "filters": filters,
         "page": page,
-        "rows": rows_of(service, page.rows),
+        "rows": rows_of(service, page.rows, as_of),
         "query": request.GET.urlencode(),
     }
     return render_page(request, "portal/groups/list.html", "portal/groups/_results.html", context)
@@ -135,35 +140,95 @@ def group_delete(request: HttpRequest, service: ProvisioningService) -> HttpResp
 @requires(Right.CHANGE_ENTRIES)
 def group_disable(request: HttpRequest, service: ProvisioningService, group_id: str) -> HttpResponse:
     group = _get(service, group_id)
+    form = DisableForm.asked(request, group)
+    if request.method == "POST" and form.is_valid():
+        try:
+            group = disable_enrollment_group(
+                service,
+                group_id,
+                actor=actor_of(request),
+                reason=form.cleaned_data["reason"],
+                **form.times,
+            )
+        except (Invalid, Conflict) as problem:
+            form.show(problem)
+        else:
+            return _row(request, service, group_id, said_of(group, "enrollment group"))
+    return ask_to_switch(
+        request,
+        form,
+        entry=group,
+        title=f"Disable enrollment group {group}?",
+        body="While it is disabled every device with the key of its CA anywhere on its chain is refused, also where a "
+        "group above or below is enabled. Only devices with an enabled individual enrollment still come in. What "
+        "hubs know of the devices stays until they are deprovisioned.",
+        cancel_url=_back(request, service, group),
+        yes="Disable",
+    )
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@requires(Right.CHANGE_ENTRIES)
+def group_enable(request: HttpRequest, service: ProvisioningService, group_id: str) -> HttpResponse:
+    group = _get(service, group_id)
+    form = EnableForm.asked(request, group)
+    if request.method == "POST" and form.is_valid():
+        try:
+            group = enable_enrollment_group(
+                service,
+                group_id,
+                actor=actor_of(request),
+                reason=form.cleaned_data["reason"],
+                # What was replaced since it was shown is not let in by a click that was meant for the former.
+                expected_etag=request.POST.get("version", ""),
+                **form.times,
+            )
+        except Invalid as problem:
+            form.show(problem)
+        else:
+            return _row(request, service, group_id, said_of(group, "enrollment group"))
+    return ask_to_switch(
+        request,
+        form,
+        entry=group,
+        title=f"Enable enrollment group {group}?",
+        body="While it is enabled the devices below its CA are admitted, unless another entry bars them.",
+        cancel_url=_back(request, service, group),
+        yes="Enable",
+        version=request.POST.get("version", group.etag),
+    )
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@requires(Right.CHANGE_ENTRIES)
+def group_cancel_schedule(request: HttpRequest, service: ProvisioningService, group_id: str) -> HttpResponse:
+    group = _get(service, group_id)
     form = ReasonForm(request.POST if request.method == "POST" else None)
     if request.method == "POST" and form.is_valid():
         try:
-            disable_enrollment_group(
-                service, group_id, actor=actor_of(request), reason=form.cleaned_data["reason"]
+            group = cancel_group_schedule(
+                service,
+                group_id,
+                actor=actor_of(request),
+                reason=form.cleaned_data["reason"],
+                expected_etag=request.POST.get("version", ""),
             )
         except Invalid as problem:
             show_invalid(form, problem)
         else:
-            return _row(request, service, group_id, f"Disabled enrollment group {group}.")
-    return ask_to_disable(
+            said = f"Nothing is scheduled for enrollment group {group} any more."
+            return _row(request, service, group_id, said)
+    return ask_to_switch(
         request,
         form,
         entry=group,
-        words="enrollment group",
-        body="Every device with the key of its CA anywhere on its chain is refused from now on, also where a "
-        "group above or below is enabled. Only devices with an enabled individual enrollment still come in. What "
-        "hubs know of the devices stays until they are deprovisioned.",
-        cancel_url=list_url(service, "portal:group-list"),
+        title=f"Drop what is scheduled for enrollment group {group}?",
+        body=f"It stays {group.status.label.lower()}, until somebody turns its switch.",
+        cancel_url=_back(request, service, group),
+        yes="Drop it",
+        no="Keep it",
+        version=request.POST.get("version", group.etag),
     )
-
-
-@require_POST
-@requires(Right.CHANGE_ENTRIES)
-def group_enable(request: HttpRequest, service: ProvisioningService, group_id: str) -> HttpResponse:
-    # What was replaced since the row was shown is not let in by a click that was meant for the former.
-    version = request.POST.get("version", "")
-    group = enable_enrollment_group(service, group_id, actor=actor_of(request), expected_etag=version)
-    return _row(request, service, group_id, f"Enabled enrollment group {group}.")
 
 
 @require_POST
@@ -174,6 +239,8 @@ def group_keys(request: HttpRequest, service: ProvisioningService, group_id: str
 
 
 def _row(request: HttpRequest, service: ProvisioningService, group_id: str, said: str) -> HttpResponse:
+    if is_from_its_page(request):
+        return done(request, entry_url(service, group_ref(_get(service, group_id))), said)
     if not wants_fragment(request):
         return done(request, list_url(service, "portal:group-list"), said)
     try:
@@ -183,6 +250,12 @@ def _row(request: HttpRequest, service: ProvisioningService, group_id: str, said
     return row_answer(request, service, group, "portal/groups/_row.html", said)
 
 
+def _back(request: HttpRequest, service: ProvisioningService, group: EnrollmentGroup) -> str:
+    if is_from_its_page(request):
+        return entry_url(service, group_ref(group))
+    return list_url(service, "portal:group-list")
+
+
 def _form_answer(
     request: HttpRequest, service: ProvisioningService, form: GroupForm, *, conflict: str = ""
 ) -> HttpResponse:
@@ -190,6 +263,7 @@ def _form_answer(
         "service": service,
         "form": form,
         "entry": form.current,
+        "switch": SwitchShown.of(form.current, switches_now(service)) if form.current else None,
         "kind": "group",
         "previews": preview_of(service, form.given, form.kind, form.current),
         "conflict": conflict,

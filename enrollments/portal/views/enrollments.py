@@ -8,6 +8,7 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 from enrollments.actions.enrollments import (
     EnrollmentNotFound,
     add_individual_enrollment,
+    cancel_enrollment_schedule,
     change_individual_enrollment,
     delete_enrollments,
     disable_enrollment,
@@ -15,7 +16,8 @@ from enrollments.actions.enrollments import (
     reveal_enrollment_keys,
 )
 from enrollments.actions.judging import individual_ref
-from enrollments.errors import ChangedMeanwhile, Invalid
+from enrollments.actions.schedule import switches_now
+from enrollments.errors import ChangedMeanwhile, Conflict, Invalid
 from enrollments.models import AttestationMechanism, IndividualEnrollment, ProvisioningService
 from enrollments.policy.names import registration_key
 from enrollments.policy.roles import Right
@@ -23,18 +25,26 @@ from enrollments.portal.access import actor_of, may, requires
 from enrollments.portal.certificate_input import preview_of
 from enrollments.portal.confirmation import ReasonForm, show_invalid
 from enrollments.portal.entry_links import entry_tabs, entry_url, keys_url, list_url
-from enrollments.portal.entry_lists import EntryFilter, page_of_individuals, rows_of, with_row_columns
+from enrollments.portal.entry_lists import (
+    EntryFilter,
+    SwitchShown,
+    page_of_individuals,
+    rows_of,
+    with_row_columns,
+)
 from enrollments.portal.entry_pages import (
     answer_deletion,
-    ask_to_disable,
+    ask_to_switch,
     chosen_ids,
     done,
     form_status,
+    is_from_its_page,
     row_answer,
     saved,
     show_keys,
 )
 from enrollments.portal.forms_entries import IndividualForm
+from enrollments.portal.forms_schedule import DisableForm, EnableForm, said_of
 from enrollments.portal.htmx import render_page, wants_fragment
 
 SECRET_FIELDS = ("primary_pem", "secondary_pem", "primary_key", "secondary_key", "webhook_url")
@@ -44,13 +54,14 @@ SECRET_FIELDS = ("primary_pem", "secondary_pem", "primary_key", "secondary_key",
 @requires(Right.SEE)
 def enrollment_list(request: HttpRequest, service: ProvisioningService) -> HttpResponse:
     filters = EntryFilter(request.GET, name="Registration ID")
-    page = page_of_individuals(service, request.GET, filters)
+    as_of = switches_now(service)
+    page = page_of_individuals(service, request.GET, filters, as_of)
     context = {
         "service": service,
         "tabs": entry_tabs(service, "enrollment-list"),
         "filters": filters,
         "page": page,
-        "rows": rows_of(service, page.rows),
+        "rows": rows_of(service, page.rows, as_of),
         "query": request.GET.urlencode(),
     }
     return render_page(request, "portal/enrollments/list.html", "portal/enrollments/_results.html", context)
@@ -163,36 +174,98 @@ def enrollment_disable(
     request: HttpRequest, service: ProvisioningService, registration_id: str
 ) -> HttpResponse:
     enrollment = _get_without_keys(service, registration_id)
-    form = ReasonForm(request.POST if request.method == "POST" else None)
+    form = DisableForm.asked(request, enrollment)
     if request.method == "POST" and form.is_valid():
         try:
-            disable_enrollment(
-                service, registration_id, actor=actor_of(request), reason=form.cleaned_data["reason"]
+            enrollment = disable_enrollment(
+                service,
+                registration_id,
+                actor=actor_of(request),
+                reason=form.cleaned_data["reason"],
+                **form.times,
             )
-        except Invalid as problem:
-            show_invalid(form, problem)
+        except (Invalid, Conflict) as problem:
+            form.show(problem)
         else:
-            return _row(request, service, registration_id, f"Disabled individual enrollment {enrollment}.")
-    return ask_to_disable(
+            return _row(request, service, registration_id, said_of(enrollment, "individual enrollment"))
+    return ask_to_switch(
         request,
         form,
         entry=enrollment,
-        words="individual enrollment",
-        body="The device is refused from now on, also where a group would admit it, and the keys of its "
+        title=f"Disable individual enrollment {enrollment}?",
+        body="While it is disabled the device is refused, also where a group would admit it, and the keys of its "
         "certificates are barred. What its hub knows of it stays until it is deprovisioned.",
-        cancel_url=list_url(service, "portal:enrollment-list"),
+        cancel_url=_back(request, service, enrollment),
+        yes="Disable",
     )
 
 
-@require_POST
+@require_http_methods(["GET", "HEAD", "POST"])
 @requires(Right.CHANGE_ENTRIES)
 def enrollment_enable(
     request: HttpRequest, service: ProvisioningService, registration_id: str
 ) -> HttpResponse:
-    # What was replaced since the row was shown is not let in by a click that was meant for the former.
-    version = request.POST.get("version", "")
-    enrollment = enable_enrollment(service, registration_id, actor=actor_of(request), expected_etag=version)
-    return _row(request, service, registration_id, f"Enabled individual enrollment {enrollment}.")
+    enrollment = _get_without_keys(service, registration_id)
+    form = EnableForm.asked(request, enrollment)
+    if request.method == "POST" and form.is_valid():
+        try:
+            enrollment = enable_enrollment(
+                service,
+                registration_id,
+                actor=actor_of(request),
+                reason=form.cleaned_data["reason"],
+                # What was replaced since it was shown is not let in by a click that was meant for the former.
+                expected_etag=request.POST.get("version", ""),
+                **form.times,
+            )
+        except Invalid as problem:
+            form.show(problem)
+        else:
+            return _row(request, service, registration_id, said_of(enrollment, "individual enrollment"))
+    return ask_to_switch(
+        request,
+        form,
+        entry=enrollment,
+        title=f"Enable individual enrollment {enrollment}?",
+        body="While it is enabled the device is admitted by its own credential.",
+        cancel_url=_back(request, service, enrollment),
+        yes="Enable",
+        version=request.POST.get("version", enrollment.etag),
+    )
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@requires(Right.CHANGE_ENTRIES)
+def enrollment_cancel_schedule(
+    request: HttpRequest, service: ProvisioningService, registration_id: str
+) -> HttpResponse:
+    enrollment = _get_without_keys(service, registration_id)
+    form = ReasonForm(request.POST if request.method == "POST" else None)
+    if request.method == "POST" and form.is_valid():
+        try:
+            enrollment = cancel_enrollment_schedule(
+                service,
+                registration_id,
+                actor=actor_of(request),
+                reason=form.cleaned_data["reason"],
+                expected_etag=request.POST.get("version", ""),
+            )
+        except Invalid as problem:
+            show_invalid(form, problem)
+        else:
+            said = f"Nothing is scheduled for individual enrollment {enrollment} any more."
+            return _row(request, service, registration_id, said)
+    return ask_to_switch(
+        request,
+        form,
+        entry=enrollment,
+        title=f"Drop what is scheduled for individual enrollment {enrollment}?",
+        body=f"It stays {enrollment.status.label.lower()}, until somebody turns its switch.",
+        cancel_url=_back(request, service, enrollment),
+        yes="Drop it",
+        no="Keep it",
+        version=request.POST.get("version", enrollment.etag),
+    )
 
 
 @require_POST
@@ -203,6 +276,8 @@ def enrollment_keys(request: HttpRequest, service: ProvisioningService, registra
 
 
 def _row(request: HttpRequest, service: ProvisioningService, registration_id: str, said: str) -> HttpResponse:
+    if is_from_its_page(request):
+        return done(request, entry_url(service, individual_ref(_get(service, registration_id))), said)
     if not wants_fragment(request):
         return done(request, list_url(service, "portal:enrollment-list"), said)
     entries = with_row_columns(service.individualenrollments.all())
@@ -213,6 +288,12 @@ def _row(request: HttpRequest, service: ProvisioningService, registration_id: st
     return row_answer(request, service, entry, "portal/enrollments/_row.html", said)
 
 
+def _back(request: HttpRequest, service: ProvisioningService, enrollment: IndividualEnrollment) -> str:
+    if is_from_its_page(request):
+        return entry_url(service, individual_ref(enrollment))
+    return list_url(service, "portal:enrollment-list")
+
+
 def _form_answer(
     request: HttpRequest, service: ProvisioningService, form: IndividualForm, *, conflict: str = ""
 ) -> HttpResponse:
@@ -220,6 +301,7 @@ def _form_answer(
         "service": service,
         "form": form,
         "entry": form.current,
+        "switch": SwitchShown.of(form.current, switches_now(service)) if form.current else None,
         "kind": "individual",
         "previews": preview_of(service, form.given, form.kind, form.current),
         "conflict": conflict,

@@ -16,6 +16,7 @@ from django.utils import timezone
 from django.views.decorators.http import require_safe
 
 from enrollments.actions.history import note_export
+from enrollments.actions.schedule import settle_if_possible
 from enrollments.audit.events import Event
 from enrollments.models import HistoryEvent, ProvisioningService
 from enrollments.models.history import HistoryQuerySet
@@ -62,7 +63,10 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class HistoryRow:
-    """One row as a sentence: who did what to what. `url` leads to the object where it is still there."""
+    """One row as a sentence: who did what to what. `url` leads to the object where it is still there.
+
+    scheduled: until when, or at what time.
+    """
 
     event: HistoryEvent
     words: str
@@ -70,11 +74,15 @@ class HistoryRow:
     url: str
     differences: list[Difference]
     shuts_out: bool
+    scheduled: str = ""
 
 
 @require_safe
 @requires(Right.SEE)
 def history_list(request: HttpRequest, service: ProvisioningService) -> HttpResponse:
+    settle_if_possible(
+        service
+    )  # what has happened by itself belongs in here, although nobody asked about it yet
     return _list(request, service)
 
 
@@ -217,6 +225,7 @@ def rows_of(events: Iterable[HistoryEvent], service: ProvisioningService | None)
             url=urls.get((event.subject_kind, event.subject_id), ""),
             differences=_differences(event),
             shuts_out=event.event in _SHUTS_OUT,
+            scheduled=_scheduled(event),
         )
         for event in events
     ]
@@ -228,6 +237,17 @@ _SHUTS_OUT = frozenset(event.value for event in Event if event.shuts_out)
 def _words(event: HistoryEvent) -> str:
     """A row keeps its meaning even if a later version of the program wrote it."""
     return Event(event.event).in_words if event.event in set(Event) else event.event
+
+
+_DISABLING_SCHEDULED = (Event.ENROLLMENT_DISABLING_SCHEDULED.value, Event.GROUP_DISABLING_SCHEDULED.value)
+
+
+def _scheduled(event: HistoryEvent) -> str:
+    """What an act on a switch says about a time to come; «until» of other rows is a field among others."""
+    until = (event.after or {}).get("until")
+    if not until or "status" not in (event.after or {}):
+        return ""
+    return f"at {until}" if event.event in _DISABLING_SCHEDULED else f"until {until}"
 
 
 def _urls(events: list[HistoryEvent], service: ProvisioningService) -> dict[tuple[str, str], str]:

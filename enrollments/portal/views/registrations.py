@@ -16,6 +16,7 @@ from enrollments.actions.revocation import (
     deprovision_device,
     release_registration,
 )
+from enrollments.actions.schedule import switches_now
 from enrollments.errors import Invalid
 from enrollments.models import EnrollmentGroup, IndividualEnrollment, ProvisioningService, RegistrationRecord
 from enrollments.models.enrollments import secrets_of
@@ -293,10 +294,11 @@ def _named(entry: Entry) -> str:
 
 def _barred_by(service: ProvisioningService, record: RegistrationRecord) -> Entry | None:
     """The disabled entry that keeps the device out from now on, whatever its record still says (R5, R7)."""
+    as_of = switches_now(service)
     individual = _individual(service, record.registration_key)
     if individual is not None:
-        return None if individual.enabled else individual
-    return record.group if record.group is not None and not record.group.enabled else None
+        return None if as_of.enabled(individual) else individual
+    return record.group if record.group is not None and not as_of.enabled(record.group) else None
 
 
 def _what_denies(service: ProvisioningService, record: RegistrationRecord) -> str:
@@ -311,8 +313,11 @@ def _what_denies(service: ProvisioningService, record: RegistrationRecord) -> st
             f"A disabled individual enrollment is added for {record}{bars}. "
             "Other devices of its group are not touched."
         )
-    if individual.enabled:
+    if switches_now(service).enabled(individual):
         return f"Its individual enrollment is disabled, and {record} is refused from its next request on."
+    if individual.switches_at is not None:
+        until = f"{individual.switches_at:%Y-%m-%d %H:%M} UTC"
+        return f"Its individual enrollment is disabled until {until}, and stays so until further notice."
     return f"Its individual enrollment is disabled already, so {record} is refused as it is."
 
 
