@@ -18,13 +18,16 @@ NOW, UNTIL, AT = "now", "until", "at"
 class SwitchForm(ReasonForm):
     """Without a choice, as a switch in a row posts it, it is meant at once and until further notice."""
 
-    when = forms.ChoiceField(label="For how long", required=False, initial=NOW, widget=forms.RadioSelect)
-    moment = Moment("That time (UTC)")
+    when = forms.ChoiceField(label="For how long", initial=NOW, widget=forms.RadioSelect)
+    moment = Moment("Time (UTC)")
     field_order = ("when", "moment", "reason")
 
     choices: tuple[tuple[str, str], ...] = ()
 
     def __init__(self, data: QueryDict | None = None, *, initial: dict[str, Any] | None = None) -> None:
+        if data is not None:
+            data = data.copy()
+            data.setdefault("when", NOW)
         super().__init__(data, initial=initial)
         when: Any = self.fields["when"]
         when.choices = self.choices
