@@ -6,6 +6,7 @@ The second formulation knows who signed what because the test minted it; it chec
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import timedelta
 
 import pytest
 from django.utils import timezone
@@ -179,25 +180,33 @@ class SecondFormulation:
 _numbers = itertools.count()
 
 
-def enroll(forest: Forest, world: World):
-    """The world in the database. Groups of one subject and key would be one group, so the later is left out."""
+def enroll(forest: Forest, world: World, *, by_itself: bool):
+    """The world in the database. Groups of one subject and key would be one group, so the later is left out.
+
+    by_itself: everything is enrolled the other way round, with switches that have been due since; the decision must
+    not depend on whether somebody has turned them yet.
+    """
     service = new_service(f"world-{next(_numbers)}")  # services know nothing of each other (R1)
     kept: dict[str, bool] = {}
     for name, enabled in world.groups.items():
         if not any(same_ca(forest.cas[name], forest.cas[other]) for other in kept):
             kept[name] = enabled
-            enroll_ca(service, forest.cas[name], f"g-{len(kept)}", enabled=enabled)
+            enroll_ca(service, forest.cas[name], f"g-{len(kept)}", enabled=enabled != by_itself)
     world.groups = kept
     individuals = []
     for registration_id, leaf, enabled in world.individuals:
         if leaf is None:
-            enroll_keys(service, registration_id, enabled=enabled)
+            enroll_keys(service, registration_id, enabled=enabled != by_itself)
         elif forest.leaves[leaf].parsed.common_names[0] == registration_id:
-            enroll_device(service, forest.leaves[leaf], enabled=enabled)
+            enroll_device(service, forest.leaves[leaf], enabled=enabled != by_itself)
         else:
             continue
         individuals.append((registration_id, leaf, enabled))
     world.individuals = individuals
+    if by_itself:
+        due = {"switches_at": timezone.now() - timedelta(seconds=1), "scheduled_by": "alice"}
+        service.enrollmentgroups.update(**due)
+        service.individualenrollments.update(**due)
     return service
 
 
@@ -206,9 +215,9 @@ def enroll(forest: Forest, world: World):
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
-@given(world=worlds)
-def test_decision_equals_the_second_formulation(forest, world):
-    service = enroll(forest, world)
+@given(world=worlds, by_itself=st.booleans())
+def test_decision_equals_the_second_formulation(forest, world, by_itself):
+    service = enroll(forest, world, by_itself=by_itself)
     expected = SecondFormulation(forest, world)
     credential = PresentedCredential(tuple(forest.all()[name].der for name in world.sent))
     name = expected.leaf.parsed.common_names[0]
