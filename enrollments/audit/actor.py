@@ -16,7 +16,10 @@ class Way(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """`kind` is user, service, device or cli; `name` is frozen into each history row."""
+    """`kind` is user, service, device, cli, or schedule where a switch turned that `name` had set a time for.
+
+    The name is frozen into each history row.
+    """
 
     kind: str
     name: str

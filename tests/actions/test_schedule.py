@@ -472,10 +472,11 @@ def full_history_later():
     patch.undo()
 
 
+@CASES
 def test_disabling_that_cannot_be_recorded_keeps_out_all_the_same(
-    service, database_clock, deadline, full_history_later, caplog
+    service, database_clock, deadline, full_history_later, caplog, make
 ):
-    case = group(service)
+    case = make(service)
     case.ask()
     case.disable(at=deadline)
     again = full_history_later()
@@ -483,7 +484,6 @@ def test_disabling_that_cannot_be_recorded_keeps_out_all_the_same(
 
     assert case.ask() is Outcome.DISABLED
     assert not rows_by_schedule()
-    assert EnrollmentGroup.objects.get().enabled
     assert "could not be written into the history" in caplog.text
 
     again()
@@ -491,35 +491,21 @@ def test_disabling_that_cannot_be_recorded_keeps_out_all_the_same(
     assert len(rows_by_schedule()) == 1
 
 
+@CASES
 def test_enabling_that_cannot_be_recorded_does_not_happen(
-    service, database_clock, deadline, full_history_later
+    service, database_clock, deadline, full_history_later, make
 ):
-    case = group(service)
-    case.ask()
+    case = make(service)
     case.disable(until=deadline)
     again = full_history_later()
     database_clock.set_to(deadline)
 
     assert case.ask() is Outcome.DISABLED
-    assert not EnrollmentGroup.objects.get().enabled
+    assert not rows_by_schedule()
 
     again()
     assert case.ask() is Outcome.ASSIGNED
     assert len(rows_by_schedule()) == 1
-
-
-def test_key_of_an_entry_whose_enabling_cannot_be_recorded_stays_barred(
-    service, database_clock, deadline, full_history_later
-):
-    case = key_of_a_disabled_individual(service)
-    case.disable(until=deadline)
-    again = full_history_later()
-    database_clock.set_to(deadline)
-
-    assert case.ask() is Outcome.DISABLED
-
-    again()
-    assert case.ask() is Outcome.ASSIGNED
 
 
 def test_settling_that_fails_changes_nothing_and_says_so(
@@ -695,6 +681,28 @@ def test_deadline_while_a_remote_hub_answers(running, database_clock, passes, mo
 
     assert answer.outcome is (Outcome.DISABLED if passes else Outcome.ASSIGNED)
     assert bool(hub.identities) is not passes
+
+
+def test_deadline_between_the_last_judgement_and_the_end_of_a_remote_assignment(
+    running, database_clock, monkeypatch
+):
+    hub = RemoteHub()
+    monkeypatch.setitem(CONNECTORS, "remote", hub)
+    running.service.hubs.update(kind="remote")
+    running.schedule()
+    judge_, asked = registrations._judge, []
+
+    def passes_after_the_second(service, request):
+        judgement = judge_(service, request)
+        asked.append(1)
+        if len(asked) == 2:
+            database_clock.set_to(running.deadline)
+        return judgement
+
+    monkeypatch.setattr(registrations, "_judge", passes_after_the_second)
+
+    assert register(running.service, running.leaf).outcome is Outcome.DISABLED
+    assert hub.identities == {}
 
 
 def test_judgement_under_the_lock_writes_no_row_and_admits_nobody_who_is_due_to_be_shut_out(
@@ -1010,6 +1018,36 @@ def test_judging_for_another_time_counts_what_is_scheduled_until_then_and_change
     # R6 bars the key until the deadline, the group everybody from an hour later on.
     assert of_key == [Verdict.DISABLED, Verdict.ADMIT, Verdict.DISABLED, Verdict.DISABLED]
     assert HistoryEvent.objects.count() == rows
+
+
+def test_issuer_that_only_a_disabled_individual_holds_is_found_from_its_time_on(
+    service, database_clock, deadline
+):
+    """R6 bars a key wherever it stands on a chain, also where the device does not send the certificate."""
+    top = root("Root A")
+    line = top.intermediate("Line")
+    enroll_ca(service, top)
+    enroll_device(service, line)
+    disable_enrollment(service, "Line", at=deadline, actor=ALICE)
+    leaf = line.leaf("pump-042")
+
+    verdicts = [
+        judge(service, "pump-042", shows(leaf), at=timezone.now(), entries_at=at).decision.verdict
+        for at in (deadline - timedelta(seconds=1), deadline)
+    ]
+    bare = [
+        judge(
+            service,
+            "pump-042",
+            PresentedCredential(certificates=(leaf.der,)),
+            at=timezone.now(),
+            entries_at=at,
+        ).decision.verdict
+        for at in (deadline - timedelta(seconds=1), deadline)
+    ]
+
+    assert verdicts == [Verdict.ADMIT, Verdict.DISABLED]
+    assert bare == [Verdict.UNAUTHORIZED, Verdict.DISABLED]
 
 
 @pytest.mark.parametrize("moment", [BEFORE, AT], ids=["before", "at"])
