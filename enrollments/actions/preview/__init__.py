@@ -2,9 +2,11 @@
 
 from enrollments.actions.preview.acts import (
     Act,
+    cancel,
     carry_out,
     preview_of_act,
     ref_of,
+    turn,
     what_adding_did,
     what_disabling_did,
 )
@@ -21,10 +23,12 @@ __all__ = [
     "Outcome",
     "Preview",
     "below_others",
+    "cancel",
     "carry_out",
     "preview_of",
     "preview_of_act",
     "ref_of",
+    "turn",
     "what_adding_did",
     "what_disabling_did",
 ]
