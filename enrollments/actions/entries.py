@@ -75,6 +75,8 @@ class AlreadyEnrolled(Conflict):
 class EntrySpec:
     """What an administrator wants an entry to be. Empty keys: made by us when added, kept when changed.
 
+    for_good: disabled also where it was to be enabled again at a time. Otherwise what is scheduled stays, unless the
+    switch is turned.
     webhook_url: with its query, where it has one; the address alone keeps the query that is held with it.
     """
 
@@ -87,6 +89,7 @@ class EntrySpec:
     reprovisioning_policy: str = ReprovisioningPolicy.MIGRATE.value
     initial_twin: dict[str, Any] = field(default_factory=empty_twin)
     enabled: bool = True
+    for_good: bool = False
     iot_edge: bool = False
     webhook_url: str = field(default="", repr=False)
     webhook_api_version: str = ""
@@ -175,10 +178,10 @@ def check_hubs(service: ProvisioningService, hubs: Iterable[LinkedHub]) -> None:
 def write_common(entry: IndividualEnrollment | EnrollmentGroup, spec: EntrySpec) -> None:
     """Set what both kinds of entry hold. Keys are made where none exist, and kept where none are given.
 
-    What is scheduled stays, unless the switch is turned by this.
+    What is scheduled stays, unless the switch is turned by this, or is to stay off for good.
     """
     entry.mechanism = spec.mechanism
-    if entry.enabled != spec.enabled:
+    if entry.enabled != spec.enabled or (spec.for_good and not spec.enabled):
         clear_schedule(entry)
     entry.enabled = spec.enabled
     entry.allocation_policy = spec.allocation_policy

@@ -12,7 +12,6 @@ from django.utils import timezone
 
 from enrollments.actions import registrations
 from enrollments.actions import schedule as schedules
-from enrollments.actions.consequences import consequences_of_deleting
 from enrollments.actions.enrollment_groups import (
     GroupSpec,
     cancel_group_schedule,
@@ -29,11 +28,12 @@ from enrollments.actions.enrollments import (
     enable_enrollment,
 )
 from enrollments.actions.judging import judge
+from enrollments.actions.preview import Act, Effect, below_others, carry_out, preview_of, preview_of_act
 from enrollments.actions.registrations import Outcome, look_up_registration, poll_operation, register_device
 from enrollments.actions.revocation import deny_device
-from enrollments.actions.schedule import settle_due, settle_if_possible
+from enrollments.actions.schedule import Span, settle_due, settle_if_possible
 from enrollments.attestation.credential import PresentedCredential
-from enrollments.errors import ChangedMeanwhile, Conflict, Invalid
+from enrollments.errors import ChangedMeanwhile, Conflict, Invalid, PreviewOutdated
 from enrollments.hubs import CONNECTORS
 from enrollments.models import (
     EnrollmentGroup,
@@ -859,12 +859,90 @@ def test_cancelling_leaves_the_switch_as_it_stands(entry, service, database_cloc
     assert entry.row.enabled is stays
 
 
-def test_cancelling_what_somebody_else_changed_is_refused(entry, deadline):
-    seen = entry.disable(until=deadline).etag
-    entry.enable()
+ACTS = {
+    "enable": lambda entry, at, **epoch: entry.enable(**epoch),
+    "enable until": lambda entry, at, **epoch: entry.enable(until=at, **epoch),
+    "disable": lambda entry, at, **epoch: entry.disable(**epoch),
+    "disable until": lambda entry, at, **epoch: entry.disable(until=at, **epoch),
+    "disable at": lambda entry, at, **epoch: entry.disable(at=at, **epoch),
+    "cancel": lambda entry, at, **epoch: entry.cancel(**epoch),
+}
+# How the switch stands before, what is done, and whether somebody may come in by it who would not have, at any time.
+REACHES = [
+    ("on", "disable", "narrows"),
+    ("on", "disable until", "narrows"),
+    ("on", "disable at", "narrows"),
+    ("on", "enable until", "narrows"),
+    ("off", "enable", "widens"),
+    ("off", "enable until", "widens"),
+    ("off", "disable until", "widens"),
+    ("on, off sooner", "enable", "widens"),
+    ("on, off sooner", "cancel", "widens"),
+    ("on, off sooner", "disable at", "widens"),
+    ("on, off sooner", "disable", "narrows"),
+    ("on, off sooner", "disable until", "widens"),
+    ("on, off later", "disable at", "narrows"),
+    ("on, off later", "enable until", "narrows"),
+    ("off, on sooner", "disable until", "narrows"),
+    ("off, on sooner", "disable", "narrows"),
+    ("off, on sooner", "cancel", "narrows"),
+    ("off, on sooner", "enable until", "widens"),
+    ("off, on later", "disable until", "widens"),
+    ("off, on later", "enable", "widens"),
+]
 
-    with pytest.raises(ChangedMeanwhile):
-        entry.cancel(expected_etag=seen)
+
+def _set_before(entry, state, deadline):
+    """`sooner`, `later`: than the deadline, which is what the act that follows is given."""
+    other = deadline + (timedelta(minutes=-30) if "sooner" in state else timedelta(minutes=30))
+    match state.partition(",")[0], "," in state:
+        case "on", True:
+            entry.disable(at=other)
+        case "off", True:
+            entry.disable(until=other)
+        case "off", False:
+            entry.disable()
+
+
+@pytest.mark.parametrize(("state", "act", "reach"), REACHES)
+def test_what_may_let_somebody_in_rests_on_its_preview_and_nothing_else_does(
+    entry, service, deadline, state, act, reach
+):
+    _set_before(entry, state, deadline)
+    epoch = ProvisioningService.epoch_of(service.pk)
+    rows, before = HistoryEvent.objects.count(), Span.of(entry.row)
+
+    if reach == "widens":
+        with pytest.raises(PreviewOutdated):
+            ACTS[act](entry, deadline, expected_epoch=epoch - 1)
+        assert HistoryEvent.objects.count() == rows
+        assert Span.of(entry.row) == before
+        ACTS[act](entry, deadline, expected_epoch=epoch)
+    else:
+        ACTS[act](entry, deadline, expected_epoch=epoch - 1)
+
+    assert HistoryEvent.objects.count() == rows + 1
+    assert Span.of(entry.row) != before
+
+
+@pytest.mark.parametrize("recorded", [True, False], ids=["recorded", "not recorded"])
+def test_a_preview_from_before_a_deadline_is_outdated_after_it(
+    entry, service, database_clock, deadline, recorded
+):
+    """Also where nobody has written down yet that a switch has turned: the epoch is the same then."""
+    entry.disable()
+    enroll_keys(service, "other")
+    disable_enrollment(service, "other", until=deadline, actor=ALICE)
+    epoch = ProvisioningService.epoch_of(service.pk)
+    database_clock.set_to(deadline)
+    if recorded:
+        settle_due(service)
+
+    with pytest.raises(PreviewOutdated):
+        entry.enable(expected_epoch=epoch)
+    with pytest.raises(PreviewOutdated):
+        carry_out(service, Act.ENABLE, [entry.row], actor=ALICE, expected_epoch=epoch)
+    assert not entry.row.enabled
 
 
 def test_cancelling_too_late_finds_the_switch_turned(entry, service, database_clock, deadline):
@@ -975,6 +1053,7 @@ def test_saving_a_form_from_before_the_deadline_after_it_is_refused(service, dat
 
     with pytest.raises(ChangedMeanwhile):
         change_enrollment_group(service, "root-a", spec, expected_etag=seen, actor=ALICE)
+    assert register(service, top.leaf("pump-042")).outcome is Outcome.DISABLED
     assert not EnrollmentGroup.objects.get().enabled
 
 
@@ -1051,7 +1130,7 @@ def test_issuer_that_only_a_disabled_individual_holds_is_found_from_its_time_on(
 
 
 @pytest.mark.parametrize("moment", [BEFORE, AT], ids=["before", "at"])
-def test_consequences_of_deleting_go_by_the_same_clock(service, database_clock, deadline, moment):
+def test_previews_go_by_the_same_clock(service, database_clock, deadline, moment):
     top = root("Root A")
     line = top.intermediate("Line")
     enroll_ca(service, top)
@@ -1062,13 +1141,48 @@ def test_consequences_of_deleting_go_by_the_same_clock(service, database_clock, 
     database_clock.set_to(deadline + moment)
     group.refresh_from_db()
 
-    told = consequences_of_deleting(service, [group])
+    (above,) = below_others(service, [group])
+    told = preview_of_act(service, Act.DELETE, [group])
 
     is_open = moment == BEFORE
-    assert told.admitted == (1 if is_open else 0)
-    assert bool(told.no_longer_barring) is not is_open
-    (above,) = told.below_others
+    assert [one.effect for one in told.devices] == [Effect.STILL_ADMITTED if is_open else Effect.STILL_OUT]
     assert (bool(above.through), bool(above.barred_by)) == (is_open, not is_open)
+
+
+@pytest.mark.parametrize("kind", ["certificate", "key", "group of keys", "barred key"])
+def test_previews_know_what_is_due_and_cannot_be_recorded(
+    service, database_clock, deadline, kind, full_history_later
+):
+    """Nothing has turned the stored switch, and the device is out: whatever is asked about, a preview must say so."""
+    top = root("Root A")
+    enroll_ca(service, top)
+    leaf = top.leaf("pump-042")
+    match kind:
+        case "certificate":
+            enroll_device(service, leaf)
+            register(service, leaf)
+            disable_enrollment(service, "pump-042", at=deadline, actor=ALICE)
+        case "key":
+            key = enroll_keys(service, "pump-042").primary_key
+            register(service, signs(service, "pump-042", key), "pump-042")
+            disable_enrollment(service, "pump-042", at=deadline, actor=ALICE)
+        case "group of keys":
+            keys = enroll_key_group(service, "keys")
+            device = signs(service, "pump-042", derived_key(keys.primary_key, "pump-042"))
+            register(service, device, "pump-042")
+            disable_enrollment_group(service, "keys", at=deadline, actor=ALICE)
+        case "barred key":
+            enroll_device(service, top.leaf("pump-041", key=leaf.key))
+            register(service, leaf)
+            disable_enrollment(service, "pump-041", at=deadline, actor=ALICE)
+    full_history_later()
+    database_clock.set_to(deadline)
+    entries = [*service.enrollmentgroups.filter(group_id="keys"), *service.individualenrollments.all()]
+
+    told = preview_of(service, list, entries)
+
+    about = [one for one in told.devices if one.registration_id == "pump-042"]
+    assert [one.before.verdict for one in about] == [Verdict.DISABLED]
 
 
 def test_nothing_shown_proves_nothing_on_either_side(service, database_clock, deadline):

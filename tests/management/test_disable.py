@@ -230,7 +230,10 @@ def test_until_a_time_and_at_a_time(service, ca, database_clock):
     )
 
     then = f"{until:%Y-%m-%d %H:%M:%S} UTC"
-    assert said == f"Enrollment group plant of plant is disabled from now on, until {then}.\n"
+    assert said == (
+        f"Enrollment group plant of plant is disabled from now on, until {then}.\n"
+        "No device that is known is touched.\n"
+    )
     assert entry == (
         f"Individual enrollment pump-1 of plant will be disabled at {then}. Until then it is enabled.\n"
     )
