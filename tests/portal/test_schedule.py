@@ -8,14 +8,19 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from django.db import DatabaseError
 
-from enrollments.actions.enrollment_groups import disable_enrollment_group, enable_enrollment_group
-from enrollments.actions.enrollments import disable_enrollment, enable_enrollment
+from enrollments.actions.enrollment_groups import (
+    delete_enrollment_groups,
+    disable_enrollment_group,
+    enable_enrollment_group,
+)
+from enrollments.actions.enrollments import delete_enrollments, disable_enrollment, enable_enrollment
 from enrollments.models import HistoryEvent
 from enrollments.policy.roles import Role
+from enrollments.portal.forms_schedule import DisableForm
 from tests.certificates import root
 from tests.devices import ALICE, enroll_ca, register
 from tests.factories import a_group, a_service, a_user, an_individual
-from tests.portal.entry_forms import HTMX, entry_form, events, page, post
+from tests.portal.entry_forms import HTMX, entry_form, epoch_in, events, page, post
 
 pytestmark = pytest.mark.django_db
 NOON = datetime(2026, 5, 3, 12, tzinfo=UTC)
@@ -93,7 +98,7 @@ def test_the_question_offers_until_further_notice_until_and_from_a_time_on(opera
 @pytest.mark.parametrize(
     ("choice", "enabled", "said"),
     [
-        ("until", False, "Disabled {words} pump-042 until 2026-05-03 14:00 UTC."),
+        ("until", False, "Disabled {words} pump-042 until 2026-05-03 14:00 UTC"),
         ("at", True, "{words} pump-042 is enabled until 2026-05-03 14:00 UTC, when it is disabled."),
     ],
 )
@@ -106,7 +111,8 @@ def test_a_time_can_be_given(operator, kind, choice, enabled, said):
     )
 
     expected = said.format(words=kind.words)
-    assert json.loads(answer["HX-Trigger"])["announce"]["value"] == expected[0].upper() + expected[1:]
+    announced = json.loads(answer["HX-Trigger"])["announce"]["value"]
+    assert announced.startswith(expected[0].upper() + expected[1:])
     assert (kind.now.enabled, kind.now.switches_at) == (enabled, LATER)
     assert f"{'disables at' if enabled else 'Disabled until'} 2026-05-03 14:00 UTC" in words(
         answer.text_shown
@@ -118,12 +124,11 @@ def test_a_time_can_be_given(operator, kind, choice, enabled, said):
 def test_enabling_until_a_time(operator, kind):
     kind.disable()
     question = page(operator, f"{kind.path}enable/?from=page")
-    version = re.search(r'name="version" value="([^"]+)"', question)[1]
 
     answer = post(
         operator,
         f"{kind.path}enable/?from=page",
-        {"when": "until", "moment": AS_TYPED, "version": html.unescape(version)},
+        {"when": "until", "moment": AS_TYPED, "epoch": epoch_in(question)},
         follow=True,
     )
 
@@ -133,16 +138,108 @@ def test_enabling_until_a_time(operator, kind):
     assert (kind.now.enabled, kind.now.switches_at) == (True, LATER)
 
 
-def test_what_was_replaced_meanwhile_is_not_enabled_for_a_time(operator, kind):
-    kind.disable()
-    seen = kind.now.etag
-    kind.enable()
-    kind.disable()
+@pytest.mark.parametrize(
+    ("before", "act", "given"),
+    [
+        ("disabled", "enable", {"when": "until", "moment": AS_TYPED}),
+        ("disabled", "disable", {"when": "until", "moment": AS_TYPED}),
+        ("disabled until then", "disable", {"when": "until", "moment": "2026-05-03T13:59"}),
+        ("enabled until then", "disable", {"when": "at", "moment": "2026-05-03T14:01"}),
+        ("enabled until then", "cancel-schedule", {}),
+    ],
+)
+def test_what_may_let_somebody_in_later_is_asked_again_where_something_was_changed(
+    operator, service, kind, before, act, given
+):
+    """As where it lets in at once: the answer stands on the preview that was shown."""
+    if before.startswith("disabled"):
+        kind.disable(**({"until": LATER} if "until" in before else {}))
+    else:
+        kind.disable(at=LATER)
+    question = page(operator, f"{kind.path}{act}/", **HTMX)
+    an_individual(service, "another")
+    was, rows = (kind.now.enabled, kind.now.switches_at), HistoryEvent.objects.count()
 
-    answer = post(operator, f"{kind.path}enable/", {"when": "until", "moment": AS_TYPED, "version": seen})
+    late = post(operator, f"{kind.path}{act}/", {**given, "epoch": epoch_in(question)}, headers=HTMX)
+    none = post(operator, f"{kind.path}{act}/", given, headers=HTMX)
 
-    assert answer.status_code == 409
-    assert not kind.now.enabled
+    assert (late.status_code, none.status_code, late["HX-Retarget"]) == (409, 409, "#dialog")
+    assert "Something in this service was changed after the question was asked" in late.text_shown
+    assert not given or f'value="{given["moment"]}"' in late.text_shown
+    assert (kind.now.enabled, kind.now.switches_at, HistoryEvent.objects.count()) == (*was, rows)
+    again = post(operator, f"{kind.path}{act}/", {**given, "epoch": epoch_in(late.text_shown)}, headers=HTMX)
+    assert again.status_code == 200
+    assert (kind.now.enabled, kind.now.switches_at) != was
+
+
+@pytest.mark.parametrize(
+    ("before", "act", "given"),
+    [
+        ("enabled", "disable", {"when": "until", "moment": AS_TYPED}),
+        ("enabled", "disable", {"when": "at", "moment": AS_TYPED}),
+        ("disabled until then", "disable", {"when": "until", "moment": "2026-05-03T14:01"}),
+        ("disabled until then", "disable", {"when": "now"}),
+        ("disabled until then", "cancel-schedule", {}),
+        ("enabled until then", "disable", {"when": "at", "moment": "2026-05-03T13:59"}),
+        ("enabled until then", "disable", {"when": "now"}),
+    ],
+)
+def test_what_only_narrows_is_done_at_once_whatever_was_changed(operator, kind, before, act, given):
+    if before == "disabled until then":
+        kind.disable(until=LATER)
+    elif before == "enabled until then":
+        kind.disable(at=LATER)
+    was = (kind.now.enabled, kind.now.switches_at)
+
+    answer = post(operator, f"{kind.path}{act}/", {**given, "epoch": "0"}, headers=HTMX)
+
+    assert answer.status_code == 200
+    assert (kind.now.enabled, kind.now.switches_at) != was
+
+
+def test_the_question_about_an_end_tells_who_comes_in_then(operator, service):
+    ca = root("Plant CA")
+    enroll_ca(service, ca, "plant-7")
+    for number in range(3):
+        register(service, ca.leaf(f"gate-{number}"))
+    disable_enrollment_group(service, "plant-7", actor=ALICE)
+
+    question = words(page(operator, "groups/g/plant-7/disable/?from=page&when=until"))
+
+    assert "Set when enrollment group plant-7 is enabled again?" in question
+    assert (
+        "When it is enabled again at the time below, as things stand now: 3 known devices will come in"
+        in (question)
+    )
+
+
+def test_the_question_before_dropping_a_disabling_tells_who_stays_in_by_it(operator, service):
+    ca = root("Plant CA")
+    enroll_ca(service, ca, "plant-7")
+    register(service, ca.leaf("gate-1"))
+    disable_enrollment_group(service, "plant-7", at=LATER, actor=ALICE)
+
+    question = words(page(operator, "groups/g/plant-7/cancel-schedule/"))
+
+    assert (
+        "It stays enabled, until somebody turns its switch. What is scheduled for 2026-05-03 14:00 UTC would do this, "
+        "as things stand now: 1 known device will be refused : gate-1"
+    ) in question
+
+
+def test_an_entry_that_was_deleted_meanwhile_is_said_to_be_gone(operator, service, kind, monkeypatch):
+    delete = delete_enrollments if kind.event == "enrollment" else delete_enrollment_groups
+    asked_again = DisableForm.asked
+
+    def deleted_meanwhile(request, entry):
+        delete(service, ["pump-042"], actor=ALICE)
+        return asked_again(request, entry)
+
+    monkeypatch.setattr(DisableForm, "asked", deleted_meanwhile)
+
+    answer = post(operator, f"{kind.path}disable/", {"when": "now"}, follow=True)
+
+    assert "pump-042 was deleted while you answered: nothing was done." in answer.text_shown
 
 
 @pytest.mark.parametrize("act", ["disable", "enable"])
@@ -201,7 +298,9 @@ def test_a_row_is_switched_off_for_good_even_where_its_switch_turns_by_itself(op
 def test_a_row_is_switched_on_at_once_and_ends_what_is_scheduled(operator, kind):
     kind.disable(until=LATER)
 
-    answer = post(operator, f"{kind.path}enable/", {"version": kind.now.etag}, headers=HTMX)
+    question = page(operator, f"{kind.path}enable/", **HTMX)
+
+    answer = post(operator, f"{kind.path}enable/", {"epoch": epoch_in(question)}, headers=HTMX)
 
     assert 'aria-checked="true"' in answer.text_shown
     assert "2026-05-03" not in words(answer.text_shown).partition("Enabled")[2].partition("none")[0]
@@ -314,7 +413,7 @@ def test_what_is_scheduled_can_be_dropped(operator, service, kind, act, stays):
     answer = post(
         operator,
         f"{kind.path}cancel-schedule/?from=page",
-        {"reason": "plans changed", "version": kind.now.etag},
+        {"reason": "plans changed", "epoch": epoch_in(question)},
         follow=True,
     )
 
