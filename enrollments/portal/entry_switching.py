@@ -73,7 +73,10 @@ def answer_switch(
         else:
             said = _said(service, entry, current, pages, was_enabled=was_enabled, form_times=form.times)
             return _answer(request, service, current, pages, said)
-    ends = act is Act.DISABLE and not was_enabled
+    ends = False
+    if isinstance(form, DisableForm) and not was_enabled:
+        ends = True
+        form.is_about_its_end()
     asked = Asked(
         act,
         [entry],

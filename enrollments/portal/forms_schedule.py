@@ -75,19 +75,19 @@ class DisableForm(SwitchForm):
         (AT, "From the time below on"),
     )
 
+    def is_about_its_end(self) -> None:
+        """The entry is disabled, and what is asked is until when. A choice that was sent all the same is kept."""
+        when: Any = self.fields["when"]
+        when.label = "How long it stays disabled"
+        when.choices = [
+            (NOW, "Until further notice"),
+            (UNTIL, "Until the time below"),
+            *([self.choices[2]] if self.is_bound and self.data.get("when") == AT else []),
+        ]
+
 
 class EnableForm(SwitchForm):
     choices = (
         (NOW, "From now on, until further notice"),
         (UNTIL, "From now on, until the time below"),
     )
-
-
-def said_of(entry: Entry, words: str) -> str:
-    """What was done to its switch, for the message and for screen readers."""
-    if entry.switches_at is None:
-        return f"{entry.status.label} {words} {entry}."
-    time = f"{entry.switches_at:%Y-%m-%d %H:%M} UTC"
-    if entry.enabled:
-        return f"{words[0].upper()}{words[1:]} {entry} is enabled until {time}, when it is disabled."
-    return f"Disabled {words} {entry} until {time}."

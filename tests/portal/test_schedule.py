@@ -207,6 +207,7 @@ def test_the_question_about_an_end_tells_who_comes_in_then(operator, service):
     question = words(page(operator, "groups/g/plant-7/disable/?from=page&when=until"))
 
     assert "Set when enrollment group plant-7 is enabled again?" in question
+    assert "How long it stays disabled Until further notice Until the time below Time (UTC)" in question
     assert (
         "When it is enabled again at the time below, as things stand now: 3 known devices will come in"
         in (question)
