@@ -2,10 +2,12 @@
 
 from enrollments.actions.preview.acts import (
     Act,
+    cancel,
     carry_out,
     preview_of_act,
     preview_of_settings,
     ref_of,
+    turn,
     what_adding_did,
     what_disabling_did,
 )
@@ -25,12 +27,14 @@ __all__ = [
     "Outcome",
     "Preview",
     "below_others",
+    "cancel",
     "carry_out",
     "names_left_open",
     "preview_of",
     "preview_of_act",
     "preview_of_settings",
     "ref_of",
+    "turn",
     "what_adding_did",
     "what_disabling_did",
 ]

@@ -17,6 +17,7 @@ from enrollments.actions.revocation import (
     deprovision_device,
     release_registration,
 )
+from enrollments.actions.schedule import switches_now
 from enrollments.errors import Invalid, PreviewOutdated
 from enrollments.models import (
     AttemptOutcome,
@@ -341,10 +342,11 @@ def _named(entry: Entry) -> str:
 
 def _barred_by(service: ProvisioningService, record: RegistrationRecord) -> Entry | None:
     """The disabled entry that keeps the device out from now on, whatever its record still says (R5, R7)."""
+    as_of = switches_now(service)
     individual = _individual(service, record.registration_key)
     if individual is not None:
-        return None if individual.enabled else individual
-    return record.group if record.group is not None and not record.group.enabled else None
+        return None if as_of.enabled(individual) else individual
+    return record.group if record.group is not None and not as_of.enabled(record.group) else None
 
 
 def _what_stays(record: RegistrationRecord) -> str:
