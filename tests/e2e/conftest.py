@@ -78,6 +78,26 @@ def live(browser_path: str, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         yield live
 
 
+@pytest.fixture(scope="session")
+def plant(live: LiveListeners) -> LiveListeners:
+    """A service in which every kind of entry, outcome and record occurs."""
+    live.manage("demo_fleet")
+    live.python(
+        "from datetime import timedelta\n"
+        "from enrollments.actions.api_tokens import add_api_token\n"
+        "from enrollments.actions.quiet_periods import start_quiet_period\n"
+        "from enrollments.audit.actor import Actor, Way\n"
+        "from django.contrib.auth.models import User\n"
+        "from enrollments.models import ProvisioningService\n"
+        "actor = Actor('cli', 'test', Way.COMMAND_LINE)\n"
+        "service = ProvisioningService.objects.get(name='local')\n"
+        "refused = service.attempts.filter(outcome='refused').exclude(source='').first()\n"
+        "start_quiet_period(service, refused, timedelta(days=1), actor=actor)\n"
+        "add_api_token(service, User.objects.get(username='admin'), 'ci', ['EnrollmentRead'], days=1, actor=actor)\n"
+    )
+    return live
+
+
 @pytest.fixture(scope="module")
 def browser(browser_path: str) -> Iterator[Browser]:
     """One browser for a module: Playwright keeps an event loop, and tests of models refuse to run beside one."""
