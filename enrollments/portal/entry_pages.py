@@ -22,11 +22,12 @@ from enrollments.actions.preview import (
     Preview,
     below_others,
     carry_out,
+    disabled_groups_above,
     preview_of_act,
     ref_of,
     what_disabling_did,
 )
-from enrollments.actions.preview.words import did
+from enrollments.actions.preview.words import did, named
 from enrollments.errors import ChangedMeanwhile, Invalid, NotFound, SecretUnreadable
 from enrollments.models import (
     AttestationMechanism,
@@ -297,6 +298,7 @@ def _ask(
     groups = [one for one in entries if isinstance(one, EnrollmentGroup)]
     passing = preview.passing_to_others(gone) if preview is not None and act is Act.DELETE else []
     below = worth_telling(act, below_others(service, groups, gone if act is Act.DELETE else ()))
+    enabled = [one for one in entries if isinstance(one, IndividualEnrollment)] if act is Act.ENABLE else []
     unsure = preview is not None and preview.not_examined > 0
     is_open = act is Act.DELETE and (
         bool(passing) or unsure or any(one.is_open or one.uncertain for one in below)
@@ -306,7 +308,6 @@ def _ask(
     chosen = urlencode([*(("entry", str(one.pk)) for one in entries), *kept])
     extra = {
         "target": f"#entry-{entries[0].pk}" if row else "",
-        "no": "Cancel",
         "service": service,
         "act": act.value,
         "of_groups": pages is GROUPS,
@@ -315,6 +316,7 @@ def _ask(
         "all_url": preview_url(service, act, entries),
         "export_url": export_url(service, act, entries),
         "below": below,
+        "overrides": named(list(disabled_groups_above(service, enabled))) if enabled else "",
         # Whom nobody examined cannot be kept out one by one.
         "passing": 0 if preview is None or preview.not_examined else len(passing),
         "barring": [ref for ref, one in zip(gone, entries, strict=True) if not one.enabled],

@@ -8,7 +8,7 @@ from enrollments.actions.preview.acts import (
     what_adding_did,
     what_disabling_did,
 )
-from enrollments.actions.preview.below import BelowAnother, below_others
+from enrollments.actions.preview.below import BelowAnother, below_others, disabled_groups_above
 from enrollments.actions.preview.effects import Device, Effect, Outcome, Preview
 from enrollments.actions.preview.rehearsing import Entry, preview_of
 
@@ -22,6 +22,7 @@ __all__ = [
     "Preview",
     "below_others",
     "carry_out",
+    "disabled_groups_above",
     "preview_of",
     "preview_of_act",
     "ref_of",

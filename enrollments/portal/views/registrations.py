@@ -10,6 +10,7 @@ from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_http_methods, require_safe
 
+from enrollments.actions.attempts import is_proven
 from enrollments.actions.revocation import (
     delete_registration,
     deny_device,
@@ -90,7 +91,7 @@ def registration_detail(
     context = {
         "service": service,
         "record": record,
-        "reason_words": Reason(record.reason).in_words if record.reason in set(Reason) else record.reason,
+        "reason_words": _in_words(record.reason),
         "entry": record.entry,
         "entry_url": entry_url(service, record.entry),
         "holder": holder,
@@ -102,7 +103,7 @@ def registration_detail(
         "evidence": [
             one.certificate for one in record.evidence.select_related("certificate").order_by("position")
         ],
-        "attempts": attempts,
+        "attempts": [(one, _in_words(one.reason), is_proven(one)) for one in attempts],
         "failed_attempt": failed,
         "why": _what_the_webhook_said(failed) if failed is not None else "",
         "contested": holder is not None
@@ -133,7 +134,7 @@ def registration_delete(
         f"Delete the registration record of {record}?",
         f"The record and the name's hold by its entry are lost. {hub}, no entry changes, and the device may "
         "register again.",
-        "Yes, delete the record",
+        "Delete the record",
     )
 
     def act(reason: str) -> str:
@@ -151,7 +152,7 @@ def registration_deny(
 ) -> HttpResponse:
     record = record_of(service, registration_id)
     question = Question(
-        f"Deny device {record}?", f"{denying_record(service, record)} {_what_stays(record)}", "Yes, deny"
+        f"Deny device {record}?", f"{denying_record(service, record)} {_what_stays(record)}", "Deny"
     )
 
     def act(reason: str) -> str:
@@ -176,9 +177,7 @@ def registration_deprovision(
         if record.hub
         else "No hub holds the device, so there is nothing to deregister."
     )
-    question = Question(
-        f"Deprovision {record}?", f"{denying_record(service, record)} {hub}", "Yes, deprovision"
-    )
+    question = Question(f"Deprovision {record}?", f"{denying_record(service, record)} {hub}", "Deprovision")
 
     def act(reason: str) -> str:
         result = deprovision_device(service, record.registration_id, actor=actor_of(request), reason=reason)
@@ -213,7 +212,7 @@ def registration_release(
         f"Release registration ID {record}?",
         f"{held} After the release, whichever entry admits a device of this name next takes it over. "
         "Do this only if you expect another device or another CA to have the name.",
-        "Yes, release",
+        "Release",
     )
 
     def act(reason: str) -> str:
@@ -248,7 +247,7 @@ def _asked(
     question: Question,
     act: Callable[[str], str],
 ) -> HttpResponse:
-    """Ask; on Yes act, and go where the act says."""
+    """Ask; when that is answered, act, and go where the act says."""
     form = ReasonForm(request.POST if request.method == "POST" else None)
     if form.is_bound and form.is_valid():
         try:
@@ -298,6 +297,10 @@ def _entry_named(service: ProvisioningService, text: str) -> Entry | None:
 def _individual(service: ProvisioningService, key: str) -> IndividualEnrollment | None:
     entries = service.individualenrollments.without_secrets()
     return entries.filter(registration_key=key).first()
+
+
+def _in_words(reason: str) -> str:
+    return Reason(reason).in_words if reason in set(Reason) else reason
 
 
 def _what_the_webhook_said(attempt: RegistrationAttempt) -> str:
