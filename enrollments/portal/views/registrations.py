@@ -10,7 +10,6 @@ from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_http_methods, require_safe
 
-from enrollments.actions.attempts import is_proven
 from enrollments.actions.revocation import (
     delete_registration,
     deny_device,
@@ -103,7 +102,7 @@ def registration_detail(
         "evidence": [
             one.certificate for one in record.evidence.select_related("certificate").order_by("position")
         ],
-        "attempts": [(one, _in_words(one.reason), is_proven(one)) for one in attempts],
+        "attempts": [(one, _in_words(one.reason)) for one in attempts],
         "failed_attempt": failed,
         "why": _what_the_webhook_said(failed) if failed is not None else "",
         "contested": holder is not None
