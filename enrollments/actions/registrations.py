@@ -435,8 +435,7 @@ def _apply(
         record, reason, operation_id = assigned.record, assigned.reason, assigned.operation_id
         pending = assigned if assigned.move is not None or assigned.asks is not None else None
         outcome = Outcome.FAILED if reason is not Reason.ADMITTED else _outcome_of(record)
-        if assigned.step is not None:
-            judgement = judgement.with_step(assigned.step)
+        judgement = judgement.with_steps(assigned.steps)
     answer = RegistrationAnswer(
         outcome,
         reason,

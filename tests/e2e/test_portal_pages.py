@@ -3,7 +3,6 @@
 import csv
 import re
 from collections import Counter
-from datetime import UTC, datetime, timedelta
 from urllib.parse import urljoin, urlsplit
 
 import pytest
@@ -56,31 +55,6 @@ _WAYS_ON = """() => {
   });
   return [...[...document.querySelectorAll("a[href]")].map((link) => link.href), ...forms];
 }"""
-
-
-@pytest.fixture(scope="module")
-def plant(live):
-    """A service in which every kind of entry, outcome and record occurs."""
-    live.manage("demo_fleet")
-    live.python(
-        "from datetime import timedelta\n"
-        "from enrollments.actions.api_tokens import add_api_token\n"
-        "from enrollments.actions.quiet_periods import start_quiet_period\n"
-        "from enrollments.audit.actor import Actor, Way\n"
-        "from django.contrib.auth.models import User\n"
-        "from enrollments.models import ProvisioningService\n"
-        "actor = Actor('cli', 'test', Way.COMMAND_LINE)\n"
-        "service = ProvisioningService.objects.get(name='local')\n"
-        "refused = service.attempts.filter(outcome='refused').exclude(source='').first()\n"
-        "start_quiet_period(service, refused, timedelta(days=1), actor=actor)\n"
-        "add_api_token(service, User.objects.get(username='admin'), 'ci', ['EnrollmentRead'], days=1, actor=actor)\n"
-    )
-    live.enroll_keys("scheduled-pump")
-    live.enroll_ca("scheduled-plant", root("scheduled-plant"))
-    until = f"{datetime.now(UTC) + timedelta(days=9):%Y-%m-%dT%H:%MZ}"
-    for kind, name in (("individual", "scheduled-pump"), ("group", "scheduled-plant")):
-        live.manage("disable", kind, name, "--until", until, "--reason", "audit")
-    return live
 
 
 # Few pages of a kind are looked at, so these come first.
