@@ -1,11 +1,13 @@
-"""Paths of the portal listener: health, then pages."""
+"""Paths of the portal listener: health, what the other listener serves, then pages."""
 
 from django.urls import include, path
 
 from dpsportal import health
+from enrollments.openapi.views import openapi_json
 
 urlpatterns = [
     path("healthz", health.healthz),
     path("readyz", health.readyz),
+    path("openapi.json", openapi_json, {"is_portal": True}),
     path("", include("enrollments.portal.urls")),
 ]
