@@ -1,4 +1,4 @@
-"""The OpenAPI document. It says what anybody may know: nothing of a service, an entry or a person is in it."""
+"""The OpenAPI document, and a page of it. They say what anybody may know, and nothing of an entry or a person."""
 
 import hashlib
 import json
@@ -7,11 +7,13 @@ from typing import NamedTuple
 
 from django.contrib.auth.decorators import login_not_required
 from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
 from django.utils.cache import patch_cache_control
-from django.views.decorators.http import condition
+from django.views.decorators.http import condition, require_safe
 
 from enrollments.management.addresses import device_endpoint
 from enrollments.openapi.document import document
+from enrollments.openapi.reading import reading
 from enrollments.wire.errors import CONTENT_TYPE, ErrorAnswer, error_response
 
 
@@ -47,3 +49,10 @@ def _told(request: HttpRequest, made: Made) -> HttpResponse:
     response = told(request)
     patch_cache_control(response, no_cache=True)
     return response
+
+
+@require_safe
+@login_not_required
+def api_page(request: HttpRequest) -> HttpResponse:
+    """Rendered by the server, so it works without script, and from the same document, so it says the same."""
+    return render(request, "openapi/page.html", {"api": reading(device_endpoint())})
