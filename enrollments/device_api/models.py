@@ -12,7 +12,10 @@ from enrollments.policy.names import PATTERN
 from enrollments.wire.models import Model, RegistrationState
 
 NAME: dict[str, Any] = {"type": "string", "pattern": PATTERN, "minLength": 1, "maxLength": 128}
-TpmPublicArea = Annotated[str, WithJsonSchema({"type": "string", "format": "tpm2b-public"})]
+EndorsementKey = Annotated[str, WithJsonSchema({"type": "string", "format": "tpm-endorsement-key"})]
+StorageRootKey = Annotated[
+    str, WithJsonSchema({"anyOf": [{"type": "string", "format": "tpm-storage-root-key"}, {"const": ""}]})
+]
 
 
 class Lenient(Model):
@@ -24,14 +27,9 @@ class Lenient(Model):
 class TpmKeys(Lenient):
     """Public keys of the device's TPM. Naming them proves nothing: they begin a challenge."""
 
-    endorsement_key: TpmPublicArea
+    endorsement_key: EndorsementKey
     """Base64 of the whole TPM2B_PUBLIC."""
-    storage_root_key: (
-        Annotated[
-            str, WithJsonSchema({"anyOf": [{"type": "string", "format": "tpm2b-public"}, {"const": ""}]})
-        ]
-        | None
-    ) = None
+    storage_root_key: StorageRootKey | None = None
     """The same of the key under which the TPM imports what it is given."""
 
 

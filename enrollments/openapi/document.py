@@ -251,4 +251,7 @@ def _schema(model: Any, always: Sequence[str] = ()) -> Json:
     one: Json = {"$ref": REF.format(model=_model(model).__name__)}
     if always:
         one["required"] = list(always)
+        # What we write is a time, whatever is handed back.
+        times = {name: {"format": "date-time"} for name in always if name.endswith("DateTimeUtc")}
+        one.update({"properties": times} if times else {})
     return {"type": "array", "items": one} if get_args(model) else one

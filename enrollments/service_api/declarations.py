@@ -198,7 +198,7 @@ REGISTRATION_QUERY = Operation(
     "List the registration records of a group",
     "By pages. The body may be left out.",
     answers=(Answer(200, "One page.", list[RegistrationState], headers=page_headers(REGISTRATION_ITEM)),),
-    body=messages.QuerySpecification,
+    body=messages.RecordsQuery,
     body_example=QUERY_EXAMPLE,
     body_required=False,
     takes=PAGING,

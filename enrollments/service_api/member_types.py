@@ -19,7 +19,8 @@ GroupId = Annotated[str, WithJsonSchema({**NAME, "examples": ["factory"]})]
 DeviceId = Annotated[str, WithJsonSchema({"type": "string", "pattern": f"^$|{PATTERN}", "maxLength": 128})]
 Certificate = Annotated[str, WithJsonSchema({"type": "string", "format": "x509-certificate"})]
 Sha256 = Annotated[str, WithJsonSchema({"type": "string", "format": "sha256-thumbprint"})]
-TpmPublicArea = Annotated[str, WithJsonSchema({"type": "string", "format": "tpm2b-public"})]
+EndorsementKey = Annotated[str, WithJsonSchema({"type": "string", "format": "tpm-endorsement-key"})]
+StorageRootKey = Annotated[str, WithJsonSchema({"type": "string", "format": "tpm-storage-root-key"})]
 SymmetricKey = Annotated[str, WithJsonSchema({"type": "string", "format": "symmetric-key"})]
 HubName = Annotated[
     str, WithJsonSchema({"type": "string", "format": "linked-hub", "examples": ["plant.hub.internal"]})
@@ -41,6 +42,14 @@ Query = Annotated[
         }
     ),
 ]
+
+
+def _named(member: str) -> WithJsonSchema:
+    return WithJsonSchema({"type": "object", "properties": {member: NAME}, "required": [member]})
+
+
+NamedEnrollment = Annotated[dict[str, Any], _named("registrationId")]
+NamedGroup = Annotated[dict[str, Any], _named("enrollmentGroupId")]
 
 _NULL: Schema = {"type": "null"}
 _OBJECT: Schema = {"type": "object"}
@@ -78,7 +87,9 @@ def for_devices(schema: Schema) -> None:
 
 
 def for_groups(schema: Schema) -> None:
-    _entry(schema, {"tpm": _NULL, "x509": {"properties": {"clientCertificates": _NULL}}})
+    _entry(
+        schema, {"tpm": _NULL, "x509": {"properties": {"clientCertificates": _NULL, "caReferences": _NULL}}}
+    )
 
 
 def _entry(schema: Schema, attestation: Schema) -> None:

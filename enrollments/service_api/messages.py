@@ -17,13 +17,16 @@ from enrollments.service_api.member_types import (
     Certificate,
     Desired,
     DeviceId,
+    EndorsementKey,
     GroupId,
     HubName,
+    NamedEnrollment,
+    NamedGroup,
     Query,
     RegistrationId,
     Sha256,
+    StorageRootKey,
     SymmetricKey,
-    TpmPublicArea,
     WebhookUrl,
     exactly_one_mechanism,
     for_devices,
@@ -31,7 +34,7 @@ from enrollments.service_api.member_types import (
     one_kind_of_certificate,
 )
 from enrollments.wire.errors import ApiError
-from enrollments.wire.models import Etag, Model, Moment
+from enrollments.wire.models import Etag, Model
 from enrollments.wire.requests import NO_JSON, json_object
 
 MAX_BULK = 10
@@ -57,8 +60,8 @@ class CertificateInfo(Message):
     sha256_thumbprint: Sha256 | None = None
     """In hexadecimal digits. Where the certificate itself is left out, this says which one is meant."""
     issuer_name: str | None = Field(default=None, examples=["CN=Factory CA"])
-    not_before_utc: Moment | None = None
-    not_after_utc: Moment | None = None
+    not_before_utc: str | None = None
+    not_after_utc: str | None = None
     serial_number: str | None = None
     version: int | None = Field(default=None, examples=[3])
 
@@ -98,9 +101,9 @@ class X509Attestation(Message):
 class TpmAttestation(Message):
     """Public keys of the device's TPM."""
 
-    endorsement_key: TpmPublicArea
+    endorsement_key: EndorsementKey
     """Base64 of the whole TPM2B_PUBLIC."""
-    storage_root_key: TpmPublicArea | None = None
+    storage_root_key: StorageRootKey | None = None
     """The same of the storage root key."""
 
 
@@ -168,9 +171,9 @@ class Entry(Message):
     provisioning_status: Literal["enabled", "disabled"] | None = "enabled"
     """`disabled` shuts out: the device of this enrollment, every chain through the keys of this group."""
     reprovision_policy: ReprovisionPolicy | None = None
-    created_date_time_utc: Moment | None = None
+    created_date_time_utc: str | None = None
     """In a request not looked at."""
-    last_updated_date_time_utc: Moment | None = None
+    last_updated_date_time_utc: str | None = None
     """In a request not looked at."""
     allocation_policy: Literal["hashed", "geoLatency", "static", "custom"] | None = None
     """How the hub is chosen. Without one, as the settings of the service say."""
@@ -219,6 +222,13 @@ class QuerySpecification(Message):
     """`SELECT *` without conditions, and nothing else."""
 
 
+class RecordsQuery(Message):
+    """Without members it asks for all, too."""
+
+    query: Query = "SELECT *"
+    """`SELECT *` without conditions, and nothing else."""
+
+
 BulkMode = Literal["create", "update", "updateIfMatchETag", "delete"]
 
 
@@ -227,7 +237,7 @@ class BulkEnrollments(Message):
 
     mode: BulkMode
     """Both updates change what comes with an `etag`; `updateIfMatchETag` only if that is still its version."""
-    enrollments: list[dict[str, Any]] = Field(min_length=1, max_length=MAX_BULK)
+    enrollments: list[NamedEnrollment] = Field(min_length=1, max_length=MAX_BULK)
     """Each an IndividualEnrollment; to be deleted, its `registrationId` will do."""
 
 
@@ -236,7 +246,7 @@ class BulkEnrollmentGroups(Message):
 
     mode: BulkMode
     """Both updates change what comes with an `etag`; `updateIfMatchETag` only if that is still its version."""
-    enrollment_groups: list[dict[str, Any]] = Field(min_length=1, max_length=MAX_BULK)
+    enrollment_groups: list[NamedGroup] = Field(min_length=1, max_length=MAX_BULK)
     """Each an EnrollmentGroup; to be deleted, its `enrollmentGroupId` will do."""
 
 

@@ -76,7 +76,8 @@ PAGING = (
     Parameter(
         "x-ms-max-item-count",
         f"The size of a page. Without it {DEFAULT_PAGE}; more than {LARGEST_PAGE} are never told at once.",
-        {"type": "integer", "minimum": 1, "maximum": 999_999_999},
+        # An empty one is none.
+        {"anyOf": [{"type": "integer", "minimum": 1, "maximum": 999_999_999}, {"const": ""}]},
         example=50,
     ),
     Parameter(

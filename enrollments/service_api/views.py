@@ -176,8 +176,7 @@ def registration_delete(request: HttpRequest, caller: Caller, name: str) -> Http
 @needs(STATUS_READ)
 @declares(declarations.REGISTRATION_QUERY)
 def registration_query(request: HttpRequest, caller: Caller, name: str) -> HttpResponse:
-    if (body := json_object(request)) is not None and body:
-        check_query(checked(messages.QuerySpecification, body).query)
+    check_query(checked(messages.RecordsQuery, json_object(request) or {}).query)
     group = _group(caller, name)
     query = Query(REGISTRATION_ITEM, f"records of group {group.pk}")
     page = page_of(group.registrations.select_related("hub"), request, query)
