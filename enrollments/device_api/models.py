@@ -1,7 +1,7 @@
 """Bodies of the device API as the OpenAPI document tells them (contract 1.3).
 
-They are not what is read with: `messages.py` does that by hand, in a fifth of the time (docs/benchmarks.md). Tests hold
-the one against the other.
+They are not what is read with: `messages.py` does that by hand, in half of the time (docs/benchmarks.md). schemathesis
+holds the one against the other.
 """
 
 from typing import Annotated, Any, Literal

@@ -181,7 +181,8 @@ def _responses(route: Route) -> Json:
     """Results and refusals by status; where both have one, the body is either."""
     responses: Json = {}
     for answer in route.operation.answers:
-        responses[str(answer.status)] = _answer(answer)
+        made, told = _answer(answer), str(answer.status)
+        responses[told] = _either(responses[told], made) if told in responses else made
     for status, refusals in _by_status((*route.api.refusals, *route.operation.refusals)).items():
         refused = _refused(refusals, route.api.headers.get(status, ()))
         if (result := responses.get(str(status))) is not None:
@@ -225,15 +226,23 @@ def _refused(codes: dict[int, list[str]], headers: Sequence[Parameter]) -> Json:
     }
 
 
-def _either(result: Json, refused: Json) -> Json:
-    schemas = [one["content"]["application/json"]["schema"] for one in (result, refused)]
-    # Only one of the two has the code.
-    code = {**_header(ERROR_CODE), "required": False}
+def _either(one: Json, other: Json) -> Json:
+    """A header that only one of the two has is not in each such answer."""
+    first, second = one["content"]["application/json"], other["content"]["application/json"]
+    headers = {**one["headers"], **other["headers"]}
+    for name in one["headers"].keys() ^ other["headers"].keys():
+        headers[name] = {**_resolved(headers[name]), "required": False}
     return {
-        "description": f"{result['description']}\n\n{refused['description']}",
-        "headers": {**refused["headers"], **result["headers"], ERROR_CODE.name: code},
-        "content": {"application/json": {"schema": {"anyOf": schemas}}},
+        "description": f"{one['description']}\n\n{other['description']}",
+        "headers": headers,
+        "content": {"application/json": {**first, "schema": {"anyOf": [first["schema"], second["schema"]]}}},
     }
+
+
+def _resolved(header: Json) -> Json:
+    return next(
+        (_header(one) for one in EVERYWHERE if header.get("$ref", "").endswith(f"/{one.name}")), header
+    )
 
 
 def _headers(headers: Iterable[Parameter]) -> Json:

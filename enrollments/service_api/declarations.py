@@ -10,6 +10,7 @@ from enrollments.service_api.errors import (
     PRECONDITION_FAILED,
 )
 from enrollments.service_api.operations import (
+    DRY_RUN,
     EMPTY_CONDITION,
     ENROLLMENT_EXAMPLE,
     GROUP_EXAMPLE,
@@ -19,10 +20,12 @@ from enrollments.service_api.operations import (
     KEPT,
     NAME_IS_WRONG,
     NAMES_DIFFER,
+    NOT_REHEARSED,
     OTHER_GROUP_HAS_CA,
     PAGING,
     QUERY_EXAMPLE,
     REGISTRATION_ITEM,
+    REHEARSED,
     WRONG_MESSAGE,
     WRONG_NAME_IN_LIST,
     WRONG_PAGE,
@@ -40,10 +43,11 @@ ENROLLMENT_PUT = Operation(
     "that are left out stay.",
     answers=(
         Answer(200, "The enrollment as it is now, with keys.", messages.IndividualEnrollment, always=KEPT),
+        REHEARSED,
     ),
     body=messages.IndividualEnrollment,
     body_example=ENROLLMENT_EXAMPLE,
-    takes=(IF_MATCH,),
+    takes=(IF_MATCH, *DRY_RUN),
     refusals=(
         NAMES_DIFFER,
         *WRONG_MESSAGE,
@@ -53,6 +57,7 @@ ENROLLMENT_PUT = Operation(
         ENROLLMENT_EXISTS,
         OTHER_GROUP_HAS_CA,
         PRECONDITION_FAILED,
+        *NOT_REHEARSED,
     ),
 )
 
@@ -68,9 +73,18 @@ ENROLLMENT_DELETE = Operation(
     "deleteEnrollment",
     "Delete an enrollment",
     "Its device may then come in through a group. To shut it out, disable the enrollment instead.",
-    answers=(Answer(204, "It is gone."),),
-    takes=(IF_MATCH,),
-    refusals=(NAME_IS_WRONG, EMPTY_CONDITION, NO_SUCH_ENROLLMENT, PRECONDITION_FAILED),
+    answers=(
+        Answer(204, "It is gone."),
+        REHEARSED,
+    ),
+    takes=(IF_MATCH, *DRY_RUN),
+    refusals=(
+        NAME_IS_WRONG,
+        EMPTY_CONDITION,
+        NO_SUCH_ENROLLMENT,
+        PRECONDITION_FAILED,
+        *NOT_REHEARSED,
+    ),
 )
 
 ENROLLMENT_ATTESTATION = Operation(
@@ -101,20 +115,31 @@ ENROLLMENT_BULK = Operation(
     "bulkEnrollments",
     "Add, change or delete several enrollments",
     "Up to ten, each by itself: what is wrong with one is told of that one, and the others are done.",
-    answers=(Answer(200, "What was done, and what not.", messages.BulkResult),),
+    answers=(
+        Answer(200, "What was done, and what not.", messages.BulkResult),
+        REHEARSED,
+    ),
     body=messages.BulkEnrollments,
     body_example={"mode": "create", "enrollments": [ENROLLMENT_EXAMPLE]},
-    refusals=(WRONG_NAME_IN_LIST, *WRONG_MESSAGE),
+    takes=DRY_RUN,
+    refusals=(
+        WRONG_NAME_IN_LIST,
+        *WRONG_MESSAGE,
+        *NOT_REHEARSED,
+    ),
 )
 
 GROUP_PUT = Operation(
     "putEnrollmentGroup",
     "Add or change a group",
     "As for an enrollment. A CA belongs to one group of a service.",
-    answers=(Answer(200, "The group as it is now, with keys.", messages.EnrollmentGroup, always=KEPT),),
+    answers=(
+        Answer(200, "The group as it is now, with keys.", messages.EnrollmentGroup, always=KEPT),
+        REHEARSED,
+    ),
     body=messages.EnrollmentGroup,
     body_example=GROUP_EXAMPLE,
-    takes=(IF_MATCH,),
+    takes=(IF_MATCH, *DRY_RUN),
     refusals=(
         NAMES_DIFFER,
         *WRONG_MESSAGE,
@@ -124,6 +149,7 @@ GROUP_PUT = Operation(
         GROUP_EXISTS,
         OTHER_GROUP_HAS_CA,
         PRECONDITION_FAILED,
+        *NOT_REHEARSED,
     ),
 )
 
@@ -139,9 +165,18 @@ GROUP_DELETE = Operation(
     "deleteEnrollmentGroup",
     "Delete a group",
     "A group higher up may then still admit its devices. To shut them out, disable the group instead.",
-    answers=(Answer(204, "It is gone."),),
-    takes=(IF_MATCH,),
-    refusals=(NAME_IS_WRONG, EMPTY_CONDITION, NO_SUCH_GROUP, PRECONDITION_FAILED),
+    answers=(
+        Answer(204, "It is gone."),
+        REHEARSED,
+    ),
+    takes=(IF_MATCH, *DRY_RUN),
+    refusals=(
+        NAME_IS_WRONG,
+        EMPTY_CONDITION,
+        NO_SUCH_GROUP,
+        PRECONDITION_FAILED,
+        *NOT_REHEARSED,
+    ),
 )
 
 GROUP_ATTESTATION = Operation(
@@ -169,10 +204,18 @@ GROUP_BULK = Operation(
     "bulkEnrollmentGroups",
     "Add, change or delete several groups",
     "Up to ten, each by itself.",
-    answers=(Answer(200, "What was done, and what not.", messages.BulkResult),),
+    answers=(
+        Answer(200, "What was done, and what not.", messages.BulkResult),
+        REHEARSED,
+    ),
     body=messages.BulkEnrollmentGroups,
     body_example={"mode": "create", "enrollmentGroups": [GROUP_EXAMPLE]},
-    refusals=(WRONG_NAME_IN_LIST, *WRONG_MESSAGE),
+    takes=DRY_RUN,
+    refusals=(
+        WRONG_NAME_IN_LIST,
+        *WRONG_MESSAGE,
+        *NOT_REHEARSED,
+    ),
 )
 
 REGISTRATION_GET = Operation(

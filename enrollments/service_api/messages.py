@@ -272,6 +272,61 @@ class BulkResult(Model):
     errors: list[BulkError]
 
 
+class Through(Model):
+    entry: str | None
+    devices: int
+
+
+class DevicesAffected(Model):
+    devices: int
+    through: list[Through]
+    """The entries through which they come in, or by which they are kept out."""
+
+
+class Effects(Model):
+    refused: DevicesAffected
+    still_admitted: DevicesAffected
+    still_out: DevicesAffected
+    comes_in: DevicesAffected
+    unknown: DevicesAffected
+    """They are judged by what they show, which nobody knows beforehand."""
+
+
+class GroupBelow(Model):
+    """A group of the call whose CA stands below that of another one."""
+
+    group: str
+    through: list[str]
+    barred_by: list[str]
+    uncertain: bool
+
+
+class LeftOpen(Model):
+    """Names that deleting leaves to groups."""
+
+    registration_ids: list[str]
+    through: list[str]
+
+
+class DryRun(Model):
+    """What a write would do to devices. Nothing was done."""
+
+    dry_run: Literal[True]
+    epoch: int
+    """For the query parameter of that name: the write is then done only while the service is as it was found here."""
+    known: int
+    """Devices that were looked at."""
+    not_examined: int
+    """Devices that were not, since there are too many."""
+    effects: Effects
+    below: list[GroupBelow]
+    left_open: LeftOpen
+    is_successful: bool | None = None
+    """Of a bulk operation."""
+    errors: list[BulkError] | None = None
+    """Of a bulk operation."""
+
+
 M = TypeVar("M", bound=Message)
 
 

@@ -3,6 +3,7 @@
 from enrollments.policy.names import FORM_IN_WORDS
 from enrollments.service_api.errors import (
     CA_IN_OTHER_GROUP,
+    CHANGED_SINCE_DRY_RUN,
     LACKS_RIGHT,
     NAME_DIFFERS,
     NO_SUCH_SERVICE,
@@ -13,10 +14,10 @@ from enrollments.service_api.errors import (
     WRONG_QUERY,
 )
 from enrollments.service_api.member_types import NAME
-from enrollments.service_api.messages import CANNOT_BE_READ
+from enrollments.service_api.messages import CANNOT_BE_READ, DryRun
 from enrollments.service_api.paging import DEFAULT_PAGE, LARGEST_PAGE
 from enrollments.wire.errors import INTERNAL, THROTTLED, ErrorAnswer
-from enrollments.wire.operations import API_VERSION, RETRY_AFTER, Api, Parameter, Path
+from enrollments.wire.operations import API_VERSION, RETRY_AFTER, Answer, Api, Parameter, Path
 from enrollments.wire.requests import MESSAGE_REFUSALS, VERSION_REFUSAL
 
 SERVICE_API = Api(
@@ -71,6 +72,25 @@ IF_MATCH = Parameter(
     "The `etag` of the version that is meant, or `*` for whatever is there. Quotation marks around it may be left out.",
     {"type": "string", "pattern": r'^(\*|"?[A-Za-z0-9+/=]+"?)$'},
     example="*",
+)
+DRY_RUN = (
+    Parameter(
+        "dryRun",
+        "`true`: what the write would do to devices is told, and nothing is done.",
+        {"type": "string", "enum": ["true", "false"]},
+        place="query",
+    ),
+    Parameter(
+        "epoch",
+        "As a dry run told it: the write is done only while the service is as it was then.",
+        {"type": "integer", "minimum": 0, "maximum": 999_999_999_999_999_999},
+        place="query",
+    ),
+)
+REHEARSED = Answer(200, "With `dryRun=true`: what it would do.", DryRun)
+NOT_REHEARSED = (
+    ErrorAnswer(WRONG_QUERY, "dryRun or epoch is not understood."),
+    CHANGED_SINCE_DRY_RUN,
 )
 PAGING = (
     Parameter(
