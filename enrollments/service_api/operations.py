@@ -103,7 +103,7 @@ PAGING = (
     Parameter(
         "x-ms-continuation",
         "As the page before this one told it.",
-        {"type": "string", "format": "continuation"},
+        {"type": "string"},
     ),
 )
 

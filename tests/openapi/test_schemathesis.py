@@ -38,7 +38,8 @@ print(json.dumps({
 @pytest.fixture(scope="module")
 def live(tmp_path_factory):
     """Believes this machine as a proxy, so that each request can have an address of its own, and none meets a rate."""
-    with installation(tmp_path_factory.mktemp("schemathesis"), DPS_TRUSTED_PROXIES="127.0.0.1") as made:
+    folder, settings = tmp_path_factory.mktemp("schemathesis"), {"DPS_WEBHOOK_HOSTS": "hooks.example"}
+    with installation(folder, DPS_TRUSTED_PROXIES="127.0.0.1", **settings) as made:
         made.start("device")
         yield made
 
