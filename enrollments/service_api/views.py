@@ -8,6 +8,7 @@ from django.http import HttpRequest, HttpResponse
 from enrollments.actions.enrollment_groups import EnrollmentGroupNotFound, reveal_group_keys
 from enrollments.actions.enrollments import EnrollmentNotFound, reveal_enrollment_keys
 from enrollments.actions.revocation import delete_registration
+from enrollments.actions.schedule import switches_now
 from enrollments.actions.service_access import Caller
 from enrollments.models import AttestationMechanism, EnrollmentGroup, IndividualEnrollment
 from enrollments.policy.access import AccessRight
@@ -63,8 +64,9 @@ def enrollment_put(request: HttpRequest, caller: Caller, name: str) -> HttpRespo
 @needs(READ)
 @declares(declarations.ENROLLMENT_GET)
 def enrollment_get(request: HttpRequest, caller: Caller, name: str) -> HttpResponse:
+    as_of = switches_now(caller.service)
     entry = _individual(caller, name)
-    return json_response(individual_body(entry, state=state_of(entry)), 200)
+    return json_response(individual_body(entry, as_of, state=state_of(entry)), 200)
 
 
 @needs(WRITE)
@@ -97,9 +99,10 @@ def enrollment_attestation(request: HttpRequest, caller: Caller, name: str) -> H
 def enrollment_query(request: HttpRequest, caller: Caller, name: str) -> HttpResponse:
     check_query(read_message(request, messages.QuerySpecification).query)
     query = Query(INDIVIDUAL_ITEM, f"enrollments of {caller.service.pk}")
+    as_of = switches_now(caller.service)
     entries = with_what_is_shown(caller.service.individualenrollments.without_secrets())
     page = page_of(entries, request, query)
-    response = json_response([individual_body(entry) for entry in page.rows], 200)
+    response = json_response([individual_body(entry, as_of) for entry in page.rows], 200)
     page.set_headers(response, query)
     return response
 
@@ -127,7 +130,8 @@ def group_put(request: HttpRequest, caller: Caller, name: str) -> HttpResponse:
 @needs(READ)
 @declares(declarations.GROUP_GET)
 def group_get(request: HttpRequest, caller: Caller, name: str) -> HttpResponse:
-    return json_response(group_body(_group(caller, name)), 200)
+    as_of = switches_now(caller.service)
+    return json_response(group_body(_group(caller, name), as_of), 200)
 
 
 @needs(WRITE)
@@ -158,9 +162,10 @@ def group_attestation(request: HttpRequest, caller: Caller, name: str) -> HttpRe
 def group_query(request: HttpRequest, caller: Caller, name: str) -> HttpResponse:
     check_query(read_message(request, messages.QuerySpecification).query)
     query = Query(GROUP_ITEM, f"groups of {caller.service.pk}")
+    as_of = switches_now(caller.service)
     groups = with_what_is_shown(caller.service.enrollmentgroups.without_secrets())
     page = page_of(groups, request, query)
-    response = json_response([group_body(group) for group in page.rows], 200)
+    response = json_response([group_body(group, as_of) for group in page.rows], 200)
     page.set_headers(response, query)
     return response
 
