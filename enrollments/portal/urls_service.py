@@ -10,6 +10,7 @@ from enrollments.portal.views import (
     devices,
     explain,
     history,
+    history_proof,
     hubs,
     overview,
     people,
@@ -44,10 +45,10 @@ installation_urlpatterns: list[URLPattern | URLResolver] = [
     path("services/add/", services.service_add, name="service-add"),
     path("history/", history.installation_history, name="installation-history"),
     path("history/export/", history.installation_history_export, name="installation-history-export"),
-    path("history/checkpoint/", history.installation_checkpoint, name="installation-checkpoint"),
+    path("history/checkpoint/", history_proof.installation_checkpoint, name="installation-checkpoint"),
     path(
         "history/checkpoint/download/",
-        history.installation_checkpoint_download,
+        history_proof.installation_checkpoint_download,
         name="installation-checkpoint-download",
     ),
     path("people/", people.people_list, name="people-list"),
@@ -105,10 +106,10 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("tokens/revoke/", api_tokens.token_revoke, name="token-revoke"),
     path("history/", history.history_list, name="history-list"),
     path("history/export/", history.history_export, name="history-export"),
-    path("history/checkpoint/", history.history_checkpoint, name="history-checkpoint"),
+    path("history/checkpoint/", history_proof.history_checkpoint, name="history-checkpoint"),
     path(
         "history/checkpoint/download/",
-        history.history_checkpoint_download,
+        history_proof.history_checkpoint_download,
         name="history-checkpoint-download",
     ),
 ]

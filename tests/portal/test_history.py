@@ -14,7 +14,8 @@ from enrollments.audit.actor import Actor, Way
 from enrollments.audit.events import Event
 from enrollments.models import HistoryEvent, ProvisioningService
 from enrollments.policy.roles import Role
-from enrollments.portal.views import history
+from enrollments.portal import history_export
+from enrollments.portal.history_rows import rows_of
 from tests.certificates import root
 from tests.devices import ALICE, enroll_ca, register
 from tests.factories import a_service, a_user, an_individual
@@ -93,7 +94,7 @@ def test_differences_are_told_field_by_field(plant):
         after={"status": "disabled", "note": None},
     )
 
-    (shown_row,) = history.rows_of([row], plant)
+    (shown_row,) = rows_of([row], plant)
 
     assert [(one.field, one.before, one.after) for one in shown_row.differences] == [
         ("status", "enabled", "disabled"),
@@ -220,7 +221,7 @@ def test_installation_history_shows_a_viewer_their_own_rows(client, plant):
 
 
 def test_export_holds_exactly_what_is_filtered_newest_first(auditor, plant, monkeypatch):
-    monkeypatch.setattr(history, "EXPORT_CHUNK", 3)
+    monkeypatch.setattr(history_export, "EXPORT_CHUNK", 3)
     start = datetime(2026, 5, 1, tzinfo=UTC)
     for number in range(10):
         a_row(plant, f"x-{number}", start + timedelta(minutes=number // 2), reason="why")
