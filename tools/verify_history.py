@@ -29,7 +29,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 FORM = "dpsportal-history/1"
 # fmt: off
 COLUMNS = [
-    "actor_kind", "actor_name", "address", "after", "at", "before", "event", "id", "reason", "request_id",
+    "actor_kind", "actor_name", "address", "after", "at", "before", "client", "event", "id", "reason", "request_id",
     "service_id", "service_name", "subject_id", "subject_kind", "subject_name", "way",
 ]
 # fmt: on
@@ -252,7 +252,11 @@ class Database:
         self.notes = [note for (note,) in self.connection.execute(query)]
 
     def sealed(self):
-        columns = ", ".join(f'e."{name}"' for name in COLUMNS)
+        there = {
+            name for _, name, *_ in self.connection.execute("PRAGMA table_info(enrollments_historyevent)")
+        }
+        # A copy from before the client was kept: a row without one has no such member.
+        columns = ", ".join(f'e."{name}"' if name in there or name != "client" else "''" for name in COLUMNS)
         query = (
             f'SELECT s."index", s.previous_hash, s.hash, s.event_id, {columns} FROM enrollments_historyseal s '  # noqa: S608
             "LEFT JOIN enrollments_historyevent e ON e.id = s.event_id "
@@ -304,7 +308,8 @@ class Database:
             "id": str(row["id"]),
             "service_id": "null" if service is None else str(service),
         }
-        members = [f'"{name}":{special[name] if name in special else text(row[name])}' for name in COLUMNS]
+        named = [name for name in COLUMNS if name != "client" or row[name] != ""]
+        members = [f'"{name}":{special[name] if name in special else text(row[name])}' for name in named]
         return utf8("{" + ",".join(members) + "}")
 
     def event_id(self):

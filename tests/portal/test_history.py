@@ -74,6 +74,15 @@ def test_row_tells_who_did_what_to_what_when_why_and_from_where(auditor, plant):
         assert part in text
 
 
+def test_row_tells_by_which_program_a_person_acted(auditor, plant):
+    auditor.post(f"{URL}checkpoint/download/")
+    auditor.get(EXPORT, HTTP_USER_AGENT="Mozilla/5.0 (<b>X11</b>)\x07")
+
+    row = HistoryEvent.objects.get(event="history.exported")
+    assert row.client == "Mozilla/5.0 (<b>X11</b>)"
+    assert "Mozilla/5.0 (&lt;b&gt;X11&lt;/b&gt;)" in auditor.get(URL).content.decode()
+
+
 def test_object_that_is_gone_keeps_its_name_and_has_no_link(auditor, plant):
     an_individual(plant, "pump-042")
     delete_enrollments(plant, ["pump-042"], actor=ALICE)
