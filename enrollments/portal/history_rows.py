@@ -1,51 +1,53 @@
-"""Rows of the history as people read them: a sentence each, what changed field by field, and where the object is."""
+"""Rows of the history as people read them: a sentence each, what changed field by field, and where everything is."""
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlencode
 
 from django.db.models import QuerySet
 from django.urls import reverse
 
-from enrollments.audit.events import Event
 from enrollments.models import HistoryEvent, HistorySeal, ProvisioningService
-
-_KINDS = {
-    "IndividualEnrollment": "individual enrollment",
-    "EnrollmentGroup": "enrollment group",
-    "RegistrationRecord": "registration record",
-    "ProvisioningService": "service",
-    "LinkedHub": "hub",
-    "HubDevice": "device",
-    "User": "person",
-    "AccessPolicy": "access policy",
-    "ApiToken": "API token",
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Difference:
-    field: str
-    before: str
-    after: str
+from enrollments.portal.history_difference import Differences, differences
+from enrollments.portal.history_words import SHUTTING_OUT, SUBJECT_KINDS, words_of
 
 
 @dataclass(frozen=True, slots=True)
 class HistoryRow:
-    """One row as a sentence: who did what to what. `url` leads to the object where it is still there."""
+    """One row as a sentence: who did what to what. `url` leads to the object where it is still there.
+
+    `actor_url`, `subject_url`: what else that actor did, and what else was done to that object.
+    """
 
     event: HistoryEvent
     words: str
     subject_kind: str
     url: str
-    differences: list[Difference]
+    actor_url: str
+    subject_url: str
+    differences: Differences
     shuts_out: bool
 
     @property
     def seal(self) -> HistorySeal | None:
         """Its place in the sequence; None where it waits for one. Ask only for rows that were read with their seals."""
         return getattr(self.event, "seal", None)
+
+    @property
+    def about_themselves(self) -> bool:
+        """Whether actor and object are one, which is then named once."""
+        same_kind = (self.event.actor_kind, self.event.subject_kind) in _THE_SAME
+        return same_kind and self.event.actor_name == self.event.subject_name
+
+
+_THE_SAME = frozenset({("user", "User"), ("device", "RegistrationRecord")})
+
+
+def history_url(service: ProvisioningService | None, query: dict[str, str] | None = None) -> str:
+    view = "portal:history-list" if service else "portal:installation-history"
+    url = reverse(view, kwargs={"service_name": service.name} if service else {})
+    return f"{url}?{urlencode(query)}" if query else url
 
 
 def rows_of(events: Iterable[HistoryEvent], service: ProvisioningService | None) -> list[HistoryRow]:
@@ -55,21 +57,22 @@ def rows_of(events: Iterable[HistoryEvent], service: ProvisioningService | None)
         HistoryRow(
             event=event,
             words=words_of(event),
-            subject_kind=_KINDS.get(event.subject_kind, event.subject_kind),
+            subject_kind=SUBJECT_KINDS.get(event.subject_kind, event.subject_kind),
             url=urls.get((event.subject_kind, event.subject_id), ""),
-            differences=_differences(event),
+            actor_url=history_url(service, {"actor": f"{event.actor_kind}:{event.actor_name}"}),
+            subject_url=_subject_url(event, service),
+            differences=differences(event.before, event.after),
             shuts_out=event.event in SHUTTING_OUT,
         )
         for event in events
     ]
 
 
-SHUTTING_OUT = frozenset(event.value for event in Event if event.shuts_out)
-
-
-def words_of(event: HistoryEvent) -> str:
-    """A row keeps its meaning even if a later version of the program wrote it."""
-    return Event(event.event).in_words if event.event in set(Event) else event.event
+def _subject_url(event: HistoryEvent, service: ProvisioningService | None) -> str:
+    """The rows of this object. What was exported or refused is no object that has a history."""
+    if event.subject_kind not in SUBJECT_KINDS or event.subject_kind in ("export", "action"):
+        return ""
+    return history_url(service, {"kind": event.subject_kind, "subject": f"={event.subject_name}"})
 
 
 def _urls(events: list[HistoryEvent], service: ProvisioningService) -> dict[tuple[str, str], str]:
@@ -97,22 +100,3 @@ def _urls(events: list[HistoryEvent], service: ProvisioningService) -> dict[tupl
         if kind in asked
         for pk, name in rows.filter(pk__in=asked[kind])
     }
-
-
-def _differences(event: HistoryEvent) -> list[Difference]:
-    before, after = event.before or {}, event.after or {}
-    return [
-        Difference(name.replace("_", " "), _shown(before, name), _shown(after, name))
-        for name in {**before, **after}
-    ]
-
-
-def _shown(state: dict[str, Any], name: str) -> str:
-    if name not in state:
-        return ""
-    value = state[name]
-    if value is None or value == "":
-        return "none"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return value if isinstance(value, str) else json.dumps(value, indent=2, ensure_ascii=False)

@@ -50,13 +50,15 @@ def _checkpoint(request: HttpRequest, service: ProvisioningService | None) -> Ht
     names = {"service_name": service.name} if service else {}
     view = proof_view(service)
     key = verifier_key()
+    sealed = head().size
     context = {
         "service": service,
         "checkpoint": latest,
         "name": key.name,
         "verifier_key": str(key),
-        "sealed": head().size,
+        "sealed": sealed,
         "waiting": count_waiting(),
+        "unsigned": sealed - latest.size if latest else sealed,
         "places": places() if latest else [],
         "history_url": reverse(
             "portal:history-list" if service else "portal:installation-history", kwargs=names
