@@ -34,6 +34,14 @@ class Migration(migrations.Migration):
             model_name='historyevent',
             name='history_by_actor',
         ),
+        migrations.RemoveIndex(
+            model_name='historyevent',
+            name='history_by_subject',
+        ),
+        migrations.AddIndex(
+            model_name='historyevent',
+            index=models.Index(fields=['service_id', 'subject_kind', 'at'], name='history_by_kind'),
+        ),
         migrations.AddIndex(
             model_name='historyevent',
             index=models.Index(fields=['service_id', 'event', 'at'], name='history_by_event'),

@@ -49,11 +49,11 @@ class HistoryEvent(models.Model):
     class Meta:
         indexes = [
             models.Index(fields=["service_id", "at", "id"], name="history_by_time"),
-            models.Index(fields=["subject_kind", "subject_id", "at"], name="history_by_subject"),
             # One for each filter that asks for one value, since a page reads the newest rows of one.
             models.Index(fields=["service_id", "event", "at"], name="history_by_event"),
             models.Index(fields=["service_id", "way", "at"], name="history_by_way"),
             models.Index(fields=["service_id", "actor_name", "at"], name="history_by_actor"),
+            models.Index(fields=["service_id", "subject_kind", "at"], name="history_by_kind"),
             models.Index("service_id", Lower("subject_name"), "at", name="history_by_name"),
             models.Index(fields=["at"], name="history_by_moment"),
         ]

@@ -7,7 +7,7 @@ from itertools import product
 from django.contrib.auth.models import User
 from django.db import connection
 from django.db.models import Min, Q, Value
-from django.db.models.functions import Lower
+from django.db.models.functions import Coalesce, Lower
 
 from enrollments.models import HistoryEvent, HistorySeal, ProvisioningService, UnsealedEvent
 from enrollments.models.history import HistoryQuerySet
@@ -90,7 +90,9 @@ def search(
 
 def newer_than(index: int) -> Q:
     """What came after a place in the sequence, or has none yet. The moment bounds how far back has to be looked."""
-    sealed = HistorySeal.objects.filter(index__gt=index).aggregate(at=Min("event__at"))["at"]
+    # Of an expression and not of the column: SQLite would go through all of its index, from the oldest row on.
+    moment = Min(Coalesce("event__at", "event__at"))
+    sealed = HistorySeal.objects.filter(index__gt=index).aggregate(at=moment)["at"]
     waiting = HistoryEvent.objects.filter(pk__in=UnsealedEvent.objects.values("event_id")).aggregate(
         at=Min("at")
     )["at"]

@@ -179,6 +179,7 @@ def test_labels_keep_capitals_and_say_where_a_name_follows():
         ("actor=user:alice", "history_by_actor"),
         ("subject=%3Dpump-042", "history_by_name"),
         ("kind=HubDevice&subject=%3Dpump-042", "history_by_name"),
+        ("kind=HubDevice", "history_by_kind"),
         ("reason=4711", "history_by_time"),
         ("since=2026-05-01T00:00", "history_by_time"),
     ],
