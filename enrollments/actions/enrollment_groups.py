@@ -13,17 +13,17 @@ from enrollments.actions.entries import (
     check_spec,
     delete_all,
     held,
-    note_replaced_secrets,
-    secrets_held,
+    note_told_keys,
     set_enabled,
     snapshot,
     write_common,
+    written,
 )
 from enrollments.actions.judging import group_ref
 from enrollments.attestation.x509 import ParsedCertificate
 from enrollments.audit.actor import Actor
 from enrollments.audit.events import Event
-from enrollments.audit.record import changes, clean_reason, record
+from enrollments.audit.record import clean_reason, record, require_still
 from enrollments.errors import ChangedMeanwhile, Invalid, NotFound
 from enrollments.models import (
     AttestationMechanism,
@@ -65,9 +65,11 @@ def add_enrollment_group(
     actor: Actor,
     reason: str = "",
     expected_epoch: int | None = None,
+    tells_keys: bool = False,
 ) -> EnrollmentGroup:
     """Enroll a CA: all devices below it, or, disabled from the start, none of them (R7).
 
+    tells_keys: the caller is about to tell keys that are made here, on record.
     Raises Invalid, AlreadyEnrolled; PreviewOutdated (see check_epoch).
     """
     _check(service, spec)
@@ -85,6 +87,8 @@ def add_enrollment_group(
             reason=reason,
             after=snapshot(group),
         )
+        if tells_keys:
+            note_told_keys(service, group, spec, actor=actor)
     return group
 
 
@@ -100,14 +104,15 @@ def change_enrollment_group(
 ) -> EnrollmentGroup:
     """Make a group what the spec says, if it is still what the caller saw.
 
-    Raises Invalid, AlreadyEnrolled, EnrollmentGroupNotFound, ChangedMeanwhile; PreviewOutdated (see check_epoch).
+    Where it is so already nothing changes: no row, no etag, no epoch. Raises Invalid, AlreadyEnrolled,
+    EnrollmentGroupNotFound, ChangedMeanwhile; PreviewOutdated (see check_epoch).
     The group ID cannot change.
     """
     if spec.group_id and not same_registration_id(spec.group_id, group_id):
         raise Invalid({"group_id": ["The ID of a group cannot change: add another group."]})
     spec, reason = replace(spec, group_id=group_id), clean_reason(reason)
     _check(service, spec)
-    with change_lock(service):
+    with change_lock(service, raises_epoch=False):
         group = _get(service, group_id)
         if group.etag != expected_etag:
             raise ChangedMeanwhile(f"Enrollment group {group}")
@@ -115,15 +120,17 @@ def change_enrollment_group(
         if spec.predecessor is not None and spec.predecessor.pk == group.pk:
             raise Invalid({"predecessor": ["A group cannot be its own predecessor."]})
         _refuse_keys_where_switched_off(service, spec, group)
-        before, was_enabled, secrets = snapshot(group), group.enabled, secrets_held(group)
-        _write(group, replace(spec, group_id=group.group_id))
-        was, now = changes(before, snapshot(group))
-        note_replaced_secrets(secrets, secrets_held(group), was, now)
-        if was or now:
-            event = Event.GROUP_CHANGED
-            if was_enabled != group.enabled:
-                event = Event.GROUP_ENABLED if group.enabled else Event.GROUP_DISABLED
-            record(event, subject=group, actor=actor, service=service, reason=reason, before=was, after=now)
+        was_enabled = group.enabled
+        spec = replace(spec, group_id=group.group_id)
+        was, now = written(group, lambda: _write(group, spec))
+        if not (was or now):
+            require_still(actor)
+            return _get(service, group_id)
+        event = Event.GROUP_CHANGED
+        if was_enabled != group.enabled:
+            event = Event.GROUP_ENABLED if group.enabled else Event.GROUP_DISABLED
+        record(event, subject=group, actor=actor, service=service, reason=reason, before=was, after=now)
+        service.raise_epoch()
     return group
 
 

@@ -16,18 +16,18 @@ from enrollments.actions.entries import (
     check_spec,
     delete_all,
     held,
-    note_replaced_secrets,
-    secrets_held,
+    note_told_keys,
     set_enabled,
     snapshot,
     write_common,
+    written,
 )
 from enrollments.actions.judging import individual_ref
 from enrollments.attestation.tpm import read_endorsement_key, read_storage_root_key
 from enrollments.attestation.x509 import registration_id_of
 from enrollments.audit.actor import Actor
 from enrollments.audit.events import Event
-from enrollments.audit.record import changes, clean_reason, record
+from enrollments.audit.record import clean_reason, record, require_still
 from enrollments.errors import AttestationError, ChangedMeanwhile, Invalid, NotFound
 from enrollments.models import (
     AttestationMechanism,
@@ -76,8 +76,12 @@ def add_individual_enrollment(
     actor: Actor,
     reason: str = "",
     expected_epoch: int | None = None,
+    tells_keys: bool = False,
 ) -> IndividualEnrollment:
-    """Enroll one device. Raises Invalid, AlreadyEnrolled; PreviewOutdated (see check_epoch)."""
+    """Enroll one device. `tells_keys`: the caller is about to tell keys that are made here, on record.
+
+    Raises Invalid, AlreadyEnrolled; PreviewOutdated (see check_epoch).
+    """
     spec, reason = _checked(service, spec), clean_reason(reason)
     with change_lock(service):
         check_epoch(service, expected_epoch)
@@ -91,6 +95,8 @@ def add_individual_enrollment(
             reason=reason,
             after=snapshot(enrollment),
         )
+        if tells_keys:
+            note_told_keys(service, enrollment, spec, actor=actor)
     return enrollment
 
 
@@ -106,34 +112,35 @@ def change_individual_enrollment(
 ) -> IndividualEnrollment:
     """Make an enrollment what the spec says, if it is still what the caller saw.
 
+    Where it is so already nothing changes: no row, no etag, no epoch. The registration ID itself cannot change.
     Raises Invalid, EnrollmentNotFound, ChangedMeanwhile; PreviewOutdated (see check_epoch).
-    The registration ID itself cannot change.
     """
     if spec.registration_id and not same_registration_id(spec.registration_id, registration_id):
         raise Invalid(
             {"registration_id": ["The registration ID of an enrollment cannot change: add another one."]}
         )
     spec, reason = _checked(service, replace(spec, registration_id=registration_id)), clean_reason(reason)
-    with change_lock(service):
+    with change_lock(service, raises_epoch=False):
         enrollment = _get(service, registration_id)
         if enrollment.etag != expected_etag:
             raise ChangedMeanwhile(f"Individual enrollment {enrollment}")
         check_epoch(service, expected_epoch)
-        before, secrets = snapshot(enrollment), secrets_held(enrollment)
         was_enabled = enrollment.enabled
-        _write(enrollment, replace(spec, registration_id=enrollment.registration_id))
-        was, now = changes(before, snapshot(enrollment))
-        note_replaced_secrets(secrets, secrets_held(enrollment), was, now)
-        if was or now:
-            record(
-                _change_event(was_enabled, enrollment.enabled),
-                subject=enrollment,
-                actor=actor,
-                service=service,
-                reason=reason,
-                before=was,
-                after=now,
-            )
+        spec = replace(spec, registration_id=enrollment.registration_id)
+        was, now = written(enrollment, lambda: _write(enrollment, spec))
+        if not (was or now):
+            require_still(actor)
+            return _get(service, registration_id)
+        record(
+            _change_event(was_enabled, enrollment.enabled),
+            subject=enrollment,
+            actor=actor,
+            service=service,
+            reason=reason,
+            before=was,
+            after=now,
+        )
+        service.raise_epoch()
     return enrollment
 
 

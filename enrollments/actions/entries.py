@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal, TypeVar
 
+from django.db import transaction
 from django.utils import timezone
 
 from enrollments.attestation.symmetric_key import key_bytes
@@ -20,8 +21,15 @@ from enrollments.attestation.x509 import (
 )
 from enrollments.audit.actor import Actor
 from enrollments.audit.events import Event
-from enrollments.audit.record import clean_reason, record
-from enrollments.errors import AttestationError, ChangedMeanwhile, Conflict, Invalid, PreviewOutdated
+from enrollments.audit.record import changes, clean_reason, record
+from enrollments.errors import (
+    AttestationError,
+    ChangedMeanwhile,
+    Conflict,
+    Invalid,
+    PreviewOutdated,
+    SecretUnreadable,
+)
 from enrollments.hubs.allocation_webhook import problem_of_url
 from enrollments.models import (
     AttestationMechanism,
@@ -161,7 +169,11 @@ def check_hubs(service: ProvisioningService, hubs: Iterable[LinkedHub]) -> None:
 
 
 def write_common(entry: IndividualEnrollment | EnrollmentGroup, spec: EntrySpec) -> None:
-    """Set what both kinds of entry hold. Keys are made where none exist, and kept where none are given."""
+    """Set what both kinds of entry hold. Keys are made where none exist, and kept where none are given.
+
+    What is kept is not read: an entry can be disabled by this although its keys cannot be decrypted (R16).
+    """
+    holds_keys = entry.mechanism == AttestationMechanism.SYMMETRIC_KEY
     entry.mechanism = spec.mechanism
     entry.enabled = spec.enabled
     entry.allocation_policy = spec.allocation_policy
@@ -171,8 +183,9 @@ def write_common(entry: IndividualEnrollment | EnrollmentGroup, spec: EntrySpec)
     _write_webhook(entry, spec)
     entry.etag = new_etag()
     if spec.mechanism == AttestationMechanism.SYMMETRIC_KEY:
-        entry.primary_key = spec.primary_key or entry.primary_key or new_symmetric_key()
-        entry.secondary_key = spec.secondary_key or entry.secondary_key or new_symmetric_key()
+        for name, given in (("primary_key", spec.primary_key), ("secondary_key", spec.secondary_key)):
+            if given or not holds_keys:
+                setattr(entry, name, given or new_symmetric_key())
     else:
         entry.primary_key = entry.secondary_key = ""
 
@@ -246,18 +259,60 @@ def snapshot(entry: IndividualEnrollment | EnrollmentGroup) -> dict[str, Any]:
     return {"group_id": entry.group_id, "predecessor": predecessor, **state}
 
 
-def secrets_held(entry: IndividualEnrollment | EnrollmentGroup) -> dict[str, str]:
-    return {name: getattr(entry, name) for name in SECRETS}
+def written(entry: E, write: Callable[[], None]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What writing an entry that is there changed: members as they were and as they are, secrets by name alone (R15).
+
+    Where nothing changed, what was written is taken back, a new etag included: what `entry` holds is then not stored.
+    """
+    with transaction.atomic():
+        before, secrets = snapshot(entry), _secrets_held(entry)
+        write()
+        was, now = changes(before, snapshot(entry))
+        _note_replaced_secrets(secrets, _secrets_held(entry), was, now)
+        if not (was or now):
+            transaction.set_rollback(True)
+    return was, now
 
 
-def note_replaced_secrets(
-    before: dict[str, str], after: dict[str, str], was: dict[str, Any], now: dict[str, Any]
+def note_told_keys(
+    service: ProvisioningService,
+    entry: IndividualEnrollment | EnrollmentGroup,
+    spec: EntrySpec,
+    *,
+    actor: Actor,
+) -> None:
+    """In the transaction that adds an entry: of keys that were made here, that whoever asked for it is told them (R17).
+
+    What the caller gave is nothing revealed.
+    """
+    if spec.mechanism != AttestationMechanism.SYMMETRIC_KEY:
+        return
+    given = {"primary_key": spec.primary_key, "secondary_key": spec.secondary_key}
+    if made := [name for name, key in given.items() if not key]:
+        record(
+            Event.KEYS_REVEALED, subject=entry, actor=actor, service=service, after={"made_and_told": made}
+        )
+
+
+def _secrets_held(entry: IndividualEnrollment | EnrollmentGroup) -> dict[str, str | None]:
+    """None for one that cannot be decrypted: whatever is given in its place counts as another one."""
+    held: dict[str, str | None] = {}
+    for name in SECRETS:
+        try:
+            held[name] = getattr(entry, name)
+        except SecretUnreadable:
+            held[name] = None
+    return held
+
+
+def _note_replaced_secrets(
+    before: dict[str, str | None], after: dict[str, str | None], was: dict[str, Any], now: dict[str, Any]
 ) -> None:
     """That a secret is another one than before is history; what it was or is, is not (R15)."""
     for name in SECRETS:
         if before[name] != after[name]:
-            was[name] = "(a key)" if before[name] else None
-            now[name] = "(another key)" if after[name] else None
+            was[name] = None if before[name] == "" else "(a key)"
+            now[name] = None if after[name] == "" else "(another key)"
 
 
 def _place(one: HeldCertificate) -> str:

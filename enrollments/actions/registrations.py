@@ -4,10 +4,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
+from time import perf_counter
 from typing import Any, TypeVar
 
 from django.utils import timezone
 
+from enrollments import metrics
 from enrollments.actions.allocation import Choice, ask
 from enrollments.actions.assignment import (
     REMOTE_PATIENCE,
@@ -246,13 +248,16 @@ def _followed_up(
 
 
 def _judge(service: ProvisioningService, request: DeviceRequest) -> Judgement:
-    return judge(
+    started = perf_counter()
+    judgement = judge(
         service,
         request.claimed_registration_id,
         request.credential,
         at=request.arrived_at,
         begins=request.begins,
     )
+    metrics.judged(perf_counter() - started)
+    return judgement
 
 
 def _visit(service: ProvisioningService, request: DeviceRequest) -> Visit:

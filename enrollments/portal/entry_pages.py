@@ -17,11 +17,13 @@ from django_htmx.http import HttpResponseClientRedirect, reswap, retarget, trigg
 from enrollments.actions.deleting import delete_and_deny
 from enrollments.actions.judging import group_ref, individual_ref
 from enrollments.actions.preview import (
+    NO_NAMES,
     Act,
     Entry,
     Preview,
     below_others,
     carry_out,
+    names_left_open,
     preview_of_act,
     ref_of,
     what_disabling_did,
@@ -298,8 +300,11 @@ def _ask(
     passing = preview.passing_to_others(gone) if preview is not None and act is Act.DELETE else []
     below = worth_telling(act, below_others(service, groups, gone if act is Act.DELETE else ()))
     unsure = preview is not None and preview.not_examined > 0
+    left_open = (
+        names_left_open(service, preview, entries) if preview is not None and act is Act.DELETE else NO_NAMES
+    )
     is_open = act is Act.DELETE and (
-        bool(passing) or unsure or any(one.is_open or one.uncertain for one in below)
+        bool(passing or left_open) or unsure or any(one.is_open or one.uncertain for one in below)
     )
     may_disable = any(one.enabled for one in entries)
     kept = [("back", request.GET["back"])] if "back" in request.GET else []
@@ -316,7 +321,8 @@ def _ask(
         "export_url": export_url(service, act, entries),
         "below": below,
         # Whom nobody examined cannot be kept out one by one.
-        "passing": 0 if preview is None or preview.not_examined else len(passing),
+        "passing": 0 if preview is None or preview.not_examined else len(passing) + len(left_open.names),
+        "left_open": left_open,
         "barring": [ref for ref, one in zip(gone, entries, strict=True) if not one.enabled],
         "is_open": is_open,
         "instead": "Disable instead",

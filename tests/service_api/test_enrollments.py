@@ -7,11 +7,16 @@ from datetime import datetime
 import pytest
 
 from enrollments.actions.services import add_service, change_settings
+from enrollments.errors import Invalid
 from enrollments.models import EnrollmentGroup, HistoryEvent, IndividualEnrollment
+from enrollments.policy.access import AccessRight
+from enrollments.policy.roles import Role
 from enrollments.service_api import entries, messages
 from tests.certificates import root, self_signed
 from tests.devices import ALICE, enroll_ca, enroll_keys, register
+from tests.factories import a_user
 from tests.service_api.conftest import error_of, keys
+from tests.service_api.test_access import a_token, bearer
 from tests.soft_tpm import SoftTpm
 
 pytestmark = pytest.mark.django_db
@@ -77,7 +82,7 @@ def test_create_answers_with_the_enrollment_in_the_shape_of_the_contract(api):
 
 
 def test_the_act_is_in_the_history_under_the_policy(api, owner):
-    api.put("/enrollments/pump-042", keys(), user_agent="fleet-sync/2.1")
+    api.put("/enrollments/pump-042", x509(), user_agent="fleet-sync/2.1")
 
     row = HistoryEvent.objects.latest("pk")
     assert (row.event, row.actor_kind, row.actor_name, row.way) == (
@@ -102,6 +107,53 @@ def test_keys_are_told_where_they_are_made_and_where_they_are_asked_for(api):
     assert got == listed["attestation"] == {"type": "symmetricKey"}
     assert shown.json() == {"type": "symmetricKey", "symmetricKey": made}
     assert HistoryEvent.objects.latest("pk").event == "keys.revealed"
+
+
+def told_of(event="keys.revealed"):
+    return list(HistoryEvent.objects.filter(event=event).values_list("subject_name", "after"))
+
+
+def test_telling_keys_that_were_made_on_creation_is_recorded_with_it(api, service):
+    change_settings(service, {"symmetric_key_groups": True}, actor=ALICE)
+    half = {"type": "symmetricKey", "symmetricKey": {"primaryKey": KEY}}
+
+    api.put("/enrollments/a", keys("a"))
+    api.put("/enrollments/b", keys("b", attestation=half))
+    group = {"enrollmentGroupId": "c", "attestation": {"type": "symmetricKey", "symmetricKey": {}}}
+    api.put("/enrollmentGroups/c", group)
+
+    assert told_of() == [
+        ("a", {"made_and_told": ["primary_key", "secondary_key"]}),
+        ("b", {"made_and_told": ["secondary_key"]}),
+        ("c", {"made_and_told": ["primary_key", "secondary_key"]}),
+    ]
+
+
+def test_what_is_not_told_or_was_given_is_no_revealing(api, service):
+    given = {"type": "symmetricKey", "symmetricKey": {"primaryKey": KEY, "secondaryKey": OTHER_KEY}}
+    operator = bearer(a_token(service, a_user(Role.OPERATOR, service), AccessRight.ENROLLMENT_WRITE))
+
+    api.put("/enrollments/a", keys("a", attestation=given))
+    api.put("/enrollments/b", x509("b"))
+    api.post("/enrollments", {"mode": "create", "enrollments": [keys("c")]})
+    told = operator.put("/enrollments/d", keys("d")).json()["attestation"]
+
+    assert told == {"type": "symmetricKey"}
+    assert IndividualEnrollment.objects.count() == 4
+    assert told_of() == []
+
+
+def test_keys_whose_telling_cannot_be_recorded_are_not_made(api, monkeypatch):
+    """R15: the entry is there with its row and the one about its keys, or not at all."""
+
+    def fail(*_, **__):
+        raise Invalid({"": ["the row cannot be written"]})
+
+    monkeypatch.setattr("enrollments.actions.enrollments.note_told_keys", fail)
+
+    assert error_of(api.put("/enrollments/a", keys("a")))[0] == 400
+    assert not IndividualEnrollment.objects.exists()
+    assert told_of("enrollment.added") == []
 
 
 def test_keys_that_are_given_are_taken(api):

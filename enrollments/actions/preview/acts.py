@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from enum import StrEnum
+from typing import Any
 
 from django.db import DatabaseError
 
@@ -16,6 +17,7 @@ from enrollments.actions.entries import check_epoch
 from enrollments.actions.judging import group_ref, individual_ref
 from enrollments.actions.preview.effects import Preview
 from enrollments.actions.preview.rehearsing import Entry, preview_of
+from enrollments.actions.services import change_settings
 from enrollments.audit.actor import Actor, Way
 from enrollments.errors import NotFound, SecretUnreadable
 from enrollments.models import EnrollmentGroup, IndividualEnrollment, ProvisioningService
@@ -82,6 +84,18 @@ def preview_of_act(service: ProvisioningService, act: Act, entries: Sequence[Ent
         return []
 
     return preview_of(service, change, entries)
+
+
+def preview_of_settings(
+    service: ProvisioningService, values: dict[str, Any], groups: Sequence[EnrollmentGroup]
+) -> Preview:
+    """What changing the settings of a service would do to the devices of these groups. Raises Invalid."""
+
+    def change() -> list[Entry]:
+        change_settings(service, values, actor=NOBODY)
+        return []
+
+    return preview_of(service, change, groups)
 
 
 def what_disabling_did(service: ProvisioningService, entries: Sequence[Entry]) -> Preview | None:

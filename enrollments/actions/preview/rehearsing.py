@@ -225,7 +225,7 @@ def _still_there(entries: Iterable[Entry]) -> list[Entry]:
     """The entries as they are in the rehearsal, after the change; what was deleted is not among them."""
     found: list[Entry] = []
     for entry in entries:
-        found += type(entry).objects.filter(pk=entry.pk)
+        found += type(entry).objects.without_secrets().filter(pk=entry.pk)
     return found
 
 

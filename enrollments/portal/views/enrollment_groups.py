@@ -98,6 +98,9 @@ def _group_save(request: HttpRequest, service: ProvisioningService, group_id: st
         return _form_answer(request, service, form)
 
     def after(entry: Entry, *, preview: Preview | None, is_told: bool) -> HttpResponse:
+        if entry.etag == form.cleaned_data["expected_etag"]:
+            said = f"Enrollment group {entry} was like this already; nothing was changed."
+            return done(request, list_url(service, "portal:group-list"), said)
         said = f"Saved enrollment group {entry}"
         said = and_what_it_did(said, preview) if is_told else f"{said}."
         return done(request, list_url(service, "portal:group-list"), said)
@@ -173,14 +176,14 @@ def group_enable_chosen(request: HttpRequest, service: ProvisioningService) -> H
 @require_http_methods(["GET", "HEAD", "POST"])
 @requires(Right.CHANGE_ENTRIES)
 def group_disable(request: HttpRequest, service: ProvisioningService, group_id: str) -> HttpResponse:
-    entry = _get_without_keys(service, group_id)
+    entry = _get(service, group_id)
     return answer_act(request, service, Act.DISABLE, [entry], GROUPS, row=True)
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
 @requires(Right.CHANGE_ENTRIES)
 def group_enable(request: HttpRequest, service: ProvisioningService, group_id: str) -> HttpResponse:
-    entry = _get_without_keys(service, group_id)
+    entry = _get(service, group_id)
     return answer_act(request, service, Act.ENABLE, [entry], GROUPS, row=True)
 
 
@@ -228,13 +231,6 @@ def _form_answer(
 
 
 def _get(service: ProvisioningService, group_id: str) -> EnrollmentGroup:
-    try:
-        return service.enrollmentgroups.by_group_id(group_id)
-    except EnrollmentGroup.DoesNotExist:
-        raise EnrollmentGroupNotFound(group_id) from None
-
-
-def _get_without_keys(service: ProvisioningService, group_id: str) -> EnrollmentGroup:
     """R16: shutting out works without the key of the installation that decrypts a group's keys."""
     try:
         return service.enrollmentgroups.without_secrets().by_group_id(group_id)

@@ -110,6 +110,9 @@ def _enrollment_save(
         return _form_answer(request, service, form)
 
     def after(entry: Entry, *, preview: Preview | None, is_told: bool) -> HttpResponse:
+        if entry.etag == form.cleaned_data["expected_etag"]:
+            said = f"Individual enrollment {entry} was like this already; nothing was changed."
+            return done(request, list_url(service, "portal:enrollment-list"), said)
         said = f"Saved individual enrollment {entry}"
         said = and_what_it_did(said, preview) if is_told else f"{said}."
         return done(request, list_url(service, "portal:enrollment-list"), said)
@@ -189,7 +192,7 @@ def enrollment_enable_chosen(request: HttpRequest, service: ProvisioningService)
 def enrollment_disable(
     request: HttpRequest, service: ProvisioningService, registration_id: str
 ) -> HttpResponse:
-    entry = _get_without_keys(service, registration_id)
+    entry = _get(service, registration_id)
     return answer_act(request, service, Act.DISABLE, [entry], INDIVIDUALS, row=True)
 
 
@@ -198,7 +201,7 @@ def enrollment_disable(
 def enrollment_enable(
     request: HttpRequest, service: ProvisioningService, registration_id: str
 ) -> HttpResponse:
-    entry = _get_without_keys(service, registration_id)
+    entry = _get(service, registration_id)
     return answer_act(request, service, Act.ENABLE, [entry], INDIVIDUALS, row=True)
 
 
@@ -246,13 +249,6 @@ def _form_answer(
 
 
 def _get(service: ProvisioningService, registration_id: str) -> IndividualEnrollment:
-    try:
-        return service.individualenrollments.by_registration_id(registration_id)
-    except IndividualEnrollment.DoesNotExist:
-        raise EnrollmentNotFound(registration_id) from None
-
-
-def _get_without_keys(service: ProvisioningService, registration_id: str) -> IndividualEnrollment:
     """R16: shutting out works without the key of the installation that decrypts an entry's keys."""
     try:
         entries = service.individualenrollments.without_secrets()

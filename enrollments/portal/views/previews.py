@@ -5,7 +5,16 @@ from django.http.response import HttpResponseBase
 from django.shortcuts import render
 from django.views.decorators.http import require_safe
 
-from enrollments.actions.preview import Act, Effect, Entry, below_others, preview_of_act, ref_of
+from enrollments.actions.preview import (
+    NO_NAMES,
+    Act,
+    Effect,
+    Entry,
+    below_others,
+    names_left_open,
+    preview_of_act,
+    ref_of,
+)
 from enrollments.errors import Invalid, NotFound
 from enrollments.models import EnrollmentGroup, ProvisioningService
 from enrollments.policy.roles import Right
@@ -48,6 +57,7 @@ def preview(request: HttpRequest, service: ProvisioningService) -> HttpResponse:
             for one in Act
         ],
         "below": worth_telling(act, below_others(service, groups, gone)),
+        "left_open": names_left_open(service, told, entries) if act is Act.DELETE else NO_NAMES,
         "is_gone": act is Act.DELETE,
         "act": act.value,
         "barring": [ref_of(one) for one in entries if not one.enabled],
