@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import product
+from typing import Any
 
 from django.contrib.auth.models import User
 from django.db import connection
@@ -20,6 +21,13 @@ from enrollments.portal.history_words import ACTOR_KINDS, SHUTTING_OUT
 DEVICE_KINDS = ("IndividualEnrollment", "RegistrationRecord", "HubDevice", "QuietPeriod")
 # Of a device, so many rows are looked through for the device IDs that it had, and so many of these are followed.
 ROWS_WITH_NAMES, MOST_NAMES = 200, 10
+# A value that fewer rows have than these is rare: going through them all takes a few milliseconds.
+FEW = 5000
+# Columns of which no index is to be used, since that of another one tells more. To the database they are expressions.
+_UNSEEN = {
+    f"{column}_unseen": Coalesce(column, Value(""))
+    for column in ("actor_name", "event", "subject_kind", "way")
+} | {"subject_key_unseen": Lower("subject_name")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,40 +60,97 @@ def search(
     events: HistoryQuerySet, form: HistoryFilter, service: ProvisioningService | None, seen_up_to: int = 0
 ) -> Search:
     """What a valid form asks for. `seen_up_to`: the place up to which the person has looked."""
-    conditions, ranges = Q(), [[Q()]]
+    chosen = form.chosen
+    exact, conditions = _exact(chosen), _inexact(chosen)
     if form.earliest:
         conditions &= Q(at__gte=form.earliest)
-    for name, value in form.chosen.items():
-        match name:
-            case "since" if value == LAST:
-                conditions &= newer_than(seen_up_to)
-            case "since":
-                conditions &= Q(at__gte=value)
-            case "until":
-                conditions &= Q(at__lte=value)
-            case "event" if value == SHUTS_OUT:
-                ranges.append([Q(event=event) for event in sorted(SHUTTING_OUT)])
-            case "event" | "way":
-                conditions &= Q(**{name: value})
-            case "kind":
-                conditions &= Q(subject_kind=value)
-            case "actor":
-                conditions &= _by(value)
-            case "subject":
-                conditions &= _about(value)
-            case "reason":
-                conditions &= Q(reason__icontains=value)
-            case "device" if service is not None:
-                ranges.append(_of_device(service, value))
-    if service is None:
-        ranges.append(_services(form.cleaned_data.get("service", "")))
-    rows = events.alias(subject_key=Lower("subject_name")).filter(conditions)
+    if chosen.get("since") == LAST:
+        conditions &= newer_than(seen_up_to)
+    rows = events.alias(subject_key=Lower("subject_name"), **_UNSEEN).filter(conditions)
+    ranges = [_services(chosen.get("service", ""))] if service is None else []
+    device = _of_device(service, chosen["device"]) if service is not None and "device" in chosen else []
+    lead = "" if device else _lead(rows, exact, service)
+    if device:
+        ranges.append(device)
+    if chosen.get("event") == SHUTS_OUT:
+        if device or _is_rare(rows, lead, exact, service):
+            rows = rows.filter(event_unseen__in=sorted(SHUTTING_OUT))
+        else:
+            lead = "event"
+            ranges.append([Q(event=event) for event in sorted(SHUTTING_OUT)])
+    for column, value in exact.items():
+        rows = rows.filter(**{column if column == lead else f"{column}_unseen": value})
+    return _search(rows, ranges)
+
+
+def _search(rows: HistoryQuerySet, ranges: list[list[Q]]) -> Search:
     combined = [_all(parts) for parts in product(*ranges)]
     if len(combined) == 1:
         return Search(rows.filter(combined[0]))
     if len(combined) > MOST_RANGES:
         return Search(rows.filter(*(_any(each) for each in ranges)))
     return Search(rows, tuple(combined))
+
+
+def _exact(chosen: dict[str, Any]) -> dict[str, Any]:
+    """Columns that have to have one value, each of which an index holds; the most telling first."""
+    exact: dict[str, Any] = {}
+    if chosen.get("subject", "").startswith("="):
+        exact["subject_key"] = Lower(Value(chosen["subject"][1:]))
+    if (name := _exact_actor(chosen.get("actor", ""))) is not None:
+        exact["actor_name"] = name[1]
+    if chosen.get("event", SHUTS_OUT) != SHUTS_OUT:
+        exact["event"] = chosen["event"]
+    return exact | {
+        column: chosen[name] for name, column in (("kind", "subject_kind"), ("way", "way")) if name in chosen
+    }
+
+
+def _inexact(chosen: dict[str, Any]) -> Q:
+    """What is looked at row by row."""
+    conditions = Q()
+    if chosen.get("since", LAST) != LAST:
+        conditions &= Q(at__gte=chosen["since"])
+    if "until" in chosen:
+        conditions &= Q(at__lte=chosen["until"])
+    if "reason" in chosen:
+        conditions &= Q(reason__icontains=chosen["reason"])
+    if "subject" in chosen and not chosen["subject"].startswith("="):
+        conditions &= Q(subject_name__icontains=chosen["subject"])
+    if actor := chosen.get("actor"):
+        exact = _exact_actor(actor)
+        if exact is None:
+            conditions &= Q(actor_name__icontains=actor)
+        elif exact[0]:
+            conditions &= Q(actor_kind=exact[0])
+    return conditions
+
+
+def _exact_actor(text: str) -> tuple[str, str] | None:
+    """Kind and name of `user:alice`; of `=alice`, of any kind. None where a part of a name is meant."""
+    kind, colon, name = text.partition(":")
+    if colon and kind in ACTOR_KINDS:
+        return kind, name
+    return ("", text[1:]) if text.startswith("=") else None
+
+
+def _lead(rows: HistoryQuerySet, exact: dict[str, Any], service: ProvisioningService | None) -> str:
+    """The column whose index is to be used. Databases guess, and guess wrong where one value is rare."""
+    if len(exact) < 2:
+        return next(iter(exact), "")
+    rare = (column for column in exact if _is_rare(rows, column, exact, service))
+    return next(rare, next(iter(exact), ""))
+
+
+def _is_rare(
+    rows: HistoryQuerySet, column: str, exact: dict[str, Any], service: ProvisioningService | None
+) -> bool:
+    if column == "subject_key":
+        return True
+    if column not in exact or service is None:
+        return False
+    of_service = HistoryEvent.objects.of_service(service.pk).filter(**{column: exact[column]})
+    return not of_service.order_by("-at").values_list("at", flat=True)[FEW : FEW + 1]
 
 
 def newer_than(index: int) -> Q:
@@ -102,29 +167,12 @@ def newer_than(index: int) -> Q:
     return Q(at__gte=oldest) & (Q(seal__index__gt=index) | Q(seal__isnull=True))
 
 
-def _by(text: str) -> Q:
-    """`user:alice` and `=alice` are exact, and found by an index; anything else is a part of the name."""
-    kind, colon, name = text.partition(":")
-    if colon and kind in ACTOR_KINDS:
-        return Q(actor_kind=kind, actor_name=name)
-    if text.startswith("="):
-        return Q(actor_name=text[1:])
-    return Q(actor_name__icontains=text)
-
-
-def _about(text: str) -> Q:
-    """`=pump-042` is exact but for case, which does not count in IDs; anything else is a part of the name."""
-    if text.startswith("="):
-        return Q(subject_key=Lower(Value(text[1:])))
-    return Q(subject_name__icontains=text)
-
-
 def _of_device(service: ProvisioningService, registration_id: str) -> list[Q]:
     """Everything under a registration ID, also of what was deleted and made anew, and of the device at its hub."""
     key = registration_key(registration_id)
-    own = Q(subject_key=key, subject_kind__in=DEVICE_KINDS)
+    own = Q(subject_key=key, subject_kind_unseen__in=DEVICE_KINDS)
     names = sorted(_device_ids(service, key) - {key})[:MOST_NAMES]
-    return [own, *(Q(subject_key=name, subject_kind="HubDevice") for name in names)]
+    return [own, *(Q(subject_key=name, subject_kind_unseen="HubDevice") for name in names)]
 
 
 def _device_ids(service: ProvisioningService, key: str) -> set[str]:
