@@ -79,8 +79,8 @@ def draw_chain(
     Without facts the first certificate is the CA of a group, and the others are its helpers.
     """
     leaf, *others = certificates
-    epoch, groups_with_keys_admit = ProvisioningService.what_decisions_read(service.pk)
-    world = World(service, epoch, groups_with_keys_admit)
+    standing = ProvisioningService.what_decisions_read(service.pk)
+    world = World(service, standing)
     problem = ""
     try:
         graph = build_chain_graph(PresentedChain(leaf, tuple(others)), world.issuers, same_key_included=True)

@@ -16,6 +16,10 @@ class Event(StrEnum):
     GROUP_ENABLED = "group.enabled"
     GROUP_DISABLED = "group.disabled"
     GROUP_DELETED = "group.deleted"
+    CA_ADDED = "ca_certificate.added"
+    CA_CODE_MADE = "ca_certificate.code_made"
+    CA_VERIFIED = "ca_certificate.verified"
+    CA_DELETED = "ca_certificate.deleted"
     DEVICE_ASSIGNED = "device.assigned"
     DEVICE_DEPROVISIONED = "device.deprovisioned"
     DEVICE_DEREGISTERED = "device.deregistered"
@@ -74,6 +78,10 @@ _WORDS: dict[Event, str] = {
     Event.GROUP_ENABLED: "enabled enrollment group",
     Event.GROUP_DISABLED: "disabled enrollment group",
     Event.GROUP_DELETED: "deleted enrollment group",
+    Event.CA_ADDED: "uploaded CA certificate",
+    Event.CA_CODE_MADE: "made a verification code for CA certificate",
+    Event.CA_VERIFIED: "verified possession of the key of CA certificate",
+    Event.CA_DELETED: "deleted CA certificate",
     Event.DEVICE_ASSIGNED: "was assigned",
     Event.DEVICE_DEPROVISIONED: "deprovisioned device",
     Event.DEVICE_DEREGISTERED: "deregistered device at its hub",

@@ -1,6 +1,7 @@
 """Provisioning services: the tenants of an installation, and their settings (R1)."""
 
 import secrets
+from typing import NamedTuple
 
 from django.core.validators import MaxValueValidator, MinValueValidator, RegexValidator
 from django.db import models
@@ -20,6 +21,18 @@ MOST_PER_DEVICE = 60
 def new_id_scope() -> str:
     """`0ne` and 8 hex digits (R1). The unique column and the absence of any way to delete a service keep it single."""
     return f"0ne{secrets.token_hex(4).upper()}"
+
+
+class Standing(NamedTuple):
+    """What decisions read of a service, as of one moment (R12).
+
+    groups_with_keys_admit: whether groups with symmetric keys may admit.
+    proof_of_possession: whether a group admits only where possession of its CA's key is proven.
+    """
+
+    epoch: int
+    groups_with_keys_admit: bool
+    proof_of_possession: bool
 
 
 class ProvisioningService(models.Model):
@@ -55,6 +68,11 @@ class ProvisioningService(models.Model):
     symmetric_key_groups = models.BooleanField(
         default=False,
         help_text="Lets enrollment groups use symmetric keys (R4). Off for every new service.",
+    )
+    proof_of_possession = models.BooleanField(
+        default=False,
+        help_text="Lets enrollment groups admit devices only where possession of their CA's key is proven (R7). Off "
+        "for every new service.",
     )
     shared_access_keys = models.BooleanField(
         default=True,
@@ -117,10 +135,10 @@ class ProvisioningService(models.Model):
         type(self).objects.filter(pk=self.pk).update(epoch=models.F("epoch") + 1)
 
     @classmethod
-    def what_decisions_read(cls, pk: int) -> tuple[int, bool]:
-        """The epoch, and whether groups with symmetric keys may admit: both as of one moment (R12)."""
-        epoch, groups_with_keys = cls.objects.values_list("epoch", "symmetric_key_groups").get(pk=pk)
-        return epoch, groups_with_keys
+    def what_decisions_read(cls, pk: int) -> Standing:
+        """All of it in one query, and so as of one moment (R12)."""
+        columns = cls.objects.values_list("epoch", "symmetric_key_groups", "proof_of_possession")
+        return Standing(*columns.get(pk=pk))
 
     @classmethod
     def epoch_of(cls, pk: int) -> int:

@@ -26,8 +26,8 @@ class Assumed:
 
 def judge_tpm_as_proven(service: ProvisioningService, registration_id: str, *, at: datetime) -> Assumed:
     """As if the TPM that is enrolled under this registration ID had answered its challenge a moment ago."""
-    epoch, groups_with_keys_admit = ProvisioningService.what_decisions_read(service.pk)
-    individual = World(service, epoch, groups_with_keys_admit).individual(registration_id)
+    standing = ProvisioningService.what_decisions_read(service.pk)
+    individual = World(service, standing).individual(registration_id)
     if individual is None or individual.mechanism != AttestationMechanism.TPM:
         # Nothing is enrolled that could have challenged it, so there is nothing it could have answered.
         unknown = CredentialFacts(Mechanism.TPM, "the TPM", problem=Reason.TPM_NOT_ENROLLED)

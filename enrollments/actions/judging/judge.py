@@ -95,8 +95,8 @@ def judge(
     The epoch is read first: a change that commits while facts are gathered has raised it by the time the caller
     compares, under the lock, what it then is.
     """
-    epoch, groups_with_keys_admit = ProvisioningService.what_decisions_read(service.pk)
-    world = World(service, epoch, groups_with_keys_admit)
+    standing = ProvisioningService.what_decisions_read(service.pk)
+    world = World(service, standing)
     individual = world.individual(claimed_registration_id)
     chain: tuple[ParsedCertificate, ...] = ()
     tpm_proof: ChallengeKey | None = None
@@ -120,7 +120,7 @@ def judge(
         facts = credential_facts(
             claimed_registration_id, individual, CredentialFacts(None, problem=Reason.NO_CREDENTIAL)
         )
-    return Judgement(epoch, at, facts, decide(facts), individual, chain, tpm_proof, signer, secret)
+    return Judgement(standing.epoch, at, facts, decide(facts), individual, chain, tpm_proof, signer, secret)
 
 
 def _is_enrolled(individual: IndividualEnrollment | None, claimed: ClaimedTpm) -> bool:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 
 from django.db import connection
+from django.db.models import Value
 
 from enrollments.actions.certificates import parsed
 from enrollments.attestation.symmetric_key import key_bytes
@@ -19,7 +20,9 @@ from enrollments.models import (
     IndividualEnrollment,
     ProvisioningService,
 )
+from enrollments.models.ca_certificates import with_proof
 from enrollments.models.certificates import HeldCertificateQuerySet
+from enrollments.models.services import Standing
 from enrollments.policy.facts import (
     CredentialFacts,
     EntryKind,
@@ -68,10 +71,11 @@ def _groups_with_keys(service_pk: int, epoch: int) -> tuple[GroupWithKeys, ...]:
 class World:
     """What a service holds."""
 
-    def __init__(self, service: ProvisioningService, epoch: int, groups_with_keys_admit: bool) -> None:
+    def __init__(self, service: ProvisioningService, standing: Standing) -> None:
         self.service = service
-        self.epoch = epoch
-        self.groups_with_keys_admit = groups_with_keys_admit
+        self.epoch = standing.epoch
+        self.groups_with_keys_admit = standing.groups_with_keys_admit
+        self.proof_of_possession = standing.proof_of_possession
 
     def individual(self, claimed_registration_id: str) -> IndividualEnrollment | None:
         # Challenges are joined for every mechanism: one question more for TPMs would tell by its time which those
@@ -93,6 +97,12 @@ class World:
 
     def held(self) -> HeldCertificateQuerySet:
         return HeldCertificate.objects.filter(service=self.service)
+
+    def anchors(self, spkis: Iterable[str]) -> HeldCertificateQuerySet:
+        """The enrolled CAs with these keys, each with whether it lacks a proof that this service demands (R7)."""
+        anchors = self.held().anchors().filter(spki_sha256__in=spkis)
+        lacks = ~with_proof(self.service.pk) if self.proof_of_possession else Value(False)
+        return anchors.annotate(lacks_proof=lacks)
 
     def issuers(
         self, *, subjects: frozenset[str], key_ids: frozenset[str], spkis: frozenset[str]

@@ -134,7 +134,7 @@ def _world(service: ProvisioningService, classes: Iterable[RegistrationRecord], 
     return World(
         above={record.evidence_class: look_above(service, record, at) for record in classes},
         key_groups=read_key_groups(service),
-        key_groups_admit=ProvisioningService.what_decisions_read(service.pk)[1],
+        key_groups_admit=ProvisioningService.what_decisions_read(service.pk).groups_with_keys_admit,
     )
 
 

@@ -1,0 +1,29 @@
+"""What it would do to demand proof of possession of all groups, or to demand it no longer (R7)."""
+
+from enrollments.actions.preview.acts import NOBODY, told_afterwards
+from enrollments.actions.preview.effects import Preview
+from enrollments.actions.preview.rehearsing import Entry, preview_of
+from enrollments.actions.services import change_settings
+from enrollments.models import EnrollmentGroup, ProvisioningService, TrustAnchor
+from enrollments.models.ca_certificates import with_proof
+
+
+def preview_of_demanding(service: ProvisioningService, demanded: bool) -> Preview:
+    """To the devices that are known. Touched are the groups with a CA of which there is no proof."""
+
+    def change() -> list[Entry]:
+        change_settings(service, {"proof_of_possession": demanded}, actor=NOBODY)
+        return []
+
+    return preview_of(service, change, list(groups_without_proof(service)))
+
+
+def what_demanding_did(service: ProvisioningService) -> Preview | None:
+    """What demanding it did, told by rehearsing its opposite, now that it is done (see what_disabling_did)."""
+    return told_afterwards(service, lambda: preview_of_demanding(service, False))
+
+
+def groups_without_proof(service: ProvisioningService) -> "list[EnrollmentGroup]":
+    """Those that hold a CA of which nobody has proven to have the key."""
+    anchors = TrustAnchor.objects.filter(~with_proof(service.pk), service=service)
+    return list(service.enrollmentgroups.without_secrets().filter(pk__in=anchors.values("group")))
