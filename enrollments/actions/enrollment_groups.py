@@ -319,10 +319,7 @@ def _reference(group: EnrollmentGroup, slot: Slot, spec: GroupSpec) -> CaCertifi
     named = spec.references[slot]
     found = CaCertificate.objects.filter(pk=named.pk, service=group.service_id).select_related("certificate")
     current = found.first()
-    if (
-        current is None
-        or current.certificate.thumbprint_sha256 != spec.certificates[slot].thumbprint_sha256
-    ):
+    if current is None or current.certificate.thumbprint_sha256 != spec.certificates[slot].thumbprint_sha256:
         raise Invalid(
             {f"{slot}_certificate": [f"There is no CA certificate {named} in this service any more."]}
         )

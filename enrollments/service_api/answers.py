@@ -29,7 +29,9 @@ UNASSIGNED = "unassigned"
 
 def with_what_is_shown(entries: Entries) -> Entries:
     """Everything that an answer needs in a fixed number of queries; keys are not read (R16)."""
-    certificates = HeldCertificate.objects.exclude(role=HeldRole.HELPER).select_related("certificate", "ca_certificate")
+    certificates = HeldCertificate.objects.exclude(role=HeldRole.HELPER).select_related(
+        "certificate", "ca_certificate"
+    )
     return entries.prefetch_related("hubs", Prefetch("certificates", certificates.order_by("slot")))
 
 

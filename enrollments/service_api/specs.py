@@ -99,14 +99,14 @@ def group_spec(
     )
 
 
-def _references(
-    service: ProvisioningService, names: messages.CaReferences
-) -> dict[Slot, CaCertificate]:
+def _references(service: ProvisioningService, names: messages.CaReferences) -> dict[Slot, CaCertificate]:
     """The CA certificates that are named (contract 6.9): verified or not, which decisions ask where it matters (R7)."""
     given = {Slot.PRIMARY: names.primary, Slot.SECONDARY: names.secondary}
     wanted = {slot: name for slot, name in given.items() if name is not None}
     if not wanted:
-        raise _refused("attestation.x509.caReferences", "name a CA certificate as primary, secondary, or both.")
+        raise _refused(
+            "attestation.x509.caReferences", "name a CA certificate as primary, secondary, or both."
+        )
     found: dict[Slot, CaCertificate] = {}
     for slot, name in wanted.items():
         try:
