@@ -10,6 +10,7 @@ from datetime import datetime
 
 from enrollments.actions.judging import group_ref, individual_ref
 from enrollments.actions.judging.world import World
+from enrollments.actions.possession import PossessionState, possession_of
 from enrollments.attestation.x509 import (
     ChainGraph,
     ParsedCertificate,
@@ -37,6 +38,7 @@ class DrawnCertificate:
     sent: it came from the device. enrolled_in, helper_of: entries that hold this very certificate.
     same_key_as: entries that hold another certificate of its public key.
     barred_by: disabled entries that hold its public key, whatever the certificate (R6, R7).
+    possession: of an enrolled CA, whether somebody has proven to have its key (R7); else None.
     problems: what keeps it from a valid path, dates aside, as ends of sentences (R9).
     """
 
@@ -50,6 +52,7 @@ class DrawnCertificate:
     barred_by: tuple[EntryRef, ...] = ()
     problems: tuple[str, ...] = ()
     is_weak: bool = False
+    possession: PossessionState | None = None
 
     @property
     def held(self) -> bool:
@@ -91,7 +94,7 @@ def draw_chain(
     # That helpers of a group are below it, and not above, is as it should be.
     loose = others if facts is not None else []
     unconnected = {one.thumbprint_sha256: one for one in loose if one.thumbprint_sha256 not in found}
-    places = _Places(service, [*found.values(), *unconnected.values()])
+    places = _Places(service, [*found.values(), *unconnected.values()], at)
     pinned = facts is not None and facts.individual is not None and facts.individual.own_credential_proven
     path = _Path(graph, places).drawn(facts, decision) if graph else [leaf.thumbprint_sha256]
     sent = {one.thumbprint_sha256 for one in certificates} if facts is not None else set()
@@ -126,7 +129,9 @@ def validity_at(certificate: ParsedCertificate, at: datetime) -> str:
 class _Places:
     """What of these certificates, and of their keys, the service holds."""
 
-    def __init__(self, service: ProvisioningService, certificates: Iterable[ParsedCertificate]) -> None:
+    def __init__(
+        self, service: ProvisioningService, certificates: Iterable[ParsedCertificate], at: datetime
+    ) -> None:
         keys = {one.spki_sha256 for one in certificates}
         held = (
             HeldCertificate.objects.filter(service=service, spki_sha256__in=keys)
@@ -137,6 +142,8 @@ class _Places:
         self._by_key: dict[str, list[HeldCertificate]] = {}
         for one in held:
             self._by_key.setdefault(one.spki_sha256, []).append(one)
+        anchors = {(one.subject_sha256, one.spki_sha256) for one in held if one.role == HeldRole.ANCHOR}
+        self._possession = possession_of(service, anchors, at)
 
     def thumbprints_of(self, entry: EntryRef) -> set[str]:
         """The certificates that an entry holds as its own."""
@@ -169,6 +176,7 @@ class _Places:
             barred_by=_refs(one for one in holders if _is_disabled(one)),
             problems=tuple(problem.message for problem in problems),
             is_weak=any(problem.code in WEAK for problem in problems),
+            possession=self._possession.get((certificate.subject_sha256, certificate.spki_sha256)),
         )
 
 

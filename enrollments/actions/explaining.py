@@ -349,5 +349,6 @@ def _certificate_as_json(drawn: DrawnCertificate) -> dict[str, Any]:
         "helper_of": list(map(str, drawn.helper_of)),
         "same_key_as": list(map(str, drawn.same_key_as)),
         "barred_by": list(map(str, drawn.barred_by)),
+        "possession": drawn.possession.possession.value if drawn.possession else None,
         "problems": list(drawn.problems),
     }

@@ -3,8 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from django.urls import reverse
+
 from enrollments.actions.drawn_chains import DrawnCertificate, DrawnChain
 from enrollments.actions.explaining import ExplainedStep, Explanation
+from enrollments.actions.possession import PossessionState
 from enrollments.models import ProvisioningService
 from enrollments.policy.facts import EntryRef
 from enrollments.portal.entry_links import entry_url
@@ -106,6 +109,18 @@ def shown_chain(
     return ShownChain(tuple(map(show, chain.path)), tuple(map(show, chain.aside)), chain.problem)
 
 
+def possession_mark(service: ProvisioningService, state: PossessionState) -> Mark:
+    """Whether somebody has proven to have the key of a CA. It leads to the CA certificate, where there is one."""
+    url = reverse("portal:ca-detail", args=[service.name, state.name]) if state.name else ""
+    if state.is_verified:
+        return Mark("Possession verified", "shield-check", "good", state.name, url)
+    tone = "warn" if service.proof_of_possession else ""
+    if state.until is not None:
+        until = f"Possession not verified, code waiting until {state.until:%Y-%m-%d %H:%M} UTC"
+        return Mark(until, "hourglass", tone, state.name, url)
+    return Mark("Possession not verified", "shield-x", tone, state.name, url)
+
+
 def _said(said: str) -> Mark:
     tone, icon = _SAID.get(said, ("", "circle-minus"))
     return Mark(said.capitalize(), icon, tone)
@@ -133,5 +148,7 @@ def _marks(service: ProvisioningService, drawn: DrawnCertificate) -> list[Mark]:
     marks += [Mark("Sent", "upload")] if drawn.sent else []
     marks += [Mark("Held", "building-factory-2")] if drawn.held else []
     marks += of("Enrolled in", "certificate", drawn.enrolled_in)
+    if drawn.possession is not None:
+        marks.append(possession_mark(service, drawn.possession))
     marks += of("Helper of", "link", drawn.helper_of)
     return marks + of("Same key as in", "key", drawn.same_key_as)

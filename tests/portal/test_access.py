@@ -15,7 +15,7 @@ from enrollments.models import HistoryEvent, ProvisioningService, RegistrationRe
 from enrollments.policy.roles import Right, Role
 from enrollments.portal.urls import urlpatterns
 from tests.certificates import root, self_signed
-from tests.devices import ALICE, enroll_ca, enroll_key_group, register, signs
+from tests.devices import ALICE, enroll_ca, enroll_key_group, register, signs, upload_ca
 from tests.factories import a_service, a_user, an_individual
 
 WITHOUT_SIGNING_IN = {"sign-in"}
@@ -100,6 +100,7 @@ def world(db: None) -> World:
             "username": shown.username,
             "policy_name": service.access_policies.get().name,
             "which": "primary",
+            "ca_name": upload_ca(service, ca).name,
         },
     )
 

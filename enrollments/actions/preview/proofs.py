@@ -1,5 +1,7 @@
 """What it would do to demand proof of possession of all groups, or to demand it no longer (R7)."""
 
+from typing import Any
+
 from enrollments.actions.preview.acts import NOBODY, told_afterwards
 from enrollments.actions.preview.effects import Preview
 from enrollments.actions.preview.rehearsing import Entry, preview_of
@@ -9,10 +11,20 @@ from enrollments.models.ca_certificates import with_proof
 
 
 def preview_of_demanding(service: ProvisioningService, demanded: bool) -> Preview:
-    """To the devices that are known. Touched are the groups with a CA of which there is no proof."""
+    """To the devices that are known."""
+    return preview_of_settings(service, {"proof_of_possession": demanded})
+
+
+def preview_of_settings(
+    service: ProvisioningService, values: dict[str, Any], *, expected_version: str = ""
+) -> Preview:
+    """What these settings would do. Touched are the groups with a CA of which there is no proof.
+
+    Raises what change_settings raises.
+    """
 
     def change() -> list[Entry]:
-        change_settings(service, {"proof_of_possession": demanded}, actor=NOBODY)
+        change_settings(service, values, actor=NOBODY, expected_version=expected_version)
         return []
 
     return preview_of(service, change, list(groups_without_proof(service)))
