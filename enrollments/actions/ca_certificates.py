@@ -224,6 +224,16 @@ def what_deleting_did(service: ProvisioningService, row: CaCertificate) -> Previ
     return told_afterwards(service, back)
 
 
+def signing_commands(code: str) -> str:
+    """What to type where the CA's key is, with plain OpenSSL: a key for one use, a request, and the signature."""
+    return (
+        "openssl req -new -newkey rsa:2048 -nodes -keyout verification.key -out verification.csr "
+        f'-subj "/CN={code}"\n'
+        "openssl x509 -req -in verification.csr -CA ca.pem -CAkey ca.key -CAcreateserial -sha256 -days 7 "
+        "-out verification.pem"
+    )
+
+
 def _get(service: ProvisioningService, name: str, expected_etag: str = "") -> CaCertificate:
     rows = service.ca_certificates.select_related("certificate", "proof")
     row = rows.filter(name_key=registration_key(name)).first()

@@ -1,14 +1,16 @@
 """An explanation as pages show it: each step and each certificate with its words, its icon and where it leads."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from django.urls import reverse
+from django.utils import timezone
 
 from enrollments.actions.drawn_chains import DrawnCertificate, DrawnChain
 from enrollments.actions.explaining import ExplainedStep, Explanation
-from enrollments.actions.possession import PossessionState
-from enrollments.models import ProvisioningService
+from enrollments.actions.possession import PossessionState, possession_of
+from enrollments.attestation.x509 import ParsedCertificate
+from enrollments.models import ProvisioningService, Slot
 from enrollments.policy.facts import EntryRef
 from enrollments.portal.entry_links import entry_url
 
@@ -119,6 +121,13 @@ def possession_mark(service: ProvisioningService, state: PossessionState) -> Mar
         until = f"Possession not verified, code waiting until {state.until:%Y-%m-%d %H:%M} UTC"
         return Mark(until, "hourglass", tone, state.name, url)
     return Mark("Possession not verified", "shield-x", tone, state.name, url)
+
+
+def possession_marks(service: ProvisioningService, held: Mapping[Slot, ParsedCertificate]) -> dict[str, Mark]:
+    """The same of the CAs of a group, by slot."""
+    cas = {slot: (one.subject_sha256, one.spki_sha256) for slot, one in held.items()}
+    states = possession_of(service, cas.values(), timezone.now())
+    return {slot.value: possession_mark(service, states[ca]) for slot, ca in cas.items()}
 
 
 def _said(said: str) -> Mark:

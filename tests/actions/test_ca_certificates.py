@@ -1,4 +1,4 @@
-"""CA certificates: uploaded, proven by an answer to a code, deleted; and what a service that demands proof admits (R7)."""
+"""CA certificates: uploaded, proven by an answer to a code, deleted; and what a service that demands proof admits."""
 
 import threading
 from datetime import timedelta

@@ -19,6 +19,7 @@ from enrollments.actions.ca_certificates import (
     make_verification_code,
     preview_of_deleting,
     preview_of_verifying,
+    signing_commands,
     verify_ca_certificate,
     what_deleting_did,
 )
@@ -258,18 +259,9 @@ def _detail_page(request: HttpRequest, row: CaCertificate, form: ProofForm | Non
         "proven_by": by_others.name if by_others.is_verified and not row.is_verified else "",
         "referring": list(groups_that_refer_to(row)),
         "holding": groups_of(row).first(),
-        "commands": commands_for(row) if row.is_waiting(now) else "",
+        "commands": signing_commands(row.code) if row.is_waiting(now) else "",
         "form": form,
         "may_change": may(request, Right.CHANGE_ENTRIES, service),
     }
     status = 422 if form.is_bound and form.errors else 200
     return render(request, "portal/ca_certificates/detail.html", context, status=status)
-
-
-def commands_for(row: CaCertificate) -> str:
-    """What to type where the CA's key is, with plain OpenSSL: a key for one use, a request, and the signature."""
-    return (
-        f'openssl req -new -newkey rsa:2048 -nodes -keyout verification.key -out verification.csr -subj "/CN={row.code}"\n'
-        "openssl x509 -req -in verification.csr -CA ca.pem -CAkey ca.key -CAcreateserial -sha256 -days 7 "
-        "-out verification.pem"
-    )

@@ -39,6 +39,7 @@ from enrollments.portal.entry_saving import (
     form_status,
     show_errors,
 )
+from enrollments.portal.explanations import possession_marks
 from enrollments.portal.forms_entries import OF_GROUPS, GroupForm
 from enrollments.portal.htmx import render_page
 
@@ -209,6 +210,7 @@ def _form_answer(
         "previews": preview_of(
             service, form.given, form.kind, form.current, told=form.told, told_of=form.in_the_way
         ),
+        "possession": possession_marks(service, form.held),
         "conflict": conflict,
         "question": question,
         "cancel_url": list_url(service, "portal:group-list"),
