@@ -1,4 +1,4 @@
-"""CA certificates on pages: uploading, the code and its answer, what deleting asks, the state wherever a CA is shown."""
+"""CA certificates on pages: uploading, the code and its answer, deleting, and the state wherever a CA is shown."""
 
 import re
 import shutil
