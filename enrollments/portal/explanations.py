@@ -118,7 +118,7 @@ def possession_mark(service: ProvisioningService, state: PossessionState) -> Mar
         return Mark("Possession verified", "shield-check", "good", state.name, url)
     tone = "warn" if service.proof_of_possession else ""
     if state.until is not None:
-        until = f"Possession not verified, code waiting until {state.until:%Y-%m-%d %H:%M} UTC"
+        until = f"Possession not verified, code waiting until {state.until:%Y-%m-%d}"
         return Mark(until, "hourglass", tone, state.name, url)
     return Mark("Possession not verified", "shield-x", tone, state.name, url)
 

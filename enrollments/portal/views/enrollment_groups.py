@@ -202,6 +202,7 @@ def _form_answer(
     status: int = 0,
 ) -> HttpResponse:
     form.say_what_is_not_shown_again()
+    possession = possession_marks(service, form.held)
     context = {
         "service": service,
         "form": form,
@@ -210,7 +211,10 @@ def _form_answer(
         "previews": preview_of(
             service, form.given, form.kind, form.current, told=form.told, told_of=form.in_the_way
         ),
-        "possession": possession_marks(service, form.held),
+        "possession": possession,
+        "lacks_proof": service.proof_of_possession
+        and bool(possession)
+        and all(mark.tone != "good" for mark in possession.values()),
         "conflict": conflict,
         "question": question,
         "cancel_url": list_url(service, "portal:group-list"),
