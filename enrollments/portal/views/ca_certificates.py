@@ -253,7 +253,6 @@ def _detail_page(request: HttpRequest, row: CaCertificate, form: ProofForm | Non
         "service": service,
         "ca": row,
         "card": Card.of(parsed(row.certificate.pem), "ca"),
-        "proof": Card.of(parsed(row.proof.pem), "device") if row.proof else None,
         "mark": possession_mark(service, state),
         "state": state,
         "proven_by": by_others.name if by_others.is_verified and not row.is_verified else "",
