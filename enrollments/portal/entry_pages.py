@@ -26,6 +26,7 @@ from enrollments.actions.preview import (
     ref_of,
     what_disabling_did,
 )
+from enrollments.actions.preview.proofs import lacking_proof
 from enrollments.actions.preview.words import did
 from enrollments.errors import ChangedMeanwhile, Invalid, NotFound, SecretUnreadable
 from enrollments.models import (
@@ -315,6 +316,7 @@ def _ask(
         "all_url": preview_url(service, act, entries),
         "export_url": export_url(service, act, entries),
         "below": below,
+        "unproven": lacking_proof(service, groups) if act is Act.ENABLE else [],
         # Whom nobody examined cannot be kept out one by one.
         "passing": 0 if preview is None or preview.not_examined else len(passing),
         "barring": [ref for ref, one in zip(gone, entries, strict=True) if not one.enabled],

@@ -352,6 +352,18 @@ def test_proof_by_another_certificate_of_the_same_ca_is_told(operator, plant, ca
     assert "The same name and key are proven by" in text and ">first</a>" in text
 
 
+def test_questions_do_not_promise_what_lacks_proof(operator, plant, ca):
+    demand_proof(plant)
+    asked = post_once(operator, "groups/add/", group_form(primary_pem=ca.pem))
+    assert "there is none of Plant CA: the group admits nobody until there is" in unescape(asked.text_shown)
+    enroll_ca(plant, ca, "plant-7", enabled=False)
+    assert "enabled or not, it admits nobody until there is" in page(operator, "groups/g/plant-7/enable/")
+
+    prove(plant, ca)
+
+    assert "that register from now on are admitted" in page(operator, "groups/g/plant-7/enable/")
+
+
 def test_explanation_names_what_is_missing(operator, plant, ca):
     enroll_ca(plant, ca)
     demand_proof(plant)
