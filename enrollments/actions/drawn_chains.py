@@ -76,14 +76,14 @@ def draw_chain(
     decision: Decision | None,
     *,
     at: datetime,
+    entries_at: datetime | None = None,
 ) -> DrawnChain:
     """Draw what a device sends, the leaf first. Of the paths there are, the one that the decision rests on.
 
-    Without facts the first certificate is the CA of a group, and the others are its helpers.
+    Without facts the first certificate is the CA of a group, and the others are its helpers. entries_at: see judge.
     """
     leaf, *others = certificates
-    standing = ProvisioningService.what_decisions_read(service.pk)
-    world = World(service, standing)
+    world = World.at(service, entries_at)
     problem = ""
     try:
         graph = build_chain_graph(PresentedChain(leaf, tuple(others)), world.issuers, same_key_included=True)
@@ -94,7 +94,7 @@ def draw_chain(
     # That helpers of a group are below it, and not above, is as it should be.
     loose = others if facts is not None else []
     unconnected = {one.thumbprint_sha256: one for one in loose if one.thumbprint_sha256 not in found}
-    places = _Places(service, [*found.values(), *unconnected.values()], at)
+    places = _Places(world, [*found.values(), *unconnected.values()], at)
     pinned = facts is not None and facts.individual is not None and facts.individual.own_credential_proven
     path = _Path(graph, places).drawn(facts, decision) if graph else [leaf.thumbprint_sha256]
     sent = {one.thumbprint_sha256 for one in certificates} if facts is not None else set()
@@ -129,12 +129,12 @@ def validity_at(certificate: ParsedCertificate, at: datetime) -> str:
 class _Places:
     """What of these certificates, and of their keys, the service holds."""
 
-    def __init__(
-        self, service: ProvisioningService, certificates: Iterable[ParsedCertificate], at: datetime
-    ) -> None:
+    def __init__(self, world: World, certificates: Iterable[ParsedCertificate], at: datetime) -> None:
+        self._as_of = world.as_of
         keys = {one.spki_sha256 for one in certificates}
         held = (
-            HeldCertificate.objects.filter(service=service, spki_sha256__in=keys)
+            world.held()
+            .filter(spki_sha256__in=keys)
             .select_related("individual", "group", "certificate")
             .defer(*secrets_of("individual", "group"))
             .order_by("pk")
@@ -143,7 +143,7 @@ class _Places:
         for one in held:
             self._by_key.setdefault(one.spki_sha256, []).append(one)
         anchors = {(one.subject_sha256, one.spki_sha256) for one in held if one.role == HeldRole.ANCHOR}
-        self._possession = possession_of(service, anchors, at)
+        self._possession = possession_of(world.service, anchors, at)
 
     def thumbprints_of(self, entry: EntryRef) -> set[str]:
         """The certificates that an entry holds as its own."""
@@ -173,11 +173,15 @@ class _Places:
             enrolled_in=_refs(one for one in own if one.role != HeldRole.HELPER),
             helper_of=_refs(one for one in own if one.role == HeldRole.HELPER),
             same_key_as=_refs(one for one in holders if one not in own),
-            barred_by=_refs(one for one in holders if _is_disabled(one)),
+            barred_by=_refs(one for one in holders if self._is_disabled(one)),
             problems=tuple(problem.message for problem in problems),
             is_weak=any(problem.code in WEAK for problem in problems),
             possession=self._possession.get((certificate.subject_sha256, certificate.spki_sha256)),
         )
+
+    def _is_disabled(self, held: HeldCertificate) -> bool:
+        entry = held.group or held.individual
+        return entry is not None and not self._as_of.enabled(entry)
 
 
 class _Path:
@@ -243,8 +247,3 @@ def _ref(held: HeldCertificate) -> EntryRef:
 
 def _refs(held: Iterable[HeldCertificate]) -> tuple[EntryRef, ...]:
     return tuple(dict.fromkeys(map(_ref, held)))
-
-
-def _is_disabled(held: HeldCertificate) -> bool:
-    entry = held.group or held.individual
-    return entry is not None and not entry.enabled

@@ -72,19 +72,19 @@ def change_settings(
     expected_version: str = "",
     expected_epoch: int | None = None,
 ) -> ProvisioningService:
-    """Change settings; decisions read some of them, so this takes the lock. Raises Invalid, ChangedMeanwhile.
+    """Change settings; decisions read some of them, so this takes the lock. What stands so already changes nothing.
 
-    `expected_version`: the settings_version that the change was made from; empty where nothing was read.
-    expected_epoch: see check_epoch; raises PreviewOutdated.
+    expected_version: the settings_version that the change was made from; empty where nothing was read.
+    Raises Invalid, ChangedMeanwhile; PreviewOutdated (see check_epoch).
     """
     if unknown := set(values) - set(SETTINGS):
         raise Invalid({"": [f"{sorted(unknown)[0]} is no setting of a service."]})
     reason = clean_reason(reason)
-    with change_lock(service):
-        check_epoch(service, expected_epoch)
+    with change_lock(service, raises_epoch=False):
         current = ProvisioningService.objects.select_for_update().get(pk=service.pk)
         if expected_version and settings_version(current) != expected_version:
             raise ChangedMeanwhile(f"The settings of {current}")
+        check_epoch(service, expected_epoch)
         before = {name: getattr(current, name) for name in SETTINGS}
         for name, value in values.items():
             setattr(current, name, value)
@@ -102,4 +102,5 @@ def change_settings(
                 before=was,
                 after=now,
             )
+            service.raise_epoch()
     return current

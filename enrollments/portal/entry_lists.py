@@ -18,8 +18,10 @@ from enrollments.models import (
     HeldRole,
     IndividualEnrollment,
     ProvisioningService,
+    ProvisioningStatus,
 )
 from enrollments.models.enrollments import SECRETS
+from enrollments.models.switches import AsOf
 from enrollments.policy.allocation import AllocationPolicy
 from enrollments.policy.names import registration_key
 from enrollments.portal.certificate_input import validity
@@ -64,22 +66,40 @@ class EntryFilter(forms.Form):
     def is_set(self) -> bool:
         return not self.is_valid() or any(self.cleaned_data.values())
 
-    def apply(self, entries: QuerySet[Row], key_column: str) -> QuerySet[Row]:
+    def apply(self, entries: QuerySet[Row], key_column: str, as_of: AsOf) -> QuerySet[Row]:
         if not self.is_valid():
             return entries.none()
         data = self.cleaned_data
         if prefix := registration_key(data.get("q", "")):
             entries = entries.filter(starting_with(key_column, prefix))
         if status := data.get("status"):
-            entries = entries.filter(enabled=status == "enabled")
+            entries = entries.filter(as_of.where(enabled=status == "enabled"))
         if mechanism := data.get("mechanism"):
             entries = entries.filter(mechanism=mechanism)
         return entries
 
 
 @dataclass(frozen=True, slots=True)
+class SwitchShown:
+    """Which way the switch of an entry stands, and when it turns by itself (_switch.html)."""
+
+    entry: Entry
+    enabled: bool
+    is_overdue: bool
+
+    @classmethod
+    def of(cls, entry: Entry, as_of: AsOf) -> "SwitchShown":
+        return cls(entry, as_of.enabled(entry), entry.is_due(as_of.at))
+
+    @property
+    def status(self) -> str:
+        return (ProvisioningStatus.ENABLED if self.enabled else ProvisioningStatus.DISABLED).value
+
+
+@dataclass(frozen=True, slots=True)
 class EntryRow:
     entry: Entry
+    switch: SwitchShown
     certificate: str
     expires: datetime | None
     expiry_state: str
@@ -97,16 +117,16 @@ class EntryRow:
 
 
 def page_of_individuals(
-    service: ProvisioningService, query: QueryDict, filters: EntryFilter
+    service: ProvisioningService, query: QueryDict, filters: EntryFilter, as_of: AsOf
 ) -> Page[IndividualEnrollment]:
-    entries = filters.apply(with_row_columns(service.individualenrollments.all()), "registration_key")
+    entries = filters.apply(with_row_columns(service.individualenrollments.all()), "registration_key", as_of)
     return paged(entries, query, {"name": "registration_key", "created": "created_at"}, "name")
 
 
 def page_of_groups(
-    service: ProvisioningService, query: QueryDict, filters: EntryFilter
+    service: ProvisioningService, query: QueryDict, filters: EntryFilter, as_of: AsOf
 ) -> Page[EnrollmentGroup]:
-    entries = filters.apply(with_row_columns(service.enrollmentgroups.all()), "group_key")
+    entries = filters.apply(with_row_columns(service.enrollmentgroups.all()), "group_key", as_of)
     return paged(entries, query, {"name": "group_key", "created": "created_at"}, "name")
 
 
@@ -123,7 +143,7 @@ def with_row_columns(entries: QuerySet[Row]) -> QuerySet[Row]:
     )
 
 
-def rows_of(service: ProvisioningService, entries: Sequence[Entry]) -> list[EntryRow]:
+def rows_of(service: ProvisioningService, entries: Sequence[Entry], as_of: AsOf) -> list[EntryRow]:
     now = timezone.now()
     cas = {entry.pk: _cas(entry) for entry in entries}
     states = possession_of(service, {ca for own in cas.values() for ca in own}, now)
@@ -132,6 +152,7 @@ def rows_of(service: ProvisioningService, entries: Sequence[Entry]) -> list[Entr
             service,
             entry,
             now,
+            as_of,
             tuple(dict.fromkeys(possession_mark(service, states[ca]) for ca in cas[entry.pk])),
         )
         for entry in entries
@@ -144,12 +165,15 @@ def _cas(entry: Entry) -> list[CaKey]:
     return [(one.subject_sha256, one.spki_sha256) for one in held if one.role == HeldRole.ANCHOR]
 
 
-def _row(service: ProvisioningService, entry: Entry, now: datetime, possession: tuple[Mark, ...]) -> EntryRow:
+def _row(
+    service: ProvisioningService, entry: Entry, now: datetime, as_of: AsOf, possession: tuple[Mark, ...]
+) -> EntryRow:
     certificates = [held.certificate for held in entry.certificates.all()]
     nearest = min(certificates, key=lambda one: one.not_after, default=None)
     policy = AllocationPolicy(entry.allocation_policy or service.allocation_policy)
     return EntryRow(
         entry,
+        SwitchShown.of(entry, as_of),
         certificate=certificates[0].subject if certificates else "",
         expires=nearest.not_after if nearest else None,
         expiry_state=_expiry_state(nearest.not_before, nearest.not_after, now) if nearest else "",

@@ -13,7 +13,7 @@ from enrollments.policy.roles import Role
 from tests.certificates import EXPIRED, root, self_signed
 from tests.devices import ALICE, demand_proof, enroll_ca, prove, register, shows, upload_ca
 from tests.factories import a_service, a_user
-from tests.portal.entry_forms import a_file, epoch_in, group_form, page, post, post_once
+from tests.portal.entry_forms import a_file, epoch_in, group_form, mark_in, page, post, post_once
 
 pytestmark = pytest.mark.django_db
 LIST = "ca-certificates/"
@@ -361,7 +361,7 @@ def test_questions_do_not_promise_what_lacks_proof(operator, plant, ca):
 
     prove(plant, ca)
 
-    assert "that register from now on are admitted" in page(operator, "groups/g/plant-7/enable/")
+    assert "that register while it is enabled are admitted" in page(operator, "groups/g/plant-7/enable/")
 
 
 def test_explanation_names_what_is_missing(operator, plant, ca):
@@ -406,7 +406,7 @@ def page_forms_of_the_frame(text):
 def test_pages_state_their_queries(operator, plant, ca, row, django_assert_max_num_queries):
     enroll_ca(plant, ca)
 
-    for path, most in ((LIST, 9), (DETAIL, 12), ("groups/", 12), (f"{LIST}add/", 8)):
+    for path, most in ((LIST, 9), (DETAIL, 12), ("groups/", 13), (f"{LIST}add/", 8)):
         with django_assert_max_num_queries(most):
             page(operator, path)
 
@@ -452,7 +452,7 @@ def test_demanding_it_no_longer_rests_on_a_preview(client, plant, ca):
     plant.raise_epoch()
     outdated = post_once(client, change, hidden)
     assert outdated.status_code == 409 and "nothing was saved" in outdated.text_shown
-    saved_now = post_once(client, change, {**hidden, "epoch": epoch_in(outdated.text_shown)})
+    saved_now = post_once(client, change, {**hidden, "confirmed": mark_in(outdated.text_shown)})
 
     assert saved_now.status_code == 302
     plant.refresh_from_db()

@@ -167,7 +167,7 @@ def test_query_states_its_queries(api, service, ca, django_assert_max_num_querie
         body = {**referring(primary=f"ca-{number}"), "enrollmentGroupId": f"g-{number}"}
         assert api.put(f"/enrollmentGroups/g-{number}", body).status_code == 200
 
-    with django_assert_max_num_queries(9):
+    with django_assert_max_num_queries(10):
         answer = api.post("/enrollmentGroups/query", {"query": "SELECT *"})
 
     assert len(answer.json()) == 3

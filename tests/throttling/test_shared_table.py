@@ -7,7 +7,8 @@ import threading
 import pytest
 
 from enrollments.throttling import shared_table
-from enrollments.throttling.shared_table import NOTHING, WAYS, SharedTable
+from enrollments.throttling.buckets import NOTHING, WAYS
+from enrollments.throttling.shared_table import SharedTable
 
 
 def count(numbers):

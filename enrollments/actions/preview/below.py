@@ -20,6 +20,7 @@ from enrollments.attestation.x509 import (
 )
 from enrollments.models import EnrollmentGroup, HeldRole, ProvisioningService
 from enrollments.models.ca_certificates import with_proof
+from enrollments.models.switches import AsOf
 from enrollments.policy.facts import EntryKind, EntryRef
 
 
@@ -49,11 +50,16 @@ def below_others(
 ) -> list[BelowAnother]:
     """Where the CAs of these groups stand below other entries, without those that are `gone`."""
     now = at or timezone.now()
-    return [_below(service, group, gone, now) for group in groups]
+    as_of = ProvisioningService.what_decisions_read(service.pk).as_of_now()
+    return [_below(service, group, gone, now, as_of) for group in groups]
 
 
 def _below(
-    service: ProvisioningService, group: EnrollmentGroup, gone: Collection[EntryRef], now: datetime
+    service: ProvisioningService,
+    group: EnrollmentGroup,
+    gone: Collection[EntryRef],
+    now: datetime,
+    as_of: AsOf,
 ) -> BelowAnother:
     """Follow the signatures from the CA of the group upwards, as from a device below it."""
     ref = group_ref(group)
@@ -65,7 +71,7 @@ def _below(
     def issuers(
         *, subjects: frozenset[str], key_ids: frozenset[str], spkis: frozenset[str]
     ) -> list[ParsedCertificate]:
-        rows = held.that_may_have_issued(subjects, key_ids, spkis)
+        rows = held.that_may_have_issued(subjects, key_ids, spkis, as_of)
         return [parsed(pem) for pem in rows.values_list("certificate__pem", flat=True)[: MAX_HELD + 1]]
 
     own = list(group.certificates.select_related("certificate"))
@@ -87,13 +93,13 @@ def _below(
         assert one.group is not None  # a database constraint: held_certificate_has_its_place
         if group_ref(one.group) in left_out:
             continue
-        if not one.group.enabled:
+        if not as_of.enabled(one.group):
             barred_by.append(group_ref(one.group))
         elif demanded and not one.has_proof:  # type: ignore[attr-defined]  # the annotation
             continue
         elif one.certificate.not_before <= now <= one.certificate.not_after:
             through.append(group_ref(one.group))
-    for one in held.barring_keys(keys).select_related("individual").order_by("pk"):
+    for one in held.barring_keys(keys, as_of).select_related("individual").order_by("pk"):
         assert one.individual is not None  # the same
         barred_by.append(individual_ref(one.individual))
     return BelowAnother(ref, tuple(dict.fromkeys(through)), tuple(dict.fromkeys(barred_by)))

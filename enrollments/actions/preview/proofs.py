@@ -1,34 +1,16 @@
 """What it would do to demand proof of possession of all groups, or to demand it no longer (R7)."""
 
 from collections.abc import Iterable
-from typing import Any
 
-from enrollments.actions.preview.acts import NOBODY, told_afterwards
+from enrollments.actions.preview.acts import preview_of_settings, told_afterwards
 from enrollments.actions.preview.effects import Preview
-from enrollments.actions.preview.rehearsing import Entry, preview_of
-from enrollments.actions.services import change_settings
 from enrollments.models import AttestationMechanism, EnrollmentGroup, ProvisioningService, TrustAnchor
 from enrollments.models.ca_certificates import with_proof
 
 
 def preview_of_demanding(service: ProvisioningService, demanded: bool) -> Preview:
-    """To the devices that are known."""
-    return preview_of_settings(service, {"proof_of_possession": demanded})
-
-
-def preview_of_settings(
-    service: ProvisioningService, values: dict[str, Any], *, expected_version: str = ""
-) -> Preview:
-    """What these settings would do. Touched are the groups with a CA of which there is no proof.
-
-    Raises what change_settings raises.
-    """
-
-    def change() -> list[Entry]:
-        change_settings(service, values, actor=NOBODY, expected_version=expected_version)
-        return []
-
-    return preview_of(service, change, list(groups_without_proof(service)))
+    """To the devices that are known. Touched are the groups with a CA of which there is no proof."""
+    return preview_of_settings(service, {"proof_of_possession": demanded}, groups_without_proof(service))
 
 
 def what_demanding_did(service: ProvisioningService) -> Preview | None:

@@ -99,7 +99,8 @@ def person_deactivate(request: HttpRequest, username: str) -> HttpResponse:
     return ask(
         request,
         title=f"Deactivate {user}?",
-        body=f"{user} can do nothing any more from their next click on. The roles stay for later.",
+        body=f"{user} can do nothing any more from their next click on. The roles stay for later; their API tokens "
+        "end, also for later.",
         form=form,
         cancel_url=_person_url(user),
     )
@@ -126,7 +127,8 @@ def person_remove(request: HttpRequest, username: str) -> HttpResponse:
     return ask(
         request,
         title=f"Remove {user}?",
-        body=f"{user} can no longer sign in, and all their roles are lost. What they did stays in the history.",
+        body=f"{user} can no longer sign in, and all their roles and API tokens are lost. What they did stays in the "
+        "history.",
         form=form,
         cancel_url=_person_url(user),
     )

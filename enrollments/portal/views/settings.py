@@ -8,10 +8,12 @@ from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_POST, require_safe
 
-from enrollments.actions.preview.proofs import preview_of_settings, what_demanding_did
+from enrollments.actions.preview import preview_of_settings
+from enrollments.actions.preview.proofs import what_demanding_did
+from enrollments.actions.reach import groups_let_in_by, may_let_groups_in
 from enrollments.actions.services import SETTINGS, change_settings, settings_version
 from enrollments.errors import ChangedMeanwhile, Invalid, PreviewOutdated
-from enrollments.models import ProvisioningService
+from enrollments.models import AttestationMechanism, EnrollmentGroup, ProvisioningService
 from enrollments.policy.roles import Right
 from enrollments.portal.access import actor_of, may, requires
 from enrollments.portal.confirmation import ask, show_invalid
@@ -33,26 +35,23 @@ def service_settings_change(request: HttpRequest, service: ProvisioningService) 
     if not form.is_valid():
         return _page(request, service, form, 422)
     values = {name: form.cleaned_data[name] for name in SETTINGS}
-    # Read first: whatever changes while a preview is worked out makes the answer void.
     epoch = ProvisioningService.epoch_of(service.pk)
-    service.refresh_from_db()
-    was, demanded = service.proof_of_possession, values["proof_of_possession"]
-    widens, given = was and not demanded, request.POST.get("epoch", "")
+    waiting = groups_let_in_by(service, values)
+    given = request.POST.get("confirmed", "")
     try:
-        if widens and given != str(epoch):
-            return _ask(request, service, form, values, epoch, outdated=bool(given))
+        if waiting and given != str(epoch):
+            return _ask(request, service, values, waiting, outdated=bool(given))
         change_settings(
             service,
             values,
             actor=actor_of(request),
             reason=form.cleaned_data["reason"],
             expected_version=form.cleaned_data["version"],
-            expected_epoch=epoch if widens else None,
+            # Also where no group waits: one may be enabled before this is done.
+            expected_epoch=epoch if may_let_groups_in(service, values) else None,
         )
     except PreviewOutdated:
-        # Between the look at the epoch and the lock: asked anew, with what then holds.
-        messages.warning(request, "Something was changed while you answered: nothing was saved. Look again.")
-        return redirect("portal:service-settings", service_name=service.name)
+        return _ask(request, service, values, groups_let_in_by(service, values), outdated=True)
     except ChangedMeanwhile as problem:
         # What was typed is shown again, beside what now holds: saving it once more is a decision, not an accident.
         service.refresh_from_db()
@@ -65,37 +64,45 @@ def service_settings_change(request: HttpRequest, service: ProvisioningService) 
         show_invalid(form, problem)
         return _page(request, service, form, 422)
     said = "The settings are saved and hold from now on"
-    # What only narrows is not held up: what it did is told afterwards.
-    told = and_what_it_did(said, what_demanding_did(service)) if demanded and not was else f"{said}."
-    messages.success(request, told)
+    if values["proof_of_possession"] and not service.proof_of_possession:
+        # What only narrows is not held up: what it did is told afterwards.
+        messages.success(request, and_what_it_did(said, what_demanding_did(service)))
+    else:
+        messages.success(request, f"{said}.")
     return redirect("portal:service-settings", service_name=service.name)
 
 
 def _ask(
     request: HttpRequest,
     service: ProvisioningService,
-    form: SettingsForm,
     values: dict[str, Any],
-    epoch: int,
+    waiting: list[EnrollmentGroup],
     *,
     outdated: bool,
 ) -> HttpResponse:
-    """Devices may come in where proof of possession is demanded no longer. Raises what saving raises."""
-    preview = preview_of_settings(service, values, expected_version=form.cleaned_data["version"])
-    sent = ((name, value) for name in form.fields if (value := request.POST.get(name)) is not None)
+    """Before groups come in by it: the preview, and the form in hidden fields. Raises Invalid."""
+    keyed = [group for group in waiting if group.mechanism == AttestationMechanism.SYMMETRIC_KEY]
+    unproven = [group for group in waiting if group.mechanism == AttestationMechanism.X509]
+    preview = preview_of_settings(service, values, waiting)
+    kept = [(name, str(text)) for name, text in request.POST.items() if name in SettingsForm.base_fields]
     response = ask(
         request,
-        title="Admit devices without proof of possession?",
+        title="Let groups with symmetric keys in?" if keyed else "Admit devices without proof of possession?",
         body="",
-        body_template="portal/settings/_without_proof.html",
-        danger=False,
-        yes="Save",
+        body_template="portal/previews/_settings.html",
         cancel_url=reverse("portal:service-settings", args=[service.name]),
-        hidden=(*sent, ("epoch", str(epoch))),
-        extra={"preview": preview, "lines": lines_of(preview), "outdated": outdated, "no": "Cancel"},
+        yes="Save",
+        danger=False,
+        hidden=(*kept, ("confirmed", str(preview.epoch))),
+        extra={
+            "outdated": outdated,
+            "preview": preview,
+            "lines": lines_of(preview),
+            "groups": keyed,
+            "unproven": unproven,
+        },
     )
-    if outdated:
-        response.status_code = 409
+    response.status_code = 409 if outdated else 200
     return response
 
 
