@@ -38,6 +38,7 @@ class DrawnCertificate:
     sent: it came from the device. enrolled_in, helper_of: entries that hold this very certificate.
     same_key_as: entries that hold another certificate of its public key.
     barred_by: disabled entries that hold its public key, whatever the certificate (R6, R7).
+    not_asked: the same, where they do not count: an enabled individual enrollment admits its device (R8).
     possession: of an enrolled CA, whether somebody has proven to have its key (R7); else None.
     problems: what keeps it from a valid path, dates aside, as ends of sentences (R9).
     """
@@ -50,6 +51,7 @@ class DrawnCertificate:
     helper_of: tuple[EntryRef, ...] = ()
     same_key_as: tuple[EntryRef, ...] = ()
     barred_by: tuple[EntryRef, ...] = ()
+    not_asked: tuple[EntryRef, ...] = ()
     problems: tuple[str, ...] = ()
     is_weak: bool = False
     possession: PossessionState | None = None
@@ -94,7 +96,8 @@ def draw_chain(
     # That helpers of a group are below it, and not above, is as it should be.
     loose = others if facts is not None else []
     unconnected = {one.thumbprint_sha256: one for one in loose if one.thumbprint_sha256 not in found}
-    places = _Places(world, [*found.values(), *unconnected.values()], at)
+    admitted = decision is not None and decision.admitted
+    places = _Places(world, [*found.values(), *unconnected.values()], at, bars_count=not admitted)
     pinned = facts is not None and facts.individual is not None and facts.individual.own_credential_proven
     path = _Path(graph, places).drawn(facts, decision) if graph else [leaf.thumbprint_sha256]
     sent = {one.thumbprint_sha256 for one in certificates} if facts is not None else set()
@@ -129,8 +132,11 @@ def validity_at(certificate: ParsedCertificate, at: datetime) -> str:
 class _Places:
     """What of these certificates, and of their keys, the service holds."""
 
-    def __init__(self, world: World, certificates: Iterable[ParsedCertificate], at: datetime) -> None:
+    def __init__(
+        self, world: World, certificates: Iterable[ParsedCertificate], at: datetime, *, bars_count: bool
+    ) -> None:
         self._as_of = world.as_of
+        self._bars_count = bars_count
         keys = {one.spki_sha256 for one in certificates}
         held = (
             world.held()
@@ -165,6 +171,7 @@ class _Places:
         held = self._by_key.get(certificate.spki_sha256, [])
         own = [one for one in held if one.certificate.thumbprint_sha256 == certificate.thumbprint_sha256]
         holders = [one for one in held if one.role != HeldRole.HELPER]
+        disabled = _refs(one for one in holders if self._is_disabled(one))
         return DrawnCertificate(
             certificate,
             steps,
@@ -173,7 +180,8 @@ class _Places:
             enrolled_in=_refs(one for one in own if one.role != HeldRole.HELPER),
             helper_of=_refs(one for one in own if one.role == HeldRole.HELPER),
             same_key_as=_refs(one for one in holders if one not in own),
-            barred_by=_refs(one for one in holders if self._is_disabled(one)),
+            barred_by=disabled if self._bars_count else (),
+            not_asked=() if self._bars_count else disabled,
             problems=tuple(problem.message for problem in problems),
             is_weak=any(problem.code in WEAK for problem in problems),
             possession=self._possession.get((certificate.subject_sha256, certificate.spki_sha256)),

@@ -32,6 +32,7 @@ from enrollments.policy.decision import Said, Verdict
 from enrollments.policy.facts import EntryRef
 from enrollments.policy.names import FORM_IN_WORDS, is_registration_id, registration_key
 from enrollments.policy.reasons import Reason
+from enrollments.policy.words import counted
 
 # Dates of certificates lie in between, and so does what the validation of paths takes as a time.
 EARLIEST, LATEST = datetime(1990, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
@@ -306,6 +307,8 @@ def _decisive(said: Sequence[str]) -> int:
     """The step that the verdict rests on. Without proof that is the lack of it, whatever was said after (R3)."""
     for answers in (
         {Said.PROVES_NOTHING},
+        # Admitted, and not assigned all the same.
+        {Said.FAILS},
         {Said.BARS, Said.ADMITS, Said.REFUSES},
         # Proven, and nobody admits: the last that was asked.
         {Said.SILENT},
@@ -337,7 +340,7 @@ def _entries_named(service: ProvisioningService, candidates: Iterable[str]) -> d
 def _nothing_kept(service: ProvisioningService, what: str) -> str:
     return (
         f"Nothing is kept about {what} in service {service}. Attempts are kept for "
-        f"{service.attempts_kept_days} days; with a certificate, no attempt is needed."
+        f"{counted(service.attempts_kept_days, 'day')}; with a certificate, no attempt is needed."
     )
 
 
@@ -352,6 +355,7 @@ def _certificate_as_json(drawn: DrawnCertificate) -> dict[str, Any]:
         "helper_of": list(map(str, drawn.helper_of)),
         "same_key_as": list(map(str, drawn.same_key_as)),
         "barred_by": list(map(str, drawn.barred_by)),
+        "disabled_but_not_asked": list(map(str, drawn.not_asked)),
         "possession": drawn.possession.possession.value if drawn.possession else None,
         "problems": list(drawn.problems),
     }

@@ -425,7 +425,7 @@ def _apply(
             judgement,
             operation_id=operation_id,
             arrived_at=request.arrived_at,
-            address=request.peer.address,
+            peer=request.peer,
             payload=request.payload,
             choice=choice,
             follows_up=not request.begins and choice is None,
@@ -435,8 +435,7 @@ def _apply(
         record, reason, operation_id = assigned.record, assigned.reason, assigned.operation_id
         pending = assigned if assigned.move is not None or assigned.asks is not None else None
         outcome = Outcome.FAILED if reason is not Reason.ADMITTED else _outcome_of(record)
-        if assigned.step is not None:
-            judgement = judgement.with_step(assigned.step)
+        judgement = judgement.with_steps(assigned.steps)
     answer = RegistrationAnswer(
         outcome,
         reason,
@@ -502,12 +501,12 @@ def _at_remote_hub(
         with admission_lock(service):
             if not _still_holds(service, judgement):
                 continue
-            reason = settle_remote(service, pending, judgement, problem, request.peer.address)
+            reason = settle_remote(service, pending, judgement, problem, request.peer)
         break
     else:
         with admission_lock(service):
             judgement = _judge(service, request)
-            reason = settle_remote(service, pending, judgement, problem, request.peer.address)
+            reason = settle_remote(service, pending, judgement, problem, request.peer)
     if reason is Reason.ADMITTED:
         pending.move.leave_former()
         outcome = Outcome.ASSIGNED

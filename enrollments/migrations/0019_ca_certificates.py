@@ -7,7 +7,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('enrollments', '0016_time_boxed_entries'),
+        ('enrollments', '0017_history_pages'),
     ]
 
     operations = [

@@ -23,13 +23,14 @@ from enrollments.actions.preview import (
     Preview,
     below_others,
     carry_out,
+    disabled_groups_above,
     names_left_open,
     preview_of_act,
     ref_of,
     what_disabling_did,
 )
 from enrollments.actions.preview.proofs import lacking_proof
-from enrollments.actions.preview.words import did
+from enrollments.actions.preview.words import did, named
 from enrollments.actions.schedule import settle_if_possible, switches_now
 from enrollments.errors import ChangedMeanwhile, Invalid, NotFound, SecretUnreadable
 from enrollments.models import (
@@ -257,10 +258,10 @@ def row_answer(
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A question about entries, as it is shown. `back`: where No leads without script.
+    """A question about entries, as it is shown. `back`: where Cancel leads without script.
 
     of: the act whose preview is shown, where that is another one; `before_preview` then says when it comes.
-    title, body, yes, no: where they are not those of the act. target: what the answer replaces on the page.
+    title, body, yes: where they are not those of the act. target: what the answer replaces on the page.
     """
 
     act: Act
@@ -272,7 +273,6 @@ class Asked:
     body: str = ""
     before_preview: str = ""
     yes: str = ""
-    no: str = "Cancel"
     target: str = ""
     outdated: bool = False
     note: str = ""
@@ -304,6 +304,7 @@ def ask_before(
     groups = [one for one in entries if isinstance(one, EnrollmentGroup)]
     passing = preview.passing_to_others(gone) if preview is not None and act is Act.DELETE else []
     below = worth_telling(shown, below_others(service, groups, gone if act is Act.DELETE else ()))
+    opened = [one for one in entries if isinstance(one, IndividualEnrollment)] if shown is Act.ENABLE else []
     unsure = preview is not None and preview.not_examined > 0
     left_open = (
         names_left_open(service, preview, entries) if preview is not None and act is Act.DELETE else NO_NAMES
@@ -317,7 +318,6 @@ def ask_before(
     chosen = urlencode([*(("entry", str(one.pk)) for one in entries), *kept])
     extra = {
         "target": asked.target,
-        "no": asked.no,
         "service": service,
         "act": shown.value,
         "told": asked.body,
@@ -329,6 +329,7 @@ def ask_before(
         "export_url": export_url(service, shown, entries),
         "below": below,
         "unproven": lacking_proof(service, groups) if act is Act.ENABLE else [],
+        "overrides": named(list(disabled_groups_above(service, opened))) if opened else "",
         # Whom nobody examined cannot be kept out one by one.
         "passing": 0 if preview is None or preview.not_examined else len(passing) + len(left_open.names),
         "left_open": left_open,

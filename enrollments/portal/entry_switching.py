@@ -132,7 +132,6 @@ def answer_cancel(
         if entry.switches_at is not None
         else "",
         yes="Drop it",
-        no="Keep it",
         target=_target(request, entry),
         outdated=outdated,
         nothing_done="nothing was dropped",

@@ -312,7 +312,7 @@ def test_role_of_a_person_is_the_higher_of_here_and_everywhere(world):
 def test_hub_that_holds_devices_cannot_be_unlinked(world):
     from enrollments.errors import Conflict
 
-    with pytest.raises(Conflict, match="1 device identities"):
+    with pytest.raises(Conflict, match="1 device identity and 1 registration record:"):
         unlink_hub(world, world.hubs.get().pk, actor=ALICE)
 
 

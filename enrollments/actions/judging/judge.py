@@ -86,9 +86,9 @@ class Judgement:
     def groups_proven(self) -> frozenset[int]:
         return frozenset(group.ref.pk for group in self.facts.groups if group.proves)
 
-    def with_step(self, step: TraceStep) -> "Judgement":
+    def with_steps(self, steps: tuple[TraceStep, ...]) -> "Judgement":
         """The same decision, with what happened after it in its trace."""
-        return replace(self, decision=replace(self.decision, trace=(*self.decision.trace, step)))
+        return replace(self, decision=replace(self.decision, trace=self.decision.trace + steps))
 
 
 def judge(

@@ -123,4 +123,5 @@ def _in_words(drawn: DrawnCertificate) -> str:
     states += [f"helper of {entry}" for entry in drawn.helper_of]
     states += [f"same key as in {entry}" for entry in drawn.same_key_as]
     states += [f"barred by {entry}" for entry in drawn.barred_by]
+    states += [f"not barred by the disabled {entry}" for entry in drawn.not_asked]
     return f"{name or '(no subject)'}: {', '.join([*states, *drawn.problems])}"

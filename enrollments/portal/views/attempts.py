@@ -107,7 +107,7 @@ def attempt_deny(request: HttpRequest, service: ProvisioningService, pk: int) ->
         body=denying_attempt(service, attempt, record),
         cancel_url=here,
         form=form,
-        yes="Yes, deny",
+        yes="Deny",
     )
 
 
