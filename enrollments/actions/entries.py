@@ -248,7 +248,8 @@ def _key_id(parsed: ParsedCertificate, role: HeldRole) -> str:
 
 def snapshot(entry: IndividualEnrollment | EnrollmentGroup) -> dict[str, Any]:
     """An entry as the history keeps it: everything that decides, nothing that is secret (R15)."""
-    certificates = list(entry.certificates.select_related("certificate").order_by("role", "slot", "pk"))
+    held = entry.certificates.select_related("certificate", "ca_certificate").order_by("role", "slot", "pk")
+    certificates = list(held)
     helpers = [one.certificate.thumbprint_sha256 for one in certificates if one.role == HeldRole.HELPER]
     state: dict[str, Any] = {
         **switch_state(entry),
@@ -280,6 +281,8 @@ def snapshot(entry: IndividualEnrollment | EnrollmentGroup) -> dict[str, Any]:
             state["device_information"] = entry.device_information
         return {"registration_id": entry.registration_id, "device_id": entry.device_id, **state, **tpm}
     predecessor = entry.predecessor.group_id if entry.predecessor else ""
+    if references := {one.slot: one.ca_certificate.name for one in certificates if one.ca_certificate}:
+        state["ca_references"] = references
     return {"group_id": entry.group_id, "predecessor": predecessor, **state}
 
 

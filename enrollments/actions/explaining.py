@@ -375,5 +375,6 @@ def _certificate_as_json(drawn: DrawnCertificate) -> dict[str, Any]:
         "same_key_as": list(map(str, drawn.same_key_as)),
         "barred_by": list(map(str, drawn.barred_by)),
         "disabled_but_not_asked": list(map(str, drawn.not_asked)),
+        "possession": drawn.possession.possession.value if drawn.possession else None,
         "problems": list(drawn.problems),
     }

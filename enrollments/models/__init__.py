@@ -1,6 +1,7 @@
 """The tables, by object."""
 
 from enrollments.models.access import AccessPolicy, ApiToken
+from enrollments.models.ca_certificates import CaCertificate
 from enrollments.models.certificates import Certificate, HeldCertificate, HeldRole, Slot, TrustAnchor
 from enrollments.models.enrollments import (
     AttestationMechanism,
@@ -36,6 +37,7 @@ __all__ = [
     "ApiToken",
     "AttemptOutcome",
     "AttestationMechanism",
+    "CaCertificate",
     "Certificate",
     "CheckpointDelivery",
     "EnrollmentGroup",

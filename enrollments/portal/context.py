@@ -24,6 +24,7 @@ class Item(NamedTuple):
 SERVICE_NAVIGATION = (
     Item("Overview", "portal:service-overview", "dashboard", Right.SEE),
     Item("Manage enrollments", "portal:enrollment-list", "certificate", Right.SEE, "portal:group-list"),
+    Item("CA certificates", "portal:ca-list", "shield-check", Right.SEE),
     Item("Registration records", "portal:registration-list", "list-details", Right.SEE),
     Item("Attempts", "portal:attempt-list", "list-check", Right.SEE_HISTORY, "portal:storm-list"),
     Item("Explain", "portal:explain", "help-circle", Right.SEE_HISTORY),

@@ -1,11 +1,16 @@
 """An explanation as pages show it: each step and each certificate with its words, its icon and where it leads."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+
+from django.urls import reverse
+from django.utils import timezone
 
 from enrollments.actions.drawn_chains import DrawnCertificate, DrawnChain
 from enrollments.actions.explaining import ExplainedStep, Explanation
-from enrollments.models import ProvisioningService
+from enrollments.actions.possession import PossessionState, possession_of
+from enrollments.attestation.x509 import ParsedCertificate
+from enrollments.models import ProvisioningService, Slot
 from enrollments.policy.facts import EntryRef
 from enrollments.portal.entry_links import entry_url
 
@@ -116,6 +121,25 @@ def shown_chain(
     return ShownChain(tuple(map(show, chain.path)), tuple(map(show, chain.aside)), chain.problem)
 
 
+def possession_mark(service: ProvisioningService, state: PossessionState) -> Mark:
+    """Whether somebody has proven to have the key of a CA. It leads to the CA certificate, where there is one."""
+    url = reverse("portal:ca-detail", args=[service.name, state.name]) if state.name else ""
+    if state.is_verified:
+        return Mark("Possession verified", "shield-check", "good", state.name, url)
+    tone = "warn" if service.proof_of_possession else ""
+    if state.until is not None:
+        until = f"Possession not verified, code waiting until {state.until:%Y-%m-%d}"
+        return Mark(until, "hourglass", tone, state.name, url)
+    return Mark("Possession not verified", "shield-x", tone, state.name, url)
+
+
+def possession_marks(service: ProvisioningService, held: Mapping[Slot, ParsedCertificate]) -> dict[str, Mark]:
+    """The same of the CAs of a group, by slot."""
+    cas = {slot: (one.subject_sha256, one.spki_sha256) for slot, one in held.items()}
+    states = possession_of(service, cas.values(), timezone.now())
+    return {slot.value: possession_mark(service, states[ca]) for slot, ca in cas.items()}
+
+
 def _said(said: str) -> Mark:
     tone, icon = _SAID.get(said, ("", "circle-minus"))
     return Mark(said.capitalize(), icon, tone)
@@ -144,5 +168,7 @@ def _marks(service: ProvisioningService, drawn: DrawnCertificate, gone: Collecti
     marks += [Mark("Sent by the device", "upload")] if drawn.sent else []
     marks += [Mark("On file here", "building-factory-2")] if drawn.held else []
     marks += of("Enrolled in", "certificate", drawn.enrolled_in)
+    if drawn.possession is not None:
+        marks.append(possession_mark(service, drawn.possession))
     marks += of("Helper of", "link", drawn.helper_of)
     return marks + of("Same key as in", "key", drawn.same_key_as)

@@ -37,6 +37,7 @@ for name, value in {
     "tpm-storage-root-key": TPM["storageRootKey"],
     "symmetric-key": KEY,
     "linked-hub": KNOWN["hub"],
+    "uploaded-ca": KNOWN["ca"],
     "webhook-url": "https://hooks.example/allocate",
     "webhook-api-version": "2021-10-01",
     "sha256-thumbprint": self_signed("pump-042").parsed.thumbprint_sha256,

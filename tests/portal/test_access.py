@@ -13,7 +13,7 @@ from enrollments.actions.quiet_periods import start_quiet_period
 from enrollments.models import HistoryEvent, ProvisioningService, RegistrationRecord
 from enrollments.policy.roles import Right, Role
 from tests.certificates import root, self_signed
-from tests.devices import ALICE, enroll_ca, enroll_key_group, register, signs
+from tests.devices import ALICE, enroll_ca, enroll_key_group, register, signs, upload_ca
 from tests.factories import a_service, a_user, an_individual
 from tests.portal.addresses import ADDRESSES, Address
 
@@ -75,6 +75,7 @@ def world(db: None) -> World:
             "username": shown.username,
             "policy_name": service.access_policies.get().name,
             "which": "primary",
+            "ca_name": upload_ca(service, ca).name,
         },
     )
 

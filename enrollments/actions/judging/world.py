@@ -6,6 +6,7 @@ from datetime import datetime
 from functools import lru_cache
 
 from django.db import connection
+from django.db.models import Value
 
 from enrollments.actions.certificates import parsed
 from enrollments.attestation.symmetric_key import key_bytes
@@ -20,6 +21,7 @@ from enrollments.models import (
     IndividualEnrollment,
     ProvisioningService,
 )
+from enrollments.models.ca_certificates import with_proof
 from enrollments.models.certificates import HeldCertificateQuerySet
 from enrollments.models.enrollments import KEY_IDS
 from enrollments.models.services import Standing
@@ -93,6 +95,7 @@ class World:
         self.epoch = standing.epoch
         self.as_of = as_of
         self.groups_with_keys_admit = standing.groups_with_keys_admit
+        self.proof_of_possession = standing.proof_of_possession
 
     @classmethod
     def at(cls, service: ProvisioningService, at: datetime | None) -> "World":
@@ -120,6 +123,12 @@ class World:
 
     def held(self) -> HeldCertificateQuerySet:
         return HeldCertificate.objects.filter(service=self.service)
+
+    def anchors(self, spkis: Iterable[str]) -> HeldCertificateQuerySet:
+        """The enrolled CAs with these keys, each with whether it lacks a proof that this service demands (R7)."""
+        anchors = self.held().anchors().filter(spki_sha256__in=spkis)
+        lacks = ~with_proof(self.service.pk) if self.proof_of_possession else Value(False)
+        return anchors.annotate(lacks_proof=lacks)
 
     def issuers(
         self, *, subjects: frozenset[str], key_ids: frozenset[str], spkis: frozenset[str]
