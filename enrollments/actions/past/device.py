@@ -16,9 +16,11 @@ from enrollments.actions.judging import judge
 from enrollments.actions.past.by_key import Judged, judge_by_key
 from enrollments.actions.past.credentials import shown_by
 from enrollments.actions.past.entries import PastEntry, Subject
+from enrollments.actions.past.proofs import Proofs, put_back_proofs, tells_of_proofs
 from enrollments.actions.past.putting_back import put_back
 from enrollments.actions.past.reaching import Reach
 from enrollments.actions.past.walking import (
+    KEY_GROUPS,
     MOST_ROWS,
     Change,
     Walk,
@@ -134,6 +136,7 @@ class _Piece:
     at: datetime
     standing: Standing
     key_groups_admit: bool
+    proofs: Proofs
     cause: Cause
 
 
@@ -211,7 +214,7 @@ class _Past:
         admit = ProvisioningService.what_decisions_read(self.service.pk).groups_with_keys_admit
         pieces: list[_Piece] = []
         end = self.until + TICK
-        walk = Walk(dict(entries), admit, self.now)
+        walk = Walk(dict(entries), admit, Proofs.of_now(self.service), self.now)
         for change, after, before in self.steps:
             if not self._can_touch(change, after, before):
                 if change.subject in walk.entries:
@@ -246,10 +249,11 @@ class _Past:
         }
         within = sorted((date for date in dates if begins < date < ends), reverse=True)
         pieces = [
-            _Piece(date, self._standing(walk, date), walk.key_groups_admit, Cause(dates[date]))
+            _Piece(date, self._standing(walk, date), walk.key_groups_admit, walk.proofs, Cause(dates[date]))
             for date in within
         ]
-        return [*pieces, _Piece(begins, self._standing(walk, begins), walk.key_groups_admit, cause)]
+        first = _Piece(begins, self._standing(walk, begins), walk.key_groups_admit, walk.proofs, cause)
+        return [*pieces, first]
 
     def _standing(self, walk: Walk, at: datetime) -> Standing:
         """What can matter, with nothing else: who holds another certificate of a group now is not asked about."""
@@ -269,7 +273,9 @@ class _Past:
 
     def _can_touch(self, change: Change, after: PastEntry | None, before: PastEntry | None) -> bool:
         if change.subject is None:
-            return self.shown.mechanism is not Mechanism.X509
+            if self.shown.mechanism is Mechanism.X509:
+                return tells_of_proofs(change.event)
+            return KEY_GROUPS in (change.event.before or {})
         if after is None and before is None:
             return False
         if after is not None and before is not None and after.decides_like(before):
@@ -330,6 +336,7 @@ class _Past:
         deadline = monotonic() + SECONDS_AT_ONCE
         judged: list[_Judged] = []
         there: Standing = {}
+        proofs = Proofs.of_now(self.service)
         with rehearsal():
             check_unmoved(self.service, self.epoch)
             for number, piece in enumerate(pieces):
@@ -346,6 +353,9 @@ class _Past:
                 }
                 put_back(self.service, changed)
                 there |= changed
+                if not piece.proofs.decide_like(proofs):
+                    put_back_proofs(self.service, piece.proofs)
+                    proofs = piece.proofs
                 name = self.shown.registration_id
                 if number == len(pieces) - 1:
                     self.explanation = explain_known(self.service, self.shown.known, at=piece.at)

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from enrollments.actions.key_identifiers import endorsement_identifier
+from enrollments.errors import Conflict
 from enrollments.models import (
     AttestationMechanism,
     EnrollmentGroup,
@@ -29,6 +30,12 @@ ENDORSEMENT = "endorsement_key_sha256"
 DUE = "%Y-%m-%d %H:%M:%S UTC"
 _THUMBPRINT = re.compile(r"\(SHA-256 ([0-9a-f]{64})\)\Z")
 _KEYS = dict(zip(("primary_key", "secondary_key"), KEY_IDS, strict=True))
+
+
+class NotTold(Conflict):
+    """The history does not tell what would have to be known."""
+
+    code = "past_not_told"
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,7 @@ from django.db import IntegrityError
 
 from enrollments.actions.certificates import parsed
 from enrollments.actions.entries import held
-from enrollments.actions.past.entries import PastEntry, Subject
-from enrollments.actions.past.walking import NotTold
+from enrollments.actions.past.entries import NotTold, PastEntry, Subject
 from enrollments.models import (
     AttestationMechanism,
     Certificate,

@@ -22,6 +22,8 @@ from enrollments.actions.past.entries import (
     before_deletion,
     contradiction,
 )
+from enrollments.actions.past.proofs import EVENTS as PROOF_EVENTS
+from enrollments.actions.past.proofs import Proofs
 from enrollments.audit.events import Event
 from enrollments.errors import Conflict, Invalid
 from enrollments.models import (
@@ -59,12 +61,6 @@ class TooFarBack(Conflict):
         )
 
 
-class NotTold(Conflict):
-    """The history does not tell what would have to be known."""
-
-    code = "past_not_told"
-
-
 @dataclass(frozen=True, slots=True)
 class Change:
     """One row that tells of what decides. `at`: when it counts as made, which no later row contradicts."""
@@ -74,7 +70,7 @@ class Change:
 
     @property
     def subject(self) -> Subject | None:
-        """The entry that it is about; None for settings of the service."""
+        """The entry that it is about; None for settings of the service, and for proofs of possession."""
         kind = KINDS.get(self.event.subject_kind)
         return (kind, int(self.event.subject_id)) if kind is not None else None
 
@@ -100,8 +96,8 @@ def changes_since(service: ProvisioningService, at: datetime, most: int | None =
 def _rows_that_decide(service: ProvisioningService) -> HistoryQuerySet:
     about_entries = Q(event__startswith="enrollment.") | Q(event__startswith="group.")
     entries = Q(subject_kind__in=KINDS) & about_entries
-    settings = Q(event=Event.SERVICE_CHANGED.value)
-    return HistoryEvent.objects.of_service(service.pk).filter(entries | settings)
+    others = Q(event__in=[Event.SERVICE_CHANGED.value, *PROOF_EVENTS])
+    return HistoryEvent.objects.of_service(service.pk).filter(entries | others)
 
 
 def check_time(service: ProvisioningService, field_name: str, at: datetime) -> None:
@@ -142,13 +138,14 @@ def undisturbed(service: ProvisioningService, look: Callable[[], T]) -> T:
 
 @dataclass(slots=True)
 class Walk:
-    """Entries and the setting as they stood at the place that the walk has reached, beginning at now.
+    """Entries, settings and proofs as they stood at the place that the walk has reached, beginning at now.
 
     Only entries that a change is about are here: all others are as they are now.
     """
 
     entries: dict[Subject, PastEntry | None]
     key_groups_admit: bool
+    proofs: Proofs
     now: dict[Subject, PastEntry | None] = field(default_factory=dict)
 
     @classmethod
@@ -158,7 +155,7 @@ class Walk:
         subjects |= _due(service)
         there = dict.fromkeys(subjects) | read_entries(service, subjects)
         admit = ProvisioningService.what_decisions_read(service.pk).groups_with_keys_admit
-        return cls(dict(there), admit, there)
+        return cls(dict(there), admit, Proofs.of_now(service), there)
 
     def undo(self, change: Change) -> None:
         """Take one change back, the newest that is not taken back yet."""
@@ -166,6 +163,7 @@ class Walk:
         if subject is None:
             if KEY_GROUPS in (event.before or {}):
                 self.key_groups_admit = bool((event.before or {})[KEY_GROUPS])
+            self.proofs = self.proofs.before(event)
             return
         current = self.entries.get(subject)
         problem = contradiction(current, event)
