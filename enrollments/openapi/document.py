@@ -110,6 +110,12 @@ def _schemas(declared: Iterable[Route]) -> Json:
     )[1]["$defs"]
     for schema in made.values():
         schema.pop("title", None)
+        if "properties" in schema:
+            # What is required first: a model has its parent's members before its own.
+            required = schema.get("required", [])
+            schema["properties"] = dict(
+                sorted(schema["properties"].items(), key=lambda one: one[0] not in required)
+            )
     return dict(sorted(made.items()))
 
 
