@@ -14,6 +14,8 @@ class Size:
     registrations: int
     groups_with_keys: tuple[int, int, int]
     history_rows: int
+    long_history_rows: int
+    exported_rows: int
 
     @property
     def repetitions(self) -> int:
@@ -30,6 +32,8 @@ SIZES = {
         registrations=25,
         groups_with_keys=(0, 10, 100),
         history_rows=2000,
+        long_history_rows=1_000_000,
+        exported_rows=15_000,
     ),
     "tiny": Size(
         rounds=1,
@@ -39,5 +43,7 @@ SIZES = {
         registrations=2,
         groups_with_keys=(0, 1, 2),
         history_rows=20,
+        long_history_rows=2000,
+        exported_rows=300,
     ),
 }

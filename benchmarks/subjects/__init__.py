@@ -2,9 +2,10 @@
 
 from benchmarks.subjects.bodies import bodies
 from benchmarks.subjects.history import history
+from benchmarks.subjects.history_pages import history_pages
 from benchmarks.subjects.refusals import refusals
 from benchmarks.subjects.registrations import registrations
 from benchmarks.subjects.sas_tokens import sas_tokens
 from benchmarks.subjects.tpm_challenges import tpm_challenges
 
-SUBJECTS = (tpm_challenges, sas_tokens, bodies, registrations, refusals, history)
+SUBJECTS = (tpm_challenges, sas_tokens, bodies, registrations, refusals, history, history_pages)

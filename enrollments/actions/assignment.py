@@ -15,6 +15,7 @@ from enrollments.actions.allocation import (
     problem_with,
     question_for,
 )
+from enrollments.actions.attempts import Peer
 from enrollments.actions.evidence import evidence_class
 from enrollments.actions.hub_moves import HubMove
 from enrollments.actions.judging import Judgement, group_ref, individual_ref
@@ -80,7 +81,7 @@ def assign(
     *,
     operation_id: str,
     arrived_at: datetime,
-    address: str,
+    peer: Peer,
     payload: Any = None,
     choice: Choice | None = None,
     follows_up: bool = False,
@@ -137,7 +138,7 @@ def assign(
         steps += (_device_id_taken(move),)
         return Assigned(record, Reason.DEVICE_ID_TAKEN, operation_id, steps=steps)
     move.leave_former()
-    _complete(service, record, entry, move, judgement, address)
+    _complete(service, record, entry, move, judgement, peer)
     return Assigned(record, Reason.ADMITTED, operation_id, steps=steps)
 
 
@@ -157,7 +158,7 @@ def settle_remote(
     pending: Assigned,
     judgement: Judgement,
     problem: Reason | None,
-    address: str,
+    peer: Peer,
 ) -> Reason | None:
     """Record what a remote hub answered, after the device was judged again (R12). Inside the admission lock.
 
@@ -184,7 +185,7 @@ def settle_remote(
         # Another entry admits by now, with hubs and a twin of its own: the device has to ask again.
         _fail(record, judgement, Reason.HUB_FAILED)
         return Reason.HUB_FAILED
-    _complete(service, record, entry, pending.move, judgement, address)
+    _complete(service, record, entry, pending.move, judgement, peer)
     return Reason.ADMITTED
 
 
@@ -424,7 +425,7 @@ def _complete(
     entry: Entry,
     move: HubMove,
     judgement: Judgement,
-    address: str,
+    peer: Peer,
 ) -> None:
     """Only now is it assigned: the hub has the identity, the evidence is kept, the history knows (R10, R15)."""
     before = _assignment_in_words(record)
@@ -445,7 +446,7 @@ def _complete(
     record_history(
         Event.DEVICE_ASSIGNED,
         subject=record,
-        actor=Actor("device", record.registration_id, Way.DEVICE, address),
+        actor=Actor("device", record.registration_id, Way.DEVICE, peer.address, client=peer.client),
         service=service,
         before=was,
         after=now,

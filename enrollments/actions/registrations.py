@@ -425,7 +425,7 @@ def _apply(
             judgement,
             operation_id=operation_id,
             arrived_at=request.arrived_at,
-            address=request.peer.address,
+            peer=request.peer,
             payload=request.payload,
             choice=choice,
             follows_up=not request.begins and choice is None,
@@ -501,12 +501,12 @@ def _at_remote_hub(
         with admission_lock(service):
             if not _still_holds(service, judgement):
                 continue
-            reason = settle_remote(service, pending, judgement, problem, request.peer.address)
+            reason = settle_remote(service, pending, judgement, problem, request.peer)
         break
     else:
         with admission_lock(service):
             judgement = _judge(service, request)
-            reason = settle_remote(service, pending, judgement, problem, request.peer.address)
+            reason = settle_remote(service, pending, judgement, problem, request.peer)
     if reason is Reason.ADMITTED:
         pending.move.leave_former()
         outcome = Outcome.ASSIGNED

@@ -8,7 +8,7 @@ from django.db import models, transaction
 from django.utils import timezone
 
 from enrollments import metrics
-from enrollments.audit.actor import Actor
+from enrollments.audit.actor import Actor, clean_client
 from enrollments.audit.events import Event
 from enrollments.audit.upkeep import seal_after_commit
 from enrollments.errors import Invalid
@@ -58,6 +58,7 @@ def record(
         after=after,
         address=actor.address[:45],
         request_id=actor.request_id[:40],
+        client=clean_client(actor.client),
     )
     seal_after_commit()
     transaction.on_commit(partial(metrics.history_row_written, event.value))

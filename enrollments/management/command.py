@@ -5,6 +5,7 @@ import os
 import pwd
 from argparse import ArgumentParser, ArgumentTypeError
 from collections.abc import Callable
+from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any, NoReturn
 
@@ -16,6 +17,8 @@ from enrollments.errors import DpsError, NotFound
 from enrollments.models import ProvisioningService
 
 REFUSED, CALLED_WRONGLY = 1, 2
+# The command that is running: what the history names as the program.
+_running = ContextVar("running", default="")
 
 
 class DpsCommand(BaseCommand):
@@ -29,6 +32,7 @@ class DpsCommand(BaseCommand):
         parser.add_argument("--json", action="store_true", help="Print JSON instead of text.")
 
     def handle(self, *args: Any, **options: Any) -> None:
+        _running.set(f"manage.py {type(self).__module__.rpartition('.')[2]}")
         try:
             self.act(**options)
         except DpsError as refusal:
@@ -76,7 +80,7 @@ def command_line_actor() -> Actor:
         name = pwd.getpwuid(os.getuid()).pw_name
     except KeyError:  # a container may run under a number that has no name
         name = f"uid {os.getuid()}"
-    return Actor("cli", name, Way.COMMAND_LINE)
+    return Actor("cli", name, Way.COMMAND_LINE, client=_running.get())
 
 
 def whole_number(minimum: int, maximum: int) -> Callable[[str], int]:

@@ -16,6 +16,7 @@ from enrollments.models.history import (
     HistorySeal,
     UnsealedEvent,
 )
+from enrollments.models.history_views import LastLook, SavedHistoryView
 from enrollments.models.hubs import HubDevice, HubKind, LinkedHub
 from enrollments.models.notices import IgnoredCertificateHeader
 from enrollments.models.people import Membership, SignInFailures
@@ -46,6 +47,7 @@ __all__ = [
     "HubKind",
     "IgnoredCertificateHeader",
     "IndividualEnrollment",
+    "LastLook",
     "LinkedHub",
     "Membership",
     "ProvisioningService",
@@ -55,6 +57,7 @@ __all__ = [
     "RegistrationEvidence",
     "RegistrationRecord",
     "RegistrationStatus",
+    "SavedHistoryView",
     "SignInFailures",
     "Slot",
     "TpmChallenges",

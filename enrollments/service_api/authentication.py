@@ -72,6 +72,7 @@ def _answered(request: HttpRequest, handlers: dict[str, Handler], names: dict[st
         place=Place(host, request.path_info),
         address=request.META.get("REMOTE_ADDR", ""),
         request_id=getattr(request, "request_id", ""),
+        client=request.META.get("HTTP_USER_AGENT", ""),
     )
     try:
         caller = let_in(service, knock)

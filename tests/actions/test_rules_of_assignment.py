@@ -8,6 +8,7 @@ import pytest
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
+from enrollments.actions.attempts import Peer
 from enrollments.actions.enrollment_groups import (
     GroupSpec,
     change_enrollment_group,
@@ -397,6 +398,19 @@ def test_r11_returning_device_keeps_its_twin(service, top):
     register(service, top.leaf("pump-042"))
 
     assert HubDevice.objects.get().twin["tags"] == {"from": "life"}
+
+
+def test_r15_row_of_an_assignment_tells_from_where_the_device_called_and_by_what(service, top):
+    enroll_ca(service, top)
+    leaf = top.leaf("pump-042")
+    peer = Peer("192.0.2.9", "pump-agent/1.0\x1b[31m" + "x" * 900)
+
+    register_device(service, replace(asks("pump-042", shows(leaf)), peer=peer))
+
+    row = HistoryEvent.objects.get(event="device.assigned")
+    assert row.address == "192.0.2.9"
+    assert row.client.startswith("pump-agent/1.0[31mxxx")
+    assert len(row.client) == 200
 
 
 def test_r15_each_changed_assignment_is_history_and_an_unchanged_one_is_not(service, top):

@@ -178,7 +178,7 @@ def test_schedule_a_disabling_change_it_and_drop_it_on_the_page_of_a_group(admin
     assert workshop.outcome_of(pump) is Outcome.ASSIGNED
 
     scheduled.get_by_role("link", name="Drop what is scheduled").click()
-    dialog.get_by_role("link", name="Keep it").click()
+    dialog.get_by_role("link", name="Cancel").click()
     expect(scheduled).to_be_visible()
     scheduled.get_by_role("link", name="Drop what is scheduled").click()
     dialog.get_by_role("button", name="Drop it").click()

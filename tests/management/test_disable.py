@@ -41,6 +41,7 @@ def test_a_group_is_disabled_with_who_and_why(service, ca):
     row = HistoryEvent.objects.get(event="group.disabled")
     assert (row.actor_kind, row.way, row.reason) == ("cli", "command line", "key leaked")
     assert row.actor_name == pwd.getpwuid(os.getuid()).pw_name
+    assert row.client == "manage.py disable"
 
 
 @pytest.mark.parametrize("enroll", ["certificate", "key"])

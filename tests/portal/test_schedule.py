@@ -486,8 +486,8 @@ def test_a_registration_record_says_who_keeps_the_device_out_now(operator, servi
     before = page(operator, "registrations/pump-042/")
     database_clock.set_to(LATER)
 
-    assert "The device is refused when it calls again" not in before
-    assert "The device is refused when it calls again" in page(operator, "registrations/pump-042/")
+    assert "Shut out" not in before
+    assert "Shut out" in page(operator, "registrations/pump-042/")
 
 
 def test_denying_a_device_says_that_it_ends_the_time_box(operator, service):

@@ -85,7 +85,7 @@ def test_create_answers_with_the_enrollment_in_the_shape_of_the_contract(api):
 
 
 def test_the_act_is_in_the_history_under_the_policy(api, owner):
-    api.put("/enrollments/pump-042", x509())
+    api.put("/enrollments/pump-042", x509(), user_agent="fleet-sync/2.1")
 
     row = HistoryEvent.objects.latest("pk")
     assert (row.event, row.actor_kind, row.actor_name, row.way) == (
@@ -96,6 +96,7 @@ def test_the_act_is_in_the_history_under_the_policy(api, owner):
     )
     assert row.address == "127.0.0.1"
     assert len(row.request_id) == 36
+    assert row.client == "fleet-sync/2.1"
 
 
 def test_keys_are_told_where_they_are_made_and_where_they_are_asked_for(api):

@@ -18,8 +18,8 @@ from enrollments.models import AttemptOutcome, HistoryEvent, ProvisioningService
 from enrollments.policy.roles import Right
 from enrollments.portal.access import requires, rights_of
 from enrollments.portal.addresses import device_endpoint, service_host
+from enrollments.portal.history_rows import rows_of
 from enrollments.portal.views.attempts import reason_in_words
-from enrollments.portal.views.history import rows_of
 
 DAY = timedelta(hours=24)
 RECENT = 5
