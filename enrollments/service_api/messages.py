@@ -14,6 +14,7 @@ from pydantic_core import ErrorDetails
 
 from enrollments.service_api.member_types import (
     ApiVersion,
+    CaName,
     Certificate,
     Desired,
     DeviceId,
@@ -82,8 +83,10 @@ class CertificatePair(Message):
 
 
 class CaReferences(Message):
-    primary: str | None = None
-    secondary: str | None = None
+    """Names of CA certificates of the service."""
+
+    primary: CaName | None = None
+    secondary: CaName | None = None
 
 
 class X509Attestation(Message):
@@ -96,6 +99,7 @@ class X509Attestation(Message):
     signing_certificates: CertificatePair | None = None
     """Of a CA, in a group. Certificates behind the first one of a text help to find paths, and admit nobody."""
     ca_references: CaReferences | None = None
+    """CA certificates by their names, in a group."""
 
 
 class TpmAttestation(Message):
