@@ -16,6 +16,8 @@ class Size:
     history_rows: int
     long_history_rows: int
     exported_rows: int
+    past_devices: int
+    past_changes: int
 
     @property
     def repetitions(self) -> int:
@@ -34,6 +36,8 @@ SIZES = {
         history_rows=2000,
         long_history_rows=1_000_000,
         exported_rows=15_000,
+        past_devices=20_000,
+        past_changes=2000,
     ),
     "tiny": Size(
         rounds=1,
@@ -45,5 +49,7 @@ SIZES = {
         history_rows=20,
         long_history_rows=2000,
         exported_rows=300,
+        past_devices=20,
+        past_changes=20,
     ),
 }

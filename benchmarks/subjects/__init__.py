@@ -3,9 +3,10 @@
 from benchmarks.subjects.bodies import bodies
 from benchmarks.subjects.history import history
 from benchmarks.subjects.history_pages import history_pages
+from benchmarks.subjects.past import past
 from benchmarks.subjects.refusals import refusals
 from benchmarks.subjects.registrations import registrations
 from benchmarks.subjects.sas_tokens import sas_tokens
 from benchmarks.subjects.tpm_challenges import tpm_challenges
 
-SUBJECTS = (tpm_challenges, sas_tokens, bodies, registrations, refusals, history, history_pages)
+SUBJECTS = (tpm_challenges, sas_tokens, bodies, registrations, refusals, history, history_pages, past)

@@ -18,6 +18,7 @@ from enrollments.models.history import (
 )
 from enrollments.models.history_views import LastLook, SavedHistoryView
 from enrollments.models.hubs import HubDevice, HubKind, LinkedHub
+from enrollments.models.key_identifiers import KeyIdentifierSecret
 from enrollments.models.notices import IgnoredCertificateHeader
 from enrollments.models.people import Membership, SignInFailures
 from enrollments.models.quiet_periods import QuietPeriod
@@ -47,6 +48,7 @@ __all__ = [
     "HubKind",
     "IgnoredCertificateHeader",
     "IndividualEnrollment",
+    "KeyIdentifierSecret",
     "LastLook",
     "LinkedHub",
     "Membership",

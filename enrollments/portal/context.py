@@ -27,6 +27,7 @@ SERVICE_NAVIGATION = (
     Item("Registration records", "portal:registration-list", "list-details", Right.SEE),
     Item("Attempts", "portal:attempt-list", "list-check", Right.SEE_HISTORY, "portal:storm-list"),
     Item("Explain", "portal:explain", "help-circle", Right.SEE_HISTORY),
+    Item("Back in time", "portal:past", "clock", Right.SEE_HISTORY),
     Item("Linked hubs", "portal:hub-list", "server", Right.SEE),
     Item("Shared access policies", "portal:policy-list", "key", Right.ADMINISTER),
     Item("API tokens", "portal:token-list", "terminal-2", Right.SEE),

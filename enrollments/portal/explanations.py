@@ -1,6 +1,6 @@
 """An explanation as pages show it: each step and each certificate with its words, its icon and where it leads."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from enrollments.actions.drawn_chains import DrawnCertificate, DrawnChain
@@ -73,7 +73,10 @@ class Shown:
     chain: ShownChain | None
 
 
-def shown(service: ProvisioningService, explanation: Explanation) -> Shown:
+def shown(
+    service: ProvisioningService, explanation: Explanation, *, gone: Collection[EntryRef] = ()
+) -> Shown:
+    """`gone`: entries that have no page any more."""
     words, verdict, icon, css = _VERDICT[explanation.verdict]
     tense = "was" if explanation.was_kept else "would be"
     return Shown(
@@ -82,26 +85,33 @@ def shown(service: ProvisioningService, explanation: Explanation) -> Shown:
         verdict,
         icon,
         css,
-        entry_url(service, explanation.entry) if explanation.entry else "",
-        shown_steps(service, explanation.steps),
-        shown_chain(service, explanation.chain) if explanation.chain else None,
+        _url(service, explanation.entry, gone),
+        shown_steps(service, explanation.steps, gone=gone),
+        shown_chain(service, explanation.chain, gone=gone) if explanation.chain else None,
     )
 
 
-def shown_steps(service: ProvisioningService, steps: Sequence[ExplainedStep]) -> tuple[ShownStep, ...]:
-    return tuple(
-        ShownStep(step, _said(step.said), entry_url(service, step.entry) if step.entry else "")
-        for step in steps
-    )
+def shown_steps(
+    service: ProvisioningService, steps: Sequence[ExplainedStep], *, gone: Collection[EntryRef] = ()
+) -> tuple[ShownStep, ...]:
+    return tuple(ShownStep(step, _said(step.said), _url(service, step.entry, gone)) for step in steps)
+
+
+def _url(service: ProvisioningService, ref: EntryRef | None, gone: Collection[EntryRef]) -> str:
+    return entry_url(service, ref) if ref is not None and ref not in gone else ""
 
 
 def shown_chain(
-    service: ProvisioningService, chain: DrawnChain, *, lowest: str = "Device certificate"
+    service: ProvisioningService,
+    chain: DrawnChain,
+    *,
+    lowest: str = "Device certificate",
+    gone: Collection[EntryRef] = (),
 ) -> ShownChain:
     """`lowest`: what the path begins with."""
 
     def show(one: DrawnCertificate) -> ShownCertificate:
-        return ShownCertificate(one, _place(one, lowest), tuple(_marks(service, one)))
+        return ShownCertificate(one, _place(one, lowest), tuple(_marks(service, one, gone)))
 
     return ShownChain(tuple(map(show, chain.path)), tuple(map(show, chain.aside)), chain.problem)
 
@@ -119,9 +129,9 @@ def _place(drawn: DrawnCertificate, lowest: str) -> str:
     return "1 signature above" if drawn.steps == 1 else f"{drawn.steps} signatures above"
 
 
-def _marks(service: ProvisioningService, drawn: DrawnCertificate) -> list[Mark]:
+def _marks(service: ProvisioningService, drawn: DrawnCertificate, gone: Collection[EntryRef]) -> list[Mark]:
     def of(words: str, icon: str, entries: Sequence[EntryRef], tone: str = "") -> list[Mark]:
-        return [Mark(words, icon, tone, str(entry), entry_url(service, entry)) for entry in entries]
+        return [Mark(words, icon, tone, str(entry), _url(service, entry, gone)) for entry in entries]
 
     tone, icon = _VALIDITY[drawn.validity]
     marks = of("Barred by", "ban", drawn.barred_by, "bad")

@@ -29,6 +29,7 @@ VALUES = {
 # What shows no page of its own: a file, or nothing but the way to another page.
 NO_PAGE = {
     "preview-export": "a file",
+    "past-export": "a file",
     "history-export": "a file",
     "history-checkpoint-download": "a file",
     "installation-history-export": "a file",
@@ -87,6 +88,9 @@ BESIDES = [
         Visit("explain", query=f"registration_id={one}")
         for one in ("pump-01", "pump-07", "valve-01", "stray-01")
     ),
+    *(Visit("past", query=f"at={{at}}{more}") for more in ("", "&effect=still_out", "&effect=unknown")),
+    *(Visit("past", query=f"at={{at}}&registration_id={one}") for one in ("pump-01", "pump-07", "gauge-01")),
+    Visit("past", query="at=never&registration_id=no+name"),
     Visit("enrollment-list", query="q=no-such-device"),
     Visit("group-list", query="q=no-such-group"),
     Visit("registration-list", query="q=no-such-device"),
@@ -155,6 +159,8 @@ def values(plant) -> dict[str, Any]:
         "    'token': service.api_tokens.first().pk,\n"
         "    'pk': service.attempts.filter(outcome='refused').first().pk,\n"
         "    'quiet_pk': service.quiet_periods.first().pk,\n"
+        # When half of it was done, so that there is something to compare.
+        "    'at': service.registrations.order_by('created_at')[3].created_at.isoformat()[:23],\n"
         "}))\n"
     )
     return {**VALUES, **json.loads(found)}

@@ -21,6 +21,7 @@ from enrollments.models import (
     ProvisioningService,
 )
 from enrollments.models.certificates import HeldCertificateQuerySet
+from enrollments.models.enrollments import KEY_IDS
 from enrollments.models.services import Standing
 from enrollments.models.switches import AsOf
 from enrollments.policy.facts import (
@@ -48,13 +49,23 @@ class GroupWithKeys:
     created: tuple[float, int]
     keys: tuple[bytes, bytes] = field(repr=False)
     secrets: tuple[str, str] = field(repr=False)
+    key_ids: tuple[str, str]
 
 
 def _read_groups_with_keys(service_pk: int) -> tuple[GroupWithKeys, ...]:
     rows = EnrollmentGroup.objects.filter(
         service=service_pk, mechanism=AttestationMechanism.SYMMETRIC_KEY
     ).order_by("pk")
-    columns = ("pk", "group_id", "enabled", "switches_at", "created_at", "primary_key", "secondary_key")
+    columns = (
+        "pk",
+        "group_id",
+        "enabled",
+        "switches_at",
+        "created_at",
+        "primary_key",
+        "secondary_key",
+        *KEY_IDS,
+    )
     return tuple(
         GroupWithKeys(
             EntryRef(EntryKind.GROUP, pk, name),
@@ -63,8 +74,9 @@ def _read_groups_with_keys(service_pk: int) -> tuple[GroupWithKeys, ...]:
             (created.timestamp(), pk),
             (key_bytes(primary), key_bytes(secondary)),
             (primary, secondary),
+            (ids[0], ids[1]),
         )
-        for pk, name, enabled, switches_at, created, primary, secondary in rows.values_list(*columns)
+        for pk, name, enabled, switches_at, created, primary, secondary, *ids in rows.values_list(*columns)
     )
 
 
