@@ -203,6 +203,15 @@ def test_no_page_violates_a_rule(page, values):
     assert not problems, "\n".join(problems)
 
 
+def test_the_api_reference_violates_no_rule(page):
+    """It is no page of the portal's own; what is folded up is looked at, too."""
+    page.goto("/docs/api/")
+    page.evaluate("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
+
+    problems = violations_of(page)
+    assert not problems, "\n".join(problems)
+
+
 def problems_of_dialogs(page: Page, questions: list[str]) -> list[str]:
     """Each question once more, as script shows it: in the dialog, on a page that it does not depend on."""
     page.goto(f"/services/{VALUES['service_name']}/")
