@@ -19,10 +19,11 @@ from enrollments.models import (
     ProvisioningService,
 )
 from enrollments.models.enrollments import SECRETS
+from enrollments.models.keyset import starting_with
 from enrollments.policy.allocation import AllocationPolicy
 from enrollments.policy.names import registration_key
 from enrollments.portal.certificate_input import validity
-from enrollments.portal.paging import Page, paged, starting_with
+from enrollments.portal.paging import Page, paged
 
 Entry = IndividualEnrollment | EnrollmentGroup
 Row = TypeVar("Row", IndividualEnrollment, EnrollmentGroup)
