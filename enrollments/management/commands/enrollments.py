@@ -1,0 +1,11 @@
+"""`manage.py enrollments`: individual enrollments from the command line."""
+
+from enrollments.management.entry_commands import INDIVIDUALS, EntriesCommand
+
+
+class Command(EntriesCommand):
+    help = (
+        "List, show, disable, enable and delete individual enrollments. It needs the database and nothing else: no "
+        "portal, no listener, no sign-in."
+    )
+    kind = INDIVIDUALS
