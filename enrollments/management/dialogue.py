@@ -14,6 +14,7 @@ from enrollments.management.command import (
     add_service_option,
     called_wrongly,
     service_named,
+    whole_number,
 )
 from enrollments.policy.names import registration_key
 
@@ -21,6 +22,9 @@ INTERRUPTED = 130
 # For one call: all of it is one transaction, for which registrations wait, and one preview.
 MAX_NAMES = 1000
 MAX_LINE = 200
+MOST = 10**9
+# So often is something that nobody looks at again begun anew, where others keep changing the service.
+TRIES = 5
 STANDARD_INPUT = "-"
 
 
@@ -51,9 +55,10 @@ class PeopleCommand(DpsCommand):
             self.stdout.flush()
         except BrokenPipeError as gone:
             # Whoever read it has seen enough, as `head` has.
-            if sys.stdout is not None and getattr(self.stdout, "_out", None) is sys.stdout:
+            out: Any = getattr(self.stdout, "_out", None)
+            if out is sys.stdout:
                 # What is left in the buffer goes nowhere, and the end of the process does not stumble over it.
-                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+                os.dup2(os.open(os.devnull, os.O_WRONLY), out.fileno())
             if not self.done:
                 sentence = "Nobody reads what is to be said before it is done, so nothing was changed."
                 raise CommandError(sentence, returncode=REFUSED) from gone
@@ -67,6 +72,16 @@ class PeopleCommand(DpsCommand):
     def tell_lines(self, lines: Iterable[str]) -> None:
         for line in lines:
             self.stdout.write(line)
+
+    def tell_list(self, lines: Iterable[str], none: str) -> None:
+        """As it comes. `none`: what is said beside where nothing does."""
+        self.done = True  # whoever reads no further has what they wanted
+        empty = True
+        for line in lines:
+            self.stdout.write(line)
+            empty = False
+        if empty:
+            self.stderr.write(none, style_func=str)
 
     def agreed(self, question: str) -> bool:
         """Asked on a terminal, of whoever sits there. Standard error, so that what is printed can go elsewhere."""
@@ -88,6 +103,15 @@ def add_names(parser: ArgumentParser, what: str) -> None:
         nargs="+",
         help=f"{what}; a single - reads them from standard input, one a line.",
     )
+
+
+def add_list_options(parser: ArgumentParser, statuses: Iterable[str]) -> None:
+    parser.add_argument(
+        "--search", default="", metavar="TEXT", help="Those whose ID begins so; case does not count."
+    )
+    parser.add_argument("--status", choices=list(statuses))
+    parser.add_argument("--limit", type=whole_number(1, MOST), metavar="N", help="The first N of them.")
+    add_json(parser, "Print a JSON object a line.")
 
 
 def add_json(parser: ArgumentParser, help: str = "Print one JSON document.") -> None:
@@ -123,12 +147,14 @@ def names_given(names: list[str]) -> list[str]:
         if names != [STANDARD_INPUT]:
             called_wrongly("Give the IDs, or - alone to read them from standard input.")
         names = _lines_of_standard_input()
-    once = {registration_key(name): name for name in reversed(names)}
+    once: dict[str, str] = {}
+    for name in names:
+        once.setdefault(registration_key(name), name)
     if len(once) > MAX_NAMES:
         called_wrongly(
             f"These are {len(once):,} IDs, and all of them would be one transaction: give at most {MAX_NAMES:,} a call."
         )
-    return list(reversed(once.values()))
+    return list(once.values())
 
 
 def _lines_of_standard_input() -> list[str]:

@@ -1,13 +1,9 @@
 """`manage.py enrollments` and `manage.py groups`: the entries of a service, one or several at once."""
 
 import sys
-from argparse import ArgumentParser
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any, ClassVar
-
-from django.db.models import Min, QuerySet
 
 from enrollments.actions.deleting import delete_and_deny
 from enrollments.actions.preview import (
@@ -22,34 +18,27 @@ from enrollments.actions.preview import (
 )
 from enrollments.actions.preview.table import in_order, values
 from enrollments.actions.preview.words import as_json, did, in_lines
-from enrollments.errors import Conflict, NotFound, PreviewOutdated, SecretUnreadable
+from enrollments.errors import Conflict, PreviewOutdated, SecretUnreadable
+from enrollments.management import entry_lists
 from enrollments.management.command import called_wrongly, command_line_actor, whole_number
 from enrollments.management.dialogue import (
+    TRIES,
     PeopleCommand,
     add_act_options,
     add_json,
     add_names,
-    list_of,
     names_given,
     needs_reason,
 )
+from enrollments.management.entry_kinds import EntryKindWords
 from enrollments.management.previewing import below, below_as_json, below_in_lines
 from enrollments.management.progress import Progress
 from enrollments.management.showing import show_entry
-from enrollments.management.tables import Column, as_json_lines, as_table, facts, moment
+from enrollments.management.tables import Column, as_json_lines, as_table, facts
 from enrollments.models import (
-    AttestationMechanism,
-    HeldCertificate,
-    HeldRole,
     ProvisioningService,
-    ProvisioningStatus,
 )
-from enrollments.models.keyset import pages_of, starting_with
-from enrollments.policy.names import registration_key
 
-MOST = 10**9
-# So often is something that nobody looks at again begun anew, where others keep changing the service.
-TRIES = 5
 _OF_DEVICES = (
     Column("REGISTRATION ID", 40),
     Column("EFFECT", 14),
@@ -60,47 +49,6 @@ _DONE = {Act.DISABLE: "Disabled", Act.ENABLE: "Enabled", Act.DELETE: "Deleted"}
 _KEY_UNREADABLE = (
     "What this does to the devices that are known cannot be worked out, because DPS_ENCRYPTION_KEY is not the key that "
     "the stored secrets were written with. Shutting out works all the same."
-)
-
-
-@dataclass(frozen=True, slots=True)
-class EntryKindWords:
-    """What differs between the two kinds of entry. `held_by`: the column of a held certificate that names the entry."""
-
-    one: str
-    several: str
-    id_of: str
-    id_column: str
-    key_column: str
-    held_by: str
-    mechanisms: tuple[AttestationMechanism, ...]
-    rows: Callable[[ProvisioningService], QuerySet[Any]]
-
-    def named(self, entries: Sequence[Entry]) -> str:
-        if len(entries) == 1:
-            return str(ref_of(entries[0]))
-        return f"{len(entries)} {self.several} ({list_of([str(one) for one in entries])})"
-
-
-INDIVIDUALS = EntryKindWords(
-    "individual enrollment",
-    "individual enrollments",
-    "Registration IDs",
-    "registration_id",
-    "registration_key",
-    "individual",
-    tuple(AttestationMechanism),
-    lambda service: service.individualenrollments.without_secrets(),
-)
-GROUPS = EntryKindWords(
-    "enrollment group",
-    "enrollment groups",
-    "IDs of enrollment groups",
-    "group_id",
-    "group_key",
-    "group",
-    (AttestationMechanism.X509, AttestationMechanism.SYMMETRIC_KEY),
-    lambda service: service.enrollmentgroups.without_secrets(),
 )
 
 
@@ -118,7 +66,8 @@ class EntriesCommand(PeopleCommand):
 
     def add_verbs(self) -> None:
         several = self.kind.several
-        self._add_list(self.add_verb("list", self.list_entries, f"List {several} in the order of their IDs."))
+        listed = self.add_verb("list", self.list_entries, f"List {several} in the order of their IDs.")
+        entry_lists.add_options(listed, self.kind)
         shown = self.add_verb("show", self.show, f"Show {several} with everything but their secrets.")
         add_names(shown, self.kind.id_of)
         add_json(shown, "Print a JSON object a line.")
@@ -147,81 +96,17 @@ class EntriesCommand(PeopleCommand):
                     help="Deny, one by one, the known devices that another entry would let in.",
                 )
 
-    def _add_list(self, parser: ArgumentParser) -> None:
-        parser.add_argument(
-            "--search", default="", metavar="TEXT", help="Those whose ID begins so; case does not count."
-        )
-        parser.add_argument("--status", choices=[one.value for one in ProvisioningStatus])
-        parser.add_argument("--mechanism", choices=[one.value for one in self.kind.mechanisms])
-        parser.add_argument("--limit", type=whole_number(1, MOST), metavar="N", help="The first N of them.")
-        add_json(parser, "Print a JSON object a line.")
-
     # --- Looking ------------------------------------------------------------------------------------
 
-    def list_entries(
-        self,
-        service: ProvisioningService,
-        *,
-        search: str,
-        status: str | None,
-        mechanism: str | None,
-        limit: int | None,
-        json: bool,
-        **_: Any,
-    ) -> None:
-        self.done = True  # whoever reads no further has what they wanted
-        rows = self.kind.rows(service)
-        if search:
-            rows = rows.filter(starting_with(self.kind.key_column, registration_key(search)))
-        if status:
-            rows = rows.filter(enabled=status == ProvisioningStatus.ENABLED)
-        if mechanism:
-            rows = rows.filter(mechanism=mechanism)
-        pages = self._pages(rows, limit or 0)
-        lines = as_json_lines(pages) if json else as_table(self._columns, map(_cells, pages))
-        none = True
-        for line in lines:
-            self.stdout.write(line)
-            none = False
-        if none and not json:
-            self.stderr.write(f"No {self.kind.several} of {service} are like that.", style_func=str)
-
-    @property
-    def _columns(self) -> list[Column]:
-        title = self.kind.id_column.replace("_", " ").upper()
-        return [
-            Column(title, 48),
-            Column("STATUS", 8),
-            Column("MECHANISM", 13),
-            Column("EXPIRES", 10),
-            Column("CREATED", 10),
-        ]
-
-    def _pages(self, rows: QuerySet[Any], limit: int) -> Iterator[list[dict[str, Any]]]:
-        columns = ("pk", self.kind.id_column, "enabled", "mechanism", "created_at", "updated_at")
-        for page in pages_of(rows, self.kind.key_column, *columns, limit=limit):
-            expires = self._expiries(pk for _, pk, _, _, mechanism, *_ in page if mechanism == "x509")
-            yield [
-                {
-                    self.kind.id_column: name,
-                    "status": (ProvisioningStatus.ENABLED if enabled else ProvisioningStatus.DISABLED).value,
-                    "mechanism": mechanism,
-                    "certificate_expires": moment(expires.get(pk)),
-                    "created": moment(created),
-                    "updated": moment(updated),
-                }
-                for _, pk, name, enabled, mechanism, created, updated in page
-            ]
-
-    def _expiries(self, pks: Iterable[int]) -> dict[int, datetime]:
-        """Of each entry the end of the certificate that ends first."""
-        held = HeldCertificate.objects.filter(**{f"{self.kind.held_by}__in": list(pks)})
-        soonest = held.exclude(role=HeldRole.HELPER).order_by().values_list(self.kind.held_by)
-        return dict(soonest.annotate(Min("certificate__not_after")))
+    def list_entries(self, service: ProvisioningService, **options: Any) -> None:
+        self.tell_list(
+            entry_lists.lines(service, self.kind, **options),
+            f"No {self.kind.several} of {service} are like that.",
+        )
 
     def show(self, service: ProvisioningService, *, names: list[str], json: bool, **_: Any) -> None:
         self.done = True
-        for place, entry in enumerate(self._entries(service, names)):
+        for place, entry in enumerate(self.kind.found(service, names_given(names))):
             shown = show_entry(service, entry)
             if json:
                 self.tell_lines(as_json_lines([[shown.as_json()]]))
@@ -254,7 +139,7 @@ class EntriesCommand(PeopleCommand):
         **_: Any,
     ) -> None:
         """Never held up, and told afterwards."""
-        entries = self._entries(service, names)
+        entries = self.kind.found(service, names_given(names))
         if dry_run:
             look = self._look(service, Act.DISABLE, entries)
             self._say(service, Act.DISABLE, entries, look, listed=listed, json=json)
@@ -290,7 +175,7 @@ class EntriesCommand(PeopleCommand):
             called_wrongly("With --json nobody is asked: say --yes, or --dry-run to look at it first.")
         given = names_given(names)
         for left in reversed(range(TRIES)):
-            entries = self._found(service, given)
+            entries = self.kind.found(service, given)
             look = self._look(service, act, entries)
             assert look.preview is not None  # only shutting out goes on without one
             if dry_run:
@@ -467,21 +352,6 @@ class EntriesCommand(PeopleCommand):
             }
         )
 
-    # --- Finding ------------------------------------------------------------------------------------
-
-    def _entries(self, service: ProvisioningService, names: list[str]) -> list[Entry]:
-        return self._found(service, names_given(names))
-
-    def _found(self, service: ProvisioningService, names: list[str]) -> list[Entry]:
-        """All of them, in the order given. Raises NotFound, which names those that are not there."""
-        keys = [registration_key(name) for name in names]
-        rows = self.kind.rows(service).filter(**{f"{self.kind.key_column}__in": keys})
-        found: dict[str, Entry] = {getattr(row, self.kind.key_column): row for row in rows}
-        if missing := [name for name, key in zip(names, keys, strict=True) if key not in found]:
-            words = self.kind.one if len(missing) == 1 else self.kind.several
-            raise NotFound(f"There is no {words} {list_of(missing)} in {service}. Nothing was changed.")
-        return [found[key] for key in keys]
-
 
 def _device(one: Device) -> dict[str, str]:
     name, effect, now, now_by, then, then_by = values(one)
@@ -491,12 +361,6 @@ def _device(one: Device) -> dict[str, str]:
         "now": f"{now} by {now_by}" if now_by else now,
         "afterwards": f"{then} by {then_by}" if then_by else then,
     }
-
-
-def _cells(page: list[dict[str, Any]]) -> Iterator[list[str]]:
-    for row in page:
-        name, status, mechanism, expires, created, _ = row.values()
-        yield [name, status, mechanism, (expires or "-")[:10], created[:10]]
 
 
 def _of_deleting(entries: Sequence[Entry]) -> Iterator[str]:

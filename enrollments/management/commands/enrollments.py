@@ -1,6 +1,7 @@
 """`manage.py enrollments`: individual enrollments from the command line."""
 
-from enrollments.management.entry_commands import INDIVIDUALS, EntriesCommand
+from enrollments.management.entry_commands import EntriesCommand
+from enrollments.management.entry_kinds import INDIVIDUALS
 
 
 class Command(EntriesCommand):

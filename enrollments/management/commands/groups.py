@@ -1,6 +1,7 @@
 """`manage.py groups`: enrollment groups from the command line."""
 
-from enrollments.management.entry_commands import GROUPS, EntriesCommand
+from enrollments.management.entry_commands import EntriesCommand
+from enrollments.management.entry_kinds import GROUPS
 
 
 class Command(EntriesCommand):

@@ -1,10 +1,7 @@
 """`manage.py registrations`: what became of each device, and what can be done about it, from the command line."""
 
-from argparse import ArgumentParser
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
-
-from django.db.models import QuerySet
 
 from enrollments.actions.assignment import holder_of
 from enrollments.actions.name_claims import freeing_allows, name_version
@@ -19,8 +16,10 @@ from enrollments.actions.preview import (
 from enrollments.actions.preview.words import as_json, did, in_lines
 from enrollments.actions.revocation import deny_devices, deprovision_device, free_names
 from enrollments.errors import Conflict, HubUnavailable, NotFound, PreviewOutdated, SecretUnreadable
-from enrollments.management.command import called_wrongly, command_line_actor, whole_number
+from enrollments.management import record_lists
+from enrollments.management.command import called_wrongly, command_line_actor
 from enrollments.management.dialogue import (
+    TRIES,
     PeopleCommand,
     add_act_options,
     add_json,
@@ -29,37 +28,14 @@ from enrollments.management.dialogue import (
     names_given,
     needs_reason,
 )
-from enrollments.management.entry_commands import MOST, TRIES
-from enrollments.management.previewing import entry_named
 from enrollments.management.showing import barred_by, records_of, show_record
-from enrollments.management.tables import Column, as_json_lines, as_table, facts, moment
+from enrollments.management.tables import as_json_lines, facts
 from enrollments.models import (
     IndividualEnrollment,
     ProvisioningService,
     RegistrationRecord,
-    RegistrationStatus,
 )
-from enrollments.models.keyset import pages_of, starting_with
 from enrollments.policy.names import registration_key
-
-_COLUMNS = (
-    Column("REGISTRATION ID", 36),
-    Column("STATUS", 9),
-    Column("HUB", 16),
-    Column("ENTRY", 32),
-    Column("UPDATED (UTC)", 16),
-)
-_VALUES = (
-    "registration_id",
-    "status",
-    "hub__host_name",
-    "hub__name",
-    "device_id",
-    "individual__registration_id",
-    "group__group_id",
-    "entry_name",
-    "updated_at",
-)
 
 
 class Command(PeopleCommand):
@@ -69,7 +45,8 @@ class Command(PeopleCommand):
     )
 
     def add_verbs(self) -> None:
-        self._add_list(self.add_verb("list", self.list_records, "List records in the order of their IDs."))
+        listed = self.add_verb("list", self.list_records, "List records in the order of their IDs.")
+        record_lists.add_options(listed)
         shown = self.add_verb("show", self.show, "Show records with the last attempts of their devices.")
         add_names(shown, "Registration IDs")
         add_json(shown, "Print a JSON object a line.")
@@ -95,52 +72,11 @@ class Command(PeopleCommand):
         again = self.add_verb("enable", self.enable, "Say what keeps devices out, and how to let them in.")
         add_names(again, "Registration IDs")
 
-    def _add_list(self, parser: ArgumentParser) -> None:
-        parser.add_argument(
-            "--search", default="", metavar="TEXT", help="Those whose ID begins so; case does not count."
-        )
-        parser.add_argument("--status", choices=RegistrationStatus.values)
-        entry = parser.add_mutually_exclusive_group()
-        entry.add_argument(
-            "--group", default="", metavar="ID", help="Those that this group decided about last."
-        )
-        entry.add_argument(
-            "--enrollment", default="", metavar="ID", help="The same of an individual enrollment."
-        )
-        parser.add_argument("--limit", type=whole_number(1, MOST), metavar="N", help="The first N of them.")
-        add_json(parser, "Print a JSON object a line.")
-
     # --- Looking ------------------------------------------------------------------------------------
 
-    def list_records(
-        self,
-        service: ProvisioningService,
-        *,
-        search: str,
-        status: str | None,
-        group: str,
-        enrollment: str,
-        limit: int | None,
-        json: bool,
-        **_: Any,
-    ) -> None:
-        self.done = True  # whoever reads no further has what they wanted
-        records = service.registrations.all()
-        if group:
-            records = records.of_entry(entry_named(service, "group", group))
-        if enrollment:
-            records = records.of_entry(entry_named(service, "individual", enrollment))
-        if search:
-            records = records.filter(starting_with("registration_key", registration_key(search)))
-        if status:
-            records = records.filter(status=status)
-        pages = _pages(records, limit or 0)
-        none = True
-        for line in as_json_lines(pages) if json else as_table(_COLUMNS, map(_cells, pages)):
-            self.stdout.write(line)
-            none = False
-        if none and not json:
-            self.stderr.write(f"No registration records of {service} are like that.", style_func=str)
+    def list_records(self, service: ProvisioningService, **options: Any) -> None:
+        lines = record_lists.lines(service, **options)
+        self.tell_list(lines, f"No registration records of {service} are like that.")
 
     def show(self, service: ProvisioningService, *, names: list[str], json: bool, **_: Any) -> None:
         self.done = True
@@ -416,31 +352,3 @@ def _way_in(service: ProvisioningService, record: RegistrationRecord) -> str:
         f"{record} is kept out by {ref_of(barring)}, which is disabled. manage.py groups enable {barring} lets all of "
         "its devices in."
     )
-
-
-def _pages(records: QuerySet[RegistrationRecord], limit: int) -> Iterator[list[dict[str, Any]]]:
-    for page in pages_of(records, "registration_key", *_VALUES, limit=limit):
-        yield [
-            {
-                "registration_id": name,
-                "status": status,
-                "hub": host,
-                "hub_name": hub,
-                "device_id": device or None,
-                "enrollment": individual,
-                "group": group,
-                "entry": individual or group or entry or None,
-                "updated": moment(updated),
-            }
-            for _, name, status, host, hub, device, individual, group, entry, updated in page
-        ]
-
-
-def _cells(page: list[dict[str, Any]]) -> Iterator[list[str]]:
-    for row in page:
-        own = row["enrollment"]
-        entry = (
-            f"individual {own}" if own else f"group {row['group']}" if row["group"] else row["entry"] or "-"
-        )
-        updated = (row["updated"] or "-")[:16].replace("T", " ")
-        yield [row["registration_id"], row["status"], row["hub_name"] or "-", entry, updated]
