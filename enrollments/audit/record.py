@@ -1,11 +1,13 @@
 """Writing a history row. It shares the transaction of the change: no record, no action (R15)."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from django.db import models, transaction
 from django.utils import timezone
 
+from enrollments import metrics
 from enrollments.audit.actor import Actor
 from enrollments.audit.events import Event
 from enrollments.audit.upkeep import seal_after_commit
@@ -58,6 +60,7 @@ def record(
         request_id=actor.request_id[:40],
     )
     seal_after_commit()
+    transaction.on_commit(partial(metrics.history_row_written, event.value))
     return event_row
 
 

@@ -12,12 +12,14 @@ from enrollments.actions.preview import (
     Entry,
     Preview,
     carry_out,
+    names_left_open,
     preview_of_act,
     ref_of,
     what_disabling_did,
 )
 from enrollments.actions.preview.table import in_order, values
-from enrollments.actions.preview.words import as_json, did, in_lines
+from enrollments.actions.preview.words import as_json, did, in_line, in_lines
+from enrollments.actions.schedule import settle_if_possible
 from enrollments.errors import Conflict, PreviewOutdated, SecretUnreadable
 from enrollments.management import entry_lists
 from enrollments.management.command import called_wrongly, command_line_actor, whole_number
@@ -31,7 +33,7 @@ from enrollments.management.dialogue import (
     needs_reason,
 )
 from enrollments.management.entry_kinds import EntryKindWords
-from enrollments.management.previewing import below, below_as_json, below_in_lines
+from enrollments.management.previewing import below, below_as_json, below_in_lines, left_open_as_json
 from enrollments.management.progress import Progress
 from enrollments.management.showing import show_entry
 from enrollments.management.tables import Column, as_json_lines, as_table, facts
@@ -54,11 +56,14 @@ _KEY_UNREADABLE = (
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What an act would do. `preview` is None where it cannot be worked out, which only shutting out lives with."""
+    """What an act would do: in lines for people; for programs `told`, beside the preview.
+
+    preview: None where it cannot be worked out, which only shutting out lives with.
+    """
 
     preview: Preview | None
     lines: list[str]
-    below: list[dict[str, Any]]
+    told: dict[str, Any]
 
 
 class EntriesCommand(PeopleCommand):
@@ -106,6 +111,7 @@ class EntriesCommand(PeopleCommand):
 
     def show(self, service: ProvisioningService, *, names: list[str], json: bool, **_: Any) -> None:
         self.done = True
+        settle_if_possible(service)
         for place, entry in enumerate(self.kind.found(service, names_given(names))):
             shown = show_entry(service, entry)
             if json:
@@ -139,21 +145,26 @@ class EntriesCommand(PeopleCommand):
         **_: Any,
     ) -> None:
         """Never held up, and told afterwards."""
+        settle_if_possible(service)  # what was due before is no part of this
         entries = self.kind.found(service, names_given(names))
         if dry_run:
             look = self._look(service, Act.DISABLE, entries)
             self._say(service, Act.DISABLE, entries, look, listed=listed, json=json)
             return
-        turned = [one for one in entries if one.enabled]
         carry_out(service, Act.DISABLE, entries, actor=command_line_actor(), reason=reason)
         self.done = True
+        changed = self._changed(service, entries)
+        # One that was disabled until some time is disabled for good now, and shuts nobody out by that.
+        turned = [one for one in changed if one.enabled]
         preview = what_disabling_did(service, turned) if turned else None
         if json:
-            self._print_act(service, Act.DISABLE, entries, changed=turned, preview=preview)
+            self._print_act(service, Act.DISABLE, entries, changed=changed, preview=preview)
             return
         if turned:
             self.stdout.write(f"Disabled {self.kind.named(turned)} of {service}: {_going_on(did(preview))}")
-        self._tell_already(Act.DISABLE, entries)
+        if held := [one for one in changed if not one.enabled]:
+            self.stdout.write(f"Disabled for good, and no longer for a time: {self.kind.named(held)}.")
+        self._tell_already(Act.DISABLE, entries, changed)
 
     def _widen(
         self,
@@ -175,6 +186,7 @@ class EntriesCommand(PeopleCommand):
             called_wrongly("With --json nobody is asked: say --yes, or --dry-run to look at it first.")
         given = names_given(names)
         for left in reversed(range(TRIES)):
+            settle_if_possible(service)
             entries = self.kind.found(service, given)
             look = self._look(service, act, entries)
             assert look.preview is not None  # only shutting out goes on without one
@@ -249,7 +261,7 @@ class EntriesCommand(PeopleCommand):
         *,
         json: bool,
     ) -> None:
-        changed = entries if act is Act.DELETE else [one for one in entries if not one.enabled]
+        changed = entries if act is Act.DELETE else self._changed(service, entries)
         if json:
             more: dict[str, Any] = {} if denied is None else {"denied": denied}
             self._print_act(service, act, entries, changed=changed, preview=look.preview, **more)
@@ -264,13 +276,17 @@ class EntriesCommand(PeopleCommand):
                 )
                 what = f"{denied:,} {'device' if denied == 1 else 'devices'} {how}."
             self.stdout.write(f"{_DONE[act]} {self.kind.named(changed)} of {service}: {_going_on(what)}")
-        self._tell_already(act, entries)
+        self._tell_already(act, entries, changed)
 
-    def _tell_already(self, act: Act, entries: Sequence[Entry]) -> None:
-        if act is Act.DELETE:
-            return
-        already = [one for one in entries if one.enabled == (act is Act.ENABLE)]
-        if already:
+    def _changed(self, service: ProvisioningService, entries: Sequence[Entry]) -> list[Entry]:
+        """Each write gives an entry a new etag."""
+        now = dict(
+            self.kind.rows(service).filter(pk__in=[one.pk for one in entries]).values_list("pk", "etag")
+        )
+        return [one for one in entries if now.get(one.pk) != one.etag]
+
+    def _tell_already(self, act: Act, entries: Sequence[Entry], changed: Sequence[Entry]) -> None:
+        if already := [one for one in entries if one not in changed]:
             words = "was" if len(already) == 1 else "were"
             named = self.kind.named(already)
             self.stdout.write(
@@ -283,13 +299,16 @@ class EntriesCommand(PeopleCommand):
         except SecretUnreadable:
             if act.may_widen:
                 raise
-            return Look(None, [_KEY_UNREADABLE], [])
+            return Look(None, [_KEY_UNREADABLE], {})
         assert preview is not None
         others = below(service, act, entries)
         lines = [*in_lines(preview), *below_in_lines(act, others)]
+        told: dict[str, Any] = {"below": [below_as_json(one) for one in others]}
         if act is Act.DELETE:
-            lines += _of_deleting(entries)
-        return Look(preview, lines, [below_as_json(one) for one in others])
+            left_open = names_left_open(service, preview, entries)
+            told["left_open"] = left_open_as_json(left_open)
+            lines += [*([in_line(left_open)] if left_open else []), *_of_deleting(entries)]
+        return Look(preview, lines, told)
 
     def _tell(self, service: ProvisioningService, act: Act, entries: Sequence[Entry], look: Look) -> None:
         self.stdout.write(f"If you {act} {self.kind.named(entries)} of {service}:")
@@ -316,7 +335,7 @@ class EntriesCommand(PeopleCommand):
                 changed=[],
                 preview=look.preview,
                 dry_run=True,
-                below=look.below,
+                **look.told,
                 **more,
             )
             return

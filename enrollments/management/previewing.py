@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from enrollments.actions.preview import Act, BelowAnother, Entry, below_others, ref_of
+from enrollments.actions.preview import Act, BelowAnother, Entry, OpenNames, below_others, ref_of
 from enrollments.errors import NotFound
 from enrollments.models import EnrollmentGroup, ProvisioningService
 from enrollments.policy.names import registration_key
@@ -35,6 +35,10 @@ def below_as_json(one: BelowAnother) -> dict[str, Any]:
         "barred_by": [str(ref) for ref in one.barred_by],
         "uncertain": one.uncertain,
     }
+
+
+def left_open_as_json(names: OpenNames) -> dict[str, Any]:
+    return {"registration_ids": list(names.names), "through": [str(ref) for ref in names.groups]}
 
 
 def below_in_lines(act: Act, below: list[BelowAnother]) -> list[str]:

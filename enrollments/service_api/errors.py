@@ -4,7 +4,14 @@ from enrollments.actions.enrollment_groups import EnrollmentGroupNotFound
 from enrollments.actions.enrollments import EnrollmentNotFound
 from enrollments.actions.entries import AlreadyEnrolled
 from enrollments.actions.service_access import LacksRight, NotAuthenticated
-from enrollments.errors import ChangedMeanwhile, DpsError, Invalid, NotFound, SecretUnreadable
+from enrollments.errors import (
+    ChangedMeanwhile,
+    DpsError,
+    Invalid,
+    NotFound,
+    PreviewOutdated,
+    SecretUnreadable,
+)
 from enrollments.policy.facts import EntryKind
 from enrollments.wire.errors import ErrorAnswer
 
@@ -29,6 +36,9 @@ GROUP_EXISTS = ErrorAnswer(
 )
 CA_IN_OTHER_GROUP = 409203
 PRECONDITION_FAILED = ErrorAnswer(412001, "Precondition failed: it is not the version that If-Match names.")
+CHANGED_SINCE_DRY_RUN = ErrorAnswer(
+    412002, "Something in this service was changed since the dry run: ask again with dryRun=true."
+)
 
 # R16: a failure of ours, and said so. Of whose key it is nobody is told who has not proven anything yet.
 SECRET_UNREADABLE = ErrorAnswer(
@@ -78,6 +88,8 @@ def answer_to(problem: DpsError) -> ErrorAnswer | None:
             return NO_SUCH_GROUP
         case NotFound():
             return NO_SUCH_REGISTRATION
+        case PreviewOutdated():
+            return CHANGED_SINCE_DRY_RUN
         case ChangedMeanwhile():
             return PRECONDITION_FAILED
         case Invalid():

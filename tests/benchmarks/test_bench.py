@@ -6,7 +6,7 @@ import sys
 
 from dpsportal.serving.supervisor import PROJECT_DIR
 
-SUBJECTS = {"tpm", "sas", "registration", "listener", "refusal", "history"}
+SUBJECTS = {"tpm", "sas", "body", "registration", "listener", "refusal", "history"}
 HELD_TO_A_QUARTER = {
     ("refusal.token.held-back", "registration.token"),
     ("refusal.token.too-often", "registration.token"),

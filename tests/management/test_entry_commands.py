@@ -3,11 +3,13 @@
 import io
 import json
 import sys
+from datetime import timedelta
 
 import pytest
 from cryptography.fernet import Fernet
 from django.core.management import call_command
 from django.core.management.base import CommandError
+from django.utils import timezone
 
 from enrollments.actions.enrollments import disable_enrollment
 from enrollments.actions.registrations import Outcome
@@ -79,18 +81,27 @@ def test_the_list_is_aligned_and_in_order(service, pumps):
 
     lines = printed_by("enrollments", "list").splitlines()
 
-    assert lines[0].split() == ["REGISTRATION", "ID", "STATUS", "MECHANISM", "EXPIRES", "CREATED"]
-    assert [line.split()[:3] for line in lines[1:]] == [
-        ["a-valve-with-a-longer-name", "enabled", "x509"],
-        ["pump-1", "enabled", "symmetricKey"],
-        ["Pump-2", "enabled", "symmetricKey"],
-        ["pump-3", "disabled", "symmetricKey"],
+    assert lines[0].split() == [
+        "REGISTRATION",
+        "ID",
+        "STATUS",
+        "UNTIL",
+        "(UTC)",
+        "MECHANISM",
+        "EXPIRES",
+        "CREATED",
+    ]
+    assert [line.split()[:4] for line in lines[1:]] == [
+        ["a-valve-with-a-longer-name", "enabled", "-", "x509"],
+        ["pump-1", "enabled", "-", "symmetricKey"],
+        ["Pump-2", "enabled", "-", "symmetricKey"],
+        ["pump-3", "disabled", "-", "symmetricKey"],
     ]
     assert (
         len({line.index(word) for line, word in zip(lines[1:], ["enabled"] * 3 + ["disabled"], strict=True)})
         == 1
     )
-    assert max(map(len, lines)) <= 100
+    assert max(map(len, lines)) <= 110
 
 
 @pytest.mark.parametrize(
@@ -118,8 +129,8 @@ def test_pages_follow_each_other_without_gap_or_repetition(service, monkeypatch,
     for name in names:
         enroll_device(service, self_signed(name))
 
-    # The service, then of each page (2, 3, 3, none) the rows and their certificates.
-    with django_assert_num_queries(1 + 2 * 3 + 1):
+    # The service and how its switches stand, then of each page (2, 3, 3, none) the rows and their certificates.
+    with django_assert_num_queries(2 + 2 * 3 + 1):
         found = json_lines("enrollments", "list")
 
     assert [one["registration_id"] for one in found] == names
@@ -288,6 +299,39 @@ def test_a_reason_is_needed_but_for_a_dry_run(service, pumps, act):
     assert (code, "--reason" in sentence) == (2, True)
     assert "Nothing was changed." in printed_by("enrollments", act, "pump-1", "--dry-run")
     assert (rows(), states(service)["pump-1"]) == (before, True)
+
+
+def test_time_boxed_switches_are_listed_as_they_stand(service, pumps):
+    soon = timezone.now() + timedelta(hours=3)
+    disable_enrollment(service, "pump-1", actor=ALICE, until=soon)
+    disable_enrollment(service, "pump-2", actor=ALICE, at=soon)
+    # Its time is over, and nobody has written that down.
+    disable_enrollment(service, "pump-3", actor=ALICE, until=soon)
+    service.individualenrollments.filter(registration_id="pump-3").update(switches_at=timezone.now())
+
+    told = {
+        one["registration_id"]: (one["status"], one["until"]) for one in json_lines("enrollments", "list")
+    }
+
+    until = f"{soon:%Y-%m-%dT%H:%M:%SZ}"
+    assert told == {"pump-1": ("disabled", until), "Pump-2": ("enabled", until), "pump-3": ("enabled", None)}
+    assert f"{soon:%Y-%m-%d %H:%M}" in printed_by("enrollments", "list")
+    assert f"{soon:%Y-%m-%d %H:%M:%S} UTC" in printed_by("enrollments", "show", "pump-1")
+    assert [one["registration_id"] for one in json_lines("enrollments", "list", "--status", "disabled")] == [
+        "pump-1"
+    ]
+
+
+def test_what_was_disabled_for_a_time_is_disabled_for_good(service, pumps):
+    disable_enrollment(service, "pump-1", actor=ALICE, until=timezone.now() + timedelta(hours=3))
+
+    text = printed_by("enrollments", "disable", "pump-1", "pump-2", *WHY)
+
+    assert "Disabled individual enrollment Pump-2 of plant: 1 device is refused from now on." in text
+    assert "Disabled for good, and no longer for a time: individual enrollment pump-1." in text
+    assert service.individualenrollments.get(registration_id="pump-1").switches_at is None
+    disable_enrollment(service, "pump-3", actor=ALICE, at=timezone.now() + timedelta(hours=3))
+    assert json_of("enrollments", "disable", "pump-3", *WHY)["changed"] == ["pump-3"]
 
 
 # --- Letting in, and deleting ----------------------------------------------------------------------

@@ -112,7 +112,7 @@ def test_devices_are_denied_together_and_it_is_told_what_that_did(service):
     text = printed_by("registrations", "disable", "valve-0", "valve-2", *WHY)
 
     assert dry.startswith("If you deny Valve-0, valve-2 of plant:\n- 1 device will be refused: Valve-0.")
-    assert text.startswith("Denied valve-2, Valve-0 of plant.")
+    assert text.startswith("Denied Valve-0, valve-2 of plant.")
     assert register(service, CA.leaf("valve-0")).outcome is Outcome.DISABLED
     assert register(service, CA.leaf("valve-1")).outcome is Outcome.ASSIGNED
     events = list(HistoryEvent.objects.order_by("pk").values_list("event", "subject_name", "reason"))[-2:]

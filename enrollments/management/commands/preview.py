@@ -4,11 +4,17 @@ from argparse import ArgumentParser
 from pathlib import Path
 from typing import Any
 
-from enrollments.actions.preview import Act, Preview, preview_of_act, ref_of
+from enrollments.actions.preview import NO_NAMES, Act, Preview, names_left_open, preview_of_act, ref_of
 from enrollments.actions.preview.table import csv_text, in_order
-from enrollments.actions.preview.words import as_json, in_lines
+from enrollments.actions.preview.words import as_json, in_line, in_lines
 from enrollments.management.command import DpsCommand, add_service_option, called_wrongly, service_named
-from enrollments.management.previewing import below, below_as_json, below_in_lines, entry_named
+from enrollments.management.previewing import (
+    below,
+    below_as_json,
+    below_in_lines,
+    entry_named,
+    left_open_as_json,
+)
 from enrollments.policy.names import registration_key
 
 
@@ -37,6 +43,7 @@ class Command(DpsCommand):
         entries = [entry_named(found, kind, name) for name in dict.fromkeys(map(registration_key, ids))]
         told = preview_of_act(found, Act(act), entries)
         others = below(found, Act(act), entries)
+        left_open = names_left_open(found, told, entries) if Act(act) is Act.DELETE else NO_NAMES
         if csv is not None:
             _write(csv, told)
         if json:
@@ -47,12 +54,17 @@ class Command(DpsCommand):
                     "entries": [str(ref_of(one)) for one in entries],
                     **as_json(told),
                     "below": [below_as_json(one) for one in others],
+                    "left_open": left_open_as_json(left_open),
                 }
             )
             return
         named = ", ".join(str(ref_of(one)) for one in entries)
         self.stdout.write(f"If you {act} {named} of {found}:")
-        for line in [*in_lines(told), *below_in_lines(Act(act), others)]:
+        for line in [
+            *in_lines(told),
+            *below_in_lines(Act(act), others),
+            *([in_line(left_open)] if left_open else []),
+        ]:
             self.stdout.write(f"- {line}")
         self.stdout.write("Nothing was changed.")
 

@@ -15,6 +15,7 @@ from enrollments.actions.preview import (
 )
 from enrollments.actions.preview.words import as_json, did, in_lines
 from enrollments.actions.revocation import deny_devices, deprovision_device, free_names
+from enrollments.actions.schedule import settle_if_possible
 from enrollments.errors import Conflict, HubUnavailable, NotFound, PreviewOutdated, SecretUnreadable
 from enrollments.management import record_lists
 from enrollments.management.command import called_wrongly, command_line_actor
@@ -80,6 +81,7 @@ class Command(PeopleCommand):
 
     def show(self, service: ProvisioningService, *, names: list[str], json: bool, **_: Any) -> None:
         self.done = True
+        settle_if_possible(service)
         for place, record in enumerate(_records(service, names)):
             shown = show_record(service, record)
             if json:
@@ -91,6 +93,7 @@ class Command(PeopleCommand):
 
     def enable(self, service: ProvisioningService, *, names: list[str], **_: Any) -> None:
         """Two entries may be meant, or none: which one is a decision that nobody can take here."""
+        settle_if_possible(service)
         raise Conflict("\n".join(_way_in(service, record) for record in _records(service, names)))
 
     # --- Shutting out -------------------------------------------------------------------------------
@@ -107,6 +110,7 @@ class Command(PeopleCommand):
     ) -> None:
         """Never held up, and told afterwards."""
         needs_reason(reason, dry_run=dry_run)
+        settle_if_possible(service)  # what was due before is no part of this
         records = _records(service, names)
         before = _individuals(service, records)
         ids = [one.registration_id for one in records]
@@ -118,7 +122,8 @@ class Command(PeopleCommand):
         self.done = True
         turned = [before[one.pk] for one in made if one.pk in before and before[one.pk].enabled]
         added = [one for one in made if one.pk not in before]
-        changed = [str(one) for one in (*turned, *added)]
+        # Each write gives an entry a new etag.
+        changed = [str(one) for one in made if one.pk not in before or before[one.pk].etag != one.etag]
         previews = [what_disabling_did(service, turned)] if turned else []
         previews += [what_adding_did(service, *added)] if added else []
         self._print_denied(service, "disable", ids, changed, *previews, json=json)
@@ -144,7 +149,8 @@ class Command(PeopleCommand):
             self.stdout.write("Nothing was changed.")
         else:
             if changed:
-                self.stdout.write(f"Denied {list_of(changed)} of {service}. {' '.join(map(did, previews))}")
+                what = " ".join(map(did, previews)) or "They are out for good now, and no longer for a time."
+                self.stdout.write(f"Denied {list_of(changed)} of {service}. {what}")
             if already := [one for one in ids if one not in changed]:
                 self.stdout.write(f"Denied already: {list_of(already)}.")
 
