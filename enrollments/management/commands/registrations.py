@@ -227,6 +227,7 @@ class Command(PeopleCommand):
             called_wrongly("With --json nobody is asked: say --yes, or --dry-run to look at it first.")
         given = names_given(names)
         for left in reversed(range(TRIES)):
+            settle_if_possible(service)
             records = _found(service, given)
             # Read first: whatever changes while it is looked at makes the answer void.
             versions = {one.registration_id: name_version(one) for one in records}
