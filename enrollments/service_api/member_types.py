@@ -18,7 +18,6 @@ GroupId = Annotated[str, WithJsonSchema({**NAME, "examples": ["factory"]})]
 # An empty one is none.
 DeviceId = Annotated[str, WithJsonSchema({"type": "string", "pattern": f"^$|{PATTERN}", "maxLength": 128})]
 Certificate = Annotated[str, WithJsonSchema({"type": "string", "format": "x509-certificate"})]
-CaName = Annotated[str, WithJsonSchema({"type": "string", "format": "ca-certificate-name"})]
 Sha256 = Annotated[str, WithJsonSchema({"type": "string", "format": "sha256-thumbprint"})]
 EndorsementKey = Annotated[str, WithJsonSchema({"type": "string", "format": "tpm-endorsement-key"})]
 StorageRootKey = Annotated[str, WithJsonSchema({"type": "string", "format": "tpm-storage-root-key"})]
