@@ -1,5 +1,6 @@
 """What is measured: a file per subject, each with a function from the installation to figures and ratios."""
 
+from benchmarks.subjects.bodies import bodies
 from benchmarks.subjects.history import history
 from benchmarks.subjects.history_pages import history_pages
 from benchmarks.subjects.refusals import refusals
@@ -7,4 +8,4 @@ from benchmarks.subjects.registrations import registrations
 from benchmarks.subjects.sas_tokens import sas_tokens
 from benchmarks.subjects.tpm_challenges import tpm_challenges
 
-SUBJECTS = (tpm_challenges, sas_tokens, registrations, refusals, history, history_pages)
+SUBJECTS = (tpm_challenges, sas_tokens, bodies, registrations, refusals, history, history_pages)

@@ -42,7 +42,7 @@ from enrollments.models.enrollments import new_etag
 from enrollments.models.fields import fingerprint
 from enrollments.models.locks import take_turn
 from enrollments.policy.allocation import HubFacts
-from enrollments.policy.decision import TraceStep, Verdict
+from enrollments.policy.decision import Said, TraceStep, Verdict
 from enrollments.policy.facts import EntryKind, EntryRef
 from enrollments.policy.names import registration_key
 from enrollments.policy.ownership import may_take_name
@@ -63,7 +63,7 @@ class Assigned:
     """`record` is None where the device may not touch the record of that name (R11), or has to come again.
 
     `move` is there where a hub that is not ours has to be asked before the record can say `assigned`, `asks` where
-    the webhook of the entry has to choose the hub first. `step`: what the webhook said, for the trace.
+    the webhook of the entry has to choose the hub first. `steps`: what was found out after the decision, for the trace.
     """
 
     record: RegistrationRecord | None
@@ -71,7 +71,7 @@ class Assigned:
     operation_id: str
     move: HubMove | None = None
     asks: Question | None = None
-    step: TraceStep | None = None
+    steps: tuple[TraceStep, ...] = ()
 
 
 def assign(
@@ -97,7 +97,7 @@ def assign(
     if record is not None and not may_take_name(
         holder_of(record), _ref(entry), predecessor=predecessor, groups_proven=judgement.groups_proven
     ):
-        return Assigned(None, Reason.NAME_HELD_BY_OTHER_ENTRY, operation_id)
+        return Assigned(None, Reason.NAME_HELD_BY_OTHER_ENTRY, operation_id, steps=(_held_by_other(record),))
     is_resumed = choice is not None and record is not None and record.operation_id == operation_id
     if record is not None and not is_resumed and _is_running(record, judgement, arrived_at):
         return Assigned(record, Reason.ADMITTED, record.operation_id)
@@ -116,29 +116,30 @@ def assign(
         question = question_for(service, entry, record, judgement, payload)
         return Assigned(record, Reason.ADMITTED, operation_id, asks=question)
     hub = hub_of(service, entry, record.registration_key, payload, choice)
-    step = None
+    steps: tuple[TraceStep, ...] = ()
     if choice is not None:
         problem = problem_with(choice, entry, hub)
-        step = choice.step(problem)
+        steps = (choice.step(problem),)
         if problem:
             _fail(record, judgement, Reason.WEBHOOK_FAILED)
-            return Assigned(record, Reason.WEBHOOK_FAILED, operation_id, step=step)
+            return Assigned(record, Reason.WEBHOOK_FAILED, operation_id, steps=steps)
     plan = _plan(record, entry, hub)
     if plan is None:
         _fail(record, judgement, Reason.NO_HUB)
-        return Assigned(record, Reason.NO_HUB, operation_id, step=step)
+        return Assigned(record, Reason.NO_HUB, operation_id, steps=steps)
     move = _move(record, entry, plan, judgement, choice)
     if not move.is_transactional:
         _begin(record, judgement)
-        return Assigned(record, Reason.ADMITTED, operation_id, move, step=step)
+        return Assigned(record, Reason.ADMITTED, operation_id, move, steps=steps)
     try:
         move.provision()
     except DeviceIdTaken:
         _fail(record, judgement, Reason.DEVICE_ID_TAKEN)
-        return Assigned(record, Reason.DEVICE_ID_TAKEN, operation_id, step=step)
+        steps += (_device_id_taken(move),)
+        return Assigned(record, Reason.DEVICE_ID_TAKEN, operation_id, steps=steps)
     move.leave_former()
     _complete(service, record, entry, move, judgement, peer)
-    return Assigned(record, Reason.ADMITTED, operation_id, step=step)
+    return Assigned(record, Reason.ADMITTED, operation_id, steps=steps)
 
 
 def abandon(service: ProvisioningService, pending: Assigned) -> None:
@@ -243,6 +244,19 @@ def speaks_for(judgement: Judgement, record: RegistrationRecord) -> bool:
         return holder.pk in judgement.groups_proven
     individual = judgement.facts.individual
     return individual is not None and individual.own_credential_proven
+
+
+def _held_by_other(record: RegistrationRecord) -> TraceStep:
+    because = (
+        f"the name is held through {holder_of(record)}, which neither is this entry nor is named by it as predecessor, "
+        "nor has a CA on the proven path; an operator can release it"
+    )
+    return TraceStep("R11", f"registration ID {record.registration_id}", Said.FAILS, because)
+
+
+def _device_id_taken(move: HubMove) -> TraceStep:
+    because = f"hub {move.hub} knows it as that of another registration ID"
+    return TraceStep("R11", f"device ID {move.identity.device_id}", Said.FAILS, because)
 
 
 def _ref(entry: Entry) -> EntryRef:

@@ -14,6 +14,7 @@ from enrollments.errors import Conflict, PreviewOutdated
 from enrollments.models import HeldCertificate, IndividualEnrollment, ProvisioningService, Slot
 from enrollments.models.locks import change_lock
 from enrollments.policy.names import registration_key
+from enrollments.policy.words import counted
 
 # Each deny entry is some ten statements, and admissions wait for as long as the change lock is held.
 DENIED_AT_ONCE = 100
@@ -56,8 +57,8 @@ def delete_and_deny(
         raise PreviewOutdated(str(service))
     if preview.not_examined:
         raise Conflict(
-            f"There are {preview.not_examined} devices that could not be examined, so they cannot be kept out one by "
-            "one. Nothing was deleted: disable instead."
+            f"{counted(preview.not_examined, 'device')} could not be examined, so they cannot be kept out one "
+            "by one. Nothing was deleted: disable instead."
         )
     passing = preview.passing_to_others({ref_of(one) for one in entries})
     # Who has an entry of its own among them is denied by another one, once that is gone.

@@ -2,24 +2,28 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from datetime import datetime
 
 from django.db import transaction
 
 from enrollments.actions.entries import (
     AlreadyEnrolled,
     EntrySpec,
+    cancel_schedule,
     check_epoch,
     check_hubs,
     check_spec,
     delete_all,
     held,
     note_told_keys,
+    schedule_disabling,
     set_enabled,
     snapshot,
     write_common,
     written,
 )
 from enrollments.actions.judging import group_ref
+from enrollments.actions.schedule import settle_entry
 from enrollments.attestation.x509 import ParsedCertificate
 from enrollments.audit.actor import Actor
 from enrollments.audit.events import Event
@@ -114,6 +118,8 @@ def change_enrollment_group(
     _check(service, spec)
     with change_lock(service, raises_epoch=False):
         group = _get(service, group_id)
+        # What was due before this change stands before it in the history, and the caller has not seen it.
+        settle_entry(service, group, ProvisioningService.epoch_and_time(service.pk)[1])
         if group.etag != expected_etag:
             raise ChangedMeanwhile(f"Enrollment group {group}")
         check_epoch(service, expected_epoch)
@@ -135,10 +141,36 @@ def change_enrollment_group(
 
 
 def disable_enrollment_group(
-    service: ProvisioningService, group_id: str, *, actor: Actor, reason: str = ""
+    service: ProvisioningService,
+    group_id: str,
+    *,
+    actor: Actor,
+    reason: str = "",
+    expected_epoch: int | None = None,
+    until: datetime | None = None,
+    at: datetime | None = None,
 ) -> EnrollmentGroup:
-    """Bar a CA and every chain through its key (R7). Disabling twice changes nothing and records nothing."""
-    return _set_enabled(service, group_id, False, actor=actor, reason=reason)
+    """Bar a CA and every chain through its key (R7). Disabling twice changes nothing and records nothing.
+
+    until: it is enabled again then, unless somebody sets its switch before. at: it stays as it is until then.
+    Raises Invalid for times that cannot be scheduled, and Conflict; PreviewOutdated (see set_enabled) where it is
+    disabled already and would be enabled earlier than now, or disabled later.
+    """
+    if at is None:
+        return _set_enabled(
+            service, group_id, False, actor=actor, reason=reason, expected_epoch=expected_epoch, until=until
+        )
+    if until is not None:
+        raise Invalid({"at": ["An entry holds one scheduled change: give the one time or the other."]})
+    return schedule_disabling(
+        service,
+        lambda: _get(service, group_id),
+        Event.GROUP_DISABLING_SCHEDULED,
+        at,
+        actor=actor,
+        reason=reason,
+        expected_epoch=expected_epoch,
+    )
 
 
 def enable_enrollment_group(
@@ -148,9 +180,34 @@ def enable_enrollment_group(
     actor: Actor,
     reason: str = "",
     expected_epoch: int | None = None,
+    until: datetime | None = None,
 ) -> EnrollmentGroup:
-    """Let the devices below a CA in again. Raises PreviewOutdated (see check_epoch)."""
-    return _set_enabled(service, group_id, True, actor=actor, reason=reason, expected_epoch=expected_epoch)
+    """Let the devices below a CA in again. `until`: it is disabled again then.
+
+    Raises Invalid; PreviewOutdated (see set_enabled).
+    """
+    return _set_enabled(
+        service, group_id, True, actor=actor, reason=reason, expected_epoch=expected_epoch, until=until
+    )
+
+
+def cancel_group_schedule(
+    service: ProvisioningService,
+    group_id: str,
+    *,
+    actor: Actor,
+    reason: str = "",
+    expected_epoch: int | None = None,
+) -> EnrollmentGroup:
+    """Leave the switch as it stands, until somebody turns it. Raises PreviewOutdated (see set_enabled)."""
+    return cancel_schedule(
+        service,
+        lambda: _get(service, group_id),
+        Event.GROUP_SCHEDULE_CANCELLED,
+        actor=actor,
+        reason=reason,
+        expected_epoch=expected_epoch,
+    )
 
 
 def delete_enrollment_groups(
@@ -199,6 +256,7 @@ def _set_enabled(
     actor: Actor,
     reason: str,
     expected_epoch: int | None = None,
+    until: datetime | None = None,
 ) -> EnrollmentGroup:
     event = Event.GROUP_ENABLED if enabled else Event.GROUP_DISABLED
     return set_enabled(
@@ -209,6 +267,7 @@ def _set_enabled(
         actor=actor,
         reason=reason,
         expected_epoch=expected_epoch,
+        until=until,
     )
 
 
@@ -244,7 +303,7 @@ def _refuse_keys_where_switched_off(
         return
     if group.mechanism == AttestationMechanism.SYMMETRIC_KEY:
         return
-    if not ProvisioningService.what_decisions_read(service.pk)[1]:
+    if not ProvisioningService.what_decisions_read(service.pk).groups_with_keys_admit:
         raise Invalid(
             {
                 "mechanism": [

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from datetime import datetime
 from enum import Enum
 from typing import Any
 
@@ -11,18 +12,21 @@ from django.db import transaction
 from enrollments.actions.entries import (
     AlreadyEnrolled,
     EntrySpec,
+    cancel_schedule,
     check_epoch,
     check_hubs,
     check_spec,
     delete_all,
     held,
     note_told_keys,
+    schedule_disabling,
     set_enabled,
     snapshot,
     write_common,
     written,
 )
 from enrollments.actions.judging import individual_ref
+from enrollments.actions.schedule import settle_entry
 from enrollments.attestation.tpm import read_endorsement_key, read_storage_root_key
 from enrollments.attestation.x509 import registration_id_of
 from enrollments.audit.actor import Actor
@@ -122,6 +126,8 @@ def change_individual_enrollment(
     spec, reason = _checked(service, replace(spec, registration_id=registration_id)), clean_reason(reason)
     with change_lock(service, raises_epoch=False):
         enrollment = _get(service, registration_id)
+        # What was due before this change stands before it in the history, and the caller has not seen it.
+        settle_entry(service, enrollment, ProvisioningService.epoch_and_time(service.pk)[1])
         if enrollment.etag != expected_etag:
             raise ChangedMeanwhile(f"Individual enrollment {enrollment}")
         check_epoch(service, expected_epoch)
@@ -145,10 +151,42 @@ def change_individual_enrollment(
 
 
 def disable_enrollment(
-    service: ProvisioningService, registration_id: str, *, actor: Actor, reason: str = ""
+    service: ProvisioningService,
+    registration_id: str,
+    *,
+    actor: Actor,
+    reason: str = "",
+    expected_epoch: int | None = None,
+    until: datetime | None = None,
+    at: datetime | None = None,
 ) -> IndividualEnrollment:
-    """Shut one device out (R5, R6). Disabling twice changes nothing and records nothing."""
-    return _set_enabled(service, registration_id, False, actor=actor, reason=reason)
+    """Shut one device out (R5, R6). Disabling twice changes nothing and records nothing.
+
+    until: it is enabled again then, unless somebody sets its switch before. at: it stays as it is until then.
+    Raises Invalid for times that cannot be scheduled, and Conflict; PreviewOutdated (see set_enabled) where it is
+    disabled already and would be enabled earlier than now, or disabled later.
+    """
+    if at is None:
+        return _set_enabled(
+            service,
+            registration_id,
+            False,
+            actor=actor,
+            reason=reason,
+            expected_epoch=expected_epoch,
+            until=until,
+        )
+    if until is not None:
+        raise Invalid({"at": ["An entry holds one scheduled change: give the one time or the other."]})
+    return schedule_disabling(
+        service,
+        lambda: _get(service, registration_id),
+        Event.ENROLLMENT_DISABLING_SCHEDULED,
+        at,
+        actor=actor,
+        reason=reason,
+        expected_epoch=expected_epoch,
+    )
 
 
 def enable_enrollment(
@@ -158,10 +196,33 @@ def enable_enrollment(
     actor: Actor,
     reason: str = "",
     expected_epoch: int | None = None,
+    until: datetime | None = None,
 ) -> IndividualEnrollment:
-    """Let the enrollment's own device in again. Raises PreviewOutdated (see check_epoch)."""
+    """Let the enrollment's own device in again. `until`: it is disabled again then.
+
+    Raises Invalid; PreviewOutdated (see set_enabled).
+    """
     return _set_enabled(
-        service, registration_id, True, actor=actor, reason=reason, expected_epoch=expected_epoch
+        service, registration_id, True, actor=actor, reason=reason, expected_epoch=expected_epoch, until=until
+    )
+
+
+def cancel_enrollment_schedule(
+    service: ProvisioningService,
+    registration_id: str,
+    *,
+    actor: Actor,
+    reason: str = "",
+    expected_epoch: int | None = None,
+) -> IndividualEnrollment:
+    """Leave the switch as it stands, until somebody turns it. Raises PreviewOutdated (see set_enabled)."""
+    return cancel_schedule(
+        service,
+        lambda: _get(service, registration_id),
+        Event.ENROLLMENT_SCHEDULE_CANCELLED,
+        actor=actor,
+        reason=reason,
+        expected_epoch=expected_epoch,
     )
 
 
@@ -210,6 +271,7 @@ def _set_enabled(
     actor: Actor,
     reason: str,
     expected_epoch: int | None = None,
+    until: datetime | None = None,
 ) -> IndividualEnrollment:
     event = Event.ENROLLMENT_ENABLED if enabled else Event.ENROLLMENT_DISABLED
     return set_enabled(
@@ -220,6 +282,7 @@ def _set_enabled(
         actor=actor,
         reason=reason,
         expected_epoch=expected_epoch,
+        until=until,
     )
 
 

@@ -4,13 +4,24 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Literal, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 from django.db import transaction
 from django.utils import timezone
 
+from enrollments.actions.schedule import (
+    SWITCH_COLUMNS,
+    Span,
+    as_text,
+    checked_time,
+    clear_schedule,
+    schedule,
+    settle_entry,
+    switch_state,
+)
 from enrollments.attestation.symmetric_key import key_bytes
 from enrollments.attestation.x509 import (
     Finding,
@@ -43,6 +54,7 @@ from enrollments.models import (
 )
 from enrollments.models.enrollments import SECRETS, empty_twin, new_etag, new_symmetric_key
 from enrollments.models.locks import change_lock
+from enrollments.models.services import Standing
 from enrollments.policy.allocation import AllocationPolicy
 from enrollments.policy.documents import MAX_TWIN_BYTES, DocumentProblem, check_initial_twin, parse_json
 from enrollments.policy.facts import EntryKind, EntryRef
@@ -71,6 +83,8 @@ class AlreadyEnrolled(Conflict):
 class EntrySpec:
     """What an administrator wants an entry to be. Empty keys: made by us when added, kept when changed.
 
+    for_good: disabled also where it was to be enabled again at a time. Otherwise what is scheduled stays, unless the
+    switch is turned.
     webhook_url: with its query, where it has one; the address alone keeps the query that is held with it.
     """
 
@@ -83,6 +97,7 @@ class EntrySpec:
     reprovisioning_policy: str = ReprovisioningPolicy.MIGRATE.value
     initial_twin: dict[str, Any] = field(default_factory=empty_twin)
     enabled: bool = True
+    for_good: bool = False
     iot_edge: bool = False
     webhook_url: str = field(default="", repr=False)
     webhook_api_version: str = ""
@@ -172,9 +187,12 @@ def write_common(entry: IndividualEnrollment | EnrollmentGroup, spec: EntrySpec)
     """Set what both kinds of entry hold. Keys are made where none exist, and kept where none are given.
 
     What is kept is not read: an entry can be disabled by this although its keys cannot be decrypted (R16).
+    What is scheduled stays, unless the switch is turned by this, or is to stay off for good.
     """
     holds_keys = entry.mechanism == AttestationMechanism.SYMMETRIC_KEY
     entry.mechanism = spec.mechanism
+    if entry.enabled != spec.enabled or (spec.for_good and not spec.enabled):
+        clear_schedule(entry)
     entry.enabled = spec.enabled
     entry.allocation_policy = spec.allocation_policy
     entry.reprovisioning_policy = spec.reprovisioning_policy
@@ -229,7 +247,7 @@ def snapshot(entry: IndividualEnrollment | EnrollmentGroup) -> dict[str, Any]:
     """An entry as the history keeps it: everything that decides, nothing that is secret (R15)."""
     certificates = entry.certificates.select_related("certificate").order_by("role", "slot", "pk")
     state: dict[str, Any] = {
-        "status": entry.status.value,
+        **switch_state(entry),
         "mechanism": entry.mechanism,
         "certificates": {
             _place(one): f"{one.certificate.subject} (SHA-256 {one.certificate.thumbprint_sha256})"
@@ -324,7 +342,13 @@ def check_epoch(service: ProvisioningService, expected: int | None) -> None:
 
     None: the caller has decided to act on whatever the state is, as a program does that nobody answers for.
     """
-    if expected is not None and ProvisioningService.epoch_of(service.pk) != expected:
+    if expected is not None:
+        refuse_outdated(service, ProvisioningService.what_decisions_read(service.pk), expected)
+
+
+def refuse_outdated(service: ProvisioningService, standing: Standing, expected: int | None) -> None:
+    """The same, where it is known what stands. A switch that is due has changed something, recorded or not."""
+    if expected is not None and (standing.epoch != expected or standing.is_switch_due):
         raise PreviewOutdated(str(service))
 
 
@@ -337,32 +361,114 @@ def set_enabled(
     actor: Actor,
     reason: str,
     expected_epoch: int | None = None,
+    until: datetime | None = None,
 ) -> E:
-    """Turn an entry's switch. Where it stands so already, nothing changes and nothing is recorded.
+    """Turn an entry's switch, until somebody turns it again or, with `until`, until then.
 
-    expected_epoch: see check_epoch.
+    What was scheduled before is off. Where all of that is so already, nothing changes and nothing is recorded.
+    expected_epoch: see check_epoch. Looked at where somebody may come in by it, now or later.
     """
+    with _switching(
+        service, find, event, actor=actor, reason=reason, expected_epoch=expected_epoch
+    ) as switch:
+        until = checked_time("until", until, switch.now) if until is not None else None
+        switch.entry.enabled = enabled
+        switch.turn_at(until)
+    return switch.entry
+
+
+def schedule_disabling(
+    service: ProvisioningService,
+    find: Callable[[], E],
+    event: Event,
+    at: datetime,
+    *,
+    actor: Actor,
+    reason: str,
+    expected_epoch: int | None = None,
+) -> E:
+    """Let an entry's switch be turned off at a time. One that is off for good stays so, and nothing is recorded.
+
+    Raises Invalid, and Conflict for one that is off until some other time: an entry holds one scheduled change.
+    expected_epoch: see set_enabled; an end that is put off lets in for longer.
+    """
+    with _switching(
+        service, find, event, actor=actor, reason=reason, expected_epoch=expected_epoch
+    ) as switch:
+        at = checked_time("at", at, switch.now)
+        if switch.entry.enabled:
+            switch.turn_at(at)
+        elif switch.entry.switches_at is not None:
+            raise Conflict(
+                f"{switch.entry} is disabled until {as_text(switch.entry.switches_at)}: disable it until further "
+                "notice, or until another time."
+            )
+    return switch.entry
+
+
+def cancel_schedule(
+    service: ProvisioningService,
+    find: Callable[[], E],
+    event: Event,
+    *,
+    actor: Actor,
+    reason: str,
+    expected_epoch: int | None = None,
+) -> E:
+    """Leave an entry's switch as it stands until somebody turns it. Where nothing is scheduled nothing is recorded.
+
+    expected_epoch: see set_enabled; what was to be disabled at a time then stays enabled.
+    """
+    with _switching(
+        service, find, event, actor=actor, reason=reason, expected_epoch=expected_epoch
+    ) as switch:
+        switch.turn_at(None)
+    return switch.entry
+
+
+@dataclass(slots=True)
+class _Switch(Generic[E]):
+    """An entry whose switch is being set, and the time by the database's clock."""
+
+    entry: E
+    now: datetime
+    actor: Actor
+    reason: str
+
+    def turn_at(self, moment: datetime | None) -> None:
+        if moment is None:
+            clear_schedule(self.entry)
+        elif moment != self.entry.switches_at:
+            schedule(self.entry, moment, actor=self.actor, reason=self.reason)
+
+
+@contextmanager
+def _switching(
+    service: ProvisioningService,
+    find: Callable[[], E],
+    event: Event,
+    *,
+    actor: Actor,
+    reason: str,
+    expected_epoch: int | None,
+) -> Iterator[_Switch[E]]:
+    """Inside the change lock: the entry as it stands by now, to be set; what was changed is saved and recorded."""
     reason = clean_reason(reason)
     with change_lock(service):
-        check_epoch(service, expected_epoch)
         entry = find()
-        if entry.enabled == enabled:
-            return entry
-        before = entry.status.value
-        entry.enabled = enabled
+        standing = ProvisioningService.what_decisions_read(service.pk)
+        # What was due before this change stands before it in the history.
+        settle_entry(service, entry, standing.now)
+        before, was = switch_state(entry), Span.of(entry)
+        yield _Switch(entry, standing.now, actor, reason)
+        after = switch_state(entry)
+        if after == before:
+            return
+        if not Span.of(entry).is_within(was):
+            refuse_outdated(service, standing, expected_epoch)
         entry.etag = new_etag()
-        entry.save(update_fields=["enabled", "etag", "updated_at"])
-        after = entry.status.value
-        record(
-            event,
-            subject=entry,
-            actor=actor,
-            service=service,
-            reason=reason,
-            before={"status": before},
-            after={"status": after},
-        )
-    return entry
+        entry.save(update_fields=SWITCH_COLUMNS)
+        record(event, subject=entry, actor=actor, service=service, reason=reason, before=before, after=after)
 
 
 def delete_all(
@@ -385,8 +491,10 @@ def delete_all(
     deleted = 0
     with change_lock(service):
         check_epoch(service, expected_epoch)
+        _, now = ProvisioningService.epoch_and_time(service.pk)
         for name in dict.fromkeys(map(registration_key, names)):
             entry = find(name)
+            settle_entry(service, entry, now)
             if expected_etags and entry.etag not in expected_etags:
                 raise ChangedMeanwhile(str(entry))
             before = snapshot(entry)

@@ -7,6 +7,7 @@ from datetime import datetime
 from django.db.models import Max, Sum
 
 from enrollments.actions.judging import group_ref, individual_ref
+from enrollments.actions.schedule import switches_now
 from enrollments.errors import PreviewOutdated
 from enrollments.models import ProvisioningService, RegistrationRecord
 from enrollments.policy.facts import EntryRef
@@ -88,10 +89,11 @@ def check_name_version(record: RegistrationRecord, expected: str) -> None:
 
 def _entry(service: ProvisioningService, kind: str, name: str) -> EntryRef | None:
     """The entry of that name as it is now; None where it is gone, or disabled and so admits nobody."""
+    as_of = switches_now(service)
     if kind == "group":
-        groups = service.enrollmentgroups.without_secrets().enabled()
+        groups = service.enrollmentgroups.without_secrets().filter(as_of.where(enabled=True))
         group = groups.filter(group_key=registration_key(name)).first()
         return group_ref(group) if group is not None else None
-    individuals = service.individualenrollments.without_secrets().enabled()
+    individuals = service.individualenrollments.without_secrets().filter(as_of.where(enabled=True))
     individual = individuals.filter(registration_key=registration_key(name)).first()
     return individual_ref(individual) if individual is not None else None

@@ -46,13 +46,14 @@ def reach_of(current: Entry | None, spec: EntrySpec) -> Reach:
 
 
 def groups_let_in_by(service: ProvisioningService, settings: Mapping[str, Any]) -> list[EnrollmentGroup]:
-    """The groups with symmetric keys that wait, enabled, for the switch of the service, where these settings turn it.
+    """The groups with symmetric keys that wait for the switch of the service, enabled now or at a time to come.
 
-    Where there are any, saving the settings rests on a preview. Nothing else in them decides about access of devices.
+    None where these settings do not turn it. Where there are any, saving the settings rests on a preview. Nothing else
+    in them decides about access of devices.
     """
     if not settings.get("symmetric_key_groups") or service.symmetric_key_groups:
         return []
-    groups = service.enrollmentgroups.without_secrets().enabled()
+    groups = service.enrollmentgroups.without_secrets().ever_enabled()
     return list(groups.filter(mechanism=AttestationMechanism.SYMMETRIC_KEY).order_by("group_key"))
 
 

@@ -20,9 +20,10 @@ MAX_CLIENT = 200
 
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """`kind` is user, service, device or cli; `name` is frozen into each history row.
+    """`kind` is user, service, device, cli, or schedule where a switch turned that `name` had set a time for.
 
-    client: what the program that was used calls itself, which is a claim and no proof.
+    The name is frozen into each history row. client: what the program that was used calls itself, which is a claim and
+    no proof.
 
     still_may: for whoever may have been shut out since they were let in. It is asked in the transaction of the act, and
     raises where that is so (R12).

@@ -20,6 +20,7 @@ from enrollments.actions.registrations import (
     poll_operation,
     register_device,
 )
+from enrollments.device_api import declarations
 from enrollments.device_api.authentication import presented_credential
 from enrollments.device_api.errors import (
     NO_SUCH_ID_SCOPE,
@@ -40,7 +41,8 @@ from enrollments.device_api.messages import (
 from enrollments.errors import Invalid, NotFound
 from enrollments.models import ProvisioningService
 from enrollments.policy.names import FORM_IN_WORDS, is_registration_id
-from enrollments.wire.errors import THROTTLED, ApiError, error_response, json_response
+from enrollments.wire.errors import THROTTLED, ApiError, ErrorAnswer, error_response, json_response
+from enrollments.wire.operations import declares
 from enrollments.wire.requests import check_api_version
 
 _OPERATIONS = {"PUT": "register", "GET": "poll", "POST": "look_up"}
@@ -56,7 +58,9 @@ def device_view(method: str) -> Callable[[Callable[..., HttpResponse]], Callable
             started = time.perf_counter()
             try:
                 if request.method != method:
-                    raise ApiError(405001, f"This path takes {method}.")
+                    refusal = error_response(request, ErrorAnswer(405001, f"This path takes {method}."))
+                    refusal["Allow"] = method
+                    return refusal
                 check_api_version(request)
                 if not is_registration_id(registration_id):
                     raise ApiError(400002, f"A registration ID has {FORM_IN_WORDS}.")
@@ -69,12 +73,14 @@ def device_view(method: str) -> Callable[[Callable[..., HttpResponse]], Callable
             except ApiError as error:
                 return error_response(request, error.answer)
 
+        wrapped.methods = {method: view}  # type: ignore[attr-defined]  # read by `enrollments.openapi`
         return wrapped
 
     return decorate
 
 
 @device_view("PUT")
+@declares(declarations.REGISTER)
 def register(request: HttpRequest, service: ProvisioningService, device: DeviceRequest) -> HttpResponse:
     try:
         answer = register_device(service, device)
@@ -92,6 +98,7 @@ def register(request: HttpRequest, service: ProvisioningService, device: DeviceR
 
 
 @device_view("GET")
+@declares(declarations.OPERATION_STATUS)
 def operation_status(
     request: HttpRequest, service: ProvisioningService, device: DeviceRequest, operation_id: str
 ) -> HttpResponse:
@@ -106,6 +113,7 @@ def operation_status(
 
 
 @device_view("POST")
+@declares(declarations.LOOK_UP)
 def registration_look_up(
     request: HttpRequest, service: ProvisioningService, device: DeviceRequest
 ) -> HttpResponse:

@@ -6,6 +6,7 @@ import pwd
 from argparse import ArgumentParser, ArgumentTypeError
 from collections.abc import Callable
 from contextvars import ContextVar
+from datetime import UTC, datetime
 from typing import Any, NoReturn
 
 from django.core.management.base import BaseCommand, CommandError
@@ -91,6 +92,15 @@ def whole_number(minimum: int, maximum: int) -> Callable[[str], int]:
         return int(text)
 
     return read
+
+
+def moment(text: str) -> datetime:
+    """For `type=`: a time as in ISO 8601, such as 2026-05-03T14:00Z. One without a zone is UTC."""
+    try:
+        read = datetime.fromisoformat(text)
+        return read.replace(tzinfo=UTC) if read.tzinfo is None else read.astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise ArgumentTypeError("give a time such as 2026-05-03T14:00Z (UTC)") from None
 
 
 def seconds(text: str) -> float:

@@ -14,7 +14,7 @@ DROP_CLIENT = "ALTER TABLE enrollments_historyevent DROP COLUMN client"
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('enrollments', '0015_identifiers_of_device_keys'),
+        ('enrollments', '0016_time_boxed_entries'),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 

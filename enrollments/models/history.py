@@ -6,6 +6,7 @@ from django.db import models
 from django.db.models.functions import Lower
 
 from enrollments.errors import HistoryIsFinal
+from enrollments.policy.words import counted
 
 
 class HistoryQuerySet(models.QuerySet["HistoryEvent"]):
@@ -111,7 +112,7 @@ class HistoryCheckpoint(models.Model):
         indexes = [models.Index(fields=["size"], name="history_checkpoint_by_size")]
 
     def __str__(self) -> str:
-        return f"checkpoint of {self.size} rows"
+        return f"checkpoint of {counted(self.size, 'row')}"
 
 
 class CheckpointDelivery(models.Model):
@@ -124,4 +125,4 @@ class CheckpointDelivery(models.Model):
     problem = models.CharField(max_length=500, blank=True)
 
     def __str__(self) -> str:
-        return f"{self.destination}: {self.size} rows"
+        return f"{self.destination}: {counted(self.size, 'row')}"

@@ -125,13 +125,14 @@ def _marks(service: ProvisioningService, drawn: DrawnCertificate) -> list[Mark]:
 
     tone, icon = _VALIDITY[drawn.validity]
     marks = of("Barred by", "ban", drawn.barred_by, "bad")
+    marks += of("Does not bar here: the disabled", "circle-minus", drawn.not_asked)
     marks.append(Mark(drawn.validity.capitalize(), icon, tone))
     if drawn.is_weak:
         marks.append(Mark("Weak", "shield-x", "bad"))
     elif drawn.problems:
         marks.append(Mark("Not fit for a path", "alert-triangle", "warn"))
-    marks += [Mark("Sent", "upload")] if drawn.sent else []
-    marks += [Mark("Held", "building-factory-2")] if drawn.held else []
+    marks += [Mark("Sent by the device", "upload")] if drawn.sent else []
+    marks += [Mark("On file here", "building-factory-2")] if drawn.held else []
     marks += of("Enrolled in", "certificate", drawn.enrolled_in)
     marks += of("Helper of", "link", drawn.helper_of)
     return marks + of("Same key as in", "key", drawn.same_key_as)

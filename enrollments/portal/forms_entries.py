@@ -205,6 +205,8 @@ class EntryForm(forms.Form):
             ("", f"As the service: {AllocationPolicy(service.allocation_policy).label.lower()}"),
             *((policy.value, policy.label) for policy in AllocationPolicy),
         ]
+        if current is not None and current.switches_at is not None:
+            self.fields["enabled"].help_text = "Turning the switch here ends what is scheduled for it."
         self.fields["webhook_url"].help_text = _about_the_webhook(self.webhook_key_is_held)
         hubs: Any = self.fields["hubs"]
         hubs.queryset = service.hubs.order_by("name")

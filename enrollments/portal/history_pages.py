@@ -7,6 +7,7 @@ from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 
 from enrollments.actions.history_views import last_look, views_of
+from enrollments.actions.schedule import settle_if_possible
 from enrollments.audit.chain import head
 from enrollments.audit.upkeep import seal_for_a_page
 from enrollments.models import HistoryEvent, HistorySeal, LastLook, ProvisioningService, UnsealedEvent
@@ -77,6 +78,8 @@ def found_by(request: HttpRequest, form: HistoryFilter, service: ProvisioningSer
 def history_page(request: HttpRequest, place: Place) -> HttpResponse:
     service = place.service
     form = filter_of(request, place)
+    if service is not None:
+        settle_if_possible(service)  # what has happened by itself belongs in here, although nobody asked yet
     seal_for_a_page()
     rights = rights_of(request, service)
     valid = form.is_valid()

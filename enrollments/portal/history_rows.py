@@ -8,6 +8,7 @@ from urllib.parse import urlencode
 from django.db.models import QuerySet
 from django.urls import reverse
 
+from enrollments.audit.events import Event
 from enrollments.models import HistoryEvent, HistorySeal, ProvisioningService
 from enrollments.portal.history_difference import Differences, differences
 from enrollments.portal.history_words import SHUTTING_OUT, SUBJECT_KINDS, words_of
@@ -30,6 +31,14 @@ class HistoryRow:
     shuts_out: bool
 
     @property
+    def scheduled(self) -> str:
+        """Of an act on a switch: until when, or at what time. «until» of other rows is a field among others."""
+        after = self.event.after or {}
+        if not after.get("until") or "status" not in after:
+            return ""
+        return f"{'at' if self.event.event in _DISABLING_SCHEDULED else 'until'} {after['until']}"
+
+    @property
     def seal(self) -> HistorySeal | None:
         """Its place in the sequence; None where it waits for one. Ask only for rows that were read with their seals."""
         return getattr(self.event, "seal", None)
@@ -41,6 +50,7 @@ class HistoryRow:
         return same_kind and self.event.actor_name == self.event.subject_name
 
 
+_DISABLING_SCHEDULED = (Event.ENROLLMENT_DISABLING_SCHEDULED.value, Event.GROUP_DISABLING_SCHEDULED.value)
 _THE_SAME = frozenset({("user", "User"), ("device", "RegistrationRecord")})
 
 

@@ -34,6 +34,8 @@ def is_dry_run(request: HttpRequest) -> bool:
     text = request.GET.get("dryRun", "false").lower()
     if text not in ("true", "false"):
         raise ApiError(WRONG_QUERY, "dryRun is true or false.")
+    # A rehearsal has no use for it, and must not take what the act would refuse.
+    _epoch(request)
     return text == "true"
 
 
@@ -78,15 +80,22 @@ def on_epoch_asked_for(request: HttpRequest, service: ProvisioningService) -> It
 
     Raises PreviewOutdated, ApiError.
     """
-    text = request.GET.get("epoch")
-    if text is None:
+    epoch = _epoch(request)
+    if epoch is None:
         yield
         return
+    with change_lock(service, raises_epoch=False):
+        check_epoch(service, epoch)
+        yield
+
+
+def _epoch(request: HttpRequest) -> int | None:
+    text = request.GET.get("epoch")
+    if text is None:
+        return None
     if not (text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS):
         raise ApiError(WRONG_QUERY, "epoch is the number that the answer to dryRun=true has.")
-    with change_lock(service, raises_epoch=False):
-        check_epoch(service, int(text))
-        yield
+    return int(text)
 
 
 def _found(caller: Caller, kind: Kind[Any], names: Sequence[str]) -> list[Entry]:

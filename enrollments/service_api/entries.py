@@ -17,10 +17,16 @@ from enrollments.actions.enrollments import (
     delete_enrollments,
     reveal_enrollment_keys,
 )
+from enrollments.actions.schedule import settle_if_possible, switches_now
 from enrollments.actions.service_access import Caller
 from enrollments.audit.actor import Actor
 from enrollments.errors import ChangedMeanwhile, SecretUnreadable
-from enrollments.models import AttestationMechanism, EnrollmentGroup, IndividualEnrollment
+from enrollments.models import (
+    AttestationMechanism,
+    EnrollmentGroup,
+    IndividualEnrollment,
+    ProvisioningService,
+)
 from enrollments.policy.access import AccessRight
 from enrollments.policy.names import registration_key
 from enrollments.service_api import messages
@@ -71,7 +77,9 @@ def save_individual(
             actor=writer(caller),
         )
 
-    return _changed(lambda: find_individual(caller, name), change, condition, EnrollmentNotFound(name))
+    return _changed(
+        service, lambda: find_individual(caller, name), change, condition, EnrollmentNotFound(name)
+    )
 
 
 def save_group(
@@ -101,7 +109,9 @@ def save_group(
             actor=writer(caller),
         )
 
-    return _changed(lambda: find_group(caller, name), change, condition, EnrollmentGroupNotFound(name))
+    return _changed(
+        service, lambda: find_group(caller, name), change, condition, EnrollmentGroupNotFound(name)
+    )
 
 
 def delete_individual(caller: Caller, name: str, condition: Condition | None) -> None:
@@ -122,7 +132,7 @@ def saved_individual_body(
         with_keys = _revealed(
             lambda: reveal_enrollment_keys(caller.service, entry.registration_id, actor=writer(caller))
         )
-    return _echo(message, individual_body(entry, with_keys=with_keys))
+    return _echo(message, individual_body(entry, switches_now(caller.service), with_keys=with_keys))
 
 
 def saved_group_body(
@@ -131,14 +141,19 @@ def saved_group_body(
     with_keys = caller.may_see_keys
     if not is_new and _tells_kept_keys(caller, message, group):
         with_keys = _revealed(lambda: reveal_group_keys(caller.service, group.group_id, actor=writer(caller)))
-    return _echo(message, group_body(group, with_keys=with_keys))
+    return _echo(message, group_body(group, switches_now(caller.service), with_keys=with_keys))
 
 
 def _changed(
-    find: Callable[[], E | None], change: Callable[[E], E], condition: Condition, missing: Exception
+    service: ProvisioningService,
+    find: Callable[[], E | None],
+    change: Callable[[E], E],
+    condition: Condition,
+    missing: Exception,
 ) -> E:
     """What is kept of an entry was read before the lock, so it is written only if that is still what is there."""
     for left in reversed(range(TRIES)):
+        settle_if_possible(service)  # it changes what is there
         current = find()
         if current is None:
             raise missing

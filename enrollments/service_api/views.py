@@ -8,12 +8,13 @@ from django.http import HttpRequest, HttpResponse
 from enrollments.actions.enrollment_groups import EnrollmentGroupNotFound, reveal_group_keys
 from enrollments.actions.enrollments import EnrollmentNotFound, reveal_enrollment_keys
 from enrollments.actions.revocation import delete_registration
+from enrollments.actions.schedule import switches_now
 from enrollments.actions.service_access import Caller
 from enrollments.models import AttestationMechanism, EnrollmentGroup, IndividualEnrollment
 from enrollments.policy.access import AccessRight
 from enrollments.policy.names import FORM_IN_WORDS, is_registration_id, registration_key, same_registration_id
 from enrollments.policy.roles import Right
-from enrollments.service_api import messages
+from enrollments.service_api import declarations, messages
 from enrollments.service_api.answers import (
     attestation_body,
     group_body,
@@ -37,8 +38,10 @@ from enrollments.service_api.entries import (
 )
 from enrollments.service_api.errors import LACKS_RIGHT, NAME_DIFFERS, NO_SUCH_REGISTRATION
 from enrollments.service_api.messages import checked, read_message
+from enrollments.service_api.operations import GROUP_ITEM, INDIVIDUAL_ITEM, REGISTRATION_ITEM
 from enrollments.service_api.paging import Query, check_query, page_of
 from enrollments.wire.errors import ApiError, json_response
+from enrollments.wire.operations import declares
 from enrollments.wire.requests import json_object
 
 READ, WRITE = AccessRight.ENROLLMENT_READ, AccessRight.ENROLLMENT_WRITE
@@ -46,6 +49,7 @@ STATUS_READ, STATUS_WRITE = AccessRight.REGISTRATION_STATUS_READ, AccessRight.RE
 
 
 @needs(WRITE)
+@declares(declarations.ENROLLMENT_PUT)
 def enrollment_put(request: HttpRequest, caller: Caller, name: str) -> HttpResponse:
     condition = condition_of(request)
     message = read_message(request, messages.IndividualEnrollment)
@@ -58,12 +62,15 @@ def enrollment_put(request: HttpRequest, caller: Caller, name: str) -> HttpRespo
 
 
 @needs(READ)
+@declares(declarations.ENROLLMENT_GET)
 def enrollment_get(request: HttpRequest, caller: Caller, name: str) -> HttpResponse:
+    as_of = switches_now(caller.service)
     entry = _individual(caller, name)
-    return json_response(individual_body(entry, state=state_of(entry)), 200)
+    return json_response(individual_body(entry, as_of, state=state_of(entry)), 200)
 
 
 @needs(WRITE)
+@declares(declarations.ENROLLMENT_DELETE)
 def enrollment_delete(request: HttpRequest, caller: Caller, name: str) -> HttpResponse:
     _check_form(name)
     condition = condition_of(request)
@@ -77,6 +84,7 @@ def enrollment_delete(request: HttpRequest, caller: Caller, name: str) -> HttpRe
 
 
 @needs(WRITE)
+@declares(declarations.ENROLLMENT_ATTESTATION)
 def enrollment_attestation(request: HttpRequest, caller: Caller, name: str) -> HttpResponse:
     json_object(request)
     entry = _individual(caller, name)
@@ -87,23 +95,27 @@ def enrollment_attestation(request: HttpRequest, caller: Caller, name: str) -> H
 
 
 @needs(READ)
+@declares(declarations.ENROLLMENT_QUERY)
 def enrollment_query(request: HttpRequest, caller: Caller, name: str) -> HttpResponse:
     check_query(read_message(request, messages.QuerySpecification).query)
-    query = Query("Enrollment", f"enrollments of {caller.service.pk}")
+    query = Query(INDIVIDUAL_ITEM, f"enrollments of {caller.service.pk}")
+    as_of = switches_now(caller.service)
     entries = with_what_is_shown(caller.service.individualenrollments.without_secrets())
     page = page_of(entries, request, query)
-    response = json_response([individual_body(entry) for entry in page.rows], 200)
+    response = json_response([individual_body(entry, as_of) for entry in page.rows], 200)
     page.set_headers(response, query)
     return response
 
 
 @needs(WRITE)
+@declares(declarations.ENROLLMENT_BULK)
 def enrollment_bulk(request: HttpRequest, caller: Caller) -> HttpResponse:
     message = read_message(request, messages.BulkEnrollments)
     return _bulk(request, caller, message.mode, message.enrollments, INDIVIDUALS)
 
 
 @needs(WRITE)
+@declares(declarations.GROUP_PUT)
 def group_put(request: HttpRequest, caller: Caller, name: str) -> HttpResponse:
     condition = condition_of(request)
     message = read_message(request, messages.EnrollmentGroup)
@@ -116,11 +128,14 @@ def group_put(request: HttpRequest, caller: Caller, name: str) -> HttpResponse:
 
 
 @needs(READ)
+@declares(declarations.GROUP_GET)
 def group_get(request: HttpRequest, caller: Caller, name: str) -> HttpResponse:
-    return json_response(group_body(_group(caller, name)), 200)
+    as_of = switches_now(caller.service)
+    return json_response(group_body(_group(caller, name), as_of), 200)
 
 
 @needs(WRITE)
+@declares(declarations.GROUP_DELETE)
 def group_delete(request: HttpRequest, caller: Caller, name: str) -> HttpResponse:
     _check_form(name)
     condition = condition_of(request)
@@ -132,6 +147,7 @@ def group_delete(request: HttpRequest, caller: Caller, name: str) -> HttpRespons
 
 
 @needs(WRITE)
+@declares(declarations.GROUP_ATTESTATION)
 def group_attestation(request: HttpRequest, caller: Caller, name: str) -> HttpResponse:
     json_object(request)
     group = _group(caller, name)
@@ -142,23 +158,27 @@ def group_attestation(request: HttpRequest, caller: Caller, name: str) -> HttpRe
 
 
 @needs(READ)
+@declares(declarations.GROUP_QUERY)
 def group_query(request: HttpRequest, caller: Caller, name: str) -> HttpResponse:
     check_query(read_message(request, messages.QuerySpecification).query)
-    query = Query("EnrollmentGroup", f"groups of {caller.service.pk}")
+    query = Query(GROUP_ITEM, f"groups of {caller.service.pk}")
+    as_of = switches_now(caller.service)
     groups = with_what_is_shown(caller.service.enrollmentgroups.without_secrets())
     page = page_of(groups, request, query)
-    response = json_response([group_body(group) for group in page.rows], 200)
+    response = json_response([group_body(group, as_of) for group in page.rows], 200)
     page.set_headers(response, query)
     return response
 
 
 @needs(WRITE)
+@declares(declarations.GROUP_BULK)
 def group_bulk(request: HttpRequest, caller: Caller) -> HttpResponse:
     message = read_message(request, messages.BulkEnrollmentGroups)
     return _bulk(request, caller, message.mode, message.enrollment_groups, GROUPS)
 
 
 @needs(STATUS_READ)
+@declares(declarations.REGISTRATION_GET)
 def registration_get(request: HttpRequest, caller: Caller, name: str) -> HttpResponse:
     _check_form(name)
     records = caller.service.registrations.select_related("hub")
@@ -169,6 +189,7 @@ def registration_get(request: HttpRequest, caller: Caller, name: str) -> HttpRes
 
 
 @needs(STATUS_WRITE)
+@declares(declarations.REGISTRATION_DELETE)
 def registration_delete(request: HttpRequest, caller: Caller, name: str) -> HttpResponse:
     _check_form(name)
     condition = condition_of(request)
@@ -178,11 +199,11 @@ def registration_delete(request: HttpRequest, caller: Caller, name: str) -> Http
 
 
 @needs(STATUS_READ)
+@declares(declarations.REGISTRATION_QUERY)
 def registration_query(request: HttpRequest, caller: Caller, name: str) -> HttpResponse:
-    if (body := json_object(request)) is not None and body:
-        check_query(checked(messages.QuerySpecification, body).query)
+    check_query(checked(messages.RecordsQuery, json_object(request) or {}).query)
     group = _group(caller, name)
-    query = Query("DeviceRegistration", f"records of group {group.pk}")
+    query = Query(REGISTRATION_ITEM, f"records of group {group.pk}")
     page = page_of(group.registrations.select_related("hub"), request, query)
     response = json_response([registration_body(record) for record in page.rows], 200)
     page.set_headers(response, query)

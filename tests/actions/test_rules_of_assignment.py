@@ -21,6 +21,7 @@ from enrollments.actions.enrollments import (
     delete_enrollments,
     disable_enrollment,
 )
+from enrollments.actions.explaining import Question, explain
 from enrollments.actions.hubs import HubSpec, link_hub
 from enrollments.actions.registrations import (
     Outcome,
@@ -224,6 +225,21 @@ def test_r11_another_suppliers_ca_cannot_take_a_name_and_disturbs_nothing(servic
     assert register(service, good).outcome is Outcome.ASSIGNED
 
 
+def test_r11_explanation_says_by_whom_the_name_is_held_and_that_this_decided(service, top):
+    enroll_ca(service, top, "first-supplier")
+    register(service, top.leaf("pump-042"))
+    other = root("Other supplier")
+    enroll_ca(service, other, "other-supplier")
+
+    answer = register(service, other.leaf("pump-042"))
+
+    *decision, step = explain(service, Question(tracking_id=answer.tracking_id)).steps
+    assert [one.said for one in decision if one.entry] == ["admits"]
+    assert (step.rule, step.candidate, step.said) == ("R11", "registration ID pump-042", "fails")
+    assert "held through enrollment group first-supplier" in step.because
+    assert (step.decides, any(one.decides for one in decision)) == (True, False)
+
+
 def test_r11_barred_supplier_cannot_mark_somebody_elses_device_as_disabled(service, top):
     enroll_ca(service, top)
     register(service, top.leaf("pump-042"))
@@ -313,6 +329,8 @@ def test_r11_device_id_at_a_hub_belongs_to_one_registration(service):
 
     assert (answer.outcome, answer.reason) == (Outcome.FAILED, Reason.DEVICE_ID_TAKEN)
     assert HubDevice.objects.get().registration_key == "pump-042"
+    step = explain(service, Question(tracking_id=answer.tracking_id)).steps[-1]
+    assert (step.rule, step.candidate, step.said, step.decides) == ("R11", "device ID LINE-3", "fails", True)
 
 
 def test_r11_the_database_holds_that_too(service):

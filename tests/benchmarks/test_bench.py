@@ -6,7 +6,17 @@ import sys
 
 from dpsportal.serving.supervisor import PROJECT_DIR
 
-SUBJECTS = {"tpm", "sas", "registration", "listener", "refusal", "history", "history-page", "history-export"}
+SUBJECTS = {
+    "tpm",
+    "sas",
+    "body",
+    "registration",
+    "listener",
+    "refusal",
+    "history",
+    "history-page",
+    "history-export",
+}
 HELD_TO_A_QUARTER = {
     ("refusal.token.held-back", "registration.token"),
     ("refusal.token.too-often", "registration.token"),

@@ -1,55 +1,26 @@
 """Every address of the portal, for every role: who gets in, who does not, what a refusal leaves (R1, R15, R17)."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
 import pytest
 from django.test import Client
-from django.urls import URLPattern, URLResolver, reverse
+from django.urls import reverse
 
 from enrollments.actions.attempts import find_attempt
 from enrollments.actions.quiet_periods import start_quiet_period
 from enrollments.models import HistoryEvent, ProvisioningService, RegistrationRecord
 from enrollments.policy.roles import Right, Role
-from enrollments.portal.urls import urlpatterns
 from tests.certificates import root, self_signed
 from tests.devices import ALICE, enroll_ca, enroll_key_group, register, signs
 from tests.factories import a_service, a_user, an_individual
+from tests.portal.addresses import ADDRESSES, Address
 
 WITHOUT_SIGNING_IN = {"sign-in"}
 # Addresses where whoever sees an object finds it, and where saving it asks for more than seeing.
 SAVING = {"enrollment-edit": Right.CHANGE_ENTRIES, "group-edit": Right.CHANGE_ENTRIES}
 
-
-@dataclass(frozen=True)
-class Address:
-    name: str
-    parameters: tuple[str, ...]
-    right: Right | None
-    declares: bool
-
-    @property
-    def of_service(self) -> bool:
-        return "service_name" in self.parameters
-
-    def right_for(self, method: str) -> Right | None:
-        return SAVING.get(self.name, self.right) if method == "POST" else self.right
-
-
-def _walk(patterns: list[Any], outer: tuple[str, ...] = ()) -> Iterator[Address]:
-    for pattern in patterns:
-        parameters = (*outer, *pattern.pattern.converters)
-        if isinstance(pattern, URLResolver):
-            yield from _walk(pattern.url_patterns, parameters)
-        elif isinstance(pattern, URLPattern):
-            view = pattern.callback
-            declares = hasattr(view, "declared_right")
-            yield Address(str(pattern.name), parameters, getattr(view, "declared_right", None), declares)
-
-
-ADDRESSES = list(_walk(urlpatterns))
 PROTECTED = [one for one in ADDRESSES if one.right is not None]
 OF_SERVICE = [one for one in PROTECTED if one.of_service]
 OF_INSTALLATION = [one for one in PROTECTED if not one.of_service]
@@ -57,6 +28,10 @@ OF_INSTALLATION = [one for one in PROTECTED if not one.of_service]
 
 def each(addresses: list[Address]) -> Any:
     return pytest.mark.parametrize("address", [pytest.param(one, id=one.name) for one in addresses])
+
+
+def right_for(address: Address, method: str) -> Right | None:
+    return SAVING.get(address.name, address.right) if method == "POST" else address.right
 
 
 each_role = pytest.mark.parametrize("role", list(Role))
@@ -120,7 +95,7 @@ def answers(client: Client, url: str) -> dict[str, int]:
 def check_answers(client: Client, url: str, address: Address, role: Role) -> None:
     """With the right, anything but a refusal; without it, a refusal and nothing else."""
     for method, status in answers(client, url).items():
-        if address.right_for(method) in role.rights:
+        if right_for(address, method) in role.rights:
             assert status not in {403, 404, 500}
         else:
             assert status in {403, 405}
@@ -200,7 +175,7 @@ def test_r17_role_in_a_service_opens_nothing_of_the_installation(address, role, 
     assert statuses <= {403, 405}
 
 
-@each([one for one in PROTECTED if one.right_for("POST") is not Right.SEE])
+@each([one for one in PROTECTED if right_for(one, "POST") is not Right.SEE])
 def test_r15_refused_attempt_at_a_change_leaves_one_row(address, world):
     client = signed_in_as(Role.VIEWER, world.service)
     before = refusals()

@@ -515,8 +515,9 @@ def test_the_whole_page_shows_what_somebody_else_made_of_the_entry(administrator
     answer = post(administrator, "enrollments/i/pump-042/", stale, headers=HTMX)
 
     assert answer.status_code == 409
-    state, keys = OUT_OF_BAND.findall(answer.text_shown)
+    state, scheduled, keys = OUT_OF_BAND.findall(answer.text_shown)
     assert 'id="entry-state"' in state and "Disabled" in state
+    assert 'id="entry-schedule"' in scheduled
     assert 'id="entry-keys"' in keys and "Show keys" in keys
 
 

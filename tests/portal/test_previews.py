@@ -677,3 +677,16 @@ def test_r12_disabling_while_devices_register_is_answered_and_holds(client, serv
     assert problems == []
     assert "Disabled enrollment group plant-7: 4 devices are refused from now on." in done.text_shown
     assert "assigned" not in after
+
+
+@BOTH_WAYS
+def test_r8_enabling_one_device_says_which_disabled_group_that_overrides(operator, service, ca, headers):
+    a_group(service, "barred", ca=ca, enabled=False)
+    an_individual(service, "pump-042", leaf=ca.leaf("pump-042"), enabled=False)
+    an_individual(service, "pump-043", enabled=False)
+
+    overriding = page(operator, "enrollments/i/pump-042/enable/", **headers)
+    plain = page(operator, "enrollments/i/pump-043/enable/", **headers)
+
+    assert "This overrides the disabled enrollment group barred, below which it stands" in overriding
+    assert "overrides" not in plain

@@ -174,7 +174,8 @@ def test_nothing_is_done_where_something_changed_since(api, service, line, metho
 def test_an_epoch_that_is_no_number_is_refused(api, service, text):
     enroll_keys(service, "a")
 
-    answer = api.call("DELETE", "/enrollments/a", query=f"{VERSION}&epoch={text}")
+    for query in (VERSION, DRY):
+        answer = api.call("DELETE", "/enrollments/a", query=f"{query}&epoch={text}")
 
-    assert error_of(answer)[:2] == (400, 400102)
+        assert error_of(answer)[:2] == (400, 400102)
     assert service.individualenrollments.exists()

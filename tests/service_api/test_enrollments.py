@@ -5,7 +5,10 @@ import re
 from datetime import datetime
 
 import pytest
+from django.db import DatabaseError
 
+from enrollments.actions.enrollment_groups import disable_enrollment_group
+from enrollments.actions.enrollments import disable_enrollment
 from enrollments.actions.services import add_service, change_settings
 from enrollments.errors import Invalid
 from enrollments.models import EnrollmentGroup, HistoryEvent, IndividualEnrollment
@@ -577,3 +580,91 @@ def test_answers_are_messages_of_the_declared_models(api, entry):
     shown = api.post(f"{path}/attestationmechanism").json()
     assert messages.Attestation.model_validate(shown).type == body["attestation"]["type"]
     assert set(model.model_json_schema()["properties"]) >= set(answer.json())
+
+
+# --- What is scheduled for a switch ------------------------------------------------------------------
+
+
+def put_again(api, path, **members):
+    body = api.get(path).json()
+    return api.put(path, {**body, **members}, If_Match=body["etag"])
+
+
+@pytest.mark.parametrize("recorded", [True, False], ids=["recorded", "not recorded"])
+@pytest.mark.parametrize("where", ["one", "query"])
+def test_the_state_that_holds_now_is_told(api, service, database_clock, monkeypatch, recorded, where):
+    """By the database clock, also where the history cannot say it: what is due to be disabled is, nothing else."""
+    at = database_clock.ahead(hours=1)
+    for name in ("pump-1", "pump-2"):
+        enroll_keys(service, name)
+    disable_enrollment(service, "pump-1", at=at, actor=ALICE)
+    disable_enrollment(service, "pump-2", until=at, actor=ALICE)
+    enroll_ca(service, root("plant"), "plant")
+    disable_enrollment_group(service, "plant", at=at, actor=ALICE)
+    if not recorded:
+        monkeypatch.setattr(HistoryEvent.objects, "create", _full)
+
+    def told():
+        if where == "query":
+            found = api.post("/enrollments/query", {"query": "SELECT * FROM enrollments"}).json()
+            groups = api.post("/enrollmentGroups/query", {"query": "SELECT * FROM enrollmentGroups"}).json()
+            return [one["provisioningStatus"] for one in (*found, *groups)]
+        paths = ("/enrollments/pump-1", "/enrollments/pump-2", "/enrollmentGroups/plant")
+        return [api.get(path).json()["provisioningStatus"] for path in paths]
+
+    before = told()
+    database_clock.set_to(at)
+
+    assert before == ["enabled", "disabled", "enabled"]
+    assert told() == ["disabled", "enabled" if recorded else "disabled", "disabled"]
+
+
+def _full(*_args, **_kwargs):
+    raise DatabaseError("disk full")
+
+
+@pytest.mark.parametrize(
+    ("scheduled", "said", "stands", "is_still_scheduled"),
+    [
+        ("at", "enabled", True, True),
+        ("at", "disabled", False, False),
+        ("until", "disabled", False, False),
+        ("until", "enabled", True, False),
+    ],
+)
+@pytest.mark.parametrize("kind", ["individual", "group"])
+def test_what_is_put_ends_what_is_scheduled_unless_it_shortens_what_is_let_in(
+    api, service, database_clock, kind, scheduled, said, stands, is_still_scheduled
+):
+    at = database_clock.ahead(hours=1)
+    if kind == "individual":
+        enroll_keys(service, "pump-042")
+        disable_enrollment(service, "pump-042", actor=ALICE, **{scheduled: at})
+        path, entries = "/enrollments/pump-042", service.individualenrollments
+    else:
+        enroll_ca(service, root("plant"), "plant")
+        disable_enrollment_group(service, "plant", actor=ALICE, **{scheduled: at})
+        path, entries = "/enrollmentGroups/plant", service.enrollmentgroups
+
+    answer = put_again(api, path, provisioningStatus=said)
+
+    assert (answer.status_code, answer.json()["provisioningStatus"]) == (200, said)
+    assert (entries.get().enabled, entries.get().switches_at is not None) == (stands, is_still_scheduled)
+    row = HistoryEvent.objects.exclude(after=None).order_by("-id").first()
+    until = f"{at:%Y-%m-%d %H:%M:%S} UTC"
+    assert is_still_scheduled or (row.before["until"], row.after["until"]) == (until, None)
+    database_clock.set_to(at)
+    expected = "disabled" if is_still_scheduled else said
+    assert api.get(path).json()["provisioningStatus"] == expected
+
+
+def test_what_was_read_before_a_deadline_is_not_written_after_it(api, service, database_clock):
+    enroll_keys(service, "pump-042")
+    disable_enrollment(service, "pump-042", at=database_clock.ahead(hours=1), actor=ALICE)
+    body = api.get("/enrollments/pump-042").json()
+    database_clock.set_to(database_clock.ahead(hours=1))
+
+    late = api.put("/enrollments/pump-042", body, If_Match=body["etag"])
+
+    assert late.status_code == 412
+    assert api.get("/enrollments/pump-042").json()["provisioningStatus"] == "disabled"

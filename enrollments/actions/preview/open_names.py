@@ -51,7 +51,7 @@ def names_left_open(service: ProvisioningService, preview: Preview, entries: Seq
     told = {registration_key(one.registration_id) for one in preview.passing_to_others(gone)}
     kept_by_nobody = [one for one in individuals if one.registration_key not in told]
     deleted = [one.pk for one in entries if isinstance(one, EnrollmentGroup)]
-    groups = service.enrollmentgroups.enabled().exclude(pk__in=deleted).without_secrets().order_by("pk")
+    groups = service.enrollmentgroups.ever_enabled().exclude(pk__in=deleted).without_secrets().order_by("pk")
     found: list[EnrollmentGroup] = []
     if kept_by_nobody and ProvisioningService.what_decisions_read(service.pk)[1]:
         found = list(groups.filter(mechanism=AttestationMechanism.SYMMETRIC_KEY)[: MAX_GROUPS + 1])

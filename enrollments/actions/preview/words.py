@@ -6,6 +6,7 @@ from enrollments.actions.preview.effects import Effect, Preview
 from enrollments.actions.preview.open_names import OpenNames
 from enrollments.actions.preview.table import in_order
 from enrollments.policy.facts import EntryRef
+from enrollments.policy.words import counted
 
 NOBODY_KNOWN = "No device that is known is touched."
 NOT_TOLD = "What that changed for the devices could not be worked out."
@@ -57,10 +58,12 @@ def in_lines(preview: Preview) -> list[str]:
             shown = ", ".join(names[:MAX_NAMES]) + (
                 f" and {count - MAX_NAMES:,} more" if count > MAX_NAMES else ""
             )
-            noun = "device" if count == 1 else "devices"
-            lines.append(f"{count:,} {noun} {will(effect, count)}{_through(preview, effect)}: {shown}.")
+            lines.append(
+                f"{counted(count, 'device')} {will(effect, count)}{_through(preview, effect)}: {shown}."
+            )
     if preview.not_examined:
-        lines.append(f"{preview.not_examined:,} devices were too many to be examined one by one.")
+        were = "was" if preview.not_examined == 1 else "were"
+        lines.append(f"{counted(preview.not_examined, 'device')} {were} too many to be examined one by one.")
     return lines or [NOBODY_KNOWN]
 
 
@@ -103,7 +106,9 @@ def _through(preview: Preview, effect: Effect) -> str:
 
 
 def named(entries: list[EntryRef]) -> str:
-    """Entries in a sentence: the first of them by name, the others by their number."""
+    """Entries in a sentence: the first of them by name, the others by their number. Of none, nothing."""
+    if not entries:
+        return ""
     names = [str(entry) for entry in entries[:MAX_ENTRIES]]
     if more := len(entries) - len(names):
         names.append(f"{more} {'other' if more == 1 else 'others'}")

@@ -79,7 +79,7 @@ def device_deregister(
         "as soon as it registers again: to shut it out for good, deprovision its registration record instead.",
         form=form,
         cancel_url=reverse("portal:device-detail", args=[service.name, hub_pk, device.device_id]),
-        yes="Yes, deregister",
+        yes="Deregister",
     )
 
 

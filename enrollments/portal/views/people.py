@@ -99,6 +99,7 @@ def person_deactivate(request: HttpRequest, username: str) -> HttpResponse:
     return ask(
         request,
         title=f"Deactivate {user}?",
+        yes="Deactivate",
         body=f"{user} can do nothing any more from their next click on. The roles stay for later; their API tokens "
         "end, also for later.",
         form=form,
@@ -127,6 +128,7 @@ def person_remove(request: HttpRequest, username: str) -> HttpResponse:
     return ask(
         request,
         title=f"Remove {user}?",
+        yes="Remove",
         body=f"{user} can no longer sign in, and all their roles and API tokens are lost. What they did stays in the "
         "history.",
         form=form,
@@ -144,6 +146,7 @@ def person_password(request: HttpRequest, username: str) -> HttpResponse:
     return ask(
         request,
         title=f"Make a new password for {user}?",
+        yes="Make a new password",
         body=f"The present password stops working and the open sessions of {user} end. "
         "The new one is shown to you once.",
         cancel_url=_person_url(user),

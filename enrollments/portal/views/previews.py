@@ -15,6 +15,7 @@ from enrollments.actions.preview import (
     preview_of_act,
     ref_of,
 )
+from enrollments.actions.schedule import switches_now
 from enrollments.errors import Invalid, NotFound
 from enrollments.models import EnrollmentGroup, ProvisioningService
 from enrollments.policy.roles import Right
@@ -37,6 +38,7 @@ from enrollments.portal.previews import (
 @requires(Right.SEE_HISTORY)
 def preview(request: HttpRequest, service: ProvisioningService) -> HttpResponse:
     act, entries, effect = _asked(request, service)
+    as_of = switches_now(service)
     told = preview_of_act(service, act, entries)
     groups = [one for one in entries if isinstance(one, EnrollmentGroup)]
     gone = [ref_of(one) for one in entries] if act is Act.DELETE else []
@@ -47,7 +49,7 @@ def preview(request: HttpRequest, service: ProvisioningService) -> HttpResponse:
     context = {
         "service": service,
         "title": f"Preview: {in_words(act, entries)}",
-        "entries": [(ref_of(one), entry_url(service, ref_of(one)), one.enabled) for one in entries],
+        "entries": [(ref_of(one), entry_url(service, ref_of(one)), as_of.enabled(one)) for one in entries],
         "preview": told,
         "lines": lines_of(told, address),
         "effect": effect,
@@ -60,7 +62,7 @@ def preview(request: HttpRequest, service: ProvisioningService) -> HttpResponse:
         "left_open": names_left_open(service, told, entries) if act is Act.DELETE else NO_NAMES,
         "is_gone": act is Act.DELETE,
         "act": act.value,
-        "barring": [ref_of(one) for one in entries if not one.enabled],
+        "barring": [ref_of(one) for one in entries if not as_of.enabled(one)],
         "page": page,
         "previous_url": f"{here}&before={page.previous}" if page.previous else "",
         "next_url": f"{here}&after={page.next}" if page.next else "",

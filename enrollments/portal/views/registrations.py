@@ -17,6 +17,7 @@ from enrollments.actions.revocation import (
     deprovision_device,
     release_registration,
 )
+from enrollments.actions.schedule import switches_now
 from enrollments.errors import Invalid, PreviewOutdated
 from enrollments.models import (
     AttemptOutcome,
@@ -95,7 +96,7 @@ def registration_detail(
     context = {
         "service": service,
         "record": record,
-        "reason_words": Reason(record.reason).in_words if record.reason in set(Reason) else record.reason,
+        "reason_words": _in_words(record.reason),
         "entry": record.entry,
         "entry_url": entry_url(service, record.entry),
         "holder": holder,
@@ -107,7 +108,7 @@ def registration_detail(
         "evidence": [
             one.certificate for one in record.evidence.select_related("certificate").order_by("position")
         ],
-        "attempts": attempts,
+        "attempts": [(one, _in_words(one.reason)) for one in attempts],
         "failed_attempt": failed,
         "why": _what_the_webhook_said(failed) if failed is not None else "",
         "contested": holder is not None
@@ -142,7 +143,7 @@ def registration_delete(
         f"Delete the registration record of {record}?",
         f"The record is lost, and with it the name's hold by its entry. {' '.join(freeing_allows(record))} {hub}, no "
         "entry changes, and the device may register again.",
-        "Yes, delete the record",
+        "Delete the record",
         frees_name=True,
     )
 
@@ -167,7 +168,7 @@ def registration_deny(
 ) -> HttpResponse:
     record = record_of(service, registration_id)
     question = Question(
-        f"Deny device {record}?", f"{denying_record(service, record)} {_what_stays(record)}", "Yes, deny"
+        f"Deny device {record}?", f"{denying_record(service, record)} {_what_stays(record)}", "Deny"
     )
 
     def act(reason: str) -> str:
@@ -192,9 +193,7 @@ def registration_deprovision(
         if record.hub
         else "No hub holds the device, so there is nothing to deregister."
     )
-    question = Question(
-        f"Deprovision {record}?", f"{denying_record(service, record)} {hub}", "Yes, deprovision"
-    )
+    question = Question(f"Deprovision {record}?", f"{denying_record(service, record)} {hub}", "Deprovision")
 
     def act(reason: str) -> str:
         result = deprovision_device(service, record.registration_id, actor=actor_of(request), reason=reason)
@@ -222,7 +221,7 @@ def registration_release(
     question = Question(
         f"Release registration ID {record}?",
         f"{' '.join(freeing_allows(record))} Do this only if you expect another device or another CA to have the name.",
-        "Yes, release",
+        "Release",
         frees_name=True,
     )
 
@@ -264,7 +263,7 @@ def _asked(
     question: Question,
     act: Callable[[str], str],
 ) -> HttpResponse:
-    """Ask; on Yes act, and go where the act says."""
+    """Ask; when that is answered, act, and go where the act says."""
     form = ReasonForm(request.POST if request.method == "POST" else None)
     version = name_version(record) if question.frees_name else ""
     outdated = form.is_bound and question.frees_name and request.POST.get("name_version") != version
@@ -327,6 +326,10 @@ def _individual(service: ProvisioningService, key: str) -> IndividualEnrollment 
     return entries.filter(registration_key=key).first()
 
 
+def _in_words(reason: str) -> str:
+    return Reason(reason).in_words if reason in set(Reason) else reason
+
+
 def _what_the_webhook_said(attempt: RegistrationAttempt) -> str:
     """The last step of its trace, which keeps that word for word."""
     if attempt.reason != Reason.WEBHOOK_FAILED or not attempt.trace:
@@ -341,10 +344,11 @@ def _named(entry: Entry) -> str:
 
 def _barred_by(service: ProvisioningService, record: RegistrationRecord) -> Entry | None:
     """The disabled entry that keeps the device out from now on, whatever its record still says (R5, R7)."""
+    as_of = switches_now(service)
     individual = _individual(service, record.registration_key)
     if individual is not None:
-        return None if individual.enabled else individual
-    return record.group if record.group is not None and not record.group.enabled else None
+        return None if as_of.enabled(individual) else individual
+    return record.group if record.group is not None and not as_of.enabled(record.group) else None
 
 
 def _what_stays(record: RegistrationRecord) -> str:

@@ -88,7 +88,6 @@ def _ask(
         danger=False,
         hidden=(*kept, ("confirmed", str(preview.epoch))),
         extra={
-            "no": "Cancel",
             "outdated": outdated,
             "preview": preview,
             "lines": lines_of(preview),
