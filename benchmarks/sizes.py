@@ -14,6 +14,7 @@ class Size:
     registrations: int
     groups_with_keys: tuple[int, int, int]
     history_rows: int
+    previewed_devices: int
 
     @property
     def repetitions(self) -> int:
@@ -30,6 +31,7 @@ SIZES = {
         registrations=25,
         groups_with_keys=(0, 10, 100),
         history_rows=2000,
+        previewed_devices=100_000,
     ),
     "tiny": Size(
         rounds=1,
@@ -39,5 +41,6 @@ SIZES = {
         registrations=2,
         groups_with_keys=(0, 1, 2),
         history_rows=20,
+        previewed_devices=50,
     ),
 }

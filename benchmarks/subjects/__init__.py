@@ -1,9 +1,11 @@
 """What is measured: a file per subject, each with a function from the installation to figures and ratios."""
 
+from benchmarks.subjects.evidence import evidence
 from benchmarks.subjects.history import history
+from benchmarks.subjects.previews import previews
 from benchmarks.subjects.refusals import refusals
 from benchmarks.subjects.registrations import registrations
 from benchmarks.subjects.sas_tokens import sas_tokens
 from benchmarks.subjects.tpm_challenges import tpm_challenges
 
-SUBJECTS = (tpm_challenges, sas_tokens, registrations, refusals, history)
+SUBJECTS = (tpm_challenges, sas_tokens, registrations, refusals, evidence, previews, history)
