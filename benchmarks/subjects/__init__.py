@@ -1,5 +1,6 @@
 """What is measured: a file per subject, each with a function from the installation to figures and ratios."""
 
+from benchmarks.subjects.bodies import bodies
 from benchmarks.subjects.evidence import evidence
 from benchmarks.subjects.history import history
 from benchmarks.subjects.previews import previews
@@ -8,4 +9,4 @@ from benchmarks.subjects.registrations import registrations
 from benchmarks.subjects.sas_tokens import sas_tokens
 from benchmarks.subjects.tpm_challenges import tpm_challenges
 
-SUBJECTS = (tpm_challenges, sas_tokens, registrations, refusals, evidence, previews, history)
+SUBJECTS = (tpm_challenges, sas_tokens, bodies, registrations, refusals, evidence, previews, history)

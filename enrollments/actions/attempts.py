@@ -3,11 +3,13 @@
 import json
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
-from django.db import connection
+from django.db import connection, transaction
 from django.utils import timezone
 
+from enrollments import metrics
 from enrollments.actions.callers import credential_of
 from enrollments.actions.judging import Judgement
 from enrollments.actions.tracking import read_tracking_id, tracking_id
@@ -72,6 +74,7 @@ def count_attempt(
     if outcome is not AttemptOutcome.ASSIGNED and judgement.decision.proven and name != OVERFLOW_NAME:
         # Of the assigned it is kept as evidence; of who proved nothing the thumbprint is all that is kept.
         Certificate.objects.store_all(judgement.chain[:1])
+    transaction.on_commit(partial(metrics.attempt_kept, service.name, reason.value))
     return tracking_id(row, count)
 
 

@@ -75,14 +75,14 @@ def draw_chain(
     decision: Decision | None,
     *,
     at: datetime,
+    entries_at: datetime | None = None,
 ) -> DrawnChain:
     """Draw what a device sends, the leaf first. Of the paths there are, the one that the decision rests on.
 
-    Without facts the first certificate is the CA of a group, and the others are its helpers.
+    Without facts the first certificate is the CA of a group, and the others are its helpers. entries_at: see judge.
     """
     leaf, *others = certificates
-    epoch, groups_with_keys_admit = ProvisioningService.what_decisions_read(service.pk)
-    world = World(service, epoch, groups_with_keys_admit)
+    world = World.at(service, entries_at)
     problem = ""
     try:
         graph = build_chain_graph(PresentedChain(leaf, tuple(others)), world.issuers, same_key_included=True)
@@ -94,7 +94,7 @@ def draw_chain(
     loose = others if facts is not None else []
     unconnected = {one.thumbprint_sha256: one for one in loose if one.thumbprint_sha256 not in found}
     admitted = decision is not None and decision.admitted
-    places = _Places(service, [*found.values(), *unconnected.values()], bars_count=not admitted)
+    places = _Places(world, [*found.values(), *unconnected.values()], bars_count=not admitted)
     pinned = facts is not None and facts.individual is not None and facts.individual.own_credential_proven
     path = _Path(graph, places).drawn(facts, decision) if graph else [leaf.thumbprint_sha256]
     sent = {one.thumbprint_sha256 for one in certificates} if facts is not None else set()
@@ -129,13 +129,13 @@ def validity_at(certificate: ParsedCertificate, at: datetime) -> str:
 class _Places:
     """What of these certificates, and of their keys, the service holds."""
 
-    def __init__(
-        self, service: ProvisioningService, certificates: Iterable[ParsedCertificate], *, bars_count: bool
-    ) -> None:
+    def __init__(self, world: World, certificates: Iterable[ParsedCertificate], *, bars_count: bool) -> None:
+        self._as_of = world.as_of
         self._bars_count = bars_count
         keys = {one.spki_sha256 for one in certificates}
         held = (
-            HeldCertificate.objects.filter(service=service, spki_sha256__in=keys)
+            world.held()
+            .filter(spki_sha256__in=keys)
             .select_related("individual", "group", "certificate")
             .defer(*secrets_of("individual", "group"))
             .order_by("pk")
@@ -164,7 +164,7 @@ class _Places:
         held = self._by_key.get(certificate.spki_sha256, [])
         own = [one for one in held if one.certificate.thumbprint_sha256 == certificate.thumbprint_sha256]
         holders = [one for one in held if one.role != HeldRole.HELPER]
-        disabled = _refs(one for one in holders if _is_disabled(one))
+        disabled = _refs(one for one in holders if self._is_disabled(one))
         return DrawnCertificate(
             certificate,
             steps,
@@ -178,6 +178,10 @@ class _Places:
             problems=tuple(problem.message for problem in problems),
             is_weak=any(problem.code in WEAK for problem in problems),
         )
+
+    def _is_disabled(self, held: HeldCertificate) -> bool:
+        entry = held.group or held.individual
+        return entry is not None and not self._as_of.enabled(entry)
 
 
 class _Path:
@@ -243,8 +247,3 @@ def _ref(held: HeldCertificate) -> EntryRef:
 
 def _refs(held: Iterable[HeldCertificate]) -> tuple[EntryRef, ...]:
     return tuple(dict.fromkeys(map(_ref, held)))
-
-
-def _is_disabled(held: HeldCertificate) -> bool:
-    entry = held.group or held.individual
-    return entry is not None and not entry.enabled

@@ -2,28 +2,32 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from datetime import datetime
 
 from django.db import transaction
 
 from enrollments.actions.entries import (
     AlreadyEnrolled,
     EntrySpec,
+    cancel_schedule,
     check_epoch,
     check_hubs,
     check_spec,
     delete_all,
     held,
-    note_replaced_secrets,
-    secrets_held,
+    note_told_keys,
+    schedule_disabling,
     set_enabled,
     snapshot,
     write_common,
+    written,
 )
 from enrollments.actions.judging import group_ref
+from enrollments.actions.schedule import settle_entry
 from enrollments.attestation.x509 import ParsedCertificate
 from enrollments.audit.actor import Actor
 from enrollments.audit.events import Event
-from enrollments.audit.record import changes, clean_reason, record
+from enrollments.audit.record import clean_reason, record, require_still
 from enrollments.errors import ChangedMeanwhile, Invalid, NotFound
 from enrollments.models import (
     AttestationMechanism,
@@ -65,9 +69,11 @@ def add_enrollment_group(
     actor: Actor,
     reason: str = "",
     expected_epoch: int | None = None,
+    tells_keys: bool = False,
 ) -> EnrollmentGroup:
     """Enroll a CA: all devices below it, or, disabled from the start, none of them (R7).
 
+    tells_keys: the caller is about to tell keys that are made here, on record.
     Raises Invalid, AlreadyEnrolled; PreviewOutdated (see check_epoch).
     """
     _check(service, spec)
@@ -85,6 +91,8 @@ def add_enrollment_group(
             reason=reason,
             after=snapshot(group),
         )
+        if tells_keys:
+            note_told_keys(service, group, spec, actor=actor)
     return group
 
 
@@ -100,38 +108,69 @@ def change_enrollment_group(
 ) -> EnrollmentGroup:
     """Make a group what the spec says, if it is still what the caller saw.
 
-    Raises Invalid, AlreadyEnrolled, EnrollmentGroupNotFound, ChangedMeanwhile; PreviewOutdated (see check_epoch).
+    Where it is so already nothing changes: no row, no etag, no epoch. Raises Invalid, AlreadyEnrolled,
+    EnrollmentGroupNotFound, ChangedMeanwhile; PreviewOutdated (see check_epoch).
     The group ID cannot change.
     """
     if spec.group_id and not same_registration_id(spec.group_id, group_id):
         raise Invalid({"group_id": ["The ID of a group cannot change: add another group."]})
     spec, reason = replace(spec, group_id=group_id), clean_reason(reason)
     _check(service, spec)
-    with change_lock(service):
+    with change_lock(service, raises_epoch=False):
         group = _get(service, group_id)
+        # What was due before this change stands before it in the history, and the caller has not seen it.
+        settle_entry(service, group, ProvisioningService.epoch_and_time(service.pk)[1])
         if group.etag != expected_etag:
             raise ChangedMeanwhile(f"Enrollment group {group}")
         check_epoch(service, expected_epoch)
         if spec.predecessor is not None and spec.predecessor.pk == group.pk:
             raise Invalid({"predecessor": ["A group cannot be its own predecessor."]})
         _refuse_keys_where_switched_off(service, spec, group)
-        before, was_enabled, secrets = snapshot(group), group.enabled, secrets_held(group)
-        _write(group, replace(spec, group_id=group.group_id))
-        was, now = changes(before, snapshot(group))
-        note_replaced_secrets(secrets, secrets_held(group), was, now)
-        if was or now:
-            event = Event.GROUP_CHANGED
-            if was_enabled != group.enabled:
-                event = Event.GROUP_ENABLED if group.enabled else Event.GROUP_DISABLED
-            record(event, subject=group, actor=actor, service=service, reason=reason, before=was, after=now)
+        was_enabled = group.enabled
+        spec = replace(spec, group_id=group.group_id)
+        was, now = written(group, lambda: _write(group, spec))
+        if not (was or now):
+            require_still(actor)
+            return _get(service, group_id)
+        event = Event.GROUP_CHANGED
+        if was_enabled != group.enabled:
+            event = Event.GROUP_ENABLED if group.enabled else Event.GROUP_DISABLED
+        record(event, subject=group, actor=actor, service=service, reason=reason, before=was, after=now)
+        service.raise_epoch()
     return group
 
 
 def disable_enrollment_group(
-    service: ProvisioningService, group_id: str, *, actor: Actor, reason: str = ""
+    service: ProvisioningService,
+    group_id: str,
+    *,
+    actor: Actor,
+    reason: str = "",
+    expected_epoch: int | None = None,
+    until: datetime | None = None,
+    at: datetime | None = None,
 ) -> EnrollmentGroup:
-    """Bar a CA and every chain through its key (R7). Disabling twice changes nothing and records nothing."""
-    return _set_enabled(service, group_id, False, actor=actor, reason=reason)
+    """Bar a CA and every chain through its key (R7). Disabling twice changes nothing and records nothing.
+
+    until: it is enabled again then, unless somebody sets its switch before. at: it stays as it is until then.
+    Raises Invalid for times that cannot be scheduled, and Conflict; PreviewOutdated (see set_enabled) where it is
+    disabled already and would be enabled earlier than now, or disabled later.
+    """
+    if at is None:
+        return _set_enabled(
+            service, group_id, False, actor=actor, reason=reason, expected_epoch=expected_epoch, until=until
+        )
+    if until is not None:
+        raise Invalid({"at": ["An entry holds one scheduled change: give the one time or the other."]})
+    return schedule_disabling(
+        service,
+        lambda: _get(service, group_id),
+        Event.GROUP_DISABLING_SCHEDULED,
+        at,
+        actor=actor,
+        reason=reason,
+        expected_epoch=expected_epoch,
+    )
 
 
 def enable_enrollment_group(
@@ -141,9 +180,34 @@ def enable_enrollment_group(
     actor: Actor,
     reason: str = "",
     expected_epoch: int | None = None,
+    until: datetime | None = None,
 ) -> EnrollmentGroup:
-    """Let the devices below a CA in again. Raises PreviewOutdated (see check_epoch)."""
-    return _set_enabled(service, group_id, True, actor=actor, reason=reason, expected_epoch=expected_epoch)
+    """Let the devices below a CA in again. `until`: it is disabled again then.
+
+    Raises Invalid; PreviewOutdated (see set_enabled).
+    """
+    return _set_enabled(
+        service, group_id, True, actor=actor, reason=reason, expected_epoch=expected_epoch, until=until
+    )
+
+
+def cancel_group_schedule(
+    service: ProvisioningService,
+    group_id: str,
+    *,
+    actor: Actor,
+    reason: str = "",
+    expected_epoch: int | None = None,
+) -> EnrollmentGroup:
+    """Leave the switch as it stands, until somebody turns it. Raises PreviewOutdated (see set_enabled)."""
+    return cancel_schedule(
+        service,
+        lambda: _get(service, group_id),
+        Event.GROUP_SCHEDULE_CANCELLED,
+        actor=actor,
+        reason=reason,
+        expected_epoch=expected_epoch,
+    )
 
 
 def delete_enrollment_groups(
@@ -192,6 +256,7 @@ def _set_enabled(
     actor: Actor,
     reason: str,
     expected_epoch: int | None = None,
+    until: datetime | None = None,
 ) -> EnrollmentGroup:
     event = Event.GROUP_ENABLED if enabled else Event.GROUP_DISABLED
     return set_enabled(
@@ -202,6 +267,7 @@ def _set_enabled(
         actor=actor,
         reason=reason,
         expected_epoch=expected_epoch,
+        until=until,
     )
 
 
@@ -237,7 +303,7 @@ def _refuse_keys_where_switched_off(
         return
     if group.mechanism == AttestationMechanism.SYMMETRIC_KEY:
         return
-    if not ProvisioningService.what_decisions_read(service.pk)[1]:
+    if not ProvisioningService.what_decisions_read(service.pk).groups_with_keys_admit:
         raise Invalid(
             {
                 "mechanism": [

@@ -46,7 +46,8 @@ class Question:
     certificates: as the device sends them, leaf first, taken as sent by who holds the key of the first.
     registration_id: with a chain, where it is not the common name.
     group_id: with a registration ID, a group with symmetric keys whose device it is taken to be.
-    at: another time than now. What is enrolled is that of now all the same.
+    at: another time than now. What is enrolled is that of now all the same; of a time to come, with the switches as
+    they stand by then, if what is scheduled happens and nobody touches them.
     """
 
     tracking_id: str = ""
@@ -152,7 +153,7 @@ def explain(service: ProvisioningService, question: Question) -> Explanation:
     at = question.at or timezone.now()
     known = _credential_in_question(service, question, at)
     if known is not None:
-        return _judged(service, known, at, is_another_time=question.at is not None)
+        return _judged(service, known, at, entries_at=question.at)
     key = registration_key(question.registration_id)
     latest = service.attempts.filter(registration_key=key).order_by("-last_at", "-id").first()
     if latest is None:
@@ -260,13 +261,13 @@ def _key_group(service: ProvisioningService, question: Question) -> EnrollmentGr
 
 
 def _judged(
-    service: ProvisioningService, known: KnownCredential, at: datetime, *, is_another_time: bool
+    service: ProvisioningService, known: KnownCredential, at: datetime, *, entries_at: datetime | None
 ) -> Explanation:
     judgement: Judgement | Assumed
     if known.shown is None:
-        judgement = judge_tpm_as_proven(service, known.registration_id, at=at)
+        judgement = judge_tpm_as_proven(service, known.registration_id, at=at, entries_at=entries_at)
     else:
-        judgement = judge(service, known.registration_id, known.shown, at=at)
+        judgement = judge(service, known.registration_id, known.shown, at=at, entries_at=entries_at)
     decision, facts = judgement.decision, judgement.facts
     there = [group.ref for group in facts.groups] + [barred.ref for barred in facts.barred_keys]
     there += [facts.individual.ref] if facts.individual else []
@@ -280,8 +281,10 @@ def _judged(
         _steps(trace, {str(ref): ref for ref in there}),
         entry_words=str(decision.entry or ""),
         entry=decision.entry,
-        chain=draw_chain(service, known.chain, facts, decision, at=at) if known.chain else None,
-        is_another_time=is_another_time,
+        chain=draw_chain(service, known.chain, facts, decision, at=at, entries_at=entries_at)
+        if known.chain
+        else None,
+        is_another_time=entries_at is not None,
     )
 
 

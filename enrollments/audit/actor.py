@@ -17,8 +17,9 @@ class Way(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """`kind` is user, service, device or cli; `name` is frozen into each history row.
+    """`kind` is user, service, device, cli, or schedule where a switch turned that `name` had set a time for.
 
+    The name is frozen into each history row.
     still_may: for whoever may have been shut out since they were let in. It is asked in the transaction of the act, and
     raises where that is so (R12).
     """

@@ -1,11 +1,13 @@
 """Writing a history row. It shares the transaction of the change: no record, no action (R15)."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from django.db import models, transaction
 from django.utils import timezone
 
+from enrollments import metrics
 from enrollments.audit.actor import Actor
 from enrollments.audit.events import Event
 from enrollments.audit.upkeep import seal_after_commit
@@ -37,8 +39,7 @@ def record(
     """Add one row. Must be called inside the transaction of the change that it tells of."""
     if not transaction.get_connection().in_atomic_block:
         raise RuntimeError("record() belongs into the transaction of the change (R15)")
-    if actor.still_may is not None:
-        actor.still_may()
+    require_still(actor)
     if isinstance(subject, models.Model):
         subject = Subject(type(subject).__name__, str(subject), str(subject.pk))
     event_row = HistoryEvent.objects.create(
@@ -59,7 +60,17 @@ def record(
         request_id=actor.request_id[:40],
     )
     seal_after_commit()
+    transaction.on_commit(partial(metrics.history_row_written, event.value))
     return event_row
+
+
+def require_still(actor: Actor) -> None:
+    """Inside the transaction of an act: raises where the actor was shut out since they were let in (R12).
+
+    `record` asks it. Whoever has nothing to record, because all is as it is wanted, asks here.
+    """
+    if actor.still_may is not None:
+        actor.still_may()
 
 
 def clean_reason(reason: str) -> str:

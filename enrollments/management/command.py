@@ -5,6 +5,7 @@ import os
 import pwd
 from argparse import ArgumentParser, ArgumentTypeError
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any, NoReturn
 
 from django.core.management.base import BaseCommand, CommandError
@@ -87,6 +88,15 @@ def whole_number(minimum: int, maximum: int) -> Callable[[str], int]:
         return int(text)
 
     return read
+
+
+def moment(text: str) -> datetime:
+    """For `type=`: a time as in ISO 8601, such as 2026-05-03T14:00Z. One without a zone is UTC."""
+    try:
+        read = datetime.fromisoformat(text)
+        return read.replace(tzinfo=UTC) if read.tzinfo is None else read.astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise ArgumentTypeError("give a time such as 2026-05-03T14:00Z (UTC)") from None
 
 
 def seconds(text: str) -> float:

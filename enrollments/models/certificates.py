@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 from django.db import models
 from django.db.models import Q
 
+from enrollments.models.switches import AsOf
+
 if TYPE_CHECKING:
     from enrollments.attestation.x509 import ParsedCertificate
 
@@ -126,7 +128,7 @@ class HeldCertificateQuerySet(models.QuerySet["HeldCertificate"]):
         return self.filter(role=HeldRole.HELPER)
 
     def that_may_have_issued(
-        self, subjects: Iterable[str], key_ids: Iterable[str], spkis: Iterable[str]
+        self, subjects: Iterable[str], key_ids: Iterable[str], spkis: Iterable[str], as_of: AsOf
     ) -> "HeldCertificateQuerySet":
         """What a search for paths asks for: enrolled CAs, helpers, certificates of disabled individuals (R6, R7).
 
@@ -141,14 +143,14 @@ class HeldCertificateQuerySet(models.QuerySet["HeldCertificate"]):
                 self.filter(spki_sha256__in=spkis).values("spki_sha256"),
             )
         )
-        usable = Q(role__in=[HeldRole.ANCHOR, HeldRole.HELPER]) | Q(
-            role=HeldRole.DEVICE, individual__enabled=False
-        )
+        disabled = as_of.where(enabled=False, prefix="individual__")
+        usable = Q(role__in=[HeldRole.ANCHOR, HeldRole.HELPER]) | Q(disabled, role=HeldRole.DEVICE)
         return self.filter(usable, spki_sha256__in=keys)
 
-    def barring_keys(self, spkis: Iterable[str]) -> "HeldCertificateQuerySet":
+    def barring_keys(self, spkis: Iterable[str], as_of: AsOf) -> "HeldCertificateQuerySet":
         """Certificates of disabled individual enrollments with one of these public keys (R6)."""
-        return self.filter(role=HeldRole.DEVICE, individual__enabled=False, spki_sha256__in=spkis)
+        disabled = as_of.where(enabled=False, prefix="individual__")
+        return self.filter(disabled, role=HeldRole.DEVICE, spki_sha256__in=spkis)
 
 
 class HeldCertificate(models.Model):

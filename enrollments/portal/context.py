@@ -36,6 +36,7 @@ SERVICE_NAVIGATION = (
 INSTALLATION_NAVIGATION = (
     Item("All resources", "portal:service-list", "stack-2", Right.SEE),
     Item("People", "portal:people-list", "users", Right.ADMINISTER),
+    Item("API reference", "api-page", "route", Right.SEE),
 )
 
 

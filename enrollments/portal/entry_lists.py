@@ -17,8 +17,10 @@ from enrollments.models import (
     HeldRole,
     IndividualEnrollment,
     ProvisioningService,
+    ProvisioningStatus,
 )
 from enrollments.models.enrollments import SECRETS
+from enrollments.models.switches import AsOf
 from enrollments.policy.allocation import AllocationPolicy
 from enrollments.policy.names import registration_key
 from enrollments.portal.certificate_input import validity
@@ -62,22 +64,40 @@ class EntryFilter(forms.Form):
     def is_set(self) -> bool:
         return not self.is_valid() or any(self.cleaned_data.values())
 
-    def apply(self, entries: QuerySet[Row], key_column: str) -> QuerySet[Row]:
+    def apply(self, entries: QuerySet[Row], key_column: str, as_of: AsOf) -> QuerySet[Row]:
         if not self.is_valid():
             return entries.none()
         data = self.cleaned_data
         if prefix := registration_key(data.get("q", "")):
             entries = entries.filter(starting_with(key_column, prefix))
         if status := data.get("status"):
-            entries = entries.filter(enabled=status == "enabled")
+            entries = entries.filter(as_of.where(enabled=status == "enabled"))
         if mechanism := data.get("mechanism"):
             entries = entries.filter(mechanism=mechanism)
         return entries
 
 
 @dataclass(frozen=True, slots=True)
+class SwitchShown:
+    """Which way the switch of an entry stands, and when it turns by itself (_switch.html)."""
+
+    entry: Entry
+    enabled: bool
+    is_overdue: bool
+
+    @classmethod
+    def of(cls, entry: Entry, as_of: AsOf) -> "SwitchShown":
+        return cls(entry, as_of.enabled(entry), entry.is_due(as_of.at))
+
+    @property
+    def status(self) -> str:
+        return (ProvisioningStatus.ENABLED if self.enabled else ProvisioningStatus.DISABLED).value
+
+
+@dataclass(frozen=True, slots=True)
 class EntryRow:
     entry: Entry
+    switch: SwitchShown
     certificate: str
     expires: datetime | None
     expiry_state: str
@@ -94,16 +114,16 @@ class EntryRow:
 
 
 def page_of_individuals(
-    service: ProvisioningService, query: QueryDict, filters: EntryFilter
+    service: ProvisioningService, query: QueryDict, filters: EntryFilter, as_of: AsOf
 ) -> Page[IndividualEnrollment]:
-    entries = filters.apply(with_row_columns(service.individualenrollments.all()), "registration_key")
+    entries = filters.apply(with_row_columns(service.individualenrollments.all()), "registration_key", as_of)
     return paged(entries, query, {"name": "registration_key", "created": "created_at"}, "name")
 
 
 def page_of_groups(
-    service: ProvisioningService, query: QueryDict, filters: EntryFilter
+    service: ProvisioningService, query: QueryDict, filters: EntryFilter, as_of: AsOf
 ) -> Page[EnrollmentGroup]:
-    entries = filters.apply(with_row_columns(service.enrollmentgroups.all()), "group_key")
+    entries = filters.apply(with_row_columns(service.enrollmentgroups.all()), "group_key", as_of)
     return paged(entries, query, {"name": "group_key", "created": "created_at"}, "name")
 
 
@@ -120,17 +140,18 @@ def with_row_columns(entries: QuerySet[Row]) -> QuerySet[Row]:
     )
 
 
-def rows_of(service: ProvisioningService, entries: Sequence[Entry]) -> list[EntryRow]:
+def rows_of(service: ProvisioningService, entries: Sequence[Entry], as_of: AsOf) -> list[EntryRow]:
     now = timezone.now()
-    return [_row(service, entry, now) for entry in entries]
+    return [_row(service, entry, now, as_of) for entry in entries]
 
 
-def _row(service: ProvisioningService, entry: Entry, now: datetime) -> EntryRow:
+def _row(service: ProvisioningService, entry: Entry, now: datetime, as_of: AsOf) -> EntryRow:
     certificates = [held.certificate for held in entry.certificates.all()]
     nearest = min(certificates, key=lambda one: one.not_after, default=None)
     policy = AllocationPolicy(entry.allocation_policy or service.allocation_policy)
     return EntryRow(
         entry,
+        SwitchShown.of(entry, as_of),
         certificate=certificates[0].subject if certificates else "",
         expires=nearest.not_after if nearest else None,
         expiry_state=_expiry_state(nearest.not_before, nearest.not_after, now) if nearest else "",

@@ -198,13 +198,15 @@ class EntryForm(forms.Form):
             self.given = read_slots(data, files or MultiValueDict(), self.kind)
             data = as_text(data, self.given)
         self.held = _held(current)
-        self.webhook_key_is_held = current is not None and bool(current.webhook_query)
+        self.webhook_key_is_held = current is not None and _holds_webhook_key(current)
         super().__init__(data, files, initial=self._initial(current) if current else None)
         policies: Any = self.fields["allocation_policy"]
         policies.choices = [
             ("", f"As the service: {AllocationPolicy(service.allocation_policy).label.lower()}"),
             *((policy.value, policy.label) for policy in AllocationPolicy),
         ]
+        if current is not None and current.switches_at is not None:
+            self.fields["enabled"].help_text = "Turning the switch here ends what is scheduled for it."
         self.fields["webhook_url"].help_text = _about_the_webhook(self.webhook_key_is_held)
         hubs: Any = self.fields["hubs"]
         hubs.queryset = service.hubs.order_by("name")
@@ -591,6 +593,13 @@ def twin_as_text(twin: Mapping[str, Any]) -> str:
     if len(text.encode()) <= MAX_TWIN_BYTES:
         return text
     return json.dumps(twin, ensure_ascii=False, separators=(",", ":"))
+
+
+def _holds_webhook_key(current: IndividualEnrollment | EnrollmentGroup) -> bool:
+    """Found out without decrypting it: the form has to open, so that an entry can be disabled in it (R16)."""
+    if current.allocation_policy != AllocationPolicy.CUSTOM:
+        return False
+    return type(current).objects.filter(pk=current.pk).exclude(webhook_query="").exists()
 
 
 def _held(current: IndividualEnrollment | EnrollmentGroup | None) -> dict[Slot, ParsedCertificate]:

@@ -27,6 +27,11 @@ urlpatterns: list[URLPattern | URLResolver] = [
         enrollments.enrollment_enable,
         name="enrollment-enable",
     ),
+    path(
+        "enrollments/i/<str:registration_id>/cancel-schedule/",
+        enrollments.enrollment_cancel_schedule,
+        name="enrollment-cancel-schedule",
+    ),
     path("enrollments/i/<str:registration_id>/keys/", enrollments.enrollment_keys, name="enrollment-keys"),
     path("groups/", enrollment_groups.group_list, name="group-list"),
     path("groups/add/", enrollment_groups.group_add, name="group-add"),
@@ -42,6 +47,11 @@ urlpatterns: list[URLPattern | URLResolver] = [
     ),
     path("groups/g/<str:group_id>/disable/", enrollment_groups.group_disable, name="group-disable"),
     path("groups/g/<str:group_id>/enable/", enrollment_groups.group_enable, name="group-enable"),
+    path(
+        "groups/g/<str:group_id>/cancel-schedule/",
+        enrollment_groups.group_cancel_schedule,
+        name="group-cancel-schedule",
+    ),
     path("groups/g/<str:group_id>/keys/", enrollment_groups.group_keys, name="group-keys"),
     path("preview/", previews.preview, name="preview"),
     path("preview/export/", previews.preview_export, name="preview-export"),

@@ -16,6 +16,7 @@ from enrollments.models import (
     RegistrationRecord,
     RegistrationStatus,
 )
+from enrollments.models.switches import AsOf
 from enrollments.policy.allocation import AllocationPolicy
 from enrollments.policy.reasons import Reason
 from enrollments.policy.reprovisioning import ReprovisioningPolicy
@@ -34,19 +35,23 @@ def with_what_is_shown(entries: Entries) -> Entries:
 
 
 def individual_body(
-    entry: IndividualEnrollment, *, with_keys: bool = False, state: dict[str, Any] | None = None
+    entry: IndividualEnrollment,
+    as_of: AsOf,
+    *,
+    with_keys: bool = False,
+    state: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     return _present(
         registrationId=entry.registration_id,
         deviceId=entry.device_id or None,
         registrationState=state,
         optionalDeviceInformation=entry.device_information,
-        **_common(entry, with_keys=with_keys),
+        **_common(entry, as_of, with_keys=with_keys),
     )
 
 
-def group_body(group: EnrollmentGroup, *, with_keys: bool = False) -> dict[str, Any]:
-    return _present(enrollmentGroupId=group.group_id, **_common(group, with_keys=with_keys))
+def group_body(group: EnrollmentGroup, as_of: AsOf, *, with_keys: bool = False) -> dict[str, Any]:
+    return _present(enrollmentGroupId=group.group_id, **_common(group, as_of, with_keys=with_keys))
 
 
 def attestation_body(entry: Held, *, with_keys: bool = False) -> dict[str, Any]:
@@ -99,14 +104,14 @@ def state_of(entry: IndividualEnrollment) -> dict[str, Any]:
     return registration_body(record)
 
 
-def _common(entry: Held, *, with_keys: bool) -> dict[str, Any]:
+def _common(entry: Held, as_of: AsOf, *, with_keys: bool) -> dict[str, Any]:
     policy = ReprovisioningPolicy(entry.reprovisioning_policy)
     return {
         "attestation": attestation_body(entry, with_keys=with_keys),
         "capabilities": {"iotEdge": entry.iot_edge},
         "initialTwin": entry.initial_twin,
         "etag": entry.etag,
-        "provisioningStatus": entry.status.value,
+        "provisioningStatus": "enabled" if as_of.enabled(entry) else "disabled",
         "reprovisionPolicy": {
             "updateHubAssignment": policy is not ReprovisioningPolicy.NEVER,
             "migrateDeviceData": policy is ReprovisioningPolicy.MIGRATE,

@@ -47,7 +47,7 @@ def route(**handlers: Handler) -> Callable[..., HttpResponse]:
             if (answer := answer_to(problem)) is None:
                 raise
             _log(request, refused=problem.code)
-            return error_response(request, answer)
+            return _unauthorized(request) if answer is UNAUTHORIZED else error_response(request, answer)
 
     view.handlers = handlers  # type: ignore[attr-defined]  # a test goes through them
     return view
@@ -98,6 +98,10 @@ def _unknown(request: HttpRequest, service: ProvisioningService, problem: NotAut
         response = error_response(request, THROTTLED)
         response["Retry-After"] = str(wait)
         return response
+    return _unauthorized(request)
+
+
+def _unauthorized(request: HttpRequest) -> HttpResponse:
     response = error_response(request, UNAUTHORIZED)
     response["WWW-Authenticate"] = "SharedAccessSignature, Bearer"
     return response

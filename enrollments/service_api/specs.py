@@ -38,6 +38,7 @@ class Common(TypedDict):
     reprovisioning_policy: str
     initial_twin: dict[str, Any]
     enabled: bool
+    for_good: bool
     iot_edge: bool
     webhook_url: str
     webhook_api_version: str
@@ -134,6 +135,8 @@ def _common(service: ProvisioningService, message: messages.Entry, bundles: Bund
         "reprovisioning_policy": _reprovisioning(message.reprovision_policy).value,
         "initial_twin": _twin(message.initial_twin),
         "enabled": message.provisioning_status != "disabled",
+        # Who says "disabled" must not find it open tomorrow because it was to be so only until then.
+        "for_good": message.provisioning_status == "disabled",
         "iot_edge": message.capabilities.iot_edge if message.capabilities else False,
         "webhook_url": webhook.webhook_url if webhook else "",
         "webhook_api_version": (webhook.api_version or "") if webhook else "",

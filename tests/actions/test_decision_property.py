@@ -8,10 +8,12 @@ import itertools
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from random import Random
 
 import pytest
 from cryptography.x509 import BasicConstraints
+from django.db.models import Case, Value, When
 from django.utils import timezone
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -392,8 +394,12 @@ class SecondFormulation:
 _numbers = itertools.count()
 
 
-def enroll(world: World):
-    """The world in the database."""
+def enroll(world: World, *, by_itself: bool):
+    """The world in the database.
+
+    by_itself: all switches are stored the other way round, and have been due since; the decision must not depend on
+    whether somebody has turned them yet.
+    """
     service = new_service(f"world-{next(_numbers)}")  # services know nothing of each other (R1)
     grown = forest(world.forest)
     slots = (Slot.PRIMARY, Slot.SECONDARY)
@@ -414,6 +420,10 @@ def enroll(world: World):
             enroll_device(service, pinned[0], enabled=one.enabled, certificates=certificates)
         else:
             enroll_keys(service, one.name, enabled=one.enabled)
+    if by_itself:
+        due = {"switches_at": timezone.now() - timedelta(seconds=1), "scheduled_by": "alice"}
+        for entries in (service.enrollmentgroups, service.individualenrollments):
+            entries.update(enabled=Case(When(enabled=True, then=Value(False)), default=Value(True)), **due)
     return service
 
 
@@ -422,9 +432,9 @@ def enroll(world: World):
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
-@given(world=worlds)
-def test_decision_equals_the_second_formulation(world):
-    service = enroll(world)
+@given(world=worlds, by_itself=st.booleans())
+def test_decision_equals_the_second_formulation(world, by_itself):
+    service = enroll(world, by_itself=by_itself)
     expected = SecondFormulation(world)
     everything = forest(world.forest).cas | forest(world.forest).leaves
     credential = PresentedCredential(tuple(everything[label].der for label in world.sent))
@@ -450,9 +460,9 @@ HEARD = {
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
-@given(world=worlds)
-def test_explanation_equals_the_live_answer_before_and_after(world):
-    service = enroll(world)
+@given(world=worlds, by_itself=st.booleans())
+def test_explanation_equals_the_live_answer_before_and_after(world, by_itself):
+    service = enroll(world, by_itself=by_itself)
     everything = forest(world.forest).cas | forest(world.forest).leaves
     certificates = [everything[label] for label in world.sent]
     name = certificates[0].parsed.common_names[0]

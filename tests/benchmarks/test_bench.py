@@ -6,7 +6,7 @@ import sys
 
 from dpsportal.serving.supervisor import PROJECT_DIR
 
-SUBJECTS = {"tpm", "sas", "registration", "listener", "refusal", "evidence", "preview", "history"}
+SUBJECTS = {"tpm", "sas", "body", "registration", "listener", "refusal", "evidence", "preview", "history"}
 HELD_TO_SECONDS = {
     "preview.disable": 2,
     "preview.delete": 2,

@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from urllib.parse import urlsplit
 
 import pytest
@@ -18,6 +19,7 @@ from playwright.sync_api import (
 )
 
 from dpsportal.serving.supervisor import PROJECT_DIR
+from tests.certificates import root
 from tests.e2e.pages import Portal
 from tests.live import ADMIN, ADMIN_PASSWORD, LiveListeners, installation
 
@@ -95,6 +97,11 @@ def plant(live: LiveListeners) -> LiveListeners:
         "start_quiet_period(service, refused, timedelta(days=1), actor=actor)\n"
         "add_api_token(service, User.objects.get(username='admin'), 'ci', ['EnrollmentRead'], days=1, actor=actor)\n"
     )
+    live.enroll_keys("scheduled-pump")
+    live.enroll_ca("scheduled-plant", root("scheduled-plant"))
+    until = f"{datetime.now(UTC) + timedelta(days=9):%Y-%m-%dT%H:%MZ}"
+    for kind, name in (("individual", "scheduled-pump"), ("group", "scheduled-plant")):
+        live.manage("disable", kind, name, "--until", until, "--reason", "audit")
     return live
 
 

@@ -176,7 +176,7 @@ def test_list_states_its_queries(auditor, plant, django_assert_max_num_queries):
         an_individual(plant, f"gate-{number}", keys=True)
     auditor.get(URL)  # seals what waits
 
-    with django_assert_max_num_queries(13):
+    with django_assert_max_num_queries(14):
         auditor.get(URL)
 
 

@@ -424,6 +424,25 @@ def test_deleting_and_keeping_out(operator, service, line):
     assert len(events(service, "enrollment.added_disabled")) == 2
 
 
+def test_a_name_that_a_group_with_keys_would_take_is_told_and_can_be_kept(operator, service):
+    keys = enroll_key_group(service)
+    entry = an_individual(service, leaf=self_signed("line-9-1"))
+    path = f"enrollments/delete/?entry={entry.pk}"
+    sentence = (
+        "Nothing keeps the registration ID line-9-1 any more: a device that nobody knows here can come in under it "
+        "through enrollment group line-9."
+    )
+
+    question = page(operator, path)
+
+    assert sentence in words(question)
+    assert sentence in words(page(operator, "preview/?act=delete&entry=individual:line-9-1"))
+    assert "Disable instead" in question
+    post(operator, path, {"epoch": epoch_in(question), "keep_out": "1"}, follow=True)
+    derived = signs(service, "line-9-1", derived_key(keys.primary_key, "line-9-1"))
+    assert register(service, derived, "line-9-1").outcome == "disabled"
+
+
 def test_deleting_and_keeping_out_rests_on_the_preview_too(operator, service, line):
     path = f"groups/delete/?entry={group(service).pk}"
     data = {"epoch": epoch_in(page(operator, path)), "keep_out": "1"}

@@ -6,7 +6,8 @@ import threading
 
 import pytest
 
-from enrollments.throttling.shared_table import NOTHING, WAYS, SharedTable
+from enrollments.throttling.buckets import NOTHING, WAYS
+from enrollments.throttling.shared_table import SharedTable
 
 
 def count(numbers):

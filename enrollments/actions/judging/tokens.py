@@ -70,7 +70,7 @@ def judge_token(world: World, asked: TokenQuestion) -> JudgedToken:
         token = read_token(asked.credential.authorization)
     except AttestationError as problem:
         broken = replace(credential, problem=Reason(problem.code), problem_detail=problem.message)
-        return JudgedToken(credential_facts(claimed, individual, broken))
+        return JudgedToken(credential_facts(world, claimed, individual, broken))
     keys, answers = _own_keys(asked)
     position, failure = _fitting(world.service, token, asked, keys or _decoys())
     groups, group_key, group_failure = _groups_that_signed(world, token, asked)
@@ -83,11 +83,11 @@ def judge_token(world: World, asked: TokenQuestion) -> JudgedToken:
             )
         return JudgedToken(RegistrationFacts(claimed, credential, groups=groups), secret=group_key)
     if keys and position is not None:
-        shown = individual_facts(individual, own_credential_proven=True)
+        shown = individual_facts(world, individual, own_credential_proven=True)
     elif keys and failure is not None:
-        shown = individual_facts(individual, detail=failure.message, problem=Reason(failure.code))
+        shown = individual_facts(world, individual, detail=failure.message, problem=Reason(failure.code))
     else:
-        shown = individual_facts(individual, detail=_why_no_keys(individual))
+        shown = individual_facts(world, individual, detail=_why_no_keys(individual))
     facts = RegistrationFacts(claimed, credential, individual=shown, groups=groups)
     if not keys or position is None:
         return JudgedToken(facts, secret=group_key)
@@ -177,7 +177,7 @@ def _groups_that_signed(
 def _signing_group(world: World, group: GroupWithKeys) -> GroupFacts:
     return GroupFacts(
         ref=group.ref,
-        enabled=group.enabled,
+        enabled=world.as_of.enabled(group),
         created=group.created,
         steps_to_key=0,
         signed=True,

@@ -3,6 +3,7 @@
 from typing import Any
 
 from enrollments.actions.preview.effects import Effect, Preview
+from enrollments.actions.preview.open_names import OpenNames
 from enrollments.actions.preview.table import in_order
 from enrollments.policy.facts import EntryRef
 from enrollments.policy.words import counted
@@ -64,6 +65,19 @@ def in_lines(preview: Preview) -> list[str]:
         were = "was" if preview.not_examined == 1 else "were"
         lines.append(f"{counted(preview.not_examined, 'device')} {were} too many to be examined one by one.")
     return lines or [NOBODY_KNOWN]
+
+
+def in_line(left_open: OpenNames) -> str:
+    """That names are left open, as a sentence. There are some."""
+    names = ", ".join(left_open.names[:MAX_NAMES])
+    if more := len(left_open.names) - MAX_NAMES:
+        names += f" and {more:,} more" if more > 0 else ""
+    through = ", ".join(map(str, left_open.groups)) + ("" if left_open.are_all else " and others")
+    one = len(left_open.names) == 1
+    return (
+        f"Nothing keeps the registration {'ID' if one else 'IDs'} {names} any more: a device that nobody knows here "
+        f"can come in under {'it' if one else 'them'} through {through}. Only a disabled entry keeps it out."
+    )
 
 
 def as_json(preview: Preview) -> dict[str, Any]:

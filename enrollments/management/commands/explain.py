@@ -43,7 +43,8 @@ class Command(DpsCommand):
             "--at",
             default="",
             metavar="TIME",
-            help="Another time than now, in UTC: 2030-03-01 or 2030-03-01T12:00. What is enrolled is that of now.",
+            help="Another time than now, in UTC: 2030-03-01 or 2030-03-01T12:00. What is enrolled is that of now; of a "
+            "time to come, with what is scheduled until then.",
         )
 
     def act(

@@ -6,16 +6,18 @@ from pathlib import Path
 from typing import Any
 
 from enrollments.actions.preview import (
+    NO_NAMES,
     Act,
     BelowAnother,
     Entry,
     Preview,
     below_others,
+    names_left_open,
     preview_of_act,
     ref_of,
 )
 from enrollments.actions.preview.table import csv_text, in_order
-from enrollments.actions.preview.words import as_json, in_lines
+from enrollments.actions.preview.words import as_json, in_line, in_lines
 from enrollments.errors import NotFound
 from enrollments.management.command import DpsCommand, add_service_option, called_wrongly, service_named
 from enrollments.models import EnrollmentGroup, ProvisioningService
@@ -47,6 +49,7 @@ class Command(DpsCommand):
         entries = [entry_named(found, kind, name) for name in dict.fromkeys(map(registration_key, ids))]
         told = preview_of_act(found, Act(act), entries)
         below = _below(found, Act(act), entries)
+        left_open = names_left_open(found, told, entries) if Act(act) is Act.DELETE else NO_NAMES
         if csv is not None:
             _write(csv, told)
         if json:
@@ -57,12 +60,20 @@ class Command(DpsCommand):
                     "entries": [str(ref_of(one)) for one in entries],
                     **as_json(told),
                     "below": [_below_as_json(one) for one in below],
+                    "left_open": {
+                        "registration_ids": list(left_open.names),
+                        "through": [str(ref) for ref in left_open.groups],
+                    },
                 }
             )
             return
         named = ", ".join(str(ref_of(one)) for one in entries)
         self.stdout.write(f"If you {act} {named} of {found}:")
-        for line in [*in_lines(told), *_below_in_lines(Act(act), below)]:
+        for line in [
+            *in_lines(told),
+            *_below_in_lines(Act(act), below),
+            *([in_line(left_open)] if left_open else []),
+        ]:
             self.stdout.write(f"- {line}")
         self.stdout.write("Nothing was changed.")
 

@@ -14,6 +14,7 @@ from enrollments.actions.explaining import explain_attempt
 from enrollments.actions.quiet_periods import REFUSED, caller_of
 from enrollments.actions.rates import held_back_of
 from enrollments.actions.revocation import deny_device_of
+from enrollments.actions.schedule import switches_now
 from enrollments.errors import Conflict, Invalid
 from enrollments.models import AttemptOutcome, ProvisioningService, RegistrationAttempt
 from enrollments.policy.names import registration_key
@@ -116,7 +117,7 @@ def is_overflow(attempt: RegistrationAttempt) -> bool:
 
 def _is_denied(service: ProvisioningService, attempt: RegistrationAttempt) -> bool:
     individual = individual_of(service, attempt.claimed_registration_id)
-    return individual is not None and not individual.enabled
+    return individual is not None and not switches_now(service).enabled(individual)
 
 
 def attempt_tabs(service: ProvisioningService, active: str) -> list[dict[str, object]]:

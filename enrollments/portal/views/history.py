@@ -17,6 +17,7 @@ from django.views.decorators.http import require_POST, require_safe
 
 from enrollments.actions.history import note_export, take_checkpoint
 from enrollments.actions.preview.table import Echo, cell
+from enrollments.actions.schedule import settle_if_possible
 from enrollments.actions.sign_in import record_ended_windows
 from enrollments.audit.chain import count_waiting, head
 from enrollments.audit.checkpoints import latest_checkpoint, places, verifier_key
@@ -80,6 +81,14 @@ class HistoryRow:
     shuts_out: bool
 
     @property
+    def scheduled(self) -> str:
+        """Of an act on a switch: until when, or at what time. «until» of other rows is a field among others."""
+        after = self.event.after or {}
+        if not after.get("until") or "status" not in after:
+            return ""
+        return f"{'at' if self.event.event in _DISABLING_SCHEDULED else 'until'} {after['until']}"
+
+    @property
     def seal(self) -> HistorySeal | None:
         """Its place in the sequence; None where it waits for one. Ask only for rows that were read with their seals."""
         return getattr(self.event, "seal", None)
@@ -88,6 +97,9 @@ class HistoryRow:
 @require_safe
 @requires(Right.SEE)
 def history_list(request: HttpRequest, service: ProvisioningService) -> HttpResponse:
+    settle_if_possible(
+        service
+    )  # what has happened by itself belongs in here, although nobody asked about it yet
     return _list(request, service)
 
 
@@ -303,6 +315,7 @@ def rows_of(events: Iterable[HistoryEvent], service: ProvisioningService | None)
     ]
 
 
+_DISABLING_SCHEDULED = (Event.ENROLLMENT_DISABLING_SCHEDULED.value, Event.GROUP_DISABLING_SCHEDULED.value)
 _SHUTS_OUT = frozenset(event.value for event in Event if event.shuts_out)
 
 

@@ -100,7 +100,8 @@ def person_deactivate(request: HttpRequest, username: str) -> HttpResponse:
         request,
         title=f"Deactivate {user}?",
         yes="Deactivate",
-        body=f"{user} can do nothing any more from their next click on. The roles stay for later.",
+        body=f"{user} can do nothing any more from their next click on. The roles stay for later; their API tokens "
+        "end, also for later.",
         form=form,
         cancel_url=_person_url(user),
     )
@@ -128,7 +129,8 @@ def person_remove(request: HttpRequest, username: str) -> HttpResponse:
         request,
         title=f"Remove {user}?",
         yes="Remove",
-        body=f"{user} can no longer sign in, and all their roles are lost. What they did stays in the history.",
+        body=f"{user} can no longer sign in, and all their roles and API tokens are lost. What they did stays in the "
+        "history.",
         form=form,
         cancel_url=_person_url(user),
     )
