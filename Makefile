@@ -11,7 +11,7 @@ AXE := tests/e2e/node_modules
 TEST_WORKERS ?= auto
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo test test-pkits test-postgres test-history test-sdk sdk-needs axe bench lint format lock clean
+.PHONY: help setup run demo test test-pkits test-import test-postgres test-history test-sdk sdk-needs axe bench lint format lock clean
 
 help: ## list what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-15s %s\n", $$1, $$2}'
@@ -40,8 +40,11 @@ axe: tests/e2e/package.json tests/e2e/package-lock.json
 test-pkits: $(VENV)/.pkits ## path validation against the NIST PKITS certificates (installs a large package)
 	$(BIN)/pytest -o addopts= -q tests/pkits
 
+test-import: $(VENV)/.dev ## an import of 100,000 lines, killed at random moments, ends as an unbroken run
+	DPS_IMPORT_LINES=100000 $(BIN)/pytest -n0 tests/management/test_import_enrollments.py -k as_a_process
+
 test-postgres: $(VENV)/.dev ## what touches the database, on a throw-away PostgreSQL server of its own
-	tests/with-postgres $(BIN)/pytest -n $(TEST_WORKERS) --dist worksteal $(addprefix tests/,actions audit device_api models service_api)
+	tests/with-postgres $(BIN)/pytest -n $(TEST_WORKERS) --dist worksteal $(addprefix tests/,actions audit device_api models service_api transfer)
 
 test-history: $(VENV)/.dev ## both verifiers against every way of changing a history of 100,000 rows
 	DPS_HISTORY_ROWS=100000 $(BIN)/pytest -k every_tampering tests/audit/test_verify.py

@@ -19,6 +19,8 @@ class Size:
     past_devices: int
     past_changes: int
     previewed_devices: int
+    imported_lines: int
+    queried: int
 
     @property
     def repetitions(self) -> int:
@@ -40,6 +42,8 @@ SIZES = {
         past_devices=20_000,
         past_changes=2000,
         previewed_devices=100_000,
+        imported_lines=2000,
+        queried=1_000_000,
     ),
     "tiny": Size(
         rounds=1,
@@ -54,5 +58,7 @@ SIZES = {
         past_devices=20,
         past_changes=20,
         previewed_devices=50,
+        imported_lines=20,
+        queried=300,
     ),
 }

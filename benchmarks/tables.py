@@ -21,19 +21,22 @@ def as_text(parts: Sequence[Part], costs: Costs) -> str:
     """One table: a row for each figure, then one for each ratio."""
     rows: list[tuple[str, ...]] = []
     for part in parts:
-        rows.append((part.title.upper(), "", "", "", "", ""))
+        rows.append((part.title.upper(), *[""] * 6))
         for figure in part.figures:
             cpu, wall = (_in_words(summary(costs, figure.key, clock), _seconds) for clock in Clock)
-            rows.append((f"  {figure.title}{_target(costs, figure)}", str(figure.times), *cpu, *wall))
-    rows.append(("RATIOS", "", "", "", "", ""))
+            a_second = f"{1 / summary(costs, figure.key, Clock.WALL).median:,.0f}"
+            rows.append(
+                (f"  {figure.title}{_target(costs, figure)}", str(figure.times), *cpu, *wall, a_second)
+            )
+    rows.append(("RATIOS", *[""] * 6))
     rows += [_ratio_row(ratio, costs) for part in parts for ratio in part.ratios]
-    return table(("Cost of one", "Times", "CPU", "spread", "Wall", "spread"), rows)
+    return table(("Cost of one", "Times", "CPU", "spread", "Wall", "spread", "A second"), rows)
 
 
 def _ratio_row(ratio: Ratio, costs: Costs) -> tuple[str, ...]:
     shown = _in_words(summary_of_ratio(costs, ratio), _plain)
     columns = (*shown, "", "") if ratio.clock is Clock.CPU else ("", "", *shown)
-    return (f"  {ratio.title}{_target(costs, ratio)}", "", *columns)
+    return (f"  {ratio.title}{_target(costs, ratio)}", "", *columns, "")
 
 
 def _target(costs: Costs, one: Figure | Ratio) -> str:

@@ -4,6 +4,7 @@ from benchmarks.subjects.bodies import bodies
 from benchmarks.subjects.evidence import evidence
 from benchmarks.subjects.history import history
 from benchmarks.subjects.history_pages import history_pages
+from benchmarks.subjects.many_entries import many_entries, queries
 from benchmarks.subjects.past import past
 from benchmarks.subjects.previews import previews
 from benchmarks.subjects.refusals import refusals
@@ -22,4 +23,6 @@ SUBJECTS = (
     history,
     history_pages,
     past,
+    many_entries,
+    queries,
 )

@@ -24,9 +24,10 @@ from enrollments.actions.entries import (
     written,
 )
 from enrollments.actions.judging import group_ref
+from enrollments.actions.outcomes import Outcome, outcome_of
 from enrollments.actions.schedule import settle_entry
 from enrollments.attestation.x509 import ParsedCertificate
-from enrollments.audit.actor import Actor
+from enrollments.audit.actor import Actor, Way
 from enrollments.audit.events import Event
 from enrollments.audit.record import clean_reason, record, require_still
 from enrollments.errors import ChangedMeanwhile, Invalid, NotFound
@@ -40,7 +41,7 @@ from enrollments.models import (
     Slot,
     TrustAnchor,
 )
-from enrollments.models.locks import change_lock
+from enrollments.models.locks import change_lock, rehearsal
 from enrollments.policy.names import registration_key, same_registration_id
 
 MAX_HELPERS = 10
@@ -150,6 +151,22 @@ def change_enrollment_group(
         record(event, subject=group, actor=actor, service=service, reason=reason, before=was, after=now)
         service.raise_epoch()
     return group
+
+
+def foresee_group(service: ProvisioningService, spec: GroupSpec, current: EnrollmentGroup | None) -> Outcome:
+    """What adding this, or changing `current` to it, would do as things stand: it is done, and taken back.
+
+    Raises what the two raise.
+    """
+    actor = Actor("service", "rehearsal", Way.SCHEDULE)
+    with rehearsal():
+        if current is None:
+            group = add_enrollment_group(service, spec, actor=actor)
+            return outcome_of(None, group.enabled, changed=True)
+        group = change_enrollment_group(
+            service, current.group_id, spec, expected_etag=current.etag, actor=actor
+        )
+        return outcome_of(current.enabled, group.enabled, changed=group.etag != current.etag)
 
 
 def disable_enrollment_group(

@@ -1,7 +1,8 @@
 """Individual enrollments: add, change, disable, enable, delete. Each is the same act from every door."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import Enum
@@ -26,20 +27,24 @@ from enrollments.actions.entries import (
     written,
 )
 from enrollments.actions.judging import individual_ref
+from enrollments.actions.outcomes import Outcome, outcome_of
 from enrollments.actions.schedule import settle_entry
 from enrollments.attestation.tpm import read_endorsement_key, read_storage_root_key
 from enrollments.attestation.x509 import registration_id_of
 from enrollments.audit.actor import Actor
 from enrollments.audit.events import Event
-from enrollments.audit.record import clean_reason, record, require_still
-from enrollments.errors import AttestationError, ChangedMeanwhile, Invalid, NotFound
+from enrollments.audit.record import Happened, clean_reason, record, record_all, require_still
+from enrollments.errors import AttestationError, ChangedMeanwhile, DpsError, Invalid, NotFound
 from enrollments.models import (
     AttestationMechanism,
     Certificate,
+    HeldCertificate,
     HeldRole,
     IndividualEnrollment,
     ProvisioningService,
 )
+from enrollments.models.enrollments import SECRETS
+from enrollments.models.inserting import insert_all
 from enrollments.models.locks import change_lock
 from enrollments.policy.documents import MAX_TWIN_BYTES, DocumentProblem, parse_json
 from enrollments.policy.names import is_registration_id, registration_key, same_registration_id
@@ -89,19 +94,131 @@ def add_individual_enrollment(
     spec, reason = _checked(service, spec), clean_reason(reason)
     with change_lock(service):
         check_epoch(service, expected_epoch)
-        enrollment = IndividualEnrollment(service=service)
-        _write(enrollment, spec)
-        record(
-            Event.ENROLLMENT_ADDED if enrollment.enabled else Event.ENROLLMENT_ADDED_DISABLED,
-            subject=enrollment,
-            actor=actor,
-            service=service,
-            reason=reason,
-            after=snapshot(enrollment),
-        )
+        (added,) = _add_all(service, [spec], actor=actor, reason=reason)
+        if isinstance(added, DpsError):
+            raise added
         if tells_keys:
-            note_told_keys(service, enrollment, spec, actor=actor)
-    return enrollment
+            note_told_keys(service, added, spec, actor=actor)
+    return added
+
+
+def add_individual_enrollments(
+    service: ProvisioningService, specs: Iterable[IndividualSpec], *, actor: Actor, reason: str = ""
+) -> list[IndividualEnrollment | DpsError]:
+    """Enroll many devices in one transaction: for each spec its enrollment, or why there is none."""
+    reason = clean_reason(reason)
+    given: list[IndividualSpec | DpsError] = [_checked_or_problem(service, spec) for spec in specs]
+    accepted = [one for one in given if not isinstance(one, DpsError)]
+    with change_lock(service):
+        added = iter(_add_all(service, accepted, actor=actor, reason=reason))
+    return [one if isinstance(one, DpsError) else next(added) for one in given]
+
+
+def foresee_enrollment(
+    service: ProvisioningService, spec: IndividualSpec, current: IndividualEnrollment | None
+) -> Outcome:
+    """What adding this, or changing `current` to it, would do as things stand; nothing is locked or changed.
+
+    Raises Invalid. That a name is taken is not looked at.
+    """
+    if current is None:
+        enrollment = IndividualEnrollment(service=service)
+        _set(enrollment, _checked(service, spec))
+        return outcome_of(None, enrollment.enabled, changed=True)
+    spec = _checked(service, replace(spec, registration_id=current.registration_id))
+    enrollment = copy(current)
+    _set(enrollment, spec)
+    after = snapshot(enrollment, certificates=_in_place(enrollment, spec), hubs=set(spec.hubs))
+    changed = snapshot(current) != after
+    if not changed and (current.mechanism == AttestationMechanism.SYMMETRIC_KEY or current.webhook_url):
+        changed = any(getattr(current, name) != getattr(enrollment, name) for name in SECRETS)
+    return outcome_of(current.enabled, enrollment.enabled, changed=changed)
+
+
+def _in_place(enrollment: IndividualEnrollment, spec: IndividualSpec) -> list[HeldCertificate]:
+    """The certificates that it would hold, of which nothing is stored."""
+    given = sorted(spec.certificates.items()) if spec.mechanism == AttestationMechanism.X509 else []
+    return [
+        held(Certificate.unstored(parsed), parsed, role=HeldRole.DEVICE, slot=slot, individual=enrollment)
+        for slot, parsed in given
+    ]
+
+
+def _checked_or_problem(service: ProvisioningService, spec: IndividualSpec) -> IndividualSpec | DpsError:
+    try:
+        return _checked(service, spec)
+    except Invalid as problem:
+        return problem
+
+
+def _add_all(
+    service: ProvisioningService, specs: Sequence[IndividualSpec], *, actor: Actor, reason: str
+) -> list[IndividualEnrollment | DpsError]:
+    """Inside the change lock, of specs that were checked. A fixed number of statements, however many they are."""
+    taken = {
+        one.registration_key: one
+        for one in service.individualenrollments.without_secrets().filter(
+            registration_key__in=[registration_key(spec.registration_id) for spec in specs]
+        )
+    }
+    outcomes: dict[int, IndividualEnrollment | DpsError] = {}
+    new: list[tuple[IndividualEnrollment, IndividualSpec]] = []
+    repeated: dict[int, str] = {}
+    for position, spec in enumerate(specs):
+        key = registration_key(spec.registration_id)
+        enrollment = IndividualEnrollment(service=service, registration_key=key)
+        if key in taken:
+            repeated[position] = key
+            continue
+        try:
+            _set(enrollment, spec)
+        except Invalid as problem:
+            outcomes[position] = problem
+            continue
+        taken[key] = outcomes[position] = enrollment
+        new.append((enrollment, spec))
+    if new:
+        record_all(_insert(service, new), actor=actor, service=service, reason=reason)
+    outcomes |= {position: _name_taken(taken[key]) for position, key in repeated.items()}
+    return [outcomes[position] for position in range(len(specs))]
+
+
+def _insert(
+    service: ProvisioningService, new: Sequence[tuple[IndividualEnrollment, IndividualSpec]]
+) -> list[Happened]:
+    insert_all([enrollment for enrollment, _ in new])
+    keys = [enrollment.registration_key for enrollment, _ in new]
+    numbers = dict(
+        service.individualenrollments.filter(registration_key__in=keys).values_list("registration_key", "pk")
+    )
+    for enrollment, _ in new:
+        enrollment.pk, enrollment._state.adding = numbers[enrollment.registration_key], False
+    through = IndividualEnrollment.hubs.through
+    through._default_manager.bulk_create(
+        through(individualenrollment_id=enrollment.pk, linkedhub_id=hub.pk)
+        for enrollment, spec in new
+        for hub in dict.fromkeys(spec.hubs)
+    )
+    places = [
+        (enrollment, slot, parsed)
+        for enrollment, spec in new
+        if spec.mechanism == AttestationMechanism.X509
+        for slot, parsed in sorted(spec.certificates.items())
+    ]
+    rows = Certificate.objects.store_all(parsed for *_, parsed in places)
+    kept: dict[int, list[HeldCertificate]] = {}
+    for (enrollment, slot, parsed), row in zip(places, rows, strict=True):
+        one = held(row, parsed, service=service, role=HeldRole.DEVICE, slot=slot, individual=enrollment)
+        kept.setdefault(enrollment.pk, []).append(one)
+    insert_all([one for of_entry in kept.values() for one in of_entry])
+    return [
+        Happened(
+            Event.ENROLLMENT_ADDED if enrollment.enabled else Event.ENROLLMENT_ADDED_DISABLED,
+            enrollment,
+            after=snapshot(enrollment, certificates=kept.get(enrollment.pk, ()), hubs=set(spec.hubs)),
+        )
+        for enrollment, spec in new
+    ]
 
 
 def change_individual_enrollment(
@@ -363,14 +480,19 @@ def _named_by_certificates(spec: IndividualSpec) -> IndividualSpec:
     return spec
 
 
-def _write(enrollment: IndividualEnrollment, spec: IndividualSpec) -> None:
+def _set(enrollment: IndividualEnrollment, spec: IndividualSpec) -> None:
+    """Everything that the row itself holds. Raises Invalid."""
     enrollment.registration_id = spec.registration_id
     enrollment.device_id = spec.device_id
     if spec.device_information is not Keep.AS_IT_IS:
         enrollment.device_information = spec.device_information
     write_common(enrollment, spec)
     _write_tpm_keys(enrollment, spec)
-    _refuse_taken_name(enrollment)
+
+
+def _write(enrollment: IndividualEnrollment, spec: IndividualSpec) -> None:
+    """Change one that is there."""
+    _set(enrollment, spec)
     enrollment.save()
     enrollment.hubs.set(spec.hubs)
     enrollment.certificates.all().delete()
@@ -395,20 +517,12 @@ def _write_tpm_keys(enrollment: IndividualEnrollment, spec: IndividualSpec) -> N
         enrollment.storage_root_key = spec.storage_root_key
 
 
-def _refuse_taken_name(enrollment: IndividualEnrollment) -> None:
-    other = (
-        IndividualEnrollment.objects.filter(
-            service=enrollment.service, registration_key=registration_key(enrollment.registration_id)
-        )
-        .exclude(pk=enrollment.pk)
-        .first()
+def _name_taken(other: IndividualEnrollment) -> AlreadyEnrolled:
+    return AlreadyEnrolled(
+        f"Registration ID {other.registration_id} is already enrolled in this service (case does not count).",
+        individual_ref(other),
+        "registration_id",
     )
-    if other is not None:
-        raise AlreadyEnrolled(
-            f"Registration ID {other.registration_id} is already enrolled in this service (case does not count).",
-            individual_ref(other),
-            "registration_id",
-        )
 
 
 def _change_event(was_enabled: bool, is_enabled: bool) -> Event:

@@ -173,6 +173,8 @@ def _problems_of_webhook(spec: EntrySpec) -> Iterator[str]:
 
 
 def _check_twin(twin: dict[str, Any]) -> None:
+    if twin == empty_twin():
+        return
     parse_json(json.dumps(twin), max_bytes=MAX_TWIN_BYTES)
     check_initial_twin(twin)
 
@@ -246,10 +248,22 @@ def _key_id(parsed: ParsedCertificate, role: HeldRole) -> str:
     return claimed
 
 
-def snapshot(entry: IndividualEnrollment | EnrollmentGroup) -> dict[str, Any]:
-    """An entry as the history keeps it: everything that decides, nothing that is secret (R15)."""
-    held = entry.certificates.select_related("certificate", "ca_certificate").order_by("role", "slot", "pk")
-    certificates = list(held)
+def snapshot(
+    entry: IndividualEnrollment | EnrollmentGroup,
+    *,
+    certificates: Iterable[HeldCertificate] | None = None,
+    hubs: Iterable[LinkedHub] | None = None,
+) -> dict[str, Any]:
+    """An entry as the history keeps it: everything that decides, nothing that is secret (R15).
+
+    certificates, hubs: what it holds, in order, where the caller has just written that; else it is read.
+    """
+    if certificates is None:
+        held = entry.certificates.select_related("certificate", "ca_certificate")
+        certificates = held.order_by("role", "slot", "pk")
+    if hubs is None:
+        hubs = entry.hubs.all()
+    certificates = list(certificates)
     helpers = [one.certificate.thumbprint_sha256 for one in certificates if one.role == HeldRole.HELPER]
     state: dict[str, Any] = {
         **switch_state(entry),
@@ -261,7 +275,7 @@ def snapshot(entry: IndividualEnrollment | EnrollmentGroup) -> dict[str, Any]:
         "allocation_policy": entry.allocation_policy,
         "webhook": entry.webhook_url,
         "webhook_api_version": entry.webhook_api_version,
-        "hubs": sorted(hub.host_name for hub in entry.hubs.all()),
+        "hubs": sorted(hub.host_name for hub in hubs),
         "reprovisioning_policy": entry.reprovisioning_policy,
         "initial_twin": entry.initial_twin,
         "iot_edge": entry.iot_edge,

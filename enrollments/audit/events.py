@@ -56,6 +56,8 @@ class Event(StrEnum):
     QUIET_ENDED = "quiet.ended"
     KEYS_REVEALED = "keys.revealed"
     EXPORTED = "history.exported"
+    IMPORT_STARTED = "import.started"
+    IMPORT_ENDED = "import.ended"
     REFUSED = "action.refused"
 
     @property
@@ -122,6 +124,8 @@ _WORDS: dict[Event, str] = {
     Event.QUIET_ENDED: "ended the quiet period of device",
     Event.KEYS_REVEALED: "looked at the keys of",
     Event.EXPORTED: "exported",
+    Event.IMPORT_STARTED: "started import",
+    Event.IMPORT_ENDED: "ended import",
     Event.REFUSED: "was refused",
 }
 _SHUTS_OUT = frozenset(

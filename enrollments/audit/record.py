@@ -1,6 +1,8 @@
 """Writing a history row. It shares the transaction of the change: no record, no action (R15)."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 from typing import Any
 
@@ -13,6 +15,7 @@ from enrollments.audit.events import Event
 from enrollments.audit.upkeep import seal_after_commit
 from enrollments.errors import Invalid
 from enrollments.models import HistoryEvent, ProvisioningService
+from enrollments.models.inserting import insert_all
 
 MAX_REASON = 500
 
@@ -37,32 +40,69 @@ def record(
     after: dict[str, Any] | None = None,
 ) -> HistoryEvent:
     """Add one row. Must be called inside the transaction of the change that it tells of."""
+    (columns,) = _columns([Happened(event, subject, before, after)], actor, service, reason)
+    return HistoryEvent.objects.create(**columns)
+
+
+@dataclass(frozen=True, slots=True)
+class Happened:
+    """One row to be, of several that one actor causes at one time for one reason."""
+
+    event: Event
+    subject: models.Model | Subject
+    before: dict[str, Any] | None = None
+    after: dict[str, Any] | None = None
+
+
+def record_all(
+    happened: Iterable[Happened],
+    *,
+    actor: Actor,
+    service: ProvisioningService | None = None,
+    reason: str = "",
+) -> None:
+    """As `record`, of several things at once."""
+    insert_all([HistoryEvent(**columns) for columns in _columns(happened, actor, service, reason)])
+
+
+def _columns(
+    happened: Iterable[Happened], actor: Actor, service: ProvisioningService | None, reason: str
+) -> list[dict[str, Any]]:
     if not transaction.get_connection().in_atomic_block:
         raise RuntimeError("record() belongs into the transaction of the change (R15)")
     require_still(actor)
+    seal_after_commit()
+    at = timezone.now()
+    rows = [_columns_of(one, actor, service, reason, at) for one in happened]
+    for row in rows:
+        transaction.on_commit(partial(metrics.history_row_written, row["event"]))
+    return rows
+
+
+def _columns_of(
+    happened: Happened, actor: Actor, service: ProvisioningService | None, reason: str, at: datetime
+) -> dict[str, Any]:
+    subject = happened.subject
     if isinstance(subject, models.Model):
         subject = Subject(type(subject).__name__, str(subject), str(subject.pk))
-    event_row = HistoryEvent.objects.create(
-        at=timezone.now(),
-        event=event.value,
-        service_id=service.pk if service else None,
-        service_name=service.name if service else "",
-        actor_kind=actor.kind,
-        actor_name=actor.name[:150],
-        way=actor.way.value,
-        subject_kind=subject.kind,
-        subject_id=subject.pk,
-        subject_name=subject.name[:200],
-        reason=reason,
-        before=before,
-        after=after,
-        address=actor.address[:45],
-        request_id=actor.request_id[:40],
-        client=clean_client(actor.client),
-    )
-    seal_after_commit()
-    transaction.on_commit(partial(metrics.history_row_written, event.value))
-    return event_row
+    return {
+        "at": at,
+        "event": happened.event.value,
+        "service_id": service.pk if service else None,
+        "service_name": service.name if service else "",
+        "actor_kind": actor.kind,
+        "actor_name": actor.name[:150],
+        "way": actor.way.value,
+        "subject_kind": subject.kind,
+        "subject_id": subject.pk,
+        "subject_name": subject.name[:200],
+        "reason": reason,
+        "before": happened.before,
+        "after": happened.after,
+        "address": actor.address[:45],
+        "request_id": actor.request_id[:40],
+        "client": clean_client(actor.client),
+    }
 
 
 def require_still(actor: Actor) -> None:

@@ -19,6 +19,15 @@ from enrollments.models.history import (
 )
 from enrollments.models.history_views import LastLook, SavedHistoryView
 from enrollments.models.hubs import HubDevice, HubKind, LinkedHub
+from enrollments.models.imports import (
+    ImportChunk,
+    ImportFormat,
+    ImportPart,
+    ImportProblem,
+    ImportRun,
+    ImportState,
+    PartKind,
+)
 from enrollments.models.key_identifiers import KeyIdentifierSecret
 from enrollments.models.notices import IgnoredCertificateHeader
 from enrollments.models.people import Membership, SignInFailures
@@ -49,11 +58,18 @@ __all__ = [
     "HubDevice",
     "HubKind",
     "IgnoredCertificateHeader",
+    "ImportChunk",
+    "ImportFormat",
+    "ImportPart",
+    "ImportProblem",
+    "ImportRun",
+    "ImportState",
     "IndividualEnrollment",
     "KeyIdentifierSecret",
     "LastLook",
     "LinkedHub",
     "Membership",
+    "PartKind",
     "ProvisioningService",
     "ProvisioningStatus",
     "QuietPeriod",

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from django.db import models
 from django.db.models import Q
 
+from enrollments.models.inserting import insert_all
 from enrollments.models.switches import AsOf
 
 if TYPE_CHECKING:
@@ -18,37 +19,25 @@ DIGEST = 64
 class CertificateQuerySet(models.QuerySet["Certificate"]):
     def stored(self, parsed: "ParsedCertificate") -> "Certificate":
         """The row of this certificate, created if this is the first time that it is seen."""
-        certificate, _ = self.get_or_create(
-            thumbprint_sha256=parsed.thumbprint_sha256,
-            defaults={
-                "subject": parsed.subject,
-                "subject_sha256": parsed.subject_sha256,
-                "issuer": parsed.issuer,
-                "issuer_sha256": parsed.issuer_sha256,
-                "serial_number": parsed.serial_number,
-                "not_before": parsed.not_before,
-                "not_after": parsed.not_after,
-                "thumbprint_sha1": parsed.thumbprint_sha1,
-                "spki_sha256": parsed.spki_sha256,
-                "subject_key_id": parsed.subject_key_id or "",
-                "authority_key_id": parsed.authority_key_id or "",
-                "is_ca": parsed.is_ca,
-                "path_length": parsed.path_length,
-                "key_description": parsed.key_description,
-                "signature_description": parsed.signature_description,
-                "pem": parsed.pem,
-            },
-        )
-        return certificate
+        return self.store_all([parsed])[0]
 
     def store_all(self, parsed: Iterable["ParsedCertificate"]) -> list["Certificate"]:
         """One row for each, in the order given. Stored in one order for all, so that no two wait for each other."""
-        wanted = list(parsed)
-        rows = {
-            one.thumbprint_sha256: self.stored(one)
-            for one in sorted(wanted, key=lambda one: one.thumbprint_sha256)
-        }
-        return [rows[one.thumbprint_sha256] for one in wanted]
+        ordered = list(parsed)
+        rows = {one.thumbprint_sha256: Certificate.unstored(one) for one in ordered}
+        numbers = self._numbers_of(rows)
+        if missing := sorted(rows.keys() - numbers.keys()):
+            # Somebody else may be storing the same one: whoever comes second takes the row of the first.
+            insert_all([rows[thumbprint] for thumbprint in missing], ignore_conflicts=True)
+            numbers |= self._numbers_of(missing)
+        for thumbprint, row in rows.items():
+            row.pk, row._state.adding, row._state.db = numbers[thumbprint], False, self.db
+        return [rows[one.thumbprint_sha256] for one in ordered]
+
+    def _numbers_of(self, thumbprints: Iterable[str]) -> dict[str, int]:
+        return dict(
+            self.filter(thumbprint_sha256__in=list(thumbprints)).values_list("thumbprint_sha256", "pk")
+        )
 
 
 class Certificate(models.Model):
@@ -80,6 +69,28 @@ class Certificate(models.Model):
 
     def __str__(self) -> str:
         return self.subject or self.thumbprint_sha256[:16]
+
+    @classmethod
+    def unstored(cls, parsed: "ParsedCertificate") -> "Certificate":
+        return cls(
+            thumbprint_sha256=parsed.thumbprint_sha256,
+            subject=parsed.subject,
+            subject_sha256=parsed.subject_sha256,
+            issuer=parsed.issuer,
+            issuer_sha256=parsed.issuer_sha256,
+            serial_number=parsed.serial_number,
+            not_before=parsed.not_before,
+            not_after=parsed.not_after,
+            thumbprint_sha1=parsed.thumbprint_sha1,
+            spki_sha256=parsed.spki_sha256,
+            subject_key_id=parsed.subject_key_id or "",
+            authority_key_id=parsed.authority_key_id or "",
+            is_ca=parsed.is_ca,
+            path_length=parsed.path_length,
+            key_description=parsed.key_description,
+            signature_description=parsed.signature_description,
+            pem=parsed.pem,
+        )
 
 
 class Slot(models.TextChoices):

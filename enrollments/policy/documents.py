@@ -98,8 +98,10 @@ def _check(value: Any, depth: int) -> None:
 def _check_text(text: str) -> None:
     if "\x00" in text:
         raise DocumentProblem("The JSON holds a NUL character.")
-    if any("\ud800" <= character <= "\udfff" for character in text):
-        raise DocumentProblem("The JSON holds half of a surrogate pair.")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise DocumentProblem("The JSON holds half of a surrogate pair.") from None
 
 
 def _shown(name: str) -> str:

@@ -17,16 +17,17 @@ class Item(NamedTuple):
     view: str
     icon: str
     right: Right
-    also: str = ""
-    """Another page that stands below this entry, for which the address does not say so."""
+    also: tuple[str, ...] = ()
+    """Other pages that stand below this entry, for which the address does not say so."""
 
 
+_BESIDE_ENTRIES = ("portal:group-list", "portal:import-list")
 SERVICE_NAVIGATION = (
     Item("Overview", "portal:service-overview", "dashboard", Right.SEE),
-    Item("Manage enrollments", "portal:enrollment-list", "certificate", Right.SEE, "portal:group-list"),
+    Item("Manage enrollments", "portal:enrollment-list", "certificate", Right.SEE, _BESIDE_ENTRIES),
     Item("CA certificates", "portal:ca-list", "shield-check", Right.SEE),
     Item("Registration records", "portal:registration-list", "list-details", Right.SEE),
-    Item("Attempts", "portal:attempt-list", "list-check", Right.SEE_HISTORY, "portal:storm-list"),
+    Item("Attempts", "portal:attempt-list", "list-check", Right.SEE_HISTORY, ("portal:storm-list",)),
     Item("Explain", "portal:explain", "help-circle", Right.SEE_HISTORY),
     Item("Back in time", "portal:past", "clock", Right.SEE_HISTORY),
     Item("Linked hubs", "portal:hub-list", "server", Right.SEE),
@@ -75,6 +76,6 @@ def portal(request: HttpRequest) -> dict[str, Any]:
 def _link(request: HttpRequest, item: Item, **kwargs: str) -> dict[str, Any]:
     url = reverse(item.view, kwargs=kwargs)
     exact = item.view in ("portal:service-overview", "portal:service-list")
-    below = (url, reverse(item.also, kwargs=kwargs)) if item.also else (url,)
+    below = (url, *(reverse(view, kwargs=kwargs) for view in item.also))
     active = request.path == url if exact else request.path.startswith(below)
     return {"label": item.label, "url": url, "icon": item.icon, "active": active}

@@ -7,7 +7,6 @@ from typing import Any, Generic, TypeVar
 from enrollments.actions.service_access import Caller, LacksRight, NotAuthenticated
 from enrollments.errors import DpsError
 from enrollments.policy.names import FORM_IN_WORDS, is_registration_id
-from enrollments.service_api import messages
 from enrollments.service_api.conditions import Condition, condition_of_etag
 from enrollments.service_api.entries import (
     delete_group,
@@ -25,8 +24,9 @@ from enrollments.service_api.errors import (
     NO_SUCH_GROUP,
     answer_to,
 )
-from enrollments.service_api.messages import CANNOT_BE_READ, checked
+from enrollments.wire import messages
 from enrollments.wire.errors import ApiError, ErrorAnswer
+from enrollments.wire.messages import CANNOT_BE_READ, checked
 
 M = TypeVar("M", messages.IndividualEnrollment, messages.EnrollmentGroup)
 

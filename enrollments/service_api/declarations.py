@@ -1,6 +1,5 @@
 """What each route of the service API takes and answers: read by its view, and told by the OpenAPI document."""
 
-from enrollments.service_api import messages
 from enrollments.service_api.errors import (
     ENROLLMENT_EXISTS,
     GROUP_EXISTS,
@@ -32,6 +31,7 @@ from enrollments.service_api.operations import (
     WRONG_VALUE,
     page_headers,
 )
+from enrollments.wire import messages
 from enrollments.wire.models import RegistrationState
 from enrollments.wire.operations import Answer, Operation
 from enrollments.wire.requests import MESSAGE_REFUSALS

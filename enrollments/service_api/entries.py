@@ -29,12 +29,12 @@ from enrollments.models import (
 )
 from enrollments.policy.access import AccessRight
 from enrollments.policy.names import registration_key
-from enrollments.service_api import messages
 from enrollments.service_api.answers import group_body, individual_body
 from enrollments.service_api.conditions import Condition
 from enrollments.service_api.errors import ENROLLMENT_EXISTS, GROUP_EXISTS
-from enrollments.service_api.specs import group_spec, individual_spec
+from enrollments.wire import messages
 from enrollments.wire.errors import ApiError
+from enrollments.wire.specs import group_spec, individual_spec
 
 # How often "whatever is there" is tried, where somebody else keeps changing it.
 TRIES = 5

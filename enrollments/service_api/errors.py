@@ -13,7 +13,8 @@ from enrollments.errors import (
     SecretUnreadable,
 )
 from enrollments.policy.facts import EntryKind
-from enrollments.wire.errors import ErrorAnswer
+from enrollments.wire.errors import NOT_ACCEPTED, ErrorAnswer
+from enrollments.wire.words import in_words
 
 # Whatever the cause: whether a policy or a token exists is nobody's business who has not proven to hold it.
 UNAUTHORIZED = ErrorAnswer(401002, "Unauthorized")
@@ -24,7 +25,6 @@ NAME_DIFFERS = 400002
 WRONG_CONDITION = 400101
 WRONG_QUERY = 400102
 WRONG_CONTINUATION = 400103
-NOT_ACCEPTED = 400104
 NO_SUCH_ENROLLMENT = ErrorAnswer(404201, "Enrollment not found.")
 NO_SUCH_GROUP = ErrorAnswer(404202, "Enrollment group not found.")
 NO_SUCH_REGISTRATION = ErrorAnswer(404203, "Registration record not found.")
@@ -46,26 +46,6 @@ SECRET_UNREADABLE = ErrorAnswer(
     "A stored key that this needs cannot be decrypted. The tracking ID leads the administrators of the service to "
     "the cause.",
 )
-
-# Where our words for what is wrong stand in a message.
-_MEMBERS = {
-    "registration_id": "registrationId",
-    "group_id": "enrollmentGroupId",
-    "device_id": "deviceId",
-    "device_information": "optionalDeviceInformation",
-    "mechanism": "attestation.type",
-    "primary_key": "attestation.symmetricKey.primaryKey",
-    "secondary_key": "attestation.symmetricKey.secondaryKey",
-    "endorsement_key": "attestation.tpm.endorsementKey",
-    "storage_root_key": "attestation.tpm.storageRootKey",
-    "primary_certificate": "attestation.x509 primary",
-    "secondary_certificate": "attestation.x509 secondary",
-    "allocation_policy": "allocationPolicy",
-    "hubs": "iotHubs",
-    "reprovisioning_policy": "reprovisionPolicy",
-    "initial_twin": "initialTwin",
-    "webhook_url": "customAllocationDefinition",
-}
 
 
 def answer_to(problem: DpsError) -> ErrorAnswer | None:
@@ -98,11 +78,3 @@ def answer_to(problem: DpsError) -> ErrorAnswer | None:
             return SECRET_UNREADABLE
         case _:
             return None
-
-
-def in_words(problem: Invalid) -> str:
-    return " ".join(
-        f"{_MEMBERS[field]}: {sentence}" if field in _MEMBERS else sentence
-        for field, sentences in problem.errors.items()
-        for sentence in sentences
-    )

@@ -7,16 +7,15 @@ from enrollments.service_api.errors import (
     LACKS_RIGHT,
     NAME_DIFFERS,
     NO_SUCH_SERVICE,
-    NOT_ACCEPTED,
     UNAUTHORIZED,
     WRONG_CONDITION,
     WRONG_CONTINUATION,
     WRONG_QUERY,
 )
-from enrollments.service_api.member_types import NAME
-from enrollments.service_api.messages import CANNOT_BE_READ, DryRun
 from enrollments.service_api.paging import DEFAULT_PAGE, LARGEST_PAGE
-from enrollments.wire.errors import INTERNAL, THROTTLED, ErrorAnswer
+from enrollments.wire.errors import INTERNAL, NOT_ACCEPTED, THROTTLED, ErrorAnswer
+from enrollments.wire.member_types import NAME
+from enrollments.wire.messages import CANNOT_BE_READ, DryRun
 from enrollments.wire.operations import API_VERSION, RETRY_AFTER, Answer, Api, Parameter, Path
 from enrollments.wire.requests import MESSAGE_REFUSALS, VERSION_REFUSAL
 

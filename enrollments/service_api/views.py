@@ -14,7 +14,7 @@ from enrollments.models import AttestationMechanism, EnrollmentGroup, Individual
 from enrollments.policy.access import AccessRight
 from enrollments.policy.names import FORM_IN_WORDS, is_registration_id, registration_key, same_registration_id
 from enrollments.policy.roles import Right
-from enrollments.service_api import declarations, messages
+from enrollments.service_api import declarations
 from enrollments.service_api.answers import (
     attestation_body,
     group_body,
@@ -37,10 +37,11 @@ from enrollments.service_api.entries import (
     writer,
 )
 from enrollments.service_api.errors import LACKS_RIGHT, NAME_DIFFERS, NO_SUCH_REGISTRATION
-from enrollments.service_api.messages import checked, read_message
 from enrollments.service_api.operations import GROUP_ITEM, INDIVIDUAL_ITEM, REGISTRATION_ITEM
 from enrollments.service_api.paging import Query, check_query, page_of
+from enrollments.wire import messages
 from enrollments.wire.errors import ApiError, json_response
+from enrollments.wire.messages import checked, read_message
 from enrollments.wire.operations import declares
 from enrollments.wire.requests import json_object
 

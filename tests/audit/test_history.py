@@ -134,6 +134,7 @@ def test_r15_where_the_row_cannot_be_written_the_change_does_not_happen(world, e
         raise DatabaseError("disk full")
 
     monkeypatch.setattr(HistoryEvent.objects, "create", full)
+    monkeypatch.setattr("enrollments.audit.record.insert_all", full)
     with pytest.raises(DatabaseError):
         CHANGES[event](world)
 
@@ -148,6 +149,7 @@ def test_r15_assignment_does_not_happen_without_its_row(service, monkeypatch):
         raise DatabaseError("disk full")
 
     monkeypatch.setattr(HistoryEvent.objects, "create", full)
+    monkeypatch.setattr("enrollments.audit.record.insert_all", full)
     with pytest.raises(DatabaseError):
         register(service, top.leaf("pump-1"))
 

@@ -84,6 +84,9 @@ def live(browser_path: str, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 def plant(live: LiveListeners) -> LiveListeners:
     """A service in which every kind of entry, outcome and record occurs."""
     live.manage("demo_fleet")
+    wrong = live.data_dir / "wrong.jsonl"
+    wrong.write_text("no entry")
+    live.manage("import_enrollments", wrong, "--service", "local", check=False)
     live.python(
         "from datetime import timedelta\n"
         "from enrollments.actions.api_tokens import add_api_token\n"

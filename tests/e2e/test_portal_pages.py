@@ -9,7 +9,7 @@ from django.urls import URLPattern, resolve
 from playwright.sync_api import Locator, Page, Request, expect
 
 from dpsportal.serving.limits import MIB, PORTAL_LIMITS
-from enrollments.portal import urls_enrollments, urls_service
+from enrollments.portal import urls_enrollments, urls_imports, urls_service
 from enrollments.simulator.client import Device, Outcome
 from enrollments.simulator.credentials import CertificateFiles, SharedKey
 from tests.certificates import root, self_signed
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.e2e
 
 # Of one kind of page so many are looked at: with filters and without, of one kind of entry and of another.
 OF_EACH_KIND = 2
-DOWNLOADS = {"history-export", "installation-history-export", "preview-export"}
+DOWNLOADS = {"history-export", "import-problems", "installation-history-export", "preview-export"}
 # Answer posts alone, or nobody who is signed in.
 NOT_SHOWN = {
     "sign-in",
@@ -35,6 +35,11 @@ NOT_SHOWN = {
     "group-add-preview",
     "group-edit-preview",
     "group-keys",
+    "entry-export-with-secrets",
+    "import-part",
+    "import-check",
+    "import-start",
+    "import-cancel",
     "policy-keys",
     "ca-code",
     "ca-verify",
@@ -486,5 +491,6 @@ def names_of_views() -> set[str]:
         *urls_service.installation_urlpatterns,
         *urls_service.urlpatterns,
         *urls_enrollments.urlpatterns,
+        *urls_imports.urlpatterns,
     ]
     return {pattern.name for pattern in patterns if isinstance(pattern, URLPattern)}

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from enrollments.models import IndividualEnrollment
-from enrollments.service_api import messages
+from enrollments.wire import messages
 from enrollments.wire.errors import ApiError
 from tests.certificates import root, self_signed
 from tests.service_api.conftest import error_of, keys

@@ -14,7 +14,8 @@ from enrollments.errors import Invalid
 from enrollments.models import EnrollmentGroup, HistoryEvent, IndividualEnrollment
 from enrollments.policy.access import AccessRight
 from enrollments.policy.roles import Role
-from enrollments.service_api import entries, messages
+from enrollments.service_api import entries
+from enrollments.wire import messages
 from tests.certificates import root, self_signed
 from tests.devices import ALICE, enroll_ca, enroll_keys, register
 from tests.factories import a_user

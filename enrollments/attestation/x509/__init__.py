@@ -45,6 +45,7 @@ from enrollments.attestation.x509.upload import (
     findings_for_ca,
     findings_for_device,
     read_upload,
+    refuse_private_keys,
 )
 
 __all__ = [
@@ -89,5 +90,6 @@ __all__ = [
     "read_one",
     "read_presented",
     "read_upload",
+    "refuse_private_keys",
     "registration_id_of",
 ]

@@ -25,6 +25,8 @@ MAX_KEY_ID_BYTES = 64
 MAX_RSA_BITS, MAX_DSA_BITS = 8192, 3072
 MAX_PATH_LENGTH = 2**31 - 1
 MAX_DESCRIPTION = 40
+MAX_ISSUERS_KEPT = 256
+_issuer_texts: dict[bytes, str] = {}
 
 Extension = TypeVar("Extension", bound=x509.ExtensionType)
 
@@ -114,7 +116,7 @@ def _parse(der: bytes) -> ParsedCertificate:
         certificate=certificate,
         public_key=public_key,
         subject=certificate.subject.rfc4514_string(),
-        issuer=certificate.issuer.rfc4514_string(),
+        issuer=_issuer_text(certificate, raw.issuer),
         subject_sha256=hashlib.sha256(raw.subject).hexdigest(),
         issuer_sha256=hashlib.sha256(raw.issuer).hexdigest(),
         common_names=tuple(
@@ -134,6 +136,16 @@ def _parse(der: bytes) -> ParsedCertificate:
         signature_description=_signature_description(certificate),
         version=certificate.version.value + 1,
     )
+
+
+def _issuer_text(certificate: x509.Certificate, encoded: bytes) -> str:
+    """Kept by its encoding: many devices have few issuers, and a fifth of reading a certificate is naming its own."""
+    text = _issuer_texts.get(encoded)
+    if text is None:
+        if len(_issuer_texts) >= MAX_ISSUERS_KEPT:
+            _issuer_texts.clear()
+        text = _issuer_texts[encoded] = certificate.issuer.rfc4514_string()
+    return text
 
 
 def is_costly(key: CertificatePublicKeyTypes | None) -> bool:

@@ -83,6 +83,21 @@ def read_upload(data: bytes | str) -> tuple[ParsedCertificate, ...]:
     return tuple(_read_certificate(der) for der in dict.fromkeys(ders))
 
 
+def refuse_private_keys(data: bytes | str) -> None:
+    """Raises PrivateKeyInUpload where there is one in it; whatever else is wrong is not looked at.
+
+    For what is kept before it is read.
+    """
+    raw = data.encode("utf-8", "replace") if isinstance(data, str) else data
+    if len(raw) > MAX_UPLOAD_BYTES:
+        return
+    try:
+        for der in _ders_of_upload(raw, _as_text(raw)) if raw else ():
+            _refuse_private_key(der)
+    except (NotACertificate, UnreadableCertificate):
+        return
+
+
 def _as_text(raw: bytes) -> str:
     encoding = "utf-16" if raw.startswith(UTF_16_MARKS) else "utf-8"
     return raw.decode(encoding, "replace")

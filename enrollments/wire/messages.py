@@ -12,7 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 from pydantic_core import ErrorDetails
 
-from enrollments.service_api.member_types import (
+from enrollments.wire.errors import ApiError
+from enrollments.wire.member_types import (
     ApiVersion,
     CaName,
     Certificate,
@@ -35,7 +36,6 @@ from enrollments.service_api.member_types import (
     for_groups,
     one_kind_of_certificate,
 )
-from enrollments.wire.errors import ApiError
 from enrollments.wire.models import Etag, Model
 from enrollments.wire.requests import NO_JSON, json_object
 

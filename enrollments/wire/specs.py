@@ -22,9 +22,8 @@ from enrollments.models.ca_certificates import is_ca_name
 from enrollments.models.enrollments import empty_twin
 from enrollments.policy.allocation import AllocationPolicy
 from enrollments.policy.reprovisioning import ReprovisioningPolicy
-from enrollments.service_api import messages
-from enrollments.service_api.errors import NOT_ACCEPTED
-from enrollments.wire.errors import ApiError
+from enrollments.wire import messages
+from enrollments.wire.errors import NOT_ACCEPTED, ApiError
 
 Held = IndividualEnrollment | EnrollmentGroup
 Bundles = dict[Slot, tuple[ParsedCertificate, ...]]

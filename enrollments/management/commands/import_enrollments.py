@@ -1,0 +1,255 @@
+"""`manage.py import_enrollments`: enrollments and groups from a list, checked first, then carried out and resumable."""
+
+import csv
+import time
+from argparse import ArgumentParser
+from contextlib import ExitStack
+from pathlib import Path
+from typing import IO, Any
+
+from django.core.management.base import CommandError
+
+from enrollments.actions.imports import (
+    LEASE,
+    NotHeld,
+    begin_import,
+    cancel_import,
+    file_is_there,
+    hold,
+    import_of,
+    let_go,
+    pause_import,
+    start_import,
+)
+from enrollments.actions.outcomes import Outcome
+from enrollments.actions.preview.table import cell
+from enrollments.audit.sealer import seal_everything
+from enrollments.errors import Conflict
+from enrollments.management.command import (
+    REFUSED,
+    DpsCommand,
+    add_service_option,
+    called_wrongly,
+    command_line_actor,
+    service_named,
+)
+from enrollments.management.progress import Progress
+from enrollments.models import ImportFormat, ImportRun, ImportState, ProvisioningService
+from enrollments.transfer.words import format_of, in_words
+from enrollments.transfer.work import carry_out_run, check_run
+
+SHOWN = 20
+
+
+class Command(DpsCommand):
+    help = (
+        "Create, change and disable enrollments and groups as a list says, CSV or JSON Lines (docs/import.md). Every "
+        "line is checked before anything is changed. An import that was interrupted goes on with --resume."
+    )
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        super().add_arguments(parser)
+        add_service_option(parser)
+        parser.add_argument("file", nargs="?", type=Path, metavar="FILE", help="The list.")
+        parser.add_argument(
+            "--zip", type=Path, metavar="ZIP", help="The certificates that the list names as files."
+        )
+        parser.add_argument(
+            "--format",
+            choices=ImportFormat.values,
+            help="Of the list. Default: as its name ends, .csv or .jsonl.",
+        )
+        parser.add_argument("--reason", default="", help="Why, for the history.")
+        parser.add_argument("--dry-run", action="store_true", help="Check every line, and change nothing.")
+        parser.add_argument(
+            "--skip-bad-lines", action="store_true", help="Import the good lines, where others are wrong."
+        )
+        parser.add_argument(
+            "--errors",
+            type=Path,
+            metavar="FILE",
+            help="Write what is wrong with which line into this file, as CSV.",
+        )
+        parser.add_argument(
+            "--resume", type=int, metavar="RUN", help="Go on with an import that was interrupted."
+        )
+
+    def act(
+        self,
+        *,
+        file: Path | None,
+        zip: Path | None,
+        format: str | None,
+        service: str,
+        reason: str,
+        dry_run: bool,
+        skip_bad_lines: bool,
+        errors: Path | None,
+        resume: int | None,
+        json: bool,
+        **_: Any,
+    ) -> None:
+        if (file is None) == (resume is None):
+            called_wrongly("Give the list, or --resume and the number of an import that was interrupted.")
+        found = service_named(service)
+        progress = Progress(self.stderr)  # type: ignore[arg-type]  # Django's wrapper of a stream
+        try:
+            if file is None:
+                run = import_of(found, resume or 0)
+            else:
+                run = self._checked(found, file, zip, format, reason, progress)
+            if run.state == ImportState.REFUSED:
+                raise CommandError(f"{run.problem} Nothing was changed.", returncode=REFUSED)
+            if dry_run or (file is not None and not _may_start(run, skip_bad_lines)):
+                cancel_import(run, actor=command_line_actor())
+                self._tell_check(run, errors, as_json=json, dry_run=dry_run)
+                return
+            run = self._carried_out(run, skip_bad_lines, progress)
+        finally:
+            progress.close()
+        self._tell_end(run, errors, as_json=json)
+
+    def _checked(
+        self,
+        service: ProvisioningService,
+        file: Path,
+        zip: Path | None,
+        format: str | None,
+        reason: str,
+        progress: Progress,
+    ) -> ImportRun:
+        kind = ImportFormat(format) if format else format_of(file.name)
+        if kind is None:
+            called_wrongly(
+                "The name of the list ends neither in .csv nor in .jsonl: say which it is, with --format."
+            )
+        with ExitStack() as opened:
+            content = _opened(file, opened)
+            archive = _opened(zip, opened) if zip is not None else None
+            run = begin_import(
+                service,
+                list_name=file.name,
+                format=kind,
+                archive_name=zip.name if zip is not None else "",
+                actor=command_line_actor(),
+                reason=reason,
+            )
+            holder = file_is_there(run)
+
+            def tell(run: ImportRun) -> None:
+                progress.tell(f"checking: {run.lines} lines")
+
+            try:
+                check_run(run, holder, content, archive, tell=tell)
+            except BaseException:
+                cancel_import(run, actor=command_line_actor())
+                raise
+        run.refresh_from_db()
+        return run
+
+    def _carried_out(self, run: ImportRun, skip_bad_lines: bool, progress: Progress) -> ImportRun:
+        run = start_import(run, without_bad_lines=skip_bad_lines, actor=command_line_actor())
+        run, holder = _held(run, progress)
+
+        def tell(run: ImportRun) -> None:
+            progress.tell(f"{run.position} of {run.chunks} portions, {run.lines_done} lines")
+
+        try:
+            run = carry_out_run(run, holder, tell=tell)
+        except KeyboardInterrupt:
+            pause_import(run.pk, holder, "Interrupted at the command line.")
+            raise CommandError(
+                f"Import {run.pk} was interrupted. What is done stays; go on with --resume {run.pk}.",
+                returncode=REFUSED,
+            ) from None
+        except NotHeld:
+            raise
+        except BaseException:
+            let_go(run.pk, holder)
+            raise
+        progress.tell("sealing the history")
+        seal_everything()
+        return run
+
+    def _tell_check(self, run: ImportRun, errors: Path | None, *, as_json: bool, dry_run: bool) -> None:
+        self._write_errors(run, errors)
+        if as_json:
+            self.print_json(_as_json(run, run.planned, dry_run=True))
+        else:
+            self.stdout.write(f"{run.lines} lines: {in_words(run.planned)}.")
+            self._list_problems(run)
+        if not run.bad_lines:
+            self.stderr.write("Nothing was changed.")
+            return
+        way_out = "" if dry_run else " Correct them, or import the others with --skip-bad-lines."
+        raise CommandError(
+            f"{run.bad_lines} of {run.lines} lines are wrong. Nothing was changed.{way_out}",
+            returncode=REFUSED,
+        )
+
+    def _tell_end(self, run: ImportRun, errors: Path | None, *, as_json: bool) -> None:
+        self._write_errors(run, errors)
+        if as_json:
+            self.print_json(_as_json(run, run.counts, dry_run=False))
+        else:
+            self.stdout.write(f"Import {run.pk}: {in_words(run.counts)}.")
+            self._list_problems(run)
+        refused = run.counts.get(Outcome.REFUSED, 0)
+        if refused:
+            raise CommandError(f"{refused} lines could not be carried out.", returncode=REFUSED)
+
+    def _list_problems(self, run: ImportRun) -> None:
+        problems = run.problems.order_by("line", "at_run")
+        for one in problems[:SHOWN]:
+            self.stdout.write(f"line {one.line}{f' ({one.name})' if one.name else ''}: {one.sentence}")
+        if (more := problems.count() - SHOWN) > 0:
+            self.stdout.write(f"and {more} more: write them into a file with --errors.")
+
+    def _write_errors(self, run: ImportRun, path: Path | None) -> None:
+        if path is None:
+            return
+        try:
+            with path.open("w", newline="", encoding="utf-8") as file:
+                writer = csv.writer(file)
+                writer.writerow(("line", "entry", "problem"))
+                for one in run.problems.order_by("line", "at_run").iterator(chunk_size=1000):
+                    writer.writerow((one.line, cell(one.name), cell(one.sentence)))
+        except OSError as problem:
+            called_wrongly(f"{path} cannot be written: {problem.strerror}")
+
+
+def _opened(path: Path, opened: ExitStack) -> IO[bytes]:
+    try:
+        return opened.enter_context(path.open("rb"))
+    except OSError as problem:
+        called_wrongly(f"{path} cannot be read: {problem.strerror}")
+
+
+def _may_start(run: ImportRun, skip_bad_lines: bool) -> bool:
+    return not run.bad_lines or (skip_bad_lines and run.chunks > 0)
+
+
+def _held(run: ImportRun, progress: Progress) -> tuple[ImportRun, str]:
+    """Whoever had it before may have been killed: that is known when it has given no sign of life for a while."""
+    deadline = time.monotonic() + LEASE.total_seconds() + 5
+    while (held := hold(run.pk)) is None:
+        run.refresh_from_db()
+        if not run.is_working or time.monotonic() > deadline:
+            raise Conflict(f"Import {run.pk} is {run.get_state_display().lower()}, and somebody else has it.")
+        progress.tell("waiting for whoever had it")
+        time.sleep(0.5)
+    return held
+
+
+def _as_json(run: ImportRun, counts: dict[str, int], *, dry_run: bool) -> dict[str, Any]:
+    told = {"import": run.pk, "service": run.service.name, "state": run.state, "dry_run": dry_run}
+    problems = run.problems.order_by("line", "at_run")
+    return {
+        **told,
+        "lines": run.lines,
+        "bad_lines": run.bad_lines,
+        **{one.value: counts.get(one, 0) for one in Outcome},
+        "problems": [
+            {"line": one.line, "entry": one.name, "problem": one.sentence} for one in problems[:1000]
+        ],
+    }

@@ -1,0 +1,222 @@
+"""From what a portion of lines asks for to what an import carries out: looked up, parsed, and foreseen."""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from django.db.models import prefetch_related_objects
+
+from enrollments.actions.enrollment_groups import (
+    EnrollmentGroupNotFound,
+    GroupSpec,
+    foresee_group,
+)
+from enrollments.actions.enrollments import EnrollmentNotFound, IndividualSpec, foresee_enrollment
+from enrollments.actions.imports import Change, LineProblem
+from enrollments.actions.outcomes import Outcome, outcome_of
+from enrollments.errors import DpsError, Invalid, NotFound
+from enrollments.models import (
+    AttestationMechanism,
+    EnrollmentGroup,
+    IndividualEnrollment,
+    ProvisioningService,
+)
+from enrollments.policy.names import registration_key, same_registration_id
+from enrollments.transfer.lines import Record
+from enrollments.wire import messages
+from enrollments.wire.errors import ApiError
+from enrollments.wire.specs import group_spec, individual_spec
+from enrollments.wire.words import in_words
+
+Entry = IndividualEnrollment | EnrollmentGroup
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is to be done about a portion, and about which of its lines nothing can be. Holds for one epoch."""
+
+    epoch: int
+    changes: list[Change]
+    problems: list[LineProblem]
+
+
+def as_text(records: Iterable[Record]) -> str:
+    """Lines as a chunk keeps them."""
+    rows = [
+        (
+            one.line,
+            one.is_group,
+            one.name,
+            one.operation,
+            one.message,
+            one.predecessor,
+            one.secrets_withheld,
+        )
+        for one in records
+    ]
+    return json.dumps(rows, ensure_ascii=False, separators=(",", ":"))
+
+
+def from_text(text: str) -> list[Record]:
+    return [Record(*one) for one in json.loads(text)]
+
+
+def plan(
+    service_id: int,
+    records: Sequence[Record],
+    *,
+    thoroughly: bool,
+    groups_to_come: frozenset[str] = frozenset(),
+) -> Plan:
+    """thoroughly: look whether what is to be added could be; else whoever adds it looks.
+
+    groups_to_come: keys of the groups that earlier portions add, for whoever only looks.
+    """
+    service = ProvisioningService.objects.get(pk=service_id)
+    # Before anything else is read: what is changed from here on shows.
+    epoch = service.epoch
+    prefetch_related_objects([service], "hubs")
+    look = _Look(service, _entries(service, records), thoroughly, set(groups_to_come))
+    made = Plan(epoch, [], [])
+    for record in records:
+        try:
+            change = look.change(record)
+        except ApiError as refused:
+            made.problems.append(LineProblem(record.line, record.name, refused.answer.message))
+        except Invalid as invalid:
+            made.problems.append(LineProblem(record.line, record.name, in_words(invalid)))
+        except DpsError as problem:
+            made.problems.append(LineProblem(record.line, record.name, problem.message))
+        else:
+            made.changes.append(change)
+    return made
+
+
+def _entries(service: ProvisioningService, records: Sequence[Record]) -> dict[tuple[bool, str], Entry]:
+    keys = {
+        kind: [registration_key(one.name) for one in records if one.is_group is kind]
+        for kind in (False, True)
+    }
+    found: dict[tuple[bool, str], Entry] = {}
+    individuals = service.individualenrollments.without_secrets()
+    for one in individuals.filter(registration_key__in=keys[False]) if keys[False] else ():
+        found[False, one.registration_key] = one
+    groups = service.enrollmentgroups.without_secrets().select_related("predecessor")
+    for group in groups.filter(group_key__in=keys[True]) if keys[True] else ():
+        found[True, group.group_key] = group
+    return found
+
+
+@dataclass(slots=True)
+class _Look:
+    """What is there, as of one epoch. `to_come`: keys of groups that lines before this one add."""
+
+    service: ProvisioningService
+    entries: dict[tuple[bool, str], Entry]
+    thoroughly: bool
+    to_come: set[str]
+
+    def change(self, record: Record) -> Change:
+        key = registration_key(record.name)
+        current = self.entries.get((record.is_group, key))
+        if record.operation in ("update", "disable") and current is None:
+            raise _missing(record)
+        if record.operation == "create" and current is not None:
+            raise Invalid({"": [f"{current} is there already: to change it, say update or createOrUpdate."]})
+        name = record.name if current is None else str(current)
+        if record.operation == "disable":
+            assert current is not None  # asked above
+            # Off until a time is not off for good.
+            is_off = not current.enabled and current.switches_at is None
+            outcome = Outcome.UNCHANGED if is_off else Outcome.DISABLED
+            return Change(line=record.line, name=name, is_group=record.is_group, spec=None, outcome=outcome)
+        if record.is_group:
+            change = self._group(record, name, current)
+            self.to_come.add(key)
+            return change
+        return self._individual(record, name, current)
+
+    def _individual(self, record: Record, name: str, current: Entry | None) -> Change:
+        assert current is None or isinstance(current, IndividualEnrollment)
+        message = messages.checked(messages.IndividualEnrollment, record.message)
+        spec = individual_spec(self.service, message, current)
+        _refuse_withheld(record, spec, current)
+        outcome = outcome_of(None, spec.enabled, changed=True)
+        if self.thoroughly or current is not None:
+            outcome = foresee_enrollment(self.service, spec, current)
+        etag = None if current is None else current.etag
+        return Change(
+            line=record.line, name=name, is_group=False, spec=spec, expected_etag=etag, outcome=outcome
+        )
+
+    def _group(self, record: Record, name: str, current: Entry | None) -> Change:
+        assert current is None or isinstance(current, EnrollmentGroup)
+        spec = group_spec(self.service, messages.checked(messages.EnrollmentGroup, record.message), current)
+        predecessor = self._predecessor(record)
+        awaits = record.predecessor is not None and predecessor is None
+        if record.predecessor is not None:
+            spec = replace(spec, predecessor=predecessor)
+        _refuse_withheld(record, spec, current)
+        outcome = outcome_of(None, spec.enabled, changed=True)
+        if self.thoroughly or current is not None:
+            outcome = foresee_group(self.service, spec, current)
+        if awaits and outcome is Outcome.UNCHANGED:
+            outcome = Outcome.CHANGED
+        return Change(
+            line=record.line,
+            name=name,
+            is_group=True,
+            spec=spec,
+            expected_etag=None if current is None else current.etag,
+            outcome=outcome,
+            awaited_predecessor=record.predecessor or "" if awaits else "",
+        )
+
+    def _predecessor(self, record: Record) -> EnrollmentGroup | None:
+        """None where it has none, and where a line before this one adds it. Raises Invalid."""
+        if record.predecessor is None:
+            return None
+        if same_registration_id(record.predecessor, record.name):
+            raise Invalid({"": ["predecessor: a group cannot be its own predecessor."]})
+        key = registration_key(record.predecessor)
+        found = self.service.enrollmentgroups.without_secrets().filter(group_key=key).first()
+        if found is None and key not in self.to_come:
+            raise Invalid(
+                {
+                    "": [
+                        f"predecessor: there is no enrollment group {record.predecessor[:130]!a}, and no line before "
+                        "this one adds it."
+                    ]
+                }
+            )
+        return found
+
+
+def _missing(record: Record) -> NotFound:
+    return EnrollmentGroupNotFound(record.name) if record.is_group else EnrollmentNotFound(record.name)
+
+
+def _refuse_withheld(record: Record, spec: IndividualSpec | GroupSpec, current: Entry | None) -> None:
+    """An export without secrets says so: new ones in their place would look like an import that worked."""
+    if not record.secrets_withheld:
+        return
+    keys_are_there = current is not None and current.mechanism == AttestationMechanism.SYMMETRIC_KEY
+    if spec.mechanism == AttestationMechanism.SYMMETRIC_KEY and not keys_are_there and not spec.primary_key:
+        raise Invalid(
+            {
+                "": [
+                    "secretsWithheld: the keys of this entry were left out when it was exported, and it has none here. "
+                    "Let an administrator export it with secrets; or leave the member out, and new keys are made."
+                ]
+            }
+        )
+    webhook_is_there = current is not None and current.webhook_url
+    if spec.webhook_url and not webhook_is_there:
+        raise Invalid(
+            {
+                "": [
+                    "secretsWithheld: the query of this entry's webhook was left out when it was exported. Let an "
+                    "administrator export it with secrets, or give the whole URL and leave the member out."
+                ]
+            }
+        )

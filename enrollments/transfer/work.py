@@ -1,0 +1,237 @@
+"""Carrying an import out: the check, then chunk by chunk, by whoever holds it, in the foreground or in a thread.
+
+A worker that is killed leaves a run that nobody holds after a while; whoever looks at it then takes it over.
+"""
+
+import gc
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import IO
+
+from django.db import DatabaseError, connections
+
+from enrollments.actions.imports import (
+    LineProblem,
+    NotHeld,
+    Tally,
+    begin_check,
+    carry_out,
+    end_check,
+    end_import,
+    hold,
+    keep_checked,
+    let_go,
+    pause_import,
+    refuse_file,
+)
+from enrollments.attestation.x509 import ParsedCertificate
+from enrollments.audit.actor import Way
+from enrollments.audit.sealer import seal_everything
+from enrollments.errors import DpsError, PreviewOutdated
+from enrollments.models import ImportFormat, ImportRun, ImportState, PartKind
+from enrollments.models.imports import WORKING
+from enrollments.models.inserting import room_for_many
+from enrollments.policy.names import registration_key
+from enrollments.transfer.archive import Archive, ArchiveRefused
+from enrollments.transfer.limits import CHUNK_BYTES, CHUNK_LINES
+from enrollments.transfer.lines import BadLine, ListRefused, Record, records
+from enrollments.transfer.parts import uploaded
+from enrollments.transfer.planning import Plan, as_text, from_text, plan
+
+logger = logging.getLogger(__name__)
+
+# Where somebody else keeps changing things between the look and the lock.
+TRIES = 5
+# Between two chunks, so that those who write get their turn where there is one writer at a time.
+PAUSE_SECONDS = 0.005
+
+Tell = Callable[[ImportRun], None]
+
+
+@contextmanager
+def _without_collecting() -> Iterator[None]:
+    """A portion makes some ten thousand objects, which go again without anybody looking for cycles among them.
+
+    Looking over and over through all that the process holds would be a sixth of the work.
+    """
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
+def check_run(
+    run: ImportRun, holder: str, file: IO[bytes], archive: IO[bytes] | None, *, tell: Tell = lambda _: None
+) -> None:
+    """Read the list, look at every line, and keep those that are good. Raises NotHeld."""
+    begin_check(run.pk, holder)
+    checking = _Checking(run, holder)
+    try:
+        members = Archive(archive) if archive is not None else None
+        for portion in _portions(records(file, ImportFormat(run.format), members)):
+            checking.check(portion)
+            tell(run)
+    except (ListRefused, ArchiveRefused) as refused:
+        refuse_file(run.pk, holder, refused.message)
+        return
+    end_check(run.pk, holder)
+
+
+@dataclass
+class _Checking:
+    run: ImportRun
+    holder: str
+    # Keys of groups that were met, and the line of each of their CAs.
+    groups: set[str] = field(default_factory=set)
+    authorities: dict[tuple[str, str], int] = field(default_factory=dict)
+
+    @_without_collecting()
+    def check(self, portion: list[Record | BadLine]) -> None:
+        good = [one for one in portion if isinstance(one, Record)]
+        planned = plan(self.run.service_id, good, thoroughly=True, groups_to_come=frozenset(self.groups))
+        tally = Tally()
+        for one in portion:
+            if isinstance(one, BadLine):
+                tally.refuse(one.line, one.name, one.sentence)
+        for problem in [*planned.problems, *self._repeated_authorities(planned)]:
+            tally.refuse(problem.line, problem.name, problem.sentence)
+        bad = {problem.line for problem in tally.problems}
+        for change in planned.changes:
+            if change.line not in bad:
+                tally.add(change.outcome)
+        kept = [one for one in good if one.line not in bad]
+        self.groups |= {registration_key(one.name) for one in kept if one.is_group}
+        keep_checked(self.run.pk, self.holder, len(portion), as_text(kept), tally)
+        self.run.lines += len(portion)
+
+    def _repeated_authorities(self, planned: Plan) -> Iterator[LineProblem]:
+        """One subject and key belongs to one group (R7), also among those that are only about to be added."""
+        for change in planned.changes:
+            if not change.is_group or change.spec is None:
+                continue
+            for certificate in change.spec.certificates.values():
+                first = self.authorities.setdefault(_authority(certificate), change.line)
+                if first != change.line:
+                    sentence = f"The CA {certificate.subject} is already that of the group in line {first}."
+                    yield LineProblem(change.line, change.name, sentence)
+                    break
+
+
+def _authority(certificate: ParsedCertificate) -> tuple[str, str]:
+    return certificate.subject_sha256, certificate.spki_sha256
+
+
+def _portions(lines: Iterator[Record | BadLine]) -> Iterator[list[Record | BadLine]]:
+    portion: list[Record | BadLine] = []
+    size = 0
+    for one in lines:
+        portion.append(one)
+        size += len(str(one.message)) if isinstance(one, Record) else 0
+        if len(portion) == CHUNK_LINES or size > CHUNK_BYTES:
+            yield portion
+            portion, size = [], 0
+    if portion:
+        yield portion
+
+
+def carry_out_run(run: ImportRun, holder: str, *, tell: Tell = lambda _: None) -> ImportRun:
+    """From the first chunk that is not done to the last. Raises NotHeld where it was stopped."""
+    with room_for_many():
+        while run.position < run.chunks:
+            run = _chunk(run, holder)
+            tell(run)
+            time.sleep(PAUSE_SECONDS)
+    return end_import(run.pk, holder)
+
+
+@_without_collecting()
+def _chunk(run: ImportRun, holder: str) -> ImportRun:
+    """Looked up and parsed before the lock is taken, and again where something was changed before it was had."""
+    text = run.content.filter(number=run.position).values_list("content", flat=True).first()
+    if text is None:  # cancelled
+        raise NotHeld
+    lines = from_text(text)
+    for left in reversed(range(TRIES)):
+        planned = plan(run.service_id, lines, thoroughly=False)
+        try:
+            return carry_out(run.pk, holder, run.position, planned.changes, planned.problems, planned.epoch)
+        except PreviewOutdated:
+            if not left:
+                raise
+    raise AssertionError("the last try either returns or raises")
+
+
+def work_on(run_id: int) -> None:
+    """Do what is to be done about a run, if nobody else does it. Whatever goes wrong is written on the run."""
+    held = hold(run_id)
+    if held is None:
+        return
+    run, holder = held
+    try:
+        if run.state == ImportState.CHECKING:
+            _check_uploaded(run, holder)
+        else:
+            carry_out_run(run, holder)
+            seal_everything()
+    except NotHeld:
+        return
+    except DpsError as problem:
+        _give_back(run, holder, problem.message)
+    except DatabaseError:
+        # It may pass: nothing of the chunk was done, and whoever looks next takes it up again.
+        logger.exception("an import was interrupted", extra={"fields": {"import": run_id}})
+        let_go(run_id, holder)
+    except Exception:  # of a thread nobody else would hear
+        logger.exception("an import failed", extra={"fields": {"import": run_id}})
+        sentence = "Something went wrong that is not the fault of the list; the log of the service says what."
+        _give_back(run, holder, sentence)
+
+
+def _check_uploaded(run: ImportRun, holder: str) -> None:
+    file = uploaded(run, PartKind.LIST)
+    if file is None:
+        refuse_file(run.pk, holder, _nothing_uploaded(run))
+        return
+    check_run(run, holder, file, uploaded(run, PartKind.ARCHIVE))
+
+
+def _nothing_uploaded(run: ImportRun) -> str:
+    if run.way == Way.COMMAND_LINE:
+        return "The check was interrupted, and the list lies where the command was run: run it there again."
+    return "The list is empty."
+
+
+def _give_back(run: ImportRun, holder: str, sentence: str) -> None:
+    try:
+        if run.state == ImportState.CHECKING:
+            refuse_file(run.pk, holder, sentence)
+        else:
+            pause_import(run.pk, holder, sentence)
+    except NotHeld:
+        return
+
+
+def work_in_background(run_id: int) -> None:
+    """In a thread of this process. If it dies with the process, the next who looks begins another."""
+    threading.Thread(target=_apart, args=(run_id,), name=f"import {run_id}", daemon=True).start()
+
+
+def _apart(run_id: int) -> None:
+    try:
+        work_on(run_id)
+    finally:
+        connections.close_all()
+
+
+def take_over_where_left(runs: list[ImportRun]) -> None:
+    """Of these, those that should be worked on, and that nobody works on any more."""
+    for run in runs:
+        if run.state in WORKING and not run.is_held:
+            work_in_background(run.pk)

@@ -1,0 +1,184 @@
+"""`manage.py import_enrollments` and `export_enrollments`, and what is left when a process is killed."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import time
+
+import pytest
+
+from dpsportal.serving.supervisor import PROJECT_DIR
+from enrollments.models import HistoryEvent, ImportRun, ImportState, IndividualEnrollment
+from tests.certificates import self_signed
+from tests.devices import enroll_keys, new_service
+from tests.live import installation
+from tests.management.calls import json_of, printed_by, refusal_of
+from tests.transfer.lists import KEY, csv_of, json_lines, keys, pinned, zip_of
+
+pytestmark = pytest.mark.django_db
+# `make test-import` has it as large as an import is meant to be.
+KILLED_LINES = int(os.environ.get("DPS_IMPORT_LINES", "1500"))
+
+
+@pytest.fixture
+def service():
+    return new_service()
+
+
+@pytest.fixture
+def written(tmp_path):
+    """Writes a list and returns its path."""
+
+    def write(content, name="list.jsonl"):
+        path = tmp_path / name
+        path.write_bytes(content)
+        return str(path)
+
+    return write
+
+
+def names():
+    return sorted(IndividualEnrollment.objects.values_list("registration_id", flat=True))
+
+
+def test_a_list_is_imported_with_its_reason(service, written):
+    told = printed_by(
+        "import_enrollments", written(json_lines(keys("a"), keys("b"))), "--reason", "ticket 4711"
+    )
+
+    assert told.endswith(": 2 added.\n")
+    row = HistoryEvent.objects.get(event="enrollment.added", subject_name="a")
+    assert (row.actor_kind, row.way, row.reason) == ("cli", "command line", "ticket 4711")
+
+
+def test_a_dry_run_says_every_error_and_changes_nothing(service, written, tmp_path):
+    errors = tmp_path / "errors.csv"
+    path = written(json_lines(keys("a"), "bad", {"registrationId": "=c"}))
+
+    code, sentence = refusal_of("import_enrollments", path, "--dry-run", "--errors", str(errors))
+
+    assert (code, names()) == (1, [])
+    assert sentence == "2 of 3 lines are wrong. Nothing was changed."
+    assert errors.read_text().splitlines()[0] == "line,entry,problem"
+    assert len(errors.read_text().splitlines()) == 3
+    assert ImportRun.objects.get().state == ImportState.CANCELLED
+    assert not HistoryEvent.objects.filter(event__startswith="import").exists()
+
+
+def test_one_bad_line_holds_up_the_list_unless_it_may_be_left_out(service, written):
+    path = written(json_lines(keys("a"), "bad"))
+
+    assert refusal_of("import_enrollments", path)[0] == 1
+    assert names() == []
+    assert json_of("import_enrollments", path, "--skip-bad-lines")["added"] == 1
+    assert names() == ["a"]
+
+
+def test_csv_with_a_zip(service, written):
+    path = written(csv_of({"registrationId": "p", "primaryCertificate": "p.pem"}), "list.csv")
+    archive = written(zip_of({"p.pem": self_signed("p").pem}), "certificates.zip")
+
+    told = json_of("import_enrollments", path, "--zip", archive, "--dry-run")
+
+    assert (told["added"], told["dry_run"], names()) == (1, True, [])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        pytest.param([], "Give the list, or --resume", id="nothing"),
+        pytest.param(["a.csv", "--resume", "1"], "Give the list, or --resume", id="both"),
+        pytest.param(["nowhere.csv"], "cannot be read: No such file", id="no file"),
+        pytest.param(["list.xlsx"], "say which it is, with --format", id="no format"),
+    ],
+)
+def test_called_wrongly(service, arguments, sentence):
+    code, told = refusal_of("import_enrollments", *arguments)
+
+    assert code == 2
+    assert sentence in told
+
+
+def test_an_unreadable_list_is_refused(service, written):
+    code, sentence = refusal_of("import_enrollments", written(b"colour\nred\n", "list.csv"))
+
+    assert code == 1
+    assert "no column 'colour'" in sentence
+    assert "Nothing was changed" in sentence
+
+
+def test_resuming_what_is_not_there_or_done(service, written):
+    assert refusal_of("import_enrollments", "--resume", "99")[1] == "There is no import 99 in this service."
+    printed_by("import_enrollments", written(json_lines(keys("a"))))
+    run = ImportRun.objects.get()
+
+    assert "it is done" in refusal_of("import_enrollments", "--resume", str(run.pk))[1]
+
+
+def test_exports_go_to_a_file_that_nobody_else_can_read(service, tmp_path):
+    enroll_keys(service, "a", primary_key=KEY, secondary_key=KEY)
+    out = tmp_path / "out.jsonl"
+
+    printed_by("export_enrollments", "--with-keys", "--out", str(out))
+
+    assert oct(out.stat().st_mode & 0o777) == "0o600"
+    assert json.loads(out.read_text())["attestation"]["symmetricKey"]["primaryKey"] == KEY
+    assert HistoryEvent.objects.filter(event="keys.revealed").count() == 1
+    assert KEY not in printed_by("export_enrollments")
+    assert refusal_of("export_enrollments", "--out", str(out))[0] == 2
+    assert printed_by("export_enrollments", "--only", "groups") == ""
+
+
+@pytest.mark.parametrize("seed", [1])
+def test_killed_as_a_process_it_ends_as_an_unbroken_run(tmp_path, seed):
+    """The real thing: SIGKILL at random moments, Ctrl-C among them, and each line once in entries and history."""
+    chance, count = random.Random(seed), KILLED_LINES
+    leaves = [self_signed(f"pinned-{number:04}") for number in range(40)]
+    lines = [*map(pinned, leaves), *(keys(f"pump-{number:04}") for number in range(count - 40))]
+    path = tmp_path / "list.jsonl"
+    path.write_bytes(json_lines(*lines))
+    with installation(tmp_path / "data") as live:
+        command = live.command("import_enrollments", str(path), "--service", "local")
+        kills = stops = 0
+        for _ in range(30):
+            process = subprocess.Popen(
+                command,
+                cwd=PROJECT_DIR,
+                env=live.environment,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+            )
+            (before,) = live.rows("SELECT count(*) AS number FROM enrollments_individualenrollment")
+            some = chance.randrange(1, count // 3)
+            while process.poll() is None:
+                (now,) = live.rows("SELECT count(*) AS number FROM enrollments_individualenrollment")
+                if now["number"] >= before["number"] + some:
+                    time.sleep(chance.random() / 10)
+                    how = chance.choice((signal.SIGKILL, signal.SIGKILL, signal.SIGINT))
+                    os.kill(process.pid, how)
+                    kills += how == signal.SIGKILL
+                    stops += how == signal.SIGINT
+                    break
+                time.sleep(0.02)
+            told, _ = process.communicate(timeout=600)
+            runs = live.rows("SELECT id, state FROM enrollments_importrun ORDER BY id")
+            if not runs or runs[-1]["state"] == "done":
+                break
+            # Nobody waits here for the time after which a run is somebody else's.
+            live.python("from enrollments.models import ImportRun; ImportRun.objects.update(held_until=None)")
+            command = live.command(
+                "import_enrollments", "--resume", str(runs[-1]["id"]), "--service", "local"
+            )
+        entries = live.rows("SELECT registration_id FROM enrollments_individualenrollment")
+        rows = live.rows(
+            "SELECT subject_name FROM enrollments_historyevent WHERE event = 'enrollment.added' ORDER BY id"
+        )
+
+    assert kills
+    assert runs[-1]["state"] == "done", told
+    assert len(runs) == 1
+    expected = sorted(line["registrationId"] for line in lines)
+    assert sorted(one["registration_id"] for one in entries) == expected
+    assert sorted(one["subject_name"] for one in rows) == expected
