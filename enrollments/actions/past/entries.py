@@ -192,11 +192,17 @@ def _with_keys(
     return replace(entry, key_ids=tuple(found), key_doubt="" if all(found) else doubt)
 
 
+def thumbprint_in(words: object) -> str:
+    """As rows name a certificate: its subject, and its thumbprint behind it."""
+    match = _THUMBPRINT.search(str(words))
+    return match[1] if match else ""
+
+
 def _thumbprints(certificates: Mapping[str, Any] | None) -> dict[str, str]:
     found = {}
     for place, words in (certificates or {}).items():
-        if match := _THUMBPRINT.search(str(words)):
-            found[place] = match[1]
+        if thumbprint := thumbprint_in(words):
+            found[place] = thumbprint
     return dict(
         _in_places(
             {p: t for p, t in found.items() if not p.startswith("helper")},
