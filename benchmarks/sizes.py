@@ -18,6 +18,7 @@ class Size:
     exported_rows: int
     past_devices: int
     past_changes: int
+    previewed_devices: int
 
     @property
     def repetitions(self) -> int:
@@ -38,6 +39,7 @@ SIZES = {
         exported_rows=15_000,
         past_devices=20_000,
         past_changes=2000,
+        previewed_devices=100_000,
     ),
     "tiny": Size(
         rounds=1,
@@ -51,5 +53,6 @@ SIZES = {
         exported_rows=300,
         past_devices=20,
         past_changes=20,
+        previewed_devices=50,
     ),
 }

@@ -21,12 +21,13 @@ from enrollments.models import (
     ProvisioningStatus,
 )
 from enrollments.models.enrollments import SECRETS
+from enrollments.models.keyset import starting_with
 from enrollments.models.switches import AsOf
 from enrollments.policy.allocation import AllocationPolicy
 from enrollments.policy.names import registration_key
 from enrollments.portal.certificate_input import validity
 from enrollments.portal.explanations import Mark, possession_mark
-from enrollments.portal.paging import Page, paged, starting_with
+from enrollments.portal.paging import Page, paged
 
 Entry = IndividualEnrollment | EnrollmentGroup
 Row = TypeVar("Row", IndividualEnrollment, EnrollmentGroup)

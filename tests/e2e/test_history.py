@@ -74,14 +74,14 @@ def test_what_is_new_since_one_looked(administrator, plant):
     page.get_by_role("button", name="I have seen this").click()
     expect(page.get_by_text("Nothing is new since you last looked")).to_be_visible()
 
-    plant.manage("disable", "individual", "gauge-02", "--service", "local", "--reason", "while away")
+    plant.manage("service_info", "--service", "local")
     page.reload()
 
     expect(page.get_by_text("1 row is new since you last looked")).to_be_visible()
     page.get_by_role("link", name="Show them").click()
     assert "since=last" in page.url
     expect(rows(page)).to_have_count(1)
-    expect(rows(page)).to_contain_text("while away")
+    expect(rows(page)).to_contain_text("printed by service_info")
 
 
 def test_an_entry_leads_to_its_history_and_that_to_the_whole_device(administrator, plant):

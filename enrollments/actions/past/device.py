@@ -15,15 +15,14 @@ from enrollments.actions.explaining import Explanation, explain_known, explanati
 from enrollments.actions.judging import judge
 from enrollments.actions.past.by_key import Judged, judge_by_key
 from enrollments.actions.past.credentials import shown_by
-from enrollments.actions.past.entries import PastEntry, Subject, thumbprint_in
-from enrollments.actions.past.putting_back import put_back, put_back_proofs
+from enrollments.actions.past.entries import PastEntry, Subject
+from enrollments.actions.past.proofs import Proofs, put_back_proofs, tells_of_proofs
+from enrollments.actions.past.putting_back import put_back
 from enrollments.actions.past.reaching import Reach
 from enrollments.actions.past.walking import (
     KEY_GROUPS,
     MOST_ROWS,
-    PROOF,
     Change,
-    Proofs,
     Walk,
     changes_since,
     check_time,
@@ -161,11 +160,10 @@ class _Past:
         self.epoch = ProvisioningService.epoch_of(service.pk)
         self.changes = changes_since(service, at, limits.rows)
         self.walk = Walk.from_now(service, self.changes)
-        self.now, self.proofs_now = self.walk.now, self.walk.proofs
-        self.key_groups_admit_now = self.walk.key_groups_admit
+        self.now = self.walk.now
         self.steps = list(self._steps())
         self.shown = shown_by(service, registration_id, self._own_entries())
-        self.reach = Reach.of(service, self.shown, self.key, self._states(), self._proven())
+        self.reach = Reach.of(service, self.shown, self.key, self._states())
         self.untouched: Standing = {}
         if self.shown.mechanism is not Mechanism.X509:
             self.untouched = {**self._own_of_now(), **self._key_groups_of_now()}
@@ -183,11 +181,6 @@ class _Past:
     def _states(self) -> list[PastEntry]:
         states = [entry for _, *both in self.steps for entry in both if entry is not None]
         return [*states, *(entry for entry in self.now.values() if entry is not None)]
-
-    def _proven(self) -> set[str]:
-        """The certificates whose proofs of possession came or went."""
-        of_rows = {thumbprint_in((change.event.before or {}).get("certificate")) for change in self.changes}
-        return {one for one in (*of_rows, *self.proofs_now.verified.values()) if one}
 
     def _own_entries(self) -> list[PastEntry]:
         """The individual enrollments of this name: at the time that is asked about, later, and now."""
@@ -218,9 +211,10 @@ class _Past:
     def _pieces(self) -> list[_Piece]:
         """Newest first: at each time that can matter, what stood from then on."""
         entries = {subject: self.now.get(subject) for subject in self._that_matter()}
+        admit = ProvisioningService.what_decisions_read(self.service.pk).groups_with_keys_admit
         pieces: list[_Piece] = []
         end = self.until + TICK
-        walk = Walk(entries, self.key_groups_admit_now, self.proofs_now, self.now)
+        walk = Walk(dict(entries), admit, Proofs.of_now(self.service), self.now)
         for change, after, before in self.steps:
             if not self._can_touch(change, after, before):
                 if change.subject in walk.entries:
@@ -254,10 +248,12 @@ class _Past:
             },
         }
         within = sorted((date for date in dates if begins < date < ends), reverse=True)
-        times = [*((date, Cause(dates[date])) for date in within), (begins, cause)]
-        return [
-            _Piece(at, self._standing(walk, at), walk.key_groups_admit, walk.proofs, why) for at, why in times
+        pieces = [
+            _Piece(date, self._standing(walk, date), walk.key_groups_admit, walk.proofs, Cause(dates[date]))
+            for date in within
         ]
+        first = _Piece(begins, self._standing(walk, begins), walk.key_groups_admit, walk.proofs, cause)
+        return [*pieces, first]
 
     def _standing(self, walk: Walk, at: datetime) -> Standing:
         """What can matter, with nothing else: who holds another certificate of a group now is not asked about."""
@@ -276,13 +272,10 @@ class _Past:
         return found
 
     def _can_touch(self, change: Change, after: PastEntry | None, before: PastEntry | None) -> bool:
-        if change.proof is not None:
-            thumbprint = thumbprint_in((change.event.before or {}).get("certificate"))
-            known = thumbprint or self.proofs_now.verified.get(change.proof, "")
-            # Of one that was verified and deleted since, this row alone does not say which it is.
-            return not self.reach.signs and (not known or known in self.reach.thumbprints)
         if change.subject is None:
-            return change.sets(KEY_GROUPS if self.reach.signs else PROOF)
+            if self.shown.mechanism is Mechanism.X509:
+                return tells_of_proofs(change.event)
+            return KEY_GROUPS in (change.event.before or {})
         if after is None and before is None:
             return False
         if after is not None and before is not None and after.decides_like(before):
@@ -343,7 +336,7 @@ class _Past:
         deadline = monotonic() + SECONDS_AT_ONCE
         judged: list[_Judged] = []
         there: Standing = {}
-        proofs = self.proofs_now
+        proofs = Proofs.of_now(self.service)
         with rehearsal():
             check_unmoved(self.service, self.epoch)
             for number, piece in enumerate(pieces):
@@ -360,8 +353,8 @@ class _Past:
                 }
                 put_back(self.service, changed)
                 there |= changed
-                if piece.proofs != proofs:
-                    put_back_proofs(self.service, piece.proofs, proofs)
+                if not piece.proofs.decide_like(proofs):
+                    put_back_proofs(self.service, piece.proofs)
                     proofs = piece.proofs
                 name = self.shown.registration_id
                 if number == len(pieces) - 1:

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from enrollments.actions.key_identifiers import endorsement_identifier
+from enrollments.errors import Conflict
 from enrollments.models import (
     AttestationMechanism,
     EnrollmentGroup,
@@ -29,6 +30,12 @@ ENDORSEMENT = "endorsement_key_sha256"
 DUE = "%Y-%m-%d %H:%M:%S UTC"
 _THUMBPRINT = re.compile(r"\(SHA-256 ([0-9a-f]{64})\)\Z")
 _KEYS = dict(zip(("primary_key", "secondary_key"), KEY_IDS, strict=True))
+
+
+class NotTold(Conflict):
+    """The history does not tell what would have to be known."""
+
+    code = "past_not_told"
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,17 +199,11 @@ def _with_keys(
     return replace(entry, key_ids=tuple(found), key_doubt="" if all(found) else doubt)
 
 
-def thumbprint_in(words: object) -> str:
-    """As rows name a certificate: its subject, and its thumbprint behind it."""
-    match = _THUMBPRINT.search(str(words))
-    return match[1] if match else ""
-
-
 def _thumbprints(certificates: Mapping[str, Any] | None) -> dict[str, str]:
     found = {}
     for place, words in (certificates or {}).items():
-        if thumbprint := thumbprint_in(words):
-            found[place] = thumbprint
+        if match := _THUMBPRINT.search(str(words)):
+            found[place] = match[1]
     return dict(
         _in_places(
             {p: t for p, t in found.items() if not p.startswith("helper")},

@@ -21,10 +21,10 @@ from enrollments.actions.judging import judge
 from enrollments.actions.key_identifiers import endorsement_identifier
 from enrollments.actions.past.by_key import judge_by_key
 from enrollments.actions.past.entries import NOT_NOTED, PastEntry, Subject
-from enrollments.actions.past.putting_back import put_back, put_back_proofs, stored_certificates
+from enrollments.actions.past.proofs import Proofs, put_back_proofs
+from enrollments.actions.past.putting_back import put_back, stored_certificates
 from enrollments.actions.past.walking import (
     MOST_ROWS,
-    Proofs,
     Walk,
     changes_since,
     check_time,
@@ -136,7 +136,7 @@ class _Fleet:
         self.epoch = ProvisioningService.epoch_of(service.pk)
         changes = changes_since(service, at, limits.rows)
         walk = Walk.from_now(service, changes)
-        self.now, self.proofs_now = walk.now, walk.proofs
+        self.now, self.proofs = walk.now, walk.proofs
         walk.undo_all(change for change in changes if change.at > until)
         self.second = _Standing(until, walk.standing(until), walk.key_groups_admit, walk.proofs)
         walk.undo_all(change for change in changes if change.at <= until)
@@ -183,7 +183,7 @@ class _Fleet:
             for subject, entry in differing.items()
             if subject[0] is EntryKind.GROUP or _bars(entry) or _bars(self.now[subject])
         }
-        with self._as_it_was(wanted, time.proofs):
+        with self._as_it_was(time, wanted):
             time.world = World(
                 above={one.evidence_class: look_above(self.service, one, time.at) for one in classes},
                 individuals=_as_values(time.individuals),
@@ -197,13 +197,14 @@ class _Fleet:
         self._judge_singly(time, singles, wanted)
 
     @contextmanager
-    def _as_it_was(self, entries: Mapping[Subject, PastEntry | None], proofs: Proofs) -> Iterator[None]:
-        """With these entries and proofs as they stood. Where nothing has to be put back, nobody has to wait either."""
-        with rehearsal() if entries or proofs != self.proofs_now else nullcontext():
+    def _as_it_was(self, time: _Standing, entries: Mapping[Subject, PastEntry | None]) -> Iterator[None]:
+        """With these entries and the proofs as they stood. Where none has to be put back, nobody has to wait either."""
+        others = not time.proofs.decide_like(self.proofs)
+        with rehearsal() if entries or others else nullcontext():
             check_unmoved(self.service, self.epoch)
             put_back(self.service, entries)
-            if proofs != self.proofs_now:
-                put_back_proofs(self.service, proofs, self.proofs_now)
+            if others:
+                put_back_proofs(self.service, time.proofs)
             yield
 
     def _name_of(self, subject: Subject, entry: PastEntry | None) -> str:
@@ -221,7 +222,7 @@ class _Fleet:
         most = len(singles) if self.limits.singly is None else min(self.limits.singly, len(singles))
         seconds = self.limits.seconds
         while examined < most and (seconds is None or monotonic() - began < seconds):
-            with self._as_it_was(entries, time.proofs):
+            with self._as_it_was(time, entries):
                 deadline = monotonic() + SECONDS_AT_ONCE
                 for one in singles[examined:most]:
                     decision = judge(self.service, one.name, one.shown(), at=time.at).decision

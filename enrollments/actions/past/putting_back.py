@@ -8,15 +8,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from django.db import IntegrityError
-from django.utils import timezone
 
 from enrollments.actions.certificates import parsed
 from enrollments.actions.entries import held
-from enrollments.actions.past.entries import PastEntry, Subject
-from enrollments.actions.past.walking import NotTold, Proofs
+from enrollments.actions.past.entries import NotTold, PastEntry, Subject
 from enrollments.models import (
     AttestationMechanism,
-    CaCertificate,
     Certificate,
     EnrollmentGroup,
     HeldCertificate,
@@ -68,31 +65,6 @@ def put_back(
             f"The history of service {service} does not fit together: two entries would have held the same at that "
             "time. Nothing can be said about it."
         ) from problem
-
-
-def put_back_proofs(service: ProvisioningService, proofs: Proofs, now: Proofs) -> None:
-    """Make demand and proofs of possession what they were. Inside a rehearsal. Raises NotTold."""
-    if proofs.is_demanded != now.is_demanded:
-        ProvisioningService.objects.filter(pk=service.pk).update(proof_of_possession=proofs.is_demanded)
-    stored = stored_certificates(filter(None, proofs.verified.values()))
-    for pk, thumbprint in proofs.verified.items():
-        row = CaCertificate.objects.filter(pk=pk)
-        if not thumbprint:
-            row.update(verified_at=None, proof=None)
-            continue
-        certificate = stored[thumbprint]
-        proven = {"verified_at": timezone.now(), "proof": certificate, "code": "", "code_expires_at": None}
-        if not row.update(**proven):
-            # Under a name that nobody can give.
-            CaCertificate.objects.create(
-                pk=pk,
-                service=service,
-                name=f"-{pk}",
-                certificate=certificate,
-                subject_sha256=certificate.subject_sha256,
-                spki_sha256=certificate.spki_sha256,
-                **proven,
-            )
 
 
 def _chunks(values: Iterable[Any]) -> Iterator[list[Any]]:

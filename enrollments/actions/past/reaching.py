@@ -51,19 +51,11 @@ class Reach:
     dates: dict[datetime, str] = field(default_factory=dict)
 
     @classmethod
-    def of(
-        cls,
-        service: ProvisioningService,
-        shown: Shown,
-        key: str,
-        states: Iterable[PastEntry],
-        proven: Iterable[str] = (),
-    ) -> "Reach":
-        """`proven`: thumbprints of certificates whose proof of possession may matter."""
+    def of(cls, service: ProvisioningService, shown: Shown, key: str, states: Iterable[PastEntry]) -> "Reach":
         if shown.mechanism is not Mechanism.X509:
             return cls(key, signs=True)
         named = {thumbprint for entry in states for _, thumbprint in entry.certificates}
-        rows = [*_stored({*named, *proven}), *_held(service)]
+        rows = [*_stored(named), *_held(service)]
         chain = [
             _Certificate(
                 one.thumbprint_sha256,

@@ -5,7 +5,7 @@ are in the order of their commits, whether or not they are sealed yet. Clocks of
 at a time is everything up to the last row that is stamped with it or before.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Self, TypeVar
@@ -21,8 +21,9 @@ from enrollments.actions.past.entries import (
     before_change,
     before_deletion,
     contradiction,
-    thumbprint_in,
 )
+from enrollments.actions.past.proofs import EVENTS as PROOF_EVENTS
+from enrollments.actions.past.proofs import Proofs
 from enrollments.audit.events import Event
 from enrollments.errors import Conflict, Invalid
 from enrollments.models import (
@@ -42,7 +43,7 @@ from enrollments.policy.facts import EntryKind
 CLOCKS_APART = timedelta(days=1)
 # Rows that a page walks back over. Commands walk on without a limit.
 MOST_ROWS = 20_000
-KEY_GROUPS, PROOF = "symmetric_key_groups", "proof_of_possession"
+KEY_GROUPS = "symmetric_key_groups"
 CHUNK = 500
 ROUNDS = 4
 T = TypeVar("T")
@@ -60,12 +61,6 @@ class TooFarBack(Conflict):
         )
 
 
-class NotTold(Conflict):
-    """The history does not tell what would have to be known."""
-
-    code = "past_not_told"
-
-
 @dataclass(frozen=True, slots=True)
 class Change:
     """One row that tells of what decides. `at`: when it counts as made, which no later row contradicts."""
@@ -78,15 +73,6 @@ class Change:
         """The entry that it is about; None for settings of the service, and for proofs of possession."""
         kind = KINDS.get(self.event.subject_kind)
         return (kind, int(self.event.subject_id)) if kind is not None else None
-
-    @property
-    def proof(self) -> int | None:
-        """The CA certificate whose proof of possession came or went by it, by its primary key."""
-        is_about_one = self.event.event in (Event.CA_VERIFIED, Event.CA_DELETED)
-        return int(self.event.subject_id) if is_about_one else None
-
-    def sets(self, setting: str) -> bool:
-        return self.event.event == Event.SERVICE_CHANGED and setting in (self.event.before or {})
 
 
 def changes_since(service: ProvisioningService, at: datetime, most: int | None = MOST_ROWS) -> list[Change]:
@@ -110,7 +96,7 @@ def changes_since(service: ProvisioningService, at: datetime, most: int | None =
 def _rows_that_decide(service: ProvisioningService) -> HistoryQuerySet:
     about_entries = Q(event__startswith="enrollment.") | Q(event__startswith="group.")
     entries = Q(subject_kind__in=KINDS) & about_entries
-    others = Q(event__in=[Event.SERVICE_CHANGED.value, Event.CA_VERIFIED.value, Event.CA_DELETED.value])
+    others = Q(event__in=[Event.SERVICE_CHANGED.value, *PROOF_EVENTS])
     return HistoryEvent.objects.of_service(service.pk).filter(entries | others)
 
 
@@ -150,33 +136,9 @@ def undisturbed(service: ProvisioningService, look: Callable[[], T]) -> T:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Proofs:
-    """Whether proof of possession is demanded (R7), and which uploaded CA certificates are verified.
-
-    verified: by primary key the thumbprint, or "" for one that is not verified. Only those that changes are about.
-    """
-
-    is_demanded: bool
-    verified: Mapping[int, str] = field(default_factory=dict)
-
-    @classmethod
-    def of_now(cls, service: ProvisioningService, changes: Iterable[Change], *, is_demanded: bool) -> Self:
-        pks = {change.proof for change in changes if change.proof is not None}
-        rows = service.ca_certificates.verified().filter(pk__in=pks)
-        there = dict(rows.values_list("pk", "certificate__thumbprint_sha256"))
-        return cls(is_demanded, {pk: there.get(pk, "") for pk in pks})
-
-    def before(self, pk: int, event: HistoryEvent) -> Self:
-        """What is verified stays so until it is deleted."""
-        was = (event.before or {}).get("verified") is True
-        thumbprint = thumbprint_in((event.before or {}).get("certificate")) if was else ""
-        return replace(self, verified={**self.verified, pk: thumbprint})
-
-
 @dataclass(slots=True)
 class Walk:
-    """Entries and the setting as they stood at the place that the walk has reached, beginning at now.
+    """Entries, settings and proofs as they stood at the place that the walk has reached, beginning at now.
 
     Only entries that a change is about are here: all others are as they are now.
     """
@@ -192,20 +154,16 @@ class Walk:
         # What is due, and stands in no row yet, is due now, and may not have been due then.
         subjects |= _due(service)
         there = dict.fromkeys(subjects) | read_entries(service, subjects)
-        standing = ProvisioningService.what_decisions_read(service.pk)
-        proofs = Proofs.of_now(service, changes, is_demanded=standing.proof_of_possession)
-        return cls(dict(there), standing.groups_with_keys_admit, proofs, there)
+        admit = ProvisioningService.what_decisions_read(service.pk).groups_with_keys_admit
+        return cls(dict(there), admit, Proofs.of_now(service), there)
 
     def undo(self, change: Change) -> None:
         """Take one change back, the newest that is not taken back yet."""
         subject, event = change.subject, change.event
         if subject is None:
-            if change.sets(KEY_GROUPS):
+            if KEY_GROUPS in (event.before or {}):
                 self.key_groups_admit = bool((event.before or {})[KEY_GROUPS])
-            if change.sets(PROOF):
-                self.proofs = replace(self.proofs, is_demanded=bool((event.before or {})[PROOF]))
-            if change.proof is not None:
-                self.proofs = self.proofs.before(change.proof, event)
+            self.proofs = self.proofs.before(event)
             return
         current = self.entries.get(subject)
         problem = contradiction(current, event)

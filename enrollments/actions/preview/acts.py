@@ -151,9 +151,9 @@ def what_disabling_did(service: ProvisioningService, entries: Sequence[Entry]) -
     return told_afterwards(service, lambda: preview_of_act(service, Act.ENABLE, entries))
 
 
-def what_adding_did(service: ProvisioningService, entry: Entry) -> Preview | None:
-    """The same of an entry that was added."""
-    return told_afterwards(service, lambda: preview_of_act(service, Act.DELETE, [entry]))
+def what_adding_did(service: ProvisioningService, *entries: Entry) -> Preview | None:
+    """The same of entries that were added."""
+    return told_afterwards(service, lambda: preview_of_act(service, Act.DELETE, entries))
 
 
 def told_afterwards(service: ProvisioningService, rehearse: Callable[[], Preview]) -> Preview | None:

@@ -28,6 +28,7 @@ from enrollments.actions.possession import possession_of, state_of
 from enrollments.attestation.x509 import ParsedCertificate
 from enrollments.errors import Conflict, Invalid, PreviewOutdated
 from enrollments.models import CaCertificate, ProvisioningService
+from enrollments.models.keyset import starting_with
 from enrollments.policy.names import registration_key
 from enrollments.policy.roles import Right
 from enrollments.portal.access import actor_of, may, requires
@@ -37,7 +38,7 @@ from enrollments.portal.entry_pages import and_what_it_did
 from enrollments.portal.explanations import possession_mark
 from enrollments.portal.forms_ca_certificates import CaFilter, CaUploadForm, ProofForm
 from enrollments.portal.htmx import render_page
-from enrollments.portal.paging import paged, starting_with
+from enrollments.portal.paging import paged
 from enrollments.portal.previews import lines_of
 
 
