@@ -8,7 +8,6 @@ from types import SimpleNamespace
 import pytest
 from django.utils import timezone
 
-from enrollments.actions.ca_certificates import delete_ca_certificate
 from enrollments.actions.enrollment_groups import (
     GroupSpec,
     change_enrollment_group,
@@ -46,7 +45,6 @@ from tests.certificates import mint, root, self_signed
 from tests.clocks import DatabaseClock
 from tests.devices import (
     ALICE,
-    demand_proof,
     derived_key,
     enroll_ca,
     enroll_device,
@@ -54,7 +52,6 @@ from tests.devices import (
     enroll_keys,
     enroll_tpm,
     new_service,
-    prove,
     register,
     signs,
 )
@@ -249,38 +246,6 @@ def test_a_switch_had_turned_when_it_was_due_also_where_that_was_written_down_la
         assert look_back(service, "pump-1", at, at).first.verdict is verdict
         (device,) = compare(service, at, until).preview.devices
         assert device.before.verdict is verdict
-
-
-# --- Proof of possession ----------------------------------------------------------------------------
-
-
-def test_groups_admitted_by_the_proofs_that_there_were_where_proof_was_demanded(service, ca):
-    register(service, ca.leaf("pump-1"))
-    times = [now()]
-    demand_proof(service)
-    times.append(now())
-    proven = prove(service, ca)
-    times.append(now())
-    delete_ca_certificate(service, proven.name, actor=ALICE)
-    times.append(now())
-    demand_proof(service, False)
-    expected = [ADMIT, UNAUTHORIZED, ADMIT, UNAUTHORIZED]
-
-    look = look_back(service, "pump-1", times[0])
-
-    assert [one.verdict for one in look.spells] == [*expected, ADMIT]
-    assert causes(look)[1:] == [
-        "service.changed",
-        "ca_certificate.verified",
-        "ca_certificate.deleted",
-        "service.changed",
-    ]
-    for at, verdict in zip(times, expected, strict=True):
-        assert look_back(service, "pump-1", at, at).first.verdict is verdict
-        (device,) = compare(service, at).preview.devices
-        assert (device.before.verdict, device.after.verdict) == (verdict, ADMIT)
-    assert ProvisioningService.what_decisions_read(service.pk).proof_of_possession is False
-    assert not service.ca_certificates.exists()
 
 
 # --- Keys ------------------------------------------------------------------------------------------
