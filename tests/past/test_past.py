@@ -1,6 +1,7 @@
 """Back in time, by plain examples: spells, dates, switches that turn by themselves, keys, and what is not known."""
 
 import importlib
+from dataclasses import fields
 from datetime import timedelta
 from types import SimpleNamespace
 
@@ -37,7 +38,9 @@ from enrollments.models import (
     RegistrationRecord,
     Slot,
 )
+from enrollments.models.services import Standing
 from enrollments.policy.decision import Verdict
+from enrollments.policy.facts import GroupFacts, IndividualFacts, RegistrationFacts
 from tests.certificates import mint, root, self_signed
 from tests.clocks import DatabaseClock
 from tests.devices import (
@@ -414,6 +417,31 @@ def test_looking_back_changes_nothing(service, ca):
     assert (ProvisioningService.epoch_of(service.pk), HistoryEvent.objects.count()) == (epoch, rows)
     assert list(EnrollmentGroup.objects.values_list("group_id", "etag")) != [("root", current.etag)]
     assert register(service, ca.leaf("pump-1")).outcome == "unauthorized"
+
+
+def test_what_decisions_read_is_what_comes_back():
+    """Whoever lets a decision read something new has to bring it back here too, or the past is judged by the present.
+
+    Then: undo its rows in past/walking.py or past/entries.py, put it back in past/putting_back.py, let the random
+    histories of test_past_property.py change it, and name it here.
+    """
+    assert Standing._fields == (
+        "epoch",
+        "groups_with_keys_admit",
+        "proof_of_possession",
+        "now",
+        "next_switch",
+    )
+    assert {one.name for one in fields(GroupFacts)} == {
+        *("ref", "enabled", "created", "steps_to_key", "path", "path_problem", "path_thumbprints"),
+        *("signed", "switched_off", "lacks_proof"),
+    }
+    assert {one.name for one in fields(IndividualFacts)} == {
+        *("ref", "enabled", "mechanism", "own_credential_proven", "detail", "problem"),
+    }
+    assert {one.name for one in fields(RegistrationFacts)} == {
+        *("claimed_registration_id", "credential", "individual", "barred_keys", "groups"),
+    }
 
 
 # --- All devices ---------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from datetime import timedelta
 import pytest
 from django.utils import timezone
 
+from enrollments.actions.ca_certificates import delete_ca_certificate
 from enrollments.actions.enrollment_groups import (
     GroupSpec,
     add_enrollment_group,
@@ -46,7 +47,7 @@ from enrollments.models import (
 from enrollments.policy.decision import Verdict
 from enrollments.policy.names import registration_key
 from tests.certificates import EXPIRED, Minted, root, self_signed
-from tests.devices import ALICE, derived_key, new_service, register, shows, signs
+from tests.devices import ALICE, derived_key, new_service, prove, register, shows, signs
 from tests.soft_tpm import SoftTpm
 
 pytestmark = pytest.mark.django_db
@@ -150,6 +151,8 @@ class History:
             (self.change_group, 3),
             (self.change_individual, 4),
             (self.turn_setting, 1),
+            (self.turn_demand, 1),
+            (self.prove_or_forget, 2),
         )
         act = self.chance.choices([one for one, _ in kinds], [weight for _, weight in kinds])[0]
         self.try_to(act)
@@ -166,6 +169,16 @@ class History:
     def settings(self, keys: bool) -> None:
         values = {"symmetric_key_groups": keys, "device_registrations_per_minute": 60}
         change_settings(self.service, values, actor=ALICE)
+
+    def turn_demand(self) -> None:
+        change_settings(self.service, {"proof_of_possession": self.chance.random() < 0.4}, actor=ALICE)
+
+    def prove_or_forget(self) -> None:
+        proven = list(self.service.ca_certificates.order_by("pk"))
+        if proven and self.chance.random() < 0.4:
+            delete_ca_certificate(self.service, self.chance.choice(proven).name, actor=ALICE)
+        else:
+            prove(self.service, self.chance.choice(self.forest.cas), f"ca-{self.chance.randrange(9)}")
 
     def groups(self):
         return list(EnrollmentGroup.objects.filter(service=self.service).order_by("pk"))
