@@ -27,6 +27,7 @@ from enrollments.actions.entries import (
     written,
 )
 from enrollments.actions.judging import individual_ref
+from enrollments.actions.key_identifiers import secret_read_once
 from enrollments.actions.outcomes import Outcome, outcome_of
 from enrollments.actions.schedule import settle_entry
 from enrollments.attestation.tpm import read_endorsement_key, read_storage_root_key
@@ -109,7 +110,7 @@ def add_individual_enrollments(
     reason = clean_reason(reason)
     given: list[IndividualSpec | DpsError] = [_checked_or_problem(service, spec) for spec in specs]
     accepted = [one for one in given if not isinstance(one, DpsError)]
-    with change_lock(service):
+    with change_lock(service), secret_read_once():
         added = iter(_add_all(service, accepted, actor=actor, reason=reason))
     return [one if isinstance(one, DpsError) else next(added) for one in given]
 

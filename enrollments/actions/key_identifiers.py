@@ -7,12 +7,16 @@ a device proved, also when the entry was deleted or its key replaced since (R15:
 import hashlib
 import hmac
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 from enrollments.attestation.symmetric_key import derive_device_key, key_bytes
 from enrollments.errors import SecretUnreadable
 from enrollments.models import KeyIdentifierSecret
 
 logger = logging.getLogger(__name__)
+_read_before: ContextVar[bytes] = ContextVar("secret for identifiers", default=b"")
 
 DIGITS = 32
 # Before the identifier of a key from which the device derived its own: holding the one is not holding the other.
@@ -35,10 +39,29 @@ def identifiers_of_derived(group_key: str, group_key_id: str, registration_id: s
     return frozenset(filter(None, (own, f"{OF_GROUP}{group_key_id}" if group_key_id else "")))
 
 
+@contextmanager
+def secret_read_once() -> Iterator[None]:
+    """For whoever makes many identifiers in one transaction: the secret is read before the first of them alone.
+
+    No longer than that: a secret that was made in a transaction which is taken back is none.
+    """
+    token = _read_before.set(_secret())
+    try:
+        yield
+    finally:
+        _read_before.reset(token)
+
+
 def _identifier(key: bytes) -> str:
+    secret = _read_before.get() or _secret()
+    return hmac.digest(secret, key, hashlib.sha256).hex()[:DIGITS] if secret else ""
+
+
+def _secret() -> bytes:
+    """Empty where it cannot be decrypted."""
     try:
         secret, _ = KeyIdentifierSecret.objects.get_or_create(pk=1)
     except SecretUnreadable:
-        logger.warning("A key gets no identifier, because the secret for identifiers cannot be decrypted")
-        return ""
-    return hmac.digest(secret.secret.encode(), key, hashlib.sha256).hex()[:DIGITS]
+        logger.warning("Keys get no identifier, because the secret for identifiers cannot be decrypted")
+        return b""
+    return secret.secret.encode()

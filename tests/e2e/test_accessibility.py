@@ -265,3 +265,9 @@ def test_signing_in_violates_no_rule(open_window, axe):
     expect(page.get_by_role("alert")).to_be_visible()
 
     assert violations_of(page) == []
+
+
+def test_the_reference_of_the_apis_violates_no_rule(page):
+    page.goto(reverse("api-page"))
+
+    assert violations_of(page) == []

@@ -22,7 +22,13 @@ pytestmark = pytest.mark.e2e
 
 # Of one kind of page so many are looked at: with filters and without, of one kind of entry and of another.
 OF_EACH_KIND = 2
-DOWNLOADS = {"history-export", "import-problems", "installation-history-export", "preview-export"}
+DOWNLOADS = {
+    "history-export",
+    "import-problems",
+    "installation-history-export",
+    "preview-export",
+    "openapi-document",
+}
 # Answer posts alone, or nobody who is signed in.
 NOT_SHOWN = {
     "sign-in",
