@@ -11,6 +11,7 @@ from enrollments.actions.explaining import ExplainedStep, Explanation
 from enrollments.actions.possession import PossessionState, possession_of
 from enrollments.attestation.x509 import ParsedCertificate
 from enrollments.models import ProvisioningService, Slot
+from enrollments.models.ca_certificates import is_ca_name
 from enrollments.policy.facts import EntryRef
 from enrollments.portal.entry_links import entry_url
 
@@ -123,14 +124,16 @@ def shown_chain(
 
 def possession_mark(service: ProvisioningService, state: PossessionState) -> Mark:
     """Whether somebody has proven to have the key of a CA. It leads to the CA certificate, where there is one."""
-    url = reverse("portal:ca-detail", args=[service.name, state.name]) if state.name else ""
+    # One that is gone by now, and stood there at the time that is told of, comes without its name.
+    name = state.name if is_ca_name(state.name) else ""
+    url = reverse("portal:ca-detail", args=[service.name, name]) if name else ""
     if state.is_verified:
-        return Mark("Possession verified", "shield-check", "good", state.name, url)
+        return Mark("Possession verified", "shield-check", "good", name, url)
     tone = "warn" if service.proof_of_possession else ""
     if state.until is not None:
         until = f"Possession not verified, code waiting until {state.until:%Y-%m-%d}"
-        return Mark(until, "hourglass", tone, state.name, url)
-    return Mark("Possession not verified", "shield-x", tone, state.name, url)
+        return Mark(until, "hourglass", tone, name, url)
+    return Mark("Possession not verified", "shield-x", tone, name, url)
 
 
 def possession_marks(service: ProvisioningService, held: Mapping[Slot, ParsedCertificate]) -> dict[str, Mark]:

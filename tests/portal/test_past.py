@@ -10,6 +10,7 @@ import pytest
 from django.test import Client
 from django.utils import timezone
 
+from enrollments.actions.ca_certificates import delete_ca_certificate
 from enrollments.actions.enrollment_groups import delete_enrollment_groups, disable_enrollment_group
 from enrollments.actions.past import Limits, look_back
 from enrollments.actions.revocation import deny_device
@@ -18,7 +19,7 @@ from enrollments.policy.roles import Role
 from enrollments.portal.forms_past import in_address
 from enrollments.portal.views import past
 from tests.certificates import root
-from tests.devices import ALICE, enroll_ca, enroll_keys, register
+from tests.devices import ALICE, demand_proof, enroll_ca, enroll_keys, prove, register
 from tests.factories import a_service, a_user
 
 URL = "/services/plant/back-in-time/"
@@ -86,6 +87,20 @@ def test_what_is_gone_is_named_and_leads_nowhere(auditor, plant):
     assert "enrollment group plant-7" in text
     assert "not there any more" in text
     assert "/groups/plant-7/" not in text
+
+
+def test_a_proof_that_is_gone_is_shown_without_a_name_to_look_for(auditor, plant):
+    demand_proof(plant)
+    row = prove(plant, CA)
+    at = now()
+    delete_ca_certificate(plant, row.name, actor=ALICE)
+
+    text = page(auditor, at=at, registration_id="pump-1")
+
+    assert "pump-1 could have registered at" in words(text)
+    assert "Possession verified" in text
+    assert "/ca-certificates/%3F" not in text
+    assert f"?{row.pk}" not in text
 
 
 def test_all_devices_are_told_at_two_times_with_what_differs(auditor, plant):
