@@ -192,7 +192,8 @@ def test_list_states_its_queries(auditor, plant, django_assert_max_num_queries):
         an_individual(plant, f"gate-{number}", keys=True)
     auditor.get(URL)  # seals what waits
 
-    # Four more than the rows themselves: whether a switch is due, how far the person has looked, the end of the sequence, the saved views.
+    # Four more than the rows themselves: whether a switch is due, how far the person has looked, the end of the
+    # sequence, the saved views.
     with django_assert_max_num_queries(17):
         auditor.get(URL)
 
