@@ -71,7 +71,7 @@ lock: $(VENV)/.dev ## pin what the requirements*.in files ask for
 	    --allow-unsafe -o $$set.txt $$set.in; done
 
 clean: ## remove what can be made again; the data folder stays
-	rm -rf $(VENV) $(SDK) $(AXE) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(SDK) $(AXE) .pytest_cache .mypy_cache .ruff_cache .hypothesis .schemathesis .import_linter_cache
 
 $(VENV)/bin/python:
 	@test -n "$(PYTHON)" || { echo "dpsportal needs Python 3.11 or newer."; exit 1; }

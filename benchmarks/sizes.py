@@ -16,6 +16,9 @@ class Size:
     history_rows: int
     long_history_rows: int
     exported_rows: int
+    past_devices: int
+    past_changes: int
+    previewed_devices: int
 
     @property
     def repetitions(self) -> int:
@@ -34,6 +37,9 @@ SIZES = {
         history_rows=2000,
         long_history_rows=1_000_000,
         exported_rows=15_000,
+        past_devices=20_000,
+        past_changes=2000,
+        previewed_devices=100_000,
     ),
     "tiny": Size(
         rounds=1,
@@ -45,5 +51,8 @@ SIZES = {
         history_rows=20,
         long_history_rows=2000,
         exported_rows=300,
+        past_devices=20,
+        past_changes=20,
+        previewed_devices=50,
     ),
 }

@@ -19,6 +19,7 @@ from enrollments.actions.attempts import Peer
 from enrollments.actions.evidence import evidence_class
 from enrollments.actions.hub_moves import HubMove
 from enrollments.actions.judging import Judgement, group_ref, individual_ref
+from enrollments.actions.key_identifiers import identifiers_of_derived
 from enrollments.actions.tpm_challenges import hub_key_of
 from enrollments.attestation.symmetric_key import derive_device_key, key_bytes
 from enrollments.audit.actor import Actor, Way
@@ -411,12 +412,25 @@ def _classify(record: RegistrationRecord, judgement: Judgement) -> None:
         "leaf_not_before": leaf.not_before if leaf else None,
         "leaf_not_after": leaf.not_after if leaf else None,
         "key_fingerprint": fingerprint(judgement.secret) if judgement.secret else "",
+        "key_ids": " ".join(sorted(_key_ids(record, judgement))),
     }
     if all(getattr(record, name) == value for name, value in values.items()):
         return
     RegistrationRecord.objects.filter(pk=record.pk).update(**values)
     for name, value in values.items():
         setattr(record, name, value)
+
+
+def _key_ids(record: RegistrationRecord, judgement: Judgement) -> frozenset[str]:
+    """What identifies the key. One that was proven before, be it through a group, keeps what was known of it."""
+    entry = judgement.decision.entry
+    if not judgement.secret or entry is None:
+        return frozenset()
+    if entry.kind is EntryKind.GROUP:
+        name = judgement.facts.claimed_registration_id
+        return identifiers_of_derived(judgement.secret, judgement.key_id, name)
+    former = frozenset(record.key_ids.split())
+    return former if judgement.key_id in former else frozenset(filter(None, {judgement.key_id}))
 
 
 def _complete(

@@ -10,6 +10,7 @@ from datetime import datetime
 
 from enrollments.actions.judging import group_ref, individual_ref
 from enrollments.actions.judging.world import World
+from enrollments.actions.possession import PossessionState, possession_of
 from enrollments.attestation.x509 import (
     ChainGraph,
     ParsedCertificate,
@@ -38,6 +39,7 @@ class DrawnCertificate:
     same_key_as: entries that hold another certificate of its public key.
     barred_by: disabled entries that hold its public key, whatever the certificate (R6, R7).
     not_asked: the same, where they do not count: an enabled individual enrollment admits its device (R8).
+    possession: of an enrolled CA, whether somebody has proven to have its key (R7); else None.
     problems: what keeps it from a valid path, dates aside, as ends of sentences (R9).
     """
 
@@ -52,6 +54,7 @@ class DrawnCertificate:
     not_asked: tuple[EntryRef, ...] = ()
     problems: tuple[str, ...] = ()
     is_weak: bool = False
+    possession: PossessionState | None = None
 
     @property
     def held(self) -> bool:
@@ -94,7 +97,7 @@ def draw_chain(
     loose = others if facts is not None else []
     unconnected = {one.thumbprint_sha256: one for one in loose if one.thumbprint_sha256 not in found}
     admitted = decision is not None and decision.admitted
-    places = _Places(world, [*found.values(), *unconnected.values()], bars_count=not admitted)
+    places = _Places(world, [*found.values(), *unconnected.values()], at, bars_count=not admitted)
     pinned = facts is not None and facts.individual is not None and facts.individual.own_credential_proven
     path = _Path(graph, places).drawn(facts, decision) if graph else [leaf.thumbprint_sha256]
     sent = {one.thumbprint_sha256 for one in certificates} if facts is not None else set()
@@ -129,7 +132,9 @@ def validity_at(certificate: ParsedCertificate, at: datetime) -> str:
 class _Places:
     """What of these certificates, and of their keys, the service holds."""
 
-    def __init__(self, world: World, certificates: Iterable[ParsedCertificate], *, bars_count: bool) -> None:
+    def __init__(
+        self, world: World, certificates: Iterable[ParsedCertificate], at: datetime, *, bars_count: bool
+    ) -> None:
         self._as_of = world.as_of
         self._bars_count = bars_count
         keys = {one.spki_sha256 for one in certificates}
@@ -143,6 +148,8 @@ class _Places:
         self._by_key: dict[str, list[HeldCertificate]] = {}
         for one in held:
             self._by_key.setdefault(one.spki_sha256, []).append(one)
+        anchors = {(one.subject_sha256, one.spki_sha256) for one in held if one.role == HeldRole.ANCHOR}
+        self._possession = possession_of(world.service, anchors, at)
 
     def thumbprints_of(self, entry: EntryRef) -> set[str]:
         """The certificates that an entry holds as its own."""
@@ -177,6 +184,7 @@ class _Places:
             not_asked=() if self._bars_count else disabled,
             problems=tuple(problem.message for problem in problems),
             is_weak=any(problem.code in WEAK for problem in problems),
+            possession=self._possession.get((certificate.subject_sha256, certificate.spki_sha256)),
         )
 
     def _is_disabled(self, held: HeldCertificate) -> bool:

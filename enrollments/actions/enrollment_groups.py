@@ -1,11 +1,12 @@
 """Enrollment groups: add, change, disable, enable, delete. Each is the same act from every door."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from django.db import transaction
 
+from enrollments.actions.certificates import parsed
 from enrollments.actions.entries import (
     AlreadyEnrolled,
     EntrySpec,
@@ -31,6 +32,7 @@ from enrollments.audit.record import clean_reason, record, require_still
 from enrollments.errors import ChangedMeanwhile, Invalid, NotFound
 from enrollments.models import (
     AttestationMechanism,
+    CaCertificate,
     Certificate,
     EnrollmentGroup,
     HeldRole,
@@ -55,11 +57,21 @@ class EnrollmentGroupNotFound(NotFound):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GroupSpec(EntrySpec):
-    """`helpers`: issuers uploaded along with the CA, kept for finding paths and trusted for nothing (R7)."""
+    """`helpers`: issuers uploaded along with the CA, kept for finding paths and trusted for nothing (R7).
+
+    references: the uploaded CA certificates that the group refers to, in place of certificates of its own: for each
+    slot that is filled, or for none. `certificates` holds what they hold.
+    """
 
     group_id: str = ""
     helpers: tuple[ParsedCertificate, ...] = ()
     predecessor: EnrollmentGroup | None = None
+    references: Mapping[Slot, CaCertificate] = field(default_factory=dict)
+
+
+def referred(references: Mapping[Slot, CaCertificate]) -> dict[Slot, ParsedCertificate]:
+    """The certificates that a group holds by these references."""
+    return {slot: parsed(one.certificate.pem) for slot, one in references.items()}
 
 
 def add_enrollment_group(
@@ -289,10 +301,32 @@ def _check(service: ProvisioningService, spec: GroupSpec) -> None:
         raise Invalid(
             {"primary_certificate": [f"At most {MAX_HELPERS} further certificates are kept as helpers."]}
         )
+    _check_references(spec)
     check_spec(spec, spec.group_id, "group_id", "ca")
     check_hubs(service, spec.hubs)
     if spec.predecessor is not None and spec.predecessor.service_id != service.pk:
         raise Invalid({"predecessor": ["The predecessor is a group of another service."]})
+
+
+def _check_references(spec: GroupSpec) -> None:
+    """One way or the other: back ends are told of one kind of attestation (contract 6.4)."""
+    if not spec.references:
+        return
+    for slot in spec.certificates:
+        if slot not in spec.references:
+            raise Invalid(
+                {
+                    f"{slot}_certificate": [
+                        "A group refers to uploaded CA certificates, or holds certificates of its own, and not one of "
+                        "each."
+                    ]
+                }
+            )
+    if spec.helpers:
+        slot = next(iter(spec.references))
+        raise Invalid(
+            {f"{slot}_certificate": ["A group that refers to uploaded CA certificates has no helpers."]}
+        )
 
 
 def _refuse_keys_where_switched_off(
@@ -336,7 +370,7 @@ def _write(group: EnrollmentGroup, spec: GroupSpec) -> None:
     if spec.mechanism != AttestationMechanism.X509:
         return
     for slot, certificate in spec.certificates.items():
-        _enroll_ca(group, slot, certificate)
+        _enroll_ca(group, slot, certificate, _reference(group, slot, spec))
     own = {certificate.thumbprint_sha256 for certificate in spec.certificates.values()}
     for helper in {one.thumbprint_sha256: one for one in spec.helpers}.values():
         if helper.thumbprint_sha256 not in own:
@@ -344,7 +378,23 @@ def _write(group: EnrollmentGroup, spec: GroupSpec) -> None:
             held(row, helper, service=group.service, role=HeldRole.HELPER, group=group).save()
 
 
-def _enroll_ca(group: EnrollmentGroup, slot: Slot, certificate: ParsedCertificate) -> None:
+def _reference(group: EnrollmentGroup, slot: Slot, spec: GroupSpec) -> CaCertificate | None:
+    """As it is now, inside the lock: what was found before may have been deleted. Its content never changes."""
+    if slot not in spec.references:
+        return None
+    named = spec.references[slot]
+    found = CaCertificate.objects.filter(pk=named.pk, service=group.service_id).select_related("certificate")
+    current = found.first()
+    if current is None or current.certificate.thumbprint_sha256 != spec.certificates[slot].thumbprint_sha256:
+        raise Invalid(
+            {f"{slot}_certificate": [f"There is no CA certificate {named} in this service any more."]}
+        )
+    return current
+
+
+def _enroll_ca(
+    group: EnrollmentGroup, slot: Slot, certificate: ParsedCertificate, reference: CaCertificate | None
+) -> None:
     """One subject and key belongs to one group per service (R7)."""
     names = {"subject_sha256": certificate.subject_sha256, "spki_sha256": certificate.spki_sha256}
     anchor, created = TrustAnchor.objects.get_or_create(
@@ -358,7 +408,14 @@ def _enroll_ca(group: EnrollmentGroup, slot: Slot, certificate: ParsedCertificat
         )
     row = Certificate.objects.stored(certificate)
     held(
-        row, certificate, service=group.service, role=HeldRole.ANCHOR, slot=slot, group=group, anchor=anchor
+        row,
+        certificate,
+        service=group.service,
+        role=HeldRole.ANCHOR,
+        slot=slot,
+        group=group,
+        anchor=anchor,
+        ca_certificate=reference,
     ).save()
 
 

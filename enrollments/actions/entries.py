@@ -1,6 +1,5 @@
 """What adding and changing individual enrollments and groups have in common."""
 
-import hashlib
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -12,6 +11,7 @@ from typing import Any, Generic, Literal, TypeVar
 from django.db import transaction
 from django.utils import timezone
 
+from enrollments.actions.key_identifiers import endorsement_identifier, key_identifier
 from enrollments.actions.schedule import (
     SWITCH_COLUMNS,
     Span,
@@ -52,7 +52,7 @@ from enrollments.models import (
     ProvisioningService,
     Slot,
 )
-from enrollments.models.enrollments import SECRETS, empty_twin, new_etag, new_symmetric_key
+from enrollments.models.enrollments import KEY_IDS, SECRETS, empty_twin, new_etag, new_symmetric_key
 from enrollments.models.locks import change_lock
 from enrollments.models.services import Standing
 from enrollments.policy.allocation import AllocationPolicy
@@ -203,9 +203,12 @@ def write_common(entry: IndividualEnrollment | EnrollmentGroup, spec: EntrySpec)
     if spec.mechanism == AttestationMechanism.SYMMETRIC_KEY:
         for name, given in (("primary_key", spec.primary_key), ("secondary_key", spec.secondary_key)):
             if given or not holds_keys:
-                setattr(entry, name, given or new_symmetric_key())
+                key = given or new_symmetric_key()
+                setattr(entry, name, key)
+                setattr(entry, f"{name}_id", key_identifier(key))
     else:
         entry.primary_key = entry.secondary_key = ""
+        entry.primary_key_id = entry.secondary_key_id = ""
 
 
 def _write_webhook(entry: IndividualEnrollment | EnrollmentGroup, spec: EntrySpec) -> None:
@@ -245,12 +248,14 @@ def _key_id(parsed: ParsedCertificate, role: HeldRole) -> str:
 
 def snapshot(entry: IndividualEnrollment | EnrollmentGroup) -> dict[str, Any]:
     """An entry as the history keeps it: everything that decides, nothing that is secret (R15)."""
-    certificates = entry.certificates.select_related("certificate").order_by("role", "slot", "pk")
+    held = entry.certificates.select_related("certificate", "ca_certificate").order_by("role", "slot", "pk")
+    certificates = list(held)
+    helpers = [one.certificate.thumbprint_sha256 for one in certificates if one.role == HeldRole.HELPER]
     state: dict[str, Any] = {
         **switch_state(entry),
         "mechanism": entry.mechanism,
         "certificates": {
-            _place(one): f"{one.certificate.subject} (SHA-256 {one.certificate.thumbprint_sha256})"
+            _place(one, helpers): f"{one.certificate.subject} (SHA-256 {one.certificate.thumbprint_sha256})"
             for one in certificates
         },
         "allocation_policy": entry.allocation_policy,
@@ -260,10 +265,12 @@ def snapshot(entry: IndividualEnrollment | EnrollmentGroup) -> dict[str, Any]:
         "reprovisioning_policy": entry.reprovisioning_policy,
         "initial_twin": entry.initial_twin,
         "iot_edge": entry.iot_edge,
+        # Not the keys, but which ones they are: so it can be said later whether a device had one of them.
+        **{name: key_id for name in KEY_IDS if (key_id := getattr(entry, name))},
     }
     if isinstance(entry, IndividualEnrollment):
         tpm = {
-            name: hashlib.sha256(bytes(key)).hexdigest()
+            name: endorsement_identifier(bytes(key))
             for name, key in (
                 ("endorsement_key_sha256", entry.endorsement_key),
                 ("storage_root_key_sha256", entry.storage_root_key),
@@ -274,6 +281,8 @@ def snapshot(entry: IndividualEnrollment | EnrollmentGroup) -> dict[str, Any]:
             state["device_information"] = entry.device_information
         return {"registration_id": entry.registration_id, "device_id": entry.device_id, **state, **tpm}
     predecessor = entry.predecessor.group_id if entry.predecessor else ""
+    if references := {one.slot: one.ca_certificate.name for one in certificates if one.ca_certificate}:
+        state["ca_references"] = references
     return {"group_id": entry.group_id, "predecessor": predecessor, **state}
 
 
@@ -333,8 +342,14 @@ def _note_replaced_secrets(
             now[name] = None if after[name] == "" else "(another key)"
 
 
-def _place(one: HeldCertificate) -> str:
-    return f"helper {one.certificate.thumbprint_sha256[:8]}" if one.role == HeldRole.HELPER else one.slot
+def _place(one: HeldCertificate, helpers: list[str]) -> str:
+    """A helper has no slot: as many digits of it as tell it from the others of its entry, so that none is left out."""
+    if one.role != HeldRole.HELPER:
+        return one.slot
+    thumbprint, digits = one.certificate.thumbprint_sha256, 8
+    while sum(other.startswith(thumbprint[:digits]) for other in helpers) > 1:
+        digits += 8
+    return f"helper {thumbprint[:digits]}"
 
 
 def check_epoch(service: ProvisioningService, expected: int | None) -> None:
@@ -497,7 +512,8 @@ def delete_all(
             settle_entry(service, entry, now)
             if expected_etags and entry.etag not in expected_etags:
                 raise ChangedMeanwhile(str(entry))
-            before = snapshot(entry)
+            # Of groups that admit alike the one created first decides: that goes with the entry.
+            before = {**snapshot(entry), "created_at": entry.created_at.isoformat()}
             record(event, subject=entry, actor=actor, service=service, reason=reason, before=before)
             entry.delete()
             deleted += 1

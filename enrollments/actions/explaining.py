@@ -28,8 +28,8 @@ from enrollments.models import (
     ProvisioningService,
     RegistrationAttempt,
 )
-from enrollments.policy.decision import Said, Verdict
-from enrollments.policy.facts import EntryRef
+from enrollments.policy.decision import Decision, Said, Verdict
+from enrollments.policy.facts import EntryRef, RegistrationFacts
 from enrollments.policy.names import FORM_IN_WORDS, is_registration_id, registration_key
 from enrollments.policy.reasons import Reason
 from enrollments.policy.words import counted
@@ -269,6 +269,27 @@ def _judged(
     else:
         judgement = judge(service, known.registration_id, known.shown, at=at, entries_at=entries_at)
     decision, facts = judgement.decision, judgement.facts
+    chain = None
+    if known.chain:
+        chain = draw_chain(service, known.chain, facts, decision, at=at, entries_at=entries_at)
+    return explanation_of(known, at, facts, decision, chain=chain, is_another_time=entries_at is not None)
+
+
+def explain_known(service: ProvisioningService, known: KnownCredential, *, at: datetime) -> Explanation:
+    """With the entries as they stand where this is asked, be it in a rehearsal, and dates as of `at`."""
+    return _judged(service, known, at, entries_at=None)
+
+
+def explanation_of(
+    known: KnownCredential,
+    at: datetime,
+    facts: RegistrationFacts,
+    decision: Decision,
+    *,
+    chain: DrawnChain | None = None,
+    is_another_time: bool = False,
+) -> Explanation:
+    """A decision in the words of an explanation."""
     there = [group.ref for group in facts.groups] + [barred.ref for barred in facts.barred_keys]
     there += [facts.individual.ref] if facts.individual else []
     trace = shown_trace(decision)
@@ -281,10 +302,8 @@ def _judged(
         _steps(trace, {str(ref): ref for ref in there}),
         entry_words=str(decision.entry or ""),
         entry=decision.entry,
-        chain=draw_chain(service, known.chain, facts, decision, at=at, entries_at=entries_at)
-        if known.chain
-        else None,
-        is_another_time=entries_at is not None,
+        chain=chain,
+        is_another_time=is_another_time,
     )
 
 
@@ -356,5 +375,6 @@ def _certificate_as_json(drawn: DrawnCertificate) -> dict[str, Any]:
         "same_key_as": list(map(str, drawn.same_key_as)),
         "barred_by": list(map(str, drawn.barred_by)),
         "disabled_but_not_asked": list(map(str, drawn.not_asked)),
+        "possession": drawn.possession.possession.value if drawn.possession else None,
         "problems": list(drawn.problems),
     }

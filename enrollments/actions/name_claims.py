@@ -6,6 +6,7 @@ from datetime import datetime
 
 from django.db.models import Max, Sum
 
+from enrollments.actions.assignment import holder_of
 from enrollments.actions.judging import group_ref, individual_ref
 from enrollments.actions.schedule import switches_now
 from enrollments.errors import PreviewOutdated
@@ -25,12 +26,6 @@ class Claim:
     entry: EntryRef
     times: int
     last_at: datetime
-
-
-def holder_of(record: RegistrationRecord) -> EntryRef | None:
-    if record.owner_individual is not None:
-        return individual_ref(record.owner_individual)
-    return group_ref(record.owner_group) if record.owner_group is not None else None
 
 
 def claims_on(record: RegistrationRecord) -> list[Claim]:

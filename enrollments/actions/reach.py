@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any
 
+from django.db.models import Q
+
 from enrollments.actions.enrollment_groups import GroupSpec
 from enrollments.actions.enrollments import IndividualSpec
 from enrollments.actions.entries import EntrySpec
@@ -15,6 +17,7 @@ from enrollments.models import (
     IndividualEnrollment,
     ProvisioningService,
 )
+from enrollments.models.ca_certificates import with_proof
 
 Entry = IndividualEnrollment | EnrollmentGroup
 
@@ -45,16 +48,33 @@ def reach_of(current: Entry | None, spec: EntrySpec) -> Reach:
     return Reach.MAY_WIDEN if spec.enabled else Reach.NARROWS
 
 
-def groups_let_in_by(service: ProvisioningService, settings: Mapping[str, Any]) -> list[EnrollmentGroup]:
-    """The groups with symmetric keys that wait for the switch of the service, enabled now or at a time to come.
+def may_let_groups_in(service: ProvisioningService, settings: Mapping[str, Any]) -> bool:
+    """Whether these settings turn a switch by which groups admit that did not. Nothing else in them lets devices in."""
+    return _allows_keys(service, settings) or _drops_proof(service, settings)
 
-    None where these settings do not turn it. Where there are any, saving the settings rests on a preview. Nothing else
-    in them decides about access of devices.
+
+def groups_let_in_by(service: ProvisioningService, settings: Mapping[str, Any]) -> list[EnrollmentGroup]:
+    """The groups that wait for such a switch of the service, enabled now or at a time to come.
+
+    Those with symmetric keys, and those with a CA of which there is no proof of possession (R4, R7). Where there are
+    any, saving the settings rests on a preview.
     """
-    if not settings.get("symmetric_key_groups") or service.symmetric_key_groups:
-        return []
+    waiting = Q(pk__in=[])
+    if _allows_keys(service, settings):
+        waiting |= Q(mechanism=AttestationMechanism.SYMMETRIC_KEY)
+    if _drops_proof(service, settings):
+        unproven = service.trust_anchors.filter(~with_proof(service.pk))
+        waiting |= Q(pk__in=unproven.values("group"))
     groups = service.enrollmentgroups.without_secrets().ever_enabled()
-    return list(groups.filter(mechanism=AttestationMechanism.SYMMETRIC_KEY).order_by("group_key"))
+    return list(groups.filter(waiting).order_by("group_key"))
+
+
+def _allows_keys(service: ProvisioningService, settings: Mapping[str, Any]) -> bool:
+    return bool(settings.get("symmetric_key_groups")) and not service.symmetric_key_groups
+
+
+def _drops_proof(service: ProvisioningService, settings: Mapping[str, Any]) -> bool:
+    return service.proof_of_possession and not settings.get("proof_of_possession", True)
 
 
 def _changes_what_admits(current: Entry, spec: EntrySpec) -> bool:

@@ -1,5 +1,6 @@
 """Shutting single devices out, and taking them off their hubs (R5, R13)."""
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from django.utils import timezone
@@ -71,6 +72,14 @@ def deny_device(
     except AlreadyEnrolled:
         # Somebody enrolled it in between; what is asked for is that it is shut out.
         return disable_enrollment(service, registration_id, actor=actor, reason=reason)
+
+
+def deny_devices(
+    service: ProvisioningService, registration_ids: Iterable[str], *, actor: Actor, reason: str = ""
+) -> list[IndividualEnrollment]:
+    """The same of several, all of them or none."""
+    with change_lock(service, raises_epoch=False):
+        return [deny_device(service, name, actor=actor, reason=reason) for name in registration_ids]
 
 
 def deny_device_of(
@@ -168,6 +177,27 @@ def release_registration(
             before={"held_by": before["held_by"]},
             after={"held_by": None},
         )
+
+
+def free_names(
+    service: ProvisioningService,
+    versions: Mapping[str, str],
+    *,
+    by_deleting: bool,
+    actor: Actor,
+    reason: str = "",
+) -> None:
+    """Release registration IDs, or delete their records: all of them or none.
+
+    versions: of each the name_version that was looked at. Raises NotFound, PreviewOutdated.
+    """
+    free = delete_registration if by_deleting else release_registration
+    with change_lock(service, raises_epoch=False):
+        # All before the first: each of them raises the epoch.
+        for name, version in versions.items():
+            check_name_version(_get(service, name), version)
+        for name in versions:
+            free(service, name, actor=actor, reason=reason)
 
 
 def deregister_device(

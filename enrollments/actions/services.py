@@ -22,6 +22,7 @@ SETTINGS = (
     "host_name",
     "allocation_policy",
     "symmetric_key_groups",
+    "proof_of_possession",
     "shared_access_keys",
     "retry_after_seconds",
     "longest_retry_after_seconds",

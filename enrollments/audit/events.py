@@ -20,6 +20,10 @@ class Event(StrEnum):
     GROUP_DISABLING_SCHEDULED = "group.disabling_scheduled"
     GROUP_SCHEDULE_CANCELLED = "group.schedule_cancelled"
     GROUP_DELETED = "group.deleted"
+    CA_ADDED = "ca_certificate.added"
+    CA_CODE_MADE = "ca_certificate.code_made"
+    CA_VERIFIED = "ca_certificate.verified"
+    CA_DELETED = "ca_certificate.deleted"
     DEVICE_ASSIGNED = "device.assigned"
     DEVICE_DEPROVISIONED = "device.deprovisioned"
     DEVICE_DEREGISTERED = "device.deregistered"
@@ -82,6 +86,10 @@ _WORDS: dict[Event, str] = {
     Event.GROUP_DISABLING_SCHEDULED: "scheduled the disabling of enrollment group",
     Event.GROUP_SCHEDULE_CANCELLED: "cancelled what was scheduled for enrollment group",
     Event.GROUP_DELETED: "deleted enrollment group",
+    Event.CA_ADDED: "uploaded CA certificate",
+    Event.CA_CODE_MADE: "made a verification code for CA certificate",
+    Event.CA_VERIFIED: "verified possession of the key of CA certificate",
+    Event.CA_DELETED: "deleted CA certificate",
     Event.DEVICE_ASSIGNED: "was assigned",
     Event.DEVICE_DEPROVISIONED: "deprovisioned device",
     Event.DEVICE_DEREGISTERED: "deregistered device at its hub",

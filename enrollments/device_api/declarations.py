@@ -10,7 +10,16 @@ from enrollments.device_api.models import (
 )
 from enrollments.policy.names import FORM_IN_WORDS
 from enrollments.wire.errors import INTERNAL, THROTTLED, ErrorAnswer
-from enrollments.wire.operations import API_VERSION, RETRY_AFTER, Answer, Api, Operation, Parameter, Path
+from enrollments.wire.operations import (
+    API_VERSION,
+    RETRY_AFTER,
+    Answer,
+    Api,
+    Link,
+    Operation,
+    Parameter,
+    Path,
+)
 from enrollments.wire.requests import MESSAGE_REFUSALS, VERSION_REFUSAL
 
 OPERATION_ID = "5.5c9e0f1a2b3c4d5e.0d6b9a53-1111-4222-8333-444455556666"
@@ -80,8 +89,16 @@ REGISTER = Operation(
             RegistrationOperationStatus,
             headers=(RETRY_AFTER, _LOCATION),
             example={"operationId": OPERATION_ID, "status": "assigning"},
+            leads_to=(
+                Link("getOperationStatus", "The outcome.", {"operationId": "$response.body#/operationId"}),
+            ),
         ),
         Answer(401, "A challenge, for a TPM that is enrolled.", TpmChallenge),
+    ),
+    takes=(
+        Parameter(
+            "forceRegistration", "Some clients say it. Not looked at.", {"type": "string"}, place="query"
+        ),
     ),
     body=DeviceRegistration,
     body_required=False,

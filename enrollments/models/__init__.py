@@ -1,6 +1,7 @@
 """The tables, by object."""
 
 from enrollments.models.access import AccessPolicy, ApiToken
+from enrollments.models.ca_certificates import CaCertificate
 from enrollments.models.certificates import Certificate, HeldCertificate, HeldRole, Slot, TrustAnchor
 from enrollments.models.enrollments import (
     AttestationMechanism,
@@ -18,6 +19,7 @@ from enrollments.models.history import (
 )
 from enrollments.models.history_views import LastLook, SavedHistoryView
 from enrollments.models.hubs import HubDevice, HubKind, LinkedHub
+from enrollments.models.key_identifiers import KeyIdentifierSecret
 from enrollments.models.notices import IgnoredCertificateHeader
 from enrollments.models.people import Membership, SignInFailures
 from enrollments.models.quiet_periods import QuietPeriod
@@ -35,6 +37,7 @@ __all__ = [
     "ApiToken",
     "AttemptOutcome",
     "AttestationMechanism",
+    "CaCertificate",
     "Certificate",
     "CheckpointDelivery",
     "EnrollmentGroup",
@@ -47,6 +50,7 @@ __all__ = [
     "HubKind",
     "IgnoredCertificateHeader",
     "IndividualEnrollment",
+    "KeyIdentifierSecret",
     "LastLook",
     "LinkedHub",
     "Membership",

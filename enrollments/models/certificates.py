@@ -172,6 +172,13 @@ class HeldCertificate(models.Model):
         "EnrollmentGroup", on_delete=models.CASCADE, null=True, related_name="certificates"
     )
     anchor = models.ForeignKey(TrustAnchor, on_delete=models.CASCADE, null=True, related_name="certificates")
+    ca_certificate = models.ForeignKey(
+        "CaCertificate",
+        on_delete=models.PROTECT,
+        null=True,
+        related_name="held",
+        help_text="The uploaded CA certificate that the group refers to by its name, where it does.",
+    )
     subject_sha256 = models.CharField(max_length=DIGEST)
     spki_sha256 = models.CharField(max_length=DIGEST)
     subject_key_id = models.CharField(max_length=128, blank=True)
@@ -202,6 +209,10 @@ class HeldCertificate(models.Model):
                     Q(role=HeldRole.DEVICE, group__isnull=True, individual__isnull=False, anchor__isnull=True)
                     & ~Q(slot="")
                 ),
+            ),
+            models.CheckConstraint(
+                name="only_groups_refer_to_ca_certificates",
+                condition=Q(ca_certificate__isnull=True) | Q(role=HeldRole.ANCHOR),
             ),
             models.UniqueConstraint(
                 fields=["individual", "slot"],

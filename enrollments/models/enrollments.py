@@ -67,6 +67,10 @@ class Entry(models.Model):
     schedule_reason = models.CharField(max_length=500, blank=True)
     primary_key = EncryptedTextField(blank=True, default="")
     secondary_key = EncryptedTextField(blank=True, default="")
+    primary_key_id = models.CharField(
+        max_length=32, blank=True, help_text="Identifies the key, and tells nothing about it."
+    )
+    secondary_key_id = models.CharField(max_length=32, blank=True)
     allocation_policy = models.CharField(
         max_length=20,
         blank=True,
@@ -108,6 +112,9 @@ class Entry(models.Model):
 
 # Columns that stay unread wherever they are not needed: shutting out works without the key that decrypts them (R16).
 SECRETS = ("primary_key", "secondary_key", "webhook_query")
+
+# What identifies the keys, and is no secret.
+KEY_IDS = ("primary_key_id", "secondary_key_id")
 
 
 def secrets_of(*relations: str) -> list[str]:

@@ -30,12 +30,14 @@ class Standing(NamedTuple):
     """What decisions read of a service, as of one moment (R12).
 
     groups_with_keys_admit: whether groups with symmetric keys may admit.
+    proof_of_possession: whether a group admits only where possession of its CA's key is proven.
     now: by the database's clock.
     next_switch: when the switch of an entry turns by itself next; past where one has, and nobody wrote that down yet.
     """
 
     epoch: int
     groups_with_keys_admit: bool
+    proof_of_possession: bool
     now: datetime
     next_switch: datetime | None
 
@@ -85,6 +87,11 @@ class ProvisioningService(models.Model):
     symmetric_key_groups = models.BooleanField(
         default=False,
         help_text="Lets enrollment groups use symmetric keys (R4). Off for every new service.",
+    )
+    proof_of_possession = models.BooleanField(
+        default=False,
+        help_text="Lets enrollment groups admit devices only where possession of their CA's key is proven (R7). Off "
+        "for every new service.",
     )
     shared_access_keys = models.BooleanField(
         default=True,
@@ -149,10 +156,14 @@ class ProvisioningService(models.Model):
     @classmethod
     def what_decisions_read(cls, pk: int) -> Standing:
         """All of it in one query, and so as of one moment (R12)."""
-        epoch, groups_with_keys, now, *switches = cls.objects.values_list(
-            "epoch", "symmetric_key_groups", clock.database_now(), *map(_earliest, _next_switches())
+        epoch, groups_with_keys, proof, now, *switches = cls.objects.values_list(
+            "epoch",
+            "symmetric_key_groups",
+            "proof_of_possession",
+            clock.database_now(),
+            *map(_earliest, _next_switches()),
         ).get(pk=pk)
-        return Standing(epoch, groups_with_keys, now, min(filter(None, switches), default=None))
+        return Standing(epoch, groups_with_keys, proof, now, min(filter(None, switches), default=None))
 
     @classmethod
     def next_switch_after(cls, pk: int, at: datetime) -> datetime | None:

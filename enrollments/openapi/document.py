@@ -11,7 +11,15 @@ from enrollments.openapi.routes import Route, routes
 from enrollments.openapi.version import project_version
 from enrollments.wire.errors import ErrorAnswer
 from enrollments.wire.models import Error
-from enrollments.wire.operations import ERROR_CODE, REQUEST_ID, RETRY_AFTER, Answer, Operation, Parameter
+from enrollments.wire.operations import (
+    ERROR_CODE,
+    REQUEST_ID,
+    RETRY_AFTER,
+    Answer,
+    Link,
+    Operation,
+    Parameter,
+)
 
 Json = dict[str, Any]
 REF = "#/components/schemas/{model}"
@@ -78,7 +86,8 @@ def document(server: str = "/") -> Json:
             "description": (
                 "Devices register and are assigned to a hub; back ends say which devices may. The protocol is that of "
                 "Azure IoT Hub's Device Provisioning Service. A body is JSON without duplicate names, and has at most "
-                "96 KiB. Whatever is refused is told in the form of Error."
+                "96 KiB. Whatever is refused is told in the form of Error, also by the listener itself: what it cannot "
+                "read at all (400000, 414000, 417000, 431000, 501000), and what is too much at a time (503000)."
             ),
             "license": {"name": "MIT", "identifier": "MIT"},
         },
@@ -110,6 +119,12 @@ def _schemas(declared: Iterable[Route]) -> Json:
     )[1]["$defs"]
     for schema in made.values():
         schema.pop("title", None)
+        if "properties" in schema:
+            # What is required first: a model has its parent's members before its own.
+            required = schema.get("required", [])
+            schema["properties"] = dict(
+                sorted(schema["properties"].items(), key=lambda one: one[0] not in required)
+            )
     return dict(sorted(made.items()))
 
 
@@ -182,6 +197,8 @@ def _responses(route: Route) -> Json:
     responses: Json = {}
     for answer in route.operation.answers:
         made, told = _answer(answer), str(answer.status)
+        if answer.leads_to:
+            made["links"] = {link.operation: _link(route, link) for link in answer.leads_to}
         responses[told] = _either(responses[told], made) if told in responses else made
     for status, refusals in _by_status((*route.api.refusals, *route.operation.refusals)).items():
         refused = _refused(refusals, route.api.headers.get(status, ()))
@@ -201,6 +218,16 @@ def _answer(answer: Answer) -> Json:
         "description": answer.says,
         "headers": _headers((REQUEST_ID, *answer.headers)),
         **({"content": {"application/json": content}} if content else {}),
+    }
+
+
+def _link(route: Route, link: Link) -> Json:
+    same = {name: f"$request.path.{name}" for name in route.api.paths if f"{{{name}}}" in route.path}
+    same["api-version"] = "$request.query.api-version"
+    return {
+        "operationId": link.operation,
+        "description": link.says,
+        "parameters": {**same, **link.parameters},
     }
 
 

@@ -199,7 +199,11 @@ def _scheme(name: str, one: Json) -> Scheme:
 
 def _member(name: str, schema: Json, required: bool, says: str, place: str = "") -> Member:
     inner = _inner(schema)
-    notes = [text.format(f"{inner[key]:,}") for key, text in _SHOWN.items() if key in inner]
+    notes = [
+        text.format(f"{inner[key]:,}")
+        for key, text in _SHOWN.items()
+        if key in inner and (key, inner[key]) != ("minLength", 1)
+    ]
     if "default" in schema:
         notes.append(f"default {json.dumps(schema['default'])}")
     if schema.get("writeOnly"):

@@ -8,7 +8,9 @@ from typing import NamedTuple
 from django.contrib.auth.decorators import login_not_required
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
+from django.template.loader import render_to_string
 from django.utils.cache import patch_cache_control
+from django.utils.safestring import SafeString
 from django.views.decorators.http import condition, require_safe
 
 from enrollments.management.addresses import device_endpoint
@@ -55,4 +57,10 @@ def _told(request: HttpRequest, made: Made) -> HttpResponse:
 @login_not_required
 def api_page(request: HttpRequest) -> HttpResponse:
     """Rendered by the server, so it works without script, and from the same document, so it says the same."""
-    return render(request, "openapi/page.html", {"api": reading(device_endpoint())})
+    server = device_endpoint()
+    return render(request, "openapi/page.html", {"api": reading(server), "content": _content(server)})
+
+
+@cache
+def _content(server: str) -> SafeString:
+    return render_to_string("openapi/_content.html", {"api": reading(server)})

@@ -24,9 +24,11 @@ class Item(NamedTuple):
 SERVICE_NAVIGATION = (
     Item("Overview", "portal:service-overview", "dashboard", Right.SEE),
     Item("Manage enrollments", "portal:enrollment-list", "certificate", Right.SEE, "portal:group-list"),
+    Item("CA certificates", "portal:ca-list", "shield-check", Right.SEE),
     Item("Registration records", "portal:registration-list", "list-details", Right.SEE),
     Item("Attempts", "portal:attempt-list", "list-check", Right.SEE_HISTORY, "portal:storm-list"),
     Item("Explain", "portal:explain", "help-circle", Right.SEE_HISTORY),
+    Item("Back in time", "portal:past", "clock", Right.SEE_HISTORY),
     Item("Linked hubs", "portal:hub-list", "server", Right.SEE),
     Item("Shared access policies", "portal:policy-list", "key", Right.ADMINISTER),
     Item("API tokens", "portal:token-list", "terminal-2", Right.SEE),

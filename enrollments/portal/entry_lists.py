@@ -10,6 +10,7 @@ from django.db.models import Prefetch, QuerySet
 from django.http import QueryDict
 from django.utils import timezone
 
+from enrollments.actions.possession import CaKey, possession_of
 from enrollments.models import (
     AttestationMechanism,
     EnrollmentGroup,
@@ -20,11 +21,13 @@ from enrollments.models import (
     ProvisioningStatus,
 )
 from enrollments.models.enrollments import SECRETS
+from enrollments.models.keyset import starting_with
 from enrollments.models.switches import AsOf
 from enrollments.policy.allocation import AllocationPolicy
 from enrollments.policy.names import registration_key
 from enrollments.portal.certificate_input import validity
-from enrollments.portal.paging import Page, paged, starting_with
+from enrollments.portal.explanations import Mark, possession_mark
+from enrollments.portal.paging import Page, paged
 
 Entry = IndividualEnrollment | EnrollmentGroup
 Row = TypeVar("Row", IndividualEnrollment, EnrollmentGroup)
@@ -103,6 +106,7 @@ class EntryRow:
     expiry_state: str
     hubs: tuple[str, ...]
     policy: str
+    possession: tuple[Mark, ...] = ()
 
     @property
     def is_changed(self) -> bool:
@@ -142,10 +146,29 @@ def with_row_columns(entries: QuerySet[Row]) -> QuerySet[Row]:
 
 def rows_of(service: ProvisioningService, entries: Sequence[Entry], as_of: AsOf) -> list[EntryRow]:
     now = timezone.now()
-    return [_row(service, entry, now, as_of) for entry in entries]
+    cas = {entry.pk: _cas(entry) for entry in entries}
+    states = possession_of(service, {ca for own in cas.values() for ca in own}, now)
+    return [
+        _row(
+            service,
+            entry,
+            now,
+            as_of,
+            tuple(dict.fromkeys(possession_mark(service, states[ca]) for ca in cas[entry.pk])),
+        )
+        for entry in entries
+    ]
 
 
-def _row(service: ProvisioningService, entry: Entry, now: datetime, as_of: AsOf) -> EntryRow:
+def _cas(entry: Entry) -> list[CaKey]:
+    """The CAs of a group; an individual enrollment has none."""
+    held = entry.certificates.all()  # prefetched, without helpers
+    return [(one.subject_sha256, one.spki_sha256) for one in held if one.role == HeldRole.ANCHOR]
+
+
+def _row(
+    service: ProvisioningService, entry: Entry, now: datetime, as_of: AsOf, possession: tuple[Mark, ...]
+) -> EntryRow:
     certificates = [held.certificate for held in entry.certificates.all()]
     nearest = min(certificates, key=lambda one: one.not_after, default=None)
     policy = AllocationPolicy(entry.allocation_policy or service.allocation_policy)
@@ -157,6 +180,7 @@ def _row(service: ProvisioningService, entry: Entry, now: datetime, as_of: AsOf)
         expiry_state=_expiry_state(nearest.not_before, nearest.not_after, now) if nearest else "",
         hubs=tuple(sorted(hub.name for hub in entry.hubs.all())),
         policy=policy.label,
+        possession=possession,
     )
 
 

@@ -29,6 +29,7 @@ from enrollments.actions.preview import (
     ref_of,
     what_disabling_did,
 )
+from enrollments.actions.preview.proofs import lacking_proof
 from enrollments.actions.preview.words import did, named
 from enrollments.actions.schedule import settle_if_possible, switches_now
 from enrollments.errors import ChangedMeanwhile, Invalid, NotFound, SecretUnreadable
@@ -327,6 +328,7 @@ def ask_before(
         "all_url": preview_url(service, shown, entries),
         "export_url": export_url(service, shown, entries),
         "below": below,
+        "unproven": lacking_proof(service, groups) if act is Act.ENABLE else [],
         "overrides": named(list(disabled_groups_above(service, opened))) if opened else "",
         # Whom nobody examined cannot be kept out one by one.
         "passing": 0 if preview is None or preview.not_examined else len(passing) + len(left_open.names),

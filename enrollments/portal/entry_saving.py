@@ -26,6 +26,7 @@ from enrollments.actions.preview import (
     what_adding_did,
     what_disabling_did,
 )
+from enrollments.actions.preview.proofs import lacking_proof
 from enrollments.actions.preview.words import named
 from enrollments.actions.reach import Reach, reach_of
 from enrollments.errors import Invalid, PreviewOutdated
@@ -241,6 +242,11 @@ def _of_the_unknown(entry: Entry, below: BelowAnother | None) -> str:
         return "Devices with a key derived from those of this group are admitted from now on."
     if below is not None and below.barred_by:
         return ""
+    if lacking_proof(entry.service, [entry]):
+        return (
+            f"This service demands proof of possession, and there is none of {' and '.join(_cas(entry))}: the group "
+            "admits nobody until there is."
+        )
     return f"Devices below {' and '.join(_cas(entry))} that register from now on are admitted."
 
 

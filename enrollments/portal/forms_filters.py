@@ -8,7 +8,7 @@ from django import forms
 from enrollments.models import AttemptOutcome, RegistrationStatus
 from enrollments.policy.reasons import Reason
 
-_MOMENT_FORMATS = ["%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M", "%Y-%m-%d"]
+MOMENT_FORMATS = ["%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M", "%Y-%m-%d"]
 
 
 def search_field(label: str, **options: Any) -> forms.CharField:
@@ -39,7 +39,7 @@ class Moment(forms.DateTimeField):
         super().__init__(
             label=label,
             required=False,
-            input_formats=_MOMENT_FORMATS,
+            input_formats=MOMENT_FORMATS,
             widget=forms.DateTimeInput(attrs={"type": "datetime-local"}, format="%Y-%m-%dT%H:%M"),
         )
 

@@ -10,6 +10,7 @@ SUBJECT_KINDS = {
     "HubDevice": "device at its hub",
     "QuietPeriod": "quiet period",
     "LinkedHub": "hub",
+    "CaCertificate": "CA certificate",
     "AccessPolicy": "access policy",
     "ApiToken": "API token",
     "ProvisioningService": "service",

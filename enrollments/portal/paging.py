@@ -6,7 +6,6 @@ from datetime import UTC, datetime
 from typing import Any, Generic, TypeVar
 
 from django.core.exceptions import ValidationError
-from django.db import connection
 from django.db.models import Field, Model, Q, QuerySet
 from django.http import QueryDict
 
@@ -14,8 +13,6 @@ from enrollments.models.merging import first_ids
 
 PAGE_SIZE = 50
 MAX_ID = 2**63 - 1
-# Registration IDs and group IDs are ASCII (R2): this is greater than all that one may go on with.
-AFTER_EVERY_ID = "\x7f"
 
 Row = TypeVar("Row", bound=Model)
 
@@ -90,14 +87,6 @@ def paged(
         next_url=_url(query, after=_place(found[-1], column)) if has_next and found else "",
         headers={one: _header(query, one, name, descending) for one in sorts},
     )
-
-
-def starting_with(column: str, prefix: str) -> Q:
-    """Rows whose key (see registration_key) begins like this, found by an index."""
-    if connection.vendor == "sqlite":
-        # LIKE would ignore case here and therefore the index; the columns compare byte by byte.
-        return Q(**{f"{column}__gte": prefix, f"{column}__lt": prefix + AFTER_EVERY_ID})
-    return Q(**{f"{column}__startswith": prefix})
 
 
 def beyond(column: str, place: tuple[Any, int], *, upwards: bool) -> Q:

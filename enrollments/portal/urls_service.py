@@ -7,6 +7,7 @@ from enrollments.portal.views import (
     access_policies,
     api_tokens,
     attempts,
+    ca_certificates,
     devices,
     explain,
     history,
@@ -16,6 +17,7 @@ from enrollments.portal.views import (
     history_proof,
     hubs,
     overview,
+    past,
     people,
     registrations,
     services,
@@ -85,6 +87,7 @@ installation_urlpatterns: list[URLPattern | URLResolver] = [
 
 _REGISTRATION = "registrations/<str:registration_id>/"
 _POLICY = "policies/p/<str:policy_name>/"
+_CA = "ca-certificates/c/<str:ca_name>/"
 _HUB = "hubs/<pk:hub_pk>/"
 _DEVICE = "hubs/<pk:hub_pk>/devices/<str:device_id>/"
 
@@ -104,6 +107,8 @@ urlpatterns: list[URLPattern | URLResolver] = [
     ),
     path(f"{_REGISTRATION}release/", registrations.registration_release, name="registration-release"),
     path("explain/", explain.explain_page, name="explain"),
+    path("back-in-time/", past.past, name="past"),
+    path("back-in-time/export/", past.past_export, name="past-export"),
     path("attempts/", attempts.attempt_list, name="attempt-list"),
     path("attempts/<pk:pk>/", attempts.attempt_detail, name="attempt-detail"),
     path("attempts/<pk:pk>/deny/", attempts.attempt_deny, name="attempt-deny"),
@@ -119,6 +124,12 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path(_DEVICE, devices.device_detail, name="device-detail"),
     path(f"{_DEVICE}keys/", devices.device_keys, name="device-keys"),
     path(f"{_DEVICE}deregister/", devices.device_deregister, name="device-deregister"),
+    path("ca-certificates/", ca_certificates.ca_list, name="ca-list"),
+    path("ca-certificates/add/", ca_certificates.ca_add, name="ca-add"),
+    path(_CA, ca_certificates.ca_detail, name="ca-detail"),
+    path(f"{_CA}code/", ca_certificates.ca_code, name="ca-code"),
+    path(f"{_CA}verify/", ca_certificates.ca_verify, name="ca-verify"),
+    path(f"{_CA}delete/", ca_certificates.ca_delete, name="ca-delete"),
     path("policies/", access_policies.policy_list, name="policy-list"),
     path("policies/add/", access_policies.policy_add, name="policy-add"),
     path(_POLICY, access_policies.policy_edit, name="policy-edit"),

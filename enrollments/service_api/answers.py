@@ -30,7 +30,9 @@ UNASSIGNED = "unassigned"
 
 def with_what_is_shown(entries: Entries) -> Entries:
     """Everything that an answer needs in a fixed number of queries; keys are not read (R16)."""
-    certificates = HeldCertificate.objects.exclude(role=HeldRole.HELPER).select_related("certificate")
+    certificates = HeldCertificate.objects.exclude(role=HeldRole.HELPER).select_related(
+        "certificate", "ca_certificate"
+    )
     return entries.prefetch_related("hubs", Prefetch("certificates", certificates.order_by("slot")))
 
 
@@ -58,11 +60,7 @@ def attestation_body(entry: Held, *, with_keys: bool = False) -> dict[str, Any]:
     """Certificates are described and not repeated; keys are told only where that is asked for."""
     body: dict[str, Any] = {"type": entry.mechanism}
     if entry.mechanism == AttestationMechanism.X509:
-        member = "clientCertificates" if isinstance(entry, IndividualEnrollment) else "signingCertificates"
-        held = {
-            one.slot: {"info": _info(one)} for one in entry.certificates.all() if one.role != HeldRole.HELPER
-        }
-        body["x509"] = {member: held}
+        body["x509"] = _x509(entry)
     elif entry.mechanism == AttestationMechanism.TPM and isinstance(entry, IndividualEnrollment):
         body["tpm"] = _present(
             endorsementKey=_base64(entry.endorsement_key), storageRootKey=_base64(entry.storage_root_key)
@@ -70,6 +68,15 @@ def attestation_body(entry: Held, *, with_keys: bool = False) -> dict[str, Any]:
     elif with_keys:
         body["symmetricKey"] = {"primaryKey": entry.primary_key, "secondaryKey": entry.secondary_key}
     return body
+
+
+def _x509(entry: Held) -> dict[str, Any]:
+    """A group that refers to CA certificates by name is told of by these names, as it was sent."""
+    held = [one for one in entry.certificates.all() if one.role != HeldRole.HELPER]
+    if references := {one.slot: one.ca_certificate.name for one in held if one.ca_certificate}:
+        return {"caReferences": references}
+    member = "clientCertificates" if isinstance(entry, IndividualEnrollment) else "signingCertificates"
+    return {member: {one.slot: {"info": _info(one)} for one in held}}
 
 
 def registration_body(record: RegistrationRecord) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """What a member has to be beyond its type, for the OpenAPI document: checked by the actions, with their own words.
 
 Formats that JSON Schema does not know are names for what no schema can say: a certificate, a public area of a TPM, the
-host name of a hub that is linked.
+host name of a hub that is linked, the name of an uploaded CA certificate.
 """
 
 from typing import Annotated, Any
@@ -25,6 +25,7 @@ SymmetricKey = Annotated[str, WithJsonSchema({"type": "string", "format": "symme
 HubName = Annotated[
     str, WithJsonSchema({"type": "string", "format": "linked-hub", "examples": ["plant.hub.internal"]})
 ]
+CaName = Annotated[str, WithJsonSchema({"type": "string", "format": "uploaded-ca", "examples": ["plant-ca"]})]
 WebhookUrl = Annotated[str, WithJsonSchema({"type": "string", "format": "webhook-url"})]
 ApiVersion = Annotated[
     str,
@@ -82,14 +83,18 @@ def one_kind_of_certificate(schema: Schema) -> None:
     ]
 
 
+def at_least_one_reference(schema: Schema) -> None:
+    schema["anyOf"] = [
+        {"properties": {slot: {"type": "string"}}, "required": [slot]} for slot in ("primary", "secondary")
+    ]
+
+
 def for_devices(schema: Schema) -> None:
     _entry(schema, {"x509": {"properties": {"signingCertificates": _NULL, "caReferences": _NULL}}})
 
 
 def for_groups(schema: Schema) -> None:
-    _entry(
-        schema, {"tpm": _NULL, "x509": {"properties": {"clientCertificates": _NULL, "caReferences": _NULL}}}
-    )
+    _entry(schema, {"tpm": _NULL, "x509": {"properties": {"clientCertificates": _NULL}}})
 
 
 def _entry(schema: Schema, attestation: Schema) -> None:

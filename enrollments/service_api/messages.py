@@ -14,6 +14,7 @@ from pydantic_core import ErrorDetails
 
 from enrollments.service_api.member_types import (
     ApiVersion,
+    CaName,
     Certificate,
     Desired,
     DeviceId,
@@ -28,6 +29,7 @@ from enrollments.service_api.member_types import (
     StorageRootKey,
     SymmetricKey,
     WebhookUrl,
+    at_least_one_reference,
     exactly_one_mechanism,
     for_devices,
     for_groups,
@@ -82,12 +84,16 @@ class CertificatePair(Message):
 
 
 class CaReferences(Message):
-    primary: str | None = None
-    secondary: str | None = None
+    """Names of uploaded CA certificates, one or both."""
+
+    model_config = ConfigDict(json_schema_extra=at_least_one_reference)
+
+    primary: CaName | None = None
+    secondary: CaName | None = None
 
 
 class X509Attestation(Message):
-    """One of the three: what a device shows, or what its certificate is signed with."""
+    """One of the three: what a device shows, or what its certificate is signed with, given or named."""
 
     model_config = ConfigDict(json_schema_extra=one_kind_of_certificate)
 
@@ -96,6 +102,7 @@ class X509Attestation(Message):
     signing_certificates: CertificatePair | None = None
     """Of a CA, in a group. Certificates behind the first one of a text help to find paths, and admit nobody."""
     ca_references: CaReferences | None = None
+    """In place of a CA of its own, in a group."""
 
 
 class TpmAttestation(Message):

@@ -26,6 +26,15 @@ class Parameter:
 
 
 @dataclass(frozen=True, slots=True)
+class Link:
+    """What can be called next, with the same path and version. `parameters`: others, as OpenAPI writes expressions."""
+
+    operation: str
+    says: str
+    parameters: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
     """A result. `model`: whatever pydantic makes a schema of; None where the answer has no body."""
 
@@ -36,6 +45,7 @@ class Answer:
     always: Sequence[str] = ()
     """Members of the model that may be left out in a request, and are in each such answer."""
     example: Any = None
+    leads_to: Sequence["Link"] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,12 +7,13 @@ import pkgutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 from django.apps import apps
 from django.db import DatabaseError, connection
+from django.utils import timezone
 
 from enrollments import actions
 from enrollments.actions.access_policies import (
@@ -28,6 +29,7 @@ from enrollments.actions.attempts import find_attempt
 from enrollments.actions.deleting import delete_and_deny
 from enrollments.actions.enrollment_groups import (
     GroupSpec,
+    cancel_group_schedule,
     change_enrollment_group,
     delete_enrollment_groups,
     disable_enrollment_group,
@@ -36,6 +38,7 @@ from enrollments.actions.enrollment_groups import (
 )
 from enrollments.actions.enrollments import (
     IndividualSpec,
+    cancel_enrollment_schedule,
     change_individual_enrollment,
     delete_enrollments,
     disable_enrollment,
@@ -55,6 +58,7 @@ from enrollments.actions.people import (
     set_role,
 )
 from enrollments.actions.preview import Act, carry_out
+from enrollments.actions.preview.acts import cancel, turn
 from enrollments.actions.quiet_periods import end_quiet_period, start_quiet_period
 from enrollments.actions.revocation import (
     delete_registration,
@@ -124,6 +128,10 @@ def world() -> World:
     return World(service, ca, group, attempt, people)
 
 
+def later() -> datetime:
+    return timezone.now() + timedelta(hours=1)
+
+
 def _change_group(world: World) -> None:
     spec = GroupSpec(certificates={Slot.PRIMARY: root("Another CA").parsed})
     change_enrollment_group(world.service, "plant-7", spec, expected_etag=world.group.etag, actor=ALICE)
@@ -188,6 +196,7 @@ CASES: dict[str, Callable[[World], object]] = {
     "restore_administrator": lambda w: restore_administrator("bert", actor=ALICE, reason="locked out"),
     "note_signing": lambda w: note_signing(Event.SIGNED_IN, w.people["bert"], actor=ALICE),
     "note_refusal": lambda w: note_refusal("POST /people/", actor=ALICE, service=w.service),
+    "turn": lambda w: turn(w.service, Act.DISABLE, w.group, actor=ALICE, at=later()),
     "carry_out": lambda w: carry_out(w.service, Act.DISABLE, [w.group], actor=ALICE),
     "start_quiet_period": lambda w: start_quiet_period(w.service, w.attempt, timedelta(hours=1), actor=ALICE),
     "deny_device": lambda w: deny_device(w.service, "pump-042", actor=ALICE),
@@ -207,6 +216,18 @@ PREPARED: dict[str, tuple[Callable[[World], Any], Callable[[World, Any], object]
         lambda w: add_api_token(w.service, w.people["anna"], "ci", READ, days=1, actor=ALICE)[0],
         lambda w, token: revoke_api_token(w.service, token.pk, actor=ALICE),
     ),
+    "cancel_enrollment_schedule": (
+        lambda w: disable_enrollment(w.service, "keyed-001", actor=ALICE, until=later()),
+        lambda w, _: cancel_enrollment_schedule(w.service, "keyed-001", actor=ALICE),
+    ),
+    "cancel_group_schedule": (
+        lambda w: disable_enrollment_group(w.service, "plant-7", actor=ALICE, at=later()),
+        lambda w, _: cancel_group_schedule(w.service, "plant-7", actor=ALICE),
+    ),
+    "cancel": (
+        lambda w: turn(w.service, Act.DISABLE, w.group, actor=ALICE, until=later()),
+        lambda w, entry: cancel(w.service, entry, actor=ALICE),
+    ),
     "end_quiet_period": (
         lambda w: start_quiet_period(w.service, w.attempt, timedelta(hours=1), actor=ALICE),
         lambda w, quiet: end_quiet_period(w.service, quiet.pk, actor=ALICE),
@@ -218,6 +239,10 @@ NOT_ALONE = {
     "add_hub_row": "a part of link_hub",
     "set_enabled": "a part of enabling and disabling",
     "delete_all": "a part of deleting",
+    "schedule": "a part of enabling and disabling for a time",
+    "schedule_disabling": "a part of disabling at a time",
+    "cancel_schedule": "a part of cancelling what is scheduled",
+    "note_told_keys": "a part of adding by the service API",
     "bring_under_newest_key": "changes no value, batch by batch; tests/management/test_rotate_encryption_key.py",
 }
 

@@ -11,7 +11,7 @@ from django.urls import reverse
 from playwright.sync_api import Page, expect
 
 from tests.certificates import self_signed
-from tests.e2e.axe import SCRIPT, SOURCE, violations_of
+from tests.e2e.axe import ALL_VIEWS, SCRIPT, SOURCE, VIEWS, violations_of
 from tests.portal.addresses import ADDRESSES
 
 pytestmark = pytest.mark.e2e
@@ -29,6 +29,7 @@ VALUES = {
 # What shows no page of its own: a file, or nothing but the way to another page.
 NO_PAGE = {
     "preview-export": "a file",
+    "past-export": "a file",
     "history-export": "a file",
     "history-checkpoint-download": "a file",
     "installation-history-export": "a file",
@@ -68,6 +69,7 @@ INSTEAD = {
     "person-role": Visit("person-role", post={"role": "none such"}),
     "service-settings-change": Visit("service-settings-change", post={"retry_after_seconds": "never"}),
     "preview": Visit("preview", query=ACT_ON_PUMPS),
+    "enrollment-cancel-schedule": Visit("enrollment-cancel-schedule", {"registration_id": "gauge-02"}),
     "token-revoke": Visit("token-revoke", query="token={token}"),
     **{
         f"enrollment-{act}": Visit(f"enrollment-{act}", query="entry={device}&entry={other_device}")
@@ -80,13 +82,19 @@ INSTEAD = {
 }
 # Besides: other kinds of the same page, forms that were not accepted, questions before saving, pages about errors.
 BESIDES = [
-    *(Visit("enrollment-edit", {"registration_id": one}) for one in ("meter-01", "press-01", "pump-07")),
+    *(
+        Visit("enrollment-edit", {"registration_id": one})
+        for one in ("meter-01", "press-01", "pump-07", "gauge-02")
+    ),
     *(Visit("group-edit", {"group_id": one}) for one in ("demo-valves", "demo-lamps")),
     *(Visit("registration-detail", {"registration_id": one}) for one in ("pump-01", "pump-07", "gauge-04")),
     *(
         Visit("explain", query=f"registration_id={one}")
         for one in ("pump-01", "pump-07", "valve-01", "stray-01")
     ),
+    *(Visit("past", query=f"at={{at}}{more}") for more in ("", "&effect=still_out", "&effect=unknown")),
+    *(Visit("past", query=f"at={{at}}&registration_id={one}") for one in ("pump-01", "pump-07", "gauge-01")),
+    Visit("past", query="at=never&registration_id=no+name"),
     Visit("enrollment-list", query="q=no-such-device"),
     Visit("group-list", query="q=no-such-group"),
     Visit("registration-list", query="q=no-such-device"),
@@ -140,12 +148,17 @@ def values(plant) -> dict[str, Any]:
     """Every parameter of an address, with rows that are there."""
     found = plant.python(
         "import json\n"
+        "from datetime import timedelta\n"
+        "from django.utils import timezone\n"
+        "from enrollments.actions.enrollments import disable_enrollment\n"
         "from enrollments.actions.people import add_person\n"
         "from enrollments.audit.actor import Actor, Way\n"
         "from enrollments.models import ProvisioningService\n"
         "from enrollments.policy.roles import Role\n"
         "service = ProvisioningService.objects.get(name='local')\n"
-        "add_person('somebody', role=Role.VIEWER, service=service, actor=Actor('cli', 'test', Way.COMMAND_LINE))\n"
+        "actor = Actor('cli', 'test', Way.COMMAND_LINE)\n"
+        "add_person('somebody', role=Role.VIEWER, service=service, actor=actor)\n"
+        "disable_enrollment(service, 'gauge-02', actor=actor, at=timezone.now() + timedelta(days=10))\n"
         "device, other_device = service.individualenrollments.filter(registration_id__in=['gauge-01', 'meter-01'])\n"
         "group, other_group = service.enrollmentgroups.filter(group_id__in=['demo-pumps', 'demo-valves'])\n"
         "print(json.dumps({\n"
@@ -155,6 +168,8 @@ def values(plant) -> dict[str, Any]:
         "    'token': service.api_tokens.first().pk,\n"
         "    'pk': service.attempts.filter(outcome='refused').first().pk,\n"
         "    'quiet_pk': service.quiet_periods.first().pk,\n"
+        # When half of it was done, so that there is something to compare.
+        "    'at': service.registrations.order_by('created_at')[3].created_at.isoformat()[:23],\n"
         "}))\n"
     )
     return {**VALUES, **json.loads(found)}
@@ -188,12 +203,22 @@ def test_no_page_violates_a_rule(page, values):
     problems, questions = [], []
     for visit in VISITS:
         address = open_page(page, visit, values)
-        problems += [f"{address}: {violation}" for violation in violations_of(page)]
+        views = VIEWS if visit in BESIDES else ALL_VIEWS
+        problems += [f"{address}: {violation}" for violation in violations_of(page, views=views)]
         if visit.post is None and page.locator(".dialog-page").count():
             questions.append(address.removeprefix("GET "))
 
     assert len(questions) > 10
     problems += [f"in the dialog, {one}" for one in problems_of_dialogs(page, questions)]
+    assert not problems, "\n".join(problems)
+
+
+def test_the_api_reference_violates_no_rule(page):
+    """It is no page of the portal's own; what is folded up is looked at, too."""
+    page.goto("/docs/api/")
+    page.evaluate("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
+
+    problems = violations_of(page)
     assert not problems, "\n".join(problems)
 
 

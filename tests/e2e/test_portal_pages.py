@@ -36,6 +36,8 @@ NOT_SHOWN = {
     "group-edit-preview",
     "group-keys",
     "policy-keys",
+    "ca-code",
+    "ca-verify",
     "device-keys",
     "person-activate",
     "person-role",

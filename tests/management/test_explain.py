@@ -187,7 +187,10 @@ def test_the_path_and_the_deciding_step_are_marked(service, ca, tmp_path):
 
     text = printed_by("explain", "--certificate", str(certificates))
 
-    assert "    CN=Line: sent, valid\n    CN=Plant: valid, enrolled in enrollment group plant\n" in text
+    assert (
+        "    CN=Line: sent, valid\n    CN=Plant: valid, enrolled in enrollment group plant, possession not verified\n"
+        in text
+    )
     assert "enrollment group plant: admits (this decides)" in text
 
 

@@ -45,7 +45,7 @@ def problems_with(schema: dict[str, Any], value: Any) -> list[str]:
 def check_answer(method: str, path: str, response: HttpResponse) -> None:
     """Status, codes, body and headers are as declared."""
     operation = operation_of(method, path)
-    if operation is None or response.status_code >= 500:
+    if operation is None:
         return
     told = f"{method} {path}: {response.status_code}"
     declared = operation["responses"].get(str(response.status_code))

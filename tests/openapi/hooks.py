@@ -26,7 +26,9 @@ KEY = base64.b64encode(b"k" * 32).decode()
 # As the document shows one.
 EXAMPLE = "-----BEGIN CERTIFICATE-----\nMIIB…"
 MARK, OF_PATH = "(the right one)", "{path}"
-NO_CERTIFICATE = re.compile(r"\.certificate: missing; give PEM|attestation\.x509 primary: Give the ")
+NO_CERTIFICATE = re.compile(
+    r"\.certificate: missing; give PEM|attestation\.x509(\.caReferences| primary: Give the )"
+)
 registered: list[tuple[str, str]] = []
 # Each request comes from an address of its own: rates belong to addresses until somebody has proven who they are.
 _numbers = itertools.count(1)
@@ -37,6 +39,7 @@ for name, value in {
     "tpm-storage-root-key": TPM["storageRootKey"],
     "symmetric-key": KEY,
     "linked-hub": KNOWN["hub"],
+    "uploaded-ca": KNOWN["ca"],
     "webhook-url": "https://hooks.example/allocate",
     "webhook-api-version": "2021-10-01",
     "sha256-thumbprint": self_signed("pump-042").parsed.thumbprint_sha256,
@@ -106,7 +109,7 @@ def filter_failure(context: Any, failure: Any, case: Any, response: Any) -> bool
     # An enrollment may be called query: what its path takes beside POST is described at `{registrationId}`.
     if kind in ("AllowHeaderMismatch", "UnsupportedMethodResponse"):
         return case.operation.path not in ("/enrollments/query", "/enrollmentGroups/query")
-    # A certificate may be left out where one is held; a continuation is one that was given out.
+    # A certificate may be left out where one is held, or named where it is known; a continuation was given out.
     if kind == "RejectedPositiveData":
         code, message = response.json()["errorCode"], response.json()["message"]
         return not (code == 400103 or (code == 400104 and NO_CERTIFICATE.search(message)))

@@ -18,6 +18,8 @@ EXAMPLES = os.environ.get("DPS_SCHEMATHESIS_EXAMPLES", "5")
 
 _PREPARE = """
 import json
+from tests.certificates import root
+from tests.devices import upload_ca
 from enrollments.actions.enrollment_groups import GroupSpec, add_enrollment_group
 from enrollments.actions.services import change_settings
 from enrollments.audit.actor import Actor, Way
@@ -28,9 +30,10 @@ change_settings(service, {'symmetric_key_groups': True, 'device_registrations_pe
 keys = GroupSpec(group_id='any-device', mechanism=AttestationMechanism.SYMMETRIC_KEY)
 group = add_enrollment_group(service, keys, actor=actor)
 policy = service.access_policies.get()
+ca = upload_ca(service, root('Uploaded CA'))
 print(json.dumps({
     'id_scope': service.id_scope, 'group': group.group_id, 'group_key': group.primary_key, 'policy': policy.name,
-    'policy_key': policy.primary_key, 'hub': service.hubs.get().host_name,
+    'policy_key': policy.primary_key, 'hub': service.hubs.get().host_name, 'ca': ca.name,
 }))
 """
 

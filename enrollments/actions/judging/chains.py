@@ -121,7 +121,7 @@ def _gather(
     key_steps = graph.key_steps()
     pinning = _individual_that_pins(world, graph.leaf)
     individual_facts = _pinned_facts(world, individual, pinning) if individual else None
-    anchors = world.held().anchors().filter(spki_sha256__in=key_steps).select_related("group", "certificate")
+    anchors = world.anchors(key_steps).select_related("group", "certificate")
     by_group: dict[int, list[HeldCertificate]] = {}
     # Sorted here: asked to sort, SQLite walks all of the service by that order.
     for held in sorted(anchors, key=lambda one: one.pk):
@@ -174,17 +174,20 @@ def _group_facts(
         steps_to_key=min(key_steps[one.spki_sha256] for one in held),
     )
     problems: list[str] = []
-    paths: list[tuple[ParsedCertificate, ...]] = []
+    paths: list[tuple[bool, tuple[ParsedCertificate, ...]]] = []
     for one in held:
+        lacks_proof: bool = one.lacks_proof  # type: ignore[attr-defined]  # the annotation of world.anchors
         try:
-            paths.append(validator.shortest_valid_path(parsed(one.certificate.pem)))
+            paths.append((lacks_proof, validator.shortest_valid_path(parsed(one.certificate.pem))))
         except InvalidPath as problem:
             problems.append(problem.message)
     if paths:
-        shortest = min(paths, key=len)
+        # R7: a path to a CA without proof shows who the device is, and admits only where no proof is demanded.
+        lacks_proof, shortest = min(paths, key=lambda found: (found[0], len(found[1])))
         return replace(
             facts,
             path=tuple(certificate.subject for certificate in shortest),
             path_thumbprints=tuple(certificate.thumbprint_sha256 for certificate in shortest),
+            lacks_proof=lacks_proof,
         )
     return replace(facts, path_problem="; ".join(dict.fromkeys(problems)))

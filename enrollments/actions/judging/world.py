@@ -6,6 +6,7 @@ from datetime import datetime
 from functools import lru_cache
 
 from django.db import connection
+from django.db.models import Value
 
 from enrollments.actions.certificates import parsed
 from enrollments.attestation.symmetric_key import key_bytes
@@ -20,7 +21,9 @@ from enrollments.models import (
     IndividualEnrollment,
     ProvisioningService,
 )
+from enrollments.models.ca_certificates import with_proof
 from enrollments.models.certificates import HeldCertificateQuerySet
+from enrollments.models.enrollments import KEY_IDS
 from enrollments.models.services import Standing
 from enrollments.models.switches import AsOf
 from enrollments.policy.facts import (
@@ -48,13 +51,23 @@ class GroupWithKeys:
     created: tuple[float, int]
     keys: tuple[bytes, bytes] = field(repr=False)
     secrets: tuple[str, str] = field(repr=False)
+    key_ids: tuple[str, str]
 
 
 def _read_groups_with_keys(service_pk: int) -> tuple[GroupWithKeys, ...]:
     rows = EnrollmentGroup.objects.filter(
         service=service_pk, mechanism=AttestationMechanism.SYMMETRIC_KEY
     ).order_by("pk")
-    columns = ("pk", "group_id", "enabled", "switches_at", "created_at", "primary_key", "secondary_key")
+    columns = (
+        "pk",
+        "group_id",
+        "enabled",
+        "switches_at",
+        "created_at",
+        "primary_key",
+        "secondary_key",
+        *KEY_IDS,
+    )
     return tuple(
         GroupWithKeys(
             EntryRef(EntryKind.GROUP, pk, name),
@@ -63,8 +76,9 @@ def _read_groups_with_keys(service_pk: int) -> tuple[GroupWithKeys, ...]:
             (created.timestamp(), pk),
             (key_bytes(primary), key_bytes(secondary)),
             (primary, secondary),
+            (ids[0], ids[1]),
         )
-        for pk, name, enabled, switches_at, created, primary, secondary in rows.values_list(*columns)
+        for pk, name, enabled, switches_at, created, primary, secondary, *ids in rows.values_list(*columns)
     )
 
 
@@ -81,6 +95,7 @@ class World:
         self.epoch = standing.epoch
         self.as_of = as_of
         self.groups_with_keys_admit = standing.groups_with_keys_admit
+        self.proof_of_possession = standing.proof_of_possession
 
     @classmethod
     def at(cls, service: ProvisioningService, at: datetime | None) -> "World":
@@ -108,6 +123,12 @@ class World:
 
     def held(self) -> HeldCertificateQuerySet:
         return HeldCertificate.objects.filter(service=self.service)
+
+    def anchors(self, spkis: Iterable[str]) -> HeldCertificateQuerySet:
+        """The enrolled CAs with these keys, each with whether it lacks a proof that this service demands (R7)."""
+        anchors = self.held().anchors().filter(spki_sha256__in=spkis)
+        lacks = ~with_proof(self.service.pk) if self.proof_of_possession else Value(False)
+        return anchors.annotate(lacks_proof=lacks)
 
     def issuers(
         self, *, subjects: frozenset[str], key_ids: frozenset[str], spkis: frozenset[str]

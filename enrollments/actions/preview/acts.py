@@ -148,15 +148,16 @@ def what_disabling_did(service: ProvisioningService, entries: Sequence[Entry]) -
 
     None where that cannot be worked out: what was done is not called undone for that (R16).
     """
-    return _told_afterwards(service, lambda: preview_of_act(service, Act.ENABLE, entries))
+    return told_afterwards(service, lambda: preview_of_act(service, Act.ENABLE, entries))
 
 
-def what_adding_did(service: ProvisioningService, entry: Entry) -> Preview | None:
-    """The same of an entry that was added."""
-    return _told_afterwards(service, lambda: preview_of_act(service, Act.DELETE, [entry]))
+def what_adding_did(service: ProvisioningService, *entries: Entry) -> Preview | None:
+    """The same of entries that were added."""
+    return told_afterwards(service, lambda: preview_of_act(service, Act.DELETE, entries))
 
 
-def _told_afterwards(service: ProvisioningService, rehearse: Callable[[], Preview]) -> Preview | None:
+def told_afterwards(service: ProvisioningService, rehearse: Callable[[], Preview]) -> Preview | None:
+    """What a rehearsal of the opposite tells of what is done; None where that cannot be worked out."""
     try:
         return rehearse().reversed
     except (NotFound, SecretUnreadable, DatabaseError) as problem:

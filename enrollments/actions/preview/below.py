@@ -19,6 +19,7 @@ from enrollments.attestation.x509 import (
     build_chain_graph,
 )
 from enrollments.models import EnrollmentGroup, HeldRole, IndividualEnrollment, ProvisioningService
+from enrollments.models.ca_certificates import with_proof
 from enrollments.models.certificates import HeldCertificateQuerySet
 from enrollments.models.switches import AsOf
 from enrollments.policy.facts import EntryKind, EntryRef
@@ -111,13 +112,18 @@ def _below(
     except SearchExhausted:
         return BelowAnother(ref, uncertain=True)
     through, barred_by = [], []
+    demanded = ProvisioningService.what_decisions_read(service.pk).proof_of_possession
     met = held.anchors().filter(spki_sha256__in=keys).select_related("group", "certificate").order_by("pk")
+    if demanded:
+        met = met.annotate(has_proof=with_proof(service.pk))
     for one in met:
         assert one.group is not None  # a database constraint: held_certificate_has_its_place
         if group_ref(one.group) in left_out:
             continue
         if not as_of.enabled(one.group):
             barred_by.append(group_ref(one.group))
+        elif demanded and not one.has_proof:  # type: ignore[attr-defined]  # the annotation
+            continue
         elif one.certificate.not_before <= now <= one.certificate.not_after:
             through.append(group_ref(one.group))
     for one in held.barring_keys(keys, as_of).select_related("individual").order_by("pk"):

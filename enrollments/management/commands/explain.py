@@ -118,6 +118,8 @@ def _in_words(drawn: DrawnCertificate) -> str:
     states = ["sent"] if drawn.sent else []
     states.append(drawn.validity)
     states += [f"enrolled in {entry}" for entry in drawn.enrolled_in]
+    if drawn.possession is not None:
+        states.append(f"possession {drawn.possession.possession.value}")
     states += [f"helper of {entry}" for entry in drawn.helper_of]
     states += [f"same key as in {entry}" for entry in drawn.same_key_as]
     states += [f"barred by {entry}" for entry in drawn.barred_by]

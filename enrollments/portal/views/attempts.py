@@ -17,6 +17,7 @@ from enrollments.actions.revocation import deny_device_of
 from enrollments.actions.schedule import switches_now
 from enrollments.errors import Conflict, Invalid
 from enrollments.models import AttemptOutcome, ProvisioningService, RegistrationAttempt
+from enrollments.models.keyset import starting_with
 from enrollments.policy.names import registration_key
 from enrollments.policy.reasons import Reason
 from enrollments.policy.roles import Right
@@ -26,7 +27,7 @@ from enrollments.portal.denying import denying_attempt, individual_of
 from enrollments.portal.explanations import shown
 from enrollments.portal.forms_filters import AttemptFilter
 from enrollments.portal.htmx import render_page
-from enrollments.portal.paging import paged, starting_with
+from enrollments.portal.paging import paged
 
 SORTS = {"last": "last_at", "registration_id": "registration_key"}
 

@@ -40,6 +40,7 @@ from enrollments.portal.entry_saving import (
     show_errors,
 )
 from enrollments.portal.entry_switching import answer_cancel, answer_switch, switch_context
+from enrollments.portal.explanations import possession_marks
 from enrollments.portal.forms_entries import OF_GROUPS, GroupForm
 from enrollments.portal.htmx import render_page
 
@@ -213,6 +214,7 @@ def _form_answer(
     status: int = 0,
 ) -> HttpResponse:
     form.say_what_is_not_shown_again()
+    possession = possession_marks(service, form.held)
     context = {
         "service": service,
         "form": form,
@@ -222,6 +224,10 @@ def _form_answer(
         "previews": preview_of(
             service, form.given, form.kind, form.current, told=form.told, told_of=form.in_the_way
         ),
+        "possession": possession,
+        "lacks_proof": service.proof_of_possession
+        and bool(possession)
+        and all(mark.tone != "good" for mark in possession.values()),
         "conflict": conflict,
         "question": question,
         "cancel_url": list_url(service, "portal:group-list"),

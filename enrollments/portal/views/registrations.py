@@ -28,6 +28,7 @@ from enrollments.models import (
     RegistrationRecord,
 )
 from enrollments.models.enrollments import secrets_of
+from enrollments.models.keyset import starting_with
 from enrollments.policy.names import registration_key
 from enrollments.policy.reasons import Reason
 from enrollments.policy.roles import Right
@@ -36,7 +37,7 @@ from enrollments.portal.confirmation import ReasonForm, ask, show_invalid
 from enrollments.portal.denying import denying_record
 from enrollments.portal.forms_filters import RegistrationFilter
 from enrollments.portal.htmx import render_page
-from enrollments.portal.paging import paged, starting_with
+from enrollments.portal.paging import paged
 
 SORTS = {"updated": "updated_at", "registration_id": "registration_key"}
 LAST_ATTEMPTS = 5
