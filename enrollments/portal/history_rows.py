@@ -11,7 +11,7 @@ from django.urls import reverse
 from enrollments.audit.events import Event
 from enrollments.models import HistoryEvent, HistorySeal, ProvisioningService
 from enrollments.portal.history_difference import Differences, differences
-from enrollments.portal.history_words import SHUTTING_OUT, SUBJECT_KINDS, words_of
+from enrollments.portal.history_words import ACTOR_KINDS, SHUTTING_OUT, SUBJECT_KINDS, words_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,13 +69,19 @@ def rows_of(events: Iterable[HistoryEvent], service: ProvisioningService | None)
             words=words_of(event),
             subject_kind=SUBJECT_KINDS.get(event.subject_kind, event.subject_kind),
             url=urls.get((event.subject_kind, event.subject_id), ""),
-            actor_url=history_url(service, {"actor": f"{event.actor_kind}:{event.actor_name}"}),
+            actor_url=history_url(service, {"actor": _named(event)}),
             subject_url=_subject_url(event, service),
             differences=differences(event.before, event.after),
             shuts_out=event.event in SHUTTING_OUT,
         )
         for event in events
     ]
+
+
+def _named(event: HistoryEvent) -> str:
+    """As the filter takes an exact actor; of a kind that a later version brought, by the name alone."""
+    kind = event.actor_kind
+    return f"{kind}:{event.actor_name}" if kind in ACTOR_KINDS else f"={event.actor_name}"
 
 
 def _subject_url(event: HistoryEvent, service: ProvisioningService | None) -> str:

@@ -24,6 +24,7 @@ ACTOR_KINDS = {
     "service": "access policy or API token",
     "device": "device",
     "cli": "command line",
+    "schedule": "what happens by itself",
     "stranger": "nobody who is known",
 }
 SHUTTING_OUT = frozenset(event.value for event in Event if event.shuts_out)

@@ -2,6 +2,7 @@
 
 import pytest
 from django.test import Client
+from django.utils import timezone
 
 from enrollments.actions.access_policies import AccessPolicy
 from enrollments.actions.enrollments import delete_enrollments, disable_enrollment
@@ -11,7 +12,7 @@ from enrollments.policy.roles import Role
 from tests.certificates import root
 from tests.devices import ALICE, enroll_ca, register
 from tests.factories import a_service, a_user, an_individual
-from tests.portal.test_history import shown
+from tests.portal.test_history import a_row, shown
 
 PLANT = "/services/plant"
 
@@ -126,6 +127,20 @@ def test_rows_lead_to_their_actor_and_their_object(administrator):
 
     assert f'href="{PLANT}/history/?actor=user%3Aalice"' in text
     assert f'href="{PLANT}/history/?kind=IndividualEnrollment&amp;subject=%3Dpump-042"' in text
+
+
+def test_actor_of_any_kind_leads_to_its_own_rows(administrator, plant):
+    for kind in ("schedule", "comet"):
+        a_row(plant, f"by-{kind}", timezone.now(), actor_kind=kind, actor_name=f"a {kind}")
+
+        (row,) = [
+            one
+            for one in administrator.get(f"{PLANT}/history/").context["rows"]
+            if one.event.actor_kind == kind
+        ]
+        found = administrator.get(row.actor_url).context["rows"]
+
+        assert [one.event.subject_name for one in found] == [f"by-{kind}"]
 
 
 def test_viewer_sees_in_a_tab_what_they_did_themselves(client, plant):

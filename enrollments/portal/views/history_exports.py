@@ -9,6 +9,7 @@ from django.utils import timezone
 from django.views.decorators.http import require_safe
 
 from enrollments.actions.history import note_export, take_checkpoint
+from enrollments.actions.schedule import settle_if_possible
 from enrollments.errors import Conflict, HistoryDisagrees
 from enrollments.models import ProvisioningService
 from enrollments.policy.roles import Right
@@ -41,6 +42,8 @@ def _export(request: HttpRequest, service: ProvisioningService | None) -> HttpRe
         # Exported is exactly what is filtered: a filter that cannot be read exports nothing.
         cause = " ".join(form.errors.as_text().split())
         return _refused(request, f"The filter of this export cannot be read: {cause}", 422)
+    if service is not None:
+        settle_if_possible(service)
     found = found_by(request, form, service)
     try:
         # First, so that everything that is exported is sealed, and covered by what was signed.
