@@ -6,11 +6,12 @@ BIN := $(VENV)/bin
 DATA := $(or $(DPS_DATA_DIR),var)
 STATIC_SOURCES := $(shell find static -type f)
 SDK := tests/sdk/node_modules
+AXE := tests/e2e/node_modules
 # Workers of the test run; each has a database of its own.
 TEST_WORKERS ?= auto
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo test test-pkits test-import test-postgres test-history test-sdk sdk-needs bench lint format lock clean
+.PHONY: help setup run demo test test-pkits test-import test-postgres test-history test-sdk sdk-needs axe bench lint format lock clean
 
 help: ## list what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-15s %s\n", $$1, $$2}'
@@ -28,8 +29,13 @@ demo: setup ## as run, with a simulated fleet in which every outcome occurs
 	@$(BIN)/python manage.py demo_fleet --forever & fleet=$$!; trap 'kill $$fleet 2>/dev/null || true' EXIT; \
 	  $(BIN)/python -m dpsportal.serving
 
-test: $(VENV)/.dev ## run the whole test suite, browsers and proxies included where they are found
+test: $(VENV)/.dev axe ## run the whole test suite, browsers and proxies included where they are found
 	$(BIN)/pytest -n $(TEST_WORKERS) --dist worksteal tests
+
+# Without npm, or without a registry, the tests that need it skip and say so; DPS_E2E=required makes that a failure.
+axe: tests/e2e/package.json tests/e2e/package-lock.json
+	@test $(AXE)/.installed -nt tests/e2e/package-lock.json || { npm ci --prefix tests/e2e --ignore-scripts --no-audit --no-fund \
+	  --loglevel=error && touch $(AXE)/.installed; } || echo "axe-core could not be installed: no page is checked for accessibility."
 
 test-pkits: $(VENV)/.pkits ## path validation against the NIST PKITS certificates (installs a large package)
 	$(BIN)/pytest -o addopts= -q tests/pkits
@@ -68,7 +74,7 @@ lock: $(VENV)/.dev ## pin what the requirements*.in files ask for
 	    --allow-unsafe -o $$set.txt $$set.in; done
 
 clean: ## remove what can be made again; the data folder stays
-	rm -rf $(VENV) $(SDK) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(SDK) $(AXE) .pytest_cache .mypy_cache .ruff_cache .hypothesis .schemathesis .import_linter_cache
 
 $(VENV)/bin/python:
 	@test -n "$(PYTHON)" || { echo "dpsportal needs Python 3.11 or newer."; exit 1; }

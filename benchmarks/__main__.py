@@ -35,7 +35,8 @@ def main() -> int:
         options.json.parent.mkdir(parents=True, exist_ok=True)
         told = as_json(parts, costs, rounds=size.rounds, size=options.size)
         options.json.write_text(json.dumps(told, indent=2, ensure_ascii=False) + "\n")
-    return int(any(is_met(costs, ratio) is False for part in parts for ratio in part.ratios))
+    targets = [one for part in parts for one in (*part.figures, *part.ratios)]
+    return int(any(is_met(costs, one) is False for one in targets))
 
 
 def _tell(sentence: str) -> None:

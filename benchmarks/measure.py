@@ -25,13 +25,16 @@ class Cost:
 class Figure:
     """One row. `repeat` carries out an operation `times` times and tells what one of them cost.
 
-    `key` names the row in the JSON file and in ratios, and stays when the title is worded anew.
+    `key` names the row in the JSON file and in ratios, and stays when the title is worded anew. `below`: the target, if
+    there is one, in seconds that one operation may take by `clock`.
     """
 
     key: str
     title: str
     times: int
     repeat: Callable[[int], Cost]
+    below: float | None = None
+    clock: Clock = Clock.CPU
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,9 +103,12 @@ def summary_of_ratio(costs: Costs, ratio: Ratio) -> Summary:
     return Summary.of([getattr(one, ratio.clock) / getattr(other, ratio.clock) for one, other in pairs])
 
 
-def is_met(costs: Costs, ratio: Ratio) -> bool | None:
+def is_met(costs: Costs, one: Figure | Ratio) -> bool | None:
     """None where there is no target."""
-    return None if ratio.below is None else summary_of_ratio(costs, ratio).median < ratio.below
+    if one.below is None:
+        return None
+    found = summary_of_ratio(costs, one) if isinstance(one, Ratio) else summary(costs, one.key, one.clock)
+    return found.median < one.below
 
 
 def in_this_process(operation: Callable[[], object]) -> Callable[[int], Cost]:

@@ -14,6 +14,11 @@ class Size:
     registrations: int
     groups_with_keys: tuple[int, int, int]
     history_rows: int
+    long_history_rows: int
+    exported_rows: int
+    past_devices: int
+    past_changes: int
+    previewed_devices: int
     imported_lines: int
     queried: int
 
@@ -32,6 +37,11 @@ SIZES = {
         registrations=25,
         groups_with_keys=(0, 10, 100),
         history_rows=2000,
+        long_history_rows=1_000_000,
+        exported_rows=15_000,
+        past_devices=20_000,
+        past_changes=2000,
+        previewed_devices=100_000,
         imported_lines=2000,
         queried=1_000_000,
     ),
@@ -43,6 +53,11 @@ SIZES = {
         registrations=2,
         groups_with_keys=(0, 1, 2),
         history_rows=20,
+        long_history_rows=2000,
+        exported_rows=300,
+        past_devices=20,
+        past_changes=20,
+        previewed_devices=50,
         imported_lines=20,
         queried=300,
     ),

@@ -11,7 +11,7 @@ from typing import Any
 import cryptography
 import django
 
-from benchmarks.measure import Clock, Costs, Part, Ratio, Summary, is_met, summary, summary_of_ratio
+from benchmarks.measure import Clock, Costs, Figure, Part, Ratio, Summary, is_met, summary, summary_of_ratio
 from enrollments.simulator.report import table
 
 FORMAT = 1
@@ -25,7 +25,9 @@ def as_text(parts: Sequence[Part], costs: Costs) -> str:
         for figure in part.figures:
             cpu, wall = (_in_words(summary(costs, figure.key, clock), _seconds) for clock in Clock)
             a_second = f"{1 / summary(costs, figure.key, Clock.WALL).median:,.0f}"
-            rows.append((f"  {figure.title}", str(figure.times), *cpu, *wall, a_second))
+            rows.append(
+                (f"  {figure.title}{_target(costs, figure)}", str(figure.times), *cpu, *wall, a_second)
+            )
     rows.append(("RATIOS", *[""] * 6))
     rows += [_ratio_row(ratio, costs) for part in parts for ratio in part.ratios]
     return table(("Cost of one", "Times", "CPU", "spread", "Wall", "spread", "A second"), rows)
@@ -34,9 +36,14 @@ def as_text(parts: Sequence[Part], costs: Costs) -> str:
 def _ratio_row(ratio: Ratio, costs: Costs) -> tuple[str, ...]:
     shown = _in_words(summary_of_ratio(costs, ratio), _plain)
     columns = (*shown, "", "") if ratio.clock is Clock.CPU else ("", "", *shown)
-    met = is_met(costs, ratio)
-    target = "" if met is None else f": below {ratio.below:.2f}, {'met' if met else 'NOT MET'}"
-    return (f"  {ratio.title}{target}", "", *columns, "")
+    return (f"  {ratio.title}{_target(costs, ratio)}", "", *columns, "")
+
+
+def _target(costs: Costs, one: Figure | Ratio) -> str:
+    if one.below is None:
+        return ""
+    limit = f"{one.below:.2f}" if isinstance(one, Ratio) else f"{_seconds(one.below)} {one.clock.upper()}"
+    return f": below {limit}, {'met' if is_met(costs, one) else 'NOT MET'}"
 
 
 def as_json(parts: Sequence[Part], costs: Costs, *, rounds: int, size: str) -> dict[str, Any]:
@@ -53,6 +60,9 @@ def as_json(parts: Sequence[Part], costs: Costs, *, rounds: int, size: str) -> d
                 "title": figure.title,
                 "times": figure.times,
                 **{clock.value: _summary_as_json(summary(costs, figure.key, clock)) for clock in Clock},
+                "below": figure.below,
+                "clock": figure.clock.value,
+                "met": is_met(costs, figure),
             }
             for part in parts
             for figure in part.figures

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
+from urllib.parse import urlsplit
 
 from cryptography.fernet import Fernet
 from environs import Env, EnvError
@@ -136,6 +137,18 @@ def env_https_url(variable: str) -> str:
     value = env_str(variable)
     if value and (problem := problem_of_https_url(value)):
         refuse(variable, problem)
+    return value
+
+
+def env_cache_url(variable: str) -> str:
+    """Of a Valkey or Redis server; empty for none. What is wrong is said without the password that may be in it."""
+    value = env_str(variable)
+    if value:
+        parts = urlsplit(value)
+        if parts.scheme not in ("redis", "rediss", "valkey", "valkeys", "unix") or not (
+            parts.hostname or parts.path
+        ):
+            refuse(variable, "cannot be read: give redis://host:6379/0, or rediss:// for TLS")
     return value
 
 

@@ -5,11 +5,17 @@ import logging
 import time
 import uuid
 from collections.abc import Callable
+from contextvars import ContextVar
 from datetime import UTC, datetime
 
 from django.http import HttpRequest, HttpResponse
 
+from enrollments import metrics
+
 logger = logging.getLogger("dpsportal.requests")
+
+# Of the request that is being answered, for whatever is logged meanwhile.
+_request_id: ContextVar[str] = ContextVar("request_id", default="")
 
 
 class JsonLineFormatter(logging.Formatter):
@@ -22,6 +28,8 @@ class JsonLineFormatter(logging.Formatter):
             "logger": record.name,
             "message": record.getMessage(),
         }
+        if request_id := _request_id.get():
+            line["request_id"] = request_id
         line.update(getattr(record, "fields", {}))
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
@@ -41,7 +49,21 @@ class RequestLogMiddleware:
     def __call__(self, request: HttpRequest) -> HttpResponse:
         started = time.perf_counter()
         request.request_id = request_id = str(uuid.uuid4())  # type: ignore[attr-defined]  # read by views, see docs/architecture.md
+        token = _request_id.set(request_id)
+        try:
+            return self._answered(request, request_id, started)
+        finally:
+            _request_id.reset(token)
+
+    def _answered(self, request: HttpRequest, request_id: str, started: float) -> HttpResponse:
         response = self.get_response(request)
+        seconds = time.perf_counter() - started
+        metrics.request_answered(
+            listener=request.META.get("dps.listener_name", "portal"),
+            method=request.method or "",
+            status=response.status_code,
+            seconds=seconds,
+        )
         response.headers.setdefault(
             "x-ms-request-id" if self._is_device(request) else "X-Request-ID", request_id
         )
@@ -55,7 +77,7 @@ class RequestLogMiddleware:
                     "method": request.method,
                     "path": request.path[:300],
                     "status": response.status_code,
-                    "ms": round((time.perf_counter() - started) * 1000, 1),
+                    "ms": round(seconds * 1000, 1),
                     "peer": request.META.get("REMOTE_ADDR", ""),
                     **({"user": user.get_username()} if user is not None and user.is_authenticated else {}),
                     **({"ignored_certificate_headers": ignored} if ignored else {}),

@@ -10,6 +10,7 @@ from dpsportal.env import (
     are_fernet_keys,
     env_bind,
     env_bool,
+    env_cache_url,
     env_choice,
     env_database,
     env_folder,
@@ -35,11 +36,13 @@ DPS_DATA_DIR = env_folder("DPS_DATA_DIR", BASE_DIR / "var")
 
 # --- Listeners -------------------------------------------------------------------------------
 # Each listener is a process of its own kind: those for devices carry no sessions, no CSRF, no pages.
-DPS_LISTENER = env_choice("DPS_LISTENER", "portal", ("portal", "device"))
+DPS_LISTENER = env_choice("DPS_LISTENER", "portal", ("portal", "device", "metrics"))
 DPS_PORTAL_BIND = env_bind("DPS_PORTAL_BIND", "127.0.0.1:8000")
 DPS_DEVICE_BIND = env_bind("DPS_DEVICE_BIND", "localhost:8443")
 # Devices once more, with plain HTTP, for proxies that terminate TLS and hand certificates on. Off, unless told.
 DPS_PROXIED_BIND = env_optional_bind("DPS_PROXIED_BIND", "127.0.0.1:8444")
+# Counts and times for Prometheus, with plain HTTP and without sign-in. Off, unless told.
+DPS_METRICS_BIND = env_optional_bind("DPS_METRICS_BIND", "127.0.0.1:9464")
 DPS_WORKERS = env_int("DPS_WORKERS", os.cpu_count() or 1, minimum=1, maximum=256)
 # Connections from one address, counted per worker process; a believed proxy is exempt.
 DPS_CONNECTIONS_PER_ADDRESS = env_int("DPS_CONNECTIONS_PER_ADDRESS", 256, minimum=1, maximum=100_000)
@@ -118,7 +121,10 @@ if DPS_LISTENER == "device":
         "dpsportal.certificate_headers.IgnoredCertificateHeadersMiddleware",
         "dpsportal.certificate_headers.RefusalMiddleware",
     ]
-APPEND_SLASH = DPS_LISTENER != "device"
+if DPS_LISTENER == "metrics":
+    # A scrape names whatever host its configuration has, and leaves no line in the log.
+    ROOT_URLCONF, MIDDLEWARE = "dpsportal.metrics_urls", []
+APPEND_SLASH = DPS_LISTENER == "portal"
 TEMPLATES = [
     {
         "BACKEND": "django.template.backends.django.DjangoTemplates",
@@ -156,6 +162,10 @@ if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
 else:
     # R12 rests on it: under a stricter level a transaction that waited for the lock reads the state from before.
     DATABASES["default"]["OPTIONS"] = {"isolation_level": IsolationLevel.READ_COMMITTED}
+
+# --- Several nodes ---------------------------------------------------------------------------
+# Valkey or Redis, where all nodes count together how often devices come. Without, each counts for itself.
+DPS_CACHE_URL = env_cache_url("DPS_CACHE_URL")
 
 # --- Signing in ------------------------------------------------------------------------------
 LOGIN_URL = "portal:sign-in"

@@ -76,3 +76,10 @@ def _no_leftover_checkpoints() -> None:
 
     Path(settings.DPS_CHECKPOINT_FILE).unlink(missing_ok=True)
     upkeep.sealing.next_at = upkeep.signing.next_at = 0.0
+
+
+@pytest.fixture
+def database_clock(monkeypatch: pytest.MonkeyPatch):
+    from tests.clocks import DatabaseClock
+
+    return DatabaseClock(monkeypatch)

@@ -8,6 +8,11 @@ from typing import Any
 from django.utils import timezone
 
 from enrollments.actions.attempts import Peer
+from enrollments.actions.ca_certificates import (
+    add_ca_certificate,
+    make_verification_code,
+    verify_ca_certificate,
+)
 from enrollments.actions.enrollment_groups import GroupSpec, add_enrollment_group
 from enrollments.actions.enrollments import IndividualSpec, add_individual_enrollment
 from enrollments.actions.registrations import DeviceRequest, RegistrationAnswer, register_device
@@ -16,6 +21,7 @@ from enrollments.attestation.credential import PresentedCredential
 from enrollments.audit.actor import Actor, Way
 from enrollments.models import (
     AttestationMechanism,
+    CaCertificate,
     EnrollmentGroup,
     IndividualEnrollment,
     ProvisioningService,
@@ -64,6 +70,23 @@ def enroll_key_group(service: ProvisioningService, group_id: str = "line-9", **s
         GroupSpec(group_id=group_id, mechanism=AttestationMechanism.SYMMETRIC_KEY, **spec),
         actor=ALICE,
     )
+
+
+def upload_ca(service: ProvisioningService, ca: Minted, name: str = "") -> CaCertificate:
+    """A CA certificate that nobody has proven to have the key of."""
+    name = name or ca.parsed.common_names[0].lower().replace(" ", "-")
+    return add_ca_certificate(service, name, ca.parsed, actor=ALICE)
+
+
+def prove(service: ProvisioningService, ca: Minted, name: str = "") -> CaCertificate:
+    """The same, with its code answered by who holds the key."""
+    row = make_verification_code(service, upload_ca(service, ca, name).name, actor=ALICE)
+    return verify_ca_certificate(service, row.name, ca.leaf(row.code).parsed, actor=ALICE)
+
+
+def demand_proof(service: ProvisioningService, demanded: bool = True) -> None:
+    change_settings(service, {"proof_of_possession": demanded}, actor=ALICE)
+    service.refresh_from_db()
 
 
 def enroll_tpm(

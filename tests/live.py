@@ -125,7 +125,7 @@ class LiveListeners:
         ).strip()
 
     def start(self, listener: str) -> None:
-        """Start `device`, `portal` or `proxied` and wait until it can serve."""
+        """Start `device`, `portal`, `proxied` or `metrics` and wait until it can serve."""
         if listener == "portal":
             self.manage("collectstatic", "--noinput", "--verbosity", "0")
         with (self.data_dir / f"{listener}.log").open("ab") as log:
@@ -150,7 +150,12 @@ class LiveListeners:
         process.wait()
 
     def is_ready(self, listener: str) -> bool:
-        url = {"device": self.device_url, "portal": self.portal_url, "proxied": self.proxied_url}[listener]
+        url = {
+            "device": self.device_url,
+            "portal": self.portal_url,
+            "proxied": self.proxied_url,
+            "metrics": f"http://{self.environment.get('DPS_METRICS_BIND')}",
+        }[listener]
         try:
             context = ssl.create_default_context(cafile=self.ca_file) if listener == "device" else None
             with urllib.request.urlopen(f"{url}/readyz", timeout=5, context=context) as answer:

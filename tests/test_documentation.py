@@ -164,9 +164,10 @@ def test_the_project_speaks_of_itself_alone():
     assert found == []
 
 
-def test_sdk_packages_are_pinned_and_their_lock_names_no_host():
-    folder = ROOT / "tests" / "sdk"
-    asked = json.loads((folder / "package.json").read_text())["dependencies"]
+@pytest.mark.parametrize(("folder", "kind"), [("sdk", "dependencies"), ("e2e", "devDependencies")])
+def test_packages_of_node_are_pinned_and_their_lock_names_no_host(folder, kind):
+    folder = ROOT / "tests" / folder
+    asked = json.loads((folder / "package.json").read_text())[kind]
     text = (folder / "package-lock.json").read_text()
     locked = {path: entry for path, entry in json.loads(text)["packages"].items() if path}
 

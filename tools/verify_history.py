@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Checks a history of dpsportal without dpsportal: an export, or a copy of the SQLite database.
 
-usage: verify_history.py FILE --key KEY [--checkpoint FILE]... [--json]
+usage: verify_history.py FILE --key KEY [--checkpoint FILE]... [--against FILE] [--json]
 
 Needs Python 3.11 and the package `cryptography`, nothing else. It shares no code with the service: it was written
 from docs/history.md, so that a mistake there is not made twice. Exit code 0: every row is what was sealed, and what
@@ -10,6 +10,9 @@ was signed. 1: it is not; the first row that is wrong is named. 2: called wrongl
     row hash   SHA-256 of the row as JSON in the form of RFC 8785
     seal hash  SHA-256 of four lines: form, index, seal hash before (64 zeros before #1), row hash
     checkpoint a signed note (C2SP signed-note): origin, number of rows, base64 of the last seal hash
+
+An excerpt (an export of what a filter found) has gaps, so its rows cannot vouch for each other: it is checked against
+a whole export or a copy of the database, given with --against, which is checked first.
 """
 
 import argparse
@@ -29,7 +32,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 FORM = "dpsportal-history/1"
 # fmt: off
 COLUMNS = [
-    "actor_kind", "actor_name", "address", "after", "at", "before", "event", "id", "reason", "request_id",
+    "actor_kind", "actor_name", "address", "after", "at", "before", "client", "event", "id", "reason", "request_id",
     "service_id", "service_name", "subject_id", "subject_kind", "subject_name", "way",
 ]
 # fmt: on
@@ -204,28 +207,34 @@ class Export:
 
     def rows(self):
         with self.path.open("rb") as lines:
-            for number, line in enumerate(lines, 1):
-                try:
-                    if self.notes or not line.endswith(b"}\n"):
-                        raise ValueError
-                    if line.startswith(b'{"checkpoint":'):
-                        self.notes.append(read_json(line.decode())["checkpoint"])
-                        continue
-                    # A line is in canonical form as a whole: what was sealed are these very bytes.
-                    row, written = line[:-2].rsplit(b',"seal":', 1)
-                    seal = read_json(written.decode())
-                    if canonical(seal).encode() != written:
-                        raise ValueError
-                    place = seal["index"], seal["previous"], seal["hash"]
-                    if row.startswith(b'{"event":'):
-                        self.event = row[9:]
-                        yield *place, row_hash(self.event), None, ""
-                    else:
-                        self.event = b"{}"
-                        self.hidden += 1
-                        yield *place, HIDDEN.fullmatch(row.decode())[1], None, ""
-                except (ValueError, KeyError, TypeError):
-                    raise Wrong(f"line {number} is no line of an export, or comes after its end") from None
+            yield from self.read(lines, 1)
+
+    def read(self, lines, first):
+        for number, line in enumerate(lines, first):
+            try:
+                if self.notes or not line.endswith(b"}\n"):
+                    raise ValueError
+                if line.startswith(b'{"checkpoint":'):
+                    self.ended(line)
+                    continue
+                # A line is in canonical form as a whole: what was sealed are these very bytes.
+                row, written = line[:-2].rsplit(b',"seal":', 1)
+                seal = read_json(written.decode())
+                if canonical(seal).encode() != written:
+                    raise ValueError
+                place = seal["index"], seal["previous"], seal["hash"]
+                if row.startswith(b'{"event":'):
+                    self.event = row[9:]
+                    yield *place, row_hash(self.event), None, ""
+                else:
+                    self.event = b"{}"
+                    self.hidden += 1
+                    yield *place, HIDDEN.fullmatch(row.decode())[1], None, ""
+            except (ValueError, KeyError, TypeError):
+                raise Wrong(f"line {number} is no line of an export, or comes after its end") from None
+
+    def ended(self, line):
+        self.notes.append(read_json(line.decode())["checkpoint"])
 
     def event_id(self):
         """Of the row read last."""
@@ -242,6 +251,29 @@ class Export:
         return 0
 
 
+class Excerpt(Export):
+    """As an export, with gaps and in any order: first {"excerpt": …}, last {"checkpoint": …, "rows": …}."""
+
+    def __init__(self, path):
+        super().__init__(path)
+        self.count = None
+
+    @staticmethod
+    def is_one(path):
+        with path.open("rb") as file:
+            return file.read(12) == b'{"excerpt":{'
+
+    def rows(self):
+        with self.path.open("rb") as lines:
+            next(lines)
+            yield from self.read(lines, 2)
+
+    def ended(self, line):
+        last = read_json(line.decode())
+        self.notes.append(last["checkpoint"])
+        self.count = last["rows"]
+
+
 class Database:
     """The tables of dpsportal in a copy of its SQLite file."""
 
@@ -252,7 +284,11 @@ class Database:
         self.notes = [note for (note,) in self.connection.execute(query)]
 
     def sealed(self):
-        columns = ", ".join(f'e."{name}"' for name in COLUMNS)
+        there = {
+            name for _, name, *_ in self.connection.execute("PRAGMA table_info(enrollments_historyevent)")
+        }
+        # A copy from before the client was kept: a row without one has no such member.
+        columns = ", ".join(f'e."{name}"' if name in there or name != "client" else "''" for name in COLUMNS)
         query = (
             f'SELECT s."index", s.previous_hash, s.hash, s.event_id, {columns} FROM enrollments_historyseal s '  # noqa: S608
             "LEFT JOIN enrollments_historyevent e ON e.id = s.event_id "
@@ -304,7 +340,8 @@ class Database:
             "id": str(row["id"]),
             "service_id": "null" if service is None else str(service),
         }
-        members = [f'"{name}":{special[name] if name in special else text(row[name])}' for name in COLUMNS]
+        named = [name for name in COLUMNS if name != "client" or row[name] != ""]
+        members = [f'"{name}":{special[name] if name in special else text(row[name])}' for name in named]
         return utf8("{" + ",".join(members) + "}")
 
     def event_id(self):
@@ -338,8 +375,37 @@ class Database:
 # --- The check -----------------------------------------------------------------------------------------------------
 
 
-def verify(source, keys, kept):
-    """Follow the chain from the first row. Raises Wrong at the first one that does not fit."""
+def verify_excerpt(excerpt, whole, keys, kept):
+    """Check each row's own seal, then the whole history, and there that it has these very seals.
+
+    Of a row with a seal that fits it, nobody could have changed anything without another hash at that place.
+    """
+    seals = {}
+    for index, previous, hash, row, _, _ in excerpt.rows():
+        if seal_hash(index, previous, row) != hash:
+            raise Wrong("it is not the row that was sealed", index, excerpt.event_id())
+        if index in seals:
+            raise Wrong("it is there twice", index, excerpt.event_id())
+        seals[index] = hash
+    if not excerpt.notes:
+        raise Wrong("the excerpt was cut off: it ends without a checkpoint")
+    size = opened(excerpt.notes[0], keys)[0]
+    if excerpt.count != len(seals):
+        raise Wrong(f"the excerpt says that it has {excerpt.count} rows, and {len(seals)} are here")
+    if max(seals, default=0) > size:
+        raise Wrong("it is not covered by the checkpoint of the excerpt", max(seals))
+    rows = len(seals)
+    report = verify(whole, keys, [*kept, excerpt.notes[0]], seals)
+    if seals:
+        raise Wrong(f"the history that it was checked against ends at #{report['rows']}", min(seals))
+    return {**report, "excerpt_rows": rows}
+
+
+def verify(source, keys, kept, seals=None):
+    """Follow the chain from the first row. Raises Wrong at the first one that does not fit.
+
+    seals: of an excerpt, by index; each that is found in its place is taken out.
+    """
     signed = {}
     for note in kept:
         size, head, at = opened(note, keys)
@@ -359,6 +425,10 @@ def verify(source, keys, kept):
             raise Wrong(problem, index, event_id)
         if seal_hash(index, previous, row) != hash:
             raise Wrong("it is not the row that was sealed", index, event_id or source.event_id())
+        if seals and seals.pop(index, hash) != hash:
+            raise Wrong(
+                "the row of the excerpt is not the one that stands here", index, event_id or source.event_id()
+            )
         for head, at in signed.get(index, ()):
             if head != hash:
                 raise Wrong(
@@ -390,6 +460,12 @@ def verify(source, keys, kept):
     }
 
 
+def whole(path):
+    with path.open("rb") as file:
+        is_database = file.read(16) == b"SQLite format 3\0"
+    return Database(path) if is_database else Export(path)
+
+
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("file", type=Path, help="an export, or a copy of the SQLite database")
@@ -403,6 +479,12 @@ def arguments():
         type=Path,
         metavar="FILE",
         help="checkpoints that were kept",
+    )
+    parser.add_argument(
+        "--against",
+        type=Path,
+        metavar="FILE",
+        help="for an excerpt: a whole export, or a copy of the SQLite database",
     )
     parser.add_argument("--json", action="store_true", help="print JSON instead of text")
     return parser.parse_args()
@@ -422,10 +504,15 @@ def main():
             if not notes:
                 raise Wrong(f"{path} holds no checkpoint")
             kept += notes
-        with given.file.open("rb") as file:
-            is_database = file.read(16) == b"SQLite format 3\0"
-        source = Database(given.file) if is_database else Export(given.file)
-        report = {"ok": True, **verify(source, keys, kept), "waiting": source.waiting(), "problem": None}
+        if Excerpt.is_one(given.file) != (given.against is not None):
+            print(
+                "--against FILE belongs to an excerpt, which cannot be checked without it.", file=sys.stderr
+            )
+            return 2
+        source = whole(given.against or given.file)
+        excerpt = Excerpt(given.file) if given.against else None
+        found = verify_excerpt(excerpt, source, keys, kept) if excerpt else verify(source, keys, kept)
+        report = {"ok": True, **found, "waiting": source.waiting(), "problem": None}
     except Wrong as problem:
         report = {
             "ok": False,
@@ -441,6 +528,10 @@ def main():
     if given.json:
         print(json.dumps(report, indent=2))
         return 0
+    if given.against:
+        print(
+            f"{report['excerpt_rows']} rows of the excerpt stand in the history as they are there. Of that history:"
+        )
     print(f"{report['rows']} rows in order, the last with hash {report['head']}.")
     print(
         f"{report['signed_rows']} of them are covered by a signature; {report['waiting']} are not yet sealed."

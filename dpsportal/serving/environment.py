@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
-Listener = Literal["device", "portal", "proxied"]
+Listener = Literal["device", "portal", "proxied", "metrics"]
 
 
 class Refusal(NamedTuple):
@@ -38,7 +38,7 @@ UNTRUSTED_PEER = Refusal(
 class ListenerEnvironment:
     """A WSGI application around another. It sets
 
-    - `dps.listener`: "device" or "portal", which says what is served;
+    - `dps.listener`: "device", "portal" or "metrics", which says what is served;
     - `dps.listener_name`: the same, or "proxied" where devices are served behind a proxy that terminates TLS;
     - `dps.peer_certificates`: DER of the leaf whose key the TLS handshake proved, then of the certificates
       sent along with it, in the order sent; empty without a certificate. Nothing in it is verified. The handshake
@@ -69,7 +69,7 @@ class ListenerEnvironment:
     def __call__(self, environ: dict[str, Any], start_response: "StartResponse") -> Iterable[bytes]:
         # Before REMOTE_ADDR becomes what the proxy says.
         is_trusted = self._is_trusted(environ["REMOTE_ADDR"])
-        environ["dps.listener"] = "portal" if self._listener == "portal" else "device"
+        environ["dps.listener"] = "device" if self._listener == "proxied" else self._listener
         environ["dps.listener_name"] = self._listener
         if "CONTENT_TYPE" in environ:
             environ["CONTENT_TYPE"] = _without_charset(environ["CONTENT_TYPE"])

@@ -1,9 +1,12 @@
 """Settings of gunicorn that all listeners share, and how a listener's limits reach its workers."""
 
 import ipaddress
+import os
 import resource
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from django.conf import settings
@@ -19,8 +22,22 @@ MOST_CONNECTIONS = 1000
 OTHER_DESCRIPTORS = 200
 
 
+def _metrics_folder() -> Path:
+    return Path(settings.DPS_DATA_DIR) / "metrics"
+
+
+def empty_metrics_folder() -> None:
+    """A service that starts counts from nothing, as a Prometheus server expects it."""
+    shutil.rmtree(_metrics_folder(), ignore_errors=True)
+    _metrics_folder().mkdir(mode=0o700)
+
+
 def listener_settings(limits: Limits, in_words: InWords) -> dict[str, Any]:
     """Names and meanings are gunicorn's; see its documentation of settings."""
+    if settings.DPS_METRICS_BIND:
+        # Where each process keeps its counts. Read when the library is first imported, in the workers.
+        _metrics_folder().mkdir(mode=0o700, exist_ok=True)
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(_metrics_folder())
     limits = replace(
         limits,
         connections_per_address=getattr(

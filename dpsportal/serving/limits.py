@@ -36,6 +36,9 @@ DEVICE_LIMITS = Limits()
 # A chain of ten certificates comes in the head there.
 PROXIED_LIMITS = replace(DEVICE_LIMITS, head_bytes=64 * KIB)
 
+# Whoever scrapes sends no body.
+METRICS_LIMITS = replace(DEVICE_LIMITS, body_bytes=1 * KIB, connections_per_address=16)
+
 # People upload files, over slow lines too, and fetch style sheets of several hundred KB. A browser reads why it was
 # refused only when it has sent everything, so that is heard out as long as an upload that is accepted.
 PORTAL_LIMITS = Limits(body_seconds=30, sending_seconds=60, closing_seconds=30, body_bytes=1 * MIB)

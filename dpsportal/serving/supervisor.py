@@ -11,6 +11,7 @@ from pathlib import Path
 
 from django.conf import settings
 
+from dpsportal.serving.gunicorn_common import empty_metrics_folder
 from dpsportal.serving.tls import UnusableCertificate, server_context
 
 PROJECT_DIR = Path(__file__).resolve().parent.parent.parent
@@ -33,6 +34,9 @@ def main() -> int:
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "dpsportal.settings")
     # Reading a setting also stops us here, once, and not in each listener, if a variable cannot be read.
     listeners = ["portal", "device", *(["proxied"] if settings.DPS_PROXIED_BIND else [])]
+    if settings.DPS_METRICS_BIND:
+        empty_metrics_folder()
+        listeners.append("metrics")
     commands = {listener: listener_command(listener) for listener in listeners}
     return supervise(commands, obstacle_to_reload=unusable_certificate)
 

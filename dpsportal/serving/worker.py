@@ -66,6 +66,15 @@ class ListenerWorker(ThreadWorker):  # type: ignore[misc]  # as above
             self._tls_context = server_context(Path(self.cfg.certfile), Path(self.cfg.keyfile))
         super().init_process()
 
+    # --- stopping at once
+
+    def handle_quit(self, sig: int, frame: object) -> None:
+        """Ctrl-C. gunicorn's own takes the lock of the thread pool, which the code that the signal interrupts may hold
+        as it hands a request over: the worker would hang until it is killed. So the loop itself ends, without grace.
+        """
+        self.cfg.set("graceful_timeout", 0)
+        self.handle_exit(sig, frame)
+
     # --- accepting
 
     def set_accept_enabled(self, enabled: bool) -> None:

@@ -15,9 +15,11 @@ from enrollments.actions.allocation import (
     problem_with,
     question_for,
 )
+from enrollments.actions.attempts import Peer
 from enrollments.actions.evidence import evidence_class
 from enrollments.actions.hub_moves import HubMove
 from enrollments.actions.judging import Judgement, group_ref, individual_ref
+from enrollments.actions.key_identifiers import identifiers_of_derived
 from enrollments.actions.tpm_challenges import hub_key_of
 from enrollments.attestation.symmetric_key import derive_device_key, key_bytes
 from enrollments.audit.actor import Actor, Way
@@ -41,7 +43,7 @@ from enrollments.models.enrollments import new_etag
 from enrollments.models.fields import fingerprint
 from enrollments.models.locks import take_turn
 from enrollments.policy.allocation import HubFacts
-from enrollments.policy.decision import TraceStep, Verdict
+from enrollments.policy.decision import Said, TraceStep, Verdict
 from enrollments.policy.facts import EntryKind, EntryRef
 from enrollments.policy.names import registration_key
 from enrollments.policy.ownership import may_take_name
@@ -62,7 +64,7 @@ class Assigned:
     """`record` is None where the device may not touch the record of that name (R11), or has to come again.
 
     `move` is there where a hub that is not ours has to be asked before the record can say `assigned`, `asks` where
-    the webhook of the entry has to choose the hub first. `step`: what the webhook said, for the trace.
+    the webhook of the entry has to choose the hub first. `steps`: what was found out after the decision, for the trace.
     """
 
     record: RegistrationRecord | None
@@ -70,7 +72,7 @@ class Assigned:
     operation_id: str
     move: HubMove | None = None
     asks: Question | None = None
-    step: TraceStep | None = None
+    steps: tuple[TraceStep, ...] = ()
 
 
 def assign(
@@ -80,7 +82,7 @@ def assign(
     *,
     operation_id: str,
     arrived_at: datetime,
-    address: str,
+    peer: Peer,
     payload: Any = None,
     choice: Choice | None = None,
     follows_up: bool = False,
@@ -96,7 +98,7 @@ def assign(
     if record is not None and not may_take_name(
         holder_of(record), _ref(entry), predecessor=predecessor, groups_proven=judgement.groups_proven
     ):
-        return Assigned(None, Reason.NAME_HELD_BY_OTHER_ENTRY, operation_id)
+        return Assigned(None, Reason.NAME_HELD_BY_OTHER_ENTRY, operation_id, steps=(_held_by_other(record),))
     is_resumed = choice is not None and record is not None and record.operation_id == operation_id
     if record is not None and not is_resumed and _is_running(record, judgement, arrived_at):
         return Assigned(record, Reason.ADMITTED, record.operation_id)
@@ -115,29 +117,30 @@ def assign(
         question = question_for(service, entry, record, judgement, payload)
         return Assigned(record, Reason.ADMITTED, operation_id, asks=question)
     hub = hub_of(service, entry, record.registration_key, payload, choice)
-    step = None
+    steps: tuple[TraceStep, ...] = ()
     if choice is not None:
         problem = problem_with(choice, entry, hub)
-        step = choice.step(problem)
+        steps = (choice.step(problem),)
         if problem:
             _fail(record, judgement, Reason.WEBHOOK_FAILED)
-            return Assigned(record, Reason.WEBHOOK_FAILED, operation_id, step=step)
+            return Assigned(record, Reason.WEBHOOK_FAILED, operation_id, steps=steps)
     plan = _plan(record, entry, hub)
     if plan is None:
         _fail(record, judgement, Reason.NO_HUB)
-        return Assigned(record, Reason.NO_HUB, operation_id, step=step)
+        return Assigned(record, Reason.NO_HUB, operation_id, steps=steps)
     move = _move(record, entry, plan, judgement, choice)
     if not move.is_transactional:
         _begin(record, judgement)
-        return Assigned(record, Reason.ADMITTED, operation_id, move, step=step)
+        return Assigned(record, Reason.ADMITTED, operation_id, move, steps=steps)
     try:
         move.provision()
     except DeviceIdTaken:
         _fail(record, judgement, Reason.DEVICE_ID_TAKEN)
-        return Assigned(record, Reason.DEVICE_ID_TAKEN, operation_id, step=step)
+        steps += (_device_id_taken(move),)
+        return Assigned(record, Reason.DEVICE_ID_TAKEN, operation_id, steps=steps)
     move.leave_former()
-    _complete(service, record, entry, move, judgement, address)
-    return Assigned(record, Reason.ADMITTED, operation_id, step=step)
+    _complete(service, record, entry, move, judgement, peer)
+    return Assigned(record, Reason.ADMITTED, operation_id, steps=steps)
 
 
 def abandon(service: ProvisioningService, pending: Assigned) -> None:
@@ -156,7 +159,7 @@ def settle_remote(
     pending: Assigned,
     judgement: Judgement,
     problem: Reason | None,
-    address: str,
+    peer: Peer,
 ) -> Reason | None:
     """Record what a remote hub answered, after the device was judged again (R12). Inside the admission lock.
 
@@ -183,7 +186,7 @@ def settle_remote(
         # Another entry admits by now, with hubs and a twin of its own: the device has to ask again.
         _fail(record, judgement, Reason.HUB_FAILED)
         return Reason.HUB_FAILED
-    _complete(service, record, entry, pending.move, judgement, address)
+    _complete(service, record, entry, pending.move, judgement, peer)
     return Reason.ADMITTED
 
 
@@ -242,6 +245,19 @@ def speaks_for(judgement: Judgement, record: RegistrationRecord) -> bool:
         return holder.pk in judgement.groups_proven
     individual = judgement.facts.individual
     return individual is not None and individual.own_credential_proven
+
+
+def _held_by_other(record: RegistrationRecord) -> TraceStep:
+    because = (
+        f"the name is held through {holder_of(record)}, which neither is this entry nor is named by it as predecessor, "
+        "nor has a CA on the proven path; an operator can release it"
+    )
+    return TraceStep("R11", f"registration ID {record.registration_id}", Said.FAILS, because)
+
+
+def _device_id_taken(move: HubMove) -> TraceStep:
+    because = f"hub {move.hub} knows it as that of another registration ID"
+    return TraceStep("R11", f"device ID {move.identity.device_id}", Said.FAILS, because)
 
 
 def _ref(entry: Entry) -> EntryRef:
@@ -396,6 +412,7 @@ def _classify(record: RegistrationRecord, judgement: Judgement) -> None:
         "leaf_not_before": leaf.not_before if leaf else None,
         "leaf_not_after": leaf.not_after if leaf else None,
         "key_fingerprint": fingerprint(judgement.secret) if judgement.secret else "",
+        "key_ids": " ".join(sorted(_key_ids(record, judgement))),
     }
     if all(getattr(record, name) == value for name, value in values.items()):
         return
@@ -404,13 +421,25 @@ def _classify(record: RegistrationRecord, judgement: Judgement) -> None:
         setattr(record, name, value)
 
 
+def _key_ids(record: RegistrationRecord, judgement: Judgement) -> frozenset[str]:
+    """What identifies the key. One that was proven before, be it through a group, keeps what was known of it."""
+    entry = judgement.decision.entry
+    if not judgement.secret or entry is None:
+        return frozenset()
+    if entry.kind is EntryKind.GROUP:
+        name = judgement.facts.claimed_registration_id
+        return identifiers_of_derived(judgement.secret, judgement.key_id, name)
+    former = frozenset(record.key_ids.split())
+    return former if judgement.key_id in former else frozenset(filter(None, {judgement.key_id}))
+
+
 def _complete(
     service: ProvisioningService,
     record: RegistrationRecord,
     entry: Entry,
     move: HubMove,
     judgement: Judgement,
-    address: str,
+    peer: Peer,
 ) -> None:
     """Only now is it assigned: the hub has the identity, the evidence is kept, the history knows (R10, R15)."""
     before = _assignment_in_words(record)
@@ -431,7 +460,7 @@ def _complete(
     record_history(
         Event.DEVICE_ASSIGNED,
         subject=record,
-        actor=Actor("device", record.registration_id, Way.DEVICE, address),
+        actor=Actor("device", record.registration_id, Way.DEVICE, peer.address, client=peer.client),
         service=service,
         before=was,
         after=now,

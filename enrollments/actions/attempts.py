@@ -3,14 +3,17 @@
 import json
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
-from django.db import connection
+from django.db import connection, transaction
 from django.utils import timezone
 
+from enrollments import metrics
 from enrollments.actions.callers import credential_of
 from enrollments.actions.judging import Judgement
 from enrollments.actions.tracking import read_tracking_id, tracking_id
+from enrollments.audit.actor import clean_client
 from enrollments.models import AttemptOutcome, Certificate, ProvisioningService, RegistrationAttempt
 from enrollments.policy.decision import Decision, Said
 from enrollments.policy.names import registration_key
@@ -20,7 +23,6 @@ from enrollments.policy.reasons import Reason
 MAX_PER_HOUR = {AttemptOutcome.REFUSED: 2000, AttemptOutcome.DISABLED: 20_000}
 MAX_TRACE_TEXT = 300
 OVERFLOW_NAME = "(many others)"
-MAX_CLIENT = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,12 +68,13 @@ def count_attempt(
             "leaf_thumbprint": judgement.leaf_thumbprint,
             "credential": credential_of(judgement, peer.address)[:64],
             "peer_address": peer.address[:45],
-            "client": "".join(c for c in peer.client if c.isprintable())[:MAX_CLIENT],
+            "client": clean_client(peer.client),
         }
     )
     if outcome is not AttemptOutcome.ASSIGNED and judgement.decision.proven and name != OVERFLOW_NAME:
         # Of the assigned it is kept as evidence; of who proved nothing the thumbprint is all that is kept.
         Certificate.objects.store_all(judgement.chain[:1])
+    transaction.on_commit(partial(metrics.attempt_kept, service.name, reason.value))
     return tracking_id(row, count)
 
 

@@ -3,15 +3,18 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from enrollments.actions.certificates import parsed
 from enrollments.actions.entries import check_epoch
-from enrollments.actions.preview import Act, Device, Entry, carry_out, preview_of_act, ref_of
+from enrollments.actions.preview import Act, Entry, carry_out, names_left_open, preview_of_act, ref_of
 from enrollments.actions.revocation import deny_device
+from enrollments.attestation.x509 import ParsedCertificate
 from enrollments.audit.actor import Actor
 from enrollments.audit.record import clean_reason
 from enrollments.errors import Conflict, PreviewOutdated
-from enrollments.models import IndividualEnrollment, ProvisioningService
+from enrollments.models import HeldCertificate, IndividualEnrollment, ProvisioningService, Slot
 from enrollments.models.locks import change_lock
 from enrollments.policy.names import registration_key
+from enrollments.policy.words import counted
 
 # Each deny entry is some ten statements, and admissions wait for as long as the change lock is held.
 DENIED_AT_ONCE = 100
@@ -38,9 +41,12 @@ def delete_and_deny(
 ) -> Deleted:
     """Delete entries, and shut out the devices that are known to come in through another entry without them.
 
+    So are the names of individual enrollments which that leaves open (names_left_open), and the keys of the
+    certificates that those held.
+
     Up to DENIED_AT_ONCE devices it is one transaction. Of more, the others are denied before it in transactions of
     that size, while the entries are there, so that nobody comes in between; what was done then stays done, and
-    calling again does the rest. A device that nobody knows yet is not kept out: disabling does that.
+    calling again does the rest. A device of a group that nobody knows yet is not kept out: disabling does that.
 
     Raises NotFound, Invalid; Conflict where devices could not be examined (R16); PreviewOutdated if something else
     changed, before or between (see check_epoch).
@@ -51,14 +57,16 @@ def delete_and_deny(
         raise PreviewOutdated(str(service))
     if preview.not_examined:
         raise Conflict(
-            f"There are {preview.not_examined} devices that could not be examined, so they cannot be kept out one by "
-            "one. Nothing was deleted: disable instead."
+            f"{counted(preview.not_examined, 'device')} could not be examined, so they cannot be kept out one "
+            "by one. Nothing was deleted: disable instead."
         )
     passing = preview.passing_to_others({ref_of(one) for one in entries})
     # Who has an entry of its own among them is denied by another one, once that is gone.
     own = {one.registration_key for one in entries if isinstance(one, IndividualEnrollment)}
-    afterwards = [one for one in passing if registration_key(one.registration_id) in own]
-    others = [one for one in passing if registration_key(one.registration_id) not in own]
+    names = [one.registration_id for one in passing]
+    others = [name for name in names if registration_key(name) not in own]
+    afterwards = [name for name in names if registration_key(name) in own]
+    afterwards += names_left_open(service, preview, entries).names
 
     epoch, denied = preview.epoch, 0
     while len(others) - denied > DENIED_AT_ONCE and denied < MAX_DENIED:
@@ -74,14 +82,28 @@ def delete_and_deny(
     with change_lock(service):
         check_epoch(service, epoch)
         _deny(service, rest, actor, reason)
+        certificates = _certificates_of(entries)
         carry_out(service, Act.DELETE, entries, actor=actor, reason=reason)
-        _deny(service, afterwards, actor, reason)
-    return Deleted(len(entries), len(passing))
+        for name in afterwards:
+            held = certificates.get(registration_key(name))
+            deny_device(service, name, actor=actor, reason=reason, certificates=held)
+    return Deleted(len(entries), len(others) + len(afterwards))
 
 
-def _deny(service: ProvisioningService, devices: Sequence[Device], actor: Actor, reason: str) -> None:
-    for device in devices:
-        deny_device(service, device.registration_id, actor=actor, reason=reason)
+def _deny(service: ProvisioningService, names: Sequence[str], actor: Actor, reason: str) -> None:
+    for name in names:
+        deny_device(service, name, actor=actor, reason=reason)
+
+
+def _certificates_of(entries: Sequence[Entry]) -> dict[str, dict[Slot, ParsedCertificate]]:
+    """What individual enrollments pin, by registration key: what bars a device goes on barring its keys (R6)."""
+    rows = HeldCertificate.objects.filter(
+        individual__in=[one.pk for one in entries if isinstance(one, IndividualEnrollment)]
+    ).values_list("individual__registration_key", "slot", "certificate__pem")
+    held: dict[str, dict[Slot, ParsedCertificate]] = {}
+    for key, slot, pem in rows:
+        held.setdefault(key or "", {})[Slot(slot)] = parsed(pem)
+    return held
 
 
 def _epoch_at_its_end(service: ProvisioningService) -> int:

@@ -10,6 +10,7 @@ from datetime import datetime
 
 from enrollments.actions.judging import group_ref, individual_ref
 from enrollments.actions.judging.world import World
+from enrollments.actions.possession import PossessionState, possession_of
 from enrollments.attestation.x509 import (
     ChainGraph,
     ParsedCertificate,
@@ -37,6 +38,8 @@ class DrawnCertificate:
     sent: it came from the device. enrolled_in, helper_of: entries that hold this very certificate.
     same_key_as: entries that hold another certificate of its public key.
     barred_by: disabled entries that hold its public key, whatever the certificate (R6, R7).
+    not_asked: the same, where they do not count: an enabled individual enrollment admits its device (R8).
+    possession: of an enrolled CA, whether somebody has proven to have its key (R7); else None.
     problems: what keeps it from a valid path, dates aside, as ends of sentences (R9).
     """
 
@@ -48,8 +51,10 @@ class DrawnCertificate:
     helper_of: tuple[EntryRef, ...] = ()
     same_key_as: tuple[EntryRef, ...] = ()
     barred_by: tuple[EntryRef, ...] = ()
+    not_asked: tuple[EntryRef, ...] = ()
     problems: tuple[str, ...] = ()
     is_weak: bool = False
+    possession: PossessionState | None = None
 
     @property
     def held(self) -> bool:
@@ -73,14 +78,14 @@ def draw_chain(
     decision: Decision | None,
     *,
     at: datetime,
+    entries_at: datetime | None = None,
 ) -> DrawnChain:
     """Draw what a device sends, the leaf first. Of the paths there are, the one that the decision rests on.
 
-    Without facts the first certificate is the CA of a group, and the others are its helpers.
+    Without facts the first certificate is the CA of a group, and the others are its helpers. entries_at: see judge.
     """
     leaf, *others = certificates
-    epoch, groups_with_keys_admit = ProvisioningService.what_decisions_read(service.pk)
-    world = World(service, epoch, groups_with_keys_admit)
+    world = World.at(service, entries_at)
     problem = ""
     try:
         graph = build_chain_graph(PresentedChain(leaf, tuple(others)), world.issuers, same_key_included=True)
@@ -91,7 +96,8 @@ def draw_chain(
     # That helpers of a group are below it, and not above, is as it should be.
     loose = others if facts is not None else []
     unconnected = {one.thumbprint_sha256: one for one in loose if one.thumbprint_sha256 not in found}
-    places = _Places(service, [*found.values(), *unconnected.values()])
+    admitted = decision is not None and decision.admitted
+    places = _Places(world, [*found.values(), *unconnected.values()], at, bars_count=not admitted)
     pinned = facts is not None and facts.individual is not None and facts.individual.own_credential_proven
     path = _Path(graph, places).drawn(facts, decision) if graph else [leaf.thumbprint_sha256]
     sent = {one.thumbprint_sha256 for one in certificates} if facts is not None else set()
@@ -126,10 +132,15 @@ def validity_at(certificate: ParsedCertificate, at: datetime) -> str:
 class _Places:
     """What of these certificates, and of their keys, the service holds."""
 
-    def __init__(self, service: ProvisioningService, certificates: Iterable[ParsedCertificate]) -> None:
+    def __init__(
+        self, world: World, certificates: Iterable[ParsedCertificate], at: datetime, *, bars_count: bool
+    ) -> None:
+        self._as_of = world.as_of
+        self._bars_count = bars_count
         keys = {one.spki_sha256 for one in certificates}
         held = (
-            HeldCertificate.objects.filter(service=service, spki_sha256__in=keys)
+            world.held()
+            .filter(spki_sha256__in=keys)
             .select_related("individual", "group", "certificate")
             .defer(*secrets_of("individual", "group"))
             .order_by("pk")
@@ -137,6 +148,8 @@ class _Places:
         self._by_key: dict[str, list[HeldCertificate]] = {}
         for one in held:
             self._by_key.setdefault(one.spki_sha256, []).append(one)
+        anchors = {(one.subject_sha256, one.spki_sha256) for one in held if one.role == HeldRole.ANCHOR}
+        self._possession = possession_of(world.service, anchors, at)
 
     def thumbprints_of(self, entry: EntryRef) -> set[str]:
         """The certificates that an entry holds as its own."""
@@ -158,6 +171,7 @@ class _Places:
         held = self._by_key.get(certificate.spki_sha256, [])
         own = [one for one in held if one.certificate.thumbprint_sha256 == certificate.thumbprint_sha256]
         holders = [one for one in held if one.role != HeldRole.HELPER]
+        disabled = _refs(one for one in holders if self._is_disabled(one))
         return DrawnCertificate(
             certificate,
             steps,
@@ -166,10 +180,16 @@ class _Places:
             enrolled_in=_refs(one for one in own if one.role != HeldRole.HELPER),
             helper_of=_refs(one for one in own if one.role == HeldRole.HELPER),
             same_key_as=_refs(one for one in holders if one not in own),
-            barred_by=_refs(one for one in holders if _is_disabled(one)),
+            barred_by=disabled if self._bars_count else (),
+            not_asked=() if self._bars_count else disabled,
             problems=tuple(problem.message for problem in problems),
             is_weak=any(problem.code in WEAK for problem in problems),
+            possession=self._possession.get((certificate.subject_sha256, certificate.spki_sha256)),
         )
+
+    def _is_disabled(self, held: HeldCertificate) -> bool:
+        entry = held.group or held.individual
+        return entry is not None and not self._as_of.enabled(entry)
 
 
 class _Path:
@@ -235,8 +255,3 @@ def _ref(held: HeldCertificate) -> EntryRef:
 
 def _refs(held: Iterable[HeldCertificate]) -> tuple[EntryRef, ...]:
     return tuple(dict.fromkeys(map(_ref, held)))
-
-
-def _is_disabled(held: HeldCertificate) -> bool:
-    entry = held.group or held.individual
-    return entry is not None and not entry.enabled

@@ -1,33 +1,39 @@
 """Enrollment groups: add, change, disable, enable, delete. Each is the same act from every door."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
 
 from django.db import transaction
 
+from enrollments.actions.certificates import parsed
 from enrollments.actions.entries import (
     AlreadyEnrolled,
     EntrySpec,
+    cancel_schedule,
     check_epoch,
     check_hubs,
     check_spec,
     delete_all,
     held,
-    note_replaced_secrets,
-    secrets_held,
+    note_told_keys,
+    schedule_disabling,
     set_enabled,
     snapshot,
     write_common,
+    written,
 )
 from enrollments.actions.judging import group_ref
 from enrollments.actions.outcomes import Outcome, outcome_of
+from enrollments.actions.schedule import settle_entry
 from enrollments.attestation.x509 import ParsedCertificate
 from enrollments.audit.actor import Actor, Way
 from enrollments.audit.events import Event
-from enrollments.audit.record import changes, clean_reason, record
+from enrollments.audit.record import clean_reason, record, require_still
 from enrollments.errors import ChangedMeanwhile, Invalid, NotFound
 from enrollments.models import (
     AttestationMechanism,
+    CaCertificate,
     Certificate,
     EnrollmentGroup,
     HeldRole,
@@ -52,11 +58,21 @@ class EnrollmentGroupNotFound(NotFound):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GroupSpec(EntrySpec):
-    """`helpers`: issuers uploaded along with the CA, kept for finding paths and trusted for nothing (R7)."""
+    """`helpers`: issuers uploaded along with the CA, kept for finding paths and trusted for nothing (R7).
+
+    references: the uploaded CA certificates that the group refers to, in place of certificates of its own: for each
+    slot that is filled, or for none. `certificates` holds what they hold.
+    """
 
     group_id: str = ""
     helpers: tuple[ParsedCertificate, ...] = ()
     predecessor: EnrollmentGroup | None = None
+    references: Mapping[Slot, CaCertificate] = field(default_factory=dict)
+
+
+def referred(references: Mapping[Slot, CaCertificate]) -> dict[Slot, ParsedCertificate]:
+    """The certificates that a group holds by these references."""
+    return {slot: parsed(one.certificate.pem) for slot, one in references.items()}
 
 
 def add_enrollment_group(
@@ -66,9 +82,11 @@ def add_enrollment_group(
     actor: Actor,
     reason: str = "",
     expected_epoch: int | None = None,
+    tells_keys: bool = False,
 ) -> EnrollmentGroup:
     """Enroll a CA: all devices below it, or, disabled from the start, none of them (R7).
 
+    tells_keys: the caller is about to tell keys that are made here, on record.
     Raises Invalid, AlreadyEnrolled; PreviewOutdated (see check_epoch).
     """
     _check(service, spec)
@@ -86,6 +104,8 @@ def add_enrollment_group(
             reason=reason,
             after=snapshot(group),
         )
+        if tells_keys:
+            note_told_keys(service, group, spec, actor=actor)
     return group
 
 
@@ -101,30 +121,35 @@ def change_enrollment_group(
 ) -> EnrollmentGroup:
     """Make a group what the spec says, if it is still what the caller saw.
 
-    Raises Invalid, AlreadyEnrolled, EnrollmentGroupNotFound, ChangedMeanwhile; PreviewOutdated (see check_epoch).
+    Where it is so already nothing changes: no row, no etag, no epoch. Raises Invalid, AlreadyEnrolled,
+    EnrollmentGroupNotFound, ChangedMeanwhile; PreviewOutdated (see check_epoch).
     The group ID cannot change.
     """
     if spec.group_id and not same_registration_id(spec.group_id, group_id):
         raise Invalid({"group_id": ["The ID of a group cannot change: add another group."]})
     spec, reason = replace(spec, group_id=group_id), clean_reason(reason)
     _check(service, spec)
-    with change_lock(service):
+    with change_lock(service, raises_epoch=False):
         group = _get(service, group_id)
+        # What was due before this change stands before it in the history, and the caller has not seen it.
+        settle_entry(service, group, ProvisioningService.epoch_and_time(service.pk)[1])
         if group.etag != expected_etag:
             raise ChangedMeanwhile(f"Enrollment group {group}")
         check_epoch(service, expected_epoch)
         if spec.predecessor is not None and spec.predecessor.pk == group.pk:
             raise Invalid({"predecessor": ["A group cannot be its own predecessor."]})
         _refuse_keys_where_switched_off(service, spec, group)
-        before, was_enabled, secrets = snapshot(group), group.enabled, secrets_held(group)
-        _write(group, replace(spec, group_id=group.group_id))
-        was, now = changes(before, snapshot(group))
-        note_replaced_secrets(secrets, secrets_held(group), was, now)
-        if was or now:
-            event = Event.GROUP_CHANGED
-            if was_enabled != group.enabled:
-                event = Event.GROUP_ENABLED if group.enabled else Event.GROUP_DISABLED
-            record(event, subject=group, actor=actor, service=service, reason=reason, before=was, after=now)
+        was_enabled = group.enabled
+        spec = replace(spec, group_id=group.group_id)
+        was, now = written(group, lambda: _write(group, spec))
+        if not (was or now):
+            require_still(actor)
+            return _get(service, group_id)
+        event = Event.GROUP_CHANGED
+        if was_enabled != group.enabled:
+            event = Event.GROUP_ENABLED if group.enabled else Event.GROUP_DISABLED
+        record(event, subject=group, actor=actor, service=service, reason=reason, before=was, after=now)
+        service.raise_epoch()
     return group
 
 
@@ -138,19 +163,43 @@ def foresee_group(service: ProvisioningService, spec: GroupSpec, current: Enroll
         if current is None:
             group = add_enrollment_group(service, spec, actor=actor)
             return outcome_of(None, group.enabled, changed=True)
-        before = snapshot(current), secrets_held(current)
         group = change_enrollment_group(
             service, current.group_id, spec, expected_etag=current.etag, actor=actor
         )
-        changed = (snapshot(group), secrets_held(group)) != before
-        return outcome_of(current.enabled, group.enabled, changed=changed)
+        return outcome_of(current.enabled, group.enabled, changed=group.etag != current.etag)
 
 
 def disable_enrollment_group(
-    service: ProvisioningService, group_id: str, *, actor: Actor, reason: str = ""
+    service: ProvisioningService,
+    group_id: str,
+    *,
+    actor: Actor,
+    reason: str = "",
+    expected_epoch: int | None = None,
+    until: datetime | None = None,
+    at: datetime | None = None,
 ) -> EnrollmentGroup:
-    """Bar a CA and every chain through its key (R7). Disabling twice changes nothing and records nothing."""
-    return _set_enabled(service, group_id, False, actor=actor, reason=reason)
+    """Bar a CA and every chain through its key (R7). Disabling twice changes nothing and records nothing.
+
+    until: it is enabled again then, unless somebody sets its switch before. at: it stays as it is until then.
+    Raises Invalid for times that cannot be scheduled, and Conflict; PreviewOutdated (see set_enabled) where it is
+    disabled already and would be enabled earlier than now, or disabled later.
+    """
+    if at is None:
+        return _set_enabled(
+            service, group_id, False, actor=actor, reason=reason, expected_epoch=expected_epoch, until=until
+        )
+    if until is not None:
+        raise Invalid({"at": ["An entry holds one scheduled change: give the one time or the other."]})
+    return schedule_disabling(
+        service,
+        lambda: _get(service, group_id),
+        Event.GROUP_DISABLING_SCHEDULED,
+        at,
+        actor=actor,
+        reason=reason,
+        expected_epoch=expected_epoch,
+    )
 
 
 def enable_enrollment_group(
@@ -160,9 +209,34 @@ def enable_enrollment_group(
     actor: Actor,
     reason: str = "",
     expected_epoch: int | None = None,
+    until: datetime | None = None,
 ) -> EnrollmentGroup:
-    """Let the devices below a CA in again. Raises PreviewOutdated (see check_epoch)."""
-    return _set_enabled(service, group_id, True, actor=actor, reason=reason, expected_epoch=expected_epoch)
+    """Let the devices below a CA in again. `until`: it is disabled again then.
+
+    Raises Invalid; PreviewOutdated (see set_enabled).
+    """
+    return _set_enabled(
+        service, group_id, True, actor=actor, reason=reason, expected_epoch=expected_epoch, until=until
+    )
+
+
+def cancel_group_schedule(
+    service: ProvisioningService,
+    group_id: str,
+    *,
+    actor: Actor,
+    reason: str = "",
+    expected_epoch: int | None = None,
+) -> EnrollmentGroup:
+    """Leave the switch as it stands, until somebody turns it. Raises PreviewOutdated (see set_enabled)."""
+    return cancel_schedule(
+        service,
+        lambda: _get(service, group_id),
+        Event.GROUP_SCHEDULE_CANCELLED,
+        actor=actor,
+        reason=reason,
+        expected_epoch=expected_epoch,
+    )
 
 
 def delete_enrollment_groups(
@@ -211,6 +285,7 @@ def _set_enabled(
     actor: Actor,
     reason: str,
     expected_epoch: int | None = None,
+    until: datetime | None = None,
 ) -> EnrollmentGroup:
     event = Event.GROUP_ENABLED if enabled else Event.GROUP_DISABLED
     return set_enabled(
@@ -221,6 +296,7 @@ def _set_enabled(
         actor=actor,
         reason=reason,
         expected_epoch=expected_epoch,
+        until=until,
     )
 
 
@@ -242,10 +318,32 @@ def _check(service: ProvisioningService, spec: GroupSpec) -> None:
         raise Invalid(
             {"primary_certificate": [f"At most {MAX_HELPERS} further certificates are kept as helpers."]}
         )
+    _check_references(spec)
     check_spec(spec, spec.group_id, "group_id", "ca")
     check_hubs(service, spec.hubs)
     if spec.predecessor is not None and spec.predecessor.service_id != service.pk:
         raise Invalid({"predecessor": ["The predecessor is a group of another service."]})
+
+
+def _check_references(spec: GroupSpec) -> None:
+    """One way or the other: back ends are told of one kind of attestation (contract 6.4)."""
+    if not spec.references:
+        return
+    for slot in spec.certificates:
+        if slot not in spec.references:
+            raise Invalid(
+                {
+                    f"{slot}_certificate": [
+                        "A group refers to uploaded CA certificates, or holds certificates of its own, and not one of "
+                        "each."
+                    ]
+                }
+            )
+    if spec.helpers:
+        slot = next(iter(spec.references))
+        raise Invalid(
+            {f"{slot}_certificate": ["A group that refers to uploaded CA certificates has no helpers."]}
+        )
 
 
 def _refuse_keys_where_switched_off(
@@ -256,7 +354,7 @@ def _refuse_keys_where_switched_off(
         return
     if group.mechanism == AttestationMechanism.SYMMETRIC_KEY:
         return
-    if not ProvisioningService.what_decisions_read(service.pk)[1]:
+    if not ProvisioningService.what_decisions_read(service.pk).groups_with_keys_admit:
         raise Invalid(
             {
                 "mechanism": [
@@ -289,7 +387,7 @@ def _write(group: EnrollmentGroup, spec: GroupSpec) -> None:
     if spec.mechanism != AttestationMechanism.X509:
         return
     for slot, certificate in spec.certificates.items():
-        _enroll_ca(group, slot, certificate)
+        _enroll_ca(group, slot, certificate, _reference(group, slot, spec))
     own = {certificate.thumbprint_sha256 for certificate in spec.certificates.values()}
     for helper in {one.thumbprint_sha256: one for one in spec.helpers}.values():
         if helper.thumbprint_sha256 not in own:
@@ -297,7 +395,23 @@ def _write(group: EnrollmentGroup, spec: GroupSpec) -> None:
             held(row, helper, service=group.service, role=HeldRole.HELPER, group=group).save()
 
 
-def _enroll_ca(group: EnrollmentGroup, slot: Slot, certificate: ParsedCertificate) -> None:
+def _reference(group: EnrollmentGroup, slot: Slot, spec: GroupSpec) -> CaCertificate | None:
+    """As it is now, inside the lock: what was found before may have been deleted. Its content never changes."""
+    if slot not in spec.references:
+        return None
+    named = spec.references[slot]
+    found = CaCertificate.objects.filter(pk=named.pk, service=group.service_id).select_related("certificate")
+    current = found.first()
+    if current is None or current.certificate.thumbprint_sha256 != spec.certificates[slot].thumbprint_sha256:
+        raise Invalid(
+            {f"{slot}_certificate": [f"There is no CA certificate {named} in this service any more."]}
+        )
+    return current
+
+
+def _enroll_ca(
+    group: EnrollmentGroup, slot: Slot, certificate: ParsedCertificate, reference: CaCertificate | None
+) -> None:
     """One subject and key belongs to one group per service (R7)."""
     names = {"subject_sha256": certificate.subject_sha256, "spki_sha256": certificate.spki_sha256}
     anchor, created = TrustAnchor.objects.get_or_create(
@@ -311,7 +425,14 @@ def _enroll_ca(group: EnrollmentGroup, slot: Slot, certificate: ParsedCertificat
         )
     row = Certificate.objects.stored(certificate)
     held(
-        row, certificate, service=group.service, role=HeldRole.ANCHOR, slot=slot, group=group, anchor=anchor
+        row,
+        certificate,
+        service=group.service,
+        role=HeldRole.ANCHOR,
+        slot=slot,
+        group=group,
+        anchor=anchor,
+        ca_certificate=reference,
     ).save()
 
 

@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterable, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
+from datetime import datetime
 from enum import Enum
 from typing import Any
 
@@ -12,24 +13,28 @@ from django.db import transaction
 from enrollments.actions.entries import (
     AlreadyEnrolled,
     EntrySpec,
+    cancel_schedule,
     check_epoch,
     check_hubs,
     check_spec,
     delete_all,
     held,
-    note_replaced_secrets,
-    secrets_held,
+    note_told_keys,
+    schedule_disabling,
     set_enabled,
     snapshot,
     write_common,
+    written,
 )
 from enrollments.actions.judging import individual_ref
+from enrollments.actions.key_identifiers import secret_read_once
 from enrollments.actions.outcomes import Outcome, outcome_of
+from enrollments.actions.schedule import settle_entry
 from enrollments.attestation.tpm import read_endorsement_key, read_storage_root_key
 from enrollments.attestation.x509 import registration_id_of
 from enrollments.audit.actor import Actor
 from enrollments.audit.events import Event
-from enrollments.audit.record import Happened, changes, clean_reason, record, record_all
+from enrollments.audit.record import Happened, clean_reason, record, record_all, require_still
 from enrollments.errors import AttestationError, ChangedMeanwhile, DpsError, Invalid, NotFound
 from enrollments.models import (
     AttestationMechanism,
@@ -81,14 +86,20 @@ def add_individual_enrollment(
     actor: Actor,
     reason: str = "",
     expected_epoch: int | None = None,
+    tells_keys: bool = False,
 ) -> IndividualEnrollment:
-    """Enroll one device. Raises Invalid, AlreadyEnrolled; PreviewOutdated (see check_epoch)."""
+    """Enroll one device. `tells_keys`: the caller is about to tell keys that are made here, on record.
+
+    Raises Invalid, AlreadyEnrolled; PreviewOutdated (see check_epoch).
+    """
     spec, reason = _checked(service, spec), clean_reason(reason)
     with change_lock(service):
         check_epoch(service, expected_epoch)
         (added,) = _add_all(service, [spec], actor=actor, reason=reason)
         if isinstance(added, DpsError):
             raise added
+        if tells_keys:
+            note_told_keys(service, added, spec, actor=actor)
     return added
 
 
@@ -99,7 +110,7 @@ def add_individual_enrollments(
     reason = clean_reason(reason)
     given: list[IndividualSpec | DpsError] = [_checked_or_problem(service, spec) for spec in specs]
     accepted = [one for one in given if not isinstance(one, DpsError)]
-    with change_lock(service):
+    with change_lock(service), secret_read_once():
         added = iter(_add_all(service, accepted, actor=actor, reason=reason))
     return [one if isinstance(one, DpsError) else next(added) for one in given]
 
@@ -223,42 +234,77 @@ def change_individual_enrollment(
 ) -> IndividualEnrollment:
     """Make an enrollment what the spec says, if it is still what the caller saw.
 
+    Where it is so already nothing changes: no row, no etag, no epoch. The registration ID itself cannot change.
     Raises Invalid, EnrollmentNotFound, ChangedMeanwhile; PreviewOutdated (see check_epoch).
-    The registration ID itself cannot change.
     """
     if spec.registration_id and not same_registration_id(spec.registration_id, registration_id):
         raise Invalid(
             {"registration_id": ["The registration ID of an enrollment cannot change: add another one."]}
         )
     spec, reason = _checked(service, replace(spec, registration_id=registration_id)), clean_reason(reason)
-    with change_lock(service):
+    with change_lock(service, raises_epoch=False):
         enrollment = _get(service, registration_id)
+        # What was due before this change stands before it in the history, and the caller has not seen it.
+        settle_entry(service, enrollment, ProvisioningService.epoch_and_time(service.pk)[1])
         if enrollment.etag != expected_etag:
             raise ChangedMeanwhile(f"Individual enrollment {enrollment}")
         check_epoch(service, expected_epoch)
-        before, secrets = snapshot(enrollment), secrets_held(enrollment)
         was_enabled = enrollment.enabled
-        _write(enrollment, replace(spec, registration_id=enrollment.registration_id))
-        was, now = changes(before, snapshot(enrollment))
-        note_replaced_secrets(secrets, secrets_held(enrollment), was, now)
-        if was or now:
-            record(
-                _change_event(was_enabled, enrollment.enabled),
-                subject=enrollment,
-                actor=actor,
-                service=service,
-                reason=reason,
-                before=was,
-                after=now,
-            )
+        spec = replace(spec, registration_id=enrollment.registration_id)
+        was, now = written(enrollment, lambda: _write(enrollment, spec))
+        if not (was or now):
+            require_still(actor)
+            return _get(service, registration_id)
+        record(
+            _change_event(was_enabled, enrollment.enabled),
+            subject=enrollment,
+            actor=actor,
+            service=service,
+            reason=reason,
+            before=was,
+            after=now,
+        )
+        service.raise_epoch()
     return enrollment
 
 
 def disable_enrollment(
-    service: ProvisioningService, registration_id: str, *, actor: Actor, reason: str = ""
+    service: ProvisioningService,
+    registration_id: str,
+    *,
+    actor: Actor,
+    reason: str = "",
+    expected_epoch: int | None = None,
+    until: datetime | None = None,
+    at: datetime | None = None,
 ) -> IndividualEnrollment:
-    """Shut one device out (R5, R6). Disabling twice changes nothing and records nothing."""
-    return _set_enabled(service, registration_id, False, actor=actor, reason=reason)
+    """Shut one device out (R5, R6). Disabling twice changes nothing and records nothing.
+
+    until: it is enabled again then, unless somebody sets its switch before. at: it stays as it is until then.
+    Raises Invalid for times that cannot be scheduled, and Conflict; PreviewOutdated (see set_enabled) where it is
+    disabled already and would be enabled earlier than now, or disabled later.
+    """
+    if at is None:
+        return _set_enabled(
+            service,
+            registration_id,
+            False,
+            actor=actor,
+            reason=reason,
+            expected_epoch=expected_epoch,
+            until=until,
+        )
+    if until is not None:
+        raise Invalid({"at": ["An entry holds one scheduled change: give the one time or the other."]})
+    return schedule_disabling(
+        service,
+        lambda: _get(service, registration_id),
+        Event.ENROLLMENT_DISABLING_SCHEDULED,
+        at,
+        actor=actor,
+        reason=reason,
+        expected_epoch=expected_epoch,
+    )
 
 
 def enable_enrollment(
@@ -268,10 +314,33 @@ def enable_enrollment(
     actor: Actor,
     reason: str = "",
     expected_epoch: int | None = None,
+    until: datetime | None = None,
 ) -> IndividualEnrollment:
-    """Let the enrollment's own device in again. Raises PreviewOutdated (see check_epoch)."""
+    """Let the enrollment's own device in again. `until`: it is disabled again then.
+
+    Raises Invalid; PreviewOutdated (see set_enabled).
+    """
     return _set_enabled(
-        service, registration_id, True, actor=actor, reason=reason, expected_epoch=expected_epoch
+        service, registration_id, True, actor=actor, reason=reason, expected_epoch=expected_epoch, until=until
+    )
+
+
+def cancel_enrollment_schedule(
+    service: ProvisioningService,
+    registration_id: str,
+    *,
+    actor: Actor,
+    reason: str = "",
+    expected_epoch: int | None = None,
+) -> IndividualEnrollment:
+    """Leave the switch as it stands, until somebody turns it. Raises PreviewOutdated (see set_enabled)."""
+    return cancel_schedule(
+        service,
+        lambda: _get(service, registration_id),
+        Event.ENROLLMENT_SCHEDULE_CANCELLED,
+        actor=actor,
+        reason=reason,
+        expected_epoch=expected_epoch,
     )
 
 
@@ -320,6 +389,7 @@ def _set_enabled(
     actor: Actor,
     reason: str,
     expected_epoch: int | None = None,
+    until: datetime | None = None,
 ) -> IndividualEnrollment:
     event = Event.ENROLLMENT_ENABLED if enabled else Event.ENROLLMENT_DISABLED
     return set_enabled(
@@ -330,6 +400,7 @@ def _set_enabled(
         actor=actor,
         reason=reason,
         expected_epoch=expected_epoch,
+        until=until,
     )
 
 

@@ -1,15 +1,27 @@
 """What adding and changing individual enrollments and groups have in common."""
 
-import hashlib
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Literal, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
+from django.db import transaction
 from django.utils import timezone
 
+from enrollments.actions.key_identifiers import endorsement_identifier, key_identifier
+from enrollments.actions.schedule import (
+    SWITCH_COLUMNS,
+    Span,
+    as_text,
+    checked_time,
+    clear_schedule,
+    schedule,
+    settle_entry,
+    switch_state,
+)
 from enrollments.attestation.symmetric_key import key_bytes
 from enrollments.attestation.x509 import (
     Finding,
@@ -20,8 +32,15 @@ from enrollments.attestation.x509 import (
 )
 from enrollments.audit.actor import Actor
 from enrollments.audit.events import Event
-from enrollments.audit.record import clean_reason, record
-from enrollments.errors import AttestationError, ChangedMeanwhile, Conflict, Invalid, PreviewOutdated
+from enrollments.audit.record import changes, clean_reason, record
+from enrollments.errors import (
+    AttestationError,
+    ChangedMeanwhile,
+    Conflict,
+    Invalid,
+    PreviewOutdated,
+    SecretUnreadable,
+)
 from enrollments.hubs.allocation_webhook import problem_of_url
 from enrollments.models import (
     AttestationMechanism,
@@ -33,8 +52,9 @@ from enrollments.models import (
     ProvisioningService,
     Slot,
 )
-from enrollments.models.enrollments import SECRETS, empty_twin, new_etag, new_symmetric_key
+from enrollments.models.enrollments import KEY_IDS, SECRETS, empty_twin, new_etag, new_symmetric_key
 from enrollments.models.locks import change_lock
+from enrollments.models.services import Standing
 from enrollments.policy.allocation import AllocationPolicy
 from enrollments.policy.documents import MAX_TWIN_BYTES, DocumentProblem, check_initial_twin, parse_json
 from enrollments.policy.facts import EntryKind, EntryRef
@@ -63,6 +83,8 @@ class AlreadyEnrolled(Conflict):
 class EntrySpec:
     """What an administrator wants an entry to be. Empty keys: made by us when added, kept when changed.
 
+    for_good: disabled also where it was to be enabled again at a time. Otherwise what is scheduled stays, unless the
+    switch is turned.
     webhook_url: with its query, where it has one; the address alone keeps the query that is held with it.
     """
 
@@ -75,6 +97,7 @@ class EntrySpec:
     reprovisioning_policy: str = ReprovisioningPolicy.MIGRATE.value
     initial_twin: dict[str, Any] = field(default_factory=empty_twin)
     enabled: bool = True
+    for_good: bool = False
     iot_edge: bool = False
     webhook_url: str = field(default="", repr=False)
     webhook_api_version: str = ""
@@ -163,8 +186,15 @@ def check_hubs(service: ProvisioningService, hubs: Iterable[LinkedHub]) -> None:
 
 
 def write_common(entry: IndividualEnrollment | EnrollmentGroup, spec: EntrySpec) -> None:
-    """Set what both kinds of entry hold. Keys are made where none exist, and kept where none are given."""
+    """Set what both kinds of entry hold. Keys are made where none exist, and kept where none are given.
+
+    What is kept is not read: an entry can be disabled by this although its keys cannot be decrypted (R16).
+    What is scheduled stays, unless the switch is turned by this, or is to stay off for good.
+    """
+    holds_keys = entry.mechanism == AttestationMechanism.SYMMETRIC_KEY
     entry.mechanism = spec.mechanism
+    if entry.enabled != spec.enabled or (spec.for_good and not spec.enabled):
+        clear_schedule(entry)
     entry.enabled = spec.enabled
     entry.allocation_policy = spec.allocation_policy
     entry.reprovisioning_policy = spec.reprovisioning_policy
@@ -173,10 +203,14 @@ def write_common(entry: IndividualEnrollment | EnrollmentGroup, spec: EntrySpec)
     _write_webhook(entry, spec)
     entry.etag = new_etag()
     if spec.mechanism == AttestationMechanism.SYMMETRIC_KEY:
-        entry.primary_key = spec.primary_key or entry.primary_key or new_symmetric_key()
-        entry.secondary_key = spec.secondary_key or entry.secondary_key or new_symmetric_key()
+        for name, given in (("primary_key", spec.primary_key), ("secondary_key", spec.secondary_key)):
+            if given or not holds_keys:
+                key = given or new_symmetric_key()
+                setattr(entry, name, key)
+                setattr(entry, f"{name}_id", key_identifier(key))
     else:
         entry.primary_key = entry.secondary_key = ""
+        entry.primary_key_id = entry.secondary_key_id = ""
 
 
 def _write_webhook(entry: IndividualEnrollment | EnrollmentGroup, spec: EntrySpec) -> None:
@@ -225,14 +259,17 @@ def snapshot(
     certificates, hubs: what it holds, in order, where the caller has just written that; else it is read.
     """
     if certificates is None:
-        certificates = entry.certificates.select_related("certificate").order_by("role", "slot", "pk")
+        held = entry.certificates.select_related("certificate", "ca_certificate")
+        certificates = held.order_by("role", "slot", "pk")
     if hubs is None:
         hubs = entry.hubs.all()
+    certificates = list(certificates)
+    helpers = [one.certificate.thumbprint_sha256 for one in certificates if one.role == HeldRole.HELPER]
     state: dict[str, Any] = {
-        "status": entry.status.value,
+        **switch_state(entry),
         "mechanism": entry.mechanism,
         "certificates": {
-            _place(one): f"{one.certificate.subject} (SHA-256 {one.certificate.thumbprint_sha256})"
+            _place(one, helpers): f"{one.certificate.subject} (SHA-256 {one.certificate.thumbprint_sha256})"
             for one in certificates
         },
         "allocation_policy": entry.allocation_policy,
@@ -242,10 +279,12 @@ def snapshot(
         "reprovisioning_policy": entry.reprovisioning_policy,
         "initial_twin": entry.initial_twin,
         "iot_edge": entry.iot_edge,
+        # Not the keys, but which ones they are: so it can be said later whether a device had one of them.
+        **{name: key_id for name in KEY_IDS if (key_id := getattr(entry, name))},
     }
     if isinstance(entry, IndividualEnrollment):
         tpm = {
-            name: hashlib.sha256(bytes(key)).hexdigest()
+            name: endorsement_identifier(bytes(key))
             for name, key in (
                 ("endorsement_key_sha256", entry.endorsement_key),
                 ("storage_root_key_sha256", entry.storage_root_key),
@@ -256,25 +295,75 @@ def snapshot(
             state["device_information"] = entry.device_information
         return {"registration_id": entry.registration_id, "device_id": entry.device_id, **state, **tpm}
     predecessor = entry.predecessor.group_id if entry.predecessor else ""
+    if references := {one.slot: one.ca_certificate.name for one in certificates if one.ca_certificate}:
+        state["ca_references"] = references
     return {"group_id": entry.group_id, "predecessor": predecessor, **state}
 
 
-def secrets_held(entry: IndividualEnrollment | EnrollmentGroup) -> dict[str, str]:
-    return {name: getattr(entry, name) for name in SECRETS}
+def written(entry: E, write: Callable[[], None]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What writing an entry that is there changed: members as they were and as they are, secrets by name alone (R15).
+
+    Where nothing changed, what was written is taken back, a new etag included: what `entry` holds is then not stored.
+    """
+    with transaction.atomic():
+        before, secrets = snapshot(entry), _secrets_held(entry)
+        write()
+        was, now = changes(before, snapshot(entry))
+        _note_replaced_secrets(secrets, _secrets_held(entry), was, now)
+        if not (was or now):
+            transaction.set_rollback(True)
+    return was, now
 
 
-def note_replaced_secrets(
-    before: dict[str, str], after: dict[str, str], was: dict[str, Any], now: dict[str, Any]
+def note_told_keys(
+    service: ProvisioningService,
+    entry: IndividualEnrollment | EnrollmentGroup,
+    spec: EntrySpec,
+    *,
+    actor: Actor,
+) -> None:
+    """In the transaction that adds an entry: of keys that were made here, that whoever asked for it is told them (R17).
+
+    What the caller gave is nothing revealed.
+    """
+    if spec.mechanism != AttestationMechanism.SYMMETRIC_KEY:
+        return
+    given = {"primary_key": spec.primary_key, "secondary_key": spec.secondary_key}
+    if made := [name for name, key in given.items() if not key]:
+        record(
+            Event.KEYS_REVEALED, subject=entry, actor=actor, service=service, after={"made_and_told": made}
+        )
+
+
+def _secrets_held(entry: IndividualEnrollment | EnrollmentGroup) -> dict[str, str | None]:
+    """None for one that cannot be decrypted: whatever is given in its place counts as another one."""
+    held: dict[str, str | None] = {}
+    for name in SECRETS:
+        try:
+            held[name] = getattr(entry, name)
+        except SecretUnreadable:
+            held[name] = None
+    return held
+
+
+def _note_replaced_secrets(
+    before: dict[str, str | None], after: dict[str, str | None], was: dict[str, Any], now: dict[str, Any]
 ) -> None:
     """That a secret is another one than before is history; what it was or is, is not (R15)."""
     for name in SECRETS:
         if before[name] != after[name]:
-            was[name] = "(a key)" if before[name] else None
-            now[name] = "(another key)" if after[name] else None
+            was[name] = None if before[name] == "" else "(a key)"
+            now[name] = None if after[name] == "" else "(another key)"
 
 
-def _place(one: HeldCertificate) -> str:
-    return f"helper {one.certificate.thumbprint_sha256[:8]}" if one.role == HeldRole.HELPER else one.slot
+def _place(one: HeldCertificate, helpers: list[str]) -> str:
+    """A helper has no slot: as many digits of it as tell it from the others of its entry, so that none is left out."""
+    if one.role != HeldRole.HELPER:
+        return one.slot
+    thumbprint, digits = one.certificate.thumbprint_sha256, 8
+    while sum(other.startswith(thumbprint[:digits]) for other in helpers) > 1:
+        digits += 8
+    return f"helper {thumbprint[:digits]}"
 
 
 def check_epoch(service: ProvisioningService, expected: int | None) -> None:
@@ -282,7 +371,13 @@ def check_epoch(service: ProvisioningService, expected: int | None) -> None:
 
     None: the caller has decided to act on whatever the state is, as a program does that nobody answers for.
     """
-    if expected is not None and ProvisioningService.epoch_of(service.pk) != expected:
+    if expected is not None:
+        refuse_outdated(service, ProvisioningService.what_decisions_read(service.pk), expected)
+
+
+def refuse_outdated(service: ProvisioningService, standing: Standing, expected: int | None) -> None:
+    """The same, where it is known what stands. A switch that is due has changed something, recorded or not."""
+    if expected is not None and (standing.epoch != expected or standing.is_switch_due):
         raise PreviewOutdated(str(service))
 
 
@@ -295,32 +390,114 @@ def set_enabled(
     actor: Actor,
     reason: str,
     expected_epoch: int | None = None,
+    until: datetime | None = None,
 ) -> E:
-    """Turn an entry's switch. Where it stands so already, nothing changes and nothing is recorded.
+    """Turn an entry's switch, until somebody turns it again or, with `until`, until then.
 
-    expected_epoch: see check_epoch.
+    What was scheduled before is off. Where all of that is so already, nothing changes and nothing is recorded.
+    expected_epoch: see check_epoch. Looked at where somebody may come in by it, now or later.
     """
+    with _switching(
+        service, find, event, actor=actor, reason=reason, expected_epoch=expected_epoch
+    ) as switch:
+        until = checked_time("until", until, switch.now) if until is not None else None
+        switch.entry.enabled = enabled
+        switch.turn_at(until)
+    return switch.entry
+
+
+def schedule_disabling(
+    service: ProvisioningService,
+    find: Callable[[], E],
+    event: Event,
+    at: datetime,
+    *,
+    actor: Actor,
+    reason: str,
+    expected_epoch: int | None = None,
+) -> E:
+    """Let an entry's switch be turned off at a time. One that is off for good stays so, and nothing is recorded.
+
+    Raises Invalid, and Conflict for one that is off until some other time: an entry holds one scheduled change.
+    expected_epoch: see set_enabled; an end that is put off lets in for longer.
+    """
+    with _switching(
+        service, find, event, actor=actor, reason=reason, expected_epoch=expected_epoch
+    ) as switch:
+        at = checked_time("at", at, switch.now)
+        if switch.entry.enabled:
+            switch.turn_at(at)
+        elif switch.entry.switches_at is not None:
+            raise Conflict(
+                f"{switch.entry} is disabled until {as_text(switch.entry.switches_at)}: disable it until further "
+                "notice, or until another time."
+            )
+    return switch.entry
+
+
+def cancel_schedule(
+    service: ProvisioningService,
+    find: Callable[[], E],
+    event: Event,
+    *,
+    actor: Actor,
+    reason: str,
+    expected_epoch: int | None = None,
+) -> E:
+    """Leave an entry's switch as it stands until somebody turns it. Where nothing is scheduled nothing is recorded.
+
+    expected_epoch: see set_enabled; what was to be disabled at a time then stays enabled.
+    """
+    with _switching(
+        service, find, event, actor=actor, reason=reason, expected_epoch=expected_epoch
+    ) as switch:
+        switch.turn_at(None)
+    return switch.entry
+
+
+@dataclass(slots=True)
+class _Switch(Generic[E]):
+    """An entry whose switch is being set, and the time by the database's clock."""
+
+    entry: E
+    now: datetime
+    actor: Actor
+    reason: str
+
+    def turn_at(self, moment: datetime | None) -> None:
+        if moment is None:
+            clear_schedule(self.entry)
+        elif moment != self.entry.switches_at:
+            schedule(self.entry, moment, actor=self.actor, reason=self.reason)
+
+
+@contextmanager
+def _switching(
+    service: ProvisioningService,
+    find: Callable[[], E],
+    event: Event,
+    *,
+    actor: Actor,
+    reason: str,
+    expected_epoch: int | None,
+) -> Iterator[_Switch[E]]:
+    """Inside the change lock: the entry as it stands by now, to be set; what was changed is saved and recorded."""
     reason = clean_reason(reason)
     with change_lock(service):
-        check_epoch(service, expected_epoch)
         entry = find()
-        if entry.enabled == enabled:
-            return entry
-        before = entry.status.value
-        entry.enabled = enabled
+        standing = ProvisioningService.what_decisions_read(service.pk)
+        # What was due before this change stands before it in the history.
+        settle_entry(service, entry, standing.now)
+        before, was = switch_state(entry), Span.of(entry)
+        yield _Switch(entry, standing.now, actor, reason)
+        after = switch_state(entry)
+        if after == before:
+            return
+        if not Span.of(entry).is_within(was):
+            refuse_outdated(service, standing, expected_epoch)
         entry.etag = new_etag()
-        entry.save(update_fields=["enabled", "etag", "updated_at"])
-        after = entry.status.value
-        record(
-            event,
-            subject=entry,
-            actor=actor,
-            service=service,
-            reason=reason,
-            before={"status": before},
-            after={"status": after},
-        )
-    return entry
+        entry.save(update_fields=SWITCH_COLUMNS)
+        record(event, subject=entry, actor=actor, service=service, reason=reason, before=before, after=after)
 
 
 def delete_all(
@@ -343,11 +520,14 @@ def delete_all(
     deleted = 0
     with change_lock(service):
         check_epoch(service, expected_epoch)
+        _, now = ProvisioningService.epoch_and_time(service.pk)
         for name in dict.fromkeys(map(registration_key, names)):
             entry = find(name)
+            settle_entry(service, entry, now)
             if expected_etags and entry.etag not in expected_etags:
                 raise ChangedMeanwhile(str(entry))
-            before = snapshot(entry)
+            # Of groups that admit alike the one created first decides: that goes with the entry.
+            before = {**snapshot(entry), "created_at": entry.created_at.isoformat()}
             record(event, subject=entry, actor=actor, service=service, reason=reason, before=before)
             entry.delete()
             deleted += 1

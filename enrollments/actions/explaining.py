@@ -28,10 +28,11 @@ from enrollments.models import (
     ProvisioningService,
     RegistrationAttempt,
 )
-from enrollments.policy.decision import Said, Verdict
-from enrollments.policy.facts import EntryRef
+from enrollments.policy.decision import Decision, Said, Verdict
+from enrollments.policy.facts import EntryRef, RegistrationFacts
 from enrollments.policy.names import FORM_IN_WORDS, is_registration_id, registration_key
 from enrollments.policy.reasons import Reason
+from enrollments.policy.words import counted
 
 # Dates of certificates lie in between, and so does what the validation of paths takes as a time.
 EARLIEST, LATEST = datetime(1990, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
@@ -45,7 +46,8 @@ class Question:
     certificates: as the device sends them, leaf first, taken as sent by who holds the key of the first.
     registration_id: with a chain, where it is not the common name.
     group_id: with a registration ID, a group with symmetric keys whose device it is taken to be.
-    at: another time than now. What is enrolled is that of now all the same.
+    at: another time than now. What is enrolled is that of now all the same; of a time to come, with the switches as
+    they stand by then, if what is scheduled happens and nobody touches them.
     """
 
     tracking_id: str = ""
@@ -151,7 +153,7 @@ def explain(service: ProvisioningService, question: Question) -> Explanation:
     at = question.at or timezone.now()
     known = _credential_in_question(service, question, at)
     if known is not None:
-        return _judged(service, known, at, is_another_time=question.at is not None)
+        return _judged(service, known, at, entries_at=question.at)
     key = registration_key(question.registration_id)
     latest = service.attempts.filter(registration_key=key).order_by("-last_at", "-id").first()
     if latest is None:
@@ -259,14 +261,35 @@ def _key_group(service: ProvisioningService, question: Question) -> EnrollmentGr
 
 
 def _judged(
-    service: ProvisioningService, known: KnownCredential, at: datetime, *, is_another_time: bool
+    service: ProvisioningService, known: KnownCredential, at: datetime, *, entries_at: datetime | None
 ) -> Explanation:
     judgement: Judgement | Assumed
     if known.shown is None:
-        judgement = judge_tpm_as_proven(service, known.registration_id, at=at)
+        judgement = judge_tpm_as_proven(service, known.registration_id, at=at, entries_at=entries_at)
     else:
-        judgement = judge(service, known.registration_id, known.shown, at=at)
+        judgement = judge(service, known.registration_id, known.shown, at=at, entries_at=entries_at)
     decision, facts = judgement.decision, judgement.facts
+    chain = None
+    if known.chain:
+        chain = draw_chain(service, known.chain, facts, decision, at=at, entries_at=entries_at)
+    return explanation_of(known, at, facts, decision, chain=chain, is_another_time=entries_at is not None)
+
+
+def explain_known(service: ProvisioningService, known: KnownCredential, *, at: datetime) -> Explanation:
+    """With the entries as they stand where this is asked, be it in a rehearsal, and dates as of `at`."""
+    return _judged(service, known, at, entries_at=None)
+
+
+def explanation_of(
+    known: KnownCredential,
+    at: datetime,
+    facts: RegistrationFacts,
+    decision: Decision,
+    *,
+    chain: DrawnChain | None = None,
+    is_another_time: bool = False,
+) -> Explanation:
+    """A decision in the words of an explanation."""
     there = [group.ref for group in facts.groups] + [barred.ref for barred in facts.barred_keys]
     there += [facts.individual.ref] if facts.individual else []
     trace = shown_trace(decision)
@@ -279,7 +302,7 @@ def _judged(
         _steps(trace, {str(ref): ref for ref in there}),
         entry_words=str(decision.entry or ""),
         entry=decision.entry,
-        chain=draw_chain(service, known.chain, facts, decision, at=at) if known.chain else None,
+        chain=chain,
         is_another_time=is_another_time,
     )
 
@@ -303,6 +326,8 @@ def _decisive(said: Sequence[str]) -> int:
     """The step that the verdict rests on. Without proof that is the lack of it, whatever was said after (R3)."""
     for answers in (
         {Said.PROVES_NOTHING},
+        # Admitted, and not assigned all the same.
+        {Said.FAILS},
         {Said.BARS, Said.ADMITS, Said.REFUSES},
         # Proven, and nobody admits: the last that was asked.
         {Said.SILENT},
@@ -334,7 +359,7 @@ def _entries_named(service: ProvisioningService, candidates: Iterable[str]) -> d
 def _nothing_kept(service: ProvisioningService, what: str) -> str:
     return (
         f"Nothing is kept about {what} in service {service}. Attempts are kept for "
-        f"{service.attempts_kept_days} days; with a certificate, no attempt is needed."
+        f"{counted(service.attempts_kept_days, 'day')}; with a certificate, no attempt is needed."
     )
 
 
@@ -349,5 +374,7 @@ def _certificate_as_json(drawn: DrawnCertificate) -> dict[str, Any]:
         "helper_of": list(map(str, drawn.helper_of)),
         "same_key_as": list(map(str, drawn.same_key_as)),
         "barred_by": list(map(str, drawn.barred_by)),
+        "disabled_but_not_asked": list(map(str, drawn.not_asked)),
+        "possession": drawn.possession.possession.value if drawn.possession else None,
         "problems": list(drawn.problems),
     }

@@ -12,6 +12,7 @@ from enrollments.audit.record import changes, clean_reason, record
 from enrollments.errors import Conflict, Invalid, NotFound
 from enrollments.models import HubDevice, HubKind, LinkedHub, ProvisioningService
 from enrollments.models.locks import change_lock
+from enrollments.policy.words import counted
 
 MAX_NAMES = 5
 
@@ -83,8 +84,9 @@ def unlink_hub(service: ProvisioningService, hub_pk: int, *, actor: Actor, reaso
         hub = _hub(service, hub_pk)
         devices, records = hub.devices.count(), hub.registrations.count()
         if devices or records:
+            identities = "1 device identity" if devices == 1 else f"{devices:,} device identities"
             raise Conflict(
-                f"Hub {hub} still holds {devices} device identities and {records} registration records: "
+                f"Hub {hub} still holds {identities} and {counted(records, 'registration record')}: "
                 "deprovision them first, or take the hub out of allocation."
             )
         if naming := _entries_naming(hub):

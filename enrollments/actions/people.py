@@ -13,7 +13,7 @@ from enrollments.audit.actor import Actor
 from enrollments.audit.events import Event
 from enrollments.audit.record import Subject, clean_reason, record
 from enrollments.errors import Conflict, Invalid, NotFound
-from enrollments.models import Membership, ProvisioningService
+from enrollments.models import ApiToken, Membership, ProvisioningService
 from enrollments.models.locks import take_turn_with_people
 from enrollments.policy.roles import Right, Role
 
@@ -108,6 +108,8 @@ def set_role(
         Membership.objects.update_or_create(user=user, service=service, defaults={"role": role.value})
     _refuse_without_administrator()
     where = service.name if service else "whole installation"
+    if role is None:
+        _end_tokens(user, "The owner lost the role.", actor=actor)
     record(
         Event.ROLE_CHANGED,
         subject=user,
@@ -121,13 +123,17 @@ def set_role(
 
 @transaction.atomic
 def set_active(username: str, active: bool, *, actor: Actor, reason: str = "") -> None:
-    """Let a person in or keep them out, from their next request on. Raises NotFound, LastAdministrator."""
+    """Let a person in or keep them out, from their next request on. Their API tokens end, and do not come back.
+
+    Raises NotFound, LastAdministrator.
+    """
     user = _get(username)
     if user.is_active == active:
         return
     user.is_active = active
     user.save(update_fields=["is_active"])
     _refuse_without_administrator()
+    _end_tokens(user, "The owner was deactivated.", actor=actor)
     record(
         Event.PERSON_CHANGED,
         subject=user,
@@ -146,6 +152,7 @@ def remove_person(username: str, *, actor: Actor, reason: str = "") -> None:
         {"role": one.role, "where": one.service.name if one.service else "whole installation"}
         for one in user.memberships.select_related("service")
     ]
+    _end_tokens(user, "The owner was removed.", actor=actor, all_of_them=True)
     record(
         Event.PERSON_REMOVED,
         subject=user,
@@ -192,6 +199,23 @@ def note_signing(event: Event, user: User, *, actor: Actor) -> None:
 def note_refusal(what: str, *, actor: Actor, service: ProvisioningService | None) -> None:
     """Somebody tried what their role does not allow (R15)."""
     record(Event.REFUSED, subject=Subject("action", what), actor=actor, service=service)
+
+
+def _end_tokens(user: User, reason: str, *, actor: Actor, all_of_them: bool = False) -> None:
+    """Those for services in which the owner has no role any more, each with its row (R15)."""
+    tokens = ApiToken.objects.select_for_update(of=("self",)).filter(user=user)
+    for token in tokens.select_related("service").order_by("pk"):
+        if not all_of_them and role_in(user, token.service) is not None:
+            continue
+        record(
+            Event.TOKEN_REVOKED,
+            subject=token,
+            actor=actor,
+            service=token.service,
+            reason=reason,
+            before={"of": user.get_username(), "rights": token.rights},
+        )
+        token.delete()
 
 
 def _set_password(user: User, password: str) -> str:

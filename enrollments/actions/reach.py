@@ -1,16 +1,23 @@
 """How far a change of an entry can reach, as far as access goes: who is asked before it is made, and who is not."""
 
+from collections.abc import Mapping
 from enum import StrEnum
+from typing import Any
+
+from django.db.models import Q
 
 from enrollments.actions.enrollment_groups import GroupSpec
 from enrollments.actions.enrollments import IndividualSpec
 from enrollments.actions.entries import EntrySpec
+from enrollments.errors import SecretUnreadable
 from enrollments.models import (
     AttestationMechanism,
     EnrollmentGroup,
     HeldRole,
     IndividualEnrollment,
+    ProvisioningService,
 )
+from enrollments.models.ca_certificates import with_proof
 
 Entry = IndividualEnrollment | EnrollmentGroup
 
@@ -41,15 +48,43 @@ def reach_of(current: Entry | None, spec: EntrySpec) -> Reach:
     return Reach.MAY_WIDEN if spec.enabled else Reach.NARROWS
 
 
+def may_let_groups_in(service: ProvisioningService, settings: Mapping[str, Any]) -> bool:
+    """Whether these settings turn a switch by which groups admit that did not. Nothing else in them lets devices in."""
+    return _allows_keys(service, settings) or _drops_proof(service, settings)
+
+
+def groups_let_in_by(service: ProvisioningService, settings: Mapping[str, Any]) -> list[EnrollmentGroup]:
+    """The groups that wait for such a switch of the service, enabled now or at a time to come.
+
+    Those with symmetric keys, and those with a CA of which there is no proof of possession (R4, R7). Where there are
+    any, saving the settings rests on a preview.
+    """
+    waiting = Q(pk__in=[])
+    if _allows_keys(service, settings):
+        waiting |= Q(mechanism=AttestationMechanism.SYMMETRIC_KEY)
+    if _drops_proof(service, settings):
+        unproven = service.trust_anchors.filter(~with_proof(service.pk))
+        waiting |= Q(pk__in=unproven.values("group"))
+    groups = service.enrollmentgroups.without_secrets().ever_enabled()
+    return list(groups.filter(waiting).order_by("group_key"))
+
+
+def _allows_keys(service: ProvisioningService, settings: Mapping[str, Any]) -> bool:
+    return bool(settings.get("symmetric_key_groups")) and not service.symmetric_key_groups
+
+
+def _drops_proof(service: ProvisioningService, settings: Mapping[str, Any]) -> bool:
+    return service.proof_of_possession and not settings.get("proof_of_possession", True)
+
+
 def _changes_what_admits(current: Entry, spec: EntrySpec) -> bool:
     """Whether certificates, keys or the predecessor are others than before. What is not given is kept."""
     if current.mechanism != spec.mechanism:
         return True
     if spec.mechanism == AttestationMechanism.SYMMETRIC_KEY:
-        return (spec.primary_key or current.primary_key, spec.secondary_key or current.secondary_key) != (
-            current.primary_key,
-            current.secondary_key,
-        ) or _changes_predecessor(current, spec)
+        given_keys = {"primary_key": spec.primary_key, "secondary_key": spec.secondary_key}
+        others = any(key and _is_other_key(current, name, key) for name, key in given_keys.items())
+        return others or _changes_predecessor(current, spec)
     if isinstance(spec, IndividualSpec) and isinstance(current, IndividualEnrollment):
         given = {"endorsement_key": spec.endorsement_key, "storage_root_key": spec.storage_root_key}
         if any(key and key != bytes(getattr(current, name) or b"") for name, key in given.items()):
@@ -63,6 +98,14 @@ def _changes_what_admits(current: Entry, spec: EntrySpec) -> bool:
         or {thumbprint for role, thumbprint in held if role == HeldRole.HELPER} != _helpers_wanted(spec)
         or _changes_predecessor(current, spec)
     )
+
+
+def _is_other_key(current: Entry, name: str, given: str) -> bool:
+    """Asked of a key that was given alone: who gives none can shut out although nothing can be decrypted (R16)."""
+    try:
+        return bool(getattr(current, name) != given)
+    except SecretUnreadable:
+        return True
 
 
 def _changes_predecessor(current: Entry, spec: EntrySpec) -> bool:

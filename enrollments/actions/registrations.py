@@ -4,10 +4,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
+from time import perf_counter
 from typing import Any, TypeVar
 
 from django.utils import timezone
 
+from enrollments import metrics
 from enrollments.actions.allocation import Choice, ask
 from enrollments.actions.assignment import (
     REMOTE_PATIENCE,
@@ -35,6 +37,7 @@ from enrollments.actions.rates import (
     wait_of_refused,
     wait_told_to_refused,
 )
+from enrollments.actions.schedule import settle_if_possible
 from enrollments.actions.tpm_challenges import (
     challenge,
     enrolled_storage_root_key,
@@ -113,13 +116,13 @@ _ATTEMPT = {
 def register_device(service: ProvisioningService, request: DeviceRequest) -> RegistrationAnswer:
     """Judge a device and assign it. What is answered was decided on the state at the moment of the commit (R12).
 
-    Credentials are proven and paths found before the lock is taken; under it, an unchanged epoch shows that
-    nothing which the judgement rests on has changed. Where it has, the device is judged again.
+    Credentials are proven and paths found before the lock is taken; under it, an unchanged epoch and the database's
+    clock show that nothing which the judgement rests on has changed. Where it has, the device is judged again.
     """
     visit = _visit(service, request)
     if wait := wait_before_judging(visit):
         return _throttled(request, wait)
-    judgement = _judge(service, request)
+    judgement = _judge_as_recorded(service, request)
     decision = judgement.decision
     if decision.reason is Reason.CHALLENGE_UNANSWERED:
         return _challenge(service, request, judgement)
@@ -157,12 +160,12 @@ def _judged_and_applied(
     answered.
     """
     for _ in range(MAX_ROUNDS):
-        judgement = judgement or _judge(service, request)
+        judgement = judgement or _judge_as_recorded(service, request)
         if judgement.decision.verdict is Verdict.UNAUTHORIZED:
             return judgement, None
         with admission_lock(service):
-            current = ProvisioningService.objects.get(pk=service.pk)
-            if current.epoch == judgement.epoch:
+            current, now = ProvisioningService.at_this_moment(service.pk)
+            if judgement.holds(current.epoch, now):
                 return judgement, apply(current, judgement)
         judgement = None
     with admission_lock(service):
@@ -216,7 +219,7 @@ def _followed_up(
     if wait := wait_before_judging(visit):
         return _throttled(request, wait)
     for _ in range(MAX_ROUNDS):
-        judgement = _judge(service, request)
+        judgement = _judge_as_recorded(service, request)
         if judgement.decision.verdict is Verdict.UNAUTHORIZED:
             if wait := wait_of_refused(visit, judgement):
                 return _throttled(request, wait)
@@ -238,21 +241,42 @@ def _followed_up(
             answer = _with_hub_key(answer, judgement)
             if answer.outcome is Outcome.DISABLED:
                 answer = replace(answer, retry_after=wait_told_to_refused(visit, judgement))
-        # The last look before telling: nothing that was answered to an administrator by now is ignored.
-        if ProvisioningService.epoch_of(service.pk) == judgement.epoch:
+        # The last look before telling: nothing that was answered to an administrator by now is ignored, and no switch
+        # that has turned by itself.
+        if _still_holds(service, judgement):
             return answer
     # Changes come faster than the device is judged: it is registered under the lock, or asks again.
     return _register(service, request) if registers else None
 
 
+def _still_holds(service: ProvisioningService, judgement: Judgement) -> bool:
+    """Whether nothing was changed since, and no switch has turned by itself by the database's clock (R12)."""
+    return judgement.holds(*ProvisioningService.epoch_and_time(service.pk))
+
+
+def _judge_as_recorded(service: ProvisioningService, request: DeviceRequest) -> Judgement:
+    """Judge outside of the lock. Whoever sees that a switch is due has the history say so first (R15).
+
+    Where that fails, what is due to be disabled keeps out all the same, and what is due to be enabled does not admit.
+    """
+    judgement = _judge(service, request)
+    if judgement.rests_on_due and settle_if_possible(service):
+        return _judge(service, request)
+    return judgement
+
+
 def _judge(service: ProvisioningService, request: DeviceRequest) -> Judgement:
-    return judge(
+    started = perf_counter()
+    judgement = judge(
         service,
         request.claimed_registration_id,
         request.credential,
         at=request.arrived_at,
+        recorded_only=True,
         begins=request.begins,
     )
+    metrics.judged(perf_counter() - started)
+    return judgement
 
 
 def _visit(service: ProvisioningService, request: DeviceRequest) -> Visit:
@@ -281,7 +305,7 @@ def _kept_quiet(
     """
     visit = _visit(service, request)
     quiet = quiet_period_for(visit, judgement)
-    if quiet is None or ProvisioningService.epoch_of(service.pk) != judgement.epoch:
+    if quiet is None or not _still_holds(service, judgement):
         return None
     refused = note_refusal(visit, judgement, quiet)
     is_unproven = judgement.decision.verdict is Verdict.UNAUTHORIZED
@@ -311,7 +335,7 @@ def _challenge(
     if storage_root_key is None:
         raise Invalid({"storageRootKey": ["The storage root key of the TPM is missing."]})
     with admission_lock(service):
-        if ProvisioningService.epoch_of(service.pk) != judgement.epoch:
+        if not _still_holds(service, judgement):
             # The entry may be another's by now, or gone: the device asks again.
             return _throttled(request, service.retry_after_seconds)
         blob = challenge(
@@ -401,7 +425,7 @@ def _apply(
             judgement,
             operation_id=operation_id,
             arrived_at=request.arrived_at,
-            address=request.peer.address,
+            peer=request.peer,
             payload=request.payload,
             choice=choice,
             follows_up=not request.begins and choice is None,
@@ -411,8 +435,7 @@ def _apply(
         record, reason, operation_id = assigned.record, assigned.reason, assigned.operation_id
         pending = assigned if assigned.move is not None or assigned.asks is not None else None
         outcome = Outcome.FAILED if reason is not Reason.ADMITTED else _outcome_of(record)
-        if assigned.step is not None:
-            judgement = judgement.with_step(assigned.step)
+        judgement = judgement.with_steps(assigned.steps)
     answer = RegistrationAnswer(
         outcome,
         reason,
@@ -474,16 +497,16 @@ def _at_remote_hub(
     request = replace(request, begins=False)
     problem = _ask_hub(pending)
     for _ in range(MAX_ROUNDS):
-        judgement = _judge(service, request)
+        judgement = _judge_as_recorded(service, request)
         with admission_lock(service):
-            if ProvisioningService.epoch_of(service.pk) != judgement.epoch:
+            if not _still_holds(service, judgement):
                 continue
-            reason = settle_remote(service, pending, judgement, problem, request.peer.address)
+            reason = settle_remote(service, pending, judgement, problem, request.peer)
         break
     else:
         with admission_lock(service):
             judgement = _judge(service, request)
-            reason = settle_remote(service, pending, judgement, problem, request.peer.address)
+            reason = settle_remote(service, pending, judgement, problem, request.peer)
     if reason is Reason.ADMITTED:
         pending.move.leave_former()
         outcome = Outcome.ASSIGNED

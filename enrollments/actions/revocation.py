@@ -1,5 +1,6 @@
 """Shutting single devices out, and taking them off their hubs (R5, R13)."""
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from django.utils import timezone
@@ -7,7 +8,8 @@ from django.utils import timezone
 from enrollments.actions.attempts import OVERFLOW_NAME, proven_leaf
 from enrollments.actions.certificates import parsed
 from enrollments.actions.enrollments import IndividualSpec, add_individual_enrollment, disable_enrollment
-from enrollments.actions.entries import AlreadyEnrolled
+from enrollments.actions.entries import AlreadyEnrolled, Certificates
+from enrollments.actions.name_claims import check_name_version
 from enrollments.attestation.x509 import ParsedCertificate
 from enrollments.audit.actor import Actor
 from enrollments.audit.events import Event
@@ -47,21 +49,22 @@ def deny_device(
     *,
     actor: Actor,
     reason: str = "",
-    leaf: ParsedCertificate | None = None,
+    certificates: Certificates | None = None,
 ) -> IndividualEnrollment:
     """Shut one device out by a disabled individual enrollment: the existing one, or a new one (R5).
 
-    A new one holds the certificate that the device proved itself with, so that its key is barred under any name
-    (R6): `leaf`, or else the one of its record. Where none is known, as of devices that sign, the registration ID
-    alone is barred.
+    A new one holds certificates of the device, so that their keys are barred under any name (R6): those given, or
+    else the one of its record. Where none is known, as of devices that sign, the registration ID alone is barred.
     """
     if service.individualenrollments.filter(registration_key=registration_key(registration_id)).exists():
         return disable_enrollment(service, registration_id, actor=actor, reason=reason)
-    leaf = leaf or _last_leaf(service, registration_id)
+    if not certificates:
+        leaf = _last_leaf(service, registration_id)
+        certificates = {Slot.PRIMARY: leaf} if leaf else {}
     spec = IndividualSpec(
         registration_id=registration_id,
         mechanism=AttestationMechanism.X509,
-        certificates={Slot.PRIMARY: leaf} if leaf else {},
+        certificates=certificates,
         enabled=False,
     )
     try:
@@ -69,6 +72,14 @@ def deny_device(
     except AlreadyEnrolled:
         # Somebody enrolled it in between; what is asked for is that it is shut out.
         return disable_enrollment(service, registration_id, actor=actor, reason=reason)
+
+
+def deny_devices(
+    service: ProvisioningService, registration_ids: Iterable[str], *, actor: Actor, reason: str = ""
+) -> list[IndividualEnrollment]:
+    """The same of several, all of them or none."""
+    with change_lock(service, raises_epoch=False):
+        return [deny_device(service, name, actor=actor, reason=reason) for name in registration_ids]
 
 
 def deny_device_of(
@@ -81,8 +92,10 @@ def deny_device_of(
     if attempt.claimed_registration_id == OVERFLOW_NAME:
         raise Conflict("This row counts many devices together, so there is no one device to deny.")
     certificate = proven_leaf(attempt)
-    leaf = parsed(certificate.pem) if certificate else None
-    return deny_device(service, attempt.claimed_registration_id, actor=actor, reason=reason, leaf=leaf)
+    proven = {Slot.PRIMARY: parsed(certificate.pem)} if certificate else None
+    return deny_device(
+        service, attempt.claimed_registration_id, actor=actor, reason=reason, certificates=proven
+    )
 
 
 def deprovision_device(
@@ -110,16 +123,19 @@ def delete_registration(
     actor: Actor,
     reason: str = "",
     expected_etags: tuple[str, ...] = (),
+    expected_name: str = "",
 ) -> None:
-    """Delete a registration record. Neither the entry nor the hub's identity changes (R13).
+    """Delete a registration record, which frees its name (R11). Neither the entry nor the hub's identity changes (R13).
 
-    With `expected_etags`, only if it still has one of these. Raises NotFound, ChangedMeanwhile.
+    With `expected_etags`, only if it still has one of these; expected_name: the name_version that was looked at.
+    Raises NotFound, ChangedMeanwhile, PreviewOutdated.
     """
     reason = clean_reason(reason)
     with change_lock(service):
         registration = _get(service, registration_id, for_update=True)
         if expected_etags and registration.etag not in expected_etags:
             raise ChangedMeanwhile(f"The registration record of {registration}")
+        check_name_version(registration, expected_name)
         record(
             Event.REGISTRATION_DELETED,
             subject=registration,
@@ -132,12 +148,21 @@ def delete_registration(
 
 
 def release_registration(
-    service: ProvisioningService, registration_id: str, *, actor: Actor, reason: str = ""
+    service: ProvisioningService,
+    registration_id: str,
+    *,
+    actor: Actor,
+    reason: str = "",
+    expected_name: str = "",
 ) -> None:
-    """Let a registration ID pass to whichever entry admits it next (R11). Raises NotFound."""
+    """Let a registration ID pass to whichever entry admits it next (R11).
+
+    expected_name: the name_version that was looked at. Raises NotFound, PreviewOutdated.
+    """
     reason = clean_reason(reason)
     with change_lock(service):
         registration = _get(service, registration_id, for_update=True)
+        check_name_version(registration, expected_name)
         if registration.owner_individual_id is None and registration.owner_group_id is None:
             return
         before = _state(registration)
@@ -152,6 +177,27 @@ def release_registration(
             before={"held_by": before["held_by"]},
             after={"held_by": None},
         )
+
+
+def free_names(
+    service: ProvisioningService,
+    versions: Mapping[str, str],
+    *,
+    by_deleting: bool,
+    actor: Actor,
+    reason: str = "",
+) -> None:
+    """Release registration IDs, or delete their records: all of them or none.
+
+    versions: of each the name_version that was looked at. Raises NotFound, PreviewOutdated.
+    """
+    free = delete_registration if by_deleting else release_registration
+    with change_lock(service, raises_epoch=False):
+        # All before the first: each of them raises the epoch.
+        for name, version in versions.items():
+            check_name_version(_get(service, name), version)
+        for name in versions:
+            free(service, name, actor=actor, reason=reason)
 
 
 def deregister_device(

@@ -61,6 +61,7 @@ class Knock:
     place: Place
     address: str = ""
     request_id: str = ""
+    client: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +95,7 @@ class Caller:
             Way.SERVICE_API,
             self.knock.address,
             self.knock.request_id,
+            self.knock.client,
             still_may=still_may,
         )
 

@@ -7,6 +7,7 @@ from typing import Any
 from django.db import transaction
 
 from enrollments.actions.access_policies import add_owner_policy
+from enrollments.actions.entries import check_epoch
 from enrollments.actions.hubs import add_hub_row
 from enrollments.actions.validation import validate
 from enrollments.audit.actor import Actor
@@ -21,6 +22,7 @@ SETTINGS = (
     "host_name",
     "allocation_policy",
     "symmetric_key_groups",
+    "proof_of_possession",
     "shared_access_keys",
     "retry_after_seconds",
     "longest_retry_after_seconds",
@@ -68,18 +70,21 @@ def change_settings(
     actor: Actor,
     reason: str = "",
     expected_version: str = "",
+    expected_epoch: int | None = None,
 ) -> ProvisioningService:
-    """Change settings; decisions read some of them, so this takes the lock. Raises Invalid, ChangedMeanwhile.
+    """Change settings; decisions read some of them, so this takes the lock. What stands so already changes nothing.
 
-    `expected_version`: the settings_version that the change was made from; empty where nothing was read.
+    expected_version: the settings_version that the change was made from; empty where nothing was read.
+    Raises Invalid, ChangedMeanwhile; PreviewOutdated (see check_epoch).
     """
     if unknown := set(values) - set(SETTINGS):
         raise Invalid({"": [f"{sorted(unknown)[0]} is no setting of a service."]})
     reason = clean_reason(reason)
-    with change_lock(service):
+    with change_lock(service, raises_epoch=False):
         current = ProvisioningService.objects.select_for_update().get(pk=service.pk)
         if expected_version and settings_version(current) != expected_version:
             raise ChangedMeanwhile(f"The settings of {current}")
+        check_epoch(service, expected_epoch)
         before = {name: getattr(current, name) for name in SETTINGS}
         for name, value in values.items():
             setattr(current, name, value)
@@ -97,4 +102,5 @@ def change_settings(
                 before=was,
                 after=now,
             )
+            service.raise_epoch()
     return current

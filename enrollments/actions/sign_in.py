@@ -22,6 +22,7 @@ from enrollments.audit.events import Event
 from enrollments.audit.record import Subject, record
 from enrollments.errors import DpsError
 from enrollments.models import SignInFailures
+from enrollments.policy.words import counted
 
 # One address may try many names; this many failures over all of them hold the address off.
 ADDRESS_FACTOR = 10
@@ -36,7 +37,8 @@ class LockedOut(DpsError):
 
     def __init__(self, minutes: int) -> None:
         super().__init__(
-            f"Too many failed attempts from your address. Try again in {minutes} minutes, or use the command line."
+            f"Too many failed attempts from your address. Try again in {counted(minutes, 'minute')}, or use the "
+            "command line."
         )
 
 

@@ -15,9 +15,15 @@ class Way(StrEnum):
     SCHEDULE = "schedule"
 
 
+MAX_CLIENT = 200
+
+
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """`kind` is user, service, device or cli; `name` is frozen into each history row.
+    """`kind` is user, service, device, cli, or schedule where a switch turned that `name` had set a time for.
+
+    The name is frozen into each history row. client: what the program that was used calls itself, which is a claim and
+    no proof.
 
     still_may: for whoever may have been shut out since they were let in. It is asked in the transaction of the act, and
     raises where that is so (R12).
@@ -28,7 +34,13 @@ class Actor:
     way: Way
     address: str = ""
     request_id: str = ""
+    client: str = ""
     still_may: Callable[[], None] | None = field(default=None, compare=False, repr=False)
 
     def __str__(self) -> str:
         return f"{self.kind}:{self.name}"
+
+
+def clean_client(client: str) -> str:
+    """What a program calls itself, as it is kept: without control characters, and bounded."""
+    return "".join(c for c in client[: 4 * MAX_CLIENT] if c.isprintable())[:MAX_CLIENT]

@@ -18,7 +18,8 @@ from enrollments.errors import DpsError
 FORM = "dpsportal-history/1"
 # What the first row has in the place of the hash before it.
 NOTHING_BEFORE = "0" * 64
-# The members of a row, in the order of RFC 8785. Another member is another form.
+# The columns of a row, in the order that RFC 8785 gives its members. Each row has all of them, save `client`: rows from
+# before that was kept have no such member, nor has any row without one. Any other member is another form.
 MEMBERS = (
     "actor_kind",
     "actor_name",
@@ -26,6 +27,7 @@ MEMBERS = (
     "after",
     "at",
     "before",
+    "client",
     "event",
     "id",
     "reason",
@@ -37,7 +39,8 @@ MEMBERS = (
     "subject_name",
     "way",
 )
-_ROW = "{" + ",".join(f'"{name}":%s' for name in MEMBERS) + "}"
+# The client, where there is one, brings its own name and comma.
+_ROW = "{" + ",".join(f'"{name}":%s' for name in MEMBERS).replace('"client":%s,', "%s") + "}"
 _MOMENT = re.compile(r"(\d{4}-\d\d-\d\d)[ T](\d\d:\d\d:\d\d)(?:\.(\d{6}))?Z?", re.ASCII)
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -55,6 +58,7 @@ def row_form(
     after: str | None,
     at: str,
     before: str | None,
+    client: str,
     event: str,
     id: int,
     reason: str,
@@ -80,6 +84,7 @@ def row_form(
             "null" if after is None else _state(after),
             quoted(moment(at)),
             "null" if before is None else _state(before),
+            _client(client),
             quoted(event),
             id,
             quoted(reason),
@@ -94,6 +99,11 @@ def row_form(
     except TypeError:
         raise NotCanonical("it holds something that is no text where text belongs") from None
     return in_utf8(text)
+
+
+def _client(client: str) -> str:
+    """The member, or nothing at all."""
+    return f'"client":{quoted(client)},' if client != "" else ""
 
 
 def row_hash(canonical: bytes) -> str:

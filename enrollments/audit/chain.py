@@ -49,7 +49,7 @@ def head() -> Head:
 def sealed_rows(last: int, first: int = LOWEST) -> Iterator[SealedRow]:
     """The rows with an index from `first` to `last`, a query per chunk, so that no transaction stays open."""
     sql = (
-        f'SELECT s."index", s.previous_hash, s.hash, s.event_id, {_columns()} '  # noqa: S608  # names of our own
+        f'SELECT s."index", s.previous_hash, s.hash, s.event_id, {columns_as_text()} '  # noqa: S608  # names of our own
         f"FROM {SEALS} s LEFT JOIN {EVENTS} e ON e.id = s.event_id "
         'WHERE s."index" >= %s AND s."index" <= %s ORDER BY s."index" LIMIT %s'
     )
@@ -62,7 +62,7 @@ def sealed_rows(last: int, first: int = LOWEST) -> Iterator[SealedRow]:
 def waiting_rows(limit: int) -> list[tuple[int, tuple[Any, ...]]]:
     """The oldest rows that wait for a seal: ID, and what `form_of` takes."""
     sql = (
-        f"SELECT {_columns()} FROM {WAITING} w JOIN {EVENTS} e ON e.id = w.event_id "  # noqa: S608  # names of our own
+        f"SELECT {columns_as_text()} FROM {WAITING} w JOIN {EVENTS} e ON e.id = w.event_id "  # noqa: S608  # names of our own
         f"WHERE NOT EXISTS (SELECT 1 FROM {SEALS} s WHERE s.event_id = w.event_id) "
         "ORDER BY w.event_id LIMIT %s"
     )
@@ -97,7 +97,7 @@ def first_gone_while_waiting() -> int | None:
 _ID, _AT, _SERVICE = (MEMBERS.index(name) for name in ("id", "at", "service_id"))
 
 
-def _columns() -> str:
+def columns_as_text() -> str:
     """The columns of a row as text, none of them turned into an object that forgets how it was written."""
     if connection.vendor == "postgresql":
         special = {

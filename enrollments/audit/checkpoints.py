@@ -26,6 +26,7 @@ from enrollments.errors import Conflict, HistoryDisagrees
 from enrollments.models import CheckpointDelivery, HistoryCheckpoint, HistorySeal
 from enrollments.models.locks import wait_for_history_turn, without_waiting
 from enrollments.policy.addresses import shown_url
+from enrollments.policy.words import counted
 
 logger = logging.getLogger(__name__)
 
@@ -162,8 +163,8 @@ def due(checkpoint: HistoryCheckpoint | None, now: datetime) -> bool:
 def _refuse_unless_it_holds(size: int, hash: str, end: Head, which: str) -> None:
     if size > end.size:
         raise HistoryDisagrees(
-            f"The history was cut off: {which} was signed for {size} rows, and {end.size} are there. It is not "
-            "signed again. See docs/history.md."
+            f"The history was cut off: {which} was signed for {counted(size, 'row')}, and the number there is "
+            f"{end.size}. It is not signed again. See docs/history.md."
         )
     seal = HistorySeal.objects.filter(pk=size).first()
     if size and (seal is None or seal.hash != hash):

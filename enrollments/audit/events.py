@@ -9,13 +9,21 @@ class Event(StrEnum):
     ENROLLMENT_CHANGED = "enrollment.changed"
     ENROLLMENT_ENABLED = "enrollment.enabled"
     ENROLLMENT_DISABLED = "enrollment.disabled"
+    ENROLLMENT_DISABLING_SCHEDULED = "enrollment.disabling_scheduled"
+    ENROLLMENT_SCHEDULE_CANCELLED = "enrollment.schedule_cancelled"
     ENROLLMENT_DELETED = "enrollment.deleted"
     GROUP_ADDED = "group.added"
     GROUP_ADDED_DISABLED = "group.added_disabled"
     GROUP_CHANGED = "group.changed"
     GROUP_ENABLED = "group.enabled"
     GROUP_DISABLED = "group.disabled"
+    GROUP_DISABLING_SCHEDULED = "group.disabling_scheduled"
+    GROUP_SCHEDULE_CANCELLED = "group.schedule_cancelled"
     GROUP_DELETED = "group.deleted"
+    CA_ADDED = "ca_certificate.added"
+    CA_CODE_MADE = "ca_certificate.code_made"
+    CA_VERIFIED = "ca_certificate.verified"
+    CA_DELETED = "ca_certificate.deleted"
     DEVICE_ASSIGNED = "device.assigned"
     DEVICE_DEPROVISIONED = "device.deprovisioned"
     DEVICE_DEREGISTERED = "device.deregistered"
@@ -69,13 +77,21 @@ _WORDS: dict[Event, str] = {
     Event.ENROLLMENT_CHANGED: "changed individual enrollment",
     Event.ENROLLMENT_ENABLED: "enabled individual enrollment",
     Event.ENROLLMENT_DISABLED: "disabled individual enrollment",
+    Event.ENROLLMENT_DISABLING_SCHEDULED: "scheduled the disabling of individual enrollment",
+    Event.ENROLLMENT_SCHEDULE_CANCELLED: "cancelled what was scheduled for individual enrollment",
     Event.ENROLLMENT_DELETED: "deleted individual enrollment",
     Event.GROUP_ADDED: "added enrollment group",
     Event.GROUP_ADDED_DISABLED: "added, disabled from the start, enrollment group",
     Event.GROUP_CHANGED: "changed enrollment group",
     Event.GROUP_ENABLED: "enabled enrollment group",
     Event.GROUP_DISABLED: "disabled enrollment group",
+    Event.GROUP_DISABLING_SCHEDULED: "scheduled the disabling of enrollment group",
+    Event.GROUP_SCHEDULE_CANCELLED: "cancelled what was scheduled for enrollment group",
     Event.GROUP_DELETED: "deleted enrollment group",
+    Event.CA_ADDED: "uploaded CA certificate",
+    Event.CA_CODE_MADE: "made a verification code for CA certificate",
+    Event.CA_VERIFIED: "verified possession of the key of CA certificate",
+    Event.CA_DELETED: "deleted CA certificate",
     Event.DEVICE_ASSIGNED: "was assigned",
     Event.DEVICE_DEPROVISIONED: "deprovisioned device",
     Event.DEVICE_DEREGISTERED: "deregistered device at its hub",

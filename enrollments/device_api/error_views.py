@@ -2,8 +2,8 @@
 
 from django.http import HttpRequest, HttpResponse
 
-from enrollments.device_api.errors import INTERNAL, NO_SUCH_PATH, UNREADABLE
-from enrollments.wire.errors import error_response
+from enrollments.device_api.errors import NO_SUCH_PATH, UNREADABLE
+from enrollments.wire.errors import INTERNAL, error_response
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:

@@ -13,7 +13,6 @@ UNREADABLE_CERTIFICATE_HEADER = 400006
 UNTRUSTED_PEER = 403001
 NO_SUCH_PATH = ErrorAnswer(404000, "There is nothing at this path.")
 UNREADABLE = ErrorAnswer(400000, "The request cannot be read.")
-INTERNAL = ErrorAnswer(500001, "The service failed. The tracking ID leads its administrators to the cause.")
 
 
 # Who is unauthorized hears one answer, with the exception that the contract makes for TPMs (3.1).

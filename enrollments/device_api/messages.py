@@ -24,8 +24,10 @@ class DeviceRegistration(NamedTuple):
 def read_device_registration(request: HttpRequest, registration_id: str) -> DeviceRegistration:
     """Refuse a body that is no DeviceRegistration of this device. An empty body is one without wishes."""
     message = json_object(request)
-    if message is None:
-        return DeviceRegistration()
+    return DeviceRegistration() if message is None else device_registration(message, registration_id)
+
+
+def device_registration(message: dict[str, Any], registration_id: str) -> DeviceRegistration:
     named = message.get("registrationId")
     if named is not None and not isinstance(named, str):
         raise ApiError(400002, "registrationId must be a string.")

@@ -1,6 +1,7 @@
 """Register, poll, look up: each translates a request, calls one action, and translates its answer."""
 
 import re
+import time
 from collections.abc import Callable
 from functools import wraps
 from typing import Any
@@ -9,6 +10,7 @@ from urllib.parse import quote
 from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
 
+from enrollments import metrics
 from enrollments.actions.attempts import Peer
 from enrollments.actions.registrations import (
     DeviceRequest,
@@ -18,6 +20,7 @@ from enrollments.actions.registrations import (
     poll_operation,
     register_device,
 )
+from enrollments.device_api import declarations
 from enrollments.device_api.authentication import presented_credential
 from enrollments.device_api.errors import (
     NO_SUCH_ID_SCOPE,
@@ -38,9 +41,11 @@ from enrollments.device_api.messages import (
 from enrollments.errors import Invalid, NotFound
 from enrollments.models import ProvisioningService
 from enrollments.policy.names import FORM_IN_WORDS, is_registration_id
-from enrollments.wire.errors import THROTTLED, ApiError, error_response, json_response
+from enrollments.wire.errors import THROTTLED, ApiError, ErrorAnswer, error_response, json_response
+from enrollments.wire.operations import declares
 from enrollments.wire.requests import check_api_version
 
+_OPERATIONS = {"PUT": "register", "GET": "poll", "POST": "look_up"}
 _ID_SCOPE = re.compile(r"0ne[0-9A-Fa-f]{8}\Z", re.IGNORECASE | re.ASCII)
 
 
@@ -50,24 +55,32 @@ def device_view(method: str) -> Callable[[Callable[..., HttpResponse]], Callable
     def decorate(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
         @wraps(view)
         def wrapped(request: HttpRequest, id_scope: str, registration_id: str, **rest: str) -> HttpResponse:
+            started = time.perf_counter()
             try:
                 if request.method != method:
-                    raise ApiError(405001, f"This path takes {method}.")
+                    refusal = error_response(request, ErrorAnswer(405001, f"This path takes {method}."))
+                    refusal["Allow"] = method
+                    return refusal
                 check_api_version(request)
                 if not is_registration_id(registration_id):
                     raise ApiError(400002, f"A registration ID has {FORM_IN_WORDS}.")
                 service = _service(id_scope)
                 message = read_device_registration(request, registration_id)
-                return view(request, service, _device_request(request, registration_id, message), **rest)
+                device = _device_request(request, registration_id, message)
+                response = view(request, service, device, **rest)
+                _count(request, service, device, _OPERATIONS[method], time.perf_counter() - started)
+                return response
             except ApiError as error:
                 return error_response(request, error.answer)
 
+        wrapped.methods = {method: view}  # type: ignore[attr-defined]  # read by `enrollments.openapi`
         return wrapped
 
     return decorate
 
 
 @device_view("PUT")
+@declares(declarations.REGISTER)
 def register(request: HttpRequest, service: ProvisioningService, device: DeviceRequest) -> HttpResponse:
     try:
         answer = register_device(service, device)
@@ -85,6 +98,7 @@ def register(request: HttpRequest, service: ProvisioningService, device: DeviceR
 
 
 @device_view("GET")
+@declares(declarations.OPERATION_STATUS)
 def operation_status(
     request: HttpRequest, service: ProvisioningService, device: DeviceRequest, operation_id: str
 ) -> HttpResponse:
@@ -99,6 +113,7 @@ def operation_status(
 
 
 @device_view("POST")
+@declares(declarations.LOOK_UP)
 def registration_look_up(
     request: HttpRequest, service: ProvisioningService, device: DeviceRequest
 ) -> HttpResponse:
@@ -155,9 +170,45 @@ def _json(
 
 
 def _log(request: HttpRequest, answer: RegistrationAnswer) -> None:
-    """Fields for the request's log line."""
+    """Fields for the request's log line; and the answer, to be counted."""
+    request.device_answer = answer  # type: ignore[attr-defined]  # read by _count
     request.log_fields = {  # type: ignore[attr-defined]  # read by RequestLogMiddleware
         "outcome": answer.outcome.value,
         "reason": answer.reason.value,
         **({"tracking_id": answer.tracking_id} if answer.tracking_id else {}),
     }
+
+
+def _count(
+    request: HttpRequest, service: ProvisioningService, device: DeviceRequest, operation: str, seconds: float
+) -> None:
+    answer: RegistrationAnswer = request.device_answer  # type: ignore[attr-defined]  # set by _log
+    transport = "proxied" if request.META.get("dps.listener_name") == "proxied" else "https"
+    metrics.device_answered(
+        service=service.name,
+        operation=operation,
+        outcome=answer.outcome.value,
+        mechanism=_mechanism(device, answer),
+        transport=transport,
+        seconds=seconds,
+    )
+    if operation == "register" and answer.outcome is not Outcome.CHALLENGE:
+        assigned = answer.outcome is Outcome.ASSIGNED and answer.record is not None
+        metrics.registration_attempted(
+            service=service.name,
+            hub=answer.record.hub.host_name if assigned and answer.record and answer.record.hub else "",
+            outcome=answer.outcome.value,
+            proven=answer.outcome not in (Outcome.UNAUTHORIZED, Outcome.THROTTLED),
+            protocol=transport,
+        )
+
+
+def _mechanism(device: DeviceRequest, answer: RegistrationAnswer) -> str:
+    """Of the device where it is known by now, else what it showed."""
+    if answer.record is not None:
+        return answer.record.mechanism
+    if device.credential.claimed_tpm is not None:
+        return "tpm"
+    if device.credential.authorization:
+        return "token"
+    return "x509" if device.credential.certificates else "none"

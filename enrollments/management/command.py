@@ -5,6 +5,8 @@ import os
 import pwd
 from argparse import ArgumentParser, ArgumentTypeError
 from collections.abc import Callable
+from contextvars import ContextVar
+from datetime import UTC, datetime
 from typing import Any, NoReturn
 
 from django.core.management.base import BaseCommand, CommandError
@@ -15,6 +17,8 @@ from enrollments.errors import DpsError, NotFound
 from enrollments.models import ProvisioningService
 
 REFUSED, CALLED_WRONGLY = 1, 2
+# The command that is running: what the history names as the program.
+_running = ContextVar("running", default="")
 
 
 class DpsCommand(BaseCommand):
@@ -28,6 +32,7 @@ class DpsCommand(BaseCommand):
         parser.add_argument("--json", action="store_true", help="Print JSON instead of text.")
 
     def handle(self, *args: Any, **options: Any) -> None:
+        _running.set(f"manage.py {type(self).__module__.rpartition('.')[2]}")
         try:
             self.act(**options)
         except DpsError as refusal:
@@ -75,7 +80,7 @@ def command_line_actor() -> Actor:
         name = pwd.getpwuid(os.getuid()).pw_name
     except KeyError:  # a container may run under a number that has no name
         name = f"uid {os.getuid()}"
-    return Actor("cli", name, Way.COMMAND_LINE)
+    return Actor("cli", name, Way.COMMAND_LINE, client=_running.get())
 
 
 def whole_number(minimum: int, maximum: int) -> Callable[[str], int]:
@@ -87,6 +92,15 @@ def whole_number(minimum: int, maximum: int) -> Callable[[str], int]:
         return int(text)
 
     return read
+
+
+def moment(text: str) -> datetime:
+    """For `type=`: a time as in ISO 8601, such as 2026-05-03T14:00Z. One without a zone is UTC."""
+    try:
+        read = datetime.fromisoformat(text)
+        return read.replace(tzinfo=UTC) if read.tzinfo is None else read.astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise ArgumentTypeError("give a time such as 2026-05-03T14:00Z (UTC)") from None
 
 
 def seconds(text: str) -> float:

@@ -48,8 +48,14 @@ def _add_fleet_options(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--enroll",
         action="store_true",
-        help="Enroll them first: the root in a group PREFIX-root, the key of a group as PREFIX-group (which turns "
-        "the service's switch for such groups on), everything else one by one.",
+        help="Enroll them first: the root in a group PREFIX-root, the key of a group as PREFIX-group, everything "
+        "else one by one.",
+    )
+    parser.add_argument(
+        "--allow-key-groups",
+        action="store_true",
+        help="With --enroll and --mechanism symmetric-group: switch on the service's setting for groups with symmetric "
+        "keys, where it is off. It stays on.",
     )
     parser.add_argument(
         "--prefix",

@@ -8,7 +8,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('enrollments', '0015_identifiers_of_device_keys'),
+        ('enrollments', '0019_ca_certificates'),
     ]
 
     operations = [

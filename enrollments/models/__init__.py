@@ -1,6 +1,7 @@
 """The tables, by object."""
 
 from enrollments.models.access import AccessPolicy, ApiToken
+from enrollments.models.ca_certificates import CaCertificate
 from enrollments.models.certificates import Certificate, HeldCertificate, HeldRole, Slot, TrustAnchor
 from enrollments.models.enrollments import (
     AttestationMechanism,
@@ -16,6 +17,7 @@ from enrollments.models.history import (
     HistorySeal,
     UnsealedEvent,
 )
+from enrollments.models.history_views import LastLook, SavedHistoryView
 from enrollments.models.hubs import HubDevice, HubKind, LinkedHub
 from enrollments.models.imports import (
     ImportChunk,
@@ -26,6 +28,7 @@ from enrollments.models.imports import (
     ImportState,
     PartKind,
 )
+from enrollments.models.key_identifiers import KeyIdentifierSecret
 from enrollments.models.notices import IgnoredCertificateHeader
 from enrollments.models.people import Membership, SignInFailures
 from enrollments.models.quiet_periods import QuietPeriod
@@ -43,6 +46,7 @@ __all__ = [
     "ApiToken",
     "AttemptOutcome",
     "AttestationMechanism",
+    "CaCertificate",
     "Certificate",
     "CheckpointDelivery",
     "EnrollmentGroup",
@@ -61,6 +65,8 @@ __all__ = [
     "ImportRun",
     "ImportState",
     "IndividualEnrollment",
+    "KeyIdentifierSecret",
+    "LastLook",
     "LinkedHub",
     "Membership",
     "PartKind",
@@ -71,6 +77,7 @@ __all__ = [
     "RegistrationEvidence",
     "RegistrationRecord",
     "RegistrationStatus",
+    "SavedHistoryView",
     "SignInFailures",
     "Slot",
     "TpmChallenges",

@@ -7,6 +7,7 @@ from django.db import models
 from django.db.models import Q
 
 from enrollments.models.inserting import insert_all
+from enrollments.models.switches import AsOf
 
 if TYPE_CHECKING:
     from enrollments.attestation.x509 import ParsedCertificate
@@ -138,7 +139,7 @@ class HeldCertificateQuerySet(models.QuerySet["HeldCertificate"]):
         return self.filter(role=HeldRole.HELPER)
 
     def that_may_have_issued(
-        self, subjects: Iterable[str], key_ids: Iterable[str], spkis: Iterable[str]
+        self, subjects: Iterable[str], key_ids: Iterable[str], spkis: Iterable[str], as_of: AsOf
     ) -> "HeldCertificateQuerySet":
         """What a search for paths asks for: enrolled CAs, helpers, certificates of disabled individuals (R6, R7).
 
@@ -153,14 +154,14 @@ class HeldCertificateQuerySet(models.QuerySet["HeldCertificate"]):
                 self.filter(spki_sha256__in=spkis).values("spki_sha256"),
             )
         )
-        usable = Q(role__in=[HeldRole.ANCHOR, HeldRole.HELPER]) | Q(
-            role=HeldRole.DEVICE, individual__enabled=False
-        )
+        disabled = as_of.where(enabled=False, prefix="individual__")
+        usable = Q(role__in=[HeldRole.ANCHOR, HeldRole.HELPER]) | Q(disabled, role=HeldRole.DEVICE)
         return self.filter(usable, spki_sha256__in=keys)
 
-    def barring_keys(self, spkis: Iterable[str]) -> "HeldCertificateQuerySet":
+    def barring_keys(self, spkis: Iterable[str], as_of: AsOf) -> "HeldCertificateQuerySet":
         """Certificates of disabled individual enrollments with one of these public keys (R6)."""
-        return self.filter(role=HeldRole.DEVICE, individual__enabled=False, spki_sha256__in=spkis)
+        disabled = as_of.where(enabled=False, prefix="individual__")
+        return self.filter(disabled, role=HeldRole.DEVICE, spki_sha256__in=spkis)
 
 
 class HeldCertificate(models.Model):
@@ -182,6 +183,13 @@ class HeldCertificate(models.Model):
         "EnrollmentGroup", on_delete=models.CASCADE, null=True, related_name="certificates"
     )
     anchor = models.ForeignKey(TrustAnchor, on_delete=models.CASCADE, null=True, related_name="certificates")
+    ca_certificate = models.ForeignKey(
+        "CaCertificate",
+        on_delete=models.PROTECT,
+        null=True,
+        related_name="held",
+        help_text="The uploaded CA certificate that the group refers to by its name, where it does.",
+    )
     subject_sha256 = models.CharField(max_length=DIGEST)
     spki_sha256 = models.CharField(max_length=DIGEST)
     subject_key_id = models.CharField(max_length=128, blank=True)
@@ -212,6 +220,10 @@ class HeldCertificate(models.Model):
                     Q(role=HeldRole.DEVICE, group__isnull=True, individual__isnull=False, anchor__isnull=True)
                     & ~Q(slot="")
                 ),
+            ),
+            models.CheckConstraint(
+                name="only_groups_refer_to_ca_certificates",
+                condition=Q(ca_certificate__isnull=True) | Q(role=HeldRole.ANCHOR),
             ),
             models.UniqueConstraint(
                 fields=["individual", "slot"],

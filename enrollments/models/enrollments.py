@@ -3,6 +3,7 @@
 import base64
 import secrets
 import uuid
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from django.core.serializers.json import DjangoJSONEncoder
@@ -44,14 +45,32 @@ def empty_twin() -> dict[str, object]:
     return {"tags": {}, "properties": {"desired": {}}}
 
 
+# A time at which a switch turns has somebody who wanted it; without one nothing of an earlier one is left.
+_SCHEDULE_IS_WHOLE = Q(switches_at__isnull=True, scheduled_by="", schedule_reason="") | (
+    Q(switches_at__isnull=False) & ~Q(scheduled_by="")
+)
+
+
 class Entry(models.Model):
     """What an individual enrollment and a group have in common."""
 
     service = models.ForeignKey(ProvisioningService, on_delete=models.PROTECT, related_name="%(class)ss")
     mechanism = models.CharField(max_length=20, choices=AttestationMechanism.choices)
     enabled = models.BooleanField(default=True)
+    switches_at = models.DateTimeField(
+        null=True,
+        help_text="When the switch turns, once, by the database's clock. Empty: when somebody turns it.",
+    )
+    scheduled_by = models.CharField(
+        max_length=150, blank=True, help_text="Who wanted that; the name is frozen, for the history."
+    )
+    schedule_reason = models.CharField(max_length=500, blank=True)
     primary_key = EncryptedTextField(blank=True, default="")
     secondary_key = EncryptedTextField(blank=True, default="")
+    primary_key_id = models.CharField(
+        max_length=32, blank=True, help_text="Identifies the key, and tells nothing about it."
+    )
+    secondary_key_id = models.CharField(max_length=32, blank=True)
     allocation_policy = models.CharField(
         max_length=20,
         blank=True,
@@ -82,6 +101,10 @@ class Entry(models.Model):
     class Meta:
         abstract = True
 
+    def is_due(self, at: datetime) -> bool:
+        """Whether the switch should have turned by then, and nobody has written that down yet."""
+        return self.switches_at is not None and self.switches_at <= at
+
     @property
     def status(self) -> ProvisioningStatus:
         return ProvisioningStatus.ENABLED if self.enabled else ProvisioningStatus.DISABLED
@@ -89,6 +112,9 @@ class Entry(models.Model):
 
 # Columns that stay unread wherever they are not needed: shutting out works without the key that decrypts them (R16).
 SECRETS = ("primary_key", "secondary_key", "webhook_query")
+
+# What identifies the keys, and is no secret.
+KEY_IDS = ("primary_key_id", "secondary_key_id")
 
 
 def secrets_of(*relations: str) -> list[str]:
@@ -99,12 +125,6 @@ def secrets_of(*relations: str) -> list[str]:
 class IndividualEnrollmentQuerySet(models.QuerySet["IndividualEnrollment"]):
     def without_secrets(self) -> "IndividualEnrollmentQuerySet":
         return self.defer(*SECRETS)
-
-    def enabled(self) -> "IndividualEnrollmentQuerySet":
-        return self.filter(enabled=True)
-
-    def disabled(self) -> "IndividualEnrollmentQuerySet":
-        return self.filter(enabled=False)
 
     def by_registration_id(self, registration_id: str) -> "IndividualEnrollment":
         """Raises IndividualEnrollment.DoesNotExist. Case does not count (R2)."""
@@ -158,8 +178,14 @@ class IndividualEnrollment(Entry):
                     endorsement_key__isnull=False,
                 ),
             ),
+            models.CheckConstraint(name="individual_schedule_is_whole", condition=_SCHEDULE_IS_WHOLE),
         ]
         indexes = [
+            models.Index(
+                fields=["service", "switches_at"],
+                name="individual_by_switch",
+                condition=Q(switches_at__isnull=False),
+            ),
             models.Index(fields=["service", "enabled", "registration_key"], name="individual_by_status"),
             models.Index(fields=["service", "mechanism", "registration_key"], name="individual_by_mechanism"),
             models.Index(fields=["service", "created_at", "id"], name="individual_by_age"),
@@ -208,11 +234,9 @@ class EnrollmentGroupQuerySet(models.QuerySet["EnrollmentGroup"]):
     def without_secrets(self) -> "EnrollmentGroupQuerySet":
         return self.defer(*SECRETS)
 
-    def enabled(self) -> "EnrollmentGroupQuerySet":
-        return self.filter(enabled=True)
-
-    def disabled(self) -> "EnrollmentGroupQuerySet":
-        return self.filter(enabled=False)
+    def ever_enabled(self) -> "EnrollmentGroupQuerySet":
+        """Those that are enabled, or will be at some time if nobody touches their switch; or were until it turned."""
+        return self.exclude(enabled=False, switches_at__isnull=True)
 
     def by_group_id(self, group_id: str) -> "EnrollmentGroup":
         """Raises EnrollmentGroup.DoesNotExist. Case does not count, as with registration IDs."""
@@ -254,8 +278,14 @@ class EnrollmentGroup(Entry):
                     & ~Q(secondary_key="")
                 ),
             ),
+            models.CheckConstraint(name="group_schedule_is_whole", condition=_SCHEDULE_IS_WHOLE),
         ]
         indexes = [
+            models.Index(
+                fields=["service", "switches_at"],
+                name="group_by_switch",
+                condition=Q(switches_at__isnull=False),
+            ),
             models.Index(fields=["service", "enabled", "group_key"], name="group_by_status"),
             models.Index(fields=["service", "created_at", "id"], name="group_by_age"),
             models.Index(fields=["service", "id"], name="group_by_id"),

@@ -57,7 +57,8 @@ def rehearsal() -> Iterator[None]:
 def change_lock(service: ProvisioningService, *, raises_epoch: bool = True) -> Iterator[None]:
     """A transaction that owns the lock, and raises the service's epoch: for whatever decisions read.
 
-    raises_epoch: False for what no decision about a device reads. The epoch ends back-off and outdates previews.
+    raises_epoch: False for what no decision about a device reads, and for who finds out only inside whether anything
+    has to change, and then raises it. The epoch ends back-off and outdates previews.
 
     Returns control to the caller only after every admission that was being judged has committed. Whoever owns it may
     take it again: an act that consists of others takes it first, and all of them commit together or not at all.

@@ -109,6 +109,11 @@ class RegistrationRecord(models.Model):
         blank=True,
         help_text="Of the symmetric key that was proven: the enrollment's or the group's.",
     )
+    key_ids = models.CharField(
+        max_length=120,
+        blank=True,
+        help_text="What identifies the key that was proven, and outlives it (actions/key_identifiers.py).",
+    )
 
     returned_payload = models.JSONField(
         null=True, help_text="What the allocation webhook gave for the device."

@@ -1,10 +1,14 @@
 """Provisioning services: the tenants of an installation, and their settings (R1)."""
 
 import secrets
+from datetime import datetime
+from typing import Any, NamedTuple
 
 from django.core.validators import MaxValueValidator, MinValueValidator, RegexValidator
 from django.db import models
 
+from enrollments.models import clock
+from enrollments.models.switches import AsOf
 from enrollments.policy.allocation import OF_A_SERVICE, AllocationPolicy
 
 host_name_validator = RegexValidator(
@@ -20,6 +24,34 @@ MOST_PER_DEVICE = 60
 def new_id_scope() -> str:
     """`0ne` and 8 hex digits (R1). The unique column and the absence of any way to delete a service keep it single."""
     return f"0ne{secrets.token_hex(4).upper()}"
+
+
+class Standing(NamedTuple):
+    """What decisions read of a service, as of one moment (R12).
+
+    groups_with_keys_admit: whether groups with symmetric keys may admit.
+    proof_of_possession: whether a group admits only where possession of its CA's key is proven.
+    now: by the database's clock.
+    next_switch: when the switch of an entry turns by itself next; past where one has, and nobody wrote that down yet.
+    """
+
+    epoch: int
+    groups_with_keys_admit: bool
+    proof_of_possession: bool
+    now: datetime
+    next_switch: datetime | None
+
+    @property
+    def is_switch_due(self) -> bool:
+        return self.next_switch is not None and self.next_switch <= self.now
+
+    def as_of_now(self, *, recorded_only: bool = False) -> AsOf:
+        return AsOf(self.now, self.is_switch_due, recorded_only)
+
+    def as_of(self, at: datetime) -> AsOf:
+        """At a time to come, if everything that is scheduled until then happens. What has been is as it is now."""
+        at = max(at, self.now)
+        return AsOf(at, self.next_switch is not None and self.next_switch <= at)
 
 
 class ProvisioningService(models.Model):
@@ -55,6 +87,11 @@ class ProvisioningService(models.Model):
     symmetric_key_groups = models.BooleanField(
         default=False,
         help_text="Lets enrollment groups use symmetric keys (R4). Off for every new service.",
+    )
+    proof_of_possession = models.BooleanField(
+        default=False,
+        help_text="Lets enrollment groups admit devices only where possession of their CA's key is proven (R7). Off "
+        "for every new service.",
     )
     shared_access_keys = models.BooleanField(
         default=True,
@@ -117,12 +154,54 @@ class ProvisioningService(models.Model):
         type(self).objects.filter(pk=self.pk).update(epoch=models.F("epoch") + 1)
 
     @classmethod
-    def what_decisions_read(cls, pk: int) -> tuple[int, bool]:
-        """The epoch, and whether groups with symmetric keys may admit: both as of one moment (R12)."""
-        epoch, groups_with_keys = cls.objects.values_list("epoch", "symmetric_key_groups").get(pk=pk)
-        return epoch, groups_with_keys
+    def what_decisions_read(cls, pk: int) -> Standing:
+        """All of it in one query, and so as of one moment (R12)."""
+        epoch, groups_with_keys, proof, now, *switches = cls.objects.values_list(
+            "epoch",
+            "symmetric_key_groups",
+            "proof_of_possession",
+            clock.database_now(),
+            *map(_earliest, _next_switches()),
+        ).get(pk=pk)
+        return Standing(epoch, groups_with_keys, proof, now, min(filter(None, switches), default=None))
+
+    @classmethod
+    def next_switch_after(cls, pk: int, at: datetime) -> datetime | None:
+        """When the switch of an entry turns by itself, after a time."""
+        later = [switches.filter(switches_at__gt=at) for switches in _next_switches()]
+        found = cls.objects.values_list(*map(_earliest, later)).get(pk=pk)
+        return min(filter(None, found), default=None)
+
+    @classmethod
+    def at_this_moment(cls, pk: int) -> tuple["ProvisioningService", datetime]:
+        """The service, with the time by the database's clock at which it was read."""
+        service = cls.objects.annotate(database_now=clock.database_now()).get(pk=pk)
+        return service, service.database_now  # type: ignore[attr-defined]  # the annotation
+
+    @classmethod
+    def epoch_and_time(cls, pk: int) -> tuple[int, datetime]:
+        """What shows whether a judgement still holds, as of one moment (R12)."""
+        epoch, now = cls.objects.values_list("epoch", clock.database_now()).get(pk=pk)
+        return epoch, now
 
     @classmethod
     def epoch_of(cls, pk: int) -> int:
         epoch: int = cls.objects.values_list("epoch", flat=True).get(pk=pk)
         return epoch
+
+
+def _earliest(switches: "models.QuerySet[Any, Any]") -> models.Subquery:
+    return models.Subquery(switches.order_by("switches_at")[:1])
+
+
+def _next_switches() -> "list[models.QuerySet[Any, Any]]":
+    """For both kinds of entry, the times at which switches turn; the earliest is one index look-up."""
+    # Their module needs this one.
+    from enrollments.models.enrollments import EnrollmentGroup, IndividualEnrollment
+
+    return [
+        kind.objects.filter(service=models.OuterRef("pk"), switches_at__isnull=False).values_list(
+            "switches_at", flat=True
+        )
+        for kind in (IndividualEnrollment, EnrollmentGroup)
+    ]

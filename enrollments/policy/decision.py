@@ -68,7 +68,9 @@ def decide(facts: RegistrationFacts) -> Decision:
     return Decision(verdict, reason, entry, tuple(trace), proven)
 
 
-_PROVEN_BUT_UNAUTHORIZED = frozenset({Reason.OTHER_CREDENTIAL, Reason.NO_VALID_PATH, Reason.KEY_GROUPS_OFF})
+_PROVEN_BUT_UNAUTHORIZED = frozenset(
+    {Reason.OTHER_CREDENTIAL, Reason.NO_VALID_PATH, Reason.KEY_GROUPS_OFF, Reason.POSSESSION_UNPROVEN}
+)
 
 
 def _proof(facts: RegistrationFacts, trace: list[TraceStep]) -> bool:
@@ -162,15 +164,14 @@ def _ask_groups(
         return Reason.GROUP_DISABLED, barring[0].ref
 
     # R7, admit: the fewest steps from the leaf, then the group created first.
-    admitting = sorted((g for g in facts.groups if g.proves and not g.switched_off), key=_nearest_first)
+    admitting = sorted((g for g in facts.groups if g.may_admit), key=_nearest_first)
     for group in facts.groups:
         if group not in admitting:
             trace.append(TraceStep("R7", str(group.ref), Said.SILENT, _why_silent(group)))
     if not admitting or not proven:
         if not facts.groups:
             trace.append(TraceStep("R7", "enrollment groups", Said.SILENT, _none_met(facts)))
-        switched_off = any(group.switched_off for group in facts.groups)
-        return (Reason.KEY_GROUPS_OFF if switched_off else Reason.NO_VALID_PATH), None
+        return _why_none_admits(facts.groups), None
     first, *others = admitting
     trace.append(
         TraceStep("R7", str(first.ref), Said.ADMITS, f"it is enabled and {_where(first, first.path_steps)}")
@@ -212,9 +213,20 @@ def _nearest_first(group: GroupFacts) -> tuple[int, tuple[float, int]]:
     return group.path_steps, group.created
 
 
+def _why_none_admits(groups: tuple[GroupFacts, ...]) -> Reason:
+    if any(group.switched_off for group in groups):
+        return Reason.KEY_GROUPS_OFF
+    if any(group.lacks_proof for group in groups):
+        return Reason.POSSESSION_UNPROVEN
+    return Reason.NO_VALID_PATH
+
+
 def _why_silent(group: GroupFacts) -> str:
     if group.switched_off:
         return "groups with symmetric keys are switched off in this service (R4)"
+    if group.lacks_proof:
+        ca = (group.path or ("its CA",))[-1]
+        return f"this service demands proof of possession, and nobody has proven to have the key of {ca}"
     return group.path_problem or "its key is met, but no valid path ends in the enrolled CA"
 
 

@@ -70,6 +70,7 @@ class GroupFacts:
     steps_to_key: fewest verified signatures from the leaf to a public key of the group; the leaf itself is 0.
     path: subjects from leaf to anchor, if there is a valid path (R9) to the enrolled subject and key.
     path_thumbprints: the certificates of that path, SHA-256, in the same order.
+    lacks_proof: the service demands proof of possession, and there is none of the CA that the path leads to.
     created: rank of creation within the service; lower is earlier.
     """
 
@@ -82,11 +83,17 @@ class GroupFacts:
     path_thumbprints: tuple[str, ...] = ()
     signed: bool = False
     switched_off: bool = False
+    lacks_proof: bool = False
 
     @property
     def proves(self) -> bool:
         """Whether the device has proven itself through this group, enabled or disabled (R3)."""
         return self.signed or self.path is not None
+
+    @property
+    def may_admit(self) -> bool:
+        """Whether it admits the device, if it is enabled and no other comes first."""
+        return self.proves and not self.switched_off and not self.lacks_proof
 
     @property
     def path_steps(self) -> int:

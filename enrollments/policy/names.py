@@ -3,7 +3,10 @@
 import re
 
 # Contract 2.1. ASCII is spelled out: `\w` and `[a-z]` with IGNORECASE would let non-ASCII letters in.
-_FORM = re.compile(r"[A-Za-z0-9\-._:]{0,127}[A-Za-z0-9\-]\Z")
+_BARE = r"[A-Za-z0-9\-._:]{0,127}[A-Za-z0-9\-]"
+_FORM = re.compile(rf"{_BARE}\Z")
+PATTERN = f"^{_BARE}$"
+"""The same for those who read schemas, where `$` is the end of the text and of nothing else."""
 _TO_LOWER = {upper: upper + 32 for upper in range(ord("A"), ord("Z") + 1)}
 
 FORM_IN_WORDS = (

@@ -31,6 +31,7 @@ class Reason(StrEnum):
     OTHER_CREDENTIAL = "other_credential"
     GROUP_DISABLED = "group_disabled"
     KEY_GROUPS_OFF = "key_groups_off"
+    POSSESSION_UNPROVEN = "possession_unproven"
 
     # Admitted by an entry, and not assigned (R10, R11).
     NO_HUB = "no_hub"
@@ -69,6 +70,7 @@ _WORDS: dict["Reason", str] = {
     Reason.OTHER_CREDENTIAL: "the individual enrollment demands another credential",
     Reason.GROUP_DISABLED: "an enrollment group on the chain is disabled",
     Reason.KEY_GROUPS_OFF: "groups with symmetric keys are switched off in this service",
+    Reason.POSSESSION_UNPROVEN: "the group's CA lacks the proof of possession that this service demands",
     Reason.NO_HUB: "no hub is linked that the allocation policy could pick",
     Reason.NAME_HELD_BY_OTHER_ENTRY: "the registration ID is held through another entry",
     Reason.DEVICE_ID_TAKEN: "the device ID at the hub belongs to another registration",

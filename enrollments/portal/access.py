@@ -88,6 +88,7 @@ def actor_of(request: HttpRequest) -> Actor:
         way=Way.PORTAL,
         address=request.META.get("REMOTE_ADDR", ""),
         request_id=getattr(request, "request_id", ""),
+        client=request.META.get("HTTP_USER_AGENT", ""),
     )
 
 

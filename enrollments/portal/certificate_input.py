@@ -61,6 +61,19 @@ def read_chain(data: Mapping[str, Any], files: Files) -> Given:
     return _read(data.get("chain_pem", ""), files.get("chain_upload"), "ca")
 
 
+def read_one(data: Mapping[str, Any], files: Files, name: str) -> Given:
+    """One certificate and no more, in the fields `name`_upload and `name`_pem."""
+    given = _given(data.get(f"{name}_pem", ""), files.get(f"{name}_upload"), "ca")
+    if len(given.certificates) < 2:
+        return given
+    count = len(given.certificates)
+    return replace(
+        given,
+        certificates=(),
+        problem=f"This holds {count} certificates, and one is taken: give the one that is meant by itself.",
+    )
+
+
 def as_text(data: QueryDict, slots: Mapping[Slot, Given]) -> QueryDict:
     """The data with certificates as PEM text: a file outlives a form error, and what is no certificate does not."""
     data = data.copy()

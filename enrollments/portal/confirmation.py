@@ -26,16 +26,19 @@ def ask(
     request: HttpRequest,
     *,
     title: str,
+    yes: str,
     body: str,
     cancel_url: str,
     form: forms.Form | None = None,
     danger: bool = True,
-    yes: str = "Yes",
     hidden: tuple[tuple[str, str], ...] = (),
     body_template: str = "",
     extra: dict[str, Any] | None = None,
 ) -> HttpResponse:
-    """The question, answered by a post to the same address. A form with errors comes back with status 422."""
+    """The question, answered by a post to the same address. A form with errors comes back with status 422.
+
+    yes: the verb on the button beside *Cancel*.
+    """
     template = "portal/_confirm_dialog.html" if wants_fragment(request) else "portal/confirm.html"
     context = {
         "title": title,

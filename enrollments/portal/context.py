@@ -24,16 +24,12 @@ class Item(NamedTuple):
 _BESIDE_ENTRIES = ("portal:group-list", "portal:import-list")
 SERVICE_NAVIGATION = (
     Item("Overview", "portal:service-overview", "dashboard", Right.SEE),
-    Item(
-        "Manage enrollments",
-        "portal:enrollment-list",
-        "certificate",
-        Right.SEE,
-        ("portal:group-list", "portal:import-list"),
-    ),
+    Item("Manage enrollments", "portal:enrollment-list", "certificate", Right.SEE, _BESIDE_ENTRIES),
+    Item("CA certificates", "portal:ca-list", "shield-check", Right.SEE),
     Item("Registration records", "portal:registration-list", "list-details", Right.SEE),
     Item("Attempts", "portal:attempt-list", "list-check", Right.SEE_HISTORY, ("portal:storm-list",)),
     Item("Explain", "portal:explain", "help-circle", Right.SEE_HISTORY),
+    Item("Back in time", "portal:past", "clock", Right.SEE_HISTORY),
     Item("Linked hubs", "portal:hub-list", "server", Right.SEE),
     Item("Shared access policies", "portal:policy-list", "key", Right.ADMINISTER),
     Item("API tokens", "portal:token-list", "terminal-2", Right.SEE),
@@ -43,6 +39,7 @@ SERVICE_NAVIGATION = (
 INSTALLATION_NAVIGATION = (
     Item("All resources", "portal:service-list", "stack-2", Right.SEE),
     Item("People", "portal:people-list", "users", Right.ADMINISTER),
+    Item("API reference", "api-page", "route", Right.SEE),
 )
 
 

@@ -1,6 +1,7 @@
 """What denying a device will do, said before it is done: for a registration record, and for an attempt."""
 
 from enrollments.actions.attempts import is_proven
+from enrollments.actions.schedule import switches_now
 from enrollments.models import (
     AttestationMechanism,
     IndividualEnrollment,
@@ -70,11 +71,14 @@ def _what_denies(
             f"{_what_it_bars(mechanism, by_certificate)} Other devices of its group are not touched."
         )
     kind = AttestationMechanism(individual.mechanism).label
-    if individual.enabled:
+    if switches_now(service).enabled(individual):
         return (
             f"Its individual enrollment is disabled, and {registration_id} is refused from its next request on, "
             f"whatever it shows ({kind} is enrolled)."
         )
+    if individual.switches_at is not None:
+        until = f"{individual.switches_at:%Y-%m-%d %H:%M} UTC"
+        return f"Its individual enrollment is disabled until {until}, and stays so until further notice."
     return f"Its individual enrollment is disabled already, so {registration_id} is refused as it is."
 
 

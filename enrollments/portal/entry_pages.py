@@ -17,16 +17,21 @@ from django_htmx.http import HttpResponseClientRedirect, reswap, retarget, trigg
 from enrollments.actions.deleting import delete_and_deny
 from enrollments.actions.judging import group_ref, individual_ref
 from enrollments.actions.preview import (
+    NO_NAMES,
     Act,
     Entry,
     Preview,
     below_others,
     carry_out,
+    disabled_groups_above,
+    names_left_open,
     preview_of_act,
     ref_of,
     what_disabling_did,
 )
-from enrollments.actions.preview.words import did
+from enrollments.actions.preview.proofs import lacking_proof
+from enrollments.actions.preview.words import did, named
+from enrollments.actions.schedule import settle_if_possible, switches_now
 from enrollments.errors import ChangedMeanwhile, Invalid, NotFound, SecretUnreadable
 from enrollments.models import (
     AttestationMechanism,
@@ -39,7 +44,7 @@ from enrollments.policy.roles import Right
 from enrollments.portal.access import actor_of, may
 from enrollments.portal.confirmation import ReasonForm, ask, show_invalid
 from enrollments.portal.entry_links import entry_url, keys_url, list_url
-from enrollments.portal.entry_lists import rows_of, with_row_columns
+from enrollments.portal.entry_lists import rows_of
 from enrollments.portal.htmx import render_page, wants_fragment
 from enrollments.portal.previews import export_url, lines_of, preview_url, worth_telling
 
@@ -142,6 +147,7 @@ def answer_chosen(
 ) -> HttpResponse:
     """An act on the rows that were ticked."""
     rows: QuerySet[Any]
+    settle_if_possible(service)
     if pages is INDIVIDUALS:
         rows = service.individualenrollments.without_secrets().order_by("registration_key")
     else:
@@ -167,14 +173,9 @@ def answer_act(
     entries: Sequence[Entry],
     pages: EntryPages,
     *,
-    back: str = "",
-    row: bool = False,
+    back: str,
 ) -> HttpResponse:
-    """The question with its preview, and the deed. What only narrows is done at once, whatever has changed since.
-
-    row: the answer to htmx is the row of the one entry as it then is.
-    """
-    back = back or pages.list_url(service)
+    """The question with its preview, and the deed. What only narrows is done at once, whatever has changed since."""
     # Read first: whatever changes while the preview is worked out makes the answer void.
     epoch = ProvisioningService.epoch_of(service.pk)
     is_answer = request.method == "POST"
@@ -191,13 +192,18 @@ def answer_act(
             messages.warning(
                 request, f"Something was changed while you answered: nothing was {word}. Look again."
             )
-            return go_to(request, back if row else request.get_full_path())
+            return go_to(request, request.get_full_path())
         else:
             if not note:
-                return _answer(request, service, entries, pages, said, back=back, row=row)
+                return done(request, back, said)
             epoch, form = ProvisioningService.epoch_of(service.pk), ReasonForm()
-    return _ask(
-        request, service, act, entries, pages, form, epoch, back=back, row=row, outdated=outdated, note=note
+    return ask_before(
+        request,
+        service,
+        Asked(act, entries, pages, back, outdated=outdated, note=note),
+        form,
+        epoch if act.may_widen else None,
+        missing=len(set(chosen_ids(request))) - len(entries),
     )
 
 
@@ -213,7 +219,8 @@ def _act(
     """What is to be said; and, where there is more to do than one request does, what is left."""
     actor, named = actor_of(request), pages.named(entries)
     if act is Act.DISABLE:
-        turned = [one for one in entries if one.enabled]
+        as_of = switches_now(service)
+        turned = [one for one in entries if as_of.enabled(one)]
         carry_out(service, act, entries, actor=actor, reason=reason)
         if not turned:
             return (
@@ -236,32 +243,11 @@ def _act(
     return f"{_DONE[act]} {named}.", ""
 
 
-def _answer(
-    request: HttpRequest,
-    service: ProvisioningService,
-    entries: Sequence[Entry],
-    pages: EntryPages,
-    said: str,
-    *,
-    back: str,
-    row: bool,
-) -> HttpResponse:
-    if not row or not wants_fragment(request):
-        return done(request, back, said)
-    (entry,) = entries
-    current: Entry
-    if isinstance(entry, IndividualEnrollment):
-        current = with_row_columns(service.individualenrollments.all()).get(pk=entry.pk)
-    else:
-        current = with_row_columns(service.enrollmentgroups.all()).get(pk=entry.pk)
-    return row_answer(request, service, current, pages.row_template, said)
-
-
 def row_answer(
     request: HttpRequest, service: ProvisioningService, entry: Entry, template: str, said: str
 ) -> HttpResponse:
     """The row as the database has it now, after a write; the dialog closes, and what was done is said and read out."""
-    (row,) = rows_of(service, [entry])
+    (row,) = rows_of(service, [entry], switches_now(service))
     messages.success(request, said)
     response = render(request, template, {"row": row, "service": service, "is_answer": True})
     trigger_client_event(response, "dialog:close", {})
@@ -270,23 +256,44 @@ def row_answer(
     return response
 
 
-def _ask(
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A question about entries, as it is shown. `back`: where Cancel leads without script.
+
+    of: the act whose preview is shown, where that is another one; `before_preview` then says when it comes.
+    title, body, yes: where they are not those of the act. target: what the answer replaces on the page.
+    """
+
+    act: Act
+    entries: Sequence[Entry]
+    pages: EntryPages
+    back: str
+    of: Act | None = None
+    title: str = ""
+    body: str = ""
+    before_preview: str = ""
+    yes: str = ""
+    target: str = ""
+    outdated: bool = False
+    note: str = ""
+    nothing_done: str = ""
+
+
+def ask_before(
     request: HttpRequest,
     service: ProvisioningService,
-    act: Act,
-    entries: Sequence[Entry],
-    pages: EntryPages,
+    asked: Asked,
     form: ReasonForm,
-    epoch: int,
+    epoch: int | None,
     *,
-    back: str,
-    row: bool,
-    outdated: bool,
-    note: str,
+    missing: int = 0,
 ) -> HttpResponse:
+    """The question with its preview. `epoch`: that of the preview, where the answer may let somebody in."""
+    act, entries, pages = asked.act, asked.entries, asked.pages
+    shown = asked.of or act
     preview: Preview | None
     try:
-        preview = preview_of_act(service, act, entries)
+        preview = preview_of_act(service, shown, entries)
     except SecretUnreadable as problem:
         if act.may_widen:
             raise
@@ -296,53 +303,62 @@ def _ask(
     gone = [ref_of(one) for one in entries]
     groups = [one for one in entries if isinstance(one, EnrollmentGroup)]
     passing = preview.passing_to_others(gone) if preview is not None and act is Act.DELETE else []
-    below = worth_telling(act, below_others(service, groups, gone if act is Act.DELETE else ()))
+    below = worth_telling(shown, below_others(service, groups, gone if act is Act.DELETE else ()))
+    opened = [one for one in entries if isinstance(one, IndividualEnrollment)] if shown is Act.ENABLE else []
     unsure = preview is not None and preview.not_examined > 0
-    is_open = act is Act.DELETE and (
-        bool(passing) or unsure or any(one.is_open or one.uncertain for one in below)
+    left_open = (
+        names_left_open(service, preview, entries) if preview is not None and act is Act.DELETE else NO_NAMES
     )
-    may_disable = any(one.enabled for one in entries)
+    is_open = act is Act.DELETE and (
+        bool(passing or left_open) or unsure or any(one.is_open or one.uncertain for one in below)
+    )
+    as_of = switches_now(service)
+    enabled = [as_of.enabled(one) for one in entries]
     kept = [("back", request.GET["back"])] if "back" in request.GET else []
     chosen = urlencode([*(("entry", str(one.pk)) for one in entries), *kept])
     extra = {
-        "target": f"#entry-{entries[0].pk}" if row else "",
-        "no": "Cancel",
+        "target": asked.target,
         "service": service,
-        "act": act.value,
+        "act": shown.value,
+        "told": asked.body,
+        "before_preview": asked.before_preview,
         "of_groups": pages is GROUPS,
         "preview": preview,
-        "lines": lines_of(preview, preview_url(service, act, entries)) if preview is not None else [],
-        "all_url": preview_url(service, act, entries),
-        "export_url": export_url(service, act, entries),
+        "lines": lines_of(preview, preview_url(service, shown, entries)) if preview is not None else [],
+        "all_url": preview_url(service, shown, entries),
+        "export_url": export_url(service, shown, entries),
         "below": below,
+        "unproven": lacking_proof(service, groups) if act is Act.ENABLE else [],
+        "overrides": named(list(disabled_groups_above(service, opened))) if opened else "",
         # Whom nobody examined cannot be kept out one by one.
-        "passing": 0 if preview is None or preview.not_examined else len(passing),
-        "barring": [ref for ref, one in zip(gone, entries, strict=True) if not one.enabled],
+        "passing": 0 if preview is None or preview.not_examined else len(passing) + len(left_open.names),
+        "left_open": left_open,
+        "barring": [ref for ref, on in zip(gone, enabled, strict=True) if not on],
         "is_open": is_open,
         "instead": "Disable instead",
-        "instead_url": f"{pages.url(service, Act.DISABLE)}?{chosen}" if is_open and may_disable else "",
+        "instead_url": f"{pages.url(service, Act.DISABLE)}?{chosen}" if is_open and any(enabled) else "",
         "names": [str(entry) for entry in entries],
         "has_certificates": any(one.mechanism == AttestationMechanism.X509 for one in entries),
         "has_group_keys": any(one.mechanism == AttestationMechanism.SYMMETRIC_KEY for one in groups),
-        "outdated": outdated,
-        "note": note,
-        "missing": 0 if row else len(set(chosen_ids(request))) - len(entries),
-        "done_word": _DONE[act].lower(),
+        "outdated": asked.outdated,
+        "note": asked.note,
+        "missing": missing,
+        "nothing_done": asked.nothing_done or f"nothing was {_DONE[act].lower()}",
         "buttons_template": "portal/previews/_delete_buttons.html" if act is Act.DELETE else "",
     }
     response = ask(
         request,
-        title=f"{act.value.capitalize()} {pages.named(entries)}?",
+        title=asked.title or f"{act.value.capitalize()} {pages.named(entries)}?",
         body="",
         body_template="portal/previews/_act.html",
-        cancel_url=back,
+        cancel_url=asked.back,
         form=form,
         danger=act is Act.DELETE,
-        yes=act.value.capitalize(),
-        hidden=(("epoch", str(epoch)),) if act.may_widen else (),
+        yes=asked.yes or act.value.capitalize(),
+        hidden=(("epoch", str(epoch)),) if epoch is not None else (),
         extra=extra,
     )
-    if outdated:
+    if asked.outdated:
         response.status_code = 409
     if response.status_code != 200:
         retarget(response, "#dialog")

@@ -20,11 +20,14 @@ from enrollments.actions.preview import (
     Entry,
     Preview,
     below_others,
+    disabled_groups_above,
     preview_of,
     ref_of,
     what_adding_did,
     what_disabling_did,
 )
+from enrollments.actions.preview.proofs import lacking_proof
+from enrollments.actions.preview.words import named
 from enrollments.actions.reach import Reach, reach_of
 from enrollments.errors import Invalid, PreviewOutdated
 from enrollments.models import AttestationMechanism, EnrollmentGroup, ProvisioningService
@@ -232,11 +235,18 @@ def _of_the_unknown(entry: Entry, below: BelowAnother | None) -> str:
     if not entry.enabled:
         return "The entry is disabled: it admits nobody."
     if not isinstance(entry, EnrollmentGroup):
-        return f"{entry.registration_id} is admitted when it registers from now on."
+        above = named(list(disabled_groups_above(entry.service, [entry])))
+        overrides = f", also below the disabled {above}: its own entry alone decides" if above else ""
+        return f"{entry.registration_id} is admitted when it registers from now on{overrides}."
     if entry.mechanism == AttestationMechanism.SYMMETRIC_KEY:
         return "Devices with a key derived from those of this group are admitted from now on."
     if below is not None and below.barred_by:
         return ""
+    if lacking_proof(entry.service, [entry]):
+        return (
+            f"This service demands proof of possession, and there is none of {' and '.join(_cas(entry))}: the group "
+            "admits nobody until there is."
+        )
     return f"Devices below {' and '.join(_cas(entry))} that register from now on are admitted."
 
 

@@ -13,7 +13,7 @@ from django.utils.datastructures import MultiValueDict
 from django.utils.html import format_html
 
 from enrollments.actions.certificates import parsed
-from enrollments.actions.enrollment_groups import GroupSpec
+from enrollments.actions.enrollment_groups import GroupSpec, referred
 from enrollments.actions.enrollments import IndividualSpec
 from enrollments.actions.entries import AlreadyEnrolled, Kind
 from enrollments.attestation.x509 import ParsedCertificate
@@ -21,6 +21,7 @@ from enrollments.audit.record import MAX_REASON
 from enrollments.errors import Invalid
 from enrollments.models import (
     AttestationMechanism,
+    CaCertificate,
     EnrollmentGroup,
     HeldRole,
     IndividualEnrollment,
@@ -28,10 +29,11 @@ from enrollments.models import (
     ProvisioningService,
     Slot,
 )
+from enrollments.models.ca_certificates import MAX_NAME, is_ca_name
 from enrollments.policy.allocation import AllocationPolicy
 from enrollments.policy.documents import MAX_TWIN_BYTES, DocumentProblem, parse_initial_twin
 from enrollments.policy.facts import EntryRef
-from enrollments.policy.names import FORM_IN_WORDS, is_registration_id
+from enrollments.policy.names import FORM_IN_WORDS, is_registration_id, registration_key
 from enrollments.policy.reprovisioning import ReprovisioningPolicy
 from enrollments.portal.certificate_input import Card, Files, Given, as_text, read_slots
 from enrollments.portal.paging import MAX_ID
@@ -51,6 +53,8 @@ else:
     _SeveralHubs = forms.ModelMultipleChoiceField  # cannot be subscripted while running
 
 _PLAIN = {"autocomplete": "off", "autocapitalize": "none", "spellcheck": "false"}
+# Names of CA certificates that a field offers; others can be typed all the same.
+MAX_OFFERED = 200
 OF_GROUPS = (AttestationMechanism.X509, AttestationMechanism.SYMMETRIC_KEY)
 
 
@@ -77,6 +81,15 @@ def _pem(slot: Slot) -> forms.CharField:
 
 def _remove(slot: Slot) -> forms.BooleanField:
     return forms.BooleanField(label=f"Remove the {slot} certificate", required=False)
+
+
+def _reference(slot: Slot) -> forms.CharField:
+    return forms.CharField(
+        label=f"{slot.label} uploaded CA certificate",
+        required=False,
+        max_length=MAX_NAME,
+        widget=forms.TextInput(attrs={**_PLAIN, "list": "ca-names", "placeholder": "Its name"}),
+    )
 
 
 def _key(slot: Slot) -> forms.CharField:
@@ -198,13 +211,15 @@ class EntryForm(forms.Form):
             self.given = read_slots(data, files or MultiValueDict(), self.kind)
             data = as_text(data, self.given)
         self.held = _held(current)
-        self.webhook_key_is_held = current is not None and bool(current.webhook_query)
+        self.webhook_key_is_held = current is not None and _holds_webhook_key(current)
         super().__init__(data, files, initial=self._initial(current) if current else None)
         policies: Any = self.fields["allocation_policy"]
         policies.choices = [
             ("", f"As the service: {AllocationPolicy(service.allocation_policy).label.lower()}"),
             *((policy.value, policy.label) for policy in AllocationPolicy),
         ]
+        if current is not None and current.switches_at is not None:
+            self.fields["enabled"].help_text = "Turning the switch here ends what is scheduled for it."
         self.fields["webhook_url"].help_text = _about_the_webhook(self.webhook_key_is_held)
         hubs: Any = self.fields["hubs"]
         hubs.queryset = service.hubs.order_by("name")
@@ -466,6 +481,8 @@ class GroupForm(EntryForm):
         widget=forms.TextInput(attrs=_PLAIN),
         error_messages={"required": "Give the group an ID."},
     )
+    primary_reference = _reference(Slot.PRIMARY)
+    secondary_reference = _reference(Slot.SECONDARY)
     predecessor = forms.CharField(
         label="Predecessor group ID",
         required=False,
@@ -480,6 +497,7 @@ class GroupForm(EntryForm):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.references: dict[Slot, CaCertificate] = {}
         self.helpers = _helpers(self.current)
         holds_keys = self.current is not None and self.current.mechanism == AttestationMechanism.SYMMETRIC_KEY
         if not self.service.symmetric_key_groups and not holds_keys:  # else the page says more about it
@@ -498,7 +516,15 @@ class GroupForm(EntryForm):
     def _initial(self, current: IndividualEnrollment | EnrollmentGroup) -> dict[str, Any]:
         assert isinstance(current, EnrollmentGroup)
         predecessor = current.predecessor.group_id if current.predecessor else ""
-        return {**super()._initial(current), "predecessor": predecessor}
+        held = current.certificates.exclude(ca_certificate=None).select_related("ca_certificate")
+        references = {f"{one.slot}_reference": one.ca_certificate.name for one in held if one.ca_certificate}
+        return {**super()._initial(current), "predecessor": predecessor, **references}
+
+    @property
+    def ca_names(self) -> list[str]:
+        """What the fields offer while somebody types."""
+        names = self.service.ca_certificates.order_by("name_key").values_list("name", flat=True)
+        return list(names[:MAX_OFFERED])
 
     @property
     def helper_cards(self) -> list[Card]:
@@ -512,7 +538,36 @@ class GroupForm(EntryForm):
         if data.get("mechanism") == AttestationMechanism.SYMMETRIC_KEY:
             for slot in Slot:
                 self.errors.pop(f"{slot}_pem", None)
+        else:
+            for slot in Slot:
+                self._look_up(slot)
         return data
+
+    def _look_up(self, slot: Slot) -> None:
+        """The CA certificate that is named for this slot, if one is; it takes the place of what is held."""
+        name = self.cleaned_data.get(f"{slot}_reference", "")
+        is_held = bool(name) and name == self.initial.get(f"{slot}_reference")
+        if not name or (is_held and self.cleaned_data.get(f"{slot}_remove")):
+            return
+        given = self.given.get(slot, Given())
+        if given.certificates or given.problem:
+            self.add_error(
+                f"{slot}_reference",
+                "Give a certificate, or the name of one that is uploaded, and not both: clear one of the two.",
+            )
+            return
+        rows = self.service.ca_certificates.select_related("certificate")
+        found = rows.filter(name_key=registration_key(name)).first() if is_ca_name(name) else None
+        if found is None:
+            self.add_error(f"{slot}_reference", f"There is no CA certificate {name} in this service.")
+        else:
+            self.references[slot] = found
+
+    def certificates(self) -> dict[Slot, ParsedCertificate]:
+        return {**super().certificates(), **referred(self.references)}
+
+    def _place_of(self, slot: Slot) -> str:
+        return f"{slot}_reference" if slot in self.references else super()._place_of(slot)
 
     def show_invalid(self, problem: Invalid) -> None:
         super().show_invalid(problem)
@@ -533,10 +588,12 @@ class GroupForm(EntryForm):
         removed = set(self.cleaned_data.get("helpers_removed", ()))
         kept = [one for thumbprint, one in self.helpers.items() if thumbprint not in removed]
         given = [one for slot in self.given.values() for one in slot.certificates[1:]]
+        holds_own = mechanism == AttestationMechanism.X509 and not self.references
         return GroupSpec(
             group_id=self.cleaned_data.get("group_id", ""),
             predecessor=self.cleaned_data["predecessor"],
-            helpers=tuple(_once([*kept, *given])) if mechanism == AttestationMechanism.X509 else (),
+            helpers=tuple(_once([*kept, *given])) if holds_own else (),
+            references=self.references if mechanism == AttestationMechanism.X509 else {},
             **self.credential_values(mechanism),
             **self.common_values(),
         )
@@ -591,6 +648,13 @@ def twin_as_text(twin: Mapping[str, Any]) -> str:
     if len(text.encode()) <= MAX_TWIN_BYTES:
         return text
     return json.dumps(twin, ensure_ascii=False, separators=(",", ":"))
+
+
+def _holds_webhook_key(current: IndividualEnrollment | EnrollmentGroup) -> bool:
+    """Found out without decrypting it: the form has to open, so that an entry can be disabled in it (R16)."""
+    if current.allocation_policy != AllocationPolicy.CUSTOM:
+        return False
+    return type(current).objects.filter(pk=current.pk).exclude(webhook_query="").exists()
 
 
 def _held(current: IndividualEnrollment | EnrollmentGroup | None) -> dict[Slot, ParsedCertificate]:

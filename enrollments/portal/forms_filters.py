@@ -5,13 +5,10 @@ from typing import Any
 
 from django import forms
 
-from enrollments.audit.actor import Way
-from enrollments.audit.events import Event
 from enrollments.models import AttemptOutcome, RegistrationStatus
 from enrollments.policy.reasons import Reason
 
-SHUTS_OUT = "shuts-out"
-_MOMENT_FORMATS = ["%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M", "%Y-%m-%d"]
+MOMENT_FORMATS = ["%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M", "%Y-%m-%d"]
 
 
 def search_field(label: str, **options: Any) -> forms.CharField:
@@ -42,7 +39,7 @@ class Moment(forms.DateTimeField):
         super().__init__(
             label=label,
             required=False,
-            input_formats=_MOMENT_FORMATS,
+            input_formats=MOMENT_FORMATS,
             widget=forms.DateTimeInput(attrs={"type": "datetime-local"}, format="%Y-%m-%dT%H:%M"),
         )
 
@@ -51,7 +48,7 @@ class Moment(forms.DateTimeField):
         return moment.astimezone(UTC) if moment else None
 
 
-def _in_order(form: FilterForm, cleaned: dict[str, Any] | None) -> dict[str, Any]:
+def in_order(form: FilterForm, cleaned: dict[str, Any] | None) -> dict[str, Any]:
     """The values, with an error where the end of a time comes before its beginning."""
     values = cleaned or form.cleaned_data
     since, until = values.get("since"), values.get("until")
@@ -89,31 +86,8 @@ class AttemptFilter(FilterForm):
     tracking_id = search_field("Tracking ID")
 
     def clean(self) -> dict[str, Any]:
-        return _in_order(self, super().clean())
+        return in_order(self, super().clean())
 
 
 class DeviceFilter(FilterForm):
     q = search_field("Device ID")
-
-
-class HistoryFilter(FilterForm):
-    since = Moment("From (UTC)")
-    until = Moment("Until (UTC)")
-    event = forms.ChoiceField(
-        label="What",
-        required=False,
-        choices=[
-            ("", "Anything"),
-            (SHUTS_OUT, "What shuts out"),
-            *((event.value, event.in_words.capitalize()) for event in Event),
-        ],
-    )
-    actor = search_field("Who")
-    way = forms.ChoiceField(
-        label="By", required=False, choices=[("", "Any way"), *((way.value, str(way)) for way in Way)]
-    )
-    subject = search_field("To what")
-    reason = search_field("Reason")
-
-    def clean(self) -> dict[str, Any]:
-        return _in_order(self, super().clean())

@@ -61,6 +61,12 @@ class SettingsForm(forms.Form):
         help_text="Whoever reads the key of such a group can be any device of it. Switched off again, groups that "
         "have keys admit nobody, and those that are disabled still bar.",
     )
+    proof_of_possession = forms.BooleanField(
+        label="Enrollment groups need proof of possession",
+        required=False,
+        help_text="A group admits devices only if somebody has proven to hold the key of its CA. Without proof, it "
+        "admits nobody, and bars all the same where it is disabled. Groups with symmetric keys have no CA to prove.",
+    )
     shared_access_keys = forms.BooleanField(
         label="Back ends may use the keys of access policies",
         required=False,
@@ -104,7 +110,7 @@ class SettingsForm(forms.Form):
     SECTIONS = (
         Section("Service", ("description", "host_name")),
         Section("Allocation", ("allocation_policy",)),
-        Section("Enrollment groups", ("symmetric_key_groups",)),
+        Section("Enrollment groups", ("symmetric_key_groups", "proof_of_possession")),
         Section("Service API", ("shared_access_keys",)),
         Section(
             "Rates and back-off",

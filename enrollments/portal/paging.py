@@ -1,19 +1,18 @@
 """Lists in pages without OFFSET and COUNT: a page begins where another one ended (keyset paging)."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Generic, TypeVar
 
 from django.core.exceptions import ValidationError
-from django.db import connection
 from django.db.models import Field, Model, Q, QuerySet
 from django.http import QueryDict
 
+from enrollments.models.merging import first_ids
+
 PAGE_SIZE = 50
 MAX_ID = 2**63 - 1
-# Registration IDs and group IDs are ASCII (R2): this is greater than all that one may go on with.
-AFTER_EVERY_ID = "\x7f"
 
 Row = TypeVar("Row", bound=Model)
 
@@ -53,11 +52,13 @@ def paged(
     default: str,
     *,
     size: int = PAGE_SIZE,
+    ranges: Sequence[Q] = (),
 ) -> Page[Row]:
     """The page that `?sort=`, `?after=` and `?before=` ask for; everything else in the query stays as it is.
 
     `sorts`: name in the address to column; `-` before the name sorts downwards, also in `default`. As the id has
-    the last word, each row has a place of its own. A place that cannot be read means the first page.
+    the last word, each row has a place of its own. A place that cannot be read means the first page. `ranges`: of
+    these conditions, which exclude each other, one has to hold as well.
     """
     sort = query.get("sort", "")
     if sort.removeprefix("-") not in sorts:
@@ -69,8 +70,12 @@ def paged(
     if place is None:
         backwards = False
     else:
-        rows = rows.filter(_beyond(column, place, upwards=descending == backwards))
+        rows = rows.filter(beyond(column, place, upwards=descending == backwards))
     direction = "-" if descending != backwards else ""
+    if ranges:
+        ids = first_ids(rows, ranges, column, descending=bool(direction), limit=size + 1)
+        related, rows = rows.query.select_related, rows.model._default_manager.filter(pk__in=ids)
+        rows.query.select_related = related
     found = list(rows.order_by(f"{direction}{column}", f"{direction}id")[: size + 1])
     more, found = len(found) > size, found[:size]
     if backwards:
@@ -84,15 +89,7 @@ def paged(
     )
 
 
-def starting_with(column: str, prefix: str) -> Q:
-    """Rows whose key (see registration_key) begins like this, found by an index."""
-    if connection.vendor == "sqlite":
-        # LIKE would ignore case here and therefore the index; the columns compare byte by byte.
-        return Q(**{f"{column}__gte": prefix, f"{column}__lt": prefix + AFTER_EVERY_ID})
-    return Q(**{f"{column}__startswith": prefix})
-
-
-def _beyond(column: str, place: tuple[Any, int], *, upwards: bool) -> Q:
+def beyond(column: str, place: tuple[Any, int], *, upwards: bool) -> Q:
     """Strictly after the place. The first condition alone lets an index begin there."""
     value, pk = place
     than = "gt" if upwards else "lt"

@@ -18,6 +18,7 @@ from enrollments.audit.actor import Actor
 from enrollments.models import EnrollmentGroup, IndividualEnrollment, ProvisioningService
 from enrollments.policy.facts import EntryRef
 from enrollments.policy.names import registration_key
+from enrollments.policy.words import counted
 from enrollments.portal.paging import PAGE_SIZE
 
 MAX_EXAMPLES = 5
@@ -156,7 +157,7 @@ class DevicePage:
     def summary(self) -> str:
         if not self.rows:
             return "No devices"
-        return f"{self.first:,} to {self.first + len(self.rows) - 1:,} of {self.total:,} devices"
+        return f"{self.first:,} to {self.first + len(self.rows) - 1:,} of {counted(self.total, 'device')}"
 
 
 def page_of(

@@ -2,7 +2,14 @@
 
 from django.urls import URLPattern, URLResolver, path
 
-from enrollments.portal.views import certificates, enrollment_groups, enrollments, previews, tpm_keys
+from enrollments.portal.views import (
+    certificates,
+    enrollment_groups,
+    enrollments,
+    history_objects,
+    previews,
+    tpm_keys,
+)
 
 urlpatterns: list[URLPattern | URLResolver] = [
     path("enrollments/", enrollments.enrollment_list, name="enrollment-list"),
@@ -12,6 +19,11 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("enrollments/disable/", enrollments.enrollment_disable_chosen, name="enrollment-disable-chosen"),
     path("enrollments/enable/", enrollments.enrollment_enable_chosen, name="enrollment-enable-chosen"),
     path("enrollments/i/<str:registration_id>/", enrollments.enrollment_edit, name="enrollment-edit"),
+    path(
+        "enrollments/i/<str:registration_id>/history/",
+        history_objects.enrollment_history,
+        name="enrollment-history",
+    ),
     path(
         "enrollments/i/<str:registration_id>/preview/",
         enrollments.enrollment_edit_preview,
@@ -27,6 +39,11 @@ urlpatterns: list[URLPattern | URLResolver] = [
         enrollments.enrollment_enable,
         name="enrollment-enable",
     ),
+    path(
+        "enrollments/i/<str:registration_id>/cancel-schedule/",
+        enrollments.enrollment_cancel_schedule,
+        name="enrollment-cancel-schedule",
+    ),
     path("enrollments/i/<str:registration_id>/keys/", enrollments.enrollment_keys, name="enrollment-keys"),
     path("groups/", enrollment_groups.group_list, name="group-list"),
     path("groups/add/", enrollment_groups.group_add, name="group-add"),
@@ -35,6 +52,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("groups/disable/", enrollment_groups.group_disable_chosen, name="group-disable-chosen"),
     path("groups/enable/", enrollment_groups.group_enable_chosen, name="group-enable-chosen"),
     path("groups/g/<str:group_id>/", enrollment_groups.group_edit, name="group-edit"),
+    path("groups/g/<str:group_id>/history/", history_objects.group_history, name="group-history"),
     path(
         "groups/g/<str:group_id>/preview/",
         enrollment_groups.group_edit_preview,
@@ -42,6 +60,11 @@ urlpatterns: list[URLPattern | URLResolver] = [
     ),
     path("groups/g/<str:group_id>/disable/", enrollment_groups.group_disable, name="group-disable"),
     path("groups/g/<str:group_id>/enable/", enrollment_groups.group_enable, name="group-enable"),
+    path(
+        "groups/g/<str:group_id>/cancel-schedule/",
+        enrollment_groups.group_cancel_schedule,
+        name="group-cancel-schedule",
+    ),
     path("groups/g/<str:group_id>/keys/", enrollment_groups.group_keys, name="group-keys"),
     path("preview/", previews.preview, name="preview"),
     path("preview/export/", previews.preview_export, name="preview-export"),

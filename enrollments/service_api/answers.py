@@ -16,6 +16,7 @@ from enrollments.models import (
     RegistrationRecord,
     RegistrationStatus,
 )
+from enrollments.models.switches import AsOf
 from enrollments.policy.allocation import AllocationPolicy
 from enrollments.policy.reasons import Reason
 from enrollments.policy.reprovisioning import ReprovisioningPolicy
@@ -29,35 +30,37 @@ UNASSIGNED = "unassigned"
 
 def with_what_is_shown(entries: Entries) -> Entries:
     """Everything that an answer needs in a fixed number of queries; keys are not read (R16)."""
-    certificates = HeldCertificate.objects.exclude(role=HeldRole.HELPER).select_related("certificate")
+    certificates = HeldCertificate.objects.exclude(role=HeldRole.HELPER).select_related(
+        "certificate", "ca_certificate"
+    )
     return entries.prefetch_related("hubs", Prefetch("certificates", certificates.order_by("slot")))
 
 
 def individual_body(
-    entry: IndividualEnrollment, *, with_keys: bool = False, state: dict[str, Any] | None = None
+    entry: IndividualEnrollment,
+    as_of: AsOf,
+    *,
+    with_keys: bool = False,
+    state: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     return _present(
         registrationId=entry.registration_id,
         deviceId=entry.device_id or None,
         registrationState=state,
         optionalDeviceInformation=entry.device_information,
-        **_common(entry, with_keys=with_keys),
+        **_common(entry, as_of, with_keys=with_keys),
     )
 
 
-def group_body(group: EnrollmentGroup, *, with_keys: bool = False) -> dict[str, Any]:
-    return _present(enrollmentGroupId=group.group_id, **_common(group, with_keys=with_keys))
+def group_body(group: EnrollmentGroup, as_of: AsOf, *, with_keys: bool = False) -> dict[str, Any]:
+    return _present(enrollmentGroupId=group.group_id, **_common(group, as_of, with_keys=with_keys))
 
 
 def attestation_body(entry: Held, *, with_keys: bool = False) -> dict[str, Any]:
     """Certificates are described and not repeated; keys are told only where that is asked for."""
     body: dict[str, Any] = {"type": entry.mechanism}
     if entry.mechanism == AttestationMechanism.X509:
-        member = "clientCertificates" if isinstance(entry, IndividualEnrollment) else "signingCertificates"
-        held = {
-            one.slot: {"info": _info(one)} for one in entry.certificates.all() if one.role != HeldRole.HELPER
-        }
-        body["x509"] = {member: held}
+        body["x509"] = _x509(entry)
     elif entry.mechanism == AttestationMechanism.TPM and isinstance(entry, IndividualEnrollment):
         body["tpm"] = _present(
             endorsementKey=_base64(entry.endorsement_key), storageRootKey=_base64(entry.storage_root_key)
@@ -65,6 +68,15 @@ def attestation_body(entry: Held, *, with_keys: bool = False) -> dict[str, Any]:
     elif with_keys:
         body["symmetricKey"] = {"primaryKey": entry.primary_key, "secondaryKey": entry.secondary_key}
     return body
+
+
+def _x509(entry: Held) -> dict[str, Any]:
+    """A group that refers to CA certificates by name is told of by these names, as it was sent."""
+    held = [one for one in entry.certificates.all() if one.role != HeldRole.HELPER]
+    if references := {one.slot: one.ca_certificate.name for one in held if one.ca_certificate}:
+        return {"caReferences": references}
+    member = "clientCertificates" if isinstance(entry, IndividualEnrollment) else "signingCertificates"
+    return {member: {one.slot: {"info": _info(one)} for one in held}}
 
 
 def registration_body(record: RegistrationRecord) -> dict[str, Any]:
@@ -99,14 +111,14 @@ def state_of(entry: IndividualEnrollment) -> dict[str, Any]:
     return registration_body(record)
 
 
-def _common(entry: Held, *, with_keys: bool) -> dict[str, Any]:
+def _common(entry: Held, as_of: AsOf, *, with_keys: bool) -> dict[str, Any]:
     policy = ReprovisioningPolicy(entry.reprovisioning_policy)
     return {
         "attestation": attestation_body(entry, with_keys=with_keys),
         "capabilities": {"iotEdge": entry.iot_edge},
         "initialTwin": entry.initial_twin,
         "etag": entry.etag,
-        "provisioningStatus": entry.status.value,
+        "provisioningStatus": "enabled" if as_of.enabled(entry) else "disabled",
         "reprovisionPolicy": {
             "updateHubAssignment": policy is not ReprovisioningPolicy.NEVER,
             "migrateDeviceData": policy is ReprovisioningPolicy.MIGRATE,

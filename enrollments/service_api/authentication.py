@@ -47,7 +47,7 @@ def route(**handlers: Handler) -> Callable[..., HttpResponse]:
             if (answer := answer_to(problem)) is None:
                 raise
             _log(request, refused=problem.code)
-            return error_response(request, answer)
+            return _unauthorized(request) if answer is UNAUTHORIZED else error_response(request, answer)
 
     view.handlers = handlers  # type: ignore[attr-defined]  # a test goes through them
     return view
@@ -72,6 +72,7 @@ def _answered(request: HttpRequest, handlers: dict[str, Handler], names: dict[st
         place=Place(host, request.path_info),
         address=request.META.get("REMOTE_ADDR", ""),
         request_id=getattr(request, "request_id", ""),
+        client=request.META.get("HTTP_USER_AGENT", ""),
     )
     try:
         caller = let_in(service, knock)
@@ -98,6 +99,10 @@ def _unknown(request: HttpRequest, service: ProvisioningService, problem: NotAut
         response = error_response(request, THROTTLED)
         response["Retry-After"] = str(wait)
         return response
+    return _unauthorized(request)
+
+
+def _unauthorized(request: HttpRequest) -> HttpResponse:
     response = error_response(request, UNAUTHORIZED)
     response["WWW-Authenticate"] = "SharedAccessSignature, Bearer"
     return response

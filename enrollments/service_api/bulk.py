@@ -71,12 +71,17 @@ def run_bulk(
     caller: Caller, mode: messages.BulkMode, items: Sequence[dict[str, Any]], kind: Kind[M]
 ) -> dict[str, Any]:
     """Names are read before anything is done: an error that names no entry would be of no use to anybody."""
-    names = [_name(item, position, kind) for position, item in enumerate(items)]
+    names = names_in(items, kind)
     errors = []
     for name, item in zip(names, items, strict=True):
         if (problem := _problem(caller, mode, name, item, kind)) is not None:
             errors.append({kind.name: name, "errorCode": problem.code, "errorStatus": problem.message})
     return {"isSuccessful": not errors, "errors": errors}
+
+
+def names_in(items: Sequence[dict[str, Any]], kind: Kind[Any]) -> list[str]:
+    """Raises ApiError for the first that is none."""
+    return [_name(item, position, kind) for position, item in enumerate(items)]
 
 
 def _name(item: dict[str, Any], position: int, kind: Kind[M]) -> str:

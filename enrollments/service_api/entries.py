@@ -17,10 +17,16 @@ from enrollments.actions.enrollments import (
     delete_enrollments,
     reveal_enrollment_keys,
 )
+from enrollments.actions.schedule import settle_if_possible, switches_now
 from enrollments.actions.service_access import Caller
 from enrollments.audit.actor import Actor
-from enrollments.errors import ChangedMeanwhile
-from enrollments.models import AttestationMechanism, EnrollmentGroup, IndividualEnrollment
+from enrollments.errors import ChangedMeanwhile, SecretUnreadable
+from enrollments.models import (
+    AttestationMechanism,
+    EnrollmentGroup,
+    IndividualEnrollment,
+    ProvisioningService,
+)
 from enrollments.policy.access import AccessRight
 from enrollments.policy.names import registration_key
 from enrollments.service_api.answers import group_body, individual_body
@@ -41,15 +47,25 @@ def writer(caller: Caller) -> Actor:
 
 
 def save_individual(
-    caller: Caller, message: messages.IndividualEnrollment, condition: Condition | None
+    caller: Caller,
+    message: messages.IndividualEnrollment,
+    condition: Condition | None,
+    *,
+    is_told: bool = False,
 ) -> IndividualEnrollment:
-    """Without a condition add, with one change. Raises ApiError, and what the actions raise."""
+    """Without a condition add, with one change. Raises ApiError, and what the actions raise.
+
+    is_told: the answer will hold the entry, with its keys where the caller may see any.
+    """
     service, name = caller.service, message.registration_id
     if condition is None:
         if find_individual(caller, name) is not None:
             raise ApiError(*ENROLLMENT_EXISTS)
         return add_individual_enrollment(
-            service, individual_spec(service, message, None), actor=writer(caller)
+            service,
+            individual_spec(service, message, None),
+            actor=writer(caller),
+            tells_keys=is_told and caller.may_see_keys,
         )
 
     def change(current: IndividualEnrollment) -> IndividualEnrollment:
@@ -61,17 +77,28 @@ def save_individual(
             actor=writer(caller),
         )
 
-    return _changed(lambda: find_individual(caller, name), change, condition, EnrollmentNotFound(name))
+    return _changed(
+        service, lambda: find_individual(caller, name), change, condition, EnrollmentNotFound(name)
+    )
 
 
 def save_group(
-    caller: Caller, message: messages.EnrollmentGroup, condition: Condition | None
+    caller: Caller,
+    message: messages.EnrollmentGroup,
+    condition: Condition | None,
+    *,
+    is_told: bool = False,
 ) -> EnrollmentGroup:
     service, name = caller.service, message.enrollment_group_id
     if condition is None:
         if find_group(caller, name) is not None:
             raise ApiError(*GROUP_EXISTS)
-        return add_enrollment_group(service, group_spec(service, message, None), actor=writer(caller))
+        return add_enrollment_group(
+            service,
+            group_spec(service, message, None),
+            actor=writer(caller),
+            tells_keys=is_told and caller.may_see_keys,
+        )
 
     def change(current: EnrollmentGroup) -> EnrollmentGroup:
         return change_enrollment_group(
@@ -82,7 +109,9 @@ def save_group(
             actor=writer(caller),
         )
 
-    return _changed(lambda: find_group(caller, name), change, condition, EnrollmentGroupNotFound(name))
+    return _changed(
+        service, lambda: find_group(caller, name), change, condition, EnrollmentGroupNotFound(name)
+    )
 
 
 def delete_individual(caller: Caller, name: str, condition: Condition | None) -> None:
@@ -98,24 +127,33 @@ def delete_group(caller: Caller, name: str, condition: Condition | None) -> None
 def saved_individual_body(
     caller: Caller, message: messages.IndividualEnrollment, entry: IndividualEnrollment, *, is_new: bool
 ) -> dict[str, Any]:
+    with_keys = caller.may_see_keys
     if not is_new and _tells_kept_keys(caller, message, entry):
-        reveal_enrollment_keys(caller.service, entry.registration_id, actor=writer(caller))
-    return _echo(message, individual_body(entry, with_keys=caller.may_see_keys))
+        with_keys = _revealed(
+            lambda: reveal_enrollment_keys(caller.service, entry.registration_id, actor=writer(caller))
+        )
+    return _echo(message, individual_body(entry, switches_now(caller.service), with_keys=with_keys))
 
 
 def saved_group_body(
     caller: Caller, message: messages.EnrollmentGroup, group: EnrollmentGroup, *, is_new: bool
 ) -> dict[str, Any]:
+    with_keys = caller.may_see_keys
     if not is_new and _tells_kept_keys(caller, message, group):
-        reveal_group_keys(caller.service, group.group_id, actor=writer(caller))
-    return _echo(message, group_body(group, with_keys=caller.may_see_keys))
+        with_keys = _revealed(lambda: reveal_group_keys(caller.service, group.group_id, actor=writer(caller)))
+    return _echo(message, group_body(group, switches_now(caller.service), with_keys=with_keys))
 
 
 def _changed(
-    find: Callable[[], E | None], change: Callable[[E], E], condition: Condition, missing: Exception
+    service: ProvisioningService,
+    find: Callable[[], E | None],
+    change: Callable[[E], E],
+    condition: Condition,
+    missing: Exception,
 ) -> E:
     """What is kept of an entry was read before the lock, so it is written only if that is still what is there."""
     for left in reversed(range(TRIES)):
+        settle_if_possible(service)  # it changes what is there
         current = find()
         if current is None:
             raise missing
@@ -136,6 +174,15 @@ def _tells_kept_keys(
         return False
     given = message.attestation.symmetric_key
     return not (given and given.primary_key and given.secondary_key)
+
+
+def _revealed(reveal: Callable[[], object]) -> bool:
+    """R16: a change that was made is not called failed because the keys, which it left alone, cannot be decrypted."""
+    try:
+        reveal()
+    except SecretUnreadable:
+        return False
+    return True
 
 
 def _echo(message: messages.Entry, body: dict[str, Any]) -> dict[str, Any]:

@@ -4,7 +4,14 @@ from enrollments.actions.enrollment_groups import EnrollmentGroupNotFound
 from enrollments.actions.enrollments import EnrollmentNotFound
 from enrollments.actions.entries import AlreadyEnrolled
 from enrollments.actions.service_access import LacksRight, NotAuthenticated
-from enrollments.errors import ChangedMeanwhile, DpsError, Invalid, NotFound
+from enrollments.errors import (
+    ChangedMeanwhile,
+    DpsError,
+    Invalid,
+    NotFound,
+    PreviewOutdated,
+    SecretUnreadable,
+)
 from enrollments.policy.facts import EntryKind
 from enrollments.wire.errors import NOT_ACCEPTED, ErrorAnswer
 from enrollments.wire.words import in_words
@@ -29,6 +36,16 @@ GROUP_EXISTS = ErrorAnswer(
 )
 CA_IN_OTHER_GROUP = 409203
 PRECONDITION_FAILED = ErrorAnswer(412001, "Precondition failed: it is not the version that If-Match names.")
+CHANGED_SINCE_DRY_RUN = ErrorAnswer(
+    412002, "Something in this service was changed since the dry run: ask again with dryRun=true."
+)
+
+# R16: a failure of ours, and said so. Of whose key it is nobody is told who has not proven anything yet.
+SECRET_UNREADABLE = ErrorAnswer(
+    500001,
+    "A stored key that this needs cannot be decrypted. The tracking ID leads the administrators of the service to "
+    "the cause.",
+)
 
 
 def answer_to(problem: DpsError) -> ErrorAnswer | None:
@@ -51,9 +68,13 @@ def answer_to(problem: DpsError) -> ErrorAnswer | None:
             return NO_SUCH_GROUP
         case NotFound():
             return NO_SUCH_REGISTRATION
+        case PreviewOutdated():
+            return CHANGED_SINCE_DRY_RUN
         case ChangedMeanwhile():
             return PRECONDITION_FAILED
         case Invalid():
             return ErrorAnswer(NOT_ACCEPTED, in_words(problem))
+        case SecretUnreadable():
+            return SECRET_UNREADABLE
         case _:
             return None

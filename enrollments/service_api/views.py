@@ -1,15 +1,20 @@
 """Enrollments, groups and registration records (contract 6.2): each view translates, calls one action, translates."""
 
+from collections.abc import Sequence
+from typing import Any
+
 from django.http import HttpRequest, HttpResponse
 
 from enrollments.actions.enrollment_groups import EnrollmentGroupNotFound, reveal_group_keys
 from enrollments.actions.enrollments import EnrollmentNotFound, reveal_enrollment_keys
 from enrollments.actions.revocation import delete_registration
+from enrollments.actions.schedule import switches_now
 from enrollments.actions.service_access import Caller
 from enrollments.models import AttestationMechanism, EnrollmentGroup, IndividualEnrollment
 from enrollments.policy.access import AccessRight
 from enrollments.policy.names import FORM_IN_WORDS, is_registration_id, registration_key, same_registration_id
 from enrollments.policy.roles import Right
+from enrollments.service_api import declarations
 from enrollments.service_api.answers import (
     attestation_body,
     group_body,
@@ -19,8 +24,9 @@ from enrollments.service_api.answers import (
     with_what_is_shown,
 )
 from enrollments.service_api.authentication import needs
-from enrollments.service_api.bulk import GROUPS, INDIVIDUALS, run_bulk
+from enrollments.service_api.bulk import GROUPS, INDIVIDUALS, Kind, names_in, run_bulk
 from enrollments.service_api.conditions import condition_of
+from enrollments.service_api.dry_run import is_dry_run, on_epoch_asked_for, told
 from enrollments.service_api.entries import (
     delete_group,
     delete_individual,
@@ -31,10 +37,12 @@ from enrollments.service_api.entries import (
     writer,
 )
 from enrollments.service_api.errors import LACKS_RIGHT, NAME_DIFFERS, NO_SUCH_REGISTRATION
+from enrollments.service_api.operations import GROUP_ITEM, INDIVIDUAL_ITEM, REGISTRATION_ITEM
 from enrollments.service_api.paging import Query, check_query, page_of
 from enrollments.wire import messages
 from enrollments.wire.errors import ApiError, json_response
 from enrollments.wire.messages import checked, read_message
+from enrollments.wire.operations import declares
 from enrollments.wire.requests import json_object
 
 READ, WRITE = AccessRight.ENROLLMENT_READ, AccessRight.ENROLLMENT_WRITE
@@ -42,28 +50,42 @@ STATUS_READ, STATUS_WRITE = AccessRight.REGISTRATION_STATUS_READ, AccessRight.RE
 
 
 @needs(WRITE)
+@declares(declarations.ENROLLMENT_PUT)
 def enrollment_put(request: HttpRequest, caller: Caller, name: str) -> HttpResponse:
     condition = condition_of(request)
     message = read_message(request, messages.IndividualEnrollment)
     _check_name(name, message.registration_id, "registrationId")
-    entry = save_individual(caller, message, condition)
+    if is_dry_run(request):
+        return told(caller, INDIVIDUALS, [name], lambda: save_individual(caller, message, condition))
+    with on_epoch_asked_for(request, caller.service):
+        entry = save_individual(caller, message, condition, is_told=True)
     return json_response(saved_individual_body(caller, message, entry, is_new=condition is None), 200)
 
 
 @needs(READ)
+@declares(declarations.ENROLLMENT_GET)
 def enrollment_get(request: HttpRequest, caller: Caller, name: str) -> HttpResponse:
+    as_of = switches_now(caller.service)
     entry = _individual(caller, name)
-    return json_response(individual_body(entry, state=state_of(entry)), 200)
+    return json_response(individual_body(entry, as_of, state=state_of(entry)), 200)
 
 
 @needs(WRITE)
+@declares(declarations.ENROLLMENT_DELETE)
 def enrollment_delete(request: HttpRequest, caller: Caller, name: str) -> HttpResponse:
     _check_form(name)
-    delete_individual(caller, name, condition_of(request))
+    condition = condition_of(request)
+    if is_dry_run(request):
+        return told(
+            caller, INDIVIDUALS, [name], lambda: delete_individual(caller, name, condition), deletes=True
+        )
+    with on_epoch_asked_for(request, caller.service):
+        delete_individual(caller, name, condition)
     return HttpResponse(status=204)
 
 
 @needs(WRITE)
+@declares(declarations.ENROLLMENT_ATTESTATION)
 def enrollment_attestation(request: HttpRequest, caller: Caller, name: str) -> HttpResponse:
     json_object(request)
     entry = _individual(caller, name)
@@ -74,44 +96,59 @@ def enrollment_attestation(request: HttpRequest, caller: Caller, name: str) -> H
 
 
 @needs(READ)
+@declares(declarations.ENROLLMENT_QUERY)
 def enrollment_query(request: HttpRequest, caller: Caller, name: str) -> HttpResponse:
     check_query(read_message(request, messages.QuerySpecification).query)
-    query = Query("Enrollment", f"enrollments of {caller.service.pk}")
+    query = Query(INDIVIDUAL_ITEM, f"enrollments of {caller.service.pk}")
+    as_of = switches_now(caller.service)
     entries = with_what_is_shown(caller.service.individualenrollments.without_secrets())
     page = page_of(entries, request, query)
-    response = json_response([individual_body(entry) for entry in page.rows], 200)
+    response = json_response([individual_body(entry, as_of) for entry in page.rows], 200)
     page.set_headers(response, query)
     return response
 
 
 @needs(WRITE)
+@declares(declarations.ENROLLMENT_BULK)
 def enrollment_bulk(request: HttpRequest, caller: Caller) -> HttpResponse:
     message = read_message(request, messages.BulkEnrollments)
-    return json_response(run_bulk(caller, message.mode, message.enrollments, INDIVIDUALS), 200)
+    return _bulk(request, caller, message.mode, message.enrollments, INDIVIDUALS)
 
 
 @needs(WRITE)
+@declares(declarations.GROUP_PUT)
 def group_put(request: HttpRequest, caller: Caller, name: str) -> HttpResponse:
     condition = condition_of(request)
     message = read_message(request, messages.EnrollmentGroup)
     _check_name(name, message.enrollment_group_id, "enrollmentGroupId")
-    group = save_group(caller, message, condition)
+    if is_dry_run(request):
+        return told(caller, GROUPS, [name], lambda: save_group(caller, message, condition))
+    with on_epoch_asked_for(request, caller.service):
+        group = save_group(caller, message, condition, is_told=True)
     return json_response(saved_group_body(caller, message, group, is_new=condition is None), 200)
 
 
 @needs(READ)
+@declares(declarations.GROUP_GET)
 def group_get(request: HttpRequest, caller: Caller, name: str) -> HttpResponse:
-    return json_response(group_body(_group(caller, name)), 200)
+    as_of = switches_now(caller.service)
+    return json_response(group_body(_group(caller, name), as_of), 200)
 
 
 @needs(WRITE)
+@declares(declarations.GROUP_DELETE)
 def group_delete(request: HttpRequest, caller: Caller, name: str) -> HttpResponse:
     _check_form(name)
-    delete_group(caller, name, condition_of(request))
+    condition = condition_of(request)
+    if is_dry_run(request):
+        return told(caller, GROUPS, [name], lambda: delete_group(caller, name, condition), deletes=True)
+    with on_epoch_asked_for(request, caller.service):
+        delete_group(caller, name, condition)
     return HttpResponse(status=204)
 
 
 @needs(WRITE)
+@declares(declarations.GROUP_ATTESTATION)
 def group_attestation(request: HttpRequest, caller: Caller, name: str) -> HttpResponse:
     json_object(request)
     group = _group(caller, name)
@@ -122,23 +159,27 @@ def group_attestation(request: HttpRequest, caller: Caller, name: str) -> HttpRe
 
 
 @needs(READ)
+@declares(declarations.GROUP_QUERY)
 def group_query(request: HttpRequest, caller: Caller, name: str) -> HttpResponse:
     check_query(read_message(request, messages.QuerySpecification).query)
-    query = Query("EnrollmentGroup", f"groups of {caller.service.pk}")
+    query = Query(GROUP_ITEM, f"groups of {caller.service.pk}")
+    as_of = switches_now(caller.service)
     groups = with_what_is_shown(caller.service.enrollmentgroups.without_secrets())
     page = page_of(groups, request, query)
-    response = json_response([group_body(group) for group in page.rows], 200)
+    response = json_response([group_body(group, as_of) for group in page.rows], 200)
     page.set_headers(response, query)
     return response
 
 
 @needs(WRITE)
+@declares(declarations.GROUP_BULK)
 def group_bulk(request: HttpRequest, caller: Caller) -> HttpResponse:
     message = read_message(request, messages.BulkEnrollmentGroups)
-    return json_response(run_bulk(caller, message.mode, message.enrollment_groups, GROUPS), 200)
+    return _bulk(request, caller, message.mode, message.enrollment_groups, GROUPS)
 
 
 @needs(STATUS_READ)
+@declares(declarations.REGISTRATION_GET)
 def registration_get(request: HttpRequest, caller: Caller, name: str) -> HttpResponse:
     _check_form(name)
     records = caller.service.registrations.select_related("hub")
@@ -149,6 +190,7 @@ def registration_get(request: HttpRequest, caller: Caller, name: str) -> HttpRes
 
 
 @needs(STATUS_WRITE)
+@declares(declarations.REGISTRATION_DELETE)
 def registration_delete(request: HttpRequest, caller: Caller, name: str) -> HttpResponse:
     _check_form(name)
     condition = condition_of(request)
@@ -158,15 +200,31 @@ def registration_delete(request: HttpRequest, caller: Caller, name: str) -> Http
 
 
 @needs(STATUS_READ)
+@declares(declarations.REGISTRATION_QUERY)
 def registration_query(request: HttpRequest, caller: Caller, name: str) -> HttpResponse:
-    if (body := json_object(request)) is not None and body:
-        check_query(checked(messages.QuerySpecification, body).query)
+    check_query(checked(messages.RecordsQuery, json_object(request) or {}).query)
     group = _group(caller, name)
-    query = Query("DeviceRegistration", f"records of group {group.pk}")
+    query = Query(REGISTRATION_ITEM, f"records of group {group.pk}")
     page = page_of(group.registrations.select_related("hub"), request, query)
     response = json_response([registration_body(record) for record in page.rows], 200)
     page.set_headers(response, query)
     return response
+
+
+def _bulk(
+    request: HttpRequest,
+    caller: Caller,
+    mode: messages.BulkMode,
+    items: Sequence[dict[str, Any]],
+    kind: Kind[Any],
+) -> HttpResponse:
+    names = names_in(items, kind)
+    if is_dry_run(request):
+        return told(
+            caller, kind, names, lambda: run_bulk(caller, mode, items, kind), deletes=mode == "delete"
+        )
+    with on_epoch_asked_for(request, caller.service):
+        return json_response(run_bulk(caller, mode, items, kind), 200)
 
 
 def _check_form(name: str) -> None:

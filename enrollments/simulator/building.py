@@ -57,6 +57,7 @@ class FleetSpec:
     """`enroll_as`: who enrolls the devices; None where they take their chances with what is enrolled.
 
     Without a `prefix` it is that of the fleet that is kept in the folder; in a new one it is drawn.
+    `allow_key_groups`: switch the service's setting for groups with keys on, where enrolling needs it.
     `seed` makes prefix, order and the devices' intermediates the same again. Keys are always random. `profiles` are
     dealt out in turn. `tpm`: what plays the TPMs.
     """
@@ -68,6 +69,7 @@ class FleetSpec:
     seed: int | None = None
     given: Given | None = None
     enroll_as: Actor | None = None
+    allow_key_groups: bool = False
     profiles: tuple[Profile, ...] = (PLAIN,)
     tpm: str = VIRTUAL
 
@@ -129,9 +131,19 @@ class _Workshop:
         group_id = f"{self.prefix}-group"
         key = self.folder.symmetric_key(group_id)
         if actor := self.spec.enroll_as:
-            allow_symmetric_key_groups(self.service, actor=actor, reason=REASON)
+            self._see_that_key_groups_may_be(actor)
             enroll_group_key(self.service, group_id, key, actor=actor, reason=REASON)
         return {one: derived_key(key, one) for one in ids}
+
+    def _see_that_key_groups_may_be(self, actor: Actor) -> None:
+        if self.service.symmetric_key_groups:
+            return
+        if not self.spec.allow_key_groups:
+            raise UnusableSpec(
+                f"Service {self.service} does not let enrollment groups use symmetric keys, and enrolling one needs "
+                "that. --allow-key-groups switches it on, for every group of the service; the history will say so."
+            )
+        allow_symmetric_key_groups(self.service, actor=actor, reason=REASON)
 
     def _tpm(self, registration_id: str) -> TpmKeys:
         devices = self.folder.devices

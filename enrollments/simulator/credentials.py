@@ -6,6 +6,7 @@ import hmac
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import Enum
 from pathlib import Path
 from urllib.parse import quote
@@ -87,16 +88,21 @@ PLAIN_TOKEN = TokenForm(Spelling.UPPER_HEX, ("sr", "sig", "se"))
 
 
 def signed_token(
-    id_scope: str, registration_id: str, sign: Callable[[bytes], bytes], form: TokenForm = PLAIN_TOKEN
+    id_scope: str,
+    registration_id: str,
+    sign: Callable[[bytes], bytes],
+    form: TokenForm = PLAIN_TOKEN,
+    *,
+    now: datetime | None = None,
 ) -> str:
     """An Authorization header, signed by whatever holds the key."""
     resource = form.spelling.of(f"{id_scope}/registrations/{registration_id}")
-    expiry = str(int(time.time()) + form.seconds)
+    expiry = str(int(now.timestamp() if now else time.time()) + form.seconds)
     signature = base64.b64encode(sign(f"{resource}\n{expiry}".encode()))
     values = {"sr": resource, "sig": quote(signature, safe=""), "se": expiry, "skn": form.skn}
     return "SharedAccessSignature " + "&".join(f"{name}={values[name]}" for name in form.fields)
 
 
-def sas_token(id_scope: str, registration_id: str, key: str) -> str:
+def sas_token(id_scope: str, registration_id: str, key: str, *, now: datetime | None = None) -> str:
     """An Authorization header with a symmetric key (base64), spelled as the Python client spells it."""
-    return signed_token(id_scope, registration_id, SharedKey(key).sign)
+    return signed_token(id_scope, registration_id, SharedKey(key).sign, now=now)

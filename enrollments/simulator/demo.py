@@ -3,6 +3,7 @@
 from contextlib import suppress
 from dataclasses import dataclass
 
+from enrollments.actions.ca_certificates import make_verification_code
 from enrollments.actions.enrollment_groups import disable_enrollment_group
 from enrollments.actions.enrollments import disable_enrollment
 from enrollments.actions.entries import AlreadyEnrolled
@@ -19,6 +20,8 @@ from enrollments.simulator.enrolling import (
     enroll_key,
     enroll_tpm,
     is_enrolled,
+    prove_possession,
+    upload_authority,
 )
 from enrollments.simulator.pki import Authority, PkiFolder
 from enrollments.simulator.virtual_tpm import VirtualTpm
@@ -148,7 +151,24 @@ class Plant:
         if LAMPS not in known:
             allow_symmetric_key_groups(service, actor=actor, reason=REASON)
             enroll_group_key(service, LAMPS, self.folder.symmetric_key(LAMPS), actor=actor, reason=REASON)
+        self._upload(service, actor)
         self._enroll_one_by_one(service, actor)
+
+    def _upload(self, service: ProvisioningService, actor: Actor) -> None:
+        """One CA of which possession is proven, one with a code that waits, one with nothing."""
+        known = set(service.ca_certificates.values_list("name_key", flat=True))
+        for name, authority in (
+            ("demo-root", self.root),
+            ("demo-pumps", self.pumps),
+            ("demo-valves", self.valves),
+        ):
+            if name in known:
+                continue
+            upload_authority(service, name, authority, actor=actor, reason=REASON)
+            if name == "demo-root":
+                prove_possession(service, name, authority, actor=actor, reason=REASON)
+            if name == "demo-pumps":
+                make_verification_code(service, name, actor=actor, reason=REASON)
 
     def _enroll_one_by_one(self, service: ProvisioningService, actor: Actor) -> None:
         """Gauges stay at one hub, so that the device ID of gauge-01 is taken there for gauge-04."""

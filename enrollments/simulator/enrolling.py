@@ -2,6 +2,11 @@
 
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from enrollments.actions.ca_certificates import (
+    add_ca_certificate,
+    make_verification_code,
+    verify_ca_certificate,
+)
 from enrollments.actions.enrollment_groups import GroupSpec, add_enrollment_group
 from enrollments.actions.enrollments import IndividualSpec, add_individual_enrollment
 from enrollments.actions.services import change_settings
@@ -9,6 +14,7 @@ from enrollments.attestation.x509 import ParsedCertificate, parse_der
 from enrollments.audit.actor import Actor
 from enrollments.models import (
     AttestationMechanism,
+    CaCertificate,
     EnrollmentGroup,
     HeldCertificate,
     IndividualEnrollment,
@@ -18,7 +24,7 @@ from enrollments.models import (
 )
 from enrollments.policy.names import registration_key
 from enrollments.simulator.credentials import CertificateFiles
-from enrollments.simulator.pki import Authority, read_certificates
+from enrollments.simulator.pki import Authority, read_certificates, verification_certificate
 from enrollments.simulator.tpm_structures import Tpm
 
 
@@ -45,6 +51,23 @@ def enroll_authority(
         return held.group
     spec = GroupSpec(group_id=group_id, certificates={Slot.PRIMARY: certificate}, enabled=enabled)
     return add_enrollment_group(service, spec, actor=actor, reason=reason)
+
+
+def upload_authority(
+    service: ProvisioningService, name: str, authority: Authority, *, actor: Actor, reason: str
+) -> CaCertificate:
+    """Upload a CA certificate under a name that is free."""
+    certificate = parse_der(authority.certificate.public_bytes(Encoding.DER))
+    return add_ca_certificate(service, name, certificate, actor=actor, reason=reason)
+
+
+def prove_possession(
+    service: ProvisioningService, name: str, authority: Authority, *, actor: Actor, reason: str
+) -> CaCertificate:
+    """Have a code made, sign it with the key of the CA, and answer."""
+    code = make_verification_code(service, name, actor=actor, reason=reason).code
+    proof = verification_certificate(authority, code).public_bytes(Encoding.DER)
+    return verify_ca_certificate(service, name, parse_der(proof), actor=actor, reason=reason)
 
 
 def enroll_certificate(

@@ -25,6 +25,7 @@ from enrollments.simulator.files import write_whole
 
 CA_LIFE = timedelta(days=3650)
 DEVICE_LIFE = timedelta(days=397)
+PROOF_LIFE = timedelta(days=1)
 RENEW_BEFORE = timedelta(days=1)
 CLOCK_SKEW = timedelta(hours=1)
 # RFC 5280, appendix A.1: ub-common-name.
@@ -152,6 +153,11 @@ def given_authority(files: CertificateFiles, chain: Path | None) -> Authority:
         raise PkiProblem(f"{files.chain} is not a CA certificate, so no devices can be made below it.")
     sent_above = tuple(one for one in certificates if one.subject != one.issuer)
     return Authority(authority, read_key(files.key, authority), sent_above)
+
+
+def verification_certificate(authority: Authority, code: str) -> x509.Certificate:
+    """What answers a verification code. Its own key serves for nothing, and is not kept."""
+    return _certificate(ec.generate_private_key(ec.SECP256R1()), code, issuer=authority, life=PROOF_LIFE)
 
 
 def read_certificates(path: Path) -> list[x509.Certificate]:

@@ -1,4 +1,4 @@
-"""Rates and back-off: what the processes of one node remember together of how often devices came."""
+"""Rates and back-off: what the processes of one node, or of all, remember together of how often devices came."""
 
 from enrollments.throttling.limits import BackOff, Caller, Limiter, Refused, limiter
 

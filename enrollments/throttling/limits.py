@@ -4,6 +4,7 @@ Rates and back-off belong to proven credentials. Before proof they belong to the
 key or the peer's address, in a table of their own: claims that cost nothing cannot crowd out what is known of others.
 """
 
+import hashlib
 import math
 from dataclasses import dataclass
 from functools import lru_cache
@@ -12,10 +13,13 @@ from pathlib import Path
 from django.conf import settings
 
 from enrollments.policy.back_off import FREE_REFUSALS, retry_after
-from enrollments.throttling.shared_table import NOTHING, Numbers, SharedTable
+from enrollments.throttling.buckets import NOTHING, Numbers
+from enrollments.throttling.cache_table import CacheTable
+from enrollments.throttling.shared_table import SharedTable
 
 # 8 MiB each, of which only what is used takes up memory.
 SLOTS = 1 << 17
+Table = SharedTable | CacheTable
 POLLS, POLL_SECONDS = 5, 10.0
 MINUTE = 60.0
 
@@ -59,11 +63,19 @@ class BackOff:
 
 
 class Limiter:
-    """The rates of one node. Times are seconds since 1970 and come from the caller; waits are whole seconds."""
+    """The rates of one node or, with a `cache_url`, of all that share it.
 
-    def __init__(self, folder: Path, *, slots: int = SLOTS) -> None:
-        self._proven = SharedTable(folder / "proven", slots=slots)
-        self._unproven = SharedTable(folder / "unproven", slots=slots)
+    Times are seconds since 1970 and come from the caller; waits are whole seconds.
+    """
+
+    def __init__(self, folder: Path, *, slots: int = SLOTS, cache_url: str = "", secret: bytes = b"") -> None:
+        def table(name: str) -> Table:
+            of_node = SharedTable(folder / name, slots=slots)
+            if not cache_url:
+                return of_node
+            return CacheTable(cache_url, name, secret, slots=slots, fallback=of_node)
+
+        self._proven, self._unproven = table("proven"), table("unproven")
 
     def take_poll(self, caller: Caller, now: float) -> int:
         """Count a poll; the wait in seconds where it is one too many. At most 5 in any 10 seconds are taken."""
@@ -159,7 +171,7 @@ class Limiter:
         for caller in callers:
             self._of(caller).change(caller.key("refusals"), now, _forget)
 
-    def _of(self, caller: Caller) -> SharedTable:
+    def _of(self, caller: Caller) -> Table:
         return self._proven if caller.is_proven else self._unproven
 
 
@@ -177,7 +189,7 @@ def _forget(numbers: Numbers) -> tuple[Numbers | None, None]:
     return (None if numbers == NOTHING else NOTHING), None
 
 
-def _take(table: SharedTable, key: bytes, now: float, per_minute: int) -> int:
+def _take(table: Table, key: bytes, now: float, per_minute: int) -> int:
     """A leaky bucket (GCRA): as many at once as a minute allows, then one as each share of the minute has passed."""
 
     def count(numbers: Numbers) -> tuple[Numbers | None, int]:
@@ -205,10 +217,12 @@ def _whole(seconds: float) -> int:
 
 
 @lru_cache(maxsize=1)
-def _limiter(folder: Path) -> Limiter:
-    return Limiter(folder)
+def _limiter(folder: Path, cache_url: str, secret_key: str) -> Limiter:
+    # Of all nodes the same, and of no use to anybody else.
+    secret = hashlib.blake2b(secret_key.encode(), digest_size=16, person=b"dps rates").digest()
+    return Limiter(folder, cache_url=cache_url, secret=secret)
 
 
 def limiter() -> Limiter:
-    """The limiter of this installation on this node."""
-    return _limiter(Path(settings.DPS_DATA_DIR) / "rates")
+    """The limiter of this installation: on this node, or with DPS_CACHE_URL on all of them."""
+    return _limiter(Path(settings.DPS_DATA_DIR) / "rates", settings.DPS_CACHE_URL, settings.SECRET_KEY)

@@ -5,7 +5,6 @@ is forgotten. Nothing here is durable, and nothing that decides who may come in 
 """
 
 import fcntl
-import hashlib
 import logging
 import mmap
 import os
@@ -18,16 +17,21 @@ from io import FileIO
 from pathlib import Path
 from typing import TypeVar
 
+from enrollments.throttling.buckets import (
+    BUCKET_BYTES,
+    WAYS,
+    Numbers,
+    digest_of,
+    find,
+    look_up,
+    put,
+)
+
 logger = logging.getLogger(__name__)
-Numbers = tuple[float, float, float, float, float]
 T = TypeVar("T")
 
-NOTHING: Numbers = (0.0, 0.0, 0.0, 0.0, 0.0)
-WAYS = 8
 _MAGIC = b"dpsportal rates1"
 _HEADER = struct.Struct("16s16sQ")
-# The key's digest, when it was touched last, and its numbers: one cache line.
-_SLOT = struct.Struct("16s6d")
 _HEADER_BYTES = 64
 
 
@@ -46,13 +50,13 @@ def _locked(file: FileIO | None) -> Iterator[None]:
 class SharedTable:
     """Maps keys to five numbers each. Safe between threads and processes; a change is one function call long.
 
-    Keys go through a keyed digest, so that nobody can choose names that crowd one bucket.
+    Keys go through a keyed digest (buckets.py).
     """
 
     def __init__(self, path: Path, *, slots: int) -> None:
         self._path = path
         self._buckets = slots // WAYS
-        self._size = _HEADER_BYTES + self._buckets * WAYS * _SLOT.size
+        self._size = _HEADER_BYTES + self._buckets * BUCKET_BYTES
         self._threads = threading.Lock()
         self._process = 0
         self._file: FileIO | None = None
@@ -63,12 +67,12 @@ class SharedTable:
         """Let `change` see the numbers of a key and give new ones, or None to leave them; returns what it returns."""
         with self._threads:
             file, memory = self._opened()
-            digest = hashlib.blake2b(key, digest_size=16, key=self._secret).digest()
+            digest = digest_of(key, self._secret)
             with _locked(file):
-                position, numbers = self._find(memory, digest)
+                position, numbers = find(memory, self._bucket(digest), digest)
                 changed, result = change(numbers)
                 if changed is not None:
-                    _SLOT.pack_into(memory, position, digest, now, *changed)
+                    put(memory, position, digest, now, changed)
                 return result
 
     def look(self, key: bytes) -> Numbers | None:
@@ -89,29 +93,12 @@ class SharedTable:
                 magic, secret, size = _HEADER.unpack(head)
                 if (magic, size) != (_MAGIC, self._size):
                     return None
-                digest = hashlib.blake2b(key, digest_size=16, key=secret).digest()
+                digest = digest_of(key, secret)
                 file.seek(self._bucket(digest))
-                bucket = file.read(WAYS * _SLOT.size)
-        for position in range(0, len(bucket), _SLOT.size):
-            kept, _touched, *numbers = _SLOT.unpack_from(bucket, position)
-            if kept == digest:
-                return numbers[0], numbers[1], numbers[2], numbers[3], numbers[4]
-        return None
+                return look_up(file.read(BUCKET_BYTES), digest)
 
     def _bucket(self, digest: bytes) -> int:
-        return _HEADER_BYTES + int.from_bytes(digest[:8], "big") % self._buckets * WAYS * _SLOT.size
-
-    def _find(self, memory: mmap.mmap, digest: bytes) -> tuple[int, Numbers]:
-        """Where a key is or, if it is new, where it goes: a free place, or that of the one not seen for longest."""
-        start = self._bucket(digest)
-        oldest, oldest_touched = start, float("inf")
-        for position in range(start, start + WAYS * _SLOT.size, _SLOT.size):
-            kept, touched, *numbers = _SLOT.unpack_from(memory, position)
-            if kept == digest:
-                return position, (numbers[0], numbers[1], numbers[2], numbers[3], numbers[4])
-            if touched < oldest_touched:
-                oldest, oldest_touched = position, touched
-        return oldest, NOTHING
+        return _HEADER_BYTES + int.from_bytes(digest[:8], "big") % self._buckets * BUCKET_BYTES
 
     def _opened(self) -> tuple[FileIO | None, mmap.mmap]:
         """File and memory of this process: a lock that came through a fork would be the parent's."""

@@ -11,6 +11,7 @@ from django.db.models import Prefetch, QuerySet
 
 from enrollments.actions.history import note_export
 from enrollments.actions.preview.table import Echo
+from enrollments.actions.schedule import switches_now
 from enrollments.audit.actor import Actor
 from enrollments.audit.events import Event
 from enrollments.audit.record import Subject, record
@@ -23,6 +24,7 @@ from enrollments.models import (
     IndividualEnrollment,
     ProvisioningService,
 )
+from enrollments.models.switches import AsOf
 from enrollments.policy.allocation import AllocationPolicy
 from enrollments.policy.reprovisioning import ReprovisioningPolicy
 from enrollments.transfer.columns import COLUMNS, Line, row_of_line
@@ -53,7 +55,7 @@ def export_entries(
     )
     if with_secrets:
         _note_disclosure(service, what, actor)
-    lines = _lines(groups, individuals, with_secrets=with_secrets)
+    lines = _lines(groups, individuals, switches_now(service), with_secrets=with_secrets)
     return _csv(lines) if format == ImportFormat.CSV else _json_lines(lines)
 
 
@@ -83,6 +85,7 @@ def _csv(lines: Iterable[Line]) -> Iterator[bytes]:
 def _lines(
     groups: "QuerySet[EnrollmentGroup] | None",
     individuals: "QuerySet[IndividualEnrollment] | None",
+    as_of: AsOf,
     *,
     with_secrets: bool,
 ) -> Iterator[Line]:
@@ -92,10 +95,10 @@ def _lines(
             by_pk = {one.pk: one for one in held.select_related("predecessor")}
             for pk in pk_batch:
                 if pk in by_pk:  # deleted while the export ran
-                    yield _group(by_pk[pk], with_secrets=with_secrets)
+                    yield _group(by_pk[pk], as_of, with_secrets=with_secrets)
     if individuals is not None:
         for entry in _by_pages(_complete(individuals, with_secrets)):
-            yield _individual(entry, with_secrets=with_secrets)
+            yield _individual(entry, as_of, with_secrets=with_secrets)
 
 
 def _complete(entries: "QuerySet[E]", with_secrets: bool) -> "QuerySet[E]":
@@ -132,28 +135,28 @@ def _in_order_of_succession(groups: "QuerySet[EnrollmentGroup]") -> list[int]:
     return list(ordered)
 
 
-def _individual(entry: IndividualEnrollment, *, with_secrets: bool) -> Line:
+def _individual(entry: IndividualEnrollment, as_of: AsOf, *, with_secrets: bool) -> Line:
     line: Line = {"operation": "createOrUpdate", "registrationId": entry.registration_id}
     if entry.device_id:
         line["deviceId"] = entry.device_id
     if entry.device_information is not None:
         line["optionalDeviceInformation"] = entry.device_information
-    return {**line, **_common(entry, "clientCertificates", with_secrets=with_secrets)}
+    return {**line, **_common(entry, as_of, "clientCertificates", with_secrets=with_secrets)}
 
 
-def _group(group: EnrollmentGroup, *, with_secrets: bool) -> Line:
+def _group(group: EnrollmentGroup, as_of: AsOf, *, with_secrets: bool) -> Line:
     line: Line = {"operation": "createOrUpdate", "enrollmentGroupId": group.group_id}
     if group.predecessor is not None:
         line["predecessor"] = group.predecessor.group_id
-    return {**line, **_common(group, "signingCertificates", with_secrets=with_secrets)}
+    return {**line, **_common(group, as_of, "signingCertificates", with_secrets=with_secrets)}
 
 
 def _common(
-    entry: IndividualEnrollment | EnrollmentGroup, member: str, *, with_secrets: bool
+    entry: IndividualEnrollment | EnrollmentGroup, as_of: AsOf, member: str, *, with_secrets: bool
 ) -> dict[str, Any]:
     policy = ReprovisioningPolicy(entry.reprovisioning_policy)
     line: dict[str, Any] = {
-        "provisioningStatus": entry.status.value,
+        "provisioningStatus": "enabled" if as_of.enabled(entry) else "disabled",
         "attestation": _attestation(entry, member, with_secrets=with_secrets),
         "initialTwin": entry.initial_twin,
         "reprovisionPolicy": {

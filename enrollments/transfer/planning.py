@@ -125,7 +125,10 @@ class _Look:
             raise Invalid({"": [f"{current} is there already: to change it, say update or createOrUpdate."]})
         name = record.name if current is None else str(current)
         if record.operation == "disable":
-            outcome = Outcome.DISABLED if current is not None and current.enabled else Outcome.UNCHANGED
+            assert current is not None  # asked above
+            # Off until a time is not off for good.
+            is_off = not current.enabled and current.switches_at is None
+            outcome = Outcome.UNCHANGED if is_off else Outcome.DISABLED
             return Change(line=record.line, name=name, is_group=record.is_group, spec=None, outcome=outcome)
         if record.is_group:
             change = self._group(record, name, current)

@@ -32,6 +32,7 @@ class ApiError(Exception):
 TOO_LARGE = 413001
 NOT_ACCEPTED = 400104
 THROTTLED = ErrorAnswer(429001, "Too many requests: wait as long as Retry-After says.")
+INTERNAL = ErrorAnswer(500001, "The service failed. The tracking ID leads its administrators to the cause.")
 
 # Admitted, and not assigned: errorCode and errorMessage of a registrationState with status `failed`.
 FAILURES: dict[Reason, tuple[int, str]] = {

@@ -1,6 +1,8 @@
 """The models of the service API (contract 6.4), each declared once: what is read is checked against them.
 
 Attributes are ours, names on the wire are the contract's. What a client hands back from an answer is taken again.
+What is written under an attribute is its description in the OpenAPI document; where more is asked of a member than its
+type, by the actions, `member_types.py` says so there.
 """
 
 from typing import Any, Literal, TypeVar
@@ -11,7 +13,31 @@ from pydantic.alias_generators import to_camel
 from pydantic_core import ErrorDetails
 
 from enrollments.wire.errors import ApiError
-from enrollments.wire.requests import json_object
+from enrollments.wire.member_types import (
+    ApiVersion,
+    CaName,
+    Certificate,
+    Desired,
+    DeviceId,
+    EndorsementKey,
+    GroupId,
+    HubName,
+    NamedEnrollment,
+    NamedGroup,
+    Query,
+    RegistrationId,
+    Sha256,
+    StorageRootKey,
+    SymmetricKey,
+    WebhookUrl,
+    at_least_one_reference,
+    exactly_one_mechanism,
+    for_devices,
+    for_groups,
+    one_kind_of_certificate,
+)
+from enrollments.wire.models import Etag, Model
+from enrollments.wire.requests import NO_JSON, json_object
 
 MAX_BULK = 10
 MAX_HUBS = 50
@@ -22,56 +48,84 @@ CANNOT_BE_READ = 400100
 class Message(BaseModel):
     """Strict: no text where a number is meant, and no member that nobody knows, which is how a typing error looks."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, alias_generator=to_camel)
+    model_config = ConfigDict(
+        extra="forbid", strict=True, frozen=True, alias_generator=to_camel, use_attribute_docstrings=True
+    )
 
 
 class CertificateInfo(Message):
     """What a certificate says. Only we write it; handed back, it says which certificate is meant."""
 
-    subject_name: str | None = None
+    subject_name: str | None = Field(default=None, examples=["CN=pump-042"])
     sha1_thumbprint: str | None = None
-    sha256_thumbprint: str | None = None
-    issuer_name: str | None = None
+    """In capital hexadecimal digits."""
+    sha256_thumbprint: Sha256 | None = None
+    """In hexadecimal digits. Where the certificate itself is left out, this says which one is meant."""
+    issuer_name: str | None = Field(default=None, examples=["CN=Factory CA"])
     not_before_utc: str | None = None
     not_after_utc: str | None = None
     serial_number: str | None = None
-    version: int | None = None
+    version: int | None = Field(default=None, examples=[3])
 
 
 class CertificateWithInfo(Message):
     """`certificate`: PEM text, base64 of PEM text, or base64 of DER. Without it, the one that is held stays."""
 
-    certificate: str | None = None
+    certificate: Certificate | None = Field(default=None, json_schema_extra={"writeOnly": True})
+    """PEM text, base64 of PEM text, or base64 of DER. Left out in a change, the one that is held stays."""
     info: CertificateInfo | None = None
 
 
 class CertificatePair(Message):
+    """Either one is good, so that the one can be replaced while devices still show the other."""
+
     primary: CertificateWithInfo | None = None
     secondary: CertificateWithInfo | None = None
 
 
 class CaReferences(Message):
-    primary: str | None = None
-    secondary: str | None = None
+    """Names of uploaded CA certificates, one or both."""
+
+    model_config = ConfigDict(json_schema_extra=at_least_one_reference)
+
+    primary: CaName | None = None
+    secondary: CaName | None = None
 
 
 class X509Attestation(Message):
+    """One of the three: what a device shows, or what its certificate is signed with, given or named."""
+
+    model_config = ConfigDict(json_schema_extra=one_kind_of_certificate)
+
     client_certificates: CertificatePair | None = None
+    """Of the device itself, in an individual enrollment."""
     signing_certificates: CertificatePair | None = None
+    """Of a CA, in a group. Certificates behind the first one of a text help to find paths, and admit nobody."""
     ca_references: CaReferences | None = None
+    """In place of a CA of its own, in a group."""
 
 
 class TpmAttestation(Message):
-    endorsement_key: str
-    storage_root_key: str | None = None
+    """Public keys of the device's TPM."""
+
+    endorsement_key: EndorsementKey
+    """Base64 of the whole TPM2B_PUBLIC."""
+    storage_root_key: StorageRootKey | None = None
+    """The same of the storage root key."""
 
 
 class SymmetricKeyAttestation(Message):
-    primary_key: str | None = Field(default=None, repr=False)
-    secondary_key: str | None = Field(default=None, repr=False)
+    """Base64 of 16 to 64 bytes each. A key that is left out is made by the service; in a change it stays."""
+
+    primary_key: SymmetricKey | None = Field(default=None, repr=False)
+    secondary_key: SymmetricKey | None = Field(default=None, repr=False)
 
 
 class Attestation(Message):
+    """How devices prove who they are: `type`, and the member of that name."""
+
+    model_config = ConfigDict(json_schema_extra=exactly_one_mechanism)
+
     type: Literal["x509", "tpm", "symmetricKey"]
     tpm: TpmAttestation | None = None
     x509: X509Attestation | None = None
@@ -79,26 +133,36 @@ class Attestation(Message):
 
 
 class TwinProperties(Message):
-    desired: dict[str, Any] | None = None
+    desired: Desired | None = None
 
 
 class InitialTwin(Message):
-    tags: dict[str, Any] | None = None
+    """What a device's twin begins with. At most 8 KiB of JSON in all."""
+
+    tags: Desired | None = None
     properties: TwinProperties | None = None
 
 
 class Capabilities(Message):
     iot_edge: bool = False
+    """Whether the hub is told that this is an IoT Edge device."""
 
 
 class ReprovisionPolicy(Message):
+    """What becomes of a device that registers again."""
+
     update_hub_assignment: bool = True
+    """Whether it may come to another hub."""
     migrate_device_data: bool = True
+    """Whether its twin comes along; where not, it begins again with the initial twin."""
 
 
 class CustomAllocationDefinition(Message):
-    webhook_url: str = Field(repr=False)
-    api_version: str | None = None
+    """The webhook that chooses the hub."""
+
+    webhook_url: WebhookUrl = Field(repr=False)
+    """HTTPS. Answers tell it without its query; handed back like that, the query that is held stays."""
+    api_version: ApiVersion | None = None
 
 
 class Entry(Message):
@@ -106,24 +170,41 @@ class Entry(Message):
 
     attestation: Attestation
     capabilities: Capabilities | None = None
-    iot_hub_host_name: str | None = None
+    iot_hub_host_name: HubName | None = None
+    """Where there is a single hub to choose from: the policy is then `static`. Never in an answer."""
     initial_twin: InitialTwin | None = None
-    etag: str | None = None
+    etag: Etag | None = None
+    """Of this version, for `If-Match`. Changes with each write. In a request it is not looked at."""
     provisioning_status: Literal["enabled", "disabled"] | None = "enabled"
+    """`disabled` shuts out: the device of this enrollment, every chain through the keys of this group."""
     reprovision_policy: ReprovisionPolicy | None = None
     created_date_time_utc: str | None = None
+    """In a request not looked at."""
     last_updated_date_time_utc: str | None = None
+    """In a request not looked at."""
     allocation_policy: Literal["hashed", "geoLatency", "static", "custom"] | None = None
-    iot_hubs: list[str] | None = Field(default=None, max_length=MAX_HUBS)
+    """How the hub is chosen. Without one, as the settings of the service say."""
+    iot_hubs: list[HubName] | None = Field(default=None, max_length=MAX_HUBS)
+    """Host names of the linked hubs to choose from. Without any, all of them; with `static`, one at most."""
     custom_allocation_definition: CustomAllocationDefinition | None = None
+    """For the policy `custom`."""
     credential_policy_name: None = None
+    """Not offered by this service."""
 
 
 class IndividualEnrollment(Entry):
-    registration_id: str
-    device_id: str | None = None
+    """One device. It alone decides for its registration ID, over any group."""
+
+    model_config = ConfigDict(json_schema_extra=for_devices)
+
+    registration_id: RegistrationId
+    """As in the path. Case does not count."""
+    device_id: DeviceId | None = None
+    """What the hub calls the device, if not by its registration ID."""
     registration_state: dict[str, Any] | None = None
+    """What became of the device, as under `/registrations`. Only where one enrollment is asked for."""
     optional_device_information: dict[str, Any] | None = None
+    """What back ends keep here about the device. Nothing here reads it."""
 
     @property
     def name(self) -> str:
@@ -131,7 +212,12 @@ class IndividualEnrollment(Entry):
 
 
 class EnrollmentGroup(Entry):
-    enrollment_group_id: str
+    """All devices below a CA, or, where the service allows it, all with keys derived from those of the group."""
+
+    model_config = ConfigDict(json_schema_extra=for_groups)
+
+    enrollment_group_id: GroupId
+    """As in the path. Case does not count."""
 
     @property
     def name(self) -> str:
@@ -139,7 +225,15 @@ class EnrollmentGroup(Entry):
 
 
 class QuerySpecification(Message):
-    query: str
+    query: Query
+    """`SELECT *` without conditions, and nothing else."""
+
+
+class RecordsQuery(Message):
+    """Without members it asks for all, too."""
+
+    query: Query = "SELECT *"
+    """`SELECT *` without conditions, and nothing else."""
 
 
 BulkMode = Literal["create", "update", "updateIfMatchETag", "delete"]
@@ -149,12 +243,95 @@ class BulkEnrollments(Message):
     """The entries are read one by one: what is wrong with one is told of that one."""
 
     mode: BulkMode
-    enrollments: list[dict[str, Any]] = Field(min_length=1, max_length=MAX_BULK)
+    """Both updates change what comes with an `etag`; `updateIfMatchETag` only if that is still its version."""
+    enrollments: list[NamedEnrollment] = Field(min_length=1, max_length=MAX_BULK)
+    """Each an IndividualEnrollment; to be deleted, its `registrationId` will do."""
 
 
 class BulkEnrollmentGroups(Message):
+    """As for enrollments."""
+
     mode: BulkMode
-    enrollment_groups: list[dict[str, Any]] = Field(min_length=1, max_length=MAX_BULK)
+    """Both updates change what comes with an `etag`; `updateIfMatchETag` only if that is still its version."""
+    enrollment_groups: list[NamedGroup] = Field(min_length=1, max_length=MAX_BULK)
+    """Each an EnrollmentGroup; to be deleted, its `enrollmentGroupId` will do."""
+
+
+class Nothing(Message):
+    """An object without members that mean anything; or no body at all."""
+
+    model_config = ConfigDict(extra="allow")
+
+
+class BulkError(Model):
+    """What is wrong with one entry of the list; the member that names it is that of its kind."""
+
+    registration_id: str | None = None
+    enrollment_group_id: str | None = None
+    error_code: int
+    error_status: str
+    """In words."""
+
+
+class BulkResult(Model):
+    is_successful: bool
+    """Whether all of it was done. What is not in `errors` was done."""
+    errors: list[BulkError]
+
+
+class Through(Model):
+    entry: str | None
+    devices: int
+
+
+class DevicesAffected(Model):
+    devices: int
+    through: list[Through]
+    """The entries through which they come in, or by which they are kept out."""
+
+
+class Effects(Model):
+    refused: DevicesAffected
+    still_admitted: DevicesAffected
+    still_out: DevicesAffected
+    comes_in: DevicesAffected
+    unknown: DevicesAffected
+    """They are judged by what they show, which nobody knows beforehand."""
+
+
+class GroupBelow(Model):
+    """A group of the call whose CA stands below that of another one."""
+
+    group: str
+    through: list[str]
+    barred_by: list[str]
+    uncertain: bool
+
+
+class LeftOpen(Model):
+    """Names that deleting leaves to groups."""
+
+    registration_ids: list[str]
+    through: list[str]
+
+
+class DryRun(Model):
+    """What a write would do to devices. Nothing was done."""
+
+    dry_run: Literal[True]
+    epoch: int
+    """For the query parameter of that name: the write is then done only while the service is as it was found here."""
+    known: int
+    """Devices that were looked at."""
+    not_examined: int
+    """Devices that were not, since there are too many."""
+    effects: Effects
+    below: list[GroupBelow]
+    left_open: LeftOpen
+    is_successful: bool | None = None
+    """Of a bulk operation."""
+    errors: list[BulkError] | None = None
+    """Of a bulk operation."""
 
 
 M = TypeVar("M", bound=Message)
@@ -163,7 +340,7 @@ M = TypeVar("M", bound=Message)
 def read_message(request: HttpRequest, model: type[M]) -> M:
     message = json_object(request)
     if message is None:
-        raise ApiError(400001, "The body is empty; a JSON object is expected.")
+        raise ApiError(NO_JSON, "The body is empty; a JSON object is expected.")
     return checked(model, message)
 
 

@@ -7,9 +7,17 @@ from typing import Any
 from django.http import HttpRequest
 
 from enrollments.policy.documents import DocumentProblem, parse_json
-from enrollments.wire.errors import TOO_LARGE, ApiError
+from enrollments.wire.errors import TOO_LARGE, ApiError, ErrorAnswer
 
 MAX_MESSAGE_BYTES = 96 * 1024
+NO_VERSION = 400004
+NO_JSON = 400001
+# The same in general, for the OpenAPI document.
+VERSION_REFUSAL = ErrorAnswer(NO_VERSION, "api-version is missing, or no date.")
+MESSAGE_REFUSALS = (
+    ErrorAnswer(NO_JSON, "The body is no JSON object, or not one that can be kept."),
+    ErrorAnswer(TOO_LARGE, f"The body is longer than {MAX_MESSAGE_BYTES} bytes."),
+)
 # Any well-formed date version is served alike (contract 1.2).
 _API_VERSION = re.compile(r"\d{4}-\d{2}-\d{2}(-preview)?\Z", re.ASCII)
 
@@ -17,9 +25,9 @@ _API_VERSION = re.compile(r"\d{4}-\d{2}-\d{2}(-preview)?\Z", re.ASCII)
 def check_api_version(request: HttpRequest) -> None:
     version = request.GET.get("api-version", "")
     if not version:
-        raise ApiError(400004, "The query parameter api-version is missing.")
+        raise ApiError(NO_VERSION, "The query parameter api-version is missing.")
     if not _API_VERSION.match(version):
-        raise ApiError(400004, "api-version is a date such as 2021-06-01.")
+        raise ApiError(NO_VERSION, "api-version is a date such as 2021-06-01.")
 
 
 def json_object(request: HttpRequest) -> dict[str, Any] | None:
@@ -30,9 +38,9 @@ def json_object(request: HttpRequest) -> dict[str, Any] | None:
     try:
         message = parse_json(raw, max_bytes=MAX_MESSAGE_BYTES)
     except DocumentProblem as problem:
-        raise ApiError(400001, str(problem)) from None
+        raise ApiError(NO_JSON, str(problem)) from None
     if not isinstance(message, dict):
-        raise ApiError(400001, "The body must be a JSON object.")
+        raise ApiError(NO_JSON, "The body must be a JSON object.")
     return message
 
 

@@ -3,13 +3,14 @@
 from typing import Any, TypedDict
 
 from enrollments.actions.certificates import parsed
-from enrollments.actions.enrollment_groups import GroupSpec
+from enrollments.actions.enrollment_groups import GroupSpec, referred
 from enrollments.actions.enrollments import IndividualSpec
 from enrollments.attestation.tpm import unwrapped
 from enrollments.attestation.x509 import ParsedCertificate, read_upload
 from enrollments.errors import AttestationError
 from enrollments.models import (
     AttestationMechanism,
+    CaCertificate,
     EnrollmentGroup,
     HeldRole,
     IndividualEnrollment,
@@ -17,6 +18,7 @@ from enrollments.models import (
     ProvisioningService,
     Slot,
 )
+from enrollments.models.ca_certificates import is_ca_name
 from enrollments.models.enrollments import empty_twin
 from enrollments.policy.allocation import AllocationPolicy
 from enrollments.policy.reprovisioning import ReprovisioningPolicy
@@ -37,6 +39,7 @@ class Common(TypedDict):
     reprovisioning_policy: str
     initial_twin: dict[str, Any]
     enabled: bool
+    for_good: bool
     iot_edge: bool
     webhook_url: str
     webhook_api_version: str
@@ -77,21 +80,44 @@ def group_spec(
     """As for an individual. Certificates behind the first one of a text are helpers (R7)."""
     _check_attestation(message.attestation)
     bundles: Bundles = {}
+    references: dict[Slot, CaCertificate] = {}
     if (x509 := message.attestation.x509) is not None:
         if x509.ca_references is not None:
-            raise _refused(
-                "attestation.x509.caReferences", "not offered by this service; give signingCertificates."
-            )
-        if x509.signing_certificates is None:
-            raise _refused("attestation.x509", "a group holds signingCertificates.")
-        bundles = _bundles(x509.signing_certificates, current, "signingCertificates")
+            references = _references(service, x509.ca_references)
+            bundles = {slot: (one,) for slot, one in referred(references).items()}
+        elif x509.signing_certificates is None:
+            raise _refused("attestation.x509", "a group holds signingCertificates, or caReferences.")
+        else:
+            bundles = _bundles(x509.signing_certificates, current, "signingCertificates")
     given = tuple(helper for bundle in bundles.values() for helper in bundle[1:])
     return GroupSpec(
         **_common(service, message, bundles),
         group_id=message.enrollment_group_id,
-        helpers=given or (_helpers_of(current) if current and bundles else ()),
+        helpers=given or (_helpers_of(current) if current and bundles and not references else ()),
         predecessor=current.predecessor if current else None,
+        references=references,
     )
+
+
+def _references(service: ProvisioningService, names: messages.CaReferences) -> dict[Slot, CaCertificate]:
+    """The CA certificates that are named (contract 6.9): verified or not, which decisions ask where it matters (R7)."""
+    given = {Slot.PRIMARY: names.primary, Slot.SECONDARY: names.secondary}
+    wanted = {slot: name for slot, name in given.items() if name is not None}
+    if not wanted:
+        raise _refused(
+            "attestation.x509.caReferences", "name a CA certificate as primary, secondary, or both."
+        )
+    found: dict[Slot, CaCertificate] = {}
+    for slot, name in wanted.items():
+        try:
+            # No name is longer or has other characters; a database need not be asked for a NUL.
+            if not is_ca_name(name):
+                raise CaCertificate.DoesNotExist
+            found[slot] = service.ca_certificates.select_related("certificate").by_name(name)
+        except CaCertificate.DoesNotExist:
+            where = f"attestation.x509.caReferences.{slot}"
+            raise _refused(where, f"{name[:70]!a} is no CA certificate of this service.") from None
+    return found
 
 
 def _refused(member: str, sentence: str) -> ApiError:
@@ -133,6 +159,8 @@ def _common(service: ProvisioningService, message: messages.Entry, bundles: Bund
         "reprovisioning_policy": _reprovisioning(message.reprovision_policy).value,
         "initial_twin": _twin(message.initial_twin),
         "enabled": message.provisioning_status != "disabled",
+        # Who says "disabled" must not find it open tomorrow because it was to be so only until then.
+        "for_good": message.provisioning_status == "disabled",
         "iot_edge": message.capabilities.iot_edge if message.capabilities else False,
         "webhook_url": webhook.webhook_url if webhook else "",
         "webhook_api_version": (webhook.api_version or "") if webhook else "",

@@ -16,6 +16,8 @@
   // --- Dialogs: a fragment that htmx swaps into #dialog is shown as a modal -------------------
   document.addEventListener("htmx:afterSwap", (event) => {
     if (event.detail.target !== dialog || !dialog.hasChildNodes()) return;
+    // Not a moment later, as htmx would: it must hear the Enter that answers at once.
+    htmx.process(dialog);
     if (!dialog.open) dialog.showModal();
     // The least destructive choice gets the focus, unless there is something to type or to mend.
     const first =

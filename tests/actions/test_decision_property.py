@@ -7,11 +7,13 @@ import functools
 import itertools
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import timedelta
 from random import Random
 
 import pytest
 from cryptography.x509 import BasicConstraints
+from django.db.models import Case, Value, When
 from django.utils import timezone
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -24,7 +26,15 @@ from enrollments.models import Slot
 from enrollments.policy.decision import Verdict
 from enrollments.policy.reasons import Reason
 from tests.certificates import EXPIRED, Minted, mint, new_key
-from tests.devices import enroll_ca, enroll_device, enroll_keys, new_service, register
+from tests.devices import (
+    demand_proof,
+    enroll_ca,
+    enroll_device,
+    enroll_keys,
+    new_service,
+    prove,
+    register,
+)
 
 pytestmark = pytest.mark.django_db
 
@@ -166,12 +176,17 @@ class Individual:
 
 @dataclass(frozen=True)
 class World:
-    """What is enrolled, in the order of enrolling, and what a device sends, its leaf first."""
+    """What is enrolled, in the order of enrolling, and what a device sends, its leaf first.
+
+    proofs: labels of CAs of whose key possession is proven. demanded: whether the service demands that of groups.
+    """
 
     forest: int
     groups: tuple[Group, ...]
     individuals: tuple[Individual, ...]
     sent: tuple[str, ...]
+    proofs: tuple[str, ...] = ()
+    demanded: bool = False
 
 
 def world_of(seed: int) -> World:
@@ -184,11 +199,15 @@ def world_of(seed: int) -> World:
     # Mostly of what the leaf was issued through, so that there is something to decide.
     likely = [*chain * 2, *chain[-1:] * 4, *reachable(grown, leaf) * 2, *grown.cas]
     sent = chance.choice((chain, chain, chain[:1], [], []))
+    groups = settled_groups(grown, some_groups(chance, grown, chain, likely))
     return World(
         number,
-        settled_groups(grown, some_groups(chance, grown, chain, likely)),
+        groups,
         settled_individuals(grown, some_individuals(chance, grown, (leaf, *chain))),
         (leaf, *dict.fromkeys([*sent, *some(chance, likely, (0, 0, 1, 3))])),
+        # Mostly of what is enrolled, or of another certificate of its name and key.
+        some(chance, [*[label for one in groups for label in one.enrolled] * 3, *likely], (0, 1, 1, 2)),
+        demanded=chance.random() < 0.3,
     )
 
 
@@ -302,6 +321,8 @@ class SecondFormulation:
         self.individuals = {
             one.name: ([everything[label] for label in one.pinned], one.enabled) for one in world.individuals
         }
+        self.proofs = [grown.cas[label] for label in world.proofs]
+        self.demanded = world.demanded
         self.leaf, *sent = [everything[label] for label in world.sent]
         self.leaf_is_ca = world.sent[0] in grown.cas
         self.barred = [
@@ -351,12 +372,24 @@ class SecondFormulation:
             and (length is None or len(tail) - 1 <= length)
         )
 
-    def lengths(self) -> list[int | None]:
-        """Of the shortest valid path to each group."""
+    def may_admit(self, ca: Minted) -> bool:
+        """Whether a group admits by this one of its CAs, as far as proofs of possession go."""
+        return not self.demanded or any(same_ca(ca, proven) for proven in self.proofs)
+
+    def lengths(self, *, admitting: bool = False) -> list[int | None]:
+        """Of the shortest valid path to each group; `admitting`: by a CA that it may admit by."""
         return [
             None
             if self.leaf_is_ca
-            else min((length for ca in enrolled for length in self.paths((self.leaf,), ca)), default=None)
+            else min(
+                (
+                    length
+                    for ca in enrolled
+                    if not admitting or self.may_admit(ca)
+                    for length in self.paths((self.leaf,), ca)
+                ),
+                default=None,
+            )
             for enrolled, _ in self.groups
         ]
 
@@ -381,19 +414,24 @@ class SecondFormulation:
         for enrolled, enabled in self.groups:
             if not enabled and any(same_key(ca, seen) for ca in enrolled for seen in reached):
                 return Verdict.DISABLED
-        return Verdict.ADMIT
+        admits = any(length is not None for length in self.lengths(admitting=True))
+        return Verdict.ADMIT if admits else Verdict.UNAUTHORIZED
 
     def admitting_group(self) -> int:
         """Fewest steps, then the group created first."""
-        lengths = self.lengths()
+        lengths = self.lengths(admitting=True)
         return min((length, index) for index, length in enumerate(lengths) if length is not None)[1]
 
 
 _numbers = itertools.count()
 
 
-def enroll(world: World):
-    """The world in the database."""
+def enroll(world: World, *, by_itself: bool):
+    """The world in the database.
+
+    by_itself: all switches are stored the other way round, and have been due since; the decision must not depend on
+    whether somebody has turned them yet.
+    """
     service = new_service(f"world-{next(_numbers)}")  # services know nothing of each other (R1)
     grown = forest(world.forest)
     slots = (Slot.PRIMARY, Slot.SECONDARY)
@@ -414,6 +452,13 @@ def enroll(world: World):
             enroll_device(service, pinned[0], enabled=one.enabled, certificates=certificates)
         else:
             enroll_keys(service, one.name, enabled=one.enabled)
+    for index, label in enumerate(world.proofs):
+        prove(service, grown.cas[label], f"ca-{index}")
+    demand_proof(service, world.demanded)
+    if by_itself:
+        due = {"switches_at": timezone.now() - timedelta(seconds=1), "scheduled_by": "alice"}
+        for entries in (service.enrollmentgroups, service.individualenrollments):
+            entries.update(enabled=Case(When(enabled=True, then=Value(False)), default=Value(True)), **due)
     return service
 
 
@@ -422,9 +467,9 @@ def enroll(world: World):
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
-@given(world=worlds)
-def test_decision_equals_the_second_formulation(world):
-    service = enroll(world)
+@given(world=worlds, by_itself=st.booleans())
+def test_decision_equals_the_second_formulation(world, by_itself):
+    service = enroll(world, by_itself=by_itself)
     expected = SecondFormulation(world)
     everything = forest(world.forest).cas | forest(world.forest).leaves
     credential = PresentedCredential(tuple(everything[label].der for label in world.sent))
@@ -450,9 +495,9 @@ HEARD = {
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
-@given(world=worlds)
-def test_explanation_equals_the_live_answer_before_and_after(world):
-    service = enroll(world)
+@given(world=worlds, by_itself=st.booleans())
+def test_explanation_equals_the_live_answer_before_and_after(world, by_itself):
+    service = enroll(world, by_itself=by_itself)
     everything = forest(world.forest).cas | forest(world.forest).leaves
     certificates = [everything[label] for label in world.sent]
     name = certificates[0].parsed.common_names[0]
@@ -492,6 +537,12 @@ def test_the_forests_are_what_the_property_is_worth():
         )
         traits["two groups as near"] += by_group and len(nearest(expected)) > 1
         traits["barred by a secondary certificate alone"] += is_barred_by_secondary(world)
+        undemanded = SecondFormulation(replace(world, demanded=False))
+        traits["kept out for want of proof"] += verdict is not undemanded.verdict()
+        traits["admitted by another group for want of proof"] += (
+            by_group and expected.admitting_group() != undemanded.admitting_group()
+        )
+        traits["admitted by a proof that is demanded"] += by_group and world.demanded
         traits["cross-signed on the chain"] += not grown.cross_signed.isdisjoint(world.sent)
         traits["two certificates in an entry"] += any(
             len(one) == 2
@@ -504,7 +555,7 @@ def test_the_forests_are_what_the_property_is_worth():
     assert {max(one.levels.values()) for one in forests} >= {0, MOST_LEVELS - 1}
     assert sum(bool(one.cross_signed) for one in forests) > FORESTS // 3
     assert min(verdicts[verdict] for verdict in Verdict) >= 100, verdicts
-    assert len(traits) == 6 and min(traits.values()) >= 5, traits
+    assert len(traits) == 9 and min(traits.values()) >= 5, traits
 
 
 def nearest(expected: SecondFormulation) -> list[int]:

@@ -7,7 +7,7 @@ from enrollments.actions.deleting import Deleted, delete_and_deny
 from enrollments.actions.revocation import deny_device
 from enrollments.errors import Conflict, PreviewOutdated
 from enrollments.models import HistoryEvent, ProvisioningService
-from tests.certificates import root
+from tests.certificates import root, self_signed
 from tests.devices import ALICE, derived_key, enroll_ca, enroll_device, enroll_key_group, register, signs
 from tests.factories import a_service
 
@@ -185,8 +185,30 @@ def test_nothing_is_deleted_where_devices_could_not_be_examined(service, ca, lin
     monkeypatch.setattr("enrollments.actions.preview.rehearsing.MAX_CLASSES", 0)
     monkeypatch.setattr("enrollments.actions.preview.rehearsing.MAX_SINGLY", 0)
 
-    with pytest.raises(Conflict, match="2 devices that could not be examined"):
+    with pytest.raises(Conflict, match="2 devices could not be examined"):
         delete_and_deny(service, [group(service)], actor=ALICE, reason="sold")
 
     assert group(service).enabled
     assert outcomes(service, pumps) == {"assigned"}
+
+
+def test_a_name_that_a_group_with_keys_would_take_is_kept_and_so_are_the_bars_of_its_keys(service, ca):
+    """It never registered, and its certificate is of no CA here: a derived key would come in under its name."""
+    keys = enroll_key_group(service)
+    pinned = self_signed("line-9-1")
+    entry = enroll_device(service, pinned, enabled=False)
+
+    assert delete_and_deny(service, [entry], actor=ALICE) == Deleted(deleted=1, denied=1)
+
+    derived = signs(service, "line-9-1", derived_key(keys.primary_key, "line-9-1"))
+    assert register(service, derived, "line-9-1").outcome == "disabled"
+    held = service.individualenrollments.by_registration_id("line-9-1").certificates.get()
+    assert held.spki_sha256 == pinned.parsed.spki_sha256
+
+
+def test_a_name_that_was_denied_and_never_seen_stays_denied(service, ca):
+    enroll_ca(service, ca, "plant-7")
+    entry = deny_device(service, "pump-042", actor=ALICE)
+
+    assert delete_and_deny(service, [entry], actor=ALICE).denied == 1
+    assert register(service, ca.leaf("pump-042")).outcome == "disabled"

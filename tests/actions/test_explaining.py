@@ -295,6 +295,23 @@ def test_key_that_a_denied_device_bars_is_marked_under_another_name(service):
     assert [str(ref) for ref in chain.path[0].barred_by] == ["individual enrollment pump-1"]
 
 
+def test_r8_disabled_group_is_no_bar_on_the_path_of_a_device_that_is_admitted(service):
+    ca = root("Plant")
+    enroll_ca(service, ca, enabled=False)
+    enroll_device(service, ca.leaf("pump-1"))
+
+    explanation = about(service, ca.leaf("pump-2"), ca)
+    assert [[str(ref) for ref in one.barred_by] for one in explanation.chain.path] == [
+        [],
+        ["enrollment group plant"],
+    ]
+
+    explanation = explain(service, Question(registration_id="pump-1"))
+    assert explanation.verdict is Verdict.ADMIT
+    above = explanation.chain.path[-1]
+    assert (above.barred_by, [str(ref) for ref in above.not_asked]) == ((), ["enrollment group plant"])
+
+
 @pytest.mark.parametrize(
     ("options", "validity"),
     [({}, "valid"), (EXPIRED, "expired"), (NOT_YET_VALID, "not yet valid")],

@@ -107,5 +107,5 @@ def test_the_daily_command_forgets_them():
 
     call_command("forget_attempts", stdout=told)
 
-    assert "Ignored certificate headers: 1 rows older than 90 days deleted" in told.getvalue()
+    assert "Ignored certificate headers: 1 row older than 90 days deleted" in told.getvalue()
     assert not IgnoredCertificateHeader.objects.exists()

@@ -12,6 +12,7 @@ import pytest
 from django.db import connection
 
 from enrollments.actions import registrations
+from enrollments.actions.ca_certificates import delete_ca_certificate
 from enrollments.actions.enrollment_groups import (
     GroupSpec,
     change_enrollment_group,
@@ -30,7 +31,17 @@ from enrollments.actions.revocation import (
 from enrollments.actions.services import change_settings
 from enrollments.models import EnrollmentGroup, HubDevice, ProvisioningService, RegistrationRecord, Slot
 from tests.certificates import root
-from tests.devices import ALICE, asks, enroll_ca, enroll_device, new_service, register, shows
+from tests.devices import (
+    ALICE,
+    asks,
+    demand_proof,
+    enroll_ca,
+    enroll_device,
+    new_service,
+    prove,
+    register,
+    shows,
+)
 
 pytestmark = pytest.mark.django_db(transaction=True)
 PATIENCE = 15
@@ -48,8 +59,12 @@ class World:
 
 
 @pytest.fixture
-def world():
-    return World()
+def world(request):
+    world = World()
+    if "take_the_proof_away" in request.node.name:
+        prove(world.service, world.top)
+        demand_proof(world.service)
+    return world
 
 
 def disable_group(world: World) -> None:
@@ -74,7 +89,23 @@ def change_certificate(world: World) -> None:
     change_enrollment_group(world.service, "root-a", spec, expected_etag=group.etag, actor=ALICE)
 
 
-CHANGES = [disable_group, delete_group, deny_singly, bar_the_name, change_certificate]
+def demand_what_nobody_has_proven(world: World) -> None:
+    demand_proof(world.service)
+
+
+def take_the_proof_away(world: World) -> None:
+    delete_ca_certificate(world.service, "root-a", actor=ALICE)
+
+
+CHANGES = [
+    disable_group,
+    delete_group,
+    deny_singly,
+    bar_the_name,
+    change_certificate,
+    demand_what_nobody_has_proven,
+    take_the_proof_away,
+]
 
 
 class Pause:

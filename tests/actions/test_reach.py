@@ -4,6 +4,7 @@ import base64
 from dataclasses import replace
 
 import pytest
+from cryptography.fernet import Fernet
 
 from enrollments.actions.enrollment_groups import (
     GroupSpec,
@@ -92,6 +93,19 @@ def test_other_certificates_or_keys_may_widen_even_where_the_entry_is_disabled_a
     assert reach_of(keyed, replace(of_keys, primary_key=keyed.primary_key)) is Reach.NONE
     assert reach_of(keyed, replace(of_keys, secondary_key=KEY)) is Reach.MAY_WIDEN
     assert reach_of(keyed, replace(of_keys, enabled=False)) is Reach.NARROWS
+
+
+def test_keys_are_looked_at_only_where_others_are_given(service, settings):
+    """R16: what only narrows is known to, although nothing can be decrypted."""
+    enroll_keys(service, "pump-042")
+    settings.DPS_ENCRYPTION_KEY = Fernet.generate_key().decode()
+    current = service.individualenrollments.without_secrets().get()
+    spec = IndividualSpec(
+        registration_id="pump-042", mechanism=AttestationMechanism.SYMMETRIC_KEY, enabled=False
+    )
+
+    assert reach_of(current, spec) is Reach.NARROWS
+    assert reach_of(current, replace(spec, primary_key=KEY)) is Reach.MAY_WIDEN
 
 
 def test_predecessor_and_helpers_of_a_group_are_part_of_it(service, ca):

@@ -8,6 +8,7 @@ import pytest
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
+from enrollments.actions.attempts import Peer
 from enrollments.actions.enrollment_groups import (
     GroupSpec,
     change_enrollment_group,
@@ -20,6 +21,7 @@ from enrollments.actions.enrollments import (
     delete_enrollments,
     disable_enrollment,
 )
+from enrollments.actions.explaining import Question, explain
 from enrollments.actions.hubs import HubSpec, link_hub
 from enrollments.actions.registrations import (
     Outcome,
@@ -223,6 +225,21 @@ def test_r11_another_suppliers_ca_cannot_take_a_name_and_disturbs_nothing(servic
     assert register(service, good).outcome is Outcome.ASSIGNED
 
 
+def test_r11_explanation_says_by_whom_the_name_is_held_and_that_this_decided(service, top):
+    enroll_ca(service, top, "first-supplier")
+    register(service, top.leaf("pump-042"))
+    other = root("Other supplier")
+    enroll_ca(service, other, "other-supplier")
+
+    answer = register(service, other.leaf("pump-042"))
+
+    *decision, step = explain(service, Question(tracking_id=answer.tracking_id)).steps
+    assert [one.said for one in decision if one.entry] == ["admits"]
+    assert (step.rule, step.candidate, step.said) == ("R11", "registration ID pump-042", "fails")
+    assert "held through enrollment group first-supplier" in step.because
+    assert (step.decides, any(one.decides for one in decision)) == (True, False)
+
+
 def test_r11_barred_supplier_cannot_mark_somebody_elses_device_as_disabled(service, top):
     enroll_ca(service, top)
     register(service, top.leaf("pump-042"))
@@ -312,6 +329,8 @@ def test_r11_device_id_at_a_hub_belongs_to_one_registration(service):
 
     assert (answer.outcome, answer.reason) == (Outcome.FAILED, Reason.DEVICE_ID_TAKEN)
     assert HubDevice.objects.get().registration_key == "pump-042"
+    step = explain(service, Question(tracking_id=answer.tracking_id)).steps[-1]
+    assert (step.rule, step.candidate, step.said, step.decides) == ("R11", "device ID LINE-3", "fails", True)
 
 
 def test_r11_the_database_holds_that_too(service):
@@ -379,6 +398,19 @@ def test_r11_returning_device_keeps_its_twin(service, top):
     register(service, top.leaf("pump-042"))
 
     assert HubDevice.objects.get().twin["tags"] == {"from": "life"}
+
+
+def test_r15_row_of_an_assignment_tells_from_where_the_device_called_and_by_what(service, top):
+    enroll_ca(service, top)
+    leaf = top.leaf("pump-042")
+    peer = Peer("192.0.2.9", "pump-agent/1.0\x1b[31m" + "x" * 900)
+
+    register_device(service, replace(asks("pump-042", shows(leaf)), peer=peer))
+
+    row = HistoryEvent.objects.get(event="device.assigned")
+    assert row.address == "192.0.2.9"
+    assert row.client.startswith("pump-agent/1.0[31mxxx")
+    assert len(row.client) == 200
 
 
 def test_r15_each_changed_assignment_is_history_and_an_unchanged_one_is_not(service, top):

@@ -39,6 +39,8 @@ def _row(number: int, chance: random.Random, service_ids: tuple[int | None, ...]
         after=chance.choice((None, {"status": "disabled"}, {"initial_twin": _TWIN})),
         address="192.0.2.7",
         request_id=f"{number:032x}",
+        # Rows from before it was kept have none.
+        client=("", "Mozilla/5.0 (X11; Linux) café", "manage.py disable")[number % 3],
     )
 
 

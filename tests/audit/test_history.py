@@ -1,18 +1,22 @@
 """R15: no record, no action; rows are final; secrets never enter one."""
 
 import json
+from datetime import datetime, timedelta
 
 import pytest
 from django.db import DatabaseError, connection, transaction
+from django.utils import timezone
 
 from enrollments.actions import people
 from enrollments.actions.enrollment_groups import (
+    cancel_group_schedule,
     delete_enrollment_groups,
     disable_enrollment_group,
     enable_enrollment_group,
 )
 from enrollments.actions.enrollments import (
     IndividualSpec,
+    cancel_enrollment_schedule,
     change_individual_enrollment,
     delete_enrollments,
     disable_enrollment,
@@ -58,9 +62,17 @@ def world(service):
     enroll_device(service, self_signed("pump-1"))
     enroll_device(service, self_signed("pump-2"), enabled=False)
     register(service, top.leaf("pump-3"))
+    enroll_device(service, self_signed("pump-4"))
+    disable_enrollment(service, "pump-4", at=_tomorrow(), actor=ALICE)
+    enroll_ca(service, root("Root D"))
+    disable_enrollment_group(service, "root-d", at=_tomorrow(), actor=ALICE)
     people.add_person("root", role=Role.ADMINISTRATOR, service=None, actor=ALICE)
     people.add_person("bob", role=Role.VIEWER, service=None, actor=ALICE)
     return service
+
+
+def _tomorrow() -> datetime:
+    return timezone.now() + timedelta(days=1)
 
 
 WHY = {"actor": ALICE, "reason": "ticket 4711"}
@@ -68,10 +80,14 @@ CHANGES = {
     Event.ENROLLMENT_ADDED: lambda s: enroll_device(s, self_signed("new-1")),
     Event.ENROLLMENT_DISABLED: lambda s: disable_enrollment(s, "pump-1", **WHY),
     Event.ENROLLMENT_ENABLED: lambda s: enable_enrollment(s, "pump-2", **WHY),
+    Event.ENROLLMENT_DISABLING_SCHEDULED: lambda s: disable_enrollment(s, "pump-1", at=_tomorrow(), **WHY),
+    Event.ENROLLMENT_SCHEDULE_CANCELLED: lambda s: cancel_enrollment_schedule(s, "pump-4", **WHY),
     Event.ENROLLMENT_DELETED: lambda s: delete_enrollments(s, ["pump-1"], **WHY),
     Event.GROUP_ADDED: lambda s: enroll_ca(s, root("Root C")),
     Event.GROUP_DISABLED: lambda s: disable_enrollment_group(s, "root-a", **WHY),
     Event.GROUP_ENABLED: lambda s: enable_enrollment_group(s, "root-b", **WHY),
+    Event.GROUP_DISABLING_SCHEDULED: lambda s: disable_enrollment_group(s, "root-a", at=_tomorrow(), **WHY),
+    Event.GROUP_SCHEDULE_CANCELLED: lambda s: cancel_group_schedule(s, "root-d", **WHY),
     Event.GROUP_DELETED: lambda s: delete_enrollment_groups(s, ["root-a"], **WHY),
     Event.REGISTRATION_DELETED: lambda s: delete_registration(s, "pump-3", **WHY),
     Event.REGISTRATION_RELEASED: lambda s: release_registration(s, "pump-3", **WHY),
@@ -298,7 +314,7 @@ def test_role_of_a_person_is_the_higher_of_here_and_everywhere(world):
 def test_hub_that_holds_devices_cannot_be_unlinked(world):
     from enrollments.errors import Conflict
 
-    with pytest.raises(Conflict, match="1 device identities"):
+    with pytest.raises(Conflict, match="1 device identity and 1 registration record:"):
         unlink_hub(world, world.hubs.get().pk, actor=ALICE)
 
 

@@ -39,7 +39,7 @@ ROWS = int(os.environ.get("DPS_HISTORY_ROWS", "300"))
 HIT = ROWS * 2 // 3
 ON_SQLITE = settings.DATABASES["default"]["ENGINE"].endswith("sqlite3")
 EVENT, SEAL = "enrollments_historyevent", "enrollments_historyseal"
-CHECKPOINT = "enrollments_historycheckpoint"
+CHECKPOINT, WAITING = "enrollments_historycheckpoint", "enrollments_unsealedevent"
 
 
 @dataclass(frozen=True)
@@ -71,6 +71,8 @@ TAMPERINGS = [
         for name in MEMBERS
         if name != "id"
     ),
+    Tampering("client taken away", (updated(EVENT, "client", "''", "id = {row}"),)),
+    Tampering("client put in", (updated(EVENT, "client", "'x'", "id = {row}"),)),
     Tampering("another ID", (updated(EVENT, "id", "900000000", "id = {row}"),)),
     Tampering("delete the row", (f"DELETE FROM {EVENT} WHERE id = {{row}}",)),
     Tampering("delete the seal", (f"DELETE FROM {SEAL} WHERE {AT_HIT}",), row=None),
@@ -243,6 +245,27 @@ def test_tool_names_every_tampering_of_a_copy(history, tmp_path):
     assert found_by_tool(whole) is None
     report = json.loads(by_tool(whole).stdout)
     assert (report["rows"], report["signed_rows"], report["waiting"]) == (ROWS, ROWS, 0)
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.skipif(not ON_SQLITE, reason="the tool reads files of SQLite")
+def test_tool_reads_a_copy_from_before_the_client_was_kept(tmp_path):
+    fill(60)
+    execute(f"DELETE FROM {WAITING} WHERE event_id IN (SELECT id FROM {EVENT} WHERE client <> '')")
+    seal_everything()
+    copy = tmp_path / "old.sqlite3"
+    with contextlib.closing(sqlite3.connect(copy)) as target:
+        connection.ensure_connection()
+        connection.connection.backup(target)
+        for statement in without_triggers():
+            target.execute(statement)
+        target.execute(f"DELETE FROM {EVENT} WHERE client <> ''")
+        target.execute(f"ALTER TABLE {EVENT} DROP COLUMN client")
+        target.execute("PRAGMA journal_mode=DELETE")
+        target.commit()
+
+    assert found_by_tool(copy) is None
+    assert json.loads(by_tool(copy).stdout)["rows"] == 20
 
 
 @pytest.mark.django_db

@@ -10,6 +10,7 @@ from django.test import Client
 from enrollments.attestation.credential import PresentedCredential
 from tests.device_api.clients import Answer, Request
 from tests.devices import new_service
+from tests.openapi.conformance import check_answer
 
 VERSION = "api-version=2021-06-01"
 
@@ -47,7 +48,9 @@ class DeviceClient:
         extra.setdefault("content_type", "application/json; charset=utf-8")
         extra["dps.peer_certificates"] = credential.certificates
         extra["dps.listener"] = "device"
-        return self.client.generic(method, path, raw, **extra)
+        answer = self.client.generic(method, path, raw, **extra)
+        check_answer(method, path.partition("?")[0], answer)
+        return answer
 
     def base(self, registration_id: str) -> str:
         return f"/{self.id_scope}/registrations/{registration_id}"
@@ -85,6 +88,7 @@ def wire():
             headers=headers,
             **{"dps.peer_certificates": certificates, "dps.listener": "device"},
         )
+        check_answer(request.method, request.target.partition("?")[0], response)
         return Answer(response.status_code, dict(response.headers), response.content)
 
     return carry

@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from urllib.parse import urlsplit
 
 import pytest
@@ -18,6 +19,7 @@ from playwright.sync_api import (
 )
 
 from dpsportal.serving.supervisor import PROJECT_DIR
+from tests.certificates import root
 from tests.e2e.pages import Portal
 from tests.live import ADMIN, ADMIN_PASSWORD, LiveListeners, installation
 
@@ -76,6 +78,34 @@ def live(browser_path: str, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         live.start("device")
         live.start("portal")
         yield live
+
+
+@pytest.fixture(scope="session")
+def plant(live: LiveListeners) -> LiveListeners:
+    """A service in which every kind of entry, outcome and record occurs."""
+    live.manage("demo_fleet")
+    wrong = live.data_dir / "wrong.jsonl"
+    wrong.write_text("no entry")
+    live.manage("import_enrollments", wrong, "--service", "local", check=False)
+    live.python(
+        "from datetime import timedelta\n"
+        "from enrollments.actions.api_tokens import add_api_token\n"
+        "from enrollments.actions.quiet_periods import start_quiet_period\n"
+        "from enrollments.audit.actor import Actor, Way\n"
+        "from django.contrib.auth.models import User\n"
+        "from enrollments.models import ProvisioningService\n"
+        "actor = Actor('cli', 'test', Way.COMMAND_LINE)\n"
+        "service = ProvisioningService.objects.get(name='local')\n"
+        "refused = service.attempts.filter(outcome='refused').exclude(source='').first()\n"
+        "start_quiet_period(service, refused, timedelta(days=1), actor=actor)\n"
+        "add_api_token(service, User.objects.get(username='admin'), 'ci', ['EnrollmentRead'], days=1, actor=actor)\n"
+    )
+    live.enroll_keys("scheduled-pump")
+    live.enroll_ca("scheduled-plant", root("scheduled-plant"))
+    until = f"{datetime.now(UTC) + timedelta(days=9):%Y-%m-%dT%H:%MZ}"
+    for kind, name in (("individual", "scheduled-pump"), ("group", "scheduled-plant")):
+        live.manage("disable", kind, name, "--until", until, "--reason", "audit")
+    return live
 
 
 @pytest.fixture(scope="module")

@@ -56,7 +56,7 @@ def name(request) -> str:
 def answer_yes(portal: Portal, button: str, *, reason: str) -> None:
     """In the dialog, or on the page that stands for it without script."""
     portal.page.get_by_label("Reason").fill(reason)
-    portal.page.get_by_role("button", name=button).click()
+    portal.page.get_by_role("button", name=button, exact=True).click()
 
 
 def test_a_record_leads_to_why_the_device_would_be_refused(portal, name, live, tmp_path):
@@ -128,7 +128,7 @@ def test_a_device_below_a_ca_is_denied_from_its_record(portal, name, live, tmp_p
     portal.page.get_by_role("rowheader", name=f"deny-0-{name}").get_by_role("link").click()
     portal.page.get_by_role("link", name="Deny this device").click()
     expect(portal.page.get_by_text("whose key is then barred under any name")).to_be_visible()
-    answer_yes(portal, "Yes, deny", reason="sends nonsense")
+    answer_yes(portal, "Deny", reason="sends nonsense")
 
     portal.expect_said(f"Device deny-0-{name} is denied from now on")
     assert [live.register(one).outcome for one in (bad, sibling)] == [Outcome.DISABLED, Outcome.ASSIGNED]
@@ -145,7 +145,7 @@ def test_a_device_of_a_key_group_is_denied_from_its_attempt(portal, name, live):
     portal.page.get_by_role("link", name=f"keyed-0-{name}", exact=True).click()
     portal.page.get_by_role("link", name="Deny this device").click()
     expect(portal.page.get_by_text("whichever key signs for it")).to_be_visible()
-    answer_yes(portal, "Yes, deny", reason="left the yard")
+    answer_yes(portal, "Deny", reason="left the yard")
 
     portal.expect_said(f"Device keyed-0-{name} is denied from now on")
     assert [live.register(one).outcome for one in (bad, sibling)] == [Outcome.DISABLED, Outcome.ASSIGNED]
@@ -173,7 +173,7 @@ def test_a_storm_is_told_to_be_quiet_and_the_device_of_that_name_is_not(portal, 
     assert live.register(device_of(ca.leaf(f"storm-pump-{name}"), own)).outcome is Outcome.ASSIGNED
 
     page.get_by_role("link", name=f"End the quiet period of storm-pump-{name}").click()
-    answer_yes(portal, "End it", reason="mended")
+    answer_yes(portal, "End the quiet period", reason="mended")
     portal.expect_said(f"The quiet period of storm-pump-{name} has ended")
     assert "ended the quiet period" in portal.history_of(f"storm-pump-{name}", 2)[0]
 

@@ -361,5 +361,5 @@ def test_the_page_of_a_contested_name_leads_to_its_release(administrator, live, 
     page.get_by_role("link", name="release the registration ID").click()
 
     dialog = page.get_by_role("dialog", name="Release registration ID contested-2?")
-    dialog.get_by_role("button", name="Yes, release").click()
+    dialog.get_by_role("button", name="Release").click()
     administrator.expect_said("Registration ID contested-2 is released")

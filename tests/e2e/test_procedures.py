@@ -2,8 +2,11 @@
 
 import json
 import re
+import sqlite3
 import subprocess
+from contextlib import closing
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -106,6 +109,82 @@ def test_1_by_the_switch_in_the_row(administrator, workshop):
 
     assert "1 known device will come in anew through individual enrollment of its own: switch-pump" in told
     assert workshop.outcome_of(pump) is Outcome.ASSIGNED
+
+
+def pass_the_time_of(live: LiveListeners, table: str, column: str, name: str) -> None:
+    """Nobody waits: what is scheduled for one entry is moved into the past, behind the back of the application."""
+    with closing(sqlite3.connect(live.data_dir / "db.sqlite3", timeout=10)) as connection, connection:
+        connection.execute(
+            f"UPDATE enrollments_{table} SET switches_at = datetime('now', '-1 second') WHERE {column} = ?",
+            [name],
+        )
+
+
+def test_disable_until_a_time_with_the_keyboard_alone(administrator, workshop):
+    """Chosen in the row; shown in the list and on the page; over by itself, with nothing there to notice."""
+    pump = root("timed-supplier").leaf("timed-pump")
+    administrator.add_individual("timed-pump", workshop.file_of(pump))
+    toggle, page = administrator.toggle("timed-pump"), administrator.page
+    until = datetime.now(UTC).replace(second=0, microsecond=0) + timedelta(days=400)
+    dialog = page.get_by_role("dialog", name="Disable individual enrollment timed-pump?")
+
+    toggle.focus()
+    page.keyboard.press("Enter")
+    expect(dialog.get_by_label("Reason")).to_be_focused()
+    page.keyboard.type("audit")
+    dialog.get_by_role("radio", name="until further notice").focus()
+    page.keyboard.press("ArrowDown")
+    expect(dialog.get_by_role("radio", name="until the time below")).to_be_checked()
+    page.keyboard.press("Enter")
+    expect(dialog.get_by_role("alert")).to_be_focused()
+    expect(dialog.get_by_role("alert")).to_contain_text("Give the time, or choose until further notice.")
+    # In which order its parts are typed is a matter of the browser's own language.
+    dialog.get_by_label("Time (UTC)").fill(f"{until:%Y-%m-%dT%H:%M}")
+    page.keyboard.press("Enter")
+
+    expect(toggle).not_to_be_checked()
+    then = f"{until:%Y-%m-%d %H:%M} UTC"
+    administrator.expect_said(f"Disabled individual enrollment timed-pump until {then}")
+    expect(administrator.row("timed-pump").get_by_role("cell", name=f"Disabled until {then}")).to_be_visible()
+    assert workshop.outcome_of(pump) is Outcome.DISABLED
+
+    pass_the_time_of(workshop.live, "individualenrollment", "registration_id", "timed-pump")
+
+    assert workshop.outcome_of(pump) is Outcome.ASSIGNED
+    by_itself, by_hand, _ = administrator.history_of("timed-pump", 3)
+    assert_told(by_itself, ADMIN, "by schedule", "enabled individual enrollment timed-pump", "audit")
+    assert_told(by_hand, ADMIN, "disabled individual enrollment timed-pump until", "audit")
+
+
+def test_schedule_a_disabling_change_it_and_drop_it_on_the_page_of_a_group(administrator, workshop):
+    ca = root("timed-plant")
+    pump = ca.leaf("timed-valve")
+    administrator.add_group("timed-plant", workshop.file_of(ca))
+    administrator.open_entry("timed-plant")
+    page, dialog = administrator.page, administrator.page.get_by_role("dialog")
+    scheduled = page.get_by_role("group", name="Scheduled change")
+
+    page.get_by_role("link", name="Disable", exact=True).click()
+    dialog.get_by_role("radio", name="From the time below on").check()
+    dialog.get_by_label("Time (UTC)").fill("2030-05-03T14:00")
+    dialog.get_by_role("button", name="Disable").click()
+    administrator.expect_heading("timed-plant")
+    expect(scheduled).to_contain_text("Disables at 2030-05-03 14:00 UTC. Scheduled by admin")
+    scheduled.get_by_role("link", name="Choose another time").click()
+    expect(dialog.get_by_role("radio", name="From the time below on")).to_be_checked()
+    dialog.get_by_label("Time (UTC)").fill("2031-05-03T14:00")
+    dialog.get_by_role("button", name="Disable").click()
+    expect(scheduled).to_contain_text("Disables at 2031-05-03 14:00 UTC.")
+    assert workshop.outcome_of(pump) is Outcome.ASSIGNED
+
+    scheduled.get_by_role("link", name="Drop what is scheduled").click()
+    dialog.get_by_role("link", name="Cancel").click()
+    expect(scheduled).to_be_visible()
+    scheduled.get_by_role("link", name="Drop what is scheduled").click()
+    dialog.get_by_role("button", name="Drop it").click()
+
+    administrator.expect_said("Nothing is scheduled for enrollment group timed-plant any more.")
+    expect(scheduled).to_have_count(0)
 
 
 def test_2_delete_an_individual_enrollment(administrator, workshop):

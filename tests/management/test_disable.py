@@ -41,6 +41,7 @@ def test_a_group_is_disabled_with_who_and_why(service, ca):
     row = HistoryEvent.objects.get(event="group.disabled")
     assert (row.actor_kind, row.way, row.reason) == ("cli", "command line", "key leaked")
     assert row.actor_name == pwd.getpwuid(os.getuid()).pw_name
+    assert row.client == "manage.py disable"
 
 
 @pytest.mark.parametrize("enroll", ["certificate", "key"])
@@ -218,3 +219,95 @@ def test_a_policy_that_is_not_there_and_one_that_is_denied():
 
     assert refusal_of("disable", "policy", "nobody", "--reason", "x")[0] == 1
     assert refusal_of("disable", "policy", "nobody", "--reason", "x", "--deny")[0] == 2
+
+
+def test_until_a_time_and_at_a_time(service, ca, database_clock):
+    pump, until = ca.leaf("pump-1"), database_clock.ahead(hours=1)
+    enroll_device(service, pump)
+
+    said = printed_by("disable", "group", "plant", "--reason", "audit", "--until", until.isoformat())
+    entry = printed_by(
+        "disable", "individual", "pump-1", "--reason", "moved", "--at", f"{until:%Y-%m-%dT%H:%M:%S}"
+    )
+
+    then = f"{until:%Y-%m-%d %H:%M:%S} UTC"
+    assert said == (
+        f"Enrollment group plant of plant is disabled from now on, until {then}.\n"
+        "No device that is known is touched.\n"
+    )
+    assert entry == (
+        f"Individual enrollment pump-1 of plant will be disabled at {then}. Until then it is enabled.\n"
+    )
+    sibling = ca.leaf("pump-2")
+    before = register(service, pump).outcome, register(service, sibling).outcome
+    database_clock.set_to(until)
+    assert before == (Outcome.ASSIGNED, Outcome.DISABLED)
+    # Bound to the state of the database, and in a test's transaction nobody settles: what is due to open is shut.
+    assert register(service, pump).outcome is Outcome.DISABLED
+    row = HistoryEvent.objects.get(event="enrollment.disabling_scheduled")
+    assert (row.reason, row.after) == ("moved", {"status": "enabled", "until": then})
+
+
+def test_json_says_until_when(service, ca, database_clock):
+    until = database_clock.ahead(days=1)
+
+    told = json_of("disable", "group", "plant", "--reason", "audit", "--until", until.isoformat())
+
+    assert (told["status"], told["until"], told["changed"]) == ("disabled", until.isoformat(), True)
+
+
+def test_disabling_for_good_says_so_where_it_was_for_a_time(service, ca, database_clock):
+    until = database_clock.ahead(hours=1)
+    printed_by("disable", "group", "plant", "--reason", "audit", "--until", until.isoformat())
+
+    assert "is disabled from now on.\n" in printed_by("disable", "group", "plant", "--reason", "for good")
+    assert service.enrollmentgroups.get().switches_at is None
+
+
+def test_what_is_scheduled_already_is_said_and_not_recorded(service, ca, database_clock):
+    command = (
+        "disable",
+        "group",
+        "plant",
+        "--reason",
+        "x",
+        "--at",
+        database_clock.ahead(hours=1).isoformat(),
+    )
+    printed_by(*command)
+    rows = HistoryEvent.objects.count()
+
+    assert "will be disabled at" in (said := printed_by(*command)) and "already; nothing was changed" in said
+    assert HistoryEvent.objects.count() == rows
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "sentence"),
+    [
+        (["--until", "2020-01-01T00:00Z"], 1, "That time has passed"),
+        (["--at", "2199-01-01"], 1, "more than ten years ahead"),
+        (["--until", "2199-01-01", "--deny"], 2, "--deny is for good"),
+    ],
+)
+def test_times_that_cannot_be_meant_are_refused(service, ca, options, code, sentence):
+    enroll_device(service, ca.leaf("pump-1"))
+
+    refused, said = refusal_of("disable", "individual", "pump-1", "--reason", "x", *options)
+
+    assert (refused, sentence in said) == (code, True)
+    assert service.individualenrollments.get().enabled
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--until", "tomorrow"],
+        ["--at", "9999-12-31T23:59:59-23:00"],
+        ["--until", "2199-01-01", "--at", "2199-01-01"],
+    ],
+)
+def test_times_that_cannot_be_read_are_refused(service, ca, options):
+    _, said = refusal_of("disable", "group", "plant", "--reason", "x", *options)
+
+    assert "give a time such as 2026-05-03T14:00Z" in said or "not allowed with argument" in said
+    assert service.enrollmentgroups.get().enabled

@@ -1,13 +1,17 @@
 """`manage.py explain`."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
+from django.utils import timezone
 
+from enrollments.actions.enrollment_groups import disable_enrollment_group
+from enrollments.actions.enrollments import disable_enrollment
 from enrollments.actions.registrations import Outcome
 from enrollments.models import HistoryEvent, RegistrationAttempt, RegistrationRecord
 from tests.certificates import root, self_signed
 from tests.devices import (
+    ALICE,
     enroll_ca,
     enroll_device,
     enroll_key_group,
@@ -183,7 +187,10 @@ def test_the_path_and_the_deciding_step_are_marked(service, ca, tmp_path):
 
     text = printed_by("explain", "--certificate", str(certificates))
 
-    assert "    CN=Line: sent, valid\n    CN=Plant: valid, enrolled in enrollment group plant\n" in text
+    assert (
+        "    CN=Line: sent, valid\n    CN=Plant: valid, enrolled in enrollment group plant, possession not verified\n"
+        in text
+    )
     assert "enrollment group plant: admits (this decides)" in text
 
 
@@ -219,3 +226,49 @@ def test_files_that_hold_no_such_chain_are_refused(service, tmp_path, what):
 
     assert code == (2 if what == "two names" else 1)
     assert sentences[what] in sentence
+
+
+def test_a_time_to_come_counts_what_is_scheduled_and_what_expires(service, ca, tmp_path):
+    pump = ca.leaf("pump-1", not_after=timezone.now() + timedelta(days=20))
+    certificates, _ = pump.write(tmp_path)
+    now = timezone.now()
+    disable_enrollment_group(service, "plant", at=now + timedelta(days=5), actor=ALICE)
+    rows = HistoryEvent.objects.count()
+
+    def at(days):
+        moment = (now + timedelta(days=days)).isoformat()
+        explained = json_of("explain", "--certificate", str(certificates), "--at", moment)
+        assert explained["at"] == moment
+        return explained["verdict"], explained["reason"]
+
+    assert [at(days) for days in (4, 6, 21)] == [
+        ("admit", "admitted"),
+        ("disabled", "group_disabled"),
+        ("unauthorized", "leaf_refused"),
+    ]
+    assert HistoryEvent.objects.count() == rows
+
+
+def test_a_token_is_made_for_the_time_that_is_asked_about(service):
+    enroll_keys(service, "pump-1")
+    until = timezone.now() + timedelta(days=5)
+    disable_enrollment(service, "pump-1", until=until, actor=ALICE)
+
+    verdicts = [
+        json_of("explain", "--registration-id", "pump-1", "--at", (until + span).isoformat())["verdict"]
+        for span in (timedelta(days=-1), timedelta(days=1))
+    ]
+
+    assert verdicts == ["disabled", "admit"]
+
+
+def test_now_is_explained_as_the_device_would_be_answered_once_what_is_due_is_recorded(
+    service, ca, database_clock, tmp_path
+):
+    certificates, _ = ca.leaf("pump-1").write(tmp_path)
+    disable_enrollment_group(service, "plant", until=database_clock.ahead(hours=1), actor=ALICE)
+    database_clock.set_to(database_clock.ahead(hours=1))
+    rows = HistoryEvent.objects.count()
+
+    assert json_of("explain", "--certificate", str(certificates))["verdict"] == "admit"
+    assert HistoryEvent.objects.count() == rows

@@ -26,7 +26,7 @@ def test_what_is_older_than_the_setting_goes_and_so_do_quiet_periods_that_are_ov
 
     told = printed_by("forget_attempts")
 
-    assert "plant: 1 rows older than 30 days deleted" in told
-    assert "plant: 1 quiet periods that are over deleted" in told
+    assert "plant: 1 row older than 30 days deleted" in told
+    assert "plant: 1 quiet period over by now deleted" in told
     assert RegistrationAttempt.objects.get().registration_key == "new"
     assert QuietPeriod.objects.get().registration_key == "new"

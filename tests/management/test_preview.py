@@ -71,6 +71,17 @@ def test_json_has_numbers_entries_and_what_stands_above(service, line):
     assert told["epoch"] == ProvisioningService.epoch_of(service.pk)
 
 
+def test_a_name_that_deleting_leaves_to_a_group_is_told_to_people_and_programs(service, line):
+    deny_device(service, "never-seen", actor=ALICE)
+
+    text = printed_by("preview", "delete", "individual", "never-seen")
+    told = json_of("preview", "delete", "individual", "never-seen")
+
+    through = ["enrollment group root", "enrollment group plant-7"]
+    assert f"come in under it through {', '.join(through)}. Only a disabled entry keeps it out." in text
+    assert told["left_open"] == {"registration_ids": ["never-seen"], "through": through}
+
+
 def test_csv_has_every_device(line, tmp_path):
     path = tmp_path / "preview.csv"
 

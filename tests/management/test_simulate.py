@@ -23,6 +23,8 @@ pytestmark = pytest.mark.django_db
         (["--cert", "x", "--mechanism", "mixed"], "--mechanism x509"),
         (["--cert", "x", "--intermediates", "2"], "made on the fly"),
         (["--tpm", "swtpm"], "--mechanism tpm"),
+        (["--allow-key-groups"], "goes with --enroll and --mechanism symmetric-group"),
+        (["--enroll", "--mechanism", "symmetric-group"], "--allow-key-groups switches it on"),
         (["--seconds", "5"], "go with --storm"),
         (["--healthy", "2"], "go with --storm"),
         (["--storm", "--devices", "1001"], "at most 1000 devices"),

@@ -3,6 +3,7 @@
 import pytest
 from cryptography.fernet import Fernet
 from django.db import IntegrityError, connection, transaction
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from enrollments.errors import SecretUnreadable
@@ -17,6 +18,7 @@ from enrollments.models import (
     RegistrationRecord,
     TrustAnchor,
 )
+from enrollments.models.switches import AsOf
 from tests.certificates import root, self_signed
 from tests.devices import enroll_ca, enroll_device, enroll_keys, new_service, register
 
@@ -111,6 +113,17 @@ def test_held_certificate_has_its_place(service, change):
     refused(lambda: HeldCertificate.objects.update(**change))
 
 
+@pytest.mark.parametrize("kind", [IndividualEnrollment, EnrollmentGroup])
+@pytest.mark.parametrize(
+    "values", [{"switches_at": timezone.now()}, {"scheduled_by": "alice"}, {"schedule_reason": "audit"}]
+)
+def test_what_is_scheduled_has_a_time_and_somebody_who_wanted_it(service, kind, values):
+    enroll_ca(service, root("Root A"))
+    enroll_device(service, self_signed("pump-1"))
+
+    refused(lambda: kind.objects.update(**values))
+
+
 @pytest.mark.parametrize(
     "values", [{"status": "assigned"}, {"status": "assigned", "device_id": "d"}, {"status": "failed"}]
 )
@@ -164,10 +177,24 @@ def test_look_ups_of_a_registration_use_an_index(table, where):
 
 
 @pytest.mark.skipif(connection.vendor != "sqlite", reason="reads how SQLite explains a plan")
+def test_what_decisions_read_looks_the_next_switch_up_in_an_index_of_scheduled_ones(service):
+    with CaptureQueriesContext(connection) as captured:
+        ProvisioningService.what_decisions_read(service.pk)
+    (query,) = captured.captured_queries
+    with connection.cursor() as cursor:
+        cursor.execute(f"EXPLAIN QUERY PLAN {query['sql']}")
+        plan = " ".join(str(row) for row in cursor.fetchall())
+
+    assert "individual_by_switch" in plan
+    assert "group_by_switch" in plan
+    assert "SCAN" not in plan
+
+
+@pytest.mark.skipif(connection.vendor != "sqlite", reason="reads how SQLite explains a plan")
 def test_question_of_a_search_for_paths_uses_three_indexes(service):
     held = HeldCertificate.objects.filter(service=service)
 
-    plan = held.that_may_have_issued(["a", "b"], ["c"], ["d"]).explain()
+    plan = held.that_may_have_issued(["a", "b"], ["c"], ["d"], AsOf(timezone.now(), any_due=True)).explain()
 
     assert {"held_by_subject", "held_by_key_id", "held_by_key"} <= set(plan.replace("(", " ").split())
     assert "SCAN" not in plan

@@ -1,56 +1,27 @@
 """Every address of the portal, for every role: who gets in, who does not, what a refusal leaves (R1, R15, R17)."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
 import pytest
 from django.test import Client
-from django.urls import URLPattern, URLResolver, reverse
+from django.urls import reverse
 
 from enrollments.actions.attempts import find_attempt
 from enrollments.actions.imports import begin_import, cancel_import
 from enrollments.actions.quiet_periods import start_quiet_period
 from enrollments.models import HistoryEvent, ImportFormat, ImportRun, ProvisioningService, RegistrationRecord
 from enrollments.policy.roles import Right, Role
-from enrollments.portal.urls import urlpatterns
 from tests.certificates import root, self_signed
-from tests.devices import ALICE, enroll_ca, enroll_key_group, register, signs
+from tests.devices import ALICE, enroll_ca, enroll_key_group, register, signs, upload_ca
 from tests.factories import a_service, a_user, an_individual
+from tests.portal.addresses import ADDRESSES, Address
 
 WITHOUT_SIGNING_IN = {"sign-in"}
 # Addresses where whoever sees an object finds it, and where saving it asks for more than seeing.
 SAVING = {"enrollment-edit": Right.CHANGE_ENTRIES, "group-edit": Right.CHANGE_ENTRIES}
 
-
-@dataclass(frozen=True)
-class Address:
-    name: str
-    parameters: tuple[str, ...]
-    right: Right | None
-    declares: bool
-
-    @property
-    def of_service(self) -> bool:
-        return "service_name" in self.parameters
-
-    def right_for(self, method: str) -> Right | None:
-        return SAVING.get(self.name, self.right) if method == "POST" else self.right
-
-
-def _walk(patterns: list[Any], outer: tuple[str, ...] = ()) -> Iterator[Address]:
-    for pattern in patterns:
-        parameters = (*outer, *pattern.pattern.converters)
-        if isinstance(pattern, URLResolver):
-            yield from _walk(pattern.url_patterns, parameters)
-        elif isinstance(pattern, URLPattern):
-            view = pattern.callback
-            declares = hasattr(view, "declared_right")
-            yield Address(str(pattern.name), parameters, getattr(view, "declared_right", None), declares)
-
-
-ADDRESSES = list(_walk(urlpatterns))
 PROTECTED = [one for one in ADDRESSES if one.right is not None]
 OF_SERVICE = [one for one in PROTECTED if one.of_service]
 OF_INSTALLATION = [one for one in PROTECTED if not one.of_service]
@@ -60,7 +31,35 @@ def each(addresses: list[Address]) -> Any:
     return pytest.mark.parametrize("address", [pytest.param(one, id=one.name) for one in addresses])
 
 
+def right_for(address: Address, method: str) -> Right | None:
+    return SAVING.get(address.name, address.right) if method == "POST" else address.right
+
+
 each_role = pytest.mark.parametrize("role", list(Role))
+
+
+# What a request without any content leaves in the history, where it does something all the same. Questions that are
+# answered on an older state, and forms with nothing in them, do nothing.
+ROWS = {
+    ("POST", "sign-out"): ["person.signed_out"],
+    ("GET", "installation-history-export"): ["history.exported"],
+    ("GET", "history-export"): ["history.exported"],
+    ("POST", "person-password"): ["person.password_changed"],
+    ("POST", "person-deactivate"): ["person.changed"],
+    ("POST", "person-remove"): ["person.removed"],
+    ("POST", "registration-deny"): ["enrollment.disabled"],
+    ("POST", "registration-deprovision"): ["enrollment.disabled", "device.deprovisioned"],
+    ("POST", "attempt-deny"): ["enrollment.added_disabled"],
+    ("POST", "quiet-end"): ["quiet.ended"],
+    ("POST", "device-keys"): ["keys.revealed"],
+    ("POST", "device-deregister"): ["device.deregistered"],
+    ("POST", "policy-keys"): ["keys.revealed"],
+    ("POST", "policy-regenerate"): ["policy.key_regenerated"],
+    ("POST", "enrollment-disable"): ["enrollment.disabled"],
+    ("POST", "enrollment-keys"): ["keys.revealed"],
+    ("POST", "group-disable"): ["group.disabled"],
+    ("POST", "group-keys"): ["keys.revealed"],
+}
 
 
 @dataclass(frozen=True)
@@ -101,6 +100,7 @@ def world(db: None) -> World:
             "username": shown.username,
             "policy_name": service.access_policies.get().name,
             "which": "primary",
+            "ca_name": upload_ca(service, ca).name,
             "import_pk": ended_import(service).pk,
             "part_kind": "list",
             "part_number": 0,
@@ -131,7 +131,7 @@ def answers(client: Client, url: str) -> dict[str, int]:
 def check_answers(client: Client, url: str, address: Address, role: Role) -> None:
     """With the right, anything but a refusal; without it, a refusal and nothing else."""
     for method, status in answers(client, url).items():
-        if address.right_for(method) in role.rights:
+        if right_for(address, method) in role.rights:
             assert status not in {403, 404, 500}
         else:
             assert status in {403, 405}
@@ -211,16 +211,40 @@ def test_r17_role_in_a_service_opens_nothing_of_the_installation(address, role, 
     assert statuses <= {403, 405}
 
 
-@each([one for one in PROTECTED if one.right_for("POST") is not Right.SEE])
-def test_r15_refused_attempt_at_a_change_leaves_one_row(address, world):
-    client = signed_in_as(Role.VIEWER, world.service)
-    before = refusals()
+@each(PROTECTED)
+def test_r15_refused_attempt_leaves_one_row_and_one_to_look_at_none(address, world):
+    for role in Role:
+        client = signed_in_as(role, world.service)
+        for method in ("GET", "POST"):
+            right = right_for(address, method)
+            if right in role.rights and address.of_service:
+                continue
+            before = HistoryEvent.objects.order_by("pk").last().pk
+            status = getattr(client, method.lower())(world.url(address)).status_code
 
-    status = client.post(world.url(address)).status_code
+            # 405: the address only shows something, or only does, so nothing was attempted.
+            attempted = status == 403 and (method == "POST" or right.is_recorded_when_refused)
+            left = HistoryEvent.objects.filter(pk__gt=before).values_list("event", flat=True)
+            assert status in (403, 405)
+            assert list(left) == ["action.refused"] * attempted
 
-    # 405: the address only shows something, so nothing was attempted.
-    assert refusals() - before == (1 if status == 403 else 0)
-    assert status in (403, 405)
+
+@each(ADDRESSES)
+def test_r15_allowed_request_leaves_the_rows_that_it_should_and_no_others(address, world):
+    client = signed_in_as(Role.ADMINISTRATOR, None)
+
+    for method in ("GET", "POST"):
+        before = HistoryEvent.objects.order_by("pk").last().pk
+        answer = getattr(client, method.lower())(world.url(address))
+        if answer.streaming:
+            b"".join(answer.streaming_content)
+
+        left = HistoryEvent.objects.filter(pk__gt=before).order_by("pk").values_list("event", flat=True)
+        assert list(left) == ROWS.get((method, address.name), [])
+
+
+def test_rows_are_expected_of_addresses_that_there_are():
+    assert {name for _, name in ROWS} <= {one.name for one in ADDRESSES}
 
 
 def test_r15_refusal_names_who_tried_what(world):

@@ -70,7 +70,7 @@ def test_a_full_page_takes_as_many_queries_as_a_short_one(operator, service, dja
     for number in range(52):
         a_group(service, f"plant-{number:03}")
 
-    with django_assert_max_num_queries(12):
+    with django_assert_max_num_queries(13):
         text = page(operator, "groups/")
 
     assert text.count("data-select-row") == 50

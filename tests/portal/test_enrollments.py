@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from enrollments.models import HistoryEvent, IndividualEnrollment, Slot
+from enrollments.models import HistoryEvent, IndividualEnrollment, ProvisioningService, Slot
 from enrollments.policy.roles import Role
 from tests.certificates import root, self_signed
 from tests.devices import ALICE, enroll_ca, register
@@ -432,6 +432,17 @@ def test_saving_keeps_the_certificate_that_is_held(operator, service):
     assert register(service, leaf).outcome == "assigned"
 
 
+def test_saving_what_is_there_already_changes_nothing_and_says_so(operator, service):
+    entry = an_individual(service, "key-1", keys=True)
+    epoch, rows = ProvisioningService.epoch_of(service.pk), HistoryEvent.objects.count()
+
+    answer = edit(operator, entry)
+
+    assert "was like this already; nothing was changed" in operator.get(answer["Location"]).content.decode()
+    assert (ProvisioningService.epoch_of(service.pk), HistoryEvent.objects.count()) == (epoch, rows)
+    assert get(service, "key-1").etag == entry.etag
+
+
 def test_the_switch_and_save_shut_the_device_out_and_in(operator, service):
     leaf = self_signed("pump-042")
     entry = an_individual(service, leaf=leaf)
@@ -504,8 +515,9 @@ def test_the_whole_page_shows_what_somebody_else_made_of_the_entry(administrator
     answer = post(administrator, "enrollments/i/pump-042/", stale, headers=HTMX)
 
     assert answer.status_code == 409
-    state, keys = OUT_OF_BAND.findall(answer.text_shown)
+    state, scheduled, keys = OUT_OF_BAND.findall(answer.text_shown)
     assert 'id="entry-state"' in state and "Disabled" in state
+    assert 'id="entry-schedule"' in scheduled
     assert 'id="entry-keys"' in keys and "Show keys" in keys
 
 

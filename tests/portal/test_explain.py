@@ -87,10 +87,10 @@ def test_path_stands_in_order_with_the_state_of_each_certificate(auditor, plant)
     assert path.index("CN=pump-042") < path.index("CN=Line 3") < path.index("CN=Plant CA")
     leaf, rest = path.split("CN=Line 3", 1)
     line, ca = rest.split("CN=Plant CA", 1)
-    assert "Device certificate Valid Sent" in leaf
+    assert "Device certificate Valid Sent by the device" in leaf
     assert "Barred by enrollment group line-3" in line
-    assert "Sent Held Enrolled in enrollment group line-3" in line
-    assert "Valid Held Enrolled in enrollment group plant-7" in ca
+    assert "Sent by the device On file here Enrolled in enrollment group line-3" in line
+    assert "Valid On file here Enrolled in enrollment group plant-7" in ca
     assert "pump-042 would be told that it is disabled" in text
     assert "enrollment group plant-7 Not asked A disabled group on the chain settles it." in text
 

@@ -3,6 +3,7 @@
 import csv
 import io
 import itertools
+import zipfile
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -12,9 +13,10 @@ from django.utils import timezone
 from enrollments.actions.enrollments import delete_enrollments, disable_enrollment, enable_enrollment
 from enrollments.audit.actor import Actor, Way
 from enrollments.audit.events import Event
-from enrollments.models import HistoryEvent, ProvisioningService
+from enrollments.models import HistoryCheckpoint, HistoryEvent, ProvisioningService
 from enrollments.policy.roles import Role
-from enrollments.portal.views import history
+from enrollments.portal import history_export
+from enrollments.portal.history_rows import rows_of
 from tests.certificates import root
 from tests.devices import ALICE, enroll_ca, register
 from tests.factories import a_service, a_user, an_individual
@@ -57,7 +59,8 @@ def a_row(service: ProvisioningService, name: str, at: datetime, **more: object)
 def exported(client: Client, url: str = EXPORT, **query: str) -> list[dict[str, str]]:
     answer = client.get(url, query)
     assert answer.status_code == 200
-    text = b"".join(answer.streaming_content).decode()
+    with zipfile.ZipFile(io.BytesIO(b"".join(answer.streaming_content))) as archive:
+        text = archive.read("history.csv").decode()
     return list(csv.DictReader(io.StringIO(text)))
 
 
@@ -71,6 +74,15 @@ def test_row_tells_who_did_what_to_what_when_why_and_from_where(auditor, plant):
         assert part in text
     for part in ("192.0.2.50", "0f0e", "Before", "/services/plant/enrollments/i/pump-042/"):
         assert part in text
+
+
+def test_row_tells_by_which_program_a_person_acted(auditor, plant):
+    auditor.post(f"{URL}checkpoint/download/")
+    auditor.get(EXPORT, HTTP_USER_AGENT="Mozilla/5.0 (<b>X11</b>)\x07")
+
+    row = HistoryEvent.objects.get(event="history.exported")
+    assert row.client == "Mozilla/5.0 (<b>X11</b>)"
+    assert "Mozilla/5.0 (&lt;b&gt;X11&lt;/b&gt;)" in auditor.get(URL).content.decode()
 
 
 def test_object_that_is_gone_keeps_its_name_and_has_no_link(auditor, plant):
@@ -89,16 +101,18 @@ def test_differences_are_told_field_by_field(plant):
         plant,
         "x",
         timezone.now(),
-        before={"status": "enabled", "hubs": []},
-        after={"status": "disabled", "note": None},
+        before={"status": "enabled", "hubs": ["a", "b"], "device_id": "x", "webhook": ""},
+        after={"status": "disabled", "hubs": ["b", "c"], "note": "new", "twin": None},
     )
 
-    (shown_row,) = history.rows_of([row], plant)
+    (shown_row,) = rows_of([row], plant)
 
-    assert [(one.field, one.before, one.after) for one in shown_row.differences] == [
-        ("status", "enabled", "disabled"),
-        ("hubs", "[]", ""),
-        ("note", "", "none"),
+    assert [(one.field, one.before, one.after, one.how) for one in shown_row.differences.shown] == [
+        ("status", "enabled", "disabled", "changed"),
+        ("hubs", "a", "", "removed"),
+        ("hubs", "", "c", "added"),
+        ("device ID", "x", "", "removed"),
+        ("note", "", "new", "added"),
     ]
 
 
@@ -144,7 +158,9 @@ def test_filter_stays_in_the_address_and_in_the_export(auditor, plant):
     answer = auditor.get(URL, {"actor": "alice", "reason": "a&b"})
 
     assert 'value="a&amp;b"' in answer.content.decode()
-    assert answer.context["export_url"] == f"{EXPORT}?actor=alice&reason=a%26b"
+    assert [one["url"] for one in answer.context["exports"]] == [
+        f"{EXPORT}?format={format}&actor=alice&reason=a%26b" for format in ("xlsx", "csv", "jsonl")
+    ]
     shuts_out = answer.context["quick"][1]
     assert shuts_out["url"] == f"{URL}?actor=alice&reason=a%26b&event=shuts-out"
 
@@ -176,7 +192,9 @@ def test_list_states_its_queries(auditor, plant, django_assert_max_num_queries):
         an_individual(plant, f"gate-{number}", keys=True)
     auditor.get(URL)  # seals what waits
 
-    with django_assert_max_num_queries(13):
+    # Four more than the rows themselves: whether a switch is due, how far the person has looked, the end of the
+    # sequence, the saved views.
+    with django_assert_max_num_queries(17):
         auditor.get(URL)
 
 
@@ -201,13 +219,18 @@ def test_viewer_sees_what_they_did_themselves_and_nothing_else(client, plant):
     assert client.get(EXPORT).status_code == 403
 
 
-def test_installation_history_shows_what_belongs_to_no_service(client, plant):
+def test_installation_history_shows_all_services_and_what_belongs_to_none(client, plant):
     client.force_login(a_user(Role.ADMINISTRATOR))
     an_individual(plant, "pump-042")
 
-    rows = shown(client, "/history/")
+    everything = shown(client, "/history/")
+    of_none = shown(client, "/history/", service="-")
+    of_plant = shown(client, "/history/", service="plant")
 
-    assert [(row.event, row.subject_name) for row in rows] == [("person.added", "some-administrator")]
+    assert [(row.event, row.subject_name) for row in of_none] == [("person.added", "some-administrator")]
+    assert {row.service_name for row in of_plant} == {"plant"}
+    assert {row.pk for row in everything} == {row.pk for row in [*of_none, *of_plant]}
+    assert [row.pk for row in everything] == sorted((row.pk for row in everything), reverse=True)
 
 
 def test_installation_history_shows_a_viewer_their_own_rows(client, plant):
@@ -220,7 +243,7 @@ def test_installation_history_shows_a_viewer_their_own_rows(client, plant):
 
 
 def test_export_holds_exactly_what_is_filtered_newest_first(auditor, plant, monkeypatch):
-    monkeypatch.setattr(history, "EXPORT_CHUNK", 3)
+    monkeypatch.setattr(history_export, "EXPORT_CHUNK", 3)
     start = datetime(2026, 5, 1, tzinfo=UTC)
     for number in range(10):
         a_row(plant, f"x-{number}", start + timedelta(minutes=number // 2), reason="why")
@@ -229,7 +252,7 @@ def test_export_holds_exactly_what_is_filtered_newest_first(auditor, plant, monk
     rows = exported(auditor, subject="x-")
 
     assert [row["object"] for row in rows] == [f"x-{number}" for number in reversed(range(10))]
-    assert rows[0]["when (UTC)"] == "2026-05-01T00:04:00.000+00:00"
+    assert rows[0]["when (UTC)"] == "2026-05-01T00:04:00.000000Z"
     assert (rows[0]["who"], rows[0]["did what"], rows[0]["reason"]) == (
         "alice",
         "disabled individual enrollment",
@@ -242,7 +265,12 @@ def test_export_is_recorded_before_it_is_read_and_is_not_part_of_itself(auditor,
 
     row = HistoryEvent.objects.get(event="history.exported")
     assert (row.actor_name, row.service_id) == ("some-auditor", plant.pk)
-    assert row.after == {"actor": "alice", "since": "2026-05-01T00:00:00+00:00"}
+    checkpoint = HistoryCheckpoint.objects.latest("pk")
+    assert row.after == {
+        "actor": "alice",
+        "since": "2026-05-01T00:00:00+00:00",
+        "rows_up_to": checkpoint.size,
+    }
     assert b"history.exported" not in b"".join(answer.streaming_content)
 
 

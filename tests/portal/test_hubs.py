@@ -104,7 +104,7 @@ def test_hub_that_holds_devices_stays_and_the_page_says_why(admin, plant, built_
 
     answer = admin.post(f"{URL}{built_in.pk}/unlink/", follow=True)
 
-    assert "still holds 1 device identities and 1 registration records" in answer.content.decode()
+    assert "still holds 1 device identity and 1 registration record" in answer.content.decode()
     assert plant.hubs.exists()
 
 

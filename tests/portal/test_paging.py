@@ -7,7 +7,8 @@ from django.db import connection
 from django.http import QueryDict
 
 from enrollments.models import IndividualEnrollment
-from enrollments.portal.paging import paged, starting_with
+from enrollments.models.keyset import starting_with
+from enrollments.portal.paging import paged
 from tests.factories import a_service, an_individual
 
 pytestmark = pytest.mark.django_db

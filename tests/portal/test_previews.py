@@ -424,6 +424,25 @@ def test_deleting_and_keeping_out(operator, service, line):
     assert len(events(service, "enrollment.added_disabled")) == 2
 
 
+def test_a_name_that_a_group_with_keys_would_take_is_told_and_can_be_kept(operator, service):
+    keys = enroll_key_group(service)
+    entry = an_individual(service, leaf=self_signed("line-9-1"))
+    path = f"enrollments/delete/?entry={entry.pk}"
+    sentence = (
+        "Nothing keeps the registration ID line-9-1 any more: a device that nobody knows here can come in under it "
+        "through enrollment group line-9."
+    )
+
+    question = page(operator, path)
+
+    assert sentence in words(question)
+    assert sentence in words(page(operator, "preview/?act=delete&entry=individual:line-9-1"))
+    assert "Disable instead" in question
+    post(operator, path, {"epoch": epoch_in(question), "keep_out": "1"}, follow=True)
+    derived = signs(service, "line-9-1", derived_key(keys.primary_key, "line-9-1"))
+    assert register(service, derived, "line-9-1").outcome == "disabled"
+
+
 def test_deleting_and_keeping_out_rests_on_the_preview_too(operator, service, line):
     path = f"groups/delete/?entry={group(service).pk}"
     data = {"epoch": epoch_in(page(operator, path)), "keep_out": "1"}
@@ -658,3 +677,16 @@ def test_r12_disabling_while_devices_register_is_answered_and_holds(client, serv
     assert problems == []
     assert "Disabled enrollment group plant-7: 4 devices are refused from now on." in done.text_shown
     assert "assigned" not in after
+
+
+@BOTH_WAYS
+def test_r8_enabling_one_device_says_which_disabled_group_that_overrides(operator, service, ca, headers):
+    a_group(service, "barred", ca=ca, enabled=False)
+    an_individual(service, "pump-042", leaf=ca.leaf("pump-042"), enabled=False)
+    an_individual(service, "pump-043", enabled=False)
+
+    overriding = page(operator, "enrollments/i/pump-042/enable/", **headers)
+    plain = page(operator, "enrollments/i/pump-043/enable/", **headers)
+
+    assert "This overrides the disabled enrollment group barred, below which it stands" in overriding
+    assert "overrides" not in plain

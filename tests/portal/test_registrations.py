@@ -1,11 +1,15 @@
 """Registration records: finding them, reading them, and the acts on them (R11, R13)."""
 
+import re
+
 import pytest
 from cryptography.fernet import Fernet
 from django.test import Client
 
 from enrollments.actions.enrollment_groups import disable_enrollment_group
-from enrollments.errors import HubUnavailable
+from enrollments.actions.name_claims import name_version
+from enrollments.actions.revocation import delete_registration, release_registration
+from enrollments.errors import HubUnavailable, PreviewOutdated
 from enrollments.hubs import CONNECTORS
 from enrollments.models import (
     HistoryEvent,
@@ -53,6 +57,13 @@ def page(client: Client, url: str = URL, **query: str) -> str:
     answer = client.get(url, query)
     assert answer.status_code == 200
     return answer.content.decode()
+
+
+def confirm(client: Client, path: str, **data: str):
+    """Answer a question about a record as it was asked."""
+    asked = page(client, f"{URL}{path}")
+    hidden = dict(re.findall(r'<input type="hidden" name="(name_version)" value="([^"]*)">', asked))
+    return client.post(f"{URL}{path}", {**hidden, **data})
 
 
 def test_list_shows_hub_device_and_deciding_entry(operator, pump):
@@ -258,7 +269,7 @@ def test_deprovision_is_not_called_done_before_the_hub_has_confirmed(operator, p
 def test_release_lets_the_name_pass(operator, pump):
     assert "held through enrollment group plant-7" in page(operator, f"{URL}pump-042/release/")
 
-    operator.post(f"{URL}pump-042/release/", {"reason": "new supplier"})
+    confirm(operator, "pump-042/release/", reason="new supplier")
 
     pump.refresh_from_db()
     assert pump.owner_group is None
@@ -275,9 +286,61 @@ def test_name_held_by_another_entry_fails_until_released(operator, plant, pump):
     contested = plant.attempts.get(reason="name_held_by_other_entry")
     assert "The name belongs to a device" in page(operator, f"/services/plant/attempts/{contested.pk}/")
 
-    operator.post(f"{URL}pump-042/release/")
+    confirm(operator, "pump-042/release/")
 
     assert register(plant, taker).outcome == "assigned"
+
+
+@pytest.mark.parametrize("act", ["release", "delete"])
+def test_freeing_a_name_says_who_gets_it(operator, plant, pump, act):
+    assert "No other device is known to want it." in page(operator, f"{URL}pump-042/{act}/")
+    other = root("Other supplier")
+    enroll_ca(plant, other, "supplier-2")
+    for _ in range(2):
+        register(plant, other.leaf("Pump-042"))
+
+    text = page(operator, f"{URL}pump-042/{act}/")
+
+    assert "It is held through enrollment group plant-7." in text
+    assert (
+        "A device that enrollment group supplier-2 admits was refused the name 2 times, the last time at"
+        in text
+    )
+    disable_enrollment_group(plant, "supplier-2", actor=ALICE)
+    assert "No other device is known to want it." in page(operator, f"{URL}pump-042/{act}/")
+
+
+@pytest.mark.parametrize("act", ["release", "delete"])
+def test_freeing_a_name_rests_on_what_was_looked_at(operator, plant, pump, act):
+    """R12: neither what has changed of the entries, nor who holds the name by now, was agreed to."""
+    asked = page(operator, f"{URL}pump-042/{act}/")
+    seen = re.findall(r'name="name_version" value="([^"]*)"', asked)[0]
+    other = root("Other supplier")
+    enroll_ca(plant, other, "supplier-2")
+    events = HistoryEvent.objects.count()
+
+    for given in (seen, ""):
+        answer = operator.post(f"{URL}pump-042/{act}/", {"name_version": given})
+
+        assert answer.status_code == 409
+        assert "changed after the question was asked, so nothing was done" in answer.content.decode()
+    pump.refresh_from_db()
+    assert (pump.owner_group.group_id, HistoryEvent.objects.count()) == ("plant-7", events)
+
+
+@pytest.mark.parametrize("act", [release_registration, delete_registration], ids=["release", "delete"])
+def test_a_name_that_went_to_another_holder_is_not_freed_from_under_it(plant, pump, act):
+    """A device takes it over without a change of the service: the epoch alone does not tell."""
+    seen = name_version(pump)
+    RegistrationRecord.objects.update(owner_group=enroll_ca(plant, root("Other"), "supplier-2"))
+    pump.refresh_from_db()
+    epoch = name_version(pump).partition("-")[0]
+
+    with pytest.raises(PreviewOutdated):
+        act(plant, "pump-042", actor=ALICE, expected_name=f"{epoch}-{seen.partition('-')[2]}")
+
+    assert RegistrationRecord.objects.get().owner_group_id == pump.owner_group_id
+    act(plant, "pump-042", actor=ALICE, expected_name=name_version(pump))
 
 
 def test_page_of_a_contested_name_leads_to_both_ways_out(client, operator, plant, pump):
@@ -353,7 +416,7 @@ def test_delete_removes_the_record_only(operator, pump):
     question = page(operator, f"{URL}pump-042/delete/")
     assert "Hub built-in still knows the device, no entry changes" in question
 
-    answer = operator.post(f"{URL}pump-042/delete/")
+    answer = confirm(operator, "pump-042/delete/")
 
     assert answer["Location"] == URL
     assert not RegistrationRecord.objects.exists()
@@ -364,7 +427,7 @@ def test_delete_removes_the_record_only(operator, pump):
 def test_reason_that_is_too_long_is_refused_and_nothing_happens(operator, pump, act):
     before = HistoryEvent.objects.count()
 
-    answer = operator.post(f"{URL}pump-042/{act}/", {"reason": "x" * 501})
+    answer = confirm(operator, f"pump-042/{act}/", reason="x" * 501)
 
     assert answer.status_code == 422
     assert "at most 500 characters" in answer.content.decode()

@@ -6,11 +6,13 @@ from typing import Any
 import pytest
 from django.test import Client
 
+from enrollments.actions.enrollment_groups import disable_enrollment_group, enable_enrollment_group
 from enrollments.actions.services import SETTINGS, change_settings, settings_version
 from enrollments.models import HistoryEvent, ProvisioningService
 from enrollments.policy.roles import Role
-from tests.devices import ALICE
-from tests.factories import a_service, a_user
+from enrollments.portal.views import settings as settings_view
+from tests.devices import ALICE, derived_key, enroll_key_group, register, signs
+from tests.factories import a_service, a_user, an_individual
 
 URL = "/services/plant/settings/"
 CHANGE = f"{URL}change/"
@@ -69,10 +71,91 @@ def test_groups_with_keys_are_switched_on_and_off_again(admin, plant):
         assert row.after == {"symmetric_key_groups": on}
 
 
+def a_group_that_waits(service):
+    """A group with keys, enabled, and a device that it admitted while it might."""
+    group = enroll_key_group(service, "line-9")
+    key = derived_key(group.primary_key, "press-01")
+    assert register(service, signs(service, "press-01", key), "press-01").outcome == "assigned"
+    change_settings(service, {"symmetric_key_groups": False}, actor=ALICE)
+    return key
+
+
+def confirmed_in(answer):
+    return re.findall(r'name="confirmed" value="(\d+)"', answer.content.decode())
+
+
+def test_groups_that_wait_for_the_switch_are_let_in_on_a_confirmed_preview(admin, plant):
+    key = a_group_that_waits(plant)
+    form = entered(plant, symmetric_key_groups="on", reason="the line runs again")
+
+    asked = admin.post(CHANGE, form)
+
+    text = asked.content.decode()
+    assert (asked.status_code, "will come in anew" in text, "press-01" in text) == (200, True, True)
+    plant.refresh_from_db()
+    assert not plant.symmetric_key_groups
+    hidden = dict(re.findall(r'<input type="hidden" name="([a-z_]+)" value="([^"]*)">', text))
+    del hidden["csrfmiddlewaretoken"]
+    # What was asked about is what is posted, all of it.
+    assert hidden == {**form, "confirmed": confirmed_in(asked)[0]}
+    assert admin.post(CHANGE, hidden)["Location"] == URL
+    row = HistoryEvent.objects.filter(event="service.changed").latest("pk")
+    assert (row.reason, row.after) == ("the line runs again", {"symmetric_key_groups": True})
+    assert register(plant, signs(plant, "press-01", key), "press-01").outcome == "assigned"
+
+
+def test_the_question_is_asked_again_when_something_changed_after_it(admin, plant):
+    a_group_that_waits(plant)
+    form = entered(plant, symmetric_key_groups="on")
+    (epoch,) = confirmed_in(admin.post(CHANGE, form))
+    an_individual(plant)
+
+    answer = admin.post(CHANGE, {**form, "confirmed": epoch})
+
+    assert answer.status_code == 409
+    assert "changed after the question was asked" in answer.content.decode()
+    plant.refresh_from_db()
+    assert not plant.symmetric_key_groups
+    assert admin.post(CHANGE, {**form, "confirmed": confirmed_in(answer)[0]}).status_code == 302
+
+
+def test_a_group_that_is_enabled_under_the_switch_does_not_slip_in(admin, plant, monkeypatch):
+    """Between the look at the groups and the change: nobody was asked about it yet."""
+    a_group_that_waits(plant)
+    disable_enrollment_group(plant, "line-9", actor=ALICE)
+    change = settings_view.change_settings
+
+    def late(service, values, **how):
+        monkeypatch.setattr(settings_view, "change_settings", change)
+        enable_enrollment_group(service, "line-9", actor=ALICE)
+        return change(service, values, **how)
+
+    monkeypatch.setattr(settings_view, "change_settings", late)
+
+    answer = admin.post(CHANGE, entered(plant, symmetric_key_groups="on"))
+
+    assert (answer.status_code, "line-9" in answer.content.decode()) == (409, True)
+    plant.refresh_from_db()
+    assert not plant.symmetric_key_groups
+
+
+def test_what_is_wrong_with_other_settings_is_said_before_any_question(admin, plant):
+    change_settings(a_service("depot"), {"host_name": "dps.example"}, actor=ALICE)
+    a_group_that_waits(plant)
+
+    answer = admin.post(CHANGE, entered(plant, symmetric_key_groups="on", host_name="dps.example"))
+
+    assert (answer.status_code, confirmed_in(answer)) == (422, [])
+
+
 def test_saving_nothing_new_records_nothing(admin, plant):
+    epoch = plant.epoch
+
     admin.post(CHANGE, entered(plant))
 
     assert not HistoryEvent.objects.filter(event="service.changed").exists()
+    plant.refresh_from_db()
+    assert plant.epoch == epoch
 
 
 @pytest.mark.parametrize(

@@ -2,9 +2,9 @@
 
 import pytest
 
-from enrollments.actions.preview import below_others, ref_of
-from tests.certificates import EXPIRED, root
-from tests.devices import enroll_ca
+from enrollments.actions.preview import below_others, disabled_groups_above, ref_of
+from tests.certificates import EXPIRED, root, self_signed
+from tests.devices import enroll_ca, enroll_device
 from tests.factories import a_service
 
 pytestmark = pytest.mark.django_db
@@ -59,6 +59,18 @@ def test_a_root_that_has_expired_or_goes_as_well_admits_nobody(service):
 
     assert below_others(service, [below_old])[0].through == ()
     assert [one.through for one in below_others(service, [below_new, root_group], gone)] == [(), ()]
+
+
+def test_r8_enabled_entry_overrides_the_disabled_groups_above_its_certificate(service, ca):
+    line = ca.intermediate("Plant 7")
+    enroll_ca(service, ca, "root", enabled=False)
+    enroll_ca(service, line, "plant-7", enabled=False)
+    enroll_ca(service, root("Elsewhere"), "elsewhere", enabled=False)
+    below = enroll_device(service, line.leaf("pump-042"), enabled=False)
+    apart = enroll_device(service, self_signed("pump-043"), enabled=False)
+
+    assert sorted(one.name for one in disabled_groups_above(service, [below])) == ["plant-7", "root"]
+    assert disabled_groups_above(service, [apart]) == ()
 
 
 def test_a_disabled_root_keeps_barring_what_is_below_it(service, ca):

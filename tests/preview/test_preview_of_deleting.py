@@ -5,7 +5,7 @@ import pytest
 from enrollments.actions.deleting import delete_and_deny
 from enrollments.actions.enrollment_groups import delete_enrollment_groups
 from enrollments.actions.enrollments import delete_enrollments
-from enrollments.actions.preview import Act, Effect, preview_of_act, ref_of, rehearsing
+from enrollments.actions.preview import Act, Effect, names_left_open, preview_of_act, ref_of, rehearsing
 from enrollments.actions.revocation import deny_device
 from enrollments.models import ProvisioningService
 from tests.certificates import root, self_signed
@@ -219,3 +219,70 @@ def test_whom_another_entry_admits_now_does_not_pass_to_it(service, ca):
     assert said.passing_to_others({ref_of(group)}) == []
     assert delete_and_deny(service, [group], actor=ALICE).denied == 0
     assert register(service, plant.leaf("pump-0")).outcome == "assigned"
+
+
+# --- Names that nothing keeps any more -------------------------------------------------------------
+
+
+def left_open(service, *entries):
+    found = names_left_open(service, deleting(service, *entries), entries)
+    return set(found.names), {ref.name for ref in found.groups}
+
+
+@pytest.mark.parametrize(
+    "enroll",
+    [
+        pytest.param(lambda service: enroll_keys(service, "line-9-1"), id="with keys of its own"),
+        pytest.param(
+            lambda service: enroll_device(service, self_signed("line-9-1")), id="with a certificate"
+        ),
+        pytest.param(lambda service: deny_device(service, "line-9-1", actor=ALICE), id="denied by its name"),
+    ],
+)
+def test_a_group_with_keys_takes_any_name_that_an_individual_leaves(service, enroll):
+    keys = enroll_key_group(service)
+    entry = enroll(service)
+
+    assert left_open(service, entry) == ({"line-9-1"}, {"line-9"})
+
+    delete_enrollments(service, ["line-9-1"], actor=ALICE)
+    derived = signs(service, "line-9-1", derived_key(keys.primary_key, "line-9-1"))
+    assert register(service, derived, "line-9-1").outcome == "assigned"
+
+
+def test_no_group_with_keys_takes_a_name_while_the_service_lets_none_admit_or_it_is_disabled(service):
+    enroll_key_group(service, enabled=False)
+    entry = enroll_keys(service, "line-9-1")
+
+    assert left_open(service, entry) == (set(), set())
+
+    enroll_key_group(service, "line-10")
+    ProvisioningService.objects.filter(pk=service.pk).update(symmetric_key_groups=False)
+    assert left_open(service, entry) == (set(), set())
+
+
+def test_a_name_that_was_denied_before_it_ever_came_is_left_to_every_ca(service, ca):
+    enroll_ca(service, ca, "plant-7")
+    entry = deny_device(service, "pump-042", actor=ALICE)
+
+    assert left_open(service, entry) == ({"pump-042"}, {"plant-7"})
+
+    delete_enrollments(service, ["pump-042"], actor=ALICE)
+    assert register(service, ca.leaf("pump-042")).outcome == "assigned"
+
+
+def test_of_a_device_whose_certificate_is_known_the_name_is_no_news_to_a_ca(service, ca):
+    enroll_ca(service, ca, "plant-7")
+
+    assert left_open(service, enroll_device(service, self_signed("pump-042"))) == (set(), set())
+    assert left_open(service, enroll_device(service, ca.leaf("pump-043"))) == (
+        set(),
+        set(),
+    )  # it comes back itself
+
+
+def test_a_group_that_goes_too_takes_no_name(service):
+    group = enroll_key_group(service)
+    entry = enroll_keys(service, "line-9-1")
+
+    assert left_open(service, entry, group) == (set(), set())

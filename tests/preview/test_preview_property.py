@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import pytest
 from django.utils import timezone
 
+from enrollments.actions.ca_certificates import delete_ca_certificate, groups_of
 from enrollments.actions.enrollment_groups import (
     GroupSpec,
     add_enrollment_group,
@@ -24,6 +25,7 @@ from enrollments.actions.enrollments import (
 )
 from enrollments.actions.judging import judge
 from enrollments.actions.preview import Effect, preview_of
+from enrollments.actions.preview.proofs import groups_without_proof
 from enrollments.actions.services import change_settings
 from enrollments.attestation.credential import PresentedCredential
 from enrollments.models import (
@@ -34,7 +36,7 @@ from enrollments.models import (
     Slot,
 )
 from tests.certificates import EXPIRED, Minted, root, self_signed
-from tests.devices import ALICE, derived_key, new_service, register, shows, signs
+from tests.devices import ALICE, derived_key, new_service, prove, register, shows, signs
 
 pytestmark = pytest.mark.django_db
 
@@ -100,6 +102,8 @@ class World:
             self.shown[entry.registration_id] = signs(self.service, entry.registration_id, entry.primary_key)
         for name, credential in self.shown.items():
             register(self.service, credential, name)
+        for ca in chance.sample(forest.cas, k=chance.randint(0, 4)):
+            prove(self.service, ca, f"first-{forest.cas.index(ca)}")
         # What was enrolled when they registered is not what is enrolled now.
         for _ in range(chance.randint(0, 4)):
             self.change()()
@@ -142,7 +146,8 @@ class World:
         """A random change, as a function that makes it and returns what it added; with the entries it is about."""
         groups = list(EnrollmentGroup.objects.filter(service=self.service))
         individuals = list(IndividualEnrollment.objects.filter(service=self.service))
-        acts = [self.adding_group, self.adding_individual, self.adding_deny_entry]
+        acts = [self.demanding_proof, self.proving, self.unproving]
+        acts += [self.adding_group, self.adding_individual, self.adding_deny_entry]
         acts += [self.turning_group, self.deleting_group, self.changing_group] if groups else []
         acts += (
             [self.turning_individual, self.deleting_individuals, self.changing_keys] if individuals else []
@@ -159,6 +164,35 @@ class World:
             return [added] if added else []
 
         return about(act, [])
+
+    def demanding_proof(self, groups, individuals):
+        demanded = not ProvisioningService.what_decisions_read(self.service.pk).proof_of_possession
+
+        def act():
+            change_settings(self.service, {"proof_of_possession": demanded}, actor=ALICE)
+            return []
+
+        return about(act, groups_without_proof(self.service))
+
+    def proving(self, groups, individuals):
+        ca, name = self.chance.choice(self.forest.cas), f"ca-{self.chance.randrange(10**9)}"
+
+        def act():
+            prove(self.service, ca, name)
+            return []
+
+        return about(act, groups_without_proof(self.service))
+
+    def unproving(self, groups, individuals):
+        proven = list(self.service.ca_certificates.order_by("pk"))
+        gone = self.chance.choice(proven) if proven else None
+
+        def act():
+            if gone is not None:
+                delete_ca_certificate(self.service, gone.name, actor=ALICE)
+            return []
+
+        return about(act, list(groups_of(gone)) if gone else [])
 
     def adding_individual(self, groups, individuals):
         leaf, state = self.chance.choice(self.forest.leaves), self.chance.getstate()

@@ -98,6 +98,40 @@ def test_the_life_of_an_entry(manage, entry):
     )
 
 
+def test_group_refers_to_ca_certificates_by_name(manage, prepare):
+    prepare(
+        "from tests.devices import upload_ca\n"
+        "from tests.certificates import root\n"
+        "if not service.ca_certificates.exists():\n"
+        "    [upload_ca(service, root(name), name) for name in ('plant-ca', 'next-ca')]"
+    )
+    references = {"primary": "plant-ca", "secondary": "next-ca"}
+    attestation = {"type": "x509", "x509": {"caReferences": references}}
+    body = {"enrollmentGroupId": "Line:7", "attestation": attestation}
+
+    created, got, shown = results(
+        manage(
+            put(body),
+            Call("get", "enrollment_group", "Line:7"),
+            Call("attestation", "enrollment_group", "Line:7"),
+        )
+    )
+    changed, lost = manage(
+        put({**got, "provisioningStatus": "disabled"}, got["etag"]),
+        put(
+            {
+                "enrollmentGroupId": "Line:8",
+                "attestation": {"type": "x509", "x509": {"caReferences": {"primary": "lost"}}},
+            }
+        ),
+    )
+
+    assert created["attestation"] == got["attestation"] == shown == attestation
+    assert changed["result"]["attestation"] == attestation
+    assert (lost["statusCode"], lost["body"]["errorCode"]) == (400, 400104)
+    assert "caReferences.primary" in lost["body"]["message"]
+
+
 def test_keys_are_told_where_they_were_made_and_where_they_are_asked_for(manage):
     created, got, shown = results(
         manage(

@@ -15,6 +15,7 @@ from django.test import Client
 
 from enrollments.models import AccessPolicy, ProvisioningService
 from tests.devices import new_service
+from tests.openapi.conformance import check_answer
 
 VERSION = "api-version=2021-10-01"
 HOST = "dps.example"
@@ -59,7 +60,7 @@ class BackEnd:
         if self.authorization:
             extra["HTTP_AUTHORIZATION"] = self.authorization
         names = {name.replace("_", "-"): value for name, value in headers.items()}
-        return self.client.generic(
+        answer = self.client.generic(
             method,
             f"{path}?{query}",
             raw,
@@ -67,6 +68,8 @@ class BackEnd:
             headers=names,
             **extra,
         )
+        check_answer(method, path, answer)
+        return answer
 
     def put(self, path: str, body: Any, **headers: str) -> HttpResponse:
         return self.call("PUT", path, body, **headers)

@@ -5,14 +5,22 @@ import re
 from datetime import datetime
 
 import pytest
+from django.db import DatabaseError
 
+from enrollments.actions.enrollment_groups import disable_enrollment_group
+from enrollments.actions.enrollments import disable_enrollment
 from enrollments.actions.services import add_service, change_settings
+from enrollments.errors import Invalid
 from enrollments.models import EnrollmentGroup, HistoryEvent, IndividualEnrollment
+from enrollments.policy.access import AccessRight
+from enrollments.policy.roles import Role
 from enrollments.service_api import entries
 from enrollments.wire import messages
 from tests.certificates import root, self_signed
 from tests.devices import ALICE, enroll_ca, enroll_keys, register
+from tests.factories import a_user
 from tests.service_api.conftest import error_of, keys
+from tests.service_api.test_access import a_token, bearer
 from tests.soft_tpm import SoftTpm
 
 pytestmark = pytest.mark.django_db
@@ -78,7 +86,7 @@ def test_create_answers_with_the_enrollment_in_the_shape_of_the_contract(api):
 
 
 def test_the_act_is_in_the_history_under_the_policy(api, owner):
-    api.put("/enrollments/pump-042", keys())
+    api.put("/enrollments/pump-042", x509(), user_agent="fleet-sync/2.1")
 
     row = HistoryEvent.objects.latest("pk")
     assert (row.event, row.actor_kind, row.actor_name, row.way) == (
@@ -89,6 +97,7 @@ def test_the_act_is_in_the_history_under_the_policy(api, owner):
     )
     assert row.address == "127.0.0.1"
     assert len(row.request_id) == 36
+    assert row.client == "fleet-sync/2.1"
 
 
 def test_keys_are_told_where_they_are_made_and_where_they_are_asked_for(api):
@@ -102,6 +111,53 @@ def test_keys_are_told_where_they_are_made_and_where_they_are_asked_for(api):
     assert got == listed["attestation"] == {"type": "symmetricKey"}
     assert shown.json() == {"type": "symmetricKey", "symmetricKey": made}
     assert HistoryEvent.objects.latest("pk").event == "keys.revealed"
+
+
+def told_of(event="keys.revealed"):
+    return list(HistoryEvent.objects.filter(event=event).values_list("subject_name", "after"))
+
+
+def test_telling_keys_that_were_made_on_creation_is_recorded_with_it(api, service):
+    change_settings(service, {"symmetric_key_groups": True}, actor=ALICE)
+    half = {"type": "symmetricKey", "symmetricKey": {"primaryKey": KEY}}
+
+    api.put("/enrollments/a", keys("a"))
+    api.put("/enrollments/b", keys("b", attestation=half))
+    group = {"enrollmentGroupId": "c", "attestation": {"type": "symmetricKey", "symmetricKey": {}}}
+    api.put("/enrollmentGroups/c", group)
+
+    assert told_of() == [
+        ("a", {"made_and_told": ["primary_key", "secondary_key"]}),
+        ("b", {"made_and_told": ["secondary_key"]}),
+        ("c", {"made_and_told": ["primary_key", "secondary_key"]}),
+    ]
+
+
+def test_what_is_not_told_or_was_given_is_no_revealing(api, service):
+    given = {"type": "symmetricKey", "symmetricKey": {"primaryKey": KEY, "secondaryKey": OTHER_KEY}}
+    operator = bearer(a_token(service, a_user(Role.OPERATOR, service), AccessRight.ENROLLMENT_WRITE))
+
+    api.put("/enrollments/a", keys("a", attestation=given))
+    api.put("/enrollments/b", x509("b"))
+    api.post("/enrollments", {"mode": "create", "enrollments": [keys("c")]})
+    told = operator.put("/enrollments/d", keys("d")).json()["attestation"]
+
+    assert told == {"type": "symmetricKey"}
+    assert IndividualEnrollment.objects.count() == 4
+    assert told_of() == []
+
+
+def test_keys_whose_telling_cannot_be_recorded_are_not_made(api, monkeypatch):
+    """R15: the entry is there with its row and the one about its keys, or not at all."""
+
+    def fail(*_, **__):
+        raise Invalid({"": ["the row cannot be written"]})
+
+    monkeypatch.setattr("enrollments.actions.enrollments.note_told_keys", fail)
+
+    assert error_of(api.put("/enrollments/a", keys("a")))[0] == 400
+    assert not IndividualEnrollment.objects.exists()
+    assert told_of("enrollment.added") == []
 
 
 def test_keys_that_are_given_are_taken(api):
@@ -525,3 +581,91 @@ def test_answers_are_messages_of_the_declared_models(api, entry):
     shown = api.post(f"{path}/attestationmechanism").json()
     assert messages.Attestation.model_validate(shown).type == body["attestation"]["type"]
     assert set(model.model_json_schema()["properties"]) >= set(answer.json())
+
+
+# --- What is scheduled for a switch ------------------------------------------------------------------
+
+
+def put_again(api, path, **members):
+    body = api.get(path).json()
+    return api.put(path, {**body, **members}, If_Match=body["etag"])
+
+
+@pytest.mark.parametrize("recorded", [True, False], ids=["recorded", "not recorded"])
+@pytest.mark.parametrize("where", ["one", "query"])
+def test_the_state_that_holds_now_is_told(api, service, database_clock, monkeypatch, recorded, where):
+    """By the database clock, also where the history cannot say it: what is due to be disabled is, nothing else."""
+    at = database_clock.ahead(hours=1)
+    for name in ("pump-1", "pump-2"):
+        enroll_keys(service, name)
+    disable_enrollment(service, "pump-1", at=at, actor=ALICE)
+    disable_enrollment(service, "pump-2", until=at, actor=ALICE)
+    enroll_ca(service, root("plant"), "plant")
+    disable_enrollment_group(service, "plant", at=at, actor=ALICE)
+    if not recorded:
+        monkeypatch.setattr(HistoryEvent.objects, "create", _full)
+
+    def told():
+        if where == "query":
+            found = api.post("/enrollments/query", {"query": "SELECT * FROM enrollments"}).json()
+            groups = api.post("/enrollmentGroups/query", {"query": "SELECT * FROM enrollmentGroups"}).json()
+            return [one["provisioningStatus"] for one in (*found, *groups)]
+        paths = ("/enrollments/pump-1", "/enrollments/pump-2", "/enrollmentGroups/plant")
+        return [api.get(path).json()["provisioningStatus"] for path in paths]
+
+    before = told()
+    database_clock.set_to(at)
+
+    assert before == ["enabled", "disabled", "enabled"]
+    assert told() == ["disabled", "enabled" if recorded else "disabled", "disabled"]
+
+
+def _full(*_args, **_kwargs):
+    raise DatabaseError("disk full")
+
+
+@pytest.mark.parametrize(
+    ("scheduled", "said", "stands", "is_still_scheduled"),
+    [
+        ("at", "enabled", True, True),
+        ("at", "disabled", False, False),
+        ("until", "disabled", False, False),
+        ("until", "enabled", True, False),
+    ],
+)
+@pytest.mark.parametrize("kind", ["individual", "group"])
+def test_what_is_put_ends_what_is_scheduled_unless_it_shortens_what_is_let_in(
+    api, service, database_clock, kind, scheduled, said, stands, is_still_scheduled
+):
+    at = database_clock.ahead(hours=1)
+    if kind == "individual":
+        enroll_keys(service, "pump-042")
+        disable_enrollment(service, "pump-042", actor=ALICE, **{scheduled: at})
+        path, entries = "/enrollments/pump-042", service.individualenrollments
+    else:
+        enroll_ca(service, root("plant"), "plant")
+        disable_enrollment_group(service, "plant", actor=ALICE, **{scheduled: at})
+        path, entries = "/enrollmentGroups/plant", service.enrollmentgroups
+
+    answer = put_again(api, path, provisioningStatus=said)
+
+    assert (answer.status_code, answer.json()["provisioningStatus"]) == (200, said)
+    assert (entries.get().enabled, entries.get().switches_at is not None) == (stands, is_still_scheduled)
+    row = HistoryEvent.objects.exclude(after=None).order_by("-id").first()
+    until = f"{at:%Y-%m-%d %H:%M:%S} UTC"
+    assert is_still_scheduled or (row.before["until"], row.after["until"]) == (until, None)
+    database_clock.set_to(at)
+    expected = "disabled" if is_still_scheduled else said
+    assert api.get(path).json()["provisioningStatus"] == expected
+
+
+def test_what_was_read_before_a_deadline_is_not_written_after_it(api, service, database_clock):
+    enroll_keys(service, "pump-042")
+    disable_enrollment(service, "pump-042", at=database_clock.ahead(hours=1), actor=ALICE)
+    body = api.get("/enrollments/pump-042").json()
+    database_clock.set_to(database_clock.ahead(hours=1))
+
+    late = api.put("/enrollments/pump-042", body, If_Match=body["etag"])
+
+    assert late.status_code == 412
+    assert api.get("/enrollments/pump-042").json()["provisioningStatus"] == "disabled"

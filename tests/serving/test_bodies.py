@@ -138,6 +138,13 @@ def test_what_the_device_listener_itself_refuses_has_the_error_body(live, reques
     assert [(line["status"], line["peer"]) for line in logged] == [(code // 1000, "127.0.0.1")]
 
 
+def test_one_field_may_be_as_long_as_a_chain_of_certificates(live):
+    """Only the head as a whole is bounded: behind a proxy, one field carries all the certificates."""
+    request = head("GET /x HTTP/1.1", "Host: x", f"X: {'x' * 20_000}")
+
+    assert answer_of_device_listener(live, request).status == 404
+
+
 def test_people_are_told_the_limit_of_a_form_and_the_way_out(live):
     request = head("POST /sign-in/ HTTP/1.1", "Host: x", f"Content-Length: {PORTAL_LIMITS.body_bytes + 1}")
     with socket.create_connection(("127.0.0.1", live.portal_port), timeout=10) as connection:

@@ -1,6 +1,9 @@
 """The worker leans on names of gunicorn that are not public; when one changes, this says which."""
 
 import inspect
+import signal
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import gunicorn
 import pytest
@@ -8,7 +11,9 @@ from gunicorn import http
 from gunicorn.config import Config
 from gunicorn.http.parser import Parser
 from gunicorn.http.unreader import Unreader
-from gunicorn.workers.gthread import TConn, ThreadWorker
+from gunicorn.workers.gthread import PollableMethodQueue, TConn, ThreadWorker
+
+from dpsportal.serving.worker import ListenerWorker
 
 
 def test_gunicorn_is_the_version_that_the_worker_was_read_against():
@@ -28,6 +33,8 @@ def test_gunicorn_is_the_version_that_the_worker_was_read_against():
         (ThreadWorker._keepalive_after, ["self", "conn", "keepalive"]),
         (ThreadWorker._cap_keepalive, ["self", "deadline"]),
         (ThreadWorker.murder_pending, ["self"]),
+        (ThreadWorker.handle_exit, ["self", "sig", "frame"]),
+        (ThreadWorker.handle_quit, ["self", "sig", "frame"]),
         (ThreadWorker.wait_for_and_dispatch_events, ["self", "timeout"]),
         (TConn.__init__, ["self", "cfg", "sock", "client", "server"]),
         (TConn.init, ["self"]),
@@ -57,7 +64,24 @@ def test_the_loop_still_calls_what_the_worker_replaces():
         "set_accept_enabled",
         "nr_conns",
         "worker_connections",
+        "graceful_timeout",
     } <= called
+
+
+def test_an_interrupt_waits_for_no_lock_that_the_interrupted_code_holds():
+    worker = ListenerWorker.__new__(ListenerWorker)
+    worker.alive, worker.cfg, worker.tpool = True, Config(), ThreadPoolExecutor(1)
+    worker.method_queue = PollableMethodQueue()
+    worker.method_queue.init()
+    # As it is while the loop hands a request over to a thread.
+    with worker.tpool._shutdown_lock:
+        interrupted = threading.Thread(target=worker.handle_quit, args=(signal.SIGQUIT, None), daemon=True)
+        interrupted.start()
+        interrupted.join(5)
+        assert not interrupted.is_alive()
+    worker.method_queue.close()
+
+    assert (worker.alive, worker.cfg.graceful_timeout) == (False, 0)
 
 
 def test_a_request_thread_still_does_what_the_connection_prepares():

@@ -159,7 +159,9 @@ def test_it_ends_within_seconds_and_leaves_nothing_behind(running, number):
 
     running.process.send_signal(number)
 
-    assert running.process.wait(timeout=20) == 0
+    # Below the 10 seconds after which gunicorn kills a worker that hangs. Most of the time that is needed on a busy
+    # machine goes to five interpreters that put themselves away.
+    assert running.process.wait(timeout=9) == 0
     assert processes_of(running) == []
     assert running.log() == ""
 

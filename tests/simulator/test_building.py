@@ -1,5 +1,7 @@
 """Building fleets: names, credentials, and what is enrolled for them."""
 
+from dataclasses import replace
+
 import pytest
 
 from enrollments.actions.entries import AlreadyEnrolled
@@ -27,6 +29,19 @@ CLI = Actor("cli", "tester", Way.COMMAND_LINE)
 @pytest.fixture
 def plant():
     return new_service()
+
+
+def test_r4_setting_for_groups_with_keys_is_switched_on_only_where_that_was_asked_for(plant, folder):
+    spec = FleetSpec(devices=1, mechanism=SYMMETRIC_GROUP, prefix="pump", enroll_as=CLI)
+
+    with pytest.raises(UnusableSpec, match="--allow-key-groups switches it on"):
+        build_fleet(plant, folder, spec)
+    plant.refresh_from_db()
+    assert (plant.symmetric_key_groups, EnrollmentGroup.objects.exists()) == (False, False)
+
+    build_fleet(plant, folder, replace(spec, allow_key_groups=True))
+    plant.refresh_from_db()
+    assert (plant.symmetric_key_groups, EnrollmentGroup.objects.exists()) == (True, True)
 
 
 @pytest.mark.parametrize(("mechanism", "certificates"), [(X509, 5), (MIXED, 3), (SYMMETRIC, 0)])

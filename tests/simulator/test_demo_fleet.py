@@ -37,6 +37,21 @@ def test_every_outcome_occurs(shown):
     assert told["lamp-03"] == ["unauthorized"]
 
 
+def test_possession_is_proven_of_one_ca_and_asked_of_another(shown):
+    live, _ = shown
+
+    told = {
+        one["name"]: (one["verified"], one["code"] is not None)
+        for one in live.json_of("ca_certificates", "list")
+    }
+
+    assert told == {
+        "demo-root": (True, False),
+        "demo-pumps": (False, True),
+        "demo-valves": (False, False),
+    }
+
+
 def test_the_tpm_of_the_demonstration_has_the_key_for_its_hub(shown):
     _, report = shown
 

@@ -6,8 +6,8 @@ import threading
 
 import pytest
 
-from enrollments.throttling import shared_table
-from enrollments.throttling.shared_table import NOTHING, WAYS, SharedTable
+from enrollments.throttling.buckets import NOTHING, WAYS
+from enrollments.throttling.shared_table import SharedTable
 
 
 def count(numbers):
@@ -139,17 +139,15 @@ def test_file_of_another_layout_is_replaced_and_not_cut(path):
     assert running.change(b"a", 1.0, count) == 2
 
 
-def test_without_room_on_the_disk_each_process_counts_by_itself(path, monkeypatch):
+def test_without_room_on_the_disk_each_process_counts_by_itself(path, monkeypatch, caplog):
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    said: list[str] = []
     monkeypatch.setattr(os, "posix_fallocate", full)
-    monkeypatch.setattr(shared_table.logger, "error", lambda text, **_: said.append(text))
     table = SharedTable(path, slots=64)
 
     assert [table.change(b"a", 1.0, count) for _ in range(2)] == [1, 2]
-    assert said == ["rates are not shared between processes"]
+    assert [one.getMessage() for one in caplog.records] == ["rates are not shared between processes"]
     assert list(path.parent.iterdir()) == []
 
 

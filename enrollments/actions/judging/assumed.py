@@ -24,18 +24,23 @@ class Assumed:
     decision: Decision
 
 
-def judge_tpm_as_proven(service: ProvisioningService, registration_id: str, *, at: datetime) -> Assumed:
-    """As if the TPM that is enrolled under this registration ID had answered its challenge a moment ago."""
-    epoch, groups_with_keys_admit = ProvisioningService.what_decisions_read(service.pk)
-    individual = World(service, epoch, groups_with_keys_admit).individual(registration_id)
+def judge_tpm_as_proven(
+    service: ProvisioningService, registration_id: str, *, at: datetime, entries_at: datetime | None = None
+) -> Assumed:
+    """As if the TPM that is enrolled under this registration ID had answered its challenge a moment ago.
+
+    entries_at: see judge.
+    """
+    world = World.at(service, entries_at)
+    individual = world.individual(registration_id)
     if individual is None or individual.mechanism != AttestationMechanism.TPM:
         # Nothing is enrolled that could have challenged it, so there is nothing it could have answered.
         unknown = CredentialFacts(Mechanism.TPM, "the TPM", problem=Reason.TPM_NOT_ENROLLED)
-        facts = credential_facts(registration_id, individual, unknown)
+        facts = credential_facts(world, registration_id, individual, unknown)
     else:
         facts = RegistrationFacts(
             registration_id,
             CredentialFacts(Mechanism.TPM, TAKEN_AS_ANSWERED),
-            individual=individual_facts(individual, own_credential_proven=True),
+            individual=individual_facts(world, individual, own_credential_proven=True),
         )
     return Assumed(at, facts, decide(facts))

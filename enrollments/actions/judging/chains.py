@@ -71,13 +71,14 @@ def judge_chain(
                 problem=Reason.COMMON_NAME_DIFFERS,
                 problem_detail=f"its common name is {common_name}, the registration ID {claimed_registration_id}",
             )
-            return JudgedChain(credential_facts(claimed_registration_id, individual, problem), (chain.leaf,))
+            facts = credential_facts(world, claimed_registration_id, individual, problem)
+            return JudgedChain(facts, (chain.leaf,))
         check_leaf(chain.leaf, at)
         graph = build_chain_graph(chain, world.issuers, same_key_included=True)
         facts = _gather(world, claimed_registration_id, individual, credential, graph, at)
     except AttestationError as problem:
         broken = replace(credential, problem=_REASONS[problem.code], problem_detail=problem.message)
-        facts = credential_facts(claimed_registration_id, individual, broken)
+        facts = credential_facts(world, claimed_registration_id, individual, broken)
         return JudgedChain(facts, (chain.leaf,) if chain else ())
     return JudgedChain(facts, (chain.leaf, *_on_valid_paths(chain, facts)), _signer_of_leaf(graph))
 
@@ -119,8 +120,8 @@ def _gather(
 ) -> RegistrationFacts:
     key_steps = graph.key_steps()
     pinning = _individual_that_pins(world, graph.leaf)
-    individual_facts = _pinned_facts(individual, pinning) if individual else None
-    anchors = world.held().anchors().filter(spki_sha256__in=key_steps).select_related("group", "certificate")
+    individual_facts = _pinned_facts(world, individual, pinning) if individual else None
+    anchors = world.anchors(key_steps).select_related("group", "certificate")
     by_group: dict[int, list[HeldCertificate]] = {}
     # Sorted here: asked to sort, SQLite walks all of the service by that order.
     for held in sorted(anchors, key=lambda one: one.pk):
@@ -134,10 +135,12 @@ def _gather(
         individual=individual_facts,
         barred_keys=tuple(
             BarredKey(individual_ref(held.individual), key_steps[held.spki_sha256], held.certificate.subject)
-            for held in world.held().barring_keys(key_steps).select_related("individual", "certificate")
+            for held in world.held()
+            .barring_keys(key_steps, world.as_of)
+            .select_related("individual", "certificate")
             if held.individual is not None
         ),
-        groups=tuple(_group_facts(held, key_steps, validator) for held in by_group.values()),
+        groups=tuple(_group_facts(world, held, key_steps, validator) for held in by_group.values()),
     )
 
 
@@ -148,38 +151,43 @@ def _individual_that_pins(world: World, leaf: ParsedCertificate) -> int | None:
     return pinning.values_list("individual", flat=True).first()
 
 
-def _pinned_facts(individual: IndividualEnrollment, pinning: int | None) -> IndividualFacts:
+def _pinned_facts(world: World, individual: IndividualEnrollment, pinning: int | None) -> IndividualFacts:
     if individual.mechanism != AttestationMechanism.X509:
         label = AttestationMechanism(individual.mechanism).label
-        return individual_facts(individual, detail=f"it is enrolled for {label}, and a certificate was shown")
+        return individual_facts(
+            world, individual, detail=f"it is enrolled for {label}, and a certificate was shown"
+        )
     if pinning == individual.pk:
-        return individual_facts(individual, own_credential_proven=True)
-    return individual_facts(individual, detail="it holds another certificate than the one shown")
+        return individual_facts(world, individual, own_credential_proven=True)
+    return individual_facts(world, individual, detail="it holds another certificate than the one shown")
 
 
 def _group_facts(
-    held: list[HeldCertificate], key_steps: Mapping[str, int], validator: PathValidator
+    world: World, held: list[HeldCertificate], key_steps: Mapping[str, int], validator: PathValidator
 ) -> GroupFacts:
     group = held[0].group
     assert group is not None  # a database constraint: held_certificate_has_its_place
     facts = GroupFacts(
         ref=group_ref(group),
-        enabled=group.enabled,
+        enabled=world.as_of.enabled(group),
         created=(group.created_at.timestamp(), group.pk),
         steps_to_key=min(key_steps[one.spki_sha256] for one in held),
     )
     problems: list[str] = []
-    paths: list[tuple[ParsedCertificate, ...]] = []
+    paths: list[tuple[bool, tuple[ParsedCertificate, ...]]] = []
     for one in held:
+        lacks_proof: bool = one.lacks_proof  # type: ignore[attr-defined]  # the annotation of world.anchors
         try:
-            paths.append(validator.shortest_valid_path(parsed(one.certificate.pem)))
+            paths.append((lacks_proof, validator.shortest_valid_path(parsed(one.certificate.pem))))
         except InvalidPath as problem:
             problems.append(problem.message)
     if paths:
-        shortest = min(paths, key=len)
+        # R7: a path to a CA without proof shows who the device is, and admits only where no proof is demanded.
+        lacks_proof, shortest = min(paths, key=lambda found: (found[0], len(found[1])))
         return replace(
             facts,
             path=tuple(certificate.subject for certificate in shortest),
             path_thumbprints=tuple(certificate.thumbprint_sha256 for certificate in shortest),
+            lacks_proof=lacks_proof,
         )
     return replace(facts, path_problem="; ".join(dict.fromkeys(problems)))

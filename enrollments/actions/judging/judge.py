@@ -29,7 +29,11 @@ from enrollments.policy.reasons import Reason
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """A decision with what it rests on. It holds as long as the service's epoch is `epoch` (R12)."""
+    """A decision with what it rests on. It holds as long as `holds` says so (R12).
+
+    holds_until: when the switch of an entry turns by itself next, by the database's clock.
+    rests_on_due: whether a switch was due when it was made, and the history did not say so yet.
+    """
 
     epoch: int
     at: datetime
@@ -40,6 +44,13 @@ class Judgement:
     tpm_proof: ChallengeKey | None = None
     signer: str = ""
     secret: str = field(default="", repr=False)
+    key_id: str = ""
+    holds_until: datetime | None = field(kw_only=True)
+    rests_on_due: bool = field(kw_only=True)
+
+    def holds(self, epoch: int, now: datetime) -> bool:
+        """Whether it would be the same, made now: nothing was changed since, and no switch has turned."""
+        return epoch == self.epoch and (self.holds_until is None or now < self.holds_until)
 
     @property
     def leaf_thumbprint(self) -> str:
@@ -76,9 +87,9 @@ class Judgement:
     def groups_proven(self) -> frozenset[int]:
         return frozenset(group.ref.pk for group in self.facts.groups if group.proves)
 
-    def with_step(self, step: TraceStep) -> "Judgement":
+    def with_steps(self, steps: tuple[TraceStep, ...]) -> "Judgement":
         """The same decision, with what happened after it in its trace."""
-        return replace(self, decision=replace(self.decision, trace=(*self.decision.trace, step)))
+        return replace(self, decision=replace(self.decision, trace=self.decision.trace + steps))
 
 
 def judge(
@@ -87,40 +98,65 @@ def judge(
     credential: PresentedCredential,
     *,
     at: datetime,
+    entries_at: datetime | None = None,
+    recorded_only: bool = False,
     begins: bool = True,
 ) -> Judgement:
     """Judge a device on the state of now.
 
+    at: the time for which certificates, tokens and challenges are judged.
+    entries_at: the time for which entries are, if not now by the database's clock; with what is scheduled until then.
+    recorded_only: a switch that is due to let somebody in counts once the history says so (R15). For whoever acts on
+    the answer.
     begins: the device wants to register, and does not follow up an earlier registration.
     The epoch is read first: a change that commits while facts are gathered has raised it by the time the caller
     compares, under the lock, what it then is.
     """
-    epoch, groups_with_keys_admit = ProvisioningService.what_decisions_read(service.pk)
-    world = World(service, epoch, groups_with_keys_admit)
+    standing = ProvisioningService.what_decisions_read(service.pk)
+    as_of = (
+        standing.as_of_now(recorded_only=recorded_only) if entries_at is None else standing.as_of(entries_at)
+    )
+    world = World(service, standing, as_of)
     individual = world.individual(claimed_registration_id)
     chain: tuple[ParsedCertificate, ...] = ()
     tpm_proof: ChallengeKey | None = None
-    signer = secret = ""
+    signer = secret = key_id = ""
     if credential.claimed_tpm is not None and not _is_enrolled(individual, credential.claimed_tpm):
         unknown = CredentialFacts(Mechanism.TPM, "the TPM", problem=Reason.TPM_NOT_ENROLLED)
-        facts = credential_facts(claimed_registration_id, individual, unknown)
+        facts = credential_facts(world, claimed_registration_id, individual, unknown)
     elif credential.authorization:
         # A token is what the device chose to be judged by; a certificate beside it is not looked at.
         asked = TokenQuestion(claimed_registration_id, individual, credential, at, begins)
         token = judge_token(world, asked)
-        facts, tpm_proof, secret = token.facts, token.tpm_proof, token.secret
+        facts, tpm_proof, secret, key_id = token.facts, token.tpm_proof, token.secret, token.key_id
     elif credential.claimed_tpm is not None:
         waiting = CredentialFacts(Mechanism.TPM, "the TPM", problem=Reason.CHALLENGE_UNANSWERED)
-        facts = credential_facts(claimed_registration_id, individual, waiting)
+        facts = credential_facts(world, claimed_registration_id, individual, waiting)
     elif credential.certificates:
         facts, chain, signer = judge_chain(
             world, claimed_registration_id, individual, credential.certificates, at
         )
     else:
         facts = credential_facts(
-            claimed_registration_id, individual, CredentialFacts(None, problem=Reason.NO_CREDENTIAL)
+            world, claimed_registration_id, individual, CredentialFacts(None, problem=Reason.NO_CREDENTIAL)
         )
-    return Judgement(epoch, at, facts, decide(facts), individual, chain, tpm_proof, signer, secret)
+    holds_until = standing.next_switch
+    if as_of.any_due:
+        holds_until = ProvisioningService.next_switch_after(service.pk, as_of.at)
+    return Judgement(
+        standing.epoch,
+        at,
+        facts,
+        decide(facts),
+        individual,
+        chain,
+        tpm_proof,
+        signer,
+        secret,
+        key_id,
+        holds_until=holds_until,
+        rests_on_due=standing.is_switch_due,
+    )
 
 
 def _is_enrolled(individual: IndividualEnrollment | None, claimed: ClaimedTpm) -> bool:

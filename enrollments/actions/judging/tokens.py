@@ -9,6 +9,7 @@ from enrollments.actions.judging.world import (
     credential_facts,
     individual_facts,
 )
+from enrollments.actions.key_identifiers import endorsement_identifier
 from enrollments.actions.tpm_challenges import ChallengeKey, keys_that_hold
 from enrollments.attestation.credential import PresentedCredential
 from enrollments.attestation.symmetric_key import (
@@ -51,11 +52,15 @@ class TokenQuestion:
 
 @dataclass(frozen=True, slots=True)
 class JudgedToken:
-    """`secret`: what is enrolled and was proven: a key of the individual or of the group, or a TPM's public key."""
+    """`secret`: what is enrolled and was proven: a key of the individual or of the group, or a TPM's public key.
+
+    key_id: what identifies it.
+    """
 
     facts: RegistrationFacts
     tpm_proof: ChallengeKey | None = None
     secret: str = field(default="", repr=False)
+    key_id: str = ""
 
 
 def judge_token(world: World, asked: TokenQuestion) -> JudgedToken:
@@ -70,10 +75,10 @@ def judge_token(world: World, asked: TokenQuestion) -> JudgedToken:
         token = read_token(asked.credential.authorization)
     except AttestationError as problem:
         broken = replace(credential, problem=Reason(problem.code), problem_detail=problem.message)
-        return JudgedToken(credential_facts(claimed, individual, broken))
+        return JudgedToken(credential_facts(world, claimed, individual, broken))
     keys, answers = _own_keys(asked)
     position, failure = _fitting(world.service, token, asked, keys or _decoys())
-    groups, group_key, group_failure = _groups_that_signed(world, token, asked)
+    groups, (group_key, group_key_id), group_failure = _groups_that_signed(world, token, asked)
     if not keys and position is not None:
         raise AssertionError("a SAS token fits a key that was made up in this process")
     if individual is None:
@@ -81,18 +86,23 @@ def judge_token(world: World, asked: TokenQuestion) -> JudgedToken:
             credential = replace(
                 credential, problem=Reason(group_failure.code), problem_detail=group_failure.message
             )
-        return JudgedToken(RegistrationFacts(claimed, credential, groups=groups), secret=group_key)
+        return JudgedToken(
+            RegistrationFacts(claimed, credential, groups=groups), secret=group_key, key_id=group_key_id
+        )
     if keys and position is not None:
-        shown = individual_facts(individual, own_credential_proven=True)
+        shown = individual_facts(world, individual, own_credential_proven=True)
     elif keys and failure is not None:
-        shown = individual_facts(individual, detail=failure.message, problem=Reason(failure.code))
+        shown = individual_facts(world, individual, detail=failure.message, problem=Reason(failure.code))
     else:
-        shown = individual_facts(individual, detail=_why_no_keys(individual))
+        shown = individual_facts(world, individual, detail=_why_no_keys(individual))
     facts = RegistrationFacts(claimed, credential, individual=shown, groups=groups)
     if not keys or position is None:
-        return JudgedToken(facts, secret=group_key)
+        return JudgedToken(facts, secret=group_key, key_id=group_key_id)
     proof = answers[position] if answers else None
-    return JudgedToken(facts, proof, secrets_of_individual(individual)[position if not answers else 0])
+    which = 0 if answers else position
+    return JudgedToken(
+        facts, proof, secrets_of_individual(individual)[which], key_ids_of_individual(individual)[which]
+    )
 
 
 def secrets_of_individual(individual: IndividualEnrollment) -> tuple[str, ...]:
@@ -101,6 +111,15 @@ def secrets_of_individual(individual: IndividualEnrollment) -> tuple[str, ...]:
         return individual.primary_key, individual.secondary_key
     if individual.mechanism == AttestationMechanism.TPM:
         return (bytes(individual.endorsement_key or b"").hex(),)
+    return ()
+
+
+def key_ids_of_individual(individual: IndividualEnrollment) -> tuple[str, ...]:
+    """What identifies each of the secrets of an individual enrollment, in the same order."""
+    if individual.mechanism == AttestationMechanism.SYMMETRIC_KEY:
+        return individual.primary_key_id, individual.secondary_key_id
+    if individual.mechanism == AttestationMechanism.TPM:
+        return (endorsement_identifier(bytes(individual.endorsement_key or b"")),)
     return ()
 
 
@@ -148,14 +167,14 @@ def _decoys() -> list[bytes]:
 
 def _groups_that_signed(
     world: World, token: SasToken, asked: TokenQuestion
-) -> tuple[tuple[GroupFacts, ...], str, AttestationError | None]:
+) -> tuple[tuple[GroupFacts, ...], tuple[str, str], AttestationError | None]:
     """The groups with symmetric keys (R4) from which this device has the key of the token (contract 2.2).
 
-    With the group's key that it is derived from, and with what is wrong with a token that is signed with such a key
-    all the same: it has expired, for one.
+    With the group's key that it is derived from and what identifies that, and with what is wrong with a token that is
+    signed with such a key all the same: it has expired, for one.
     """
     found: list[GroupFacts] = []
-    secret = ""
+    secret = ("", "")
     signed_and_wrong: AttestationError | None = None
     name = asked.claimed_registration_id
     for group in world.groups_with_keys():
@@ -170,14 +189,14 @@ def _groups_that_signed(
             signed_and_wrong = problem
         else:
             found.append(_signing_group(world, group))
-            secret = secret or group.secrets[fitting[0]]
+            secret = secret if any(secret) else (group.secrets[fitting[0]], group.key_ids[fitting[0]])
     return tuple(found), secret, signed_and_wrong
 
 
 def _signing_group(world: World, group: GroupWithKeys) -> GroupFacts:
     return GroupFacts(
         ref=group.ref,
-        enabled=group.enabled,
+        enabled=world.as_of.enabled(group),
         created=group.created,
         steps_to_key=0,
         signed=True,

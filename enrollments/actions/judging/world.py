@@ -2,9 +2,11 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import lru_cache
 
 from django.db import connection
+from django.db.models import Value
 
 from enrollments.actions.certificates import parsed
 from enrollments.attestation.symmetric_key import key_bytes
@@ -19,7 +21,11 @@ from enrollments.models import (
     IndividualEnrollment,
     ProvisioningService,
 )
+from enrollments.models.ca_certificates import with_proof
 from enrollments.models.certificates import HeldCertificateQuerySet
+from enrollments.models.enrollments import KEY_IDS
+from enrollments.models.services import Standing
+from enrollments.models.switches import AsOf
 from enrollments.policy.facts import (
     CredentialFacts,
     EntryKind,
@@ -34,29 +40,45 @@ from enrollments.policy.reasons import Reason
 
 @dataclass(frozen=True, slots=True)
 class GroupWithKeys:
-    """A group with symmetric keys, as tokens are tried against it. `secrets` are the keys as they are enrolled."""
+    """A group with symmetric keys, as tokens are tried against it. `secrets` are the keys as they are enrolled.
+
+    enabled, switches_at: as they are stored. Whether the group is enabled is a question of the time (AsOf).
+    """
 
     ref: EntryRef
     enabled: bool
+    switches_at: datetime | None
     created: tuple[float, int]
     keys: tuple[bytes, bytes] = field(repr=False)
     secrets: tuple[str, str] = field(repr=False)
+    key_ids: tuple[str, str]
 
 
 def _read_groups_with_keys(service_pk: int) -> tuple[GroupWithKeys, ...]:
     rows = EnrollmentGroup.objects.filter(
         service=service_pk, mechanism=AttestationMechanism.SYMMETRIC_KEY
     ).order_by("pk")
-    columns = ("pk", "group_id", "enabled", "created_at", "primary_key", "secondary_key")
+    columns = (
+        "pk",
+        "group_id",
+        "enabled",
+        "switches_at",
+        "created_at",
+        "primary_key",
+        "secondary_key",
+        *KEY_IDS,
+    )
     return tuple(
         GroupWithKeys(
             EntryRef(EntryKind.GROUP, pk, name),
             enabled,
+            switches_at,
             (created.timestamp(), pk),
             (key_bytes(primary), key_bytes(secondary)),
             (primary, secondary),
+            (ids[0], ids[1]),
         )
-        for pk, name, enabled, created, primary, secondary in rows.values_list(*columns)
+        for pk, name, enabled, switches_at, created, primary, secondary, *ids in rows.values_list(*columns)
     )
 
 
@@ -66,12 +88,20 @@ def _groups_with_keys(service_pk: int, epoch: int) -> tuple[GroupWithKeys, ...]:
 
 
 class World:
-    """What a service holds."""
+    """What a service holds, and which way its switches stand at a time."""
 
-    def __init__(self, service: ProvisioningService, epoch: int, groups_with_keys_admit: bool) -> None:
+    def __init__(self, service: ProvisioningService, standing: Standing, as_of: AsOf) -> None:
         self.service = service
-        self.epoch = epoch
-        self.groups_with_keys_admit = groups_with_keys_admit
+        self.epoch = standing.epoch
+        self.as_of = as_of
+        self.groups_with_keys_admit = standing.groups_with_keys_admit
+        self.proof_of_possession = standing.proof_of_possession
+
+    @classmethod
+    def at(cls, service: ProvisioningService, at: datetime | None) -> "World":
+        """To look at: as of now by the database's clock, or of a time to come."""
+        standing = ProvisioningService.what_decisions_read(service.pk)
+        return cls(service, standing, standing.as_of_now() if at is None else standing.as_of(at))
 
     def individual(self, claimed_registration_id: str) -> IndividualEnrollment | None:
         # Challenges are joined for every mechanism: one question more for TPMs would tell by its time which those
@@ -94,22 +124,31 @@ class World:
     def held(self) -> HeldCertificateQuerySet:
         return HeldCertificate.objects.filter(service=self.service)
 
+    def anchors(self, spkis: Iterable[str]) -> HeldCertificateQuerySet:
+        """The enrolled CAs with these keys, each with whether it lacks a proof that this service demands (R7)."""
+        anchors = self.held().anchors().filter(spki_sha256__in=spkis)
+        lacks = ~with_proof(self.service.pk) if self.proof_of_possession else Value(False)
+        return anchors.annotate(lacks_proof=lacks)
+
     def issuers(
         self, *, subjects: frozenset[str], key_ids: frozenset[str], spkis: frozenset[str]
     ) -> Iterable[ParsedCertificate]:
         """What the search for paths asks for. One more than MAX_HELD shows it that there would be more."""
-        rows = self.held().that_may_have_issued(subjects, key_ids, spkis)
+        rows = self.held().that_may_have_issued(subjects, key_ids, spkis, self.as_of)
         pems = rows.values_list("certificate__pem", flat=True).distinct()[: MAX_HELD + 1]
         return [parsed(pem) for pem in pems]
 
 
 def credential_facts(
-    claimed_registration_id: str, individual: IndividualEnrollment | None, credential: CredentialFacts
+    world: World,
+    claimed_registration_id: str,
+    individual: IndividualEnrollment | None,
+    credential: CredentialFacts,
 ) -> RegistrationFacts:
     return RegistrationFacts(
         claimed_registration_id,
         credential,
-        individual=individual_facts(individual) if individual else None,
+        individual=individual_facts(world, individual) if individual else None,
     )
 
 
@@ -122,6 +161,7 @@ def group_ref(group: EnrollmentGroup) -> EntryRef:
 
 
 def individual_facts(
+    world: World,
     individual: IndividualEnrollment,
     *,
     own_credential_proven: bool = False,
@@ -130,7 +170,7 @@ def individual_facts(
 ) -> IndividualFacts:
     return IndividualFacts(
         ref=individual_ref(individual),
-        enabled=individual.enabled,
+        enabled=world.as_of.enabled(individual),
         mechanism=Mechanism(individual.mechanism),
         own_credential_proven=own_credential_proven,
         detail=detail,

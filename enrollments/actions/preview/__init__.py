@@ -2,29 +2,40 @@
 
 from enrollments.actions.preview.acts import (
     Act,
+    cancel,
     carry_out,
     preview_of_act,
+    preview_of_settings,
     ref_of,
+    turn,
     what_adding_did,
     what_disabling_did,
 )
-from enrollments.actions.preview.below import BelowAnother, below_others
+from enrollments.actions.preview.below import BelowAnother, below_others, disabled_groups_above
 from enrollments.actions.preview.effects import Device, Effect, Outcome, Preview
+from enrollments.actions.preview.open_names import NO_NAMES, OpenNames, names_left_open
 from enrollments.actions.preview.rehearsing import Entry, preview_of
 
 __all__ = [
+    "NO_NAMES",
     "Act",
     "BelowAnother",
     "Device",
     "Effect",
     "Entry",
+    "OpenNames",
     "Outcome",
     "Preview",
     "below_others",
+    "cancel",
     "carry_out",
+    "disabled_groups_above",
+    "names_left_open",
     "preview_of",
     "preview_of_act",
+    "preview_of_settings",
     "ref_of",
+    "turn",
     "what_adding_did",
     "what_disabling_did",
 ]

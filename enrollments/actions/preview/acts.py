@@ -2,20 +2,29 @@
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
 from enum import StrEnum
+from typing import Any
 
 from django.db import DatabaseError
 
 from enrollments.actions.enrollment_groups import (
+    cancel_group_schedule,
     delete_enrollment_groups,
     disable_enrollment_group,
     enable_enrollment_group,
 )
-from enrollments.actions.enrollments import delete_enrollments, disable_enrollment, enable_enrollment
+from enrollments.actions.enrollments import (
+    cancel_enrollment_schedule,
+    delete_enrollments,
+    disable_enrollment,
+    enable_enrollment,
+)
 from enrollments.actions.entries import check_epoch
 from enrollments.actions.judging import group_ref, individual_ref
 from enrollments.actions.preview.effects import Preview
 from enrollments.actions.preview.rehearsing import Entry, preview_of
+from enrollments.actions.services import change_settings
 from enrollments.audit.actor import Actor, Way
 from enrollments.errors import NotFound, SecretUnreadable
 from enrollments.models import EnrollmentGroup, IndividualEnrollment, ProvisioningService
@@ -74,6 +83,44 @@ def carry_out(
                     turn_group(service, name, actor=actor, reason=reason)
 
 
+def turn(
+    service: ProvisioningService,
+    act: Act,
+    entry: Entry,
+    *,
+    actor: Actor,
+    reason: str = "",
+    expected_epoch: int | None = None,
+    **times: datetime,
+) -> Entry:
+    """Enable or disable one entry, for a time where `times` has one: `until`, or `at` for a disabling to come.
+
+    expected_epoch counts where somebody may come in by it, now or later (see set_enabled).
+    Raises NotFound, Invalid, Conflict; PreviewOutdated.
+    """
+    how: dict[str, Any] = {"actor": actor, "reason": reason, "expected_epoch": expected_epoch, **times}
+    if isinstance(entry, IndividualEnrollment):
+        turn_device = enable_enrollment if act is Act.ENABLE else disable_enrollment
+        return turn_device(service, entry.registration_id, **how)
+    turn_group = enable_enrollment_group if act is Act.ENABLE else disable_enrollment_group
+    return turn_group(service, entry.group_id, **how)
+
+
+def cancel(
+    service: ProvisioningService,
+    entry: Entry,
+    *,
+    actor: Actor,
+    reason: str = "",
+    expected_epoch: int | None = None,
+) -> Entry:
+    """Drop what is scheduled for the switch of an entry. Raises NotFound, Invalid; PreviewOutdated, as `turn` does."""
+    how: dict[str, Any] = {"actor": actor, "reason": reason, "expected_epoch": expected_epoch}
+    if isinstance(entry, IndividualEnrollment):
+        return cancel_enrollment_schedule(service, entry.registration_id, **how)
+    return cancel_group_schedule(service, entry.group_id, **how)
+
+
 def preview_of_act(service: ProvisioningService, act: Act, entries: Sequence[Entry]) -> Preview:
     """What it would do to the devices that are known."""
 
@@ -84,20 +131,33 @@ def preview_of_act(service: ProvisioningService, act: Act, entries: Sequence[Ent
     return preview_of(service, change, entries)
 
 
+def preview_of_settings(
+    service: ProvisioningService, values: dict[str, Any], groups: Sequence[EnrollmentGroup]
+) -> Preview:
+    """What changing the settings of a service would do to the devices of these groups. Raises Invalid."""
+
+    def change() -> list[Entry]:
+        change_settings(service, values, actor=NOBODY)
+        return []
+
+    return preview_of(service, change, groups)
+
+
 def what_disabling_did(service: ProvisioningService, entries: Sequence[Entry]) -> Preview | None:
     """What disabling these entries did, told by rehearsing its opposite, now that it is done.
 
     None where that cannot be worked out: what was done is not called undone for that (R16).
     """
-    return _told_afterwards(service, lambda: preview_of_act(service, Act.ENABLE, entries))
+    return told_afterwards(service, lambda: preview_of_act(service, Act.ENABLE, entries))
 
 
-def what_adding_did(service: ProvisioningService, entry: Entry) -> Preview | None:
-    """The same of an entry that was added."""
-    return _told_afterwards(service, lambda: preview_of_act(service, Act.DELETE, [entry]))
+def what_adding_did(service: ProvisioningService, *entries: Entry) -> Preview | None:
+    """The same of entries that were added."""
+    return told_afterwards(service, lambda: preview_of_act(service, Act.DELETE, entries))
 
 
-def _told_afterwards(service: ProvisioningService, rehearse: Callable[[], Preview]) -> Preview | None:
+def told_afterwards(service: ProvisioningService, rehearse: Callable[[], Preview]) -> Preview | None:
+    """What a rehearsal of the opposite tells of what is done; None where that cannot be worked out."""
     try:
         return rehearse().reversed
     except (NotFound, SecretUnreadable, DatabaseError) as problem:

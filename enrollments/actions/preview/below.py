@@ -18,7 +18,10 @@ from enrollments.attestation.x509 import (
     SearchExhausted,
     build_chain_graph,
 )
-from enrollments.models import EnrollmentGroup, HeldRole, ProvisioningService
+from enrollments.models import EnrollmentGroup, HeldRole, IndividualEnrollment, ProvisioningService
+from enrollments.models.ca_certificates import with_proof
+from enrollments.models.certificates import HeldCertificateQuerySet
+from enrollments.models.switches import AsOf
 from enrollments.policy.facts import EntryKind, EntryRef
 
 
@@ -48,11 +51,51 @@ def below_others(
 ) -> list[BelowAnother]:
     """Where the CAs of these groups stand below other entries, without those that are `gone`."""
     now = at or timezone.now()
-    return [_below(service, group, gone, now) for group in groups]
+    as_of = ProvisioningService.what_decisions_read(service.pk).as_of_now()
+    return [_below(service, group, gone, now, as_of) for group in groups]
+
+
+def disabled_groups_above(
+    service: ProvisioningService, individuals: Iterable[IndividualEnrollment]
+) -> tuple[EntryRef, ...]:
+    """Disabled groups whose keys stand above certificates of these entries: enabled, they admit all the same (R8)."""
+    as_of = ProvisioningService.what_decisions_read(service.pk).as_of_now()
+    held = service.held_certificates.all()
+    rows = held.filter(individual__in=individuals).exclude(role=HeldRole.HELPER).select_related("certificate")
+    try:
+        keys = _keys_above(held, [PresentedChain(parsed(one.certificate.pem), ()) for one in rows], as_of)
+    except SearchExhausted:
+        return ()  # it says what an enabling overrides, and bars nothing
+    met = (
+        held.anchors()
+        .filter(as_of.where(enabled=False, prefix="group__"), spki_sha256__in=keys)
+        .select_related("group")
+        .order_by("pk")
+    )
+    return tuple(dict.fromkeys(group_ref(one.group) for one in met if one.group is not None))
+
+
+def _keys_above(held: HeldCertificateQuerySet, chains: Iterable[PresentedChain], as_of: AsOf) -> set[str]:
+    """Public keys that are met as signatures are followed upwards from the first of each chain, its own included."""
+
+    def issuers(
+        *, subjects: frozenset[str], key_ids: frozenset[str], spkis: frozenset[str]
+    ) -> list[ParsedCertificate]:
+        rows = held.that_may_have_issued(subjects, key_ids, spkis, as_of)
+        return [parsed(pem) for pem in rows.values_list("certificate__pem", flat=True)[: MAX_HELD + 1]]
+
+    keys: set[str] = set()
+    for chain in chains:
+        keys |= build_chain_graph(chain, issuers).key_steps().keys()
+    return keys
 
 
 def _below(
-    service: ProvisioningService, group: EnrollmentGroup, gone: Collection[EntryRef], now: datetime
+    service: ProvisioningService,
+    group: EnrollmentGroup,
+    gone: Collection[EntryRef],
+    now: datetime,
+    as_of: AsOf,
 ) -> BelowAnother:
     """Follow the signatures from the CA of the group upwards, as from a device below it."""
     ref = group_ref(group)
@@ -61,33 +104,29 @@ def _below(
         group__in=[one.pk for one in gone if one.kind is EntryKind.GROUP]
     ).exclude(individual__in=[one.pk for one in gone if one.kind is EntryKind.INDIVIDUAL])
 
-    def issuers(
-        *, subjects: frozenset[str], key_ids: frozenset[str], spkis: frozenset[str]
-    ) -> list[ParsedCertificate]:
-        rows = held.that_may_have_issued(subjects, key_ids, spkis)
-        return [parsed(pem) for pem in rows.values_list("certificate__pem", flat=True)[: MAX_HELD + 1]]
-
     own = list(group.certificates.select_related("certificate"))
     helpers = tuple(parsed(one.certificate.pem) for one in own if one.role == HeldRole.HELPER)
-    keys: set[str] = set()
+    anchors = [parsed(one.certificate.pem) for one in own if one.role == HeldRole.ANCHOR]
     try:
-        for anchor in own:
-            if anchor.role == HeldRole.ANCHOR:
-                chain = PresentedChain(parsed(anchor.certificate.pem), helpers)
-                keys |= build_chain_graph(chain, issuers).key_steps().keys()
+        keys = _keys_above(held, [PresentedChain(anchor, helpers) for anchor in anchors], as_of)
     except SearchExhausted:
         return BelowAnother(ref, uncertain=True)
     through, barred_by = [], []
+    demanded = ProvisioningService.what_decisions_read(service.pk).proof_of_possession
     met = held.anchors().filter(spki_sha256__in=keys).select_related("group", "certificate").order_by("pk")
+    if demanded:
+        met = met.annotate(has_proof=with_proof(service.pk))
     for one in met:
         assert one.group is not None  # a database constraint: held_certificate_has_its_place
         if group_ref(one.group) in left_out:
             continue
-        if not one.group.enabled:
+        if not as_of.enabled(one.group):
             barred_by.append(group_ref(one.group))
+        elif demanded and not one.has_proof:  # type: ignore[attr-defined]  # the annotation
+            continue
         elif one.certificate.not_before <= now <= one.certificate.not_after:
             through.append(group_ref(one.group))
-    for one in held.barring_keys(keys).select_related("individual").order_by("pk"):
+    for one in held.barring_keys(keys, as_of).select_related("individual").order_by("pk"):
         assert one.individual is not None  # the same
         barred_by.append(individual_ref(one.individual))
     return BelowAnother(ref, tuple(dict.fromkeys(through)), tuple(dict.fromkeys(barred_by)))

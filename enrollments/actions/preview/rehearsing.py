@@ -23,6 +23,7 @@ from enrollments.actions.preview.world import (
     read_key_groups,
     read_leaf_bars,
 )
+from enrollments.actions.schedule import standing_now
 from enrollments.attestation.credential import PresentedCredential
 from enrollments.models import (
     AttestationMechanism,
@@ -35,6 +36,7 @@ from enrollments.models import (
 )
 from enrollments.models.fields import current_key_name
 from enrollments.models.locks import rehearsal
+from enrollments.models.switches import AsOf
 from enrollments.policy.facts import EntryRef, Mechanism
 
 Entry = IndividualEnrollment | EnrollmentGroup
@@ -88,7 +90,8 @@ def preview_of(
     that is taken back. entries: those that it changes or deletes. The preview holds for the epoch that it names.
     """
     now = at or timezone.now()
-    epoch = ProvisioningService.epoch_of(service.pk)
+    standing = standing_now(service)  # what is due by now is no part of the change
+    epoch, as_of = standing.epoch, standing.as_of_now()
     classes = _classes(service)
     touched = _touched(entries)
     unregistered = _unregistered(service, touched)
@@ -98,7 +101,7 @@ def preview_of(
         added = list(change())
         touched = _joined(touched, _touched([*_still_there(entries), *added]))
         after = _world(service, classes, now)
-        after.individuals = _individuals(service, touched)
+        after.individuals = _individuals(service, touched, _as_of_now(service))
         singles, too_many = _single_devices(service, touched, before, after)
         by_key = {one.registration_key: one for one in [*_unregistered(service, touched), *unregistered]}
         singles = [*singles, *by_key.values()]
@@ -106,10 +109,10 @@ def preview_of(
     for single in singles:
         if single.after is not None:
             single.before = single.judged(service, now)
-    before.individuals = _individuals(service, touched)
+    before.individuals = _individuals(service, touched, as_of)
     records = _records(service, touched, before, after, now)
-    before.individuals = {**read_individuals_of(service, records), **before.individuals}
-    before.leaf_bars = read_leaf_bars(service, records)
+    before.individuals = {**read_individuals_of(service, records, as_of), **before.individuals}
+    before.leaf_bars = read_leaf_bars(service, records, as_of)
     deciders = Decider(before), Decider(before.changed(touched.keys, after))
     examined = [one.told for one in singles if one.after is not None]
     beyond = too_many + len(singles) - len(examined)
@@ -131,15 +134,20 @@ def preview_of(
 
 
 def _world(service: ProvisioningService, classes: Iterable[RegistrationRecord], at: datetime) -> World:
+    standing = ProvisioningService.what_decisions_read(service.pk)
     return World(
         above={record.evidence_class: look_above(service, record, at) for record in classes},
-        key_groups=read_key_groups(service),
-        key_groups_admit=ProvisioningService.what_decisions_read(service.pk)[1],
+        key_groups=read_key_groups(service, standing.as_of_now()),
+        key_groups_admit=standing.groups_with_keys_admit,
     )
 
 
-def _individuals(service: ProvisioningService, touched: _Touched) -> dict[str, Individual]:
-    return read_individuals(service.individualenrollments.filter(registration_key__in=touched.keys))
+def _as_of_now(service: ProvisioningService) -> AsOf:
+    return ProvisioningService.what_decisions_read(service.pk).as_of_now()
+
+
+def _individuals(service: ProvisioningService, touched: _Touched, as_of: AsOf) -> dict[str, Individual]:
+    return read_individuals(service.individualenrollments.filter(registration_key__in=touched.keys), as_of)
 
 
 def _judge_singly(service: ProvisioningService, singles: Iterable[_Single], at: datetime) -> None:
@@ -225,7 +233,7 @@ def _still_there(entries: Iterable[Entry]) -> list[Entry]:
     """The entries as they are in the rehearsal, after the change; what was deleted is not among them."""
     found: list[Entry] = []
     for entry in entries:
-        found += type(entry).objects.filter(pk=entry.pk)
+        found += type(entry).objects.without_secrets().filter(pk=entry.pk)
     return found
 
 

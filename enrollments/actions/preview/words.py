@@ -3,8 +3,10 @@
 from typing import Any
 
 from enrollments.actions.preview.effects import Effect, Preview
+from enrollments.actions.preview.open_names import OpenNames
 from enrollments.actions.preview.table import in_order
 from enrollments.policy.facts import EntryRef
+from enrollments.policy.words import counted
 
 NOBODY_KNOWN = "No device that is known is touched."
 NOT_TOLD = "What that changed for the devices could not be worked out."
@@ -56,11 +58,26 @@ def in_lines(preview: Preview) -> list[str]:
             shown = ", ".join(names[:MAX_NAMES]) + (
                 f" and {count - MAX_NAMES:,} more" if count > MAX_NAMES else ""
             )
-            noun = "device" if count == 1 else "devices"
-            lines.append(f"{count:,} {noun} {will(effect, count)}{_through(preview, effect)}: {shown}.")
+            lines.append(
+                f"{counted(count, 'device')} {will(effect, count)}{_through(preview, effect)}: {shown}."
+            )
     if preview.not_examined:
-        lines.append(f"{preview.not_examined:,} devices were too many to be examined one by one.")
+        were = "was" if preview.not_examined == 1 else "were"
+        lines.append(f"{counted(preview.not_examined, 'device')} {were} too many to be examined one by one.")
     return lines or [NOBODY_KNOWN]
+
+
+def in_line(left_open: OpenNames) -> str:
+    """That names are left open, as a sentence. There are some."""
+    names = ", ".join(left_open.names[:MAX_NAMES])
+    if more := len(left_open.names) - MAX_NAMES:
+        names += f" and {more:,} more" if more > 0 else ""
+    through = ", ".join(map(str, left_open.groups)) + ("" if left_open.are_all else " and others")
+    one = len(left_open.names) == 1
+    return (
+        f"Nothing keeps the registration {'ID' if one else 'IDs'} {names} any more: a device that nobody knows here "
+        f"can come in under {'it' if one else 'them'} through {through}. Only a disabled entry keeps it out."
+    )
 
 
 def as_json(preview: Preview) -> dict[str, Any]:
@@ -89,7 +106,9 @@ def _through(preview: Preview, effect: Effect) -> str:
 
 
 def named(entries: list[EntryRef]) -> str:
-    """Entries in a sentence: the first of them by name, the others by their number."""
+    """Entries in a sentence: the first of them by name, the others by their number. Of none, nothing."""
+    if not entries:
+        return ""
     names = [str(entry) for entry in entries[:MAX_ENTRIES]]
     if more := len(entries) - len(names):
         names.append(f"{more} {'other' if more == 1 else 'others'}")

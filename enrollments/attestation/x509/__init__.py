@@ -9,6 +9,8 @@ from enrollments.attestation.x509.errors import (
     NoCertificate,
     NoSingleCommonName,
     NotACertificate,
+    NotOneCertificate,
+    PossessionNotProven,
     PrivateKeyInUpload,
     SearchExhausted,
     TooManyCertificates,
@@ -17,6 +19,7 @@ from enrollments.attestation.x509.errors import (
 )
 from enrollments.attestation.x509.leaf import check_leaf, registration_id_of
 from enrollments.attestation.x509.path import PathValidator
+from enrollments.attestation.x509.possession import check_possession, read_one
 from enrollments.attestation.x509.requirements import (
     Problem,
     ca_problems,
@@ -61,8 +64,10 @@ __all__ = [
     "NoCertificate",
     "NoSingleCommonName",
     "NotACertificate",
+    "NotOneCertificate",
     "ParsedCertificate",
     "PathValidator",
+    "PossessionNotProven",
     "PresentedChain",
     "PrivateKeyInUpload",
     "Problem",
@@ -73,6 +78,7 @@ __all__ = [
     "build_chain_graph",
     "ca_problems",
     "check_leaf",
+    "check_possession",
     "computed_key_ids",
     "device_problems",
     "elements",
@@ -81,6 +87,7 @@ __all__ = [
     "has_name_constraints",
     "leaf_problems",
     "parse_der",
+    "read_one",
     "read_presented",
     "read_upload",
     "refuse_private_keys",

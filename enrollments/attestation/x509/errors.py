@@ -53,3 +53,13 @@ class LeafRefused(AttestationError):
 
 class NoSingleCommonName(AttestationError):
     code = "no_single_common_name"
+
+
+class NotOneCertificate(AttestationError):
+    code = "not_one_certificate"
+
+
+class PossessionNotProven(AttestationError):
+    """A verification certificate that shows nothing; the message says what it lacks."""
+
+    code = "possession_not_proven"

@@ -12,6 +12,7 @@ from enrollments.audit.checkpoints import verifier_key
 from enrollments.audit.notes import BadNote, VerifierKey
 from enrollments.audit.verify import Report, notes_of_file, verify_database, verify_export
 from enrollments.management.command import REFUSED, DpsCommand, called_wrongly
+from enrollments.policy.words import counted
 
 
 class Command(DpsCommand):
@@ -112,7 +113,7 @@ def _as_text(report: Report) -> str:
     lines = [
         f"Rows in order       {report.rows}",
         f"Hash of the last    {report.head}",
-        f"Signed              {report.signed} rows, by {report.checkpoints} checkpoints",
+        f"Signed              {counted(report.signed, 'row')}, by {counted(report.checkpoints, 'checkpoint')}",
         f"Not yet sealed      {report.waiting}",
     ]
     if report.opaque:

@@ -20,6 +20,7 @@ from enrollments.management.command import (
     service_named,
 )
 from enrollments.management.progress import Progress
+from enrollments.policy.words import counted
 from enrollments.simulator.client import Device, Endpoint, Pace, Result, why_not_ready
 from enrollments.simulator.demo import DENIED, Part, Plant
 from enrollments.simulator.fleet import run_fleet
@@ -89,7 +90,7 @@ class Command(DpsCommand):
             if part.device in results
         ]
         self.stdout.write(table(("Device", "Shows", "Outcome"), rows))
-        self.stdout.write(f"\n{len(rows)} devices: {summary.in_brief()}.")
+        self.stdout.write(f"\n{counted(len(rows), 'device')}: {summary.in_brief()}.")
         if tracking_id := next((one.tracking_id for one in summary.results if one.tracking_id), ""):
             self.stdout.write(f"Why one was refused: manage.py explain --tracking-id {tracking_id}")
 

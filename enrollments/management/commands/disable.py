@@ -1,6 +1,7 @@
 """`manage.py disable`: break glass. Shuts a device, a group or a back end out with nothing but the database (R16)."""
 
 from argparse import ArgumentParser
+from datetime import datetime
 from typing import Any
 
 from enrollments.actions.access_policies import disable_policy
@@ -9,12 +10,14 @@ from enrollments.actions.enrollments import EnrollmentNotFound, disable_enrollme
 from enrollments.actions.preview import Entry, Preview, preview_of, what_adding_did, what_disabling_did
 from enrollments.actions.preview.words import as_json, did, in_lines
 from enrollments.actions.revocation import deny_device
+from enrollments.actions.schedule import as_text, settle_if_possible
 from enrollments.errors import NotFound
 from enrollments.management.command import (
     DpsCommand,
     add_service_option,
     called_wrongly,
     command_line_actor,
+    moment,
     service_named,
 )
 from enrollments.models import IndividualEnrollment, ProvisioningService
@@ -23,9 +26,9 @@ from enrollments.policy.names import registration_key
 
 class Command(DpsCommand):
     help = (
-        "Shut out, at once, a device, a group of devices, or the back ends that use an access policy. Needs the "
-        "database and nothing else: no portal, no listener, no sign-in. Disabling what is disabled already changes "
-        "nothing."
+        "Shut out a device, a group of devices, or the back ends that use an access policy: at once, and the first two "
+        "also at a time or until one. Needs the database and nothing else: no portal, no listener, no sign-in. "
+        "Disabling what is disabled already changes nothing."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -46,6 +49,17 @@ class Command(DpsCommand):
             help="For a device without an individual enrollment, such as one that came in through a group: "
             "add a disabled one, which shuts this device out and no other.",
         )
+        when = parser.add_mutually_exclusive_group()
+        when.add_argument(
+            "--until",
+            type=moment,
+            metavar="TIME",
+            help="Enable it again at this time, such as 2026-05-03T14:00Z; without a zone it is UTC. Nothing has to be "
+            "running then.",
+        )
+        when.add_argument(
+            "--at", type=moment, metavar="TIME", help="Disable it at this time, and not before."
+        )
 
         parser.add_argument(
             "--dry-run",
@@ -62,6 +76,8 @@ class Command(DpsCommand):
         reason: str,
         deny: bool,
         dry_run: bool,
+        until: datetime | None,
+        at: datetime | None,
         json: bool,
         **_: Any,
     ) -> None:
@@ -71,6 +87,13 @@ class Command(DpsCommand):
             called_wrongly(
                 "--dry-run tells what becomes of devices, and no device rests on an access policy."
             )
+        if kind == "policy" and (until or at):
+            called_wrongly("An access policy is disabled at once, until somebody enables it: give no time.")
+        if deny and (until or at):
+            called_wrongly(
+                "--deny is for good: the entry that it adds would admit the device once its time is over, whatever "
+                "becomes of the group."
+            )
         if not reason and not dry_run:
             called_wrongly("Say why, with --reason: it is kept in the history.")
         found = service_named(service)
@@ -78,51 +101,75 @@ class Command(DpsCommand):
             self._disable_policy(found, id, reason=reason, json=json)
             return
         if dry_run:
-            self._say(found, kind, id, deny=deny, json=json)
+            self._say(found, kind, id, deny=deny, until=until, at=at, json=json)
             return
+        settle_if_possible(found)  # what was due before is no part of this
         before = _entry(found, kind, id)
         if kind == "group":
-            after: Entry = disable_enrollment_group(found, id, actor=command_line_actor(), reason=reason)
+            after: Entry = disable_enrollment_group(
+                found, id, actor=command_line_actor(), reason=reason, until=until, at=at
+            )
         else:
-            after = _disable_device(found, id, reason=reason, deny=deny)
+            after = _disable_device(found, id, reason=reason, deny=deny, until=until, at=at)
         # Each write gives an entry a new etag.
         changed = before is None or before.etag != after.etag
-        what = _what_it_did(found, before, after) if changed else None
+        shuts_out = changed and not after.enabled and (before is None or before.enabled)
+        what = _what_it_did(found, before, after) if shuts_out else None
         if json:
             told: dict[str, Any] = {
                 "kind": kind,
                 "id": str(after),
                 "service": found.name,
-                "status": after.status.value,
+                **_switch(after),
                 "changed": changed,
             }
-            if changed:
+            if shuts_out:
                 told["preview"] = as_json(what) if what is not None else None
             self.print_json(told)
             return
         name = f"{'Enrollment group' if kind == 'group' else 'Individual enrollment'} {after} of {found}"
+        then = as_text(after.switches_at) if after.switches_at else ""
         if not changed:
-            self.stdout.write(f"{name} was disabled already; nothing was changed.")
-            return
-        if before is None:
+            already = f"will be disabled at {then}" if after.enabled else "was disabled"
+            self.stdout.write(f"{name} {already} already; nothing was changed.")
+        elif after.enabled:
+            self.stdout.write(f"{name} will be disabled at {then}. Until then it is enabled.")
+        elif then:
+            self.stdout.write(f"{name} is disabled from now on, until {then}.")
+        elif before is None:
             self.stdout.write(f"{name} was added, disabled: the device is shut out from now on.")
         else:
             self.stdout.write(f"{name} is disabled from now on.")
-        self.stdout.write(did(what))
+        if shuts_out:
+            self.stdout.write(did(what))
 
-    def _say(self, service: ProvisioningService, kind: str, id: str, *, deny: bool, json: bool) -> None:
-        """What disabling would do, by the same actions, taken back."""
+    def _say(
+        self,
+        service: ProvisioningService,
+        kind: str,
+        id: str,
+        *,
+        deny: bool,
+        until: datetime | None,
+        at: datetime | None,
+        json: bool,
+    ) -> None:
+        """What disabling would do, by the same actions, taken back. Of a time to come, as things stand now."""
         entry = _entry(service, kind, id)
         if entry is None and not deny:
             # Said as it would be said in earnest.
             known = EnrollmentGroupNotFound(id) if kind == "group" else EnrollmentNotFound(id)
             raise NotFound(f"{known.message} Nothing was changed.")
 
-        def change() -> list[Entry]:
+        def disable(until: datetime | None, at: datetime | None) -> Entry:
             if kind == "group":
-                disable_enrollment_group(service, id, actor=command_line_actor())
-                return []
-            made = _disable_device(service, id, reason="", deny=deny)
+                return disable_enrollment_group(service, id, actor=command_line_actor(), until=until, at=at)
+            return _disable_device(service, id, reason="", deny=deny, until=until, at=at)
+
+        def change() -> list[Entry]:
+            made = disable(until, at)
+            if at is not None:
+                disable(None, None)
             return [made] if entry is None else []
 
         told = preview_of(service, change, [entry] if entry is not None else [])
@@ -155,12 +202,27 @@ def _what_it_did(service: ProvisioningService, before: Entry | None, after: Entr
     return what_disabling_did(service, [after])
 
 
+def _switch(entry: Entry) -> dict[str, str]:
+    state = {"status": entry.status.value}
+    if entry.switches_at is not None:
+        state["until"] = entry.switches_at.isoformat()
+    return state
+
+
 def _disable_device(
-    service: ProvisioningService, registration_id: str, *, reason: str, deny: bool
+    service: ProvisioningService,
+    registration_id: str,
+    *,
+    reason: str,
+    deny: bool,
+    until: datetime | None,
+    at: datetime | None,
 ) -> IndividualEnrollment:
-    shut_out = deny_device if deny else disable_enrollment
+    actor = command_line_actor()
+    if deny:
+        return deny_device(service, registration_id, actor=actor, reason=reason)
     try:
-        return shut_out(service, registration_id, actor=command_line_actor(), reason=reason)
+        return disable_enrollment(service, registration_id, actor=actor, reason=reason, until=until, at=at)
     except EnrollmentNotFound as missing:
         raise NotFound(
             f"{missing.message} Nothing was changed. To shut out a device that has none, add --deny."

@@ -43,7 +43,8 @@ class Command(DpsCommand):
             "--at",
             default="",
             metavar="TIME",
-            help="Another time than now, in UTC: 2030-03-01 or 2030-03-01T12:00. What is enrolled is that of now.",
+            help="Another time than now, in UTC: 2030-03-01 or 2030-03-01T12:00. What is enrolled is that of now; of a "
+            "time to come, with what is scheduled until then.",
         )
 
     def act(
@@ -117,7 +118,10 @@ def _in_words(drawn: DrawnCertificate) -> str:
     states = ["sent"] if drawn.sent else []
     states.append(drawn.validity)
     states += [f"enrolled in {entry}" for entry in drawn.enrolled_in]
+    if drawn.possession is not None:
+        states.append(f"possession {drawn.possession.possession.value}")
     states += [f"helper of {entry}" for entry in drawn.helper_of]
     states += [f"same key as in {entry}" for entry in drawn.same_key_as]
     states += [f"barred by {entry}" for entry in drawn.barred_by]
+    states += [f"not barred by the disabled {entry}" for entry in drawn.not_asked]
     return f"{name or '(no subject)'}: {', '.join([*states, *drawn.problems])}"

@@ -9,6 +9,7 @@ from enrollments.actions.notices import KEPT_DAYS, forget_old_notices
 from enrollments.actions.quiet_periods import forget_ended_quiet_periods
 from enrollments.actions.sign_in import record_ended_windows
 from enrollments.models import ProvisioningService
+from enrollments.policy.words import counted
 
 
 class Command(BaseCommand):
@@ -21,12 +22,10 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         record_ended_windows()
         for service in ProvisioningService.objects.all():
-            rows = forget_old_attempts(service)
-            self.stdout.write(
-                f"{service.name}: {rows} rows older than {service.attempts_kept_days} days deleted"
-            )
+            rows, kept = forget_old_attempts(service), counted(service.attempts_kept_days, "day")
+            self.stdout.write(f"{service.name}: {counted(rows, 'row')} older than {kept} deleted")
             if ended := forget_ended_quiet_periods(service):
-                self.stdout.write(f"{service.name}: {ended} quiet periods that are over deleted")
+                self.stdout.write(f"{service.name}: {counted(ended, 'quiet period')} over by now deleted")
         self.stdout.write(
-            f"Ignored certificate headers: {forget_old_notices()} rows older than {KEPT_DAYS} days deleted"
+            f"Ignored certificate headers: {counted(forget_old_notices(), 'row')} older than {KEPT_DAYS} days deleted"
         )

@@ -1,24 +1,20 @@
 """`manage.py preview`: what enabling, disabling or deleting entries would do to the devices that are known."""
 
 from argparse import ArgumentParser
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from enrollments.actions.preview import (
-    Act,
-    BelowAnother,
-    Entry,
-    Preview,
-    below_others,
-    preview_of_act,
-    ref_of,
-)
+from enrollments.actions.preview import NO_NAMES, Act, Preview, names_left_open, preview_of_act, ref_of
 from enrollments.actions.preview.table import csv_text, in_order
-from enrollments.actions.preview.words import as_json, in_lines
-from enrollments.errors import NotFound
+from enrollments.actions.preview.words import as_json, in_line, in_lines
 from enrollments.management.command import DpsCommand, add_service_option, called_wrongly, service_named
-from enrollments.models import EnrollmentGroup, ProvisioningService
+from enrollments.management.previewing import (
+    below,
+    below_as_json,
+    below_in_lines,
+    entry_named,
+    left_open_as_json,
+)
 from enrollments.policy.names import registration_key
 
 
@@ -46,7 +42,8 @@ class Command(DpsCommand):
         found = service_named(service)
         entries = [entry_named(found, kind, name) for name in dict.fromkeys(map(registration_key, ids))]
         told = preview_of_act(found, Act(act), entries)
-        below = _below(found, Act(act), entries)
+        others = below(found, Act(act), entries)
+        left_open = names_left_open(found, told, entries) if Act(act) is Act.DELETE else NO_NAMES
         if csv is not None:
             _write(csv, told)
         if json:
@@ -56,62 +53,20 @@ class Command(DpsCommand):
                     "act": act,
                     "entries": [str(ref_of(one)) for one in entries],
                     **as_json(told),
-                    "below": [_below_as_json(one) for one in below],
+                    "below": [below_as_json(one) for one in others],
+                    "left_open": left_open_as_json(left_open),
                 }
             )
             return
         named = ", ".join(str(ref_of(one)) for one in entries)
         self.stdout.write(f"If you {act} {named} of {found}:")
-        for line in [*in_lines(told), *_below_in_lines(Act(act), below)]:
+        for line in [
+            *in_lines(told),
+            *below_in_lines(Act(act), others),
+            *([in_line(left_open)] if left_open else []),
+        ]:
             self.stdout.write(f"- {line}")
         self.stdout.write("Nothing was changed.")
-
-
-def entry_named(service: ProvisioningService, kind: str, name: str) -> Entry:
-    """Raises NotFound."""
-    key = registration_key(name)
-    found: Entry | None
-    if kind == "group":
-        found = service.enrollmentgroups.without_secrets().filter(group_key=key).first()
-    else:
-        found = service.individualenrollments.without_secrets().filter(registration_key=key).first()
-    if found is None:
-        what = "enrollment group" if kind == "group" else "individual enrollment"
-        raise NotFound(f"There is no {what} {name[:130]} in {service}.")
-    return found
-
-
-def _below(service: ProvisioningService, act: Act, entries: Sequence[Entry]) -> list[BelowAnother]:
-    groups = [one for one in entries if isinstance(one, EnrollmentGroup)]
-    return below_others(service, groups, [ref_of(one) for one in entries] if act is Act.DELETE else ())
-
-
-def _below_as_json(one: BelowAnother) -> dict[str, Any]:
-    return {
-        "group": one.group.name,
-        "through": [str(ref) for ref in one.through],
-        "barred_by": [str(ref) for ref in one.barred_by],
-        "uncertain": one.uncertain,
-    }
-
-
-def _below_in_lines(act: Act, below: list[BelowAnother]) -> list[str]:
-    if act is Act.DISABLE:
-        return []
-    lines = []
-    for one in below:
-        if one.uncertain:
-            lines.append(f"The certificates above {one.group.name} form too many chains to follow.")
-        elif one.barred_by:
-            lines.append(
-                f"Devices below {one.group.name} stay barred by {', '.join(map(str, one.barred_by))}."
-            )
-        elif one.through and act is Act.DELETE:
-            lines.append(
-                f"Devices below {one.group.name} can enroll through {', '.join(map(str, one.through))}, those "
-                "included that have not registered yet. Only a disabled entry keeps them out."
-            )
-    return lines
 
 
 def _write(path: Path, told: Preview) -> None:

@@ -32,7 +32,9 @@ from enrollments.management.simulate_options import (
     add_simulate_options,
 )
 from enrollments.models import ProvisioningService
+from enrollments.policy.words import counted
 from enrollments.simulator.building import (
+    SYMMETRIC_GROUP,
     TPM,
     VIRTUAL,
     X509,
@@ -70,8 +72,11 @@ class Command(DpsCommand):
         spec = _spec(options, command_line_actor() if options["enroll"] else None)
         longest_wait = LONGEST_WAIT if options["hurry"] is None else options["hurry"]
         pace = Pace(longest_wait, options["patience"])
+        had_key_groups = found.symmetric_key_groups
         with _folder(write_pki) as folder:
             devices = _devices(found, folder, spec)
+            if not had_key_groups and ProvisioningService.objects.get(pk=found.pk).symmetric_key_groups:
+                self.stderr.write(f"Enrollment groups of service {found} may use symmetric keys from now on.")
             if options["storm"]:
                 healthy = _healthy_devices(found, folder, spec, options["healthy"])
                 storm = _storm(devices, healthy, endpoint, pace, options)
@@ -95,7 +100,7 @@ class Command(DpsCommand):
         else:
             if interrupted:
                 self.stdout.write(
-                    f"Interrupted: {len(summary.results)} of {len(devices)} devices are done.\n"
+                    f"Interrupted: {len(summary.results)} of {counted(len(devices), 'device')} done.\n"
                 )
             self.stdout.write(summary.as_text())
             if tracking_id := next((one.tracking_id for one in summary.results if one.tracking_id), ""):
@@ -218,6 +223,8 @@ def _spec(options: dict[str, Any], enroll_as: Actor | None) -> FleetSpec:
         called_wrongly("--seconds and --healthy go with --storm.")
     if options["storm"] and (options["devices"] or 1) > MOST_RESTLESS:
         called_wrongly(f"A storm has at most {MOST_RESTLESS} devices.")
+    if options["allow_key_groups"] and not (options["enroll"] and options["mechanism"] == SYMMETRIC_GROUP):
+        called_wrongly("--allow-key-groups goes with --enroll and --mechanism symmetric-group.")
     if options["tpm"] != VIRTUAL and options["mechanism"] != TPM:
         called_wrongly("--tpm goes with --mechanism tpm.")
     cert: Path | None = options["cert"]
@@ -242,6 +249,7 @@ def _spec(options: dict[str, Any], enroll_as: Actor | None) -> FleetSpec:
         seed=options["seed"],
         given=given,
         enroll_as=enroll_as,
+        allow_key_groups=options["allow_key_groups"],
         profiles=tuple(PROFILES.values()) if profile == ALL_PROFILES else (PROFILES[profile],),
         tpm=options["tpm"],
     )

@@ -107,6 +107,7 @@ def policy_regenerate(
     return ask(
         request,
         title=f"Make a new {which} key for {policy}?",
+        yes="Make a new key",
         body=f"Whoever uses the present {which} key is shut out at once. The {other} key goes on working: let "
         "everybody change to it first. The new key is shown to you when it is made.",
         form=form,
@@ -130,6 +131,7 @@ def policy_delete(request: HttpRequest, service: ProvisioningService, policy_nam
     return ask(
         request,
         title=f"Delete access policy {policy}?",
+        yes="Delete",
         body="Its keys are lost for good. What was done with them stays in the history. Only a disabled policy can "
         "be deleted: disabled, it can be enabled again if somebody misses it.",
         form=form,

@@ -72,6 +72,7 @@ def token_revoke(request: HttpRequest, service: ProvisioningService) -> HttpResp
     return ask(
         request,
         title=f"Revoke API token {token} of {token.user}?",
+        yes="Revoke",
         body="Whoever uses it is shut out at once. This cannot be taken back: make another token instead.",
         form=form,
         cancel_url=reverse(LIST, args=[service.name]),

@@ -14,8 +14,10 @@ from enrollments.actions.explaining import explain_attempt
 from enrollments.actions.quiet_periods import REFUSED, caller_of
 from enrollments.actions.rates import held_back_of
 from enrollments.actions.revocation import deny_device_of
+from enrollments.actions.schedule import switches_now
 from enrollments.errors import Conflict, Invalid
 from enrollments.models import AttemptOutcome, ProvisioningService, RegistrationAttempt
+from enrollments.models.keyset import starting_with
 from enrollments.policy.names import registration_key
 from enrollments.policy.reasons import Reason
 from enrollments.policy.roles import Right
@@ -25,7 +27,7 @@ from enrollments.portal.denying import denying_attempt, individual_of
 from enrollments.portal.explanations import shown
 from enrollments.portal.forms_filters import AttemptFilter
 from enrollments.portal.htmx import render_page
-from enrollments.portal.paging import paged, starting_with
+from enrollments.portal.paging import paged
 
 SORTS = {"last": "last_at", "registration_id": "registration_key"}
 
@@ -106,7 +108,7 @@ def attempt_deny(request: HttpRequest, service: ProvisioningService, pk: int) ->
         body=denying_attempt(service, attempt, record),
         cancel_url=here,
         form=form,
-        yes="Yes, deny",
+        yes="Deny",
     )
 
 
@@ -116,7 +118,7 @@ def is_overflow(attempt: RegistrationAttempt) -> bool:
 
 def _is_denied(service: ProvisioningService, attempt: RegistrationAttempt) -> bool:
     individual = individual_of(service, attempt.claimed_registration_id)
-    return individual is not None and not individual.enabled
+    return individual is not None and not switches_now(service).enabled(individual)
 
 
 def attempt_tabs(service: ProvisioningService, active: str) -> list[dict[str, object]]:

@@ -11,13 +11,14 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 from enrollments.actions.hubs import reveal_device_keys
 from enrollments.actions.revocation import deregister_device
 from enrollments.models import HubDevice, ProvisioningService
+from enrollments.models.keyset import starting_with
 from enrollments.policy.names import registration_key
 from enrollments.policy.roles import Right
 from enrollments.portal.access import actor_of, may, requires
 from enrollments.portal.confirmation import ReasonForm, ask
 from enrollments.portal.forms_filters import DeviceFilter
 from enrollments.portal.htmx import render_page
-from enrollments.portal.paging import paged, starting_with
+from enrollments.portal.paging import paged
 from enrollments.portal.views.hubs import hub_of
 
 
@@ -79,7 +80,7 @@ def device_deregister(
         "as soon as it registers again: to shut it out for good, deprovision its registration record instead.",
         form=form,
         cancel_url=reverse("portal:device-detail", args=[service.name, hub_pk, device.device_id]),
-        yes="Yes, deregister",
+        yes="Deregister",
     )
 
 

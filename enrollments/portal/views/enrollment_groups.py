@@ -15,6 +15,7 @@ from enrollments.actions.enrollment_groups import (
 )
 from enrollments.actions.judging import group_ref
 from enrollments.actions.preview import Act, Entry, Preview
+from enrollments.actions.schedule import settle_if_possible, switches_now
 from enrollments.errors import ChangedMeanwhile
 from enrollments.models import EnrollmentGroup, ProvisioningService
 from enrollments.policy.roles import Right
@@ -26,7 +27,6 @@ from enrollments.portal.entry_pages import (
     GROUPS,
     after_adding,
     and_what_it_did,
-    answer_act,
     answer_chosen,
     done,
     show_keys,
@@ -39,6 +39,8 @@ from enrollments.portal.entry_saving import (
     form_status,
     show_errors,
 )
+from enrollments.portal.entry_switching import answer_cancel, answer_switch, switch_context
+from enrollments.portal.explanations import possession_marks
 from enrollments.portal.forms_entries import OF_GROUPS, GroupForm
 from enrollments.portal.htmx import render_page
 
@@ -49,13 +51,14 @@ SECRET_FIELDS = ("primary_pem", "secondary_pem", "primary_key", "secondary_key",
 @requires(Right.SEE)
 def group_list(request: HttpRequest, service: ProvisioningService) -> HttpResponse:
     filters = EntryFilter(request.GET, name="Group ID", mechanisms=OF_GROUPS)
-    page = page_of_groups(service, request.GET, filters)
+    as_of = switches_now(service)
+    page = page_of_groups(service, request.GET, filters, as_of)
     context = {
         "service": service,
         "tabs": entry_tabs(service, "group-list"),
         "filters": filters,
         "page": page,
-        "rows": rows_of(service, page.rows),
+        "rows": rows_of(service, page.rows, as_of),
         "query": request.GET.urlencode(),
     }
     return render_page(request, "portal/groups/list.html", "portal/groups/_results.html", context)
@@ -98,6 +101,9 @@ def _group_save(request: HttpRequest, service: ProvisioningService, group_id: st
         return _form_answer(request, service, form)
 
     def after(entry: Entry, *, preview: Preview | None, is_told: bool) -> HttpResponse:
+        if entry.etag == form.cleaned_data["expected_etag"]:
+            said = f"Enrollment group {entry} was like this already; nothing was changed."
+            return done(request, list_url(service, "portal:group-list"), said)
         said = f"Saved enrollment group {entry}"
         said = and_what_it_did(said, preview) if is_told else f"{said}."
         return done(request, list_url(service, "portal:group-list"), said)
@@ -173,15 +179,22 @@ def group_enable_chosen(request: HttpRequest, service: ProvisioningService) -> H
 @require_http_methods(["GET", "HEAD", "POST"])
 @requires(Right.CHANGE_ENTRIES)
 def group_disable(request: HttpRequest, service: ProvisioningService, group_id: str) -> HttpResponse:
-    entry = _get_without_keys(service, group_id)
-    return answer_act(request, service, Act.DISABLE, [entry], GROUPS, row=True)
+    entry = _get(service, group_id)
+    return answer_switch(request, service, Act.DISABLE, entry, GROUPS)
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
 @requires(Right.CHANGE_ENTRIES)
 def group_enable(request: HttpRequest, service: ProvisioningService, group_id: str) -> HttpResponse:
-    entry = _get_without_keys(service, group_id)
-    return answer_act(request, service, Act.ENABLE, [entry], GROUPS, row=True)
+    entry = _get(service, group_id)
+    return answer_switch(request, service, Act.ENABLE, entry, GROUPS)
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@requires(Right.CHANGE_ENTRIES)
+def group_cancel_schedule(request: HttpRequest, service: ProvisioningService, group_id: str) -> HttpResponse:
+    entry = _get(service, group_id)
+    return answer_cancel(request, service, entry, GROUPS)
 
 
 @require_POST
@@ -201,14 +214,20 @@ def _form_answer(
     status: int = 0,
 ) -> HttpResponse:
     form.say_what_is_not_shown_again()
+    possession = possession_marks(service, form.held)
     context = {
         "service": service,
         "form": form,
         "entry": form.current,
+        **(switch_context(service, form.current) if form.current else {}),
         "kind": "group",
         "previews": preview_of(
             service, form.given, form.kind, form.current, told=form.told, told_of=form.in_the_way
         ),
+        "possession": possession,
+        "lacks_proof": service.proof_of_possession
+        and bool(possession)
+        and all(mark.tone != "good" for mark in possession.values()),
         "conflict": conflict,
         "question": question,
         "cancel_url": list_url(service, "portal:group-list"),
@@ -228,14 +247,8 @@ def _form_answer(
 
 
 def _get(service: ProvisioningService, group_id: str) -> EnrollmentGroup:
-    try:
-        return service.enrollmentgroups.by_group_id(group_id)
-    except EnrollmentGroup.DoesNotExist:
-        raise EnrollmentGroupNotFound(group_id) from None
-
-
-def _get_without_keys(service: ProvisioningService, group_id: str) -> EnrollmentGroup:
     """R16: shutting out works without the key of the installation that decrypts a group's keys."""
+    settle_if_possible(service)  # what has happened by itself by now is shown as done
     try:
         return service.enrollmentgroups.without_secrets().by_group_id(group_id)
     except EnrollmentGroup.DoesNotExist:

@@ -15,6 +15,7 @@ from enrollments.actions.enrollments import (
 )
 from enrollments.actions.judging import individual_ref
 from enrollments.actions.preview import Act, Entry, Preview
+from enrollments.actions.schedule import settle_if_possible, switches_now
 from enrollments.errors import ChangedMeanwhile
 from enrollments.models import IndividualEnrollment, ProvisioningService
 from enrollments.policy.roles import Right
@@ -26,7 +27,6 @@ from enrollments.portal.entry_pages import (
     INDIVIDUALS,
     after_adding,
     and_what_it_did,
-    answer_act,
     answer_chosen,
     done,
     show_keys,
@@ -39,6 +39,7 @@ from enrollments.portal.entry_saving import (
     form_status,
     show_errors,
 )
+from enrollments.portal.entry_switching import answer_cancel, answer_switch, switch_context
 from enrollments.portal.forms_entries import IndividualForm
 from enrollments.portal.htmx import render_page
 
@@ -57,13 +58,14 @@ SECRET_FIELDS = (
 @requires(Right.SEE)
 def enrollment_list(request: HttpRequest, service: ProvisioningService) -> HttpResponse:
     filters = EntryFilter(request.GET, name="Registration ID")
-    page = page_of_individuals(service, request.GET, filters)
+    as_of = switches_now(service)
+    page = page_of_individuals(service, request.GET, filters, as_of)
     context = {
         "service": service,
         "tabs": entry_tabs(service, "enrollment-list"),
         "filters": filters,
         "page": page,
-        "rows": rows_of(service, page.rows),
+        "rows": rows_of(service, page.rows, as_of),
         "query": request.GET.urlencode(),
     }
     return render_page(request, "portal/enrollments/list.html", "portal/enrollments/_results.html", context)
@@ -110,6 +112,9 @@ def _enrollment_save(
         return _form_answer(request, service, form)
 
     def after(entry: Entry, *, preview: Preview | None, is_told: bool) -> HttpResponse:
+        if entry.etag == form.cleaned_data["expected_etag"]:
+            said = f"Individual enrollment {entry} was like this already; nothing was changed."
+            return done(request, list_url(service, "portal:enrollment-list"), said)
         said = f"Saved individual enrollment {entry}"
         said = and_what_it_did(said, preview) if is_told else f"{said}."
         return done(request, list_url(service, "portal:enrollment-list"), said)
@@ -189,8 +194,8 @@ def enrollment_enable_chosen(request: HttpRequest, service: ProvisioningService)
 def enrollment_disable(
     request: HttpRequest, service: ProvisioningService, registration_id: str
 ) -> HttpResponse:
-    entry = _get_without_keys(service, registration_id)
-    return answer_act(request, service, Act.DISABLE, [entry], INDIVIDUALS, row=True)
+    entry = _get(service, registration_id)
+    return answer_switch(request, service, Act.DISABLE, entry, INDIVIDUALS)
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -198,8 +203,17 @@ def enrollment_disable(
 def enrollment_enable(
     request: HttpRequest, service: ProvisioningService, registration_id: str
 ) -> HttpResponse:
-    entry = _get_without_keys(service, registration_id)
-    return answer_act(request, service, Act.ENABLE, [entry], INDIVIDUALS, row=True)
+    entry = _get(service, registration_id)
+    return answer_switch(request, service, Act.ENABLE, entry, INDIVIDUALS)
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@requires(Right.CHANGE_ENTRIES)
+def enrollment_cancel_schedule(
+    request: HttpRequest, service: ProvisioningService, registration_id: str
+) -> HttpResponse:
+    entry = _get(service, registration_id)
+    return answer_cancel(request, service, entry, INDIVIDUALS)
 
 
 @require_POST
@@ -223,6 +237,7 @@ def _form_answer(
         "service": service,
         "form": form,
         "entry": form.current,
+        **(switch_context(service, form.current) if form.current else {}),
         "kind": "individual",
         "previews": preview_of(
             service, form.given, form.kind, form.current, told=form.told, told_of=form.in_the_way
@@ -246,14 +261,8 @@ def _form_answer(
 
 
 def _get(service: ProvisioningService, registration_id: str) -> IndividualEnrollment:
-    try:
-        return service.individualenrollments.by_registration_id(registration_id)
-    except IndividualEnrollment.DoesNotExist:
-        raise EnrollmentNotFound(registration_id) from None
-
-
-def _get_without_keys(service: ProvisioningService, registration_id: str) -> IndividualEnrollment:
     """R16: shutting out works without the key of the installation that decrypts an entry's keys."""
+    settle_if_possible(service)  # what has happened by itself by now is shown as done
     try:
         entries = service.individualenrollments.without_secrets()
         return entries.by_registration_id(registration_id)

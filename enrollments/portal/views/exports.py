@@ -9,6 +9,7 @@ from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.http import require_http_methods, require_POST
 
+from enrollments.actions.schedule import switches_now
 from enrollments.models import ImportFormat, ProvisioningService
 from enrollments.policy.roles import Right
 from enrollments.portal.access import actor_of, requires
@@ -45,9 +46,10 @@ def _answer(
         return _page(request, service, exported, form, 422)
     format = ImportFormat(form.cleaned_data["format"])
     of_groups = exported == "groups"
-    groups = filters.apply(service.enrollmentgroups.all(), "group_key") if of_groups else None
+    as_of = switches_now(service)
+    groups = filters.apply(service.enrollmentgroups.all(), "group_key", as_of) if of_groups else None
     individuals = (
-        None if of_groups else filters.apply(service.individualenrollments.all(), "registration_key")
+        None if of_groups else filters.apply(service.individualenrollments.all(), "registration_key", as_of)
     )
     pieces = export_entries(
         service,

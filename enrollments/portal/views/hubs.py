@@ -91,6 +91,7 @@ def hub_unlink(request: HttpRequest, service: ProvisioningService, hub_pk: int) 
     return ask(
         request,
         title=f"Unlink hub {hub}?",
+        yes="Unlink",
         body="No device is assigned to it any more. A hub that still holds devices cannot be unlinked: "
         "this is checked when you answer.",
         form=form,

@@ -13,12 +13,13 @@ from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.http import require_safe
 
+from enrollments.actions.schedule import switches_now
 from enrollments.models import AttemptOutcome, HistoryEvent, ProvisioningService, RegistrationStatus
 from enrollments.policy.roles import Right
 from enrollments.portal.access import requires, rights_of
 from enrollments.portal.addresses import device_endpoint, service_host
+from enrollments.portal.history_rows import rows_of
 from enrollments.portal.views.attempts import reason_in_words
-from enrollments.portal.views.history import rows_of
 
 DAY = timedelta(hours=24)
 RECENT = 5
@@ -87,7 +88,7 @@ def last_day(service: ProvisioningService, now: datetime) -> list[Bucket]:
 
 def _stats(service: ProvisioningService, refused: int, *, sees_history: bool) -> list[dict[str, Any]]:
     """The figures on top, with what stands in portal/_stat.html."""
-    disabled = Count("pk", filter=Q(enabled=False))
+    disabled = Count("pk", filter=switches_now(service).where(enabled=False))
     individuals = service.individualenrollments.aggregate(all=Count("pk"), disabled=disabled)
     groups = service.enrollmentgroups.aggregate(all=Count("pk"), disabled=disabled)
     records = service.registrations.aggregate(

@@ -99,7 +99,9 @@ def person_deactivate(request: HttpRequest, username: str) -> HttpResponse:
     return ask(
         request,
         title=f"Deactivate {user}?",
-        body=f"{user} can do nothing any more from their next click on. The roles stay for later.",
+        yes="Deactivate",
+        body=f"{user} can do nothing any more from their next click on. The roles stay for later; their API tokens "
+        "end, also for later.",
         form=form,
         cancel_url=_person_url(user),
     )
@@ -126,7 +128,9 @@ def person_remove(request: HttpRequest, username: str) -> HttpResponse:
     return ask(
         request,
         title=f"Remove {user}?",
-        body=f"{user} can no longer sign in, and all their roles are lost. What they did stays in the history.",
+        yes="Remove",
+        body=f"{user} can no longer sign in, and all their roles and API tokens are lost. What they did stays in the "
+        "history.",
         form=form,
         cancel_url=_person_url(user),
     )
@@ -142,6 +146,7 @@ def person_password(request: HttpRequest, username: str) -> HttpResponse:
     return ask(
         request,
         title=f"Make a new password for {user}?",
+        yes="Make a new password",
         body=f"The present password stops working and the open sessions of {user} end. "
         "The new one is shown to you once.",
         cancel_url=_person_url(user),

@@ -5,7 +5,17 @@ from django.http.response import HttpResponseBase
 from django.shortcuts import render
 from django.views.decorators.http import require_safe
 
-from enrollments.actions.preview import Act, Effect, Entry, below_others, preview_of_act, ref_of
+from enrollments.actions.preview import (
+    NO_NAMES,
+    Act,
+    Effect,
+    Entry,
+    below_others,
+    names_left_open,
+    preview_of_act,
+    ref_of,
+)
+from enrollments.actions.schedule import switches_now
 from enrollments.errors import Invalid, NotFound
 from enrollments.models import EnrollmentGroup, ProvisioningService
 from enrollments.policy.roles import Right
@@ -28,6 +38,7 @@ from enrollments.portal.previews import (
 @requires(Right.SEE_HISTORY)
 def preview(request: HttpRequest, service: ProvisioningService) -> HttpResponse:
     act, entries, effect = _asked(request, service)
+    as_of = switches_now(service)
     told = preview_of_act(service, act, entries)
     groups = [one for one in entries if isinstance(one, EnrollmentGroup)]
     gone = [ref_of(one) for one in entries] if act is Act.DELETE else []
@@ -38,7 +49,7 @@ def preview(request: HttpRequest, service: ProvisioningService) -> HttpResponse:
     context = {
         "service": service,
         "title": f"Preview: {in_words(act, entries)}",
-        "entries": [(ref_of(one), entry_url(service, ref_of(one)), one.enabled) for one in entries],
+        "entries": [(ref_of(one), entry_url(service, ref_of(one)), as_of.enabled(one)) for one in entries],
         "preview": told,
         "lines": lines_of(told, address),
         "effect": effect,
@@ -48,9 +59,10 @@ def preview(request: HttpRequest, service: ProvisioningService) -> HttpResponse:
             for one in Act
         ],
         "below": worth_telling(act, below_others(service, groups, gone)),
+        "left_open": names_left_open(service, told, entries) if act is Act.DELETE else NO_NAMES,
         "is_gone": act is Act.DELETE,
         "act": act.value,
-        "barring": [ref_of(one) for one in entries if not one.enabled],
+        "barring": [ref_of(one) for one in entries if not as_of.enabled(one)],
         "page": page,
         "previous_url": f"{here}&before={page.previous}" if page.previous else "",
         "next_url": f"{here}&after={page.next}" if page.next else "",

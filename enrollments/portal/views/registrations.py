@@ -10,13 +10,15 @@ from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_http_methods, require_safe
 
+from enrollments.actions.name_claims import freeing_allows, name_version
 from enrollments.actions.revocation import (
     delete_registration,
     deny_device,
     deprovision_device,
     release_registration,
 )
-from enrollments.errors import Invalid
+from enrollments.actions.schedule import switches_now
+from enrollments.errors import Invalid, PreviewOutdated
 from enrollments.models import (
     AttemptOutcome,
     EnrollmentGroup,
@@ -26,6 +28,7 @@ from enrollments.models import (
     RegistrationRecord,
 )
 from enrollments.models.enrollments import secrets_of
+from enrollments.models.keyset import starting_with
 from enrollments.policy.names import registration_key
 from enrollments.policy.reasons import Reason
 from enrollments.policy.roles import Right
@@ -34,10 +37,14 @@ from enrollments.portal.confirmation import ReasonForm, ask, show_invalid
 from enrollments.portal.denying import denying_record
 from enrollments.portal.forms_filters import RegistrationFilter
 from enrollments.portal.htmx import render_page
-from enrollments.portal.paging import paged, starting_with
+from enrollments.portal.paging import paged
 
 SORTS = {"updated": "updated_at", "registration_id": "registration_key"}
 LAST_ATTEMPTS = 5
+
+_OUTDATED = (
+    "Something in this service was changed after the question was asked, so nothing was done. This holds now:"
+)
 
 Entry = IndividualEnrollment | EnrollmentGroup
 
@@ -90,7 +97,7 @@ def registration_detail(
     context = {
         "service": service,
         "record": record,
-        "reason_words": Reason(record.reason).in_words if record.reason in set(Reason) else record.reason,
+        "reason_words": _in_words(record.reason),
         "entry": record.entry,
         "entry_url": entry_url(service, record.entry),
         "holder": holder,
@@ -102,7 +109,7 @@ def registration_detail(
         "evidence": [
             one.certificate for one in record.evidence.select_related("certificate").order_by("position")
         ],
-        "attempts": attempts,
+        "attempts": [(one, _in_words(one.reason)) for one in attempts],
         "failed_attempt": failed,
         "why": _what_the_webhook_said(failed) if failed is not None else "",
         "contested": holder is not None
@@ -114,12 +121,16 @@ def registration_detail(
 
 
 class Question(NamedTuple):
-    """What is asked before one of the acts on a registration record."""
+    """What is asked before one of the acts on a registration record.
+
+    frees_name: others may have the name by it, so the answer holds for the state that was looked at.
+    """
 
     title: str
     body: str
     yes: str
     danger: bool = True
+    frees_name: bool = False
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -131,13 +142,20 @@ def registration_delete(
     hub = f"Hub {record.hub} still knows the device" if record.hub else "No hub knows the device"
     question = Question(
         f"Delete the registration record of {record}?",
-        f"The record and the name's hold by its entry are lost. {hub}, no entry changes, and the device may "
-        "register again.",
-        "Yes, delete the record",
+        f"The record is lost, and with it the name's hold by its entry. {' '.join(freeing_allows(record))} {hub}, no "
+        "entry changes, and the device may register again.",
+        "Delete the record",
+        frees_name=True,
     )
 
     def act(reason: str) -> str:
-        delete_registration(service, record.registration_id, actor=actor_of(request), reason=reason)
+        delete_registration(
+            service,
+            record.registration_id,
+            actor=actor_of(request),
+            reason=reason,
+            expected_name=request.POST.get("name_version", ""),
+        )
         messages.success(request, f"The registration record of {record} is deleted.")
         return reverse("portal:registration-list", kwargs={"service_name": service.name})
 
@@ -151,7 +169,7 @@ def registration_deny(
 ) -> HttpResponse:
     record = record_of(service, registration_id)
     question = Question(
-        f"Deny device {record}?", f"{denying_record(service, record)} {_what_stays(record)}", "Yes, deny"
+        f"Deny device {record}?", f"{denying_record(service, record)} {_what_stays(record)}", "Deny"
     )
 
     def act(reason: str) -> str:
@@ -176,9 +194,7 @@ def registration_deprovision(
         if record.hub
         else "No hub holds the device, so there is nothing to deregister."
     )
-    question = Question(
-        f"Deprovision {record}?", f"{denying_record(service, record)} {hub}", "Yes, deprovision"
-    )
+    question = Question(f"Deprovision {record}?", f"{denying_record(service, record)} {hub}", "Deprovision")
 
     def act(reason: str) -> str:
         result = deprovision_device(service, record.registration_id, actor=actor_of(request), reason=reason)
@@ -203,21 +219,21 @@ def registration_release(
     request: HttpRequest, service: ProvisioningService, registration_id: str
 ) -> HttpResponse:
     record = record_of(service, registration_id)
-    holder = record.owner_individual or record.owner_group
-    held = (
-        f"It is held through {_named(holder)}."
-        if holder is not None
-        else "No entry holds it now, so this changes nothing."
-    )
     question = Question(
         f"Release registration ID {record}?",
-        f"{held} After the release, whichever entry admits a device of this name next takes it over. "
-        "Do this only if you expect another device or another CA to have the name.",
-        "Yes, release",
+        f"{' '.join(freeing_allows(record))} Do this only if you expect another device or another CA to have the name.",
+        "Release",
+        frees_name=True,
     )
 
     def act(reason: str) -> str:
-        release_registration(service, record.registration_id, actor=actor_of(request), reason=reason)
+        release_registration(
+            service,
+            record.registration_id,
+            actor=actor_of(request),
+            reason=reason,
+            expected_name=request.POST.get("name_version", ""),
+        )
         messages.success(request, f"Registration ID {record} is released to the next entry that admits it.")
         return _detail_url(service, record)
 
@@ -248,22 +264,33 @@ def _asked(
     question: Question,
     act: Callable[[str], str],
 ) -> HttpResponse:
-    """Ask; on Yes act, and go where the act says."""
+    """Ask; when that is answered, act, and go where the act says."""
     form = ReasonForm(request.POST if request.method == "POST" else None)
-    if form.is_bound and form.is_valid():
+    version = name_version(record) if question.frees_name else ""
+    outdated = form.is_bound and question.frees_name and request.POST.get("name_version") != version
+    if form.is_bound and not outdated and form.is_valid():
         try:
             return redirect(act(form.cleaned_data["reason"]))
         except Invalid as problem:
             show_invalid(form, problem)
-    return ask(
+        except PreviewOutdated:
+            messages.warning(
+                request, "Something was changed while you answered: nothing was done. Look again."
+            )
+            return redirect(_detail_url(service, record))
+    response = ask(
         request,
         title=question.title,
-        body=question.body,
+        body=f"{_OUTDATED} {question.body}" if outdated else question.body,
+        hidden=(("name_version", version),) if question.frees_name else (),
         yes=question.yes,
         danger=question.danger,
         form=form,
         cancel_url=_detail_url(service, record),
     )
+    if outdated:
+        response.status_code = 409
+    return response
 
 
 def _detail_url(service: ProvisioningService, record: RegistrationRecord) -> str:
@@ -300,6 +327,10 @@ def _individual(service: ProvisioningService, key: str) -> IndividualEnrollment 
     return entries.filter(registration_key=key).first()
 
 
+def _in_words(reason: str) -> str:
+    return Reason(reason).in_words if reason in set(Reason) else reason
+
+
 def _what_the_webhook_said(attempt: RegistrationAttempt) -> str:
     """The last step of its trace, which keeps that word for word."""
     if attempt.reason != Reason.WEBHOOK_FAILED or not attempt.trace:
@@ -314,10 +345,11 @@ def _named(entry: Entry) -> str:
 
 def _barred_by(service: ProvisioningService, record: RegistrationRecord) -> Entry | None:
     """The disabled entry that keeps the device out from now on, whatever its record still says (R5, R7)."""
+    as_of = switches_now(service)
     individual = _individual(service, record.registration_key)
     if individual is not None:
-        return None if individual.enabled else individual
-    return record.group if record.group is not None and not record.group.enabled else None
+        return None if as_of.enabled(individual) else individual
+    return record.group if record.group is not None and not as_of.enabled(record.group) else None
 
 
 def _what_stays(record: RegistrationRecord) -> str:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from django.contrib import messages
 from django.contrib.auth.models import User
-from django.db.models import Count, Q, QuerySet
+from django.db.models import Count, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_http_methods, require_safe
@@ -19,6 +19,7 @@ from enrollments.models import (
     ProvisioningService,
     RegistrationRecord,
 )
+from enrollments.models.switches import disabled_by_now
 from enrollments.policy.roles import Right, Role
 from enrollments.portal.access import actor_of, for_every_person, person, requires_everywhere
 from enrollments.portal.confirmation import show_invalid
@@ -116,7 +117,7 @@ def _counts(
     """All and disabled entries, by service."""
     rows = (
         entries.values_list("service")
-        .annotate(count=Count("pk"), disabled=Count("pk", filter=Q(enabled=False)))
+        .annotate(count=Count("pk"), disabled=Count("pk", filter=disabled_by_now()))
         .order_by()
     )
     return {pk: (count, disabled) for pk, count, disabled in rows}

@@ -5,15 +5,21 @@ from typing import Any
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
+from django.urls import reverse
 from django.views.decorators.http import require_POST, require_safe
 
+from enrollments.actions.preview import preview_of_settings
+from enrollments.actions.preview.proofs import what_demanding_did
+from enrollments.actions.reach import groups_let_in_by, may_let_groups_in
 from enrollments.actions.services import SETTINGS, change_settings, settings_version
-from enrollments.errors import ChangedMeanwhile, Invalid
-from enrollments.models import ProvisioningService
+from enrollments.errors import ChangedMeanwhile, Invalid, PreviewOutdated
+from enrollments.models import AttestationMechanism, EnrollmentGroup, ProvisioningService
 from enrollments.policy.roles import Right
 from enrollments.portal.access import actor_of, may, requires
-from enrollments.portal.confirmation import show_invalid
+from enrollments.portal.confirmation import ask, show_invalid
+from enrollments.portal.entry_pages import and_what_it_did
 from enrollments.portal.forms_services import SettingsForm
+from enrollments.portal.previews import lines_of
 
 
 @require_safe
@@ -29,14 +35,23 @@ def service_settings_change(request: HttpRequest, service: ProvisioningService) 
     if not form.is_valid():
         return _page(request, service, form, 422)
     values = {name: form.cleaned_data[name] for name in SETTINGS}
+    epoch = ProvisioningService.epoch_of(service.pk)
+    waiting = groups_let_in_by(service, values)
+    given = request.POST.get("confirmed", "")
     try:
+        if waiting and given != str(epoch):
+            return _ask(request, service, values, waiting, outdated=bool(given))
         change_settings(
             service,
             values,
             actor=actor_of(request),
             reason=form.cleaned_data["reason"],
             expected_version=form.cleaned_data["version"],
+            # Also where no group waits: one may be enabled before this is done.
+            expected_epoch=epoch if may_let_groups_in(service, values) else None,
         )
+    except PreviewOutdated:
+        return _ask(request, service, values, groups_let_in_by(service, values), outdated=True)
     except ChangedMeanwhile as problem:
         # What was typed is shown again, beside what now holds: saving it once more is a decision, not an accident.
         service.refresh_from_db()
@@ -48,8 +63,47 @@ def service_settings_change(request: HttpRequest, service: ProvisioningService) 
     except Invalid as problem:
         show_invalid(form, problem)
         return _page(request, service, form, 422)
-    messages.success(request, "The settings are saved and hold from now on.")
+    said = "The settings are saved and hold from now on"
+    if values["proof_of_possession"] and not service.proof_of_possession:
+        # What only narrows is not held up: what it did is told afterwards.
+        messages.success(request, and_what_it_did(said, what_demanding_did(service)))
+    else:
+        messages.success(request, f"{said}.")
     return redirect("portal:service-settings", service_name=service.name)
+
+
+def _ask(
+    request: HttpRequest,
+    service: ProvisioningService,
+    values: dict[str, Any],
+    waiting: list[EnrollmentGroup],
+    *,
+    outdated: bool,
+) -> HttpResponse:
+    """Before groups come in by it: the preview, and the form in hidden fields. Raises Invalid."""
+    keyed = [group for group in waiting if group.mechanism == AttestationMechanism.SYMMETRIC_KEY]
+    unproven = [group for group in waiting if group.mechanism == AttestationMechanism.X509]
+    preview = preview_of_settings(service, values, waiting)
+    kept = [(name, str(text)) for name, text in request.POST.items() if name in SettingsForm.base_fields]
+    response = ask(
+        request,
+        title="Let groups with symmetric keys in?" if keyed else "Admit devices without proof of possession?",
+        body="",
+        body_template="portal/previews/_settings.html",
+        cancel_url=reverse("portal:service-settings", args=[service.name]),
+        yes="Save",
+        danger=False,
+        hidden=(*kept, ("confirmed", str(preview.epoch))),
+        extra={
+            "outdated": outdated,
+            "preview": preview,
+            "lines": lines_of(preview),
+            "groups": keyed,
+            "unproven": unproven,
+        },
+    )
+    response.status_code = 409 if outdated else 200
+    return response
 
 
 def _initial(service: ProvisioningService) -> dict[str, Any]:

@@ -97,6 +97,7 @@ def _actor(request: HttpRequest, user: User) -> Actor:
         way=Way.PORTAL,
         address=request.META.get("REMOTE_ADDR", ""),
         request_id=getattr(request, "request_id", ""),
+        client=request.META.get("HTTP_USER_AGENT", ""),
     )
 
 

@@ -95,7 +95,6 @@ def attempt_quiet(request: HttpRequest, service: ProvisioningService, pk: int) -
         form=form,
         danger=False,
         yes="Start the quiet period",
-        extra={"no": "Cancel"},
     )
 
 
@@ -117,8 +116,7 @@ def quiet_end(request: HttpRequest, service: ProvisioningService, quiet_pk: int)
         cancel_url=_storms_url(service),
         form=form,
         danger=False,
-        yes="End it",
-        extra={"no": "Cancel"},
+        yes="End the quiet period",
     )
 
 

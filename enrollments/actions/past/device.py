@@ -1,0 +1,395 @@
+"""One device in the past: could it have registered at a time, and when else until another one, through which entry.
+
+Its chain is judged by `judge`, in a rehearsal in which the entries that can matter to it stand as they did then. That
+holds the one write lock of SQLite, so it is done in short pieces; what is put back is a handful of entries.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from time import monotonic
+
+from django.utils import timezone
+
+from enrollments.actions.explaining import Explanation, explain_known, explanation_of
+from enrollments.actions.judging import judge
+from enrollments.actions.past.by_key import Judged, judge_by_key
+from enrollments.actions.past.credentials import shown_by
+from enrollments.actions.past.entries import PastEntry, Subject
+from enrollments.actions.past.proofs import Proofs, put_back_proofs, tells_of_proofs
+from enrollments.actions.past.putting_back import put_back
+from enrollments.actions.past.reaching import Reach
+from enrollments.actions.past.walking import (
+    KEY_GROUPS,
+    MOST_ROWS,
+    Change,
+    Walk,
+    changes_since,
+    check_time,
+    check_unmoved,
+    read_entries,
+    undisturbed,
+)
+from enrollments.errors import Conflict, Invalid
+from enrollments.models import AttestationMechanism, HistoryEvent, ProvisioningService
+from enrollments.models.locks import rehearsal
+from enrollments.policy.decision import Decision, Verdict
+from enrollments.policy.facts import EntryKind, EntryRef, Mechanism
+from enrollments.policy.names import FORM_IN_WORDS, is_registration_id, registration_key
+
+# How often a device is judged for a page: once for each change or date that can matter to it.
+MOST_JUDGED = 400
+# How long one rehearsal may last. Whoever writes waits for it on SQLite.
+SECONDS_AT_ONCE = 0.4
+TICK = timedelta(microseconds=1)
+
+Standing = dict[Subject, PastEntry | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """None: as much as there is."""
+
+    rows: int | None = MOST_ROWS
+    judged: int | None = MOST_JUDGED
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """What made a difference: a row of the history, or a date. `words` say it where there is no row."""
+
+    words: str
+    event: HistoryEvent | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Spell:
+    """From `begins` until before `ends` it was the same. verdict: None where it is not known, and `why` says why."""
+
+    begins: datetime
+    ends: datetime
+    verdict: Verdict | None
+    why: str
+    entry: EntryRef | None
+    began_by: Cause
+
+    @property
+    def admitted(self) -> bool:
+        return self.verdict is Verdict.ADMIT
+
+    def is_like(self, other: "Spell") -> bool:
+        return (self.verdict, self.why, self.entry) == (other.verdict, other.why, other.entry)
+
+
+@dataclass(frozen=True, slots=True)
+class LookBack:
+    """A device at a time, and from then on until another.
+
+    explanation: None where it is not known what would have been decided at `at`; the first spell then says why.
+    gone: entries that are named and are not there any more. is_now: `until` is the present.
+    """
+
+    registration_id: str
+    at: datetime
+    until: datetime
+    basis: str
+    explanation: Explanation | None
+    spells: tuple[Spell, ...]
+    gone: frozenset[EntryRef] = frozenset()
+    is_now: bool = False
+
+    @property
+    def first(self) -> Spell:
+        return self.spells[0]
+
+    @property
+    def admitted_spells(self) -> list[Spell]:
+        return [spell for spell in self.spells if spell.admitted]
+
+
+def look_back(
+    service: ProvisioningService,
+    registration_id: str,
+    at: datetime,
+    until: datetime | None = None,
+    *,
+    limits: Limits = Limits(),
+) -> LookBack:
+    """Raises Invalid for what is no question, NotFound where nothing is known of the device, TooFarBack, NotTold."""
+    if not is_registration_id(registration_id):
+        said = f"{registration_id[:130]!r} is no registration ID: give {FORM_IN_WORDS}."
+        raise Invalid({"registration_id": [said]})
+    check_time(service, "at", at)
+    is_now = until is None
+    until = until or max(timezone.now(), at)
+    if until < at:
+        raise Invalid({"until": ["This is before the time that is asked about."]})
+    check_time(service, "until", until)
+    look = undisturbed(service, lambda: _Past(service, registration_id, at, until, limits).told())
+    return replace(look, is_now=is_now)
+
+
+@dataclass(slots=True)
+class _Piece:
+    """A time from which on something may be different, with the entries as they stood from then on."""
+
+    at: datetime
+    standing: Standing
+    key_groups_admit: bool
+    proofs: Proofs
+    cause: Cause
+
+
+@dataclass(slots=True)
+class _Judged:
+    decision: Decision | None
+    unknown: str = ""
+
+
+class _Past:
+    def __init__(
+        self,
+        service: ProvisioningService,
+        registration_id: str,
+        at: datetime,
+        until: datetime,
+        limits: Limits,
+    ) -> None:
+        self.service, self.at, self.until, self.limits = service, at, until, limits
+        self.key = registration_key(registration_id)
+        self.epoch = ProvisioningService.epoch_of(service.pk)
+        self.changes = changes_since(service, at, limits.rows)
+        self.walk = Walk.from_now(service, self.changes)
+        self.now = self.walk.now
+        self.steps = list(self._steps())
+        self.shown = shown_by(service, registration_id, self._own_entries())
+        self.reach = Reach.of(service, self.shown, self.key, self._states())
+        self.untouched: Standing = {}
+        if self.shown.mechanism is not Mechanism.X509:
+            self.untouched = {**self._own_of_now(), **self._key_groups_of_now()}
+        self.explanation: Explanation | None = None
+
+    # --- What stood when -------------------------------------------------------------------------
+
+    def _steps(self) -> Iterator[tuple[Change, PastEntry | None, PastEntry | None]]:
+        """Each change with the entry after it and before it, newest first."""
+        for change in self.changes:
+            after = self.walk.entries.get(change.subject) if change.subject else None
+            self.walk.undo(change)
+            yield change, after, self.walk.entries.get(change.subject) if change.subject else None
+
+    def _states(self) -> list[PastEntry]:
+        states = [entry for _, *both in self.steps for entry in both if entry is not None]
+        return [*states, *(entry for entry in self.now.values() if entry is not None)]
+
+    def _own_entries(self) -> list[PastEntry]:
+        """The individual enrollments of this name: at the time that is asked about, later, and now."""
+        found = [entry for entry in self.walk.entries.values() if entry is not None]
+        found += [entry for entry in reversed(self._states_in_steps()) if entry is not None]
+        found += [entry for entry in self._own_of_now().values() if entry is not None]
+        return [
+            one
+            for one in found
+            if one.kind is EntryKind.INDIVIDUAL and registration_key(one.name) == self.key
+        ]
+
+    def _states_in_steps(self) -> list[PastEntry | None]:
+        return [entry for _, *both in self.steps for entry in both]
+
+    def _own_of_now(self) -> Standing:
+        rows = self.service.individualenrollments.filter(registration_key=self.key)
+        return read_entries(
+            self.service, [(EntryKind.INDIVIDUAL, pk) for pk in rows.values_list("pk", flat=True)]
+        )
+
+    def _key_groups_of_now(self) -> Standing:
+        groups = self.service.enrollmentgroups.filter(mechanism=AttestationMechanism.SYMMETRIC_KEY)
+        return read_entries(
+            self.service, [(EntryKind.GROUP, pk) for pk in groups.values_list("pk", flat=True)]
+        )
+
+    def _pieces(self) -> list[_Piece]:
+        """Newest first: at each time that can matter, what stood from then on."""
+        entries = {subject: self.now.get(subject) for subject in self._that_matter()}
+        admit = ProvisioningService.what_decisions_read(self.service.pk).groups_with_keys_admit
+        pieces: list[_Piece] = []
+        end = self.until + TICK
+        walk = Walk(dict(entries), admit, Proofs.of_now(self.service), self.now)
+        for change, after, before in self.steps:
+            if not self._can_touch(change, after, before):
+                if change.subject in walk.entries:
+                    walk.entries[change.subject] = before  # it made no difference, and it was so
+                continue
+            if change.at < end:
+                pieces += self._between(change.at, end, walk, Cause("", change.event))
+                end = change.at
+            if change.subject is None:
+                walk.undo(change)
+            else:
+                walk.entries[change.subject] = before
+            if self.limits.judged is not None and len(pieces) > self.limits.judged:
+                raise Conflict(
+                    f"More than {self.limits.judged:,} changes and dates in this period can matter to the device, too "
+                    "many to judge it at each while you wait. Ask for a shorter period, or run manage.py as_of, which "
+                    "has no such limit."
+                )
+        if self.at < end:
+            pieces += self._between(self.at, end, walk, Cause("the beginning of the period"))
+        return pieces
+
+    def _between(self, begins: datetime, ends: datetime, walk: Walk, cause: Cause) -> list[_Piece]:
+        """What is the same set of entries from `begins` until before `ends`: and the dates in between, newest first."""
+        dates = {
+            **self.reach.dates,
+            **{
+                one.switches_at: "what was scheduled fell due"
+                for one in walk.entries.values()
+                if one is not None and one.switches_at is not None
+            },
+        }
+        within = sorted((date for date in dates if begins < date < ends), reverse=True)
+        pieces = [
+            _Piece(date, self._standing(walk, date), walk.key_groups_admit, walk.proofs, Cause(dates[date]))
+            for date in within
+        ]
+        first = _Piece(begins, self._standing(walk, begins), walk.key_groups_admit, walk.proofs, cause)
+        return [*pieces, first]
+
+    def _standing(self, walk: Walk, at: datetime) -> Standing:
+        """What can matter, with nothing else: who holds another certificate of a group now is not asked about."""
+        return {subject: entry and self.reach.within(entry) for subject, entry in walk.standing(at).items()}
+
+    def _that_matter(self) -> set[Subject]:
+        """The entries that can matter to the device in one of the states that they were in."""
+        found = {
+            subject for subject, entry in self.now.items() if entry is not None and self.reach.touches(entry)
+        }
+        for change, *both in self.steps:
+            if change.subject is None or change.subject in found:
+                continue
+            if any(entry is not None and self.reach.touches(entry) for entry in both):
+                found.add(change.subject)
+        return found
+
+    def _can_touch(self, change: Change, after: PastEntry | None, before: PastEntry | None) -> bool:
+        if change.subject is None:
+            if self.shown.mechanism is Mechanism.X509:
+                return tells_of_proofs(change.event)
+            return KEY_GROUPS in (change.event.before or {})
+        if after is None and before is None:
+            return False
+        if after is not None and before is not None and after.decides_like(before):
+            return False
+        return any(self.reach.touches(one) for one in (after, before) if one is not None)
+
+    # --- Judging ---------------------------------------------------------------------------------
+
+    def told(self) -> LookBack:
+        pieces = self._pieces()
+        judged = self._judge_by_key(pieces) if not self.shown.chain else self._judge_chains(pieces)
+        check_unmoved(self.service, self.epoch)
+        spells: list[Spell] = []
+        end = self.until
+        for piece, one in zip(pieces, judged, strict=True):
+            decision = one.decision
+            spell = Spell(
+                piece.at,
+                end,
+                decision.verdict if decision else None,
+                decision.reason.in_words if decision else one.unknown,
+                decision.entry if decision else None,
+                piece.cause,
+            )
+            end = piece.at
+            if spells and spells[-1].is_like(spell):
+                # It was so before already: what stood between the two made no difference.
+                spell = Spell(
+                    spell.begins, spells.pop().ends, spell.verdict, spell.why, spell.entry, spell.began_by
+                )
+            spells.append(spell)
+        return LookBack(
+            self.shown.registration_id,
+            self.at,
+            self.until,
+            self.shown.basis,
+            self.explanation,
+            tuple(reversed(spells)),
+            self._gone(),
+        )
+
+    def _gone(self) -> frozenset[EntryRef]:
+        """By what they are called: an entry that was added again under the same name has a page."""
+        names = {(one.kind, one.name) for one in self.now.values() if one is not None}
+        was = {(one.kind, one.name): one.ref for one in self._states()}
+        return frozenset(ref for place, ref in was.items() if place not in names)
+
+    def _judge_chains(self, pieces: Sequence[_Piece]) -> list[_Judged]:
+        judged: list[_Judged] = []
+        while len(judged) < len(pieces):
+            judged += self._rehearse(pieces[len(judged) :])
+        return judged
+
+    def _rehearse(self, pieces: Sequence[_Piece]) -> list[_Judged]:
+        """As many as there is time for, at least one."""
+        credential = self.shown.known.shown
+        assert credential is not None  # it has a chain
+        deadline = monotonic() + SECONDS_AT_ONCE
+        judged: list[_Judged] = []
+        there: Standing = {}
+        proofs = Proofs.of_now(self.service)
+        with rehearsal():
+            check_unmoved(self.service, self.epoch)
+            for number, piece in enumerate(pieces):
+                if judged and monotonic() > deadline:
+                    break
+                doubt = self._doubt(piece)
+                if doubt:
+                    judged.append(_Judged(None, doubt))
+                    continue
+                changed = {
+                    subject: entry
+                    for subject, entry in piece.standing.items()
+                    if subject not in there or there[subject] != entry
+                }
+                put_back(self.service, changed)
+                there |= changed
+                if not piece.proofs.decide_like(proofs):
+                    put_back_proofs(self.service, piece.proofs)
+                    proofs = piece.proofs
+                name = self.shown.registration_id
+                if number == len(pieces) - 1:
+                    self.explanation = explain_known(self.service, self.shown.known, at=piece.at)
+                judged.append(_Judged(judge(self.service, name, credential, at=piece.at).decision))
+        return judged
+
+    def _doubt(self, piece: _Piece) -> str:
+        doubtful = [one for one in piece.standing.values() if one is not None and one.doubt]
+        return f"of {doubtful[0].ref}, {doubtful[0].doubt}" if doubtful else ""
+
+    def _judge_by_key(self, pieces: Sequence[_Piece]) -> list[_Judged]:
+        judged = []
+        for piece in pieces:
+            one = self._by_key(piece)
+            if one.decision is not None and one.facts is not None and piece is pieces[-1]:
+                self.explanation = explanation_of(self.shown.known, self.at, one.facts, one.decision)
+            judged.append(_Judged(one.decision, one.unknown))
+        return judged
+
+    def _by_key(self, piece: _Piece) -> Judged:
+        standing = {**self.untouched, **piece.standing}
+        there = [one for one in standing.values() if one is not None]
+        own = [
+            one
+            for one in there
+            if one.kind is EntryKind.INDIVIDUAL and registration_key(one.name) == self.key
+        ]
+        groups = [one for one in there if one.kind is EntryKind.GROUP and one.has_keys()]
+        return judge_by_key(
+            self.shown.registration_id,
+            self.shown.mechanism,
+            self.shown.key_ids,
+            own[0] if own else None,
+            groups,
+            key_groups_admit=piece.key_groups_admit,
+            at=piece.at,
+        )

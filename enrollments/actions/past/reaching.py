@@ -1,0 +1,128 @@
+"""Which entries can matter to a device at all: so that nothing else has to be put back, or judged again for."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+
+from enrollments.actions.past.credentials import Shown
+from enrollments.actions.past.entries import PastEntry
+from enrollments.models import Certificate, HeldRole, ProvisioningService
+from enrollments.policy.facts import EntryKind, Mechanism
+from enrollments.policy.names import registration_key
+
+CHUNK = 500
+_COLUMNS = (
+    "thumbprint_sha256",
+    "subject",
+    "subject_sha256",
+    "issuer_sha256",
+    "spki_sha256",
+    "subject_key_id",
+    "authority_key_id",
+    "not_before",
+    "not_after",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Certificate:
+    thumbprint: str
+    subject: str
+    name: str
+    issuer: str
+    key: str
+    key_id: str
+    issuer_key_id: str
+    not_before: datetime
+    not_after: datetime
+
+
+@dataclass(slots=True)
+class Reach:
+    """What a device can meet: certificates by their thumbprints; of one that signs, whatever holds keys.
+
+    Wider than what it does meet: by names and key identifiers, without looking at signatures.
+    dates: when a certificate that it can meet begins or ends to be valid, in words.
+    """
+
+    key: str
+    signs: bool
+    thumbprints: frozenset[str] = frozenset()
+    dates: dict[datetime, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, service: ProvisioningService, shown: Shown, key: str, states: Iterable[PastEntry]) -> "Reach":
+        if shown.mechanism is not Mechanism.X509:
+            return cls(key, signs=True)
+        named = {thumbprint for entry in states for _, thumbprint in entry.certificates}
+        rows = [*_stored(named), *_held(service)]
+        chain = [
+            _Certificate(
+                one.thumbprint_sha256,
+                one.subject,
+                one.subject_sha256,
+                one.issuer_sha256,
+                one.spki_sha256,
+                one.subject_key_id or "",
+                one.authority_key_id or "",
+                one.not_before,
+                one.not_after,
+            )
+            for one in shown.chain
+        ]
+        met = _met(chain, rows)
+        dates: dict[datetime, str] = {}
+        for one in met:
+            who = one.subject or one.thumbprint[:16]
+            dates[one.not_before] = f"the certificate {who} became valid"
+            dates[one.not_after + timedelta(microseconds=1)] = f"the certificate {who} expired"
+        return cls(key, signs=False, thumbprints=frozenset(one.thumbprint for one in met), dates=dates)
+
+    def within(self, entry: PastEntry) -> PastEntry:
+        """The entry with those of its certificates that the device can meet."""
+        met = tuple(one for one in entry.certificates if one[1] in self.thumbprints)
+        return replace(entry, certificates=met)
+
+    def touches(self, entry: PastEntry) -> bool:
+        if entry.kind is EntryKind.INDIVIDUAL and registration_key(entry.name) == self.key:
+            return True
+        if self.signs:
+            return entry.kind is EntryKind.GROUP and entry.has_keys()
+        return any(thumbprint in self.thumbprints for _, thumbprint in entry.certificates)
+
+
+def _met(chain: list[_Certificate], others: Iterable[_Certificate]) -> set[_Certificate]:
+    """Whatever may have signed one of these, or has the key of one, and so on upwards."""
+    by_name: dict[str, list[_Certificate]] = {}
+    by_key: dict[str, list[_Certificate]] = {}
+    by_key_id: dict[str, list[_Certificate]] = {}
+    for one in {*chain, *others}:
+        by_name.setdefault(one.name, []).append(one)
+        by_key.setdefault(one.key, []).append(one)
+        if one.key_id:
+            by_key_id.setdefault(one.key_id, []).append(one)
+    met = set(chain)
+    waiting = list(chain)
+    while waiting:
+        one = waiting.pop()
+        above = [*by_name.get(one.issuer, ()), *by_key.get(one.key, ())]
+        above += by_key_id.get(one.issuer_key_id, ()) if one.issuer_key_id else ()
+        for other in above:
+            if other not in met:
+                met.add(other)
+                waiting.append(other)
+    return met
+
+
+def _stored(thumbprints: Iterable[str]) -> Iterable[_Certificate]:
+    wanted = list(thumbprints)
+    for start in range(0, len(wanted), CHUNK):
+        rows = Certificate.objects.filter(thumbprint_sha256__in=wanted[start : start + CHUNK])
+        yield from (_Certificate(*row) for row in rows.values_list(*_COLUMNS))
+
+
+def _held(service: ProvisioningService) -> Iterable[_Certificate]:
+    """What may stand in between, changed or not: certificates of groups, and those of devices that could sign."""
+    held = service.held_certificates.exclude(role=HeldRole.DEVICE, certificate__is_ca=False)
+    for row in held.values_list(*(f"certificate__{column}" for column in _COLUMNS)).iterator(chunk_size=2000):
+        yield _Certificate(*row)

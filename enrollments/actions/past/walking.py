@@ -1,0 +1,247 @@
+"""Walking back through the history of a service: the rows that tell of what decides, newest first, and their undoing.
+
+Rows about entries and settings of one service are written under its change lock, one after the other, so their numbers
+are in the order of their commits, whether or not they are sealed yet. Clocks of nodes may differ: what counts as done
+at a time is everything up to the last row that is stamped with it or before.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from typing import Self, TypeVar
+
+from django.db.models import Max, Q
+from django.utils import timezone
+
+from enrollments.actions.past.entries import (
+    KINDS,
+    PastEntry,
+    Subject,
+    as_it_stands,
+    before_change,
+    before_deletion,
+    contradiction,
+)
+from enrollments.actions.past.proofs import EVENTS as PROOF_EVENTS
+from enrollments.actions.past.proofs import Proofs
+from enrollments.audit.events import Event
+from enrollments.errors import Conflict, Invalid
+from enrollments.models import (
+    EnrollmentGroup,
+    HeldCertificate,
+    HistoryEvent,
+    IndividualEnrollment,
+    ProvisioningService,
+    clock,
+)
+from enrollments.models.enrollments import SECRETS
+from enrollments.models.history import HistoryQuerySet
+from enrollments.policy.facts import EntryKind
+
+# How far clocks of nodes may be apart. A row that is stamped more wrongly is missed, and what it changed contradicts
+# the rows before it then, which is noticed.
+CLOCKS_APART = timedelta(days=1)
+# Rows that a page walks back over. Commands walk on without a limit.
+MOST_ROWS = 20_000
+KEY_GROUPS = "symmetric_key_groups"
+CHUNK = 500
+ROUNDS = 4
+T = TypeVar("T")
+
+
+class TooFarBack(Conflict):
+    """More happened since than can be walked back over while somebody waits."""
+
+    code = "too_far_back"
+
+    def __init__(self, rows: int) -> None:
+        super().__init__(
+            f"More than {rows:,} changes of entries were made since then, too many to go back over while you wait. "
+            "Ask for a later time, or run manage.py as_of, which has no such limit."
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One row that tells of what decides. `at`: when it counts as made, which no later row contradicts."""
+
+    event: HistoryEvent
+    at: datetime
+
+    @property
+    def subject(self) -> Subject | None:
+        """The entry that it is about; None for settings of the service, and for proofs of possession."""
+        kind = KINDS.get(self.event.subject_kind)
+        return (kind, int(self.event.subject_id)) if kind is not None else None
+
+
+def changes_since(service: ProvisioningService, at: datetime, most: int | None = MOST_ROWS) -> list[Change]:
+    """The rows after `at`, newest first; a change at exactly `at` counts as made. Raises TooFarBack."""
+    rows = _rows_that_decide(service)
+    known = rows.filter(at__lte=at)
+    near = known.filter(at__gt=at - CLOCKS_APART).aggregate(last=Max("pk"))["last"]
+    last = near or known.order_by("-at", "-pk").values_list("pk", flat=True).first() or 0
+    # By time too: asked for the numbers alone, SQLite walks through all of the service.
+    later = rows.filter(pk__gt=last, at__gt=at - CLOCKS_APART).order_by("-pk")
+    found = list(later[: most + 1] if most is not None else later)
+    if most is not None and len(found) > most:
+        raise TooFarBack(most)
+    changes, latest = [], datetime.max.replace(tzinfo=UTC)
+    for row in found:
+        latest = min(latest, row.at)
+        changes.append(Change(row, max(latest, at)))
+    return changes
+
+
+def _rows_that_decide(service: ProvisioningService) -> HistoryQuerySet:
+    about_entries = Q(event__startswith="enrollment.") | Q(event__startswith="group.")
+    entries = Q(subject_kind__in=KINDS) & about_entries
+    others = Q(event__in=[Event.SERVICE_CHANGED.value, *PROOF_EVENTS])
+    return HistoryEvent.objects.of_service(service.pk).filter(entries | others)
+
+
+def check_time(service: ProvisioningService, field_name: str, at: datetime) -> None:
+    """Raises Invalid for a time of which the history says nothing."""
+    begun = (
+        HistoryEvent.objects.of_service(service.pk).order_by("at", "pk").values_list("at", flat=True).first()
+    )
+    if at > timezone.now():
+        raise Invalid({field_name: ["That time is still to come: ask Explain, which takes a time ahead."]})
+    if begun is None or at < begun:
+        since = f"begins at {begun:%Y-%m-%d %H:%M:%S} UTC" if begun else "is empty"
+        raise Invalid(
+            {field_name: [f"The history of service {service} {since}: nothing is known from before."]}
+        )
+
+
+class _Moved(Exception):
+    """The service was changed while its past was being looked at: what was read does not fit together."""
+
+
+def check_unmoved(service: ProvisioningService, epoch: int) -> None:
+    """Inside a rehearsal, or at the end. Whoever asks does so inside `undisturbed`."""
+    if ProvisioningService.epoch_of(service.pk) != epoch:
+        raise _Moved
+
+
+def undisturbed(service: ProvisioningService, look: Callable[[], T]) -> T:
+    """Look again where something was changed meanwhile. Raises Conflict where that happens all the time."""
+    for _ in range(ROUNDS):
+        try:
+            return look()
+        except _Moved:
+            continue
+    raise Conflict(
+        f"Service {service} was changed {ROUNDS} times while its past was being looked at. Ask once more."
+    )
+
+
+@dataclass(slots=True)
+class Walk:
+    """Entries, settings and proofs as they stood at the place that the walk has reached, beginning at now.
+
+    Only entries that a change is about are here: all others are as they are now.
+    """
+
+    entries: dict[Subject, PastEntry | None]
+    key_groups_admit: bool
+    proofs: Proofs
+    now: dict[Subject, PastEntry | None] = field(default_factory=dict)
+
+    @classmethod
+    def from_now(cls, service: ProvisioningService, changes: Iterable[Change]) -> Self:
+        subjects = {change.subject for change in changes if change.subject is not None}
+        # What is due, and stands in no row yet, is due now, and may not have been due then.
+        subjects |= _due(service)
+        there = dict.fromkeys(subjects) | read_entries(service, subjects)
+        admit = ProvisioningService.what_decisions_read(service.pk).groups_with_keys_admit
+        return cls(dict(there), admit, Proofs.of_now(service), there)
+
+    def undo(self, change: Change) -> None:
+        """Take one change back, the newest that is not taken back yet."""
+        subject, event = change.subject, change.event
+        if subject is None:
+            if KEY_GROUPS in (event.before or {}):
+                self.key_groups_admit = bool((event.before or {})[KEY_GROUPS])
+            self.proofs = self.proofs.before(event)
+            return
+        current = self.entries.get(subject)
+        problem = contradiction(current, event)
+        if event.before is None:
+            if event.after is not None:
+                self.entries[subject] = None
+            return
+        if event.after is None:
+            self.entries[subject] = before_deletion(event)
+            return
+        if current is None:
+            # It was changed, and is gone, and no row says that it was deleted.
+            kind, pk = subject
+            current = PastEntry(kind, pk, event.subject_name, False, "")
+        entry = before_change(current, event)
+        if problem and not entry.doubt:
+            entry = replace(
+                entry, doubt=f"after row {event.pk} of the history {problem}, and no row says why"
+            )
+        self.entries[subject] = entry
+
+    def undo_all(self, changes: Iterable[Change]) -> Self:
+        for change in changes:
+            self.undo(change)
+        return self
+
+    def standing(self, at: datetime) -> dict[Subject, PastEntry | None]:
+        """The entries with their switches as they stood at a time, and nothing scheduled any more."""
+        return {
+            subject: entry and replace(entry, enabled=entry.is_enabled(at), switches_at=None)
+            for subject, entry in self.entries.items()
+        }
+
+    def changed(self) -> dict[Subject, PastEntry | None]:
+        """The entries that decided otherwise than they do now."""
+        return {
+            subject: entry
+            for subject, entry in self.entries.items()
+            if not (
+                (entry is None and self.now[subject] is None)
+                or (entry is not None and entry.decides_like(self.now[subject]))
+            )
+        }
+
+
+def _due(service: ProvisioningService) -> set[Subject]:
+    due = Q(switches_at__lte=clock.database_now())
+    return {
+        (kind, pk)
+        for kind, rows in (
+            (EntryKind.INDIVIDUAL, service.individualenrollments),
+            (EntryKind.GROUP, service.enrollmentgroups),
+        )
+        for pk in rows.filter(due).values_list("pk", flat=True)
+    }
+
+
+def read_entries(
+    service: ProvisioningService, subjects: Iterable[Subject]
+) -> dict[Subject, PastEntry | None]:
+    """Those of these entries that are there now, as they stand."""
+    wanted = list(subjects)
+    found: dict[Subject, PastEntry | None] = {}
+    for kind, rows, place in (
+        (EntryKind.INDIVIDUAL, service.individualenrollments, "individual"),
+        (EntryKind.GROUP, service.enrollmentgroups, "group"),
+    ):
+        pks = [pk for one, pk in wanted if one is kind]
+        for some in _chunks(pks):
+            held: dict[int, list[HeldCertificate]] = {}
+            for one in HeldCertificate.objects.filter(**{f"{place}__in": some}).select_related("certificate"):
+                held.setdefault(getattr(one, f"{place}_id"), []).append(one)
+            row: IndividualEnrollment | EnrollmentGroup
+            for row in rows.filter(pk__in=some).defer(*SECRETS):
+                found[kind, row.pk] = as_it_stands(row, held.get(row.pk, ()))
+    return found
+
+
+def _chunks(pks: list[int]) -> Iterator[list[int]]:
+    for start in range(0, len(pks), CHUNK):
+        yield pks[start : start + CHUNK]

@@ -1,0 +1,178 @@
+"""The past in words and as values for programs, for pages and commands alike."""
+
+from collections import Counter
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+from enrollments.actions.past.device import LookBack, Spell
+from enrollments.actions.past.fleet import Comparison
+from enrollments.actions.preview import Device, Effect, Outcome
+from enrollments.actions.preview.table import cell, decided_by, in_order, verdict
+from enrollments.actions.preview.words import named
+from enrollments.audit.events import Event
+from enrollments.models import HistoryEvent
+from enrollments.policy.decision import Verdict
+from enrollments.policy.facts import EntryRef
+
+# Each device's own individual enrollment counts as one and the same answer.
+OWN = "individual enrollments of their own"
+COLUMNS = ("registration ID", "effect", "then", "then by", "later", "later by", "not known because")
+VERDICTS = {Verdict.ADMIT: "admitted", Verdict.DISABLED: "disabled", Verdict.UNAUTHORIZED: "unauthorized"}
+# In the order in which an auditor asks.
+EFFECTS = {
+    Effect.STILL_ADMITTED: "at both times",
+    Effect.REFUSED: "only at the first",
+    Effect.COMES_IN: "only at the second",
+    Effect.STILL_OUT: "at neither",
+    Effect.UNKNOWN: "not known",
+}
+
+
+def moment(at: datetime) -> str:
+    """As finely as it has to be told, in UTC."""
+    utc = at.astimezone(UTC)
+    fraction = f".{utc:%f}".rstrip("0") if utc.microsecond else ""
+    return f"{utc:%Y-%m-%d %H:%M:%S}{fraction} UTC"
+
+
+def verdict_of(spell: Spell) -> str:
+    return VERDICTS[spell.verdict] if spell.verdict is not None else "not known"
+
+
+def cause_of(spell: Spell) -> str:
+    event = spell.began_by.event
+    return deed(event) if event is not None else spell.began_by.words
+
+
+def deed(event: HistoryEvent) -> str:
+    words = Event(event.event).in_words if event.event in set(Event) else event.event
+    return f"{event.actor_name} {words} {event.subject_name} (row {event.pk} of the history)"
+
+
+def answer(look: LookBack) -> str:
+    """One sentence that answers whether it could have registered then."""
+    first = look.first
+    if first.verdict is None:
+        return f"Whether {look.registration_id} could have registered at {moment(look.at)} is not known: {first.why}."
+    if first.admitted:
+        return f"{look.registration_id} could have registered at {moment(look.at)}, through {first.entry}."
+    by = f" by {first.entry}" if first.entry is not None else ""
+    return f"{look.registration_id} could not have registered at {moment(look.at)}: refused{by}, {first.why}."
+
+
+def in_between(look: LookBack) -> str:
+    """One sentence that answers whether it could have come in at any time of the period."""
+    since, until = moment(look.at), "now" if look.is_now else moment(look.until)
+    admitted, unknown = look.admitted_spells, [one for one in look.spells if one.verdict is None]
+    if not admitted:
+        if unknown:
+            return f"Whether it could have come in between {since} and {until} is not known for all of that time."
+        return f"At no time between {since} and {until} could it have come in."
+    if len(look.spells) == 1:
+        return f"At any time between {since} and {until} it could have come in, through {admitted[0].entry}."
+    through = named(list(dict.fromkeys(one.entry for one in admitted if one.entry is not None)))
+    spells = "one spell" if len(admitted) == 1 else f"{len(admitted)} spells"
+    return f"Between {since} and {until} it would have been let in during {spells}, through {through}."
+
+
+def look_as_json(look: LookBack) -> dict[str, Any]:
+    return {
+        "registration_id": look.registration_id,
+        "at": look.at.isoformat(),
+        "until": look.until.isoformat(),
+        "basis": look.basis,
+        "verdict": verdict_of(look.first),
+        "entry": str(look.first.entry) if look.first.entry else None,
+        "because": look.first.why,
+        "trace": look.explanation.as_json()["trace"] if look.explanation else None,
+        "spells": [
+            {
+                "from": one.begins.isoformat(),
+                "to": one.ends.isoformat(),
+                "verdict": verdict_of(one),
+                "entry": str(one.entry) if one.entry else None,
+                "because": one.why,
+                "began_by": cause_of(one),
+                "history_row": one.began_by.event.pk if one.began_by.event else None,
+            }
+            for one in look.spells
+        ],
+    }
+
+
+# --- All devices of a service -----------------------------------------------------------------------
+
+
+def could(outcome: Outcome | None) -> bool:
+    return outcome is not None and outcome.admitted
+
+
+def through_at(said: Comparison, *, first: bool) -> list[tuple[str, int]]:
+    """Through which entries devices could have registered at one of the times, the most frequent first."""
+    counted: Counter[str] = Counter()
+    for device in said.preview.devices:
+        outcome = device.before if first else device.after
+        if outcome is not None and outcome.admitted and outcome.through is not None:
+            counted[_entry(device, outcome.through)] += 1
+    return counted.most_common()
+
+
+def _entry(device: Device, entry: EntryRef) -> str:
+    return OWN if entry.name.lower() == device.registration_id.lower() else str(entry)
+
+
+def numbers(said: Comparison) -> tuple[int, int]:
+    """How many could have registered at each of the times."""
+    counts = said.preview.counts
+    both = counts[Effect.STILL_ADMITTED]
+    return both + counts[Effect.REFUSED], both + counts[Effect.COMES_IN]
+
+
+def values(said: Comparison, device: Device) -> tuple[str, ...]:
+    """One row, in the order of COLUMNS."""
+    sides = [(verdict(one), decided_by(one)) for one in (device.before, device.after)]
+    why = said.unclear.get(device.registration_id.lower(), "") if device.effect is Effect.UNKNOWN else ""
+    return (device.registration_id, device.effect.value, *sides[0], *sides[1], why)
+
+
+def table(said: Comparison, effect: Effect | None = None) -> Iterator[tuple[str, ...]]:
+    yield COLUMNS
+    for device in in_order(said.preview, effect):
+        yield tuple(map(cell, values(said, device)))
+
+
+def comparison_as_json(said: Comparison) -> dict[str, Any]:
+    then, later = numbers(said)
+    return {
+        "at": said.at.isoformat(),
+        "until": said.until.isoformat(),
+        "known": said.preview.known,
+        "not_examined": said.preview.not_examined,
+        "could_at": then,
+        "could_until": later,
+        "through_at": dict(through_at(said, first=True)),
+        "through_until": dict(through_at(said, first=False)),
+        "effects": {effect.value: said.preview.counts[effect] for effect in EFFECTS},
+        "devices": [
+            dict(zip(COLUMNS, values(said, device), strict=True)) for device in in_order(said.preview)
+        ],
+    }
+
+
+def comparison_in_lines(said: Comparison) -> list[str]:
+    then, later = numbers(said)
+    lines = []
+    for at, count, first in ((said.at, then, True), (said.until, later, False)):
+        through = "".join(f", {number:,} through {entry}" for entry, number in through_at(said, first=first))
+        lines.append(
+            f"{count:,} of {said.preview.known:,} known devices could have registered at {moment(at)}{through}."
+        )
+    for effect, words in EFFECTS.items():
+        if count := said.preview.counts[effect]:
+            names = [one.registration_id for one in in_order(said.preview, effect)[:5]]
+            more = f" and {count - len(names):,} more" if count > len(names) else ""
+            lines.append(f"{count:,} {words}: {', '.join(names)}{more}.")
+    if said.preview.not_examined:
+        lines.append(f"{said.preview.not_examined:,} devices were too many to be examined one by one.")
+    return lines

@@ -1,0 +1,196 @@
+"""`manage.py ca_certificates`: upload CA certificates, make and answer verification codes, list and delete."""
+
+from argparse import ArgumentParser
+from pathlib import Path
+from typing import Any
+
+from django.utils import timezone
+
+from enrollments.actions.ca_certificates import (
+    CaCertificateNotFound,
+    add_ca_certificate,
+    delete_ca_certificate,
+    groups_of,
+    make_verification_code,
+    preview_of_deleting,
+    preview_of_verifying,
+    signing_commands,
+    verify_ca_certificate,
+    what_deleting_did,
+)
+from enrollments.actions.possession import state_of
+from enrollments.actions.preview import Preview
+from enrollments.actions.preview.words import as_json, did, in_lines
+from enrollments.attestation.x509 import MAX_UPLOAD_BYTES, ParsedCertificate, read_one
+from enrollments.management.command import (
+    DpsCommand,
+    add_service_option,
+    called_wrongly,
+    command_line_actor,
+    service_named,
+)
+from enrollments.models import CaCertificate, ProvisioningService
+from enrollments.policy.names import registration_key
+
+ACTS = ("list", "add", "code", "verify", "delete")
+TAKES_FILE = ("add", "verify")
+TAKES_DRY_RUN = ("verify", "delete")
+
+
+class Command(DpsCommand):
+    help = (
+        "CA certificates and proof of possession. add: upload one under a name. code: make a verification code, "
+        "which takes the place of the one before. verify: give the certificate that the CA has signed for the code. "
+        "delete: also its proof. list: all of a service, with their state."
+    )
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        super().add_arguments(parser)
+        parser.add_argument("act", choices=ACTS)
+        parser.add_argument("name", metavar="NAME", nargs="?", default="", help="Not with list.")
+        parser.add_argument(
+            "--certificate",
+            type=Path,
+            metavar="FILE",
+            help="With add and verify: one certificate, PEM or DER.",
+        )
+        add_service_option(parser)
+        parser.add_argument("--reason", default="", help="Why; kept in the history.")
+        parser.add_argument(
+            "--dry-run",
+            action="store_true",
+            help="With verify and delete: only say what would become of the devices that are known.",
+        )
+
+    def act(
+        self,
+        *,
+        act: str,
+        name: str,
+        certificate: Path | None,
+        service: str,
+        reason: str,
+        dry_run: bool,
+        json: bool,
+        **_: Any,
+    ) -> None:
+        if bool(name) is (act == "list"):
+            called_wrongly(
+                "list takes no name."
+                if act == "list"
+                else "Say which CA certificate is meant: its name is missing."
+            )
+        if (certificate is None) is (act in TAKES_FILE):
+            called_wrongly(
+                f"{act} needs --certificate with a file."
+                if act in TAKES_FILE
+                else f"--certificate is for {' and '.join(TAKES_FILE)}."
+            )
+        if dry_run and act not in TAKES_DRY_RUN:
+            called_wrongly(f"--dry-run is for {' and '.join(TAKES_DRY_RUN)}: no device is touched by {act}.")
+        found = service_named(service)
+        actor = command_line_actor()
+        parsed = _certificate_in(certificate) if certificate is not None else None
+        match act:
+            case "list":
+                self._list(found, json=json)
+            case "add" if parsed is not None:
+                row = add_ca_certificate(found, name, parsed, actor=actor, reason=reason)
+                self._say(row, f"CA certificate {row} is uploaded to {found}, not verified.", json=json)
+            case "code":
+                row = make_verification_code(found, name, actor=actor, reason=reason)
+                self._say(row, _how_to_answer(row), json=json)
+            case "verify" if parsed is not None:
+                if dry_run:
+                    self._foretell(preview_of_verifying(found, _named(found, name), parsed), json=json)
+                    return
+                row = verify_ca_certificate(found, name, parsed, actor=actor, reason=reason)
+                self._say(row, f"Possession of the key of CA certificate {row} is verified.", json=json)
+            case _:
+                self._delete(found, name, reason=reason, dry_run=dry_run, json=json)
+
+    def _delete(
+        self, service: ProvisioningService, name: str, *, reason: str, dry_run: bool, json: bool
+    ) -> None:
+        if dry_run:
+            self._foretell(preview_of_deleting(service, _named(service, name)), json=json)
+            return
+        row = delete_ca_certificate(service, name, actor=command_line_actor(), reason=reason)
+        what = what_deleting_did(service, row)
+        if json:
+            told = {"name": row.name, "service": service.name, "deleted": True}
+            self.print_json({**told, "preview": as_json(what) if what is not None else None})
+            return
+        self.stdout.write(f"CA certificate {row} of {service} is deleted, and its proof with it.")
+        self.stdout.write(did(what))
+
+    def _list(self, service: ProvisioningService, *, json: bool) -> None:
+        rows = service.ca_certificates.select_related("service", "certificate").order_by("name_key")
+        if json:
+            self.print_json([_as_json(row) for row in rows])
+            return
+        for row in rows:
+            self.stdout.write(f"{row}: {_state_in_words(row)}; {row.certificate.subject}")
+        if not rows:
+            self.stdout.write(f"There is no CA certificate in {service}.")
+
+    def _say(self, row: CaCertificate, sentence: str, *, json: bool) -> None:
+        if json:
+            self.print_json(_as_json(row))
+        else:
+            self.stdout.write(sentence)
+
+    def _foretell(self, preview: Preview, *, json: bool) -> None:
+        if json:
+            self.print_json({"dry_run": True, "preview": as_json(preview)})
+            return
+        for line in in_lines(preview):
+            self.stdout.write(line)
+        self.stdout.write("Nothing was changed.")
+
+
+def _certificate_in(path: Path) -> ParsedCertificate:
+    try:
+        with path.open("rb") as file:
+            return read_one(file.read(MAX_UPLOAD_BYTES + 1))
+    except OSError as problem:
+        called_wrongly(f"{path} cannot be read: {problem.strerror}.")
+
+
+def _named(service: ProvisioningService, name: str) -> CaCertificate:
+    row = service.ca_certificates.filter(name_key=registration_key(name)).first()
+    if row is None:
+        raise CaCertificateNotFound(name)
+    return row
+
+
+def _how_to_answer(row: CaCertificate) -> str:
+    assert row.code_expires_at is not None  # a database constraint: code_has_an_end
+    return (
+        f"The verification code of {row} is {row.code}, until {row.code_expires_at:%Y-%m-%d %H:%M} UTC. "
+        f"Where the key of the CA is:\n\n{signing_commands(row.code)}\n\n"
+        f"Then: manage.py ca_certificates verify {row} --certificate verification.pem"
+    )
+
+
+def _state_in_words(row: CaCertificate) -> str:
+    state = state_of(row, timezone.now())
+    if state.until is not None:
+        return f"not verified, code waiting until {state.until:%Y-%m-%d %H:%M} UTC"
+    return state.possession.value
+
+
+def _as_json(row: CaCertificate) -> dict[str, Any]:
+    group = groups_of(row).first()
+    return {
+        "name": row.name,
+        "service": row.service.name,
+        "subject": row.certificate.subject,
+        "thumbprint_sha256": row.certificate.thumbprint_sha256,
+        "not_after": row.certificate.not_after.isoformat(),
+        "verified": row.is_verified,
+        "verified_at": row.verified_at.isoformat() if row.verified_at else None,
+        "code": row.code or None,
+        "code_expires_at": row.code_expires_at.isoformat() if row.code_expires_at else None,
+        "group": group.group_id if group else None,
+    }

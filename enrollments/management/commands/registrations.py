@@ -1,0 +1,361 @@
+"""`manage.py registrations`: what became of each device, and what can be done about it, from the command line."""
+
+from collections.abc import Callable
+from typing import Any
+
+from enrollments.actions.assignment import holder_of
+from enrollments.actions.name_claims import freeing_allows, name_version
+from enrollments.actions.preview import (
+    Entry,
+    Preview,
+    preview_of,
+    ref_of,
+    what_adding_did,
+    what_disabling_did,
+)
+from enrollments.actions.preview.words import as_json, did, in_lines
+from enrollments.actions.revocation import deny_devices, deprovision_device, free_names
+from enrollments.actions.schedule import settle_if_possible
+from enrollments.errors import Conflict, HubUnavailable, NotFound, PreviewOutdated, SecretUnreadable
+from enrollments.management import record_lists
+from enrollments.management.command import called_wrongly, command_line_actor
+from enrollments.management.dialogue import (
+    TRIES,
+    PeopleCommand,
+    add_act_options,
+    add_json,
+    add_names,
+    list_of,
+    names_given,
+    needs_reason,
+)
+from enrollments.management.showing import barred_by, records_of, show_record
+from enrollments.management.tables import as_json_lines, facts
+from enrollments.models import (
+    IndividualEnrollment,
+    ProvisioningService,
+    RegistrationRecord,
+)
+from enrollments.policy.names import registration_key
+
+
+class Command(PeopleCommand):
+    help = (
+        "List and show registration records, deny and deprovision their devices, release their names, and delete them. "
+        "It needs the database and nothing else."
+    )
+
+    def add_verbs(self) -> None:
+        listed = self.add_verb("list", self.list_records, "List records in the order of their IDs.")
+        record_lists.add_options(listed)
+        shown = self.add_verb("show", self.show, "Show records with the last attempts of their devices.")
+        add_names(shown, "Registration IDs")
+        add_json(shown, "Print a JSON object a line.")
+        for name, carry_out, asks, help in (
+            ("disable", self.deny, False, "Deny devices, each by a disabled individual enrollment (R5)."),
+            (
+                "deprovision",
+                self.deprovision,
+                False,
+                "Deny devices, and deregister them at their hubs (R13).",
+            ),
+            ("release", self._freeing(by_deleting=False), True, "Let other entries have the names (R11)."),
+            (
+                "delete",
+                self._freeing(by_deleting=True),
+                True,
+                "Delete records, which also releases the names.",
+            ),
+        ):
+            parser = self.add_verb(name, carry_out, help)
+            add_names(parser, "Registration IDs")
+            add_act_options(parser, asks=asks)
+        again = self.add_verb("enable", self.enable, "Say what keeps devices out, and how to let them in.")
+        add_names(again, "Registration IDs")
+
+    # --- Looking ------------------------------------------------------------------------------------
+
+    def list_records(self, service: ProvisioningService, **options: Any) -> None:
+        lines = record_lists.lines(service, **options)
+        self.tell_list(lines, f"No registration records of {service} are like that.")
+
+    def show(self, service: ProvisioningService, *, names: list[str], json: bool, **_: Any) -> None:
+        self.done = True
+        settle_if_possible(service)
+        for place, record in enumerate(_records(service, names)):
+            shown = show_record(service, record)
+            if json:
+                self.tell_lines(as_json_lines([[shown.as_json()]]))
+                continue
+            if place:
+                self.stdout.write("")
+            self.tell_lines(facts(shown.in_words()))
+
+    def enable(self, service: ProvisioningService, *, names: list[str], **_: Any) -> None:
+        """Two entries may be meant, or none: which one is a decision that nobody can take here."""
+        settle_if_possible(service)
+        raise Conflict("\n".join(_way_in(service, record) for record in _records(service, names)))
+
+    # --- Shutting out -------------------------------------------------------------------------------
+
+    def deny(
+        self,
+        service: ProvisioningService,
+        *,
+        names: list[str],
+        reason: str,
+        dry_run: bool,
+        json: bool,
+        **_: Any,
+    ) -> None:
+        """Never held up, and told afterwards."""
+        needs_reason(reason, dry_run=dry_run)
+        settle_if_possible(service)  # what was due before is no part of this
+        records = _records(service, names)
+        before = _individuals(service, records)
+        ids = [one.registration_id for one in records]
+        if dry_run:
+            preview = _rehearsed(service, ids, before)
+            self._print_denied(service, "disable", ids, [], preview, dry_run=True, json=json)
+            return
+        made = deny_devices(service, ids, actor=command_line_actor(), reason=reason)
+        self.done = True
+        turned = [before[one.pk] for one in made if one.pk in before and before[one.pk].enabled]
+        added = [one for one in made if one.pk not in before]
+        # Each write gives an entry a new etag.
+        changed = [str(one) for one in made if one.pk not in before or before[one.pk].etag != one.etag]
+        previews = [what_disabling_did(service, turned)] if turned else []
+        previews += [what_adding_did(service, *added)] if added else []
+        self._print_denied(service, "disable", ids, changed, *previews, json=json)
+
+    def _print_denied(
+        self,
+        service: ProvisioningService,
+        act: str,
+        ids: list[str],
+        changed: list[str],
+        *previews: Preview | None,
+        dry_run: bool = False,
+        json: bool,
+    ) -> None:
+        if json:
+            told = [as_json(one) if one is not None else None for one in previews]
+            self.print_json(_document(service, act, ids, changed, dry_run=dry_run, previews=told))
+        elif dry_run:
+            self.stdout.write(f"If you deny {list_of(ids)} of {service}:")
+            for one in previews:
+                lines = in_lines(one) if one is not None else ["What it does cannot be worked out."]
+                self.tell_lines(f"- {line}" for line in lines)
+            self.stdout.write("Nothing was changed.")
+        else:
+            if changed:
+                what = " ".join(map(did, previews)) or "They are out for good now, and no longer for a time."
+                self.stdout.write(f"Denied {list_of(changed)} of {service}. {what}")
+            if already := [one for one in ids if one not in changed]:
+                self.stdout.write(f"Denied already: {list_of(already)}.")
+
+    def deprovision(
+        self,
+        service: ProvisioningService,
+        *,
+        names: list[str],
+        reason: str,
+        dry_run: bool,
+        json: bool,
+        **_: Any,
+    ) -> None:
+        """One after the other: hubs are asked outside of any transaction. Each says what was confirmed (R13)."""
+        needs_reason(reason, dry_run=dry_run)
+        records = _records(service, names)
+        ids = [one.registration_id for one in records]
+        if dry_run:
+            if json:
+                hubs = {str(one): one.hub.host_name if one.hub else None for one in records}
+                self.print_json(_document(service, "deprovision", ids, [], dry_run=True, hubs=hubs))
+                return
+            for one in records:
+                hub = f"deregistered at hub {one.hub} as {one.device_id}" if one.hub else "is at no hub"
+                self.stdout.write(f"{one} would be denied, and {hub}.")
+            self.stdout.write("Nothing was changed.")
+            return
+        done: list[str] = []
+        problems: dict[str, str] = {}
+        for name in ids:
+            result = deprovision_device(service, name, actor=command_line_actor(), reason=reason)
+            if result.done:
+                done.append(name)
+                said = f"{name} is deprovisioned: it is denied, and its hub holds it no more."
+            else:
+                problems[name] = result.hub_problem
+                said = (
+                    f"{name} is denied, but its hub has not confirmed that it is gone. {result.hub_problem}"
+                )
+            if not json:
+                self.stdout.write(said)
+        self.done = not problems
+        if json:
+            self.print_json(_document(service, "deprovision", ids, done, not_confirmed=problems))
+        if problems:
+            raise HubUnavailable(
+                f"Not done for {list_of(list(problems))}: deprovision again when the hub answers."
+            )
+
+    # --- Names --------------------------------------------------------------------------------------
+
+    def _freeing(self, *, by_deleting: bool) -> Callable[..., None]:
+        def free(service: ProvisioningService, **options: Any) -> None:
+            self._free(service, by_deleting=by_deleting, **options)
+
+        return free
+
+    def _free(
+        self,
+        service: ProvisioningService,
+        *,
+        by_deleting: bool,
+        names: list[str],
+        reason: str,
+        dry_run: bool,
+        yes: bool,
+        json: bool,
+        **_: Any,
+    ) -> None:
+        """Looked at, agreed to, and done on the state that was looked at (R11, R12)."""
+        needs_reason(reason, dry_run=dry_run)
+        act = "delete" if by_deleting else "release"
+        if json and not (yes or dry_run):
+            called_wrongly("With --json nobody is asked: say --yes, or --dry-run to look at it first.")
+        given = names_given(names)
+        for left in reversed(range(TRIES)):
+            settle_if_possible(service)
+            records = _found(service, given)
+            # Read first: whatever changes while it is looked at makes the answer void.
+            versions = {one.registration_id: name_version(one) for one in records}
+            means = {one.registration_id: list(freeing_allows(one)) for one in records}
+            if dry_run or not yes:
+                self._tell_freeing(service, act, means, dry_run=dry_run, json=json)
+            if dry_run:
+                return
+            if not yes and not self.agreed(f"{act.capitalize()}?"):
+                raise Conflict("Nobody said yes, so nothing was changed.")
+            try:
+                free_names(
+                    service, versions, by_deleting=by_deleting, actor=command_line_actor(), reason=reason
+                )
+            except PreviewOutdated:
+                if not left:
+                    raise
+                if not yes:
+                    self.stdout.write(
+                        "Something was changed meanwhile, and nothing was done. This holds now:"
+                    )
+                continue
+            self.done = True
+            changed = [one.registration_id for one in records if by_deleting or holder_of(one) is not None]
+            self._report_freed(service, act, list(versions), changed, json=json)
+            return
+
+    def _tell_freeing(
+        self,
+        service: ProvisioningService,
+        act: str,
+        means: dict[str, list[str]],
+        *,
+        dry_run: bool,
+        json: bool,
+    ) -> None:
+        if json:
+            self.print_json(_document(service, act, list(means), [], dry_run=True, means=means))
+            return
+        for name, sentences in means.items():
+            self.stdout.write(f"{name}: {' '.join(sentences)}")
+        if dry_run:
+            self.stdout.write("Nothing was changed.")
+
+    def _report_freed(
+        self, service: ProvisioningService, act: str, ids: list[str], changed: list[str], *, json: bool
+    ) -> None:
+        if json:
+            self.print_json(_document(service, act, ids, changed))
+            return
+        if changed:
+            word = "Deleted the registration record of" if act == "delete" else "Released"
+            self.stdout.write(f"{word} {list_of(changed)} of {service}.")
+        if already := [one for one in ids if one not in changed]:
+            self.stdout.write(f"No entry held {list_of(already)}; nothing was changed there.")
+
+
+def _document(
+    service: ProvisioningService,
+    act: str,
+    ids: list[str],
+    changed: list[str],
+    *,
+    dry_run: bool = False,
+    **more: Any,
+) -> dict[str, Any]:
+    return {
+        "service": service.name,
+        "act": act,
+        "registrations": ids,
+        "changed": changed,
+        "dry_run": dry_run,
+        **more,
+    }
+
+
+def _rehearsed(
+    service: ProvisioningService, ids: list[str], before: dict[int, IndividualEnrollment]
+) -> Preview | None:
+    def change() -> list[Entry]:
+        made = deny_devices(service, ids, actor=command_line_actor())
+        return [one for one in made if one.pk not in before]
+
+    try:
+        return preview_of(service, change, list(before.values()))
+    except SecretUnreadable:  # R16: denying works all the same
+        return None
+
+
+def _individuals(
+    service: ProvisioningService, records: list[RegistrationRecord]
+) -> dict[int, IndividualEnrollment]:
+    keys = [one.registration_key for one in records]
+    rows = service.individualenrollments.without_secrets().filter(registration_key__in=keys)
+    return {row.pk: row for row in rows}
+
+
+def _records(service: ProvisioningService, names: list[str]) -> list[RegistrationRecord]:
+    return _found(service, names_given(names))
+
+
+def _found(service: ProvisioningService, names: list[str]) -> list[RegistrationRecord]:
+    """All of them, in the order given. Raises NotFound, which names those that are not there."""
+    keys = [registration_key(name) for name in names]
+    found = {one.registration_key: one for one in records_of(service).filter(registration_key__in=keys)}
+    if missing := [name for name, key in zip(names, keys, strict=True) if key not in found]:
+        raise NotFound(
+            f"There is no registration record of {list_of(missing)} in {service}. Nothing was changed. A device that "
+            "never registered is shut out with manage.py disable individual ID --deny."
+        )
+    return [found[key] for key in keys]
+
+
+def _way_in(service: ProvisioningService, record: RegistrationRecord) -> str:
+    """What keeps the device out, and the commands that let it in: an entry decides, never a record."""
+    barring = barred_by(service, record)
+    if barring is None:
+        return (
+            f"No disabled entry keeps {record} out that its record names. manage.py explain --registration-id {record} "
+            "says what is decided about it."
+        )
+    if isinstance(barring, IndividualEnrollment):
+        return (
+            f"{record} is kept out by {ref_of(barring)}, which is disabled. manage.py enrollments enable {barring} "
+            f"lets it in by what that entry holds; manage.py enrollments delete {barring} takes the entry away, and "
+            "groups decide again."
+        )
+    return (
+        f"{record} is kept out by {ref_of(barring)}, which is disabled. manage.py groups enable {barring} lets all of "
+        "its devices in."
+    )

@@ -1,0 +1,55 @@
+"""Which way the switch of an entry stands at a time, where it may be about to turn by itself (R5 to R7)."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from django.db.models import Q
+
+from enrollments.models import clock
+
+
+class Switch(Protocol):
+    """What is stored of the switch of an entry: which way it stands, and when it turns by itself."""
+
+    @property
+    def enabled(self) -> bool: ...
+
+    @property
+    def switches_at(self) -> datetime | None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class AsOf:
+    """The time for which entries are asked whether they are enabled.
+
+    any_due: whether some switch of the service is due by then; if none is, all stand as they are stored.
+    recorded_only: an entry that is due to be enabled stays shut until that stands in the history (R15). One that is
+    due to be disabled is shut in any case (R16).
+    """
+
+    at: datetime
+    any_due: bool
+    recorded_only: bool = False
+
+    def enabled(self, switch: Switch) -> bool:
+        if self.recorded_only and not switch.enabled:
+            return False
+        is_due = switch.switches_at is not None and switch.switches_at <= self.at
+        return switch.enabled != is_due
+
+    def where(self, *, enabled: bool, prefix: str = "") -> Q:
+        """The same as a condition on rows. `prefix` leads to the entry: `individual__`."""
+        stands = Q(**{f"{prefix}enabled": enabled})
+        if not self.any_due:
+            return stands
+        due = Q(**{f"{prefix}switches_at__lte": self.at})
+        not_due = Q(**{f"{prefix}switches_at__isnull": True}) | Q(**{f"{prefix}switches_at__gt": self.at})
+        if self.recorded_only:
+            return stands & not_due if enabled else stands | due
+        return (stands & not_due) | (Q(**{f"{prefix}enabled": not enabled}) & due)
+
+
+def disabled_by_now() -> Q:
+    """The entries of several services that keep out now, whether or not the history says so yet."""
+    return Q(enabled=False) | Q(switches_at__lte=clock.database_now())

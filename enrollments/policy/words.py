@@ -1,0 +1,6 @@
+"""Numbers in sentences."""
+
+
+def counted(number: int, noun: str) -> str:
+    """`1 device`, `2 devices`, `10,000 devices`; for nouns whose plural takes an s."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"

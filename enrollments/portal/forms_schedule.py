@@ -1,0 +1,93 @@
+"""The forms in which somebody says why a switch is turned, and for how long or from when on."""
+
+from datetime import datetime
+from typing import Any
+
+from django import forms
+from django.core.exceptions import ValidationError
+from django.http import HttpRequest, QueryDict
+
+from enrollments.errors import Conflict, Invalid
+from enrollments.portal.confirmation import ReasonForm
+from enrollments.portal.entry_lists import Entry
+from enrollments.portal.forms_filters import Moment
+
+NOW, UNTIL, AT = "now", "until", "at"
+
+
+class SwitchForm(ReasonForm):
+    """Without a choice, as a switch in a row posts it, it is meant at once and until further notice."""
+
+    when = forms.ChoiceField(label="For how long", initial=NOW, widget=forms.RadioSelect)
+    moment = Moment("Time (UTC)")
+    field_order = ("when", "moment", "reason")
+
+    choices: tuple[tuple[str, str], ...] = ()
+
+    def __init__(self, data: QueryDict | None = None, *, initial: dict[str, Any] | None = None) -> None:
+        if data is not None:
+            data = data.copy()
+            data.setdefault("when", NOW)
+        super().__init__(data, initial=initial)
+        when: Any = self.fields["when"]
+        when.choices = self.choices
+        self.fields["moment"].help_text = "In UTC, not in your own time zone."
+
+    @classmethod
+    def asked(cls, request: HttpRequest, entry: Entry) -> "SwitchForm":
+        """The form as it is opened, or as it was sent. A link may choose beforehand: ?when=until."""
+        if request.method == "POST":
+            return cls(request.POST)
+        chosen = request.GET.get("when", NOW)
+        is_known = chosen in dict(cls.choices)
+        return cls(initial={"when": chosen if is_known else NOW, "moment": entry.switches_at})
+
+    def clean(self) -> dict[str, Any]:
+        values = super().clean() or self.cleaned_data
+        if self._chosen in (UNTIL, AT) and not values.get("moment") and "moment" not in self.errors:
+            self.add_error("moment", ValidationError("Give the time, or choose until further notice."))
+        return values
+
+    @property
+    def times(self) -> dict[str, datetime]:
+        """As the actions take them. Ask a valid form only."""
+        return {} if self._chosen == NOW else {self._chosen: self.cleaned_data["moment"]}
+
+    @property
+    def _chosen(self) -> str:
+        return self.cleaned_data.get("when") or NOW
+
+    def show(self, problem: Invalid | Conflict) -> None:
+        """Put the sentences of an action where they belong."""
+        if isinstance(problem, Conflict):
+            self.add_error(None, problem.message)
+            return
+        for field, sentences in problem.errors.items():
+            place = "moment" if field in (UNTIL, AT) else field
+            for sentence in sentences:
+                self.add_error(place if place in self.fields else None, sentence)
+
+
+class DisableForm(SwitchForm):
+    choices = (
+        (NOW, "From now on, until further notice"),
+        (UNTIL, "From now on, until the time below"),
+        (AT, "From the time below on"),
+    )
+
+    def is_about_its_end(self) -> None:
+        """The entry is disabled, and what is asked is until when. A choice that was sent all the same is kept."""
+        when: Any = self.fields["when"]
+        when.label = "How long it stays disabled"
+        when.choices = [
+            (NOW, "Until further notice"),
+            (UNTIL, "Until the time below"),
+            *([self.choices[2]] if self.is_bound and self.data.get("when") == AT else []),
+        ]
+
+
+class EnableForm(SwitchForm):
+    choices = (
+        (NOW, "From now on, until further notice"),
+        (UNTIL, "From now on, until the time below"),
+    )

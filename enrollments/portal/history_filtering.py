@@ -1,0 +1,220 @@
+"""Which rows of the history a person sees, and which of these a filter asks for (R17)."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+from django.contrib.auth.models import User
+from django.db import connection
+from django.db.models import Min, Q, Value
+from django.db.models.functions import Coalesce, Lower
+
+from enrollments.models import HistoryEvent, HistorySeal, ProvisioningService, UnsealedEvent
+from enrollments.models.history import HistoryQuerySet
+from enrollments.models.merging import MOST_RANGES
+from enrollments.policy.names import registration_key
+from enrollments.portal.forms_history import LAST, NO_SERVICE, SHUTS_OUT, HistoryFilter
+from enrollments.portal.history_words import ACTOR_KINDS, SHUTTING_OUT
+
+# Everything that is kept under a registration ID.
+DEVICE_KINDS = ("IndividualEnrollment", "RegistrationRecord", "HubDevice", "QuietPeriod")
+# Of a device, so many rows are looked through for the device IDs that it had, and so many of these are followed.
+ROWS_WITH_NAMES, MOST_NAMES = 200, 10
+# A value that fewer rows have than these is rare: going through them all takes a few milliseconds.
+FEW = 5000
+# Columns of which no index is to be used, since that of another one tells more. To the database they are expressions.
+_UNSEEN = {
+    f"{column}_unseen": Coalesce(column, Value(""))
+    for column in ("actor_name", "event", "subject_kind", "way")
+} | {"subject_key_unseen": Lower("subject_name")}
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """Rows that are asked for. `ranges`: if any, conditions that exclude each other, one of which has to hold."""
+
+    rows: HistoryQuerySet
+    ranges: tuple[Q, ...] = ()
+
+    @property
+    def plain(self) -> HistoryQuerySet:
+        """All in one condition, for what looks at every row anyway."""
+        return self.rows.filter(_any(self.ranges)) if self.ranges else self.rows
+
+
+def visible(user: User, service: ProvisioningService | None, *, sees_all: bool) -> HistoryQuerySet:
+    """R17: everything for those who may see the history, what one did oneself for everybody else.
+
+    Of a service, only its own rows; without one, those of all services and of none: ask for people who have a role in
+    the whole installation.
+    """
+    events = HistoryEvent.objects.of_service(service.pk) if service else HistoryEvent.objects.all()
+    if sees_all:
+        return events
+    # Names can be given again: what a former person of this name did is not one's own.
+    return events.filter(actor_kind="user", actor_name=user.get_username(), at__gte=user.date_joined)
+
+
+def search(
+    events: HistoryQuerySet, form: HistoryFilter, service: ProvisioningService | None, seen_up_to: int = 0
+) -> Search:
+    """What a valid form asks for. `seen_up_to`: the place up to which the person has looked."""
+    chosen = form.chosen
+    exact, conditions = _exact(chosen), _inexact(chosen)
+    if form.earliest:
+        conditions &= Q(at__gte=form.earliest)
+    if chosen.get("since") == LAST:
+        conditions &= newer_than(seen_up_to)
+    rows = events.alias(subject_key=Lower("subject_name"), **_UNSEEN).filter(conditions)
+    ranges = [_services(chosen.get("service", ""))] if service is None else []
+    device = _of_device(service, chosen["device"]) if service is not None and "device" in chosen else []
+    lead = "" if device else _lead(rows, exact, service)
+    if device:
+        ranges.append(device)
+    if chosen.get("event") == SHUTS_OUT:
+        if device or _is_rare(rows, lead, exact, service):
+            rows = rows.filter(event_unseen__in=sorted(SHUTTING_OUT))
+        else:
+            lead = "event"
+            ranges.append([Q(event=event) for event in sorted(SHUTTING_OUT)])
+    for column, value in exact.items():
+        rows = rows.filter(**{column if column == lead else f"{column}_unseen": value})
+    return _search(rows, ranges)
+
+
+def _search(rows: HistoryQuerySet, ranges: list[list[Q]]) -> Search:
+    combined = [_all(parts) for parts in product(*ranges)]
+    if len(combined) == 1:
+        return Search(rows.filter(combined[0]))
+    if len(combined) > MOST_RANGES:
+        return Search(rows.filter(*(_any(each) for each in ranges)))
+    return Search(rows, tuple(combined))
+
+
+def _exact(chosen: dict[str, Any]) -> dict[str, Any]:
+    """Columns that have to have one value, each of which an index holds; the most telling first."""
+    exact: dict[str, Any] = {}
+    if chosen.get("subject", "").startswith("="):
+        exact["subject_key"] = Lower(Value(chosen["subject"][1:]))
+    if (name := _exact_actor(chosen.get("actor", ""))) is not None:
+        exact["actor_name"] = name[1]
+    if chosen.get("event", SHUTS_OUT) != SHUTS_OUT:
+        exact["event"] = chosen["event"]
+    return exact | {
+        column: chosen[name] for name, column in (("kind", "subject_kind"), ("way", "way")) if name in chosen
+    }
+
+
+def _inexact(chosen: dict[str, Any]) -> Q:
+    """What is looked at row by row."""
+    conditions = Q()
+    if chosen.get("since", LAST) != LAST:
+        conditions &= Q(at__gte=chosen["since"])
+    if "until" in chosen:
+        conditions &= Q(at__lte=chosen["until"])
+    if "reason" in chosen:
+        conditions &= Q(reason__icontains=chosen["reason"])
+    if "subject" in chosen and not chosen["subject"].startswith("="):
+        conditions &= Q(subject_name__icontains=chosen["subject"])
+    if actor := chosen.get("actor"):
+        exact = _exact_actor(actor)
+        if exact is None:
+            conditions &= Q(actor_name__icontains=actor)
+        elif exact[0]:
+            conditions &= Q(actor_kind=exact[0])
+    return conditions
+
+
+def _exact_actor(text: str) -> tuple[str, str] | None:
+    """Kind and name of `user:alice`; of `=alice`, of any kind. None where a part of a name is meant."""
+    kind, colon, name = text.partition(":")
+    if colon and kind in ACTOR_KINDS:
+        return kind, name
+    return ("", text[1:]) if text.startswith("=") else None
+
+
+def _lead(rows: HistoryQuerySet, exact: dict[str, Any], service: ProvisioningService | None) -> str:
+    """The column whose index is to be used. Databases guess, and guess wrong where one value is rare."""
+    if len(exact) < 2:
+        return next(iter(exact), "")
+    rare = (column for column in exact if _is_rare(rows, column, exact, service))
+    return next(rare, next(iter(exact), ""))
+
+
+def _is_rare(
+    rows: HistoryQuerySet, column: str, exact: dict[str, Any], service: ProvisioningService | None
+) -> bool:
+    if column == "subject_key":
+        return True
+    if column not in exact or service is None:
+        return False
+    of_service = HistoryEvent.objects.of_service(service.pk).filter(**{column: exact[column]})
+    return not of_service.order_by("-at").values_list("at", flat=True)[FEW : FEW + 1]
+
+
+def newer_than(index: int) -> Q:
+    """What came after a place in the sequence, or has none yet. The moment bounds how far back has to be looked."""
+    # Of an expression and not of the column: SQLite would go through all of its index, from the oldest row on.
+    moment = Min(Coalesce("event__at", "event__at"))
+    sealed = HistorySeal.objects.filter(index__gt=index).aggregate(at=moment)["at"]
+    waiting = HistoryEvent.objects.filter(pk__in=UnsealedEvent.objects.values("event_id")).aggregate(
+        at=Min("at")
+    )["at"]
+    oldest = min((at for at in (sealed, waiting) if at is not None), default=None)
+    if oldest is None:
+        return Q(pk__in=[])
+    return Q(at__gte=oldest) & (Q(seal__index__gt=index) | Q(seal__isnull=True))
+
+
+def _of_device(service: ProvisioningService, registration_id: str) -> list[Q]:
+    """Everything under a registration ID, also of what was deleted and made anew, and of the device at its hub."""
+    key = registration_key(registration_id)
+    own = Q(subject_key=key, subject_kind_unseen__in=DEVICE_KINDS)
+    names = sorted(_device_ids(service, key) - {key})[:MOST_NAMES]
+    return [own, *(Q(subject_key=name, subject_kind_unseen="HubDevice") for name in names)]
+
+
+def _device_ids(service: ProvisioningService, key: str) -> set[str]:
+    """The device IDs that a registration ID ever had, as far as they can be found: from its rows, which remain."""
+    rows = HistoryEvent.objects.of_service(service.pk).alias(subject_key=Lower("subject_name"))
+    told = rows.filter(subject_key=key).order_by("-at").values_list("before", "after")[:ROWS_WITH_NAMES]
+    found = {state.get("device_id") for pair in told for state in pair if isinstance(state, dict)}
+    return {registration_key(name) for name in found if isinstance(name, str) and name}
+
+
+def _services(name: str) -> list[Q]:
+    if name == NO_SERVICE:
+        return [Q(service_id__isnull=True)]
+    if name:
+        return [
+            Q(service_id=pk)
+            for pk in ProvisioningService.objects.filter(name=name).values_list("pk", flat=True)
+        ]
+    return [Q(service_id__isnull=True), *(Q(service_id=pk) for pk in _services_in_the_history())]
+
+
+def _services_in_the_history() -> list[int]:
+    """Each service that has a row, by one look into an index for each; the rows of a service outlive it."""
+    table = HistoryEvent._meta.db_table
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"WITH RECURSIVE found(id) AS (SELECT MIN(service_id) FROM {table} UNION ALL "  # noqa: S608  # our own name
+            f"SELECT (SELECT MIN(e.service_id) FROM {table} e WHERE e.service_id > found.id) FROM found "
+            f"WHERE found.id IS NOT NULL) SELECT id FROM found WHERE id IS NOT NULL LIMIT {MOST_RANGES + 1}"
+        )
+        return [pk for (pk,) in cursor.fetchall()]
+
+
+def _any(conditions: Iterable[Q]) -> Q:
+    found = Q()
+    for one in conditions:
+        found |= one
+    return found
+
+
+def _all(conditions: Iterable[Q]) -> Q:
+    found = Q()
+    for one in conditions:
+        found &= one
+    return found

@@ -1,0 +1,173 @@
+"""One table of the history for every page that shows it: of a service, an object, a person, the installation."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from django.http import HttpRequest, HttpResponse
+from django.urls import reverse
+
+from enrollments.actions.history_views import last_look, views_of
+from enrollments.actions.schedule import settle_if_possible
+from enrollments.audit.chain import head
+from enrollments.audit.upkeep import seal_for_a_page
+from enrollments.models import HistoryEvent, HistorySeal, LastLook, ProvisioningService, UnsealedEvent
+from enrollments.policy.roles import Right
+from enrollments.portal.access import person, rights_of
+from enrollments.portal.forms_history import LAST, NO_SERVICE, SHUTS_OUT, HistoryFilter, SaveViewForm
+from enrollments.portal.history_filtering import Search, search, visible
+from enrollments.portal.history_rows import history_url, rows_of
+from enrollments.portal.htmx import render_page
+from enrollments.portal.paging import paged
+
+FORMATS = (("xlsx", "Excel (XLSX)"), ("csv", "CSV, in a ZIP with the checkpoint"), ("jsonl", "JSON Lines"))
+# So many of the newest rows are looked at to say how many are new.
+COUNTED = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A page with rows of the history. `fixed`: the part of the filter that the page itself stands for."""
+
+    service: ProvisioningService | None
+    title: str
+    url: str
+    subtitle: str = ""
+    fixed: dict[str, str] = field(default_factory=dict)
+    tabs: list[dict[str, Any]] = field(default_factory=list)
+    crumb: tuple[str, str] = ("", "")
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it is a history itself, and not the part of one that is about something."""
+        return not self.fixed
+
+
+@dataclass(frozen=True, slots=True)
+class News:
+    """How many rows came since a person looked last. `more`: others were not counted."""
+
+    look: LastLook | None
+    count: int
+    more: bool
+    up_to: int
+
+
+def place_of(service: ProvisioningService | None) -> Place:
+    if service:
+        told = "Who did what to what, when, why and from where. Nothing here can be changed or deleted."
+        return Place(service, "Revocation history", history_url(service), told)
+    told = "All services, and what belongs to none: sign-ins, people, roles and passwords."
+    return Place(None, "History of the installation", history_url(None), told)
+
+
+def filter_of(request: HttpRequest, place: Place) -> HistoryFilter:
+    names = (
+        None if place.service else ProvisioningService.objects.order_by("name").values_list("name", flat=True)
+    )
+    return HistoryFilter(request.GET, services=names, fixed=place.fixed)
+
+
+def found_by(request: HttpRequest, form: HistoryFilter, service: ProvisioningService | None) -> Search:
+    """What a valid filter finds among what the person may see."""
+    user = person(request)
+    events = visible(user, service, sees_all=Right.SEE_HISTORY in rights_of(request, service))
+    look = last_look(user, service) if form.is_since_last else None
+    return search(events, form, service, look.index if look else 0)
+
+
+def history_page(request: HttpRequest, place: Place) -> HttpResponse:
+    service = place.service
+    form = filter_of(request, place)
+    if service is not None:
+        settle_if_possible(service)  # what has happened by itself belongs in here, although nobody asked yet
+    seal_for_a_page()
+    rights = rights_of(request, service)
+    valid = form.is_valid()
+    found = found_by(request, form, service) if valid else Search(HistoryEvent.objects.none())
+    page = paged(
+        found.rows.select_related("seal"), request.GET, {"at": "at"}, default="-at", ranges=found.ranges
+    )
+    names = {"service_name": service.name} if service else {}
+    prefix = "portal:history" if service else "portal:installation-history"
+    context: dict[str, Any] = {
+        "service": service,
+        "place": place,
+        "form": form,
+        "page": page,
+        "rows": rows_of(page.rows, service),
+        "filtered": form.is_filtered,
+        "sees_all": Right.SEE_HISTORY in rights,
+        "list_url": place.url,
+        "may_export": valid and Right.EXPORT in rights,
+        "exports": _exports(reverse(f"{prefix}-export", kwargs=names), form) if valid else [],
+        "quick": _quick(request, place),
+        "checkpoint_url": reverse(_proof_view(service), kwargs=names) if Right.SEE_HISTORY in rights else "",
+    }
+    if place.is_whole:
+        context |= {
+            "news": _news(request, service),
+            "seen_url": reverse(f"{prefix}-seen", kwargs=names),
+            "views": views_of(person(request), service),
+            "views_url": reverse(f"{prefix}-views", kwargs=names),
+            "save_url": reverse(f"{prefix}-view-save", kwargs=names),
+            "save_form": SaveViewForm(initial={"query": form.query}) if valid and form.is_filtered else None,
+        }
+    return render_page(request, "portal/history/list.html", "portal/history/_results.html", context)
+
+
+def _proof_view(service: ProvisioningService | None) -> str:
+    return "portal:history-checkpoint" if service else "portal:installation-checkpoint"
+
+
+def _exports(url: str, form: HistoryFilter) -> list[dict[str, str]]:
+    query = f"&{form.query}" if form.query else ""
+    return [{"label": label, "url": f"{url}?format={name}{query}"} for name, label in FORMATS]
+
+
+def _quick(request: HttpRequest, place: Place) -> list[dict[str, Any]]:
+    """The choices that these pages are named for, one click away; other filters stay."""
+    choices: list[tuple[str, dict[str, str]]] = [
+        ("Everything", {}),
+        ("What shuts out", {"event": SHUTS_OUT}),
+    ]
+    if place.is_whole:
+        choices.append(("New to me", {"since": LAST}))
+    if place.is_whole and place.service is None:
+        choices.append(("Sign-ins and people", {"service": NO_SERVICE}))
+    asked = {name: request.GET.get(name, "") for name in ("event", "since", "service")}
+    # What a choice takes the place of: any event, and of the others only what is a choice here.
+    now = {
+        name: value
+        for name, value in asked.items()
+        if value and (name == "event" or value in (LAST, NO_SERVICE))
+    }
+    tabs = []
+    for label, chosen in choices:
+        query = request.GET.copy()
+        for name in ("after", "before", *now):
+            query.pop(name, None)
+        for name, value in chosen.items():
+            query[name] = value
+        tabs.append({"label": label, "url": f"{place.url}?{query.urlencode()}", "active": now == chosen})
+    return tabs
+
+
+def _news(request: HttpRequest, service: ProvisioningService | None) -> News:
+    """Counted among the newest rows of the installation, so that it takes as long in a long history as in a short."""
+    user, size = person(request), head().size
+    look = last_look(user, service)
+    if look is None:
+        return News(None, 0, False, size)
+    seals = (
+        HistorySeal.objects.filter(index__gt=look.index).order_by("-index").values_list("event_id", flat=True)
+    )
+    newest = list(seals[:COUNTED])
+    waiting = list(UnsealedEvent.objects.values_list("event_id", flat=True)[:COUNTED])
+    sees_all = Right.SEE_HISTORY in rights_of(request, service)
+    rows = HistoryEvent.objects.filter(pk__in=[*newest, *waiting])
+    count = sum(
+        (service is None or of == service.pk)
+        and (sees_all or (kind == "user" and name == user.get_username() and at >= user.date_joined))
+        for of, kind, name, at in rows.values_list("service_id", "actor_kind", "actor_name", "at")
+    )
+    return News(look, count, size - look.index > COUNTED or len(waiting) == COUNTED, size)

@@ -1,0 +1,118 @@
+"""Rows of the history as people read them: a sentence each, what changed field by field, and where everything is."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlencode
+
+from django.db.models import QuerySet
+from django.urls import reverse
+
+from enrollments.audit.events import Event
+from enrollments.models import HistoryEvent, HistorySeal, ProvisioningService
+from enrollments.portal.history_difference import Differences, differences
+from enrollments.portal.history_words import ACTOR_KINDS, SHUTTING_OUT, SUBJECT_KINDS, words_of
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryRow:
+    """One row as a sentence: who did what to what. `url` leads to the object where it is still there.
+
+    `actor_url`, `subject_url`: what else that actor did, and what else was done to that object.
+    """
+
+    event: HistoryEvent
+    words: str
+    subject_kind: str
+    url: str
+    actor_url: str
+    subject_url: str
+    differences: Differences
+    shuts_out: bool
+
+    @property
+    def scheduled(self) -> str:
+        """Of an act on a switch: until when, or at what time. «until» of other rows is a field among others."""
+        after = self.event.after or {}
+        if not after.get("until") or "status" not in after:
+            return ""
+        return f"{'at' if self.event.event in _DISABLING_SCHEDULED else 'until'} {after['until']}"
+
+    @property
+    def seal(self) -> HistorySeal | None:
+        """Its place in the sequence; None where it waits for one. Ask only for rows that were read with their seals."""
+        return getattr(self.event, "seal", None)
+
+    @property
+    def about_themselves(self) -> bool:
+        """Whether actor and object are one, which is then named once."""
+        same_kind = (self.event.actor_kind, self.event.subject_kind) in _THE_SAME
+        return same_kind and self.event.actor_name == self.event.subject_name
+
+
+_DISABLING_SCHEDULED = (Event.ENROLLMENT_DISABLING_SCHEDULED.value, Event.GROUP_DISABLING_SCHEDULED.value)
+_THE_SAME = frozenset({("user", "User"), ("device", "RegistrationRecord")})
+
+
+def history_url(service: ProvisioningService | None, query: dict[str, str] | None = None) -> str:
+    view = "portal:history-list" if service else "portal:installation-history"
+    url = reverse(view, kwargs={"service_name": service.name} if service else {})
+    return f"{url}?{urlencode(query)}" if query else url
+
+
+def rows_of(events: Iterable[HistoryEvent], service: ProvisioningService | None) -> list[HistoryRow]:
+    events = list(events)
+    urls = _urls(events, service) if service else {}
+    return [
+        HistoryRow(
+            event=event,
+            words=words_of(event),
+            subject_kind=SUBJECT_KINDS.get(event.subject_kind, event.subject_kind),
+            url=urls.get((event.subject_kind, event.subject_id), ""),
+            actor_url=history_url(service, {"actor": _named(event)}),
+            subject_url=_subject_url(event, service),
+            differences=differences(event.before, event.after),
+            shuts_out=event.event in SHUTTING_OUT,
+        )
+        for event in events
+    ]
+
+
+def _named(event: HistoryEvent) -> str:
+    """As the filter takes an exact actor; of a kind that a later version brought, by the name alone."""
+    kind = event.actor_kind
+    return f"{kind}:{event.actor_name}" if kind in ACTOR_KINDS else f"={event.actor_name}"
+
+
+def _subject_url(event: HistoryEvent, service: ProvisioningService | None) -> str:
+    """The rows of this object. What was exported or refused is no object that has a history."""
+    if event.subject_kind not in SUBJECT_KINDS or event.subject_kind in ("export", "action"):
+        return ""
+    return history_url(service, {"kind": event.subject_kind, "subject": f"={event.subject_name}"})
+
+
+def _urls(events: list[HistoryEvent], service: ProvisioningService) -> dict[tuple[str, str], str]:
+    """Where the objects of these rows are, if they are still there: one query per kind."""
+    asked: dict[str, set[int]] = {}
+    for event in events:
+        if event.subject_id.isdigit():
+            asked.setdefault(event.subject_kind, set()).add(int(event.subject_id))
+    places: tuple[tuple[str, QuerySet[Any], str], ...] = (
+        (
+            "IndividualEnrollment",
+            service.individualenrollments.values_list("pk", "registration_id"),
+            "portal:enrollment-edit",
+        ),
+        ("EnrollmentGroup", service.enrollmentgroups.values_list("pk", "group_id"), "portal:group-edit"),
+        (
+            "RegistrationRecord",
+            service.registrations.values_list("pk", "registration_id"),
+            "portal:registration-detail",
+        ),
+    )
+    return {
+        (kind, str(pk)): reverse(view, args=[service.name, name])
+        for kind, rows, view in places
+        if kind in asked
+        for pk, name in rows.filter(pk__in=asked[kind])
+    }

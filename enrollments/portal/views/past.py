@@ -1,0 +1,147 @@
+"""Back in time: who could have registered then, and through which entry. For who may see the history (R17)."""
+
+import csv
+import json
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
+from django.http.response import HttpResponseBase
+from django.utils import timezone
+from django.views.decorators.http import require_safe
+
+from enrollments.actions.history import note_export
+from enrollments.actions.past import Comparison, LookBack, compare, look_back
+from enrollments.actions.past.words import (
+    answer,
+    in_between,
+    numbers,
+    table,
+    through_at,
+)
+from enrollments.actions.preview import Effect
+from enrollments.actions.preview.table import Echo
+from enrollments.errors import Conflict, Invalid, NotFound
+from enrollments.models import ProvisioningService
+from enrollments.policy.names import registration_key
+from enrollments.policy.roles import Right
+from enrollments.portal.access import actor_of, may, requires
+from enrollments.portal.explanations import shown
+from enrollments.portal.forms_past import PastForm, in_address
+from enrollments.portal.htmx import render_page
+from enrollments.portal.past import choices, page_of, past_url, shown_spells
+from enrollments.portal.previews import effect_named
+
+CHUNK = 1000
+JSON_LINES, CSV = "jsonl", "csv"
+
+
+@require_safe
+@requires(Right.SEE_HISTORY)
+def past(request: HttpRequest, service: ProvisioningService) -> HttpResponse:
+    """One device, or all of the service, at a time and compared with another."""
+    form = PastForm(request.GET)
+    context: dict[str, Any] = {"service": service, "form": form}
+    status = 200 if form.is_valid() else 422
+    if form.is_valid() and form.chosen.get("at"):
+        try:
+            context |= _told(request, service, form)
+        except Invalid as problem:
+            form.show(problem)
+            status = 422
+        except NotFound as problem:
+            form.add_error("registration_id", problem.message)
+            status = 422
+        except Conflict as problem:
+            context["problem"] = problem.message
+            status = 409
+    return render_page(request, "portal/past/page.html", "portal/past/_page.html", context, status=status)
+
+
+@require_safe
+@requires(Right.EXPORT)
+def past_export(request: HttpRequest, service: ProvisioningService) -> HttpResponseBase:
+    """All devices of the comparison, or those of one effect, after a row of the history about it (R17)."""
+    form = PastForm(request.GET)
+    if not form.is_valid() or "at" not in form.chosen:
+        raise Invalid({"at": ["Give the time that is asked about, and the other one after it."]})
+    at, until = form.chosen["at"], form.chosen.get("until")
+    said = compare(service, at, until)
+    effect = effect_named(request.GET.get("effect", ""))
+    kind = JSON_LINES if request.GET.get("format") == JSON_LINES else CSV
+    filters = {"at": said.at.isoformat(), "until": said.until.isoformat()}
+    filters |= {"effect": effect.value} if effect else {}
+    words = (
+        "who could have registered, as JSON lines"
+        if kind == JSON_LINES
+        else "who could have registered, as CSV"
+    )
+    note_export(words, filters, actor=actor_of(request), service=service)
+    rows = table(said, effect)
+    name = f"as-of-{at:%Y-%m-%dT%H%M%SZ}-{service.name}-{timezone.now():%Y-%m-%d}.{kind}"
+    return StreamingHttpResponse(
+        _json_lines(rows) if kind == JSON_LINES else _csv(rows),
+        content_type="application/jsonl" if kind == JSON_LINES else "text/csv; charset=utf-8",
+        headers={"Content-Disposition": f'attachment; filename="{name}"'},
+    )
+
+
+def _told(request: HttpRequest, service: ProvisioningService, form: PastForm) -> dict[str, Any]:
+    at, until = form.chosen["at"], form.chosen.get("until")
+    asked = {"at": in_address(at), "until": in_address(until) if until else ""}
+    if name := form.chosen.get("registration_id"):
+        return _of_device(service, look_back(service, name, at, until), asked)
+    return _of_fleet(request, service, compare(service, at, until), asked)
+
+
+def _of_device(service: ProvisioningService, look: LookBack, asked: dict[str, str]) -> dict[str, Any]:
+    key = registration_key(look.registration_id)
+    spells = shown_spells(service, look)
+    return {
+        "look": look,
+        "answer": answer(look),
+        "in_between": in_between(look),
+        "spells": spells,
+        "not_shown": len(look.spells) - len(spells),
+        "shown": shown(service, look.explanation, gone=look.gone) if look.explanation else None,
+        "record": service.registrations.filter(registration_key=key).first(),
+        "all_url": past_url(service, **asked),
+    }
+
+
+def _of_fleet(
+    request: HttpRequest, service: ProvisioningService, said: Comparison, asked: dict[str, str]
+) -> dict[str, Any]:
+    effect = effect_named(request.GET.get("effect", ""))
+    then, later = numbers(said)
+    query = {**asked, "effect": effect.value if effect else ""}
+    return {
+        "said": said,
+        "then": then,
+        "later": later,
+        "through_then": through_at(said, first=True),
+        "through_later": through_at(said, first=False),
+        "choices": choices(service, said, effect, asked),
+        "page": page_of(service, said, effect, request.GET, asked),
+        "may_export": may(request, Right.EXPORT, service),
+        "export_query": past_url(service, **query).partition("?")[2],
+        "effect": effect,
+        "not_known": said.preview.counts[Effect.UNKNOWN],
+    }
+
+
+def _csv(rows: Iterable[tuple[str, ...]]) -> Iterator[str]:
+    writer = csv.writer(Echo())
+    lines: list[str] = []
+    for row in rows:
+        lines.append(writer.writerow(row))
+        if len(lines) == CHUNK:
+            yield "".join(lines)
+            lines = []
+    yield "".join(lines)
+
+
+def _json_lines(rows: Iterator[tuple[str, ...]]) -> Iterator[str]:
+    names = [name.replace(" ", "_") for name in next(rows)]
+    for row in rows:
+        yield json.dumps(dict(zip(names, row, strict=True))) + "\n"

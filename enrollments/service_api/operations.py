@@ -1,0 +1,145 @@
+"""What the routes of the service API have in common, and the pieces of which their declarations are made."""
+
+from enrollments.policy.names import FORM_IN_WORDS
+from enrollments.service_api.errors import (
+    CA_IN_OTHER_GROUP,
+    CHANGED_SINCE_DRY_RUN,
+    LACKS_RIGHT,
+    NAME_DIFFERS,
+    NO_SUCH_SERVICE,
+    UNAUTHORIZED,
+    WRONG_CONDITION,
+    WRONG_CONTINUATION,
+    WRONG_QUERY,
+)
+from enrollments.service_api.paging import DEFAULT_PAGE, LARGEST_PAGE
+from enrollments.wire.errors import INTERNAL, NOT_ACCEPTED, THROTTLED, ErrorAnswer
+from enrollments.wire.member_types import NAME
+from enrollments.wire.messages import CANNOT_BE_READ, DryRun
+from enrollments.wire.operations import API_VERSION, RETRY_AFTER, Answer, Api, Parameter, Path
+from enrollments.wire.requests import MESSAGE_REFUSALS, VERSION_REFUSAL
+
+SERVICE_API = Api(
+    tag="Service API",
+    says=(
+        "For back ends and scripts: enrollments, enrollment groups and registration records. The service is found by "
+        "the host name that is dialled. Case does not count in paths, and each may end in a slash."
+    ),
+    security=("accessPolicy", "apiToken"),
+    takes=(API_VERSION,),
+    refusals=(
+        VERSION_REFUSAL,
+        UNAUTHORIZED,
+        ErrorAnswer(LACKS_RIGHT, "The right that this needs was not given."),
+        NO_SUCH_SERVICE,
+        THROTTLED,
+        INTERNAL,
+    ),
+    paths={
+        "registrationId": Path("The device. Case does not count.", NAME, "pump-042"),
+        "enrollmentGroupId": Path("The group. Case does not count.", NAME, "factory"),
+    },
+    headers={
+        401: (
+            Parameter(
+                "WWW-Authenticate", "The schemes that are understood.", {"type": "string"}, required=True
+            ),
+        ),
+        429: (RETRY_AFTER,),
+    },
+)
+
+NAME_IS_WRONG = ErrorAnswer(NAME_DIFFERS, f"The ID in the path is not {FORM_IN_WORDS}.")
+NAMES_DIFFER = ErrorAnswer(
+    NAME_DIFFERS, f"The ID in the path is not {FORM_IN_WORDS}; or the one in the body is another."
+)
+WRONG_NAME_IN_LIST = ErrorAnswer(NAME_DIFFERS, f"The ID of an entry of the list is not {FORM_IN_WORDS}.")
+OTHER_GROUP_HAS_CA = ErrorAnswer(CA_IN_OTHER_GROUP, "Another entry holds what is to be enrolled.")
+WRONG_MESSAGE = (
+    *MESSAGE_REFUSALS,
+    ErrorAnswer(CANNOT_BE_READ, "A member is missing, unknown, or of wrong type."),
+)
+WRONG_VALUE = ErrorAnswer(NOT_ACCEPTED, "A value cannot be accepted.")
+EMPTY_CONDITION = ErrorAnswer(WRONG_CONDITION, "If-Match is empty.")
+WRONG_PAGE = (
+    ErrorAnswer(WRONG_QUERY, "The query, or the size of its pages, is not understood."),
+    ErrorAnswer(WRONG_CONTINUATION, "The continuation is none, or that of another query."),
+)
+
+IF_MATCH = Parameter(
+    "If-Match",
+    "The `etag` of the version that is meant, or `*` for whatever is there. Quotation marks around it may be left out.",
+    {"type": "string", "pattern": r'^(\*|"?[A-Za-z0-9+/=]+"?)$'},
+    example="*",
+)
+DRY_RUN = (
+    Parameter(
+        "dryRun",
+        "`true`: what the write would do to devices is told, and nothing is done.",
+        {"type": "string", "enum": ["true", "false"]},
+        place="query",
+    ),
+    Parameter(
+        "epoch",
+        "As a dry run told it: the write is done only while the service is as it was then.",
+        {"type": "integer", "minimum": 0, "maximum": 999_999_999_999_999_999},
+        place="query",
+    ),
+)
+REHEARSED = Answer(200, "With `dryRun=true`: what it would do.", DryRun)
+NOT_REHEARSED = (
+    ErrorAnswer(WRONG_QUERY, "dryRun or epoch is not understood."),
+    CHANGED_SINCE_DRY_RUN,
+)
+PAGING = (
+    Parameter(
+        "x-ms-max-item-count",
+        f"The size of a page. Without it {DEFAULT_PAGE}; more than {LARGEST_PAGE} are never told at once.",
+        # An empty one is none.
+        {"anyOf": [{"type": "integer", "minimum": 1, "maximum": 999_999_999}, {"const": ""}]},
+        example=50,
+    ),
+    Parameter(
+        "x-ms-continuation",
+        "As the page before this one told it.",
+        {"type": "string"},
+    ),
+)
+
+# What clients look for in the answer to a query.
+INDIVIDUAL_ITEM, GROUP_ITEM, REGISTRATION_ITEM = "Enrollment", "EnrollmentGroup", "DeviceRegistration"
+
+
+def page_headers(item_type: str) -> tuple[Parameter, ...]:
+    return (
+        Parameter(
+            "x-ms-item-type", "What the list holds.", {"type": "string", "const": item_type}, required=True
+        ),
+        Parameter("x-ms-continuation", "For the next page. Absent with the last one.", {"type": "string"}),
+    )
+
+
+KEPT = (
+    "capabilities",
+    "initialTwin",
+    "etag",
+    "provisioningStatus",
+    "reprovisionPolicy",
+    "createdDateTimeUtc",
+    "lastUpdatedDateTimeUtc",
+)
+"""What is told of every entry."""
+
+ENROLLMENT_EXAMPLE = {
+    "registrationId": "pump-042",
+    "attestation": {"type": "symmetricKey"},
+    "initialTwin": {"tags": {"line": 4}, "properties": {"desired": {"interval": 30}}},
+}
+GROUP_EXAMPLE = {
+    "enrollmentGroupId": "factory",
+    "attestation": {
+        "type": "x509",
+        "x509": {"signingCertificates": {"primary": {"certificate": "-----BEGIN CERTIFICATE-----\nMIIB…"}}},
+    },
+}
+QUERY_EXAMPLE = {"query": "SELECT *"}

@@ -1,0 +1,308 @@
+"""R15, no record, no action: for every action there is, if its history row cannot be written, nothing has changed."""
+
+import importlib
+import inspect
+import json
+import pkgutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+from django.apps import apps
+from django.db import DatabaseError, connection
+from django.utils import timezone
+
+from enrollments import actions
+from enrollments.actions.access_policies import (
+    add_policy,
+    change_policy,
+    delete_policy,
+    disable_policy,
+    regenerate_policy_key,
+    reveal_policy_keys,
+)
+from enrollments.actions.api_tokens import add_api_token, revoke_api_token
+from enrollments.actions.attempts import find_attempt
+from enrollments.actions.deleting import delete_and_deny
+from enrollments.actions.enrollment_groups import (
+    GroupSpec,
+    cancel_group_schedule,
+    change_enrollment_group,
+    delete_enrollment_groups,
+    disable_enrollment_group,
+    enable_enrollment_group,
+    reveal_group_keys,
+)
+from enrollments.actions.enrollments import (
+    IndividualSpec,
+    cancel_enrollment_schedule,
+    change_individual_enrollment,
+    delete_enrollments,
+    disable_enrollment,
+    enable_enrollment,
+    reveal_enrollment_keys,
+)
+from enrollments.actions.history import export_history, note_export
+from enrollments.actions.hubs import HubSpec, change_hub, link_hub, reveal_device_keys, unlink_hub
+from enrollments.actions.people import (
+    add_person,
+    change_password,
+    note_refusal,
+    note_signing,
+    remove_person,
+    restore_administrator,
+    set_active,
+    set_role,
+)
+from enrollments.actions.preview import Act, carry_out
+from enrollments.actions.preview.acts import cancel, turn
+from enrollments.actions.quiet_periods import end_quiet_period, start_quiet_period
+from enrollments.actions.revocation import (
+    delete_registration,
+    deny_device,
+    deny_device_of,
+    deprovision_device,
+    deregister_device,
+    release_registration,
+)
+from enrollments.actions.services import add_service, change_settings
+from enrollments.audit.events import Event
+from enrollments.models import EnrollmentGroup, HubDevice, ProvisioningService, RegistrationAttempt, Slot
+from enrollments.policy.access import AccessRight
+from enrollments.policy.roles import Role
+from tests.certificates import Minted, root, self_signed
+from tests.devices import (
+    ALICE,
+    enroll_ca,
+    enroll_device,
+    enroll_key_group,
+    enroll_keys,
+    new_service,
+    register,
+    signs,
+)
+
+pytestmark = pytest.mark.django_db
+READ = [AccessRight.ENROLLMENT_READ]
+
+
+@dataclass(frozen=True)
+class World:
+    """One of everything: entries on and off, devices that registered, and one that was refused."""
+
+    service: ProvisioningService
+    ca: Minted
+    group: EnrollmentGroup
+    attempt: RegistrationAttempt
+    people: dict[str, Any]
+
+    @property
+    def device(self) -> HubDevice:
+        return HubDevice.objects.get(device_id="keyed-001")
+
+
+@pytest.fixture
+def world() -> World:
+    service, ca = new_service(), root("Plant CA")
+    people = {
+        name: add_person(name, role=Role.ADMINISTRATOR, service=None, actor=ALICE)[0]
+        for name in ("anna", "bert")
+    }
+    group = enroll_ca(service, ca, "plant-7")
+    enroll_ca(service, root("Barred CA"), "barred", enabled=False)
+    enroll_key_group(service, "keyed-group")
+    keyed = enroll_keys(service, "keyed-001")
+    enroll_device(service, self_signed("shut-out"), enabled=False)
+    register(service, ca.leaf("pump-042"))
+    register(service, signs(service, "keyed-001", keyed.primary_key), "keyed-001")
+    refused = register(service, self_signed("stranger"))
+    attempt = find_attempt(service, refused.tracking_id)
+    assert attempt is not None
+    link_hub(service, HubSpec(name="second", host_name="second.example"), actor=ALICE)
+    for name in ("reader", "idle"):
+        add_policy(service, name, READ, actor=ALICE)
+    disable_policy(service, "idle", actor=ALICE)
+    return World(service, ca, group, attempt, people)
+
+
+def later() -> datetime:
+    return timezone.now() + timedelta(hours=1)
+
+
+def _change_group(world: World) -> None:
+    spec = GroupSpec(certificates={Slot.PRIMARY: root("Another CA").parsed})
+    change_enrollment_group(world.service, "plant-7", spec, expected_etag=world.group.etag, actor=ALICE)
+
+
+def _change_individual(world: World) -> None:
+    entry = world.service.individualenrollments.get(registration_id="keyed-001")
+    spec = IndividualSpec(registration_id="keyed-001", mechanism=entry.mechanism, device_id="another-name")
+    change_individual_enrollment(world.service, "keyed-001", spec, expected_etag=entry.etag, actor=ALICE)
+
+
+def _change_policy(world: World) -> None:
+    etag = world.service.access_policies.get(name="reader").etag
+    rights = [*READ, AccessRight.ENROLLMENT_WRITE]
+    change_policy(world.service, "reader", rights=rights, enabled=True, expected_etag=etag, actor=ALICE)
+
+
+def _hub(world: World) -> int:
+    return world.service.hubs.get(name="second").pk
+
+
+# By the name of the action; what it is called with makes a change that would be seen.
+CASES: dict[str, Callable[[World], object]] = {
+    "add_policy": lambda w: add_policy(w.service, "another", READ, actor=ALICE),
+    "change_policy": _change_policy,
+    "disable_policy": lambda w: disable_policy(w.service, "reader", actor=ALICE),
+    "delete_policy": lambda w: delete_policy(w.service, "idle", actor=ALICE),
+    "regenerate_policy_key": lambda w: regenerate_policy_key(w.service, "reader", "primary", actor=ALICE),
+    "reveal_policy_keys": lambda w: reveal_policy_keys(w.service, "reader", actor=ALICE),
+    "add_api_token": lambda w: add_api_token(w.service, w.people["anna"], "ci", READ, days=1, actor=ALICE),
+    "delete_and_deny": lambda w: delete_and_deny(w.service, [w.group], actor=ALICE),
+    "add_enrollment_group": lambda w: enroll_ca(w.service, root("New CA"), "new"),
+    "change_enrollment_group": _change_group,
+    "disable_enrollment_group": lambda w: disable_enrollment_group(w.service, "plant-7", actor=ALICE),
+    "enable_enrollment_group": lambda w: enable_enrollment_group(w.service, "barred", actor=ALICE),
+    "delete_enrollment_groups": lambda w: delete_enrollment_groups(
+        w.service, ["plant-7", "barred"], actor=ALICE
+    ),
+    "reveal_group_keys": lambda w: reveal_group_keys(w.service, "keyed-group", actor=ALICE),
+    "add_individual_enrollment": lambda w: enroll_device(w.service, self_signed("new")),
+    "change_individual_enrollment": _change_individual,
+    "disable_enrollment": lambda w: disable_enrollment(w.service, "keyed-001", actor=ALICE),
+    "enable_enrollment": lambda w: enable_enrollment(w.service, "shut-out", actor=ALICE),
+    "delete_enrollments": lambda w: delete_enrollments(w.service, ["keyed-001", "shut-out"], actor=ALICE),
+    "reveal_enrollment_keys": lambda w: reveal_enrollment_keys(w.service, "keyed-001", actor=ALICE),
+    "note_export": lambda w: note_export("attempts", {}, actor=ALICE, service=w.service),
+    "export_history": lambda w: export_history(w.service, actor=ALICE),
+    "reveal_device_keys": lambda w: reveal_device_keys(w.service, w.device, actor=ALICE),
+    "link_hub": lambda w: link_hub(w.service, HubSpec(name="third", host_name="third.example"), actor=ALICE),
+    "change_hub": lambda w: change_hub(
+        w.service,
+        _hub(w),
+        HubSpec(name="second", host_name="second.example", allocation_weight=2),
+        actor=ALICE,
+    ),
+    "unlink_hub": lambda w: unlink_hub(w.service, _hub(w), actor=ALICE),
+    "add_person": lambda w: add_person("carl", role=Role.VIEWER, service=w.service, actor=ALICE),
+    "set_role": lambda w: set_role("bert", Role.VIEWER, service=None, actor=ALICE),
+    "set_active": lambda w: set_active("bert", False, actor=ALICE),
+    "remove_person": lambda w: remove_person("bert", actor=ALICE),
+    "change_password": lambda w: change_password("bert", actor=ALICE),
+    "restore_administrator": lambda w: restore_administrator("bert", actor=ALICE, reason="locked out"),
+    "note_signing": lambda w: note_signing(Event.SIGNED_IN, w.people["bert"], actor=ALICE),
+    "note_refusal": lambda w: note_refusal("POST /people/", actor=ALICE, service=w.service),
+    "turn": lambda w: turn(w.service, Act.DISABLE, w.group, actor=ALICE, at=later()),
+    "carry_out": lambda w: carry_out(w.service, Act.DISABLE, [w.group], actor=ALICE),
+    "start_quiet_period": lambda w: start_quiet_period(w.service, w.attempt, timedelta(hours=1), actor=ALICE),
+    "deny_device": lambda w: deny_device(w.service, "pump-042", actor=ALICE),
+    "deny_device_of": lambda w: deny_device_of(w.service, w.attempt, actor=ALICE),
+    "deprovision_device": lambda w: deprovision_device(w.service, "pump-042", actor=ALICE),
+    "delete_registration": lambda w: delete_registration(w.service, "pump-042", actor=ALICE),
+    "release_registration": lambda w: release_registration(w.service, "pump-042", actor=ALICE),
+    "deregister_device": lambda w: deregister_device(w.service, w.device, actor=ALICE),
+    "add_service": lambda w: add_service("lab", actor=ALICE),
+    "change_settings": lambda w: change_settings(w.service, {"description": "another"}, actor=ALICE),
+    # Not somebody's deed, and a row all the same: an assignment.
+    "register_device": lambda w: register(w.service, w.ca.leaf("pump-043")),
+}
+# What needs something made first, which the world cannot hold without being in the way of others.
+PREPARED: dict[str, tuple[Callable[[World], Any], Callable[[World, Any], object]]] = {
+    "revoke_api_token": (
+        lambda w: add_api_token(w.service, w.people["anna"], "ci", READ, days=1, actor=ALICE)[0],
+        lambda w, token: revoke_api_token(w.service, token.pk, actor=ALICE),
+    ),
+    "cancel_enrollment_schedule": (
+        lambda w: disable_enrollment(w.service, "keyed-001", actor=ALICE, until=later()),
+        lambda w, _: cancel_enrollment_schedule(w.service, "keyed-001", actor=ALICE),
+    ),
+    "cancel_group_schedule": (
+        lambda w: disable_enrollment_group(w.service, "plant-7", actor=ALICE, at=later()),
+        lambda w, _: cancel_group_schedule(w.service, "plant-7", actor=ALICE),
+    ),
+    "cancel": (
+        lambda w: turn(w.service, Act.DISABLE, w.group, actor=ALICE, until=later()),
+        lambda w, entry: cancel(w.service, entry, actor=ALICE),
+    ),
+    "end_quiet_period": (
+        lambda w: start_quiet_period(w.service, w.attempt, timedelta(hours=1), actor=ALICE),
+        lambda w, quiet: end_quiet_period(w.service, quiet.pk, actor=ALICE),
+    ),
+}
+# Parts of others, or shown elsewhere.
+NOT_ALONE = {
+    "add_owner_policy": "a part of add_service",
+    "add_hub_row": "a part of link_hub",
+    "set_enabled": "a part of enabling and disabling",
+    "delete_all": "a part of deleting",
+    "schedule": "a part of enabling and disabling for a time",
+    "schedule_disabling": "a part of disabling at a time",
+    "cancel_schedule": "a part of cancelling what is scheduled",
+    "note_told_keys": "a part of adding by the service API",
+    "bring_under_newest_key": "changes no value, batch by batch; tests/management/test_rotate_encryption_key.py",
+}
+
+
+def every_action() -> set[str]:
+    """Whatever takes an actor."""
+    found = set()
+    for module in pkgutil.walk_packages(actions.__path__, f"{actions.__name__}."):
+        for name, function in vars(importlib.import_module(module.name)).items():
+            is_public = inspect.isfunction(function) and not name.startswith("_")
+            if is_public and function.__module__ == module.name:
+                found |= {name} if "actor" in inspect.signature(function).parameters else set()
+    return found
+
+
+def everything() -> dict[str, str]:
+    """All rows of all tables, as the database holds them."""
+    rows = {}
+    for model in apps.get_models():
+        with connection.cursor() as cursor:
+            cursor.execute(f'SELECT * FROM "{model._meta.db_table}"')
+            rows[model.__name__] = json.dumps(sorted(map(repr, cursor.fetchall())))
+    return rows
+
+
+@contextmanager
+def history_that_cannot_be_written() -> Iterator[list[str]]:
+    """Every insertion into the history fails, as on a full disk."""
+    refused: list[str] = []
+
+    def refuse(execute, sql, params, many, context):
+        if sql.startswith('INSERT INTO "enrollments_historyevent"'):
+            refused.append(sql)
+            raise DatabaseError("the history cannot be written")
+        return execute(sql, params, many, context)
+
+    with connection.execute_wrapper(refuse):
+        yield refused
+
+
+def test_every_action_is_tried():
+    assert every_action() - set(NOT_ALONE) == {*CASES, *PREPARED} - {"register_device"}
+
+
+@pytest.mark.parametrize("action", [*CASES, *PREPARED])
+def test_r15_without_its_row_nothing_has_changed(world, action):
+    if action in PREPARED:
+        prepare, do = PREPARED[action]
+        made = prepare(world)
+        act = lambda: do(world, made)  # noqa: E731
+    else:
+        act = lambda: CASES[action](world)  # noqa: E731
+    before = everything()
+
+    with history_that_cannot_be_written() as refused, pytest.raises(DatabaseError, match="cannot be written"):
+        act()
+
+    assert refused
+    assert everything() == before
+
+    # And that it would have changed something.
+    act()
+    assert everything() != before

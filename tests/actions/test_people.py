@@ -1,0 +1,94 @@
+"""What becomes of the API tokens of people who are out: they end, each with a row that says why (R15)."""
+
+import pytest
+from django.contrib.auth.models import User
+
+from enrollments.actions.api_tokens import add_api_token
+from enrollments.actions.people import LastAdministrator, remove_person, set_active, set_role
+from enrollments.models import ApiToken, HistoryEvent
+from enrollments.policy.access import AccessRight
+from enrollments.policy.roles import Role
+from tests.devices import ALICE
+from tests.factories import a_service, a_user
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def plants():
+    a_user(Role.ADMINISTRATOR, username="root")
+    return a_service("plant"), a_service("depot")
+
+
+@pytest.fixture
+def bob(plants):
+    """Somebody with a role and a token in either service."""
+    bob = a_user(Role.OPERATOR, plants[0], "bob")
+    set_role("bob", Role.VIEWER, service=plants[1], actor=ALICE)
+    for service in plants:
+        a_token(bob, service)
+    return bob
+
+
+def a_token(user, service):
+    add_api_token(service, user, f"at {service}", [AccessRight.ENROLLMENT_READ], days=30, actor=ALICE)
+
+
+def ended():
+    rows = HistoryEvent.objects.filter(event="token.revoked").order_by("pk")
+    return [(row.service_name, row.subject_name, row.reason, row.before["of"]) for row in rows]
+
+
+@pytest.mark.parametrize(
+    ("shut_out", "why"),
+    [
+        pytest.param(remove_person, "The owner was removed.", id="removed"),
+        pytest.param(
+            lambda name, **who: set_active(name, False, **who), "The owner was deactivated.", id="deactivated"
+        ),
+    ],
+)
+def test_tokens_end_with_their_owner_and_each_has_its_row(bob, shut_out, why):
+    shut_out("bob", actor=ALICE, reason="left")
+
+    assert not ApiToken.objects.exists()
+    assert ended() == [("plant", "at plant", why, "bob"), ("depot", "at depot", why, "bob")]
+    assert HistoryEvent.objects.latest("pk").reason == "left"
+
+
+def test_whoever_is_let_in_again_makes_new_ones(bob):
+    set_active("bob", False, actor=ALICE)
+    set_active("bob", True, actor=ALICE)
+
+    assert not ApiToken.objects.exists()
+    assert len(ended()) == 2
+
+
+def test_a_role_that_is_taken_ends_the_tokens_of_that_service(bob, plants):
+    set_role("bob", None, service=plants[0], actor=ALICE)
+
+    assert [token.service for token in ApiToken.objects.all()] == [plants[1]]
+    assert ended() == [("plant", "at plant", "The owner lost the role.", "bob")]
+
+
+def test_a_role_everywhere_keeps_them(bob, plants):
+    set_role("bob", Role.VIEWER, service=None, actor=ALICE)
+    set_role("bob", None, service=plants[0], actor=ALICE)
+
+    assert (ApiToken.objects.count(), ended()) == (2, [])
+
+
+@pytest.mark.parametrize(
+    "act",
+    [remove_person, lambda name, **who: set_active(name, False, **who)],
+    ids=["removed", "deactivated"],
+)
+def test_who_cannot_be_shut_out_keeps_them(plants, act):
+    """What was recorded on the way is taken back with all else."""
+    root = User.objects.get(username="root")
+    a_token(root, plants[0])
+
+    with pytest.raises(LastAdministrator):
+        act("root", actor=ALICE)
+
+    assert (ApiToken.objects.count(), ended()) == (1, [])

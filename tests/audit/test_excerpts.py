@@ -1,0 +1,121 @@
+"""Exports of what a filter found, checked by the independent tool against a history that has every row."""
+
+import json
+
+import pytest
+
+from enrollments.actions.history import take_checkpoint
+from enrollments.audit import checkpoints
+from enrollments.audit.excerpt import excerpt_lines, rows_with_seals
+from enrollments.audit.export import export_lines
+from enrollments.audit.verify import verify_export
+from enrollments.errors import HistoryDisagrees
+from enrollments.models import HistoryEvent, HistorySeal
+from tests.audit.histories import fill
+from tests.audit.test_verify import by_tool, tampered
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def files(tmp_path):
+    """An excerpt of every seventh row, newest first, and the whole."""
+    fill(60)
+    checkpoint, _ = take_checkpoint()
+    ids = list(HistoryEvent.objects.order_by("-pk").values_list("pk", flat=True))[::7]
+    excerpt, whole = tmp_path / "excerpt.jsonl", tmp_path / "whole.jsonl"
+    excerpt.write_bytes(b"".join(excerpt_lines({"filter": {}}, iter(rows_with_seals(ids)), checkpoint.note)))
+    whole.write_bytes(b"".join(export_lines(checkpoint)))
+    return excerpt, whole
+
+
+def problem(excerpt, whole) -> str:
+    done = by_tool(excerpt, "--against", str(whole))
+    assert done.returncode == 1, done.stdout + done.stderr
+    return json.loads(done.stdout)["problem"]["what"]
+
+
+def test_excerpt_stands_in_the_whole(files):
+    excerpt, whole = files
+
+    done = by_tool(excerpt, "--against", str(whole))
+
+    assert done.returncode == 0, done.stdout
+    report = json.loads(done.stdout)
+    assert (report["excerpt_rows"], report["rows"], report["signed_rows"]) == (9, 60, 60)
+
+
+def test_excerpt_needs_a_whole_and_a_whole_needs_none(files):
+    excerpt, whole = files
+
+    assert by_tool(excerpt).returncode == 2
+    assert by_tool(whole, "--against", str(whole)).returncode == 2
+
+
+def test_our_own_verifier_says_what_to_do_with_an_excerpt(files):
+    with files[0].open("rb") as lines:
+        report = verify_export(lines, [checkpoints.verifier_key()])
+
+    assert "tools/verify_history.py checks it" in report.problem.what
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        (
+            lambda lines: [*lines[:3], lines[3].replace(b'"way":"portal"', b'"way":"forged"'), *lines[4:]],
+            "not the row",
+        ),
+        (lambda lines: [*lines[:3], *lines[4:]], "says that it has 9 rows, and 8 are here"),
+        (lambda lines: [*lines[:3], lines[2], *lines[3:]], "there twice"),
+        (lambda lines: lines[:-1], "cut off"),
+        (lambda lines: [*lines, lines[2]], "comes after its end"),
+        (lambda lines: [*lines[:-1], lines[-1].replace(b"\\n60\\n", b"\\n61\\n")], "signature does not fit"),
+    ],
+    ids=[
+        "a word changed",
+        "a row taken out",
+        "a row twice",
+        "cut off",
+        "something after the end",
+        "another checkpoint",
+    ],
+)
+def test_excerpt_that_was_changed_is_found(files, change, what):
+    excerpt, whole = files
+    excerpt.write_bytes(b"".join(change(excerpt.read_bytes().splitlines(keepends=True))))
+
+    assert what in problem(excerpt, whole)
+
+
+def test_row_that_was_made_up_with_a_seal_that_fits_it_does_not_stand_in_the_whole(files):
+    """Hashes are no secret: anybody can seal a row of their own. Only the whole knows which one stands there."""
+    excerpt, whole = files
+    lines = excerpt.read_bytes().splitlines(keepends=True)
+    row, seal = lines[3].rsplit(b',"seal":', 1)
+    from enrollments.audit.canonical import link_hash, row_hash
+
+    form = row.removeprefix(b'{"event":').replace(b'"way":"portal"', b'"way":"forged"')
+    place = json.loads(seal.rstrip()[:-1])
+    place["hash"] = link_hash(place["index"], place["previous"], row_hash(form))
+    forged = json.dumps(place, separators=(",", ":"), sort_keys=True).encode()
+    lines[3] = b'{"event":' + form + b',"seal":' + forged + b"}\n"
+    excerpt.write_bytes(b"".join(lines))
+
+    assert "is not the one that stands here" in problem(excerpt, whole)
+
+
+def test_whole_that_was_changed_is_found_first(files):
+    excerpt, whole = files
+    whole.write_bytes(whole.read_bytes().replace(b'"way":"portal"', b'"way":"forged"', 1))
+
+    assert "not the row that was sealed" in problem(excerpt, whole)
+
+
+def test_row_that_is_gone_ends_the_excerpt(files):
+    seal = HistorySeal.objects.earliest("index")
+    with (
+        tampered(f"DELETE FROM enrollments_historyseal WHERE event_id = {seal.event_id}"),
+        pytest.raises(HistoryDisagrees, match="is gone"),
+    ):
+        rows_with_seals([seal.event_id])

@@ -1,0 +1,198 @@
+"""Filters of the history: what each finds, in a service and in the installation, and what it never shows (R1, R17)."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from django.db import connection
+from django.test import Client
+from django.utils import timezone
+
+from enrollments.audit.events import Event
+from enrollments.models import HistoryEvent, ProvisioningService
+from enrollments.models.merging import first_ids
+from enrollments.policy.roles import Role
+from enrollments.portal import history_filtering
+from enrollments.portal.forms_history import HistoryFilter, label_of
+from tests.factories import a_service, a_user
+from tests.portal.test_history import URL, a_row, auditor, plant, shown  # noqa: F401  # fixtures
+
+NAMES = {"old", "new", "api", "Pump-042", "pump-042", "plant-7"}
+
+
+@pytest.fixture
+def rows(plant: ProvisioningService) -> None:  # noqa: F811
+    day = datetime(2026, 5, 1, 10, tzinfo=UTC)
+    a_row(plant, "old", day, reason="ticket 4711")
+    a_row(plant, "new", day + timedelta(days=2), event="enrollment.enabled", actor_name="alice.b")
+    a_row(
+        plant,
+        "api",
+        day + timedelta(days=2, hours=1),
+        actor_kind="service",
+        way="service API",
+        event="token.added",
+    )
+    a_row(
+        plant,
+        "Pump-042",
+        day,
+        subject_kind="RegistrationRecord",
+        event="device.assigned",
+        actor_kind="device",
+    )
+    a_row(
+        plant, "pump-042", timezone.now() - timedelta(hours=2), event="enrollment.deleted", actor_kind="cli"
+    )
+    a_row(
+        plant,
+        "plant-7",
+        timezone.now() - timedelta(days=3),
+        subject_kind="EnrollmentGroup",
+        event="group.disabled",
+    )
+
+
+@pytest.mark.parametrize(
+    ("query", "found"),
+    [
+        ({"period": "1h"}, set()),
+        ({"period": "24h"}, {"pump-042"}),
+        ({"period": "7d"}, {"pump-042", "plant-7"}),
+        ({"period": "24h", "until": "2026-05-01T00:00"}, set()),
+        ({"actor": "alice"}, NAMES),
+        ({"actor": "=alice"}, NAMES - {"new"}),
+        ({"actor": "user:alice"}, {"old", "plant-7"}),
+        ({"actor": "user:ALICE"}, set()),
+        ({"actor": "cli:alice"}, {"pump-042"}),
+        ({"actor": "nobody:alice"}, set()),
+        ({"subject": "=PUMP-042"}, {"Pump-042", "pump-042"}),
+        ({"subject": "=pump"}, set()),
+        ({"subject": "="}, set()),
+        ({"subject": "=pump-042", "kind": "RegistrationRecord"}, {"Pump-042"}),
+        ({"kind": "EnrollmentGroup"}, {"plant-7"}),
+        ({"kind": "nonsense"}, set()),
+        ({"device": "PUMP-042"}, {"Pump-042", "pump-042"}),
+        ({"event": "shuts-out"}, {"old", "pump-042", "plant-7"}),
+        ({"event": "shuts-out", "reason": "4711", "actor": "user:alice"}, {"old"}),
+        ({"service": "lab"}, NAMES),  # no filter of a service's own history
+    ],
+    ids=lambda value: str(value) if isinstance(value, dict) else "",
+)
+def test_filter_of_a_service(auditor, rows, query, found):  # noqa: F811
+    assert {row.subject_name for row in shown(auditor, **query)} & NAMES == found
+
+
+def test_device_is_followed_to_its_hub_also_under_another_name_and_after_it_was_deleted(auditor, plant):  # noqa: F811
+    now = timezone.now()
+    a_row(plant, "pump-042", now, subject_kind="RegistrationRecord", after={"device_id": "Pump-in-hall-3"})
+    a_row(plant, "Pump-in-hall-3", now, subject_kind="HubDevice", event="device.twin_changed")
+    a_row(plant, "pump-042", now, subject_kind="QuietPeriod", event="quiet.started")
+    a_row(plant, "pump-042", now, subject_kind="EnrollmentGroup", event="group.added")
+    a_row(plant, "Pump-in-hall-3", now, subject_kind="IndividualEnrollment")
+
+    found = [(row.subject_kind, row.subject_name) for row in shown(auditor, device="Pump-042")]
+
+    assert sorted(found) == [
+        ("HubDevice", "Pump-in-hall-3"),
+        ("QuietPeriod", "pump-042"),
+        ("RegistrationRecord", "pump-042"),
+    ]
+
+
+@pytest.fixture
+def everywhere(client: Client, plant: ProvisioningService) -> Client:  # noqa: F811
+    client.force_login(a_user(Role.AUDITOR))
+    return client
+
+
+def test_installation_is_filtered_by_service_too(everywhere, plant):  # noqa: F811
+    lab = a_service("lab")
+    now = timezone.now()
+    for number in range(30):
+        a_row((plant, lab)[number % 2], f"x-{number}", now + timedelta(seconds=number))
+
+    assert [row.subject_name for row in shown(everywhere, "/history/", service="lab", subject="x-")] == [
+        f"x-{number}" for number in range(29, 0, -2)
+    ]
+    merged = shown(everywhere, "/history/", event="shuts-out")
+    assert [row.subject_name for row in merged] == [f"x-{number}" for number in reversed(range(30))]
+    assert shown(everywhere, "/history/", service="nowhere") == []
+
+
+def test_pages_of_several_ranges_follow_each_other_in_both_directions(everywhere, plant):  # noqa: F811
+    lab, now = a_service("lab"), timezone.now()
+    for number in range(120):
+        event = ("enrollment.disabled", "group.disabled", "enrollment.enabled")[number % 3]
+        a_row((plant, lab)[number % 2], f"x-{number}", now + timedelta(seconds=number // 7), event=event)
+    wanted = list(
+        HistoryEvent.objects.filter(event__in=history_filtering.SHUTTING_OUT)
+        .order_by("-at", "-id")
+        .values_list("pk", flat=True)
+    )
+
+    first = everywhere.get("/history/?event=shuts-out")
+    second = everywhere.get("/history/" + first.context["page"].next_url)
+    back = everywhere.get("/history/" + second.context["page"].previous_url)
+
+    pages = [[row.event.pk for row in answer.context["rows"]] for answer in (first, second, back)]
+    assert pages == [wanted[:50], wanted[50:], wanted[:50]]
+    assert second.context["page"].next_url == ""
+
+
+def test_too_many_ranges_are_asked_for_in_one_condition(everywhere, plant, monkeypatch):  # noqa: F811
+    a_row(plant, "x-1", timezone.now())
+    a_row(a_service("lab"), "x-2", timezone.now())
+    monkeypatch.setattr(history_filtering, "MOST_RANGES", 3)
+
+    assert {row.subject_name for row in shown(everywhere, "/history/", event="shuts-out")} == {"x-1", "x-2"}
+
+
+def test_ranges_that_hold_nothing_are_left_out(db):
+    from django.db.models import Q
+
+    rows = HistoryEvent.objects.all()
+
+    assert first_ids(rows, [Q(pk__in=[])], "at", descending=True, limit=5) == []
+
+
+def test_installation_shows_a_person_of_one_service_nothing(client, plant):  # noqa: F811
+    client.force_login(a_user(Role.ADMINISTRATOR, plant))
+
+    for path in ("/history/", "/history/export/", "/people/p/somebody/history/"):
+        assert client.get(path).status_code == 403
+
+
+def test_labels_keep_capitals_and_say_where_a_name_follows():
+    assert label_of(Event.TOKEN_ADDED) == "Made API token"
+    assert label_of(Event.ROLE_CHANGED) == "Changed the role of …"
+    assert label_of(Event.SIGNED_IN) == "Signed in"
+
+
+@pytest.mark.django_db
+@pytest.mark.skipif(connection.vendor != "sqlite", reason="reads a plan of SQLite")
+@pytest.mark.parametrize(
+    ("query", "index"),
+    [
+        ("", "history_by_time"),
+        ("event=enrollment.disabled", "history_by_event"),
+        ("way=service+API", "history_by_way"),
+        ("actor=user:alice", "history_by_actor"),
+        ("subject=%3Dpump-042", "history_by_name"),
+        ("kind=HubDevice&subject=%3Dpump-042", "history_by_name"),
+        ("kind=HubDevice", "history_by_kind"),
+        ("reason=4711", "history_by_time"),
+        ("since=2026-05-01T00:00", "history_by_time"),
+    ],
+)
+def test_filter_is_answered_by_its_index_and_nothing_is_sorted(query, index):
+    from django.http import QueryDict
+
+    service = a_service("plant")
+    form = HistoryFilter(QueryDict(query))
+    assert form.is_valid()
+
+    found = history_filtering.search(HistoryEvent.objects.of_service(service.pk), form, service)
+    plan = found.rows.order_by("-at", "-id")[:51].explain()
+
+    assert index in plan
+    assert "TEMP B-TREE" not in plan

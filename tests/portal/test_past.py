@@ -1,0 +1,211 @@
+"""Back in time, in the portal: one device, all of a service, the difference, what is taken along, and who may (R17)."""
+
+import csv
+import io
+import json
+import re
+from functools import partial
+
+import pytest
+from django.test import Client
+from django.utils import timezone
+
+from enrollments.actions.ca_certificates import delete_ca_certificate
+from enrollments.actions.enrollment_groups import delete_enrollment_groups, disable_enrollment_group
+from enrollments.actions.past import Limits, look_back
+from enrollments.actions.revocation import deny_device
+from enrollments.models import HistoryEvent, ProvisioningService
+from enrollments.policy.roles import Role
+from enrollments.portal.forms_past import in_address
+from enrollments.portal.views import past
+from tests.certificates import root
+from tests.devices import ALICE, demand_proof, enroll_ca, enroll_keys, prove, register
+from tests.factories import a_service, a_user
+
+URL = "/services/plant/back-in-time/"
+CA = root("Plant CA")
+
+
+@pytest.fixture
+def plant(db: None) -> ProvisioningService:
+    service = a_service("plant")
+    enroll_ca(service, CA, "plant-7")
+    for number in range(3):
+        register(service, CA.leaf(f"pump-{number}"))
+    return service
+
+
+@pytest.fixture
+def auditor(client: Client, plant: ProvisioningService) -> Client:
+    client.force_login(a_user(Role.AUDITOR, plant))
+    return client
+
+
+def page(client: Client, status: int = 200, **query: str) -> str:
+    answer = client.get(URL, query)
+    assert answer.status_code == status
+    return answer.content.decode()
+
+
+def words(html: str) -> str:
+    return " ".join(re.sub(r"<[^>]+>", " ", html).split())
+
+
+def now() -> str:
+    return in_address(timezone.now())
+
+
+def test_page_without_a_time_asks_for_one(auditor):
+    text = page(auditor)
+
+    assert "Look back" in text
+    assert 'id="verdict"' not in text
+
+
+def test_one_device_is_told_with_the_rows_that_made_the_difference(auditor, plant):
+    at = now()
+    deny_device(plant, "pump-1", actor=ALICE, reason="stolen")
+    row = HistoryEvent.objects.latest("pk")
+
+    text = words(page(auditor, at=at, registration_id="pump-1"))
+
+    assert "pump-1 could have registered at" in text
+    assert "through enrollment group plant-7" in text
+    assert "it would have been let in during one spell" in text.lower()
+    assert "alice added, disabled from the start, individual enrollment pump-1" in text
+    assert "Reason: stolen" in text
+    assert f"Row {row.pk} of the history" in text
+    assert "Step by step at that time" in text
+
+
+def test_what_is_gone_is_named_and_leads_nowhere(auditor, plant):
+    at = now()
+    delete_enrollment_groups(plant, ["plant-7"], actor=ALICE)
+
+    text = page(auditor, at=at, registration_id="pump-1")
+
+    assert "enrollment group plant-7" in text
+    assert "not there any more" in text
+    assert "/groups/plant-7/" not in text
+
+
+def test_a_proof_that_is_gone_is_shown_without_a_name_to_look_for(auditor, plant):
+    demand_proof(plant)
+    row = prove(plant, CA)
+    at = now()
+    delete_ca_certificate(plant, row.name, actor=ALICE)
+
+    text = page(auditor, at=at, registration_id="pump-1")
+
+    assert "pump-1 could have registered at" in words(text)
+    assert "Possession verified" in text
+    assert "/ca-certificates/%3F" not in text
+    assert f"?{row.pk}" not in text
+
+
+def test_all_devices_are_told_at_two_times_with_what_differs(auditor, plant):
+    at = now()
+    deny_device(plant, "pump-1", actor=ALICE)
+    between = now()
+    disable_enrollment_group(plant, "plant-7", actor=ALICE)
+
+    text = words(page(auditor, at=at))
+    assert "3 of 3 known devices could have registered at" in text
+    assert "Only at the first (3)" in text
+
+    text = words(page(auditor, at=at, until=between, effect="refused"))
+    assert "At both times (2)" in text
+    assert "Only at the first (1)" in text
+    assert "pump-1" in text
+    assert "pump-0" not in text
+
+
+def test_the_list_has_pages(auditor, plant, monkeypatch):
+    text = page(auditor, at=now())
+    assert "1 to 3 of 3 devices" in words(text)
+
+    text = words(page(auditor, at=now(), after="pump-0"))
+    assert "2 to 3 of 3 devices" in text
+
+
+def test_export_is_what_is_filtered_and_leaves_a_row(auditor, plant):
+    at = now()
+    deny_device(plant, "pump-1", actor=ALICE)
+
+    answer = auditor.get(f"{URL}export/", {"at": at, "effect": "refused"})
+    rows = list(csv.DictReader(io.StringIO(b"".join(answer.streaming_content).decode())))
+    assert [row["registration ID"] for row in rows] == ["pump-1"]
+    assert (rows[0]["then"], rows[0]["later"]) == ("admitted", "disabled")
+    row = HistoryEvent.objects.latest("pk")
+    assert (row.event, row.after["effect"]) == ("history.exported", "refused")
+
+    answer = auditor.get(f"{URL}export/", {"at": at, "format": "jsonl"})
+    lines = [json.loads(line) for line in b"".join(answer.streaming_content).decode().splitlines()]
+    assert [one["registration_ID"] for one in lines] == ["pump-0", "pump-1", "pump-2"]
+
+
+@pytest.mark.parametrize(
+    ("query", "sentence"),
+    [
+        pytest.param({"at": ""}, "Give the time that is asked about.", id="no time"),
+        pytest.param({"at": "yesterday"}, "Enter a valid date", id="no time at all"),
+        pytest.param({"at": "2019-01-01T00:00"}, "nothing is known from before", id="before the history"),
+        pytest.param({"at": "2190-01-01T00:00"}, "still to come", id="to come"),
+        pytest.param({"registration_id": "a b"}, "is no registration ID", id="no registration ID"),
+        pytest.param({"registration_id": "nobody"}, "Nothing is known about", id="unknown device"),
+        pytest.param({"until": "2019-01-01T00:00"}, "before the time", id="in the wrong order"),
+    ],
+)
+def test_what_cannot_be_asked_is_said_beside_its_field(auditor, query, sentence):
+    assert sentence in words(page(auditor, status=422, **{"at": now(), **query}))
+
+
+def test_too_many_changes_are_refused_with_the_way_out(auditor, plant, monkeypatch):
+    at = now()
+    deny_device(plant, "pump-1", actor=ALICE)
+    deny_device(plant, "pump-2", actor=ALICE)
+    monkeypatch.setattr(past, "look_back", partial(look_back, limits=Limits(rows=1)))
+
+    text = words(page(auditor, status=409, at=at, registration_id="pump-1"))
+
+    assert "manage.py as_of" in text
+
+
+def test_a_row_of_the_history_leads_to_the_moment_at_which_it_counts(auditor, plant):
+    deny_device(plant, "pump-1", actor=ALICE)
+    row = HistoryEvent.objects.latest("pk")
+
+    text = words(page(auditor, at=f"{row.at:%Y-%m-%dT%H:%M:%S.%f}", registration_id="pump-1"))
+
+    assert "pump-1 could not have registered" in text
+
+
+def test_the_history_leads_to_the_moment_of_each_of_its_rows(auditor, plant):
+    deny_device(plant, "pump-1", actor=ALICE)
+
+    text = auditor.get("/services/plant/history/").content.decode()
+
+    found = re.search(r'href="(/services/plant/back-in-time/[^"]+)">could it have registered then', text)
+    told = words(auditor.get(found[1].replace("&amp;", "&")).content.decode())
+    assert "pump-1 could not have registered" in told
+
+
+def test_pages_of_a_device_lead_here(auditor, plant):
+    enroll_keys(plant, "key-1")
+
+    for url in ("/services/plant/registrations/pump-1/", "/services/plant/enrollments/i/key-1/"):
+        answer = auditor.get(url)
+        found = re.search(r'href="(/services/plant/back-in-time/\?[^"]+)"', answer.content.decode())
+        assert found
+        assert auditor.get(found[1].replace("&amp;", "&")).status_code == 200
+
+
+def test_questions_do_not_grow_with_the_devices(auditor, plant, django_assert_max_num_queries):
+    at = now()
+    disable_enrollment_group(plant, "plant-7", actor=ALICE)
+    with django_assert_max_num_queries(64):
+        page(auditor, at=at)
+    for number in range(3, 12):
+        register(plant, CA.leaf(f"pump-{number}"))
+    with django_assert_max_num_queries(64):
+        page(auditor, at=at)

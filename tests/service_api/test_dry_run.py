@@ -1,0 +1,181 @@
+"""`dryRun=true` and `epoch=`: what a write would do to devices, and doing it only on that state (R7, R12)."""
+
+import pytest
+
+from enrollments.actions.access_policies import add_policy
+from enrollments.actions.revocation import deny_device
+from enrollments.models import HistoryEvent, IndividualEnrollment, ProvisioningService
+from enrollments.policy.access import AccessRight
+from tests.certificates import root
+from tests.devices import ALICE, enroll_ca, enroll_key_group, enroll_keys, register
+from tests.service_api.conftest import VERSION, error_of, keys, with_policy
+
+pytestmark = pytest.mark.django_db
+DRY = f"{VERSION}&dryRun=true"
+
+
+@pytest.fixture
+def line(service):
+    """A group below an enabled root, with two devices."""
+    ca = root("Root")
+    plant = ca.intermediate("Plant 7")
+    enroll_ca(service, ca, "root")
+    enroll_ca(service, plant, "plant-7")
+    for number in range(2):
+        register(service, plant.leaf(f"pump-{number}"))
+    return plant
+
+
+def state(service):
+    return (
+        ProvisioningService.epoch_of(service.pk),
+        HistoryEvent.objects.count(),
+        list(IndividualEnrollment.objects.values_list("registration_key", "enabled", "etag")),
+        list(service.enrollmentgroups.values_list("group_key", "enabled", "etag")),
+    )
+
+
+def devices(answer, effect):
+    assert answer.status_code == 200, answer.content
+    return answer.json()["effects"][effect]
+
+
+def test_deleting_a_group_is_told_with_what_stands_above_and_not_done(api, service, line):
+    before = state(service)
+
+    answer = api.call("DELETE", "/enrollmentGroups/plant-7", query=DRY)
+
+    assert answer.json()["dryRun"] is True
+    assert devices(answer, "stillAdmitted") == {
+        "devices": 2,
+        "through": [{"entry": "enrollment group root", "devices": 2}],
+    }
+    assert answer.json()["below"][0]["through"] == ["enrollment group root"]
+    assert answer.json()["epoch"] == before[0]
+    assert state(service) == before
+
+
+def test_disabling_by_a_change_is_told_and_not_done(api, service, line):
+    group = api.call("GET", "/enrollmentGroups/plant-7").json()
+    before = state(service)
+
+    answer = api.call(
+        "PUT",
+        "/enrollmentGroups/plant-7",
+        {**group, "provisioningStatus": "disabled"},
+        query=DRY,
+        If_Match="*",
+    )
+
+    assert devices(answer, "refused")["devices"] == 2
+    assert state(service) == before
+
+
+def test_what_is_added_is_told_of_and_not_there(api, service):
+    before = state(service)
+
+    answer = api.call("PUT", "/enrollments/a", keys("a"), query=DRY)
+
+    assert devices(answer, "comesIn")["devices"] == 1
+    assert b"Key" not in answer.content
+    assert state(service) == before
+
+
+def test_a_bulk_is_told_of_as_a_whole_with_what_is_wrong_with_one(api, service):
+    enroll_keys(service, "there")
+    before = state(service)
+
+    answer = api.call(
+        "POST", "/enrollments", {"mode": "create", "enrollments": [keys("a"), keys("there")]}, query=DRY
+    )
+
+    assert devices(answer, "comesIn")["devices"] == 1
+    assert (answer.json()["isSuccessful"], [one["registrationId"] for one in answer.json()["errors"]]) == (
+        False,
+        ["there"],
+    )
+    assert state(service) == before
+
+
+def test_a_name_that_deleting_leaves_open_is_told(api, service):
+    enroll_key_group(service)
+    enroll_keys(service, "line-9-1")
+
+    told = api.call("DELETE", "/enrollments/line-9-1", query=DRY).json()["leftOpen"]
+
+    assert told == {"registrationIds": ["line-9-1"], "through": ["enrollment group line-9"]}
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "code"),
+    [("DELETE", "/enrollments/nobody", 404201), ("DELETE", "/enrollmentGroups/nobody", 404202)],
+)
+def test_what_would_be_refused_is_refused(api, method, path, code):
+    assert error_of(api.call(method, path, query=DRY))[1] == code
+
+
+def test_what_exists_is_refused_in_a_dry_run_as_in_the_act(api, service):
+    enroll_keys(service, "a")
+
+    assert error_of(api.call("PUT", "/enrollments/a", keys("a"), query=DRY))[1] == 409201
+
+
+def test_a_dry_run_asks_for_the_right_of_the_act(service):
+    reader = with_policy(add_policy(service, "reader", {AccessRight.ENROLLMENT_READ}, actor=ALICE))
+    enroll_keys(service, "a")
+
+    assert reader.call("DELETE", "/enrollments/a", query=DRY).status_code == 403
+
+
+@pytest.mark.parametrize("text", ["yes", "1", "", "true%00"])
+def test_whoever_cannot_be_understood_to_rehearse_does_not_get_the_act(api, service, text):
+    enroll_keys(service, "a")
+
+    answer = api.call("DELETE", "/enrollments/a", query=f"{VERSION}&dryRun={text}")
+
+    assert error_of(answer)[:2] == (400, 400102)
+    assert service.individualenrollments.exists()
+
+
+# --- On the state that was told of ------------------------------------------------------------------
+
+
+def test_the_act_is_done_on_the_epoch_that_was_told(api, service, line):
+    epoch = api.call("DELETE", "/enrollmentGroups/plant-7", query=DRY).json()["epoch"]
+
+    answer = api.call("DELETE", "/enrollmentGroups/plant-7", query=f"{VERSION}&epoch={epoch}")
+
+    assert answer.status_code == 204
+    assert not service.enrollmentgroups.filter(group_key="plant-7").exists()
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        pytest.param("DELETE", "/enrollmentGroups/plant-7", None, id="delete a group"),
+        pytest.param("DELETE", "/enrollments/a", None, id="delete an individual"),
+        pytest.param("PUT", "/enrollments/b", keys("b"), id="add"),
+        pytest.param("POST", "/enrollments", {"mode": "create", "enrollments": [keys("b")]}, id="bulk"),
+    ],
+)
+def test_nothing_is_done_where_something_changed_since(api, service, line, method, path, body):
+    enroll_keys(service, "a")
+    epoch = api.call(method, path, body, query=DRY).json()["epoch"]
+    deny_device(service, "somebody", actor=ALICE)
+    before = state(service)
+
+    answer = api.call(method, path, body, query=f"{VERSION}&epoch={epoch}")
+
+    assert error_of(answer)[:2] == (412, 412002)
+    assert state(service) == before
+
+
+@pytest.mark.parametrize("text", ["", "-1", "x", "9" * 19, "١"])
+def test_an_epoch_that_is_no_number_is_refused(api, service, text):
+    enroll_keys(service, "a")
+
+    for query in (VERSION, DRY):
+        answer = api.call("DELETE", "/enrollments/a", query=f"{query}&epoch={text}")
+
+        assert error_of(answer)[:2] == (400, 400102)
+    assert service.individualenrollments.exists()
