@@ -26,6 +26,11 @@ from enrollments.actions.access_policies import (
 )
 from enrollments.actions.api_tokens import add_api_token, revoke_api_token
 from enrollments.actions.attempts import find_attempt
+from enrollments.actions.ca_certificates import (
+    delete_ca_certificate,
+    make_verification_code,
+    verify_ca_certificate,
+)
 from enrollments.actions.deleting import delete_and_deny
 from enrollments.actions.enrollment_groups import (
     GroupSpec,
@@ -38,6 +43,7 @@ from enrollments.actions.enrollment_groups import (
 )
 from enrollments.actions.enrollments import (
     IndividualSpec,
+    add_individual_enrollments,
     cancel_enrollment_schedule,
     change_individual_enrollment,
     delete_enrollments,
@@ -47,6 +53,7 @@ from enrollments.actions.enrollments import (
 )
 from enrollments.actions.history import export_history, note_export
 from enrollments.actions.hubs import HubSpec, change_hub, link_hub, reveal_device_keys, unlink_hub
+from enrollments.actions.imports import cancel_import, start_import
 from enrollments.actions.people import (
     add_person,
     change_password,
@@ -64,13 +71,22 @@ from enrollments.actions.revocation import (
     delete_registration,
     deny_device,
     deny_device_of,
+    deny_devices,
     deprovision_device,
     deregister_device,
+    free_names,
     release_registration,
 )
 from enrollments.actions.services import add_service, change_settings
 from enrollments.audit.events import Event
-from enrollments.models import EnrollmentGroup, HubDevice, ProvisioningService, RegistrationAttempt, Slot
+from enrollments.models import (
+    AttestationMechanism,
+    EnrollmentGroup,
+    HubDevice,
+    ProvisioningService,
+    RegistrationAttempt,
+    Slot,
+)
 from enrollments.policy.access import AccessRight
 from enrollments.policy.roles import Role
 from tests.certificates import Minted, root, self_signed
@@ -83,7 +99,9 @@ from tests.devices import (
     new_service,
     register,
     signs,
+    upload_ca,
 )
+from tests.transfer.lists import checked, json_lines, keys
 
 pytestmark = pytest.mark.django_db
 READ = [AccessRight.ENROLLMENT_READ]
@@ -172,6 +190,14 @@ CASES: dict[str, Callable[[World], object]] = {
     ),
     "reveal_group_keys": lambda w: reveal_group_keys(w.service, "keyed-group", actor=ALICE),
     "add_individual_enrollment": lambda w: enroll_device(w.service, self_signed("new")),
+    "add_individual_enrollments": lambda w: add_individual_enrollments(
+        w.service,
+        [
+            IndividualSpec(registration_id=name, mechanism=AttestationMechanism.SYMMETRIC_KEY)
+            for name in ("new-1", "new-2")
+        ],
+        actor=ALICE,
+    ),
     "change_individual_enrollment": _change_individual,
     "disable_enrollment": lambda w: disable_enrollment(w.service, "keyed-001", actor=ALICE),
     "enable_enrollment": lambda w: enable_enrollment(w.service, "shut-out", actor=ALICE),
@@ -200,11 +226,16 @@ CASES: dict[str, Callable[[World], object]] = {
     "carry_out": lambda w: carry_out(w.service, Act.DISABLE, [w.group], actor=ALICE),
     "start_quiet_period": lambda w: start_quiet_period(w.service, w.attempt, timedelta(hours=1), actor=ALICE),
     "deny_device": lambda w: deny_device(w.service, "pump-042", actor=ALICE),
+    "deny_devices": lambda w: deny_devices(w.service, ["pump-042", "keyed-001"], actor=ALICE),
+    "free_names": lambda w: free_names(
+        w.service, {"pump-042": "", "keyed-001": ""}, by_deleting=True, actor=ALICE
+    ),
     "deny_device_of": lambda w: deny_device_of(w.service, w.attempt, actor=ALICE),
     "deprovision_device": lambda w: deprovision_device(w.service, "pump-042", actor=ALICE),
     "delete_registration": lambda w: delete_registration(w.service, "pump-042", actor=ALICE),
     "release_registration": lambda w: release_registration(w.service, "pump-042", actor=ALICE),
     "deregister_device": lambda w: deregister_device(w.service, w.device, actor=ALICE),
+    "add_ca_certificate": lambda w: upload_ca(w.service, w.ca),
     "add_service": lambda w: add_service("lab", actor=ALICE),
     "change_settings": lambda w: change_settings(w.service, {"description": "another"}, actor=ALICE),
     # Not somebody's deed, and a row all the same: an assignment.
@@ -228,6 +259,28 @@ PREPARED: dict[str, tuple[Callable[[World], Any], Callable[[World, Any], object]
         lambda w: turn(w.service, Act.DISABLE, w.group, actor=ALICE, until=later()),
         lambda w, entry: cancel(w.service, entry, actor=ALICE),
     ),
+    "make_verification_code": (
+        lambda w: upload_ca(w.service, w.ca).name,
+        lambda w, name: make_verification_code(w.service, name, actor=ALICE),
+    ),
+    "verify_ca_certificate": (
+        lambda w: make_verification_code(w.service, upload_ca(w.service, w.ca).name, actor=ALICE),
+        lambda w, row: verify_ca_certificate(w.service, row.name, w.ca.leaf(row.code).parsed, actor=ALICE),
+    ),
+    "delete_ca_certificate": (
+        lambda w: upload_ca(w.service, w.ca).name,
+        lambda w, name: delete_ca_certificate(w.service, name, actor=ALICE),
+    ),
+    "start_import": (
+        lambda w: checked(w.service, json_lines(keys("new"))),
+        lambda w, run: start_import(run, without_bad_lines=False, actor=ALICE),
+    ),
+    "cancel_import": (
+        lambda w: start_import(
+            checked(w.service, json_lines(keys("new"))), without_bad_lines=False, actor=ALICE
+        ),
+        lambda w, run: cancel_import(run, actor=ALICE),
+    ),
     "end_quiet_period": (
         lambda w: start_quiet_period(w.service, w.attempt, timedelta(hours=1), actor=ALICE),
         lambda w, quiet: end_quiet_period(w.service, quiet.pk, actor=ALICE),
@@ -237,6 +290,7 @@ PREPARED: dict[str, tuple[Callable[[World], Any], Callable[[World, Any], object]
 NOT_ALONE = {
     "add_owner_policy": "a part of add_service",
     "add_hub_row": "a part of link_hub",
+    "begin_import": "keeps a file that decides nothing; tests/transfer has what becomes of it",
     "set_enabled": "a part of enabling and disabling",
     "delete_all": "a part of deleting",
     "schedule": "a part of enabling and disabling for a time",
