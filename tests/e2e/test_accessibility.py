@@ -25,6 +25,7 @@ VALUES = {
     "username": "somebody",
     "which": "primary",
     "device_id": "gauge-01",
+    "exported": "individuals",
 }
 # What shows no page of its own: a file, or nothing but the way to another page.
 NO_PAGE = {
@@ -34,6 +35,17 @@ NO_PAGE = {
     "history-checkpoint-download": "a file",
     "installation-history-export": "a file",
     "installation-checkpoint-download": "a file",
+    "import-problems": "a file",
+    "import-part": "answers a script",
+    "import-check": "leads back to the import",
+    "import-start": "leads back to the import",
+    "import-cancel": "leads back to the import",
+    "entry-export-with-secrets": "a file",
+    "ca-code": "leads back to the CA certificate",
+    "history-seen": "leads back to the history",
+    "installation-history-seen": "leads back to the history",
+    "history-view-delete": "leads back to the saved views",
+    "installation-history-view-delete": "leads back to the saved views",
     "sign-out": "leads to sign-in",
     "person-activate": "leads back to the person",
     "sign-in": "shown to nobody who is signed in; visited by its own test",
@@ -61,6 +73,12 @@ INSTEAD = {
     "enrollment-add-preview": Visit("enrollment-add-preview", post=ONE_CERTIFICATE),
     "enrollment-edit-preview": Visit("enrollment-edit-preview", post=KEYS),
     "enrollment-keys": Visit("enrollment-keys", post={}),
+    "ca-verify": Visit("ca-verify", post={"pem": "no certificate"}),
+    **{
+        f"{place}-view-{act}": Visit(f"{place}-view-{act}", post={})
+        for place in ("history", "installation-history")
+        for act in ("save", "rename")
+    },
     "group-add-preview": Visit("group-add-preview", post={}),
     "group-edit-preview": Visit("group-edit-preview", post={}),
     "group-keys": Visit("group-keys", {"group_id": "demo-lamps"}, post={}),
@@ -168,6 +186,8 @@ def values(plant) -> dict[str, Any]:
         "    'token': service.api_tokens.first().pk,\n"
         "    'pk': service.attempts.filter(outcome='refused').first().pk,\n"
         "    'quiet_pk': service.quiet_periods.first().pk,\n"
+        "    'ca_name': service.ca_certificates.first().name,\n"
+        "    'import_pk': service.imports.first().pk,\n"
         # When half of it was done, so that there is something to compare.
         "    'at': service.registrations.order_by('created_at')[3].created_at.isoformat()[:23],\n"
         "}))\n"

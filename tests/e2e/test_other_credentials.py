@@ -50,6 +50,13 @@ def allow_groups_with_keys(portal: Portal, allowed: bool) -> None:
     portal.page.get_by_label("Enrollment groups may use symmetric keys").set_checked(allowed)
     portal.page.get_by_label("Reason").fill("as the lamps need")
     portal.page.get_by_role("main").get_by_role("button", name="Save").click()
+    # Where groups wait for it, a question comes first.
+    question = portal.page.get_by_role("heading", level=1, name="Let groups with symmetric keys in?")
+    expect(
+        question.or_(portal.page.get_by_role("status").filter(has_text="settings are saved")).first
+    ).to_be_visible()
+    if question.is_visible():
+        portal.page.get_by_role("button", name="Save").last.click()
     portal.expect_said("The settings are saved and hold from now on.")
 
 

@@ -458,7 +458,7 @@ def test_from_a_first_device_to_who_shut_it_out(open_window, live, curl, tmp_pat
     assert refused["status"] == "disabled"
     assert "assignedHub" not in refused.get("registrationState", {})
     disabled, added = portal.history_of("first-ca", 2)
-    assert_told(disabled, ADMIN, "disabled", "first-ca", "the supplier lost its key", "127.0.0.1")
+    assert_told(disabled, ADMIN, "disabled", "first-ca", "the supplier lost its key", "portal")
     assert_told(added, ADMIN, "added", "first-ca", "our first supplier")
 
 

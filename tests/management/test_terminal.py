@@ -72,6 +72,7 @@ def test_a_reader_that_has_seen_enough_ends_a_list_quietly(installation):
         manage("enrollments", "list"),
         cwd=REPOSITORY,
         env=installation,
+        preexec_fn=as_at_a_terminal,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -109,6 +110,13 @@ def test_names_are_piped_from_one_command_into_the_next(installation):
     assert status_of(installation, "valve-4999") == "disabled"
 
 
+def as_at_a_terminal(terminal: int | None = None) -> None:
+    """Ctrl-C ends programs there, also where whoever runs these tests has them ignore it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    if terminal is not None:
+        os.login_tty(terminal)
+
+
 def read_from(terminal, deadline):
     """What comes next; nothing where the other end is closed."""
     ready, _, _ = select.select([terminal], [], [], max(0, deadline - time.monotonic()))
@@ -123,7 +131,7 @@ def on_a_terminal(installation, *command, answer):
     """The exit code and output of a command in a terminal of its own, where somebody gives this answer."""
     main, other = pty.openpty()
     process = subprocess.Popen(
-        manage(*command), cwd=REPOSITORY, env=installation, preexec_fn=lambda: os.login_tty(other)
+        manage(*command), cwd=REPOSITORY, env=installation, preexec_fn=lambda: as_at_a_terminal(other)
     )
     os.close(other)
     deadline = time.monotonic() + 60
@@ -176,6 +184,7 @@ def test_ctrl_c_ends_a_list_in_one_line(installation):
         manage("enrollments", "list"),
         cwd=REPOSITORY,
         env=installation,
+        preexec_fn=as_at_a_terminal,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

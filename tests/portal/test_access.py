@@ -9,14 +9,14 @@ from django.test import Client
 from django.urls import reverse
 
 from enrollments.actions.attempts import find_attempt
-from enrollments.actions.imports import begin_import, cancel_import
 from enrollments.actions.quiet_periods import start_quiet_period
-from enrollments.models import HistoryEvent, ImportFormat, ImportRun, ProvisioningService, RegistrationRecord
+from enrollments.models import HistoryEvent, ProvisioningService, RegistrationRecord
 from enrollments.policy.roles import Right, Role
 from tests.certificates import root, self_signed
 from tests.devices import ALICE, enroll_ca, enroll_key_group, register, signs, upload_ca
 from tests.factories import a_service, a_user, an_individual
 from tests.portal.addresses import ADDRESSES, Address
+from tests.transfer.lists import ended_import
 
 WITHOUT_SIGNING_IN = {"sign-in"}
 # Addresses where whoever sees an object finds it, and where saving it asks for more than seeing.
@@ -104,18 +104,12 @@ def world(db: None) -> World:
             "policy_name": service.access_policies.get().name,
             "which": "primary",
             "ca_name": upload_ca(service, ca).name,
-            "import_pk": ended_import(service).pk,
+            "import_pk": ended_import(service, "list.csv").pk,
             "part_kind": "list",
             "part_number": 0,
             "exported": "individuals",
         },
     )
-
-
-def ended_import(service: ProvisioningService) -> ImportRun:
-    """Nothing that is asked of it makes it begin again."""
-    run = begin_import(service, list_name="list.csv", format=ImportFormat.CSV, actor=ALICE)
-    return cancel_import(run, actor=ALICE)
 
 
 def signed_in_as(role: Role, service: ProvisioningService | None) -> Client:

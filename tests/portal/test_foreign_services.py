@@ -19,9 +19,10 @@ from enrollments.models import ProvisioningService, RegistrationRecord
 from enrollments.policy.access import AccessRight
 from enrollments.policy.roles import Role
 from tests.certificates import root, self_signed
-from tests.devices import ALICE, enroll_ca, enroll_key_group, register, signs
+from tests.devices import ALICE, enroll_ca, enroll_key_group, register, signs, upload_ca
 from tests.factories import a_service, a_user, an_individual
 from tests.portal.addresses import ADDRESSES, Address
+from tests.transfer.lists import ended_import
 
 pytestmark = pytest.mark.django_db
 # What everything of the other service is named by.
@@ -66,6 +67,11 @@ def fill(service: ProvisioningService, name: str) -> dict[str, Any]:
         "policy_name": f"{name}-policy",
         "which": "primary",
         "unused_hub": hub.pk,
+        "ca_name": upload_ca(service, ca, f"{name}-ca").name,
+        "import_pk": ended_import(service, f"{name}.csv").pk,
+        "part_kind": "list",
+        "part_number": 0,
+        "exported": "individuals",
     }
 
 

@@ -278,7 +278,7 @@ def test_a_full_page_of_both_kinds_states_its_queries(
         enroll_key_group(service, f"line-{number:03}")
         a_group(service, f"plant-{number:03}")
 
-    with django_assert_max_num_queries(12):
+    with django_assert_max_num_queries(13):
         text = page(operator, "groups/")
 
     assert text.count("data-select-row") == 50
