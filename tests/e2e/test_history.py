@@ -51,7 +51,8 @@ def test_a_row_opens_by_keyboard_to_what_changed_and_from_where(administrator, p
 
 def test_filter_is_in_the_address_and_can_be_kept_renamed_and_deleted(administrator, plant):
     # A reason of this test's own: others use the same service.
-    plant.manage("disable", "individual", "gauge-03", "--service", "local", "--reason", "sunk-at-sea")
+    plant.enroll_keys("sunk-buoy")
+    plant.manage("disable", "individual", "sunk-buoy", "--service", "local", "--reason", "sunk-at-sea")
     page = filtered(administrator, "Reason", "sunk-at-sea")
     expect(rows(page)).to_have_count(1)
 

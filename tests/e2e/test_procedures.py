@@ -152,7 +152,7 @@ def test_disable_until_a_time_with_the_keyboard_alone(administrator, workshop):
 
     assert workshop.outcome_of(pump) is Outcome.ASSIGNED
     by_itself, by_hand, _ = administrator.history_of("timed-pump", 3)
-    assert_told(by_itself, ADMIN, "by schedule", "enabled individual enrollment timed-pump", "audit")
+    assert_told(by_itself, ADMIN, "schedule", "enabled individual enrollment timed-pump", "audit")
     assert_told(by_hand, ADMIN, "disabled individual enrollment timed-pump until", "audit")
 
 
