@@ -161,7 +161,7 @@ def axe() -> str:
     pytest.skip(missing)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def values(plant) -> dict[str, Any]:
     """Every parameter of an address, with rows that are there."""
     found = plant.python(

@@ -17,7 +17,7 @@ from tests.serving.listeners import Answer, read_answer
 PROXY, STRANGER = "127.0.0.1", "127.0.0.2"
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def ca(behind_proxies):
     ca = root("Listener Root")
     behind_proxies.enroll_ca("listener-root", ca)

@@ -149,13 +149,13 @@ def running_nginx(live: LiveListeners, folder: Path):
         yield proxy
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def haproxy(behind_proxies, tmp_path_factory):
     with running_haproxy(behind_proxies, tmp_path_factory.mktemp("haproxy")) as proxy:
         yield proxy
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def nginx(behind_proxies, tmp_path_factory):
     with running_nginx(behind_proxies, tmp_path_factory.mktemp("nginx")) as proxy:
         yield proxy
@@ -166,7 +166,7 @@ def proxy(request) -> Proxy:
     return request.getfixturevalue(request.param)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def ca(behind_proxies) -> Minted:
     """A root that is enrolled, and nothing else of it held."""
     ca = root("Proxied Root")
