@@ -326,7 +326,12 @@ def test_preview_equals_judging_every_device_before_and_after(forest, seed):
                 assert before[name] == after[name] or name not in recorded, name
             elif device.effect is not Effect.UNKNOWN and name in recorded and _still_shown(world, name):
                 assert (device.before.verdict, device.before.through) == before[name], name
-                assert (device.after.verdict, device.after.through) == after[name], name
+                assert by_name(device.after.verdict, device.after.through) == by_name(*after[name]), name
+
+
+def by_name(verdict, through):
+    """What was added has another number than in the rehearsal where a database gives none twice (PostgreSQL)."""
+    return verdict, through and (through.kind, through.name)
 
 
 def _still_shown(world: World, name: str) -> bool:
