@@ -459,6 +459,9 @@ def test_from_a_first_device_to_who_shut_it_out(open_window, live, curl, tmp_pat
     assert "assignedHub" not in refused.get("registrationState", {})
     disabled, added = portal.history_of("first-ca", 2)
     assert_told(disabled, ADMIN, "disabled", "first-ca", "the supplier lost its key", "portal")
+    newest = portal.page.get_by_role("row").filter(has_text="the supplier lost its key")
+    newest.locator("summary").first.click()
+    expect(newest).to_contain_text("127.0.0.1")
     assert_told(added, ADMIN, "added", "first-ca", "our first supplier")
 
 
