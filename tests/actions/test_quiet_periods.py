@@ -209,7 +209,7 @@ def test_any_change_has_the_device_judged_again_and_the_period_goes_on(service):
 
 def test_device_that_only_time_lets_in_waits_no_longer_than_after_any_refusal(service, top):
     """No change announces that a certificate has become valid: so what is remembered lasts for the longest wait."""
-    leaf = top.leaf("pump-042", not_before=NOW + timedelta(seconds=60))
+    leaf = top.leaf("pump-042", not_before=timezone.now() + timedelta(seconds=60))
     visit(service, leaf)
     quiet(service, timedelta(days=7))
     assert visit(service, leaf, seconds=5).outcome is Outcome.THROTTLED
