@@ -6,7 +6,7 @@ import pytest
 from django.db.models import DateTimeField, Value
 from django.utils import timezone
 
-from enrollments.models import clock
+from enrollments.models import clock, prepared
 
 
 class DatabaseClock:
@@ -14,6 +14,7 @@ class DatabaseClock:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = timezone.now().replace(microsecond=0)
+        monkeypatch.setattr(prepared, "FORMS_KEPT", 0)  # the time stands in the text of a query
         monkeypatch.setattr(clock, "database_now", lambda: Value(self.now, output_field=DateTimeField()))
 
     def set_to(self, moment: datetime) -> None:

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from django.db import transaction
+from django.db.models import Exists, OuterRef, QuerySet
 
 from enrollments.actions.judging import Judgement
 from enrollments.hubs.allocation_webhook import WebhookAnswer, WebhookFailed, ask_webhook
@@ -15,6 +16,7 @@ from enrollments.models import (
     ProvisioningService,
     RegistrationRecord,
 )
+from enrollments.models.prepared import Prepared
 from enrollments.policy.addresses import shown_url
 from enrollments.policy.allocation import AllocationPolicy, HubFacts, choose_hub, region_in
 from enrollments.policy.decision import Said, TraceStep
@@ -64,14 +66,31 @@ def hub_of(
 ) -> HubFacts | None:
     """The hub that the policy picks. Inside the admission lock."""
     named = choice.answer.host_name if choice is not None and choice.answer is not None else ""
+    hubs = _hubs_of_individual if isinstance(entry, IndividualEnrollment) else _hubs_of_group
+    rows = hubs(service.pk, entry.pk)
     return choose_hub(
         policy_of(service, entry),
         registration_key,
-        [_facts(hub) for hub in service.hubs.order_by("pk")],
-        frozenset(entry.hubs.values_list("pk", flat=True)),
+        [_facts(hub) for hub in rows],
+        frozenset(hub.pk for hub in rows if hub.is_named),  # type: ignore[attr-defined]  # the annotation
         region=region_in(payload),
         named=named,
     )
+
+
+@Prepared
+def _hubs_of_individual(service: int, entry: int) -> QuerySet[LinkedHub]:
+    return _hubs(service, IndividualEnrollment.objects.filter(pk=entry, hubs=OuterRef("pk")))
+
+
+@Prepared
+def _hubs_of_group(service: int, entry: int) -> QuerySet[LinkedHub]:
+    return _hubs(service, EnrollmentGroup.objects.filter(pk=entry, hubs=OuterRef("pk")))
+
+
+def _hubs(service: int, naming: "QuerySet[Any]") -> QuerySet[LinkedHub]:
+    """All hubs of a service; `is_named`: whether the entry names it."""
+    return LinkedHub.objects.filter(service=service).annotate(is_named=Exists(naming)).order_by("pk")
 
 
 def question_for(

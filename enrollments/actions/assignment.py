@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
+from django.db.models import QuerySet
 from django.utils import timezone
 
 from enrollments.actions.allocation import (
@@ -42,6 +43,7 @@ from enrollments.models import (
 from enrollments.models.enrollments import new_etag
 from enrollments.models.fields import fingerprint
 from enrollments.models.locks import take_turn
+from enrollments.models.prepared import Prepared, update_row
 from enrollments.policy.allocation import HubFacts
 from enrollments.policy.decision import Said, TraceStep, Verdict
 from enrollments.policy.facts import EntryKind, EntryRef
@@ -111,7 +113,6 @@ def assign(
     if choice is None and needs_webhook(service, entry, record) and not has_room(entry.webhook_url):
         return Assigned(None, Reason.THROTTLED, operation_id)
     _decided_by(record, judgement, entry, operation_id)
-    record.leaf_thumbprint = judgement.leaf_thumbprint
     if choice is None and needs_webhook(service, entry, record):
         _begin(record, judgement)
         question = question_for(service, entry, record, judgement, payload)
@@ -209,7 +210,6 @@ def keep_disabled(
         if not may_add:
             return None
         record = _new_record(service, claimed_registration_id, entry)
-        record.leaf_thumbprint = judgement.leaf_thumbprint
     elif not speaks_for(judgement, record):
         return None
     same = record.status == RegistrationStatus.DISABLED and judgement.is_by(
@@ -221,9 +221,10 @@ def keep_disabled(
     _decided_by(record, judgement, entry, operation_id)
     record.status, record.substatus = RegistrationStatus.DISABLED, ""
     record.reason = judgement.decision.reason.value
-    _save(record)
     if is_new:
-        _keep_evidence(record, judgement)
+        _save_with_evidence(record, judgement)
+    else:
+        _save(record)
     return record
 
 
@@ -268,16 +269,24 @@ def _entry_of(judgement: Judgement) -> Entry:
     ref = judgement.decision.entry
     assert ref is not None  # who is admitted or barred is so by an entry
     if ref.kind is EntryKind.GROUP:
-        return EnrollmentGroup.objects.get(pk=ref.pk)
+        group = _group.one(ref.pk)
+        if group is None:
+            raise EnrollmentGroup.DoesNotExist
+        return group
     if judgement.individual is not None and judgement.individual.pk == ref.pk:
         return judgement.individual
     return IndividualEnrollment.objects.get(pk=ref.pk)
 
 
+@Prepared
+def _group(pk: int) -> QuerySet[EnrollmentGroup]:
+    return EnrollmentGroup.objects.filter(pk=pk)
+
+
 def _own_record(service: ProvisioningService, registration_key: str) -> RegistrationRecord | None:
     """The record of this ID, after taking the turn at it."""
     take_turn(service, registration_key)
-    return service.registrations.with_holder().filter(registration_key=registration_key).first()
+    return RegistrationRecord.of(service.pk, registration_key)
 
 
 def _new_record(
@@ -337,8 +346,7 @@ def _decided_by(record: RegistrationRecord, judgement: Judgement, entry: Entry, 
 def _begin(record: RegistrationRecord, judgement: Judgement) -> None:
     """The registration is under way, and somebody else has to answer before it is done."""
     record.status, record.substatus, record.reason = RegistrationStatus.ASSIGNING, "", ""
-    _save(record)
-    _keep_evidence(record, judgement)
+    _save_with_evidence(record, judgement)
 
 
 def _plan(record: RegistrationRecord, entry: Entry, hub: HubFacts | None) -> Plan | None:
@@ -380,7 +388,7 @@ def _move(
     identity = DeviceIdentity(
         device_id=plan.assignment.device_id,
         registration_key=record.registration_key,
-        thumbprint_sha256=record.leaf_thumbprint,
+        thumbprint_sha256=judgement.leaf_thumbprint,
         primary_key=primary,
         secondary_key=secondary,
         iot_edge=entry.iot_edge,
@@ -406,19 +414,13 @@ def _keys_at_hub(entry: Entry, plan: Plan, judgement: Judgement) -> tuple[str, s
 def _classify(record: RegistrationRecord, judgement: Judgement) -> None:
     """The evidence in short, for questions about many devices."""
     leaf = judgement.chain[0] if judgement.chain else None
-    values = {
-        "evidence_class": evidence_class(judgement),
-        "leaf_spki": leaf.spki_sha256 if leaf else "",
-        "leaf_not_before": leaf.not_before if leaf else None,
-        "leaf_not_after": leaf.not_after if leaf else None,
-        "key_fingerprint": fingerprint(judgement.secret) if judgement.secret else "",
-        "key_ids": " ".join(sorted(_key_ids(record, judgement))),
-    }
-    if all(getattr(record, name) == value for name, value in values.items()):
-        return
-    RegistrationRecord.objects.filter(pk=record.pk).update(**values)
-    for name, value in values.items():
-        setattr(record, name, value)
+    record.evidence_class = evidence_class(judgement)
+    record.leaf_thumbprint = judgement.leaf_thumbprint
+    record.leaf_spki = leaf.spki_sha256 if leaf else ""
+    record.leaf_not_before = leaf.not_before if leaf else None
+    record.leaf_not_after = leaf.not_after if leaf else None
+    record.key_fingerprint = fingerprint(judgement.secret) if judgement.secret else ""
+    record.key_ids = " ".join(sorted(_key_ids(record, judgement)))
 
 
 def _key_ids(record: RegistrationRecord, judgement: Judgement) -> frozenset[str]:
@@ -451,8 +453,7 @@ def _complete(
     record.operation_done_at = timezone.now()
     if move.plan.twin is not Twin.KEEP or record.assigned_at is None:
         record.assigned_at = record.operation_done_at
-    _save(record)
-    _keep_evidence(record, judgement)
+    _save_with_evidence(record, judgement)
     after = _assignment_in_words(record)
     if before == after:
         return
@@ -478,20 +479,30 @@ def _assignment_in_words(record: RegistrationRecord) -> dict[str, str | None]:
 
 def _fail(record: RegistrationRecord, judgement: Judgement, reason: Reason) -> None:
     record.status, record.substatus, record.reason = RegistrationStatus.FAILED, "", reason.value
-    _save(record)
-    _keep_evidence(record, judgement)
+    _save_with_evidence(record, judgement)
 
 
 def _save(record: RegistrationRecord) -> None:
     record.updated_at = timezone.now()
     record.etag = new_etag()
-    record.save()
+    # All that has changed since it was read; its turn was taken before that.
+    if record.pk is None or not update_row(record, _CHANGING):
+        record.save()
 
 
-def _keep_evidence(record: RegistrationRecord, judgement: Judgement) -> None:
+_CHANGING = tuple(
+    field.name
+    for field in RegistrationRecord._meta.local_concrete_fields
+    if field.name not in ("id", "service", "registration_id", "registration_key", "created_at")
+)
+
+
+def _save_with_evidence(record: RegistrationRecord, judgement: Judgement) -> None:
+    """The two stand or fall together: the record says in short what its rows of evidence are."""
+    before = None if record.pk is None else (record.evidence_class, record.leaf_thumbprint)
     _classify(record, judgement)
-    kept = list(record.evidence.values_list("certificate__thumbprint_sha256", flat=True))
-    if kept == [certificate.thumbprint_sha256 for certificate in judgement.chain]:
+    _save(record)
+    if before == (record.evidence_class, record.leaf_thumbprint):
         return
     record.evidence.all().delete()
     certificates = Certificate.objects.store_all(judgement.chain)

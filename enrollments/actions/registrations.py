@@ -55,6 +55,7 @@ from enrollments.models import (
     RegistrationStatus,
 )
 from enrollments.models.locks import admission_lock, take_turn
+from enrollments.models.services import Standing
 from enrollments.policy.decision import Verdict
 from enrollments.policy.facts import EntryKind
 from enrollments.policy.ownership import may_take_name
@@ -78,7 +79,10 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class DeviceRequest:
-    """A device's question, translated from whatever transport it came by. `payload`: what it sent along."""
+    """A device's question, translated from whatever transport it came by. `payload`: what it sent along.
+
+    standing: what was read with the service when the request came. The first judgement rests on it, no other.
+    """
 
     claimed_registration_id: str
     credential: PresentedCredential
@@ -86,6 +90,7 @@ class DeviceRequest:
     arrived_at: datetime
     payload: Any = None
     begins: bool = True
+    standing: Standing | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +127,7 @@ def register_device(service: ProvisioningService, request: DeviceRequest) -> Reg
     visit = _visit(service, request)
     if wait := wait_before_judging(visit):
         return _throttled(request, wait)
-    judgement = _judge_as_recorded(service, request)
+    judgement = _judge_as_recorded(service, request, request.standing)
     decision = judgement.decision
     if decision.reason is Reason.CHALLENGE_UNANSWERED:
         return _challenge(service, request, judgement)
@@ -218,8 +223,8 @@ def _followed_up(
     answer: RegistrationAnswer | None = None
     if wait := wait_before_judging(visit):
         return _throttled(request, wait)
-    for _ in range(MAX_ROUNDS):
-        judgement = _judge_as_recorded(service, request)
+    for standing in (request.standing, *[None] * (MAX_ROUNDS - 1)):
+        judgement = _judge_as_recorded(service, request, standing)
         if judgement.decision.verdict is Verdict.UNAUTHORIZED:
             if wait := wait_of_refused(visit, judgement):
                 return _throttled(request, wait)
@@ -254,18 +259,22 @@ def _still_holds(service: ProvisioningService, judgement: Judgement) -> bool:
     return judgement.holds(*ProvisioningService.epoch_and_time(service.pk))
 
 
-def _judge_as_recorded(service: ProvisioningService, request: DeviceRequest) -> Judgement:
+def _judge_as_recorded(
+    service: ProvisioningService, request: DeviceRequest, standing: Standing | None = None
+) -> Judgement:
     """Judge outside of the lock. Whoever sees that a switch is due has the history say so first (R15).
 
     Where that fails, what is due to be disabled keeps out all the same, and what is due to be enabled does not admit.
     """
-    judgement = _judge(service, request)
+    judgement = _judge(service, request, standing)
     if judgement.rests_on_due and settle_if_possible(service):
         return _judge(service, request)
     return judgement
 
 
-def _judge(service: ProvisioningService, request: DeviceRequest) -> Judgement:
+def _judge(
+    service: ProvisioningService, request: DeviceRequest, standing: Standing | None = None
+) -> Judgement:
     started = perf_counter()
     judgement = judge(
         service,
@@ -274,6 +283,7 @@ def _judge(service: ProvisioningService, request: DeviceRequest) -> Judgement:
         at=request.arrived_at,
         recorded_only=True,
         begins=request.begins,
+        standing=standing,
     )
     metrics.judged(perf_counter() - started)
     return judgement
@@ -543,7 +553,7 @@ def _told(
     service: ProvisioningService, request: DeviceRequest, judgement: Judgement
 ) -> RegistrationAnswer | None:
     """What can be told from the record as it stands; None where the device has to be registered (again) first."""
-    record = service.registrations.with_holder().filter(registration_key=judgement.registration_key).first()
+    record = RegistrationRecord.of(service.pk, judgement.registration_key)
     answer = RegistrationAnswer(
         Outcome.DISABLED,
         judgement.decision.reason,

@@ -40,6 +40,7 @@ from enrollments.device_api.messages import (
 )
 from enrollments.errors import Invalid, NotFound
 from enrollments.models import ProvisioningService
+from enrollments.models.services import Standing
 from enrollments.policy.names import FORM_IN_WORDS, is_registration_id
 from enrollments.wire.errors import THROTTLED, ApiError, ErrorAnswer, error_response, json_response
 from enrollments.wire.operations import declares
@@ -64,9 +65,9 @@ def device_view(method: str) -> Callable[[Callable[..., HttpResponse]], Callable
                 check_api_version(request)
                 if not is_registration_id(registration_id):
                     raise ApiError(400002, f"A registration ID has {FORM_IN_WORDS}.")
-                service = _service(id_scope)
+                service, standing = _service(id_scope)
                 message = read_device_registration(request, registration_id)
-                device = _device_request(request, registration_id, message)
+                device = _device_request(request, registration_id, message, standing)
                 response = view(request, service, device, **rest)
                 _count(request, service, device, _OPERATIONS[method], time.perf_counter() - started)
                 return response
@@ -123,17 +124,19 @@ def registration_look_up(
     return _json(request, registration_state(answer), 200, answer)
 
 
-def _service(id_scope: str) -> ProvisioningService:
+def _service(id_scope: str) -> tuple[ProvisioningService, Standing]:
     # Hexadecimal digits mean the same in either case; some clients lower-case all that they were given.
     if not _ID_SCOPE.match(id_scope):
         raise ApiError(*NO_SUCH_ID_SCOPE)
     try:
-        return ProvisioningService.objects.get(id_scope=f"0ne{id_scope[3:].upper()}")
+        return ProvisioningService.by_id_scope(f"0ne{id_scope[3:].upper()}")
     except ProvisioningService.DoesNotExist:
         raise ApiError(*NO_SUCH_ID_SCOPE) from None
 
 
-def _device_request(request: HttpRequest, registration_id: str, message: DeviceRegistration) -> DeviceRequest:
+def _device_request(
+    request: HttpRequest, registration_id: str, message: DeviceRegistration, standing: Standing
+) -> DeviceRequest:
     return DeviceRequest(
         claimed_registration_id=registration_id,
         credential=presented_credential(request, message.claimed_tpm),
@@ -143,6 +146,7 @@ def _device_request(request: HttpRequest, registration_id: str, message: DeviceR
             client=request.META.get("HTTP_USER_AGENT", request.META.get("HTTP_USERAGENT", "")),
         ),
         arrived_at=timezone.now(),
+        standing=standing,
     )
 
 

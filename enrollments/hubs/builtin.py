@@ -6,10 +6,24 @@ from django.db import IntegrityError, transaction
 from django.db.models import QuerySet
 from django.utils import timezone
 
+from enrollments.errors import SecretUnreadable
 from enrollments.hubs.base import DeviceIdentity, DeviceIdTaken
 from enrollments.models import HubDevice, LinkedHub
 from enrollments.models.enrollments import empty_twin, new_etag
-from enrollments.policy.names import registration_key
+from enrollments.models.prepared import Prepared
+from enrollments.policy.names import registration_key as key_of
+
+
+@Prepared
+def _is_there(hub: int, device_key: str, owner: str) -> "QuerySet[HubDevice, Any]":
+    found = HubDevice.objects.filter(hub=hub, device_key=device_key, registration_key=owner)
+    return found.values_list("pk")
+
+
+@Prepared
+def _identity(hub: int, device_key: str, owner: str) -> "QuerySet[HubDevice, Any]":
+    found = HubDevice.objects.filter(hub=hub, device_key=device_key, registration_key=owner)
+    return found.values_list("thumbprint_sha256", "primary_key", "secondary_key", "iot_edge")
 
 
 class BuiltInHub:
@@ -25,14 +39,14 @@ class BuiltInHub:
         }
         if identity.twin is not None:
             values["twin"] = identity.twin
-        if self._update(hub, identity, values):
+        if self._holds(hub, identity) or self._update(hub, identity, values):
             return
         try:
             with transaction.atomic():
                 HubDevice.objects.create(
                     hub=hub,
                     device_id=identity.device_id,
-                    device_key=registration_key(identity.device_id),
+                    device_key=key_of(identity.device_id),
                     **{"twin": empty_twin(), **values},
                 )
         except IntegrityError:
@@ -41,7 +55,7 @@ class BuiltInHub:
             ) from None
 
     def knows(self, hub: LinkedHub, device_id: str, registration_key: str) -> bool:
-        return self._of(hub, device_id, registration_key).exists()
+        return bool(_is_there(hub.pk, key_of(device_id), registration_key))
 
     def twin_of(self, hub: LinkedHub, device_id: str, registration_key: str) -> dict[str, Any] | None:
         return self._of(hub, device_id, registration_key).values_list("twin", flat=True).first()
@@ -50,6 +64,21 @@ class BuiltInHub:
         removed, _ = self._of(hub, device_id, registration_key).delete()
         return removed > 0
 
+    def _holds(self, hub: LinkedHub, identity: DeviceIdentity) -> bool:
+        """Whether all of it stands there already: most devices come again as they were."""
+        if identity.twin is not None:
+            return False
+        try:
+            row = _identity.one(hub.pk, key_of(identity.device_id), identity.registration_key)
+        except SecretUnreadable:
+            return False
+        return row == (
+            identity.thumbprint_sha256,
+            identity.primary_key,
+            identity.secondary_key,
+            identity.iot_edge,
+        )
+
     def _update(self, hub: LinkedHub, identity: DeviceIdentity, values: dict[str, Any]) -> bool:
         """Update the row if it belongs to this registration ID; nobody else's row is touched (R11)."""
         own = self._of(hub, identity.device_id, identity.registration_key)
@@ -57,6 +86,4 @@ class BuiltInHub:
 
     @staticmethod
     def _of(hub: LinkedHub, device_id: str, owner: str) -> QuerySet[HubDevice]:
-        return HubDevice.objects.filter(
-            hub=hub, device_key=registration_key(device_id), registration_key=owner
-        )
+        return HubDevice.objects.filter(hub=hub, device_key=key_of(device_id), registration_key=owner)

@@ -16,6 +16,7 @@ from enrollments.models.enrollments import (
 )
 from enrollments.models.fields import AsciiLower
 from enrollments.models.hubs import LinkedHub
+from enrollments.models.prepared import Prepared
 from enrollments.models.services import ProvisioningService
 from enrollments.policy.names import registration_key
 
@@ -159,9 +160,19 @@ class RegistrationRecord(models.Model):
         self.registration_key = registration_key(self.registration_id)
         super().save(*args, **kwargs)
 
+    @classmethod
+    def of(cls, service_pk: int, registration_key: str) -> "RegistrationRecord | None":
+        """The record of this ID, with its holder and its hub: what every registration and every poll asks."""
+        return _of.one(service_pk, registration_key)
+
     @property
     def entry(self) -> IndividualEnrollment | EnrollmentGroup | None:
         return self.individual or self.group
+
+
+@Prepared
+def _of(service: int, key: str) -> RegistrationQuerySet:
+    return RegistrationRecord.objects.with_holder().filter(service=service, registration_key=key)
 
 
 class RegistrationEvidence(models.Model):

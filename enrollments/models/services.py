@@ -8,6 +8,7 @@ from django.core.validators import MaxValueValidator, MinValueValidator, RegexVa
 from django.db import models
 
 from enrollments.models import clock
+from enrollments.models.prepared import Prepared
 from enrollments.models.switches import AsOf
 from enrollments.policy.allocation import OF_A_SERVICE, AllocationPolicy
 
@@ -154,16 +155,28 @@ class ProvisioningService(models.Model):
         type(self).objects.filter(pk=self.pk).update(epoch=models.F("epoch") + 1)
 
     @classmethod
+    def by_id_scope(cls, id_scope: str) -> tuple["ProvisioningService", Standing]:
+        """The service, and what decisions read of it, as of one moment. Raises ProvisioningService.DoesNotExist."""
+        service = _by_id_scope.one(id_scope)
+        if service is None:
+            raise cls.DoesNotExist
+        read: Any = service  # with its annotations
+        return service, _standing(
+            service.epoch,
+            service.symmetric_key_groups,
+            service.proof_of_possession,
+            read.database_now,
+            read.next_individual,
+            read.next_group,
+        )
+
+    @classmethod
     def what_decisions_read(cls, pk: int) -> Standing:
         """All of it in one query, and so as of one moment (R12)."""
-        epoch, groups_with_keys, proof, now, *switches = cls.objects.values_list(
-            "epoch",
-            "symmetric_key_groups",
-            "proof_of_possession",
-            clock.database_now(),
-            *map(_earliest, _next_switches()),
-        ).get(pk=pk)
-        return Standing(epoch, groups_with_keys, proof, now, min(filter(None, switches), default=None))
+        row = _what_decisions_read.one(pk)
+        if row is None:
+            raise cls.DoesNotExist
+        return _standing(*row)
 
     @classmethod
     def next_switch_after(cls, pk: int, at: datetime) -> datetime | None:
@@ -175,13 +188,18 @@ class ProvisioningService(models.Model):
     @classmethod
     def at_this_moment(cls, pk: int) -> tuple["ProvisioningService", datetime]:
         """The service, with the time by the database's clock at which it was read."""
-        service = cls.objects.annotate(database_now=clock.database_now()).get(pk=pk)
+        service = _at_this_moment.one(pk)
+        if service is None:
+            raise cls.DoesNotExist
         return service, service.database_now  # type: ignore[attr-defined]  # the annotation
 
     @classmethod
     def epoch_and_time(cls, pk: int) -> tuple[int, datetime]:
         """What shows whether a judgement still holds, as of one moment (R12)."""
-        epoch, now = cls.objects.values_list("epoch", clock.database_now()).get(pk=pk)
+        row = _epoch_and_time.one(pk)
+        if row is None:
+            raise cls.DoesNotExist
+        epoch, now = row
         return epoch, now
 
     @classmethod
@@ -205,3 +223,44 @@ def _next_switches() -> "list[models.QuerySet[Any, Any]]":
         )
         for kind in (IndividualEnrollment, EnrollmentGroup)
     ]
+
+
+def _standing(
+    epoch: int, groups_with_keys: bool, proof: bool, now: datetime, *switches: datetime | None
+) -> Standing:
+    return Standing(epoch, groups_with_keys, proof, now, min(filter(None, switches), default=None))
+
+
+@Prepared
+def _by_id_scope(id_scope: str) -> "models.QuerySet[ProvisioningService]":
+    next_individual, next_group = map(_earliest, _next_switches())
+    return (
+        ProvisioningService.objects.order_by()
+        .annotate(database_now=clock.database_now(), next_individual=next_individual, next_group=next_group)
+        .filter(id_scope=id_scope)
+    )
+
+
+@Prepared
+def _what_decisions_read(pk: int) -> "models.QuerySet[ProvisioningService, Any]":
+    return (
+        ProvisioningService.objects.order_by()
+        .filter(pk=pk)
+        .values_list(
+            "epoch",
+            "symmetric_key_groups",
+            "proof_of_possession",
+            clock.database_now(),
+            *map(_earliest, _next_switches()),
+        )
+    )
+
+
+@Prepared
+def _at_this_moment(pk: int) -> "models.QuerySet[ProvisioningService]":
+    return ProvisioningService.objects.order_by().annotate(database_now=clock.database_now()).filter(pk=pk)
+
+
+@Prepared
+def _epoch_and_time(pk: int) -> "models.QuerySet[ProvisioningService, Any]":
+    return ProvisioningService.objects.order_by().filter(pk=pk).values_list("epoch", clock.database_now())

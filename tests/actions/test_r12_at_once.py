@@ -239,8 +239,8 @@ def test_device_is_answered_even_when_changes_never_pause(world, monkeypatch):
     judge = registrations._judge
     calls = []
 
-    def disturbed(service, request):
-        judgement = judge(service, request)
+    def disturbed(service, request, standing=None):
+        judgement = judge(service, request, standing)
         if not connection.in_atomic_block:
             ProvisioningService.objects.get(pk=service.pk).raise_epoch()
             calls.append(1)

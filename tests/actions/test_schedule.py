@@ -692,8 +692,8 @@ def test_deadline_between_the_last_judgement_and_the_end_of_a_remote_assignment(
     running.schedule()
     judge_, asked = registrations._judge, []
 
-    def passes_after_the_second(service, request):
-        judgement = judge_(service, request)
+    def passes_after_the_second(service, request, standing=None):
+        judgement = judge_(service, request, standing)
         asked.append(1)
         if len(asked) == 2:
             database_clock.set_to(running.deadline)
@@ -713,11 +713,11 @@ def test_judgement_under_the_lock_writes_no_row_and_admits_nobody_who_is_due_to_
     judge_ = registrations._judge
     rounds = []
 
-    def disturbed(service, request):
+    def disturbed(service, request, standing=None):
         if connection.in_atomic_block:
             database_clock.set_to(running.deadline)
-            return judge_(service, request)
-        judgement = judge_(service, request)
+            return judge_(service, request, standing)
+        judgement = judge_(service, request, standing)
         ProvisioningService.objects.get(pk=service.pk).raise_epoch()
         rounds.append(1)
         return judgement

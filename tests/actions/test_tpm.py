@@ -471,8 +471,8 @@ def test_r12_key_is_wrapped_before_the_last_look_at_the_epoch(device, monkeypatc
 def test_r12_challenge_is_not_given_on_a_state_that_is_gone(device, monkeypatch):
     judge = registrations._judge
 
-    def deleted_meanwhile(service, request):
-        judgement = judge(service, request)
+    def deleted_meanwhile(service, request, standing=None):
+        judgement = judge(service, request, standing)
         delete_enrollments(service, [ID], actor=ALICE)
         return judgement
 

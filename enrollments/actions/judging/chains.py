@@ -1,17 +1,16 @@
 """Judging a chain of certificates: which keys on it are barred, and to which enrolled CAs it leads."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from datetime import datetime
 from typing import NamedTuple
 
 from enrollments.actions.certificates import parsed
 from enrollments.actions.judging.world import (
+    Met,
     World,
     credential_facts,
-    group_ref,
     individual_facts,
-    individual_ref,
 )
 from enrollments.attestation.x509 import (
     ChainGraph,
@@ -27,7 +26,6 @@ from enrollments.attestation.x509 import (
 from enrollments.errors import AttestationError
 from enrollments.models import (
     AttestationMechanism,
-    HeldCertificate,
     HeldRole,
     IndividualEnrollment,
 )
@@ -119,66 +117,58 @@ def _gather(
     at: datetime,
 ) -> RegistrationFacts:
     key_steps = graph.key_steps()
-    pinning = _individual_that_pins(world, graph.leaf)
-    individual_facts = _pinned_facts(world, individual, pinning) if individual else None
-    anchors = world.anchors(key_steps).select_related("group", "certificate")
-    by_group: dict[int, list[HeldCertificate]] = {}
-    # Sorted here: asked to sort, SQLite walks all of the service by that order.
-    for held in sorted(anchors, key=lambda one: one.pk):
-        assert held.group_id is not None  # a database constraint: held_certificate_has_its_place
-        by_group.setdefault(held.group_id, []).append(held)
+    met = world.met(key_steps, graph.leaf)
+    by_group: dict[int, list[Met]] = {}
+    for one in met:
+        if one.role == HeldRole.ANCHOR:
+            by_group.setdefault(one.group.pk, []).append(one)
+    of_devices = [one for one in met if one.role == HeldRole.DEVICE]
+    pinning = {
+        one.individual.pk for one in of_devices if one.thumbprint_sha256 == graph.leaf.thumbprint_sha256
+    }
     # Sought for a pinned leaf too: its entry decides alone (R8), and who else would admit it is worth knowing.
     validator = PathValidator(graph, at)
     return RegistrationFacts(
         claimed_registration_id,
         credential,
-        individual=individual_facts,
+        individual=_pinned_facts(world, individual, pinning) if individual else None,
         barred_keys=tuple(
-            BarredKey(individual_ref(held.individual), key_steps[held.spki_sha256], held.certificate.subject)
-            for held in world.held()
-            .barring_keys(key_steps, world.as_of)
-            .select_related("individual", "certificate")
-            if held.individual is not None
+            BarredKey(one.individual, key_steps[one.spki_sha256], one.subject)
+            for one in of_devices
+            if not world.as_of.enabled(one)
         ),
         groups=tuple(_group_facts(world, held, key_steps, validator) for held in by_group.values()),
     )
 
 
-def _individual_that_pins(world: World, leaf: ParsedCertificate) -> int | None:
-    """Asked whether or not there is an entry to ask it of: the time of a refusal must not tell (R3)."""
-    held = world.held().filter(role=HeldRole.DEVICE, spki_sha256=leaf.spki_sha256)
-    pinning = held.filter(certificate__thumbprint_sha256=leaf.thumbprint_sha256)
-    return pinning.values_list("individual", flat=True).first()
-
-
-def _pinned_facts(world: World, individual: IndividualEnrollment, pinning: int | None) -> IndividualFacts:
+def _pinned_facts(
+    world: World, individual: IndividualEnrollment, pinning: Collection[int]
+) -> IndividualFacts:
     if individual.mechanism != AttestationMechanism.X509:
         label = AttestationMechanism(individual.mechanism).label
         return individual_facts(
             world, individual, detail=f"it is enrolled for {label}, and a certificate was shown"
         )
-    if pinning == individual.pk:
+    if individual.pk in pinning:
         return individual_facts(world, individual, own_credential_proven=True)
     return individual_facts(world, individual, detail="it holds another certificate than the one shown")
 
 
 def _group_facts(
-    world: World, held: list[HeldCertificate], key_steps: Mapping[str, int], validator: PathValidator
+    world: World, held: list[Met], key_steps: Mapping[str, int], validator: PathValidator
 ) -> GroupFacts:
-    group = held[0].group
-    assert group is not None  # a database constraint: held_certificate_has_its_place
+    group = held[0]
     facts = GroupFacts(
-        ref=group_ref(group),
+        ref=group.group,
         enabled=world.as_of.enabled(group),
-        created=(group.created_at.timestamp(), group.pk),
+        created=(group.group_created.timestamp(), group.group.pk),
         steps_to_key=min(key_steps[one.spki_sha256] for one in held),
     )
     problems: list[str] = []
     paths: list[tuple[bool, tuple[ParsedCertificate, ...]]] = []
     for one in held:
-        lacks_proof: bool = one.lacks_proof  # type: ignore[attr-defined]  # the annotation of world.anchors
         try:
-            paths.append((lacks_proof, validator.shortest_valid_path(parsed(one.certificate.pem))))
+            paths.append((one.lacks_proof, validator.shortest_valid_path(parsed(one.pem))))
         except InvalidPath as problem:
             problems.append(problem.message)
     if paths:

@@ -16,6 +16,7 @@ from enrollments.models import (
     IndividualEnrollment,
     ProvisioningService,
 )
+from enrollments.models.services import Standing
 from enrollments.policy.decision import Decision, TraceStep, decide
 from enrollments.policy.facts import (
     CredentialFacts,
@@ -101,6 +102,7 @@ def judge(
     entries_at: datetime | None = None,
     recorded_only: bool = False,
     begins: bool = True,
+    standing: Standing | None = None,
 ) -> Judgement:
     """Judge a device on the state of now.
 
@@ -109,10 +111,11 @@ def judge(
     recorded_only: a switch that is due to let somebody in counts once the history says so (R15). For whoever acts on
     the answer.
     begins: the device wants to register, and does not follow up an earlier registration.
+    standing: what was read of the service a moment ago, if it was; nothing else may have been read before it.
     The epoch is read first: a change that commits while facts are gathered has raised it by the time the caller
     compares, under the lock, what it then is.
     """
-    standing = ProvisioningService.what_decisions_read(service.pk)
+    standing = standing or ProvisioningService.what_decisions_read(service.pk)
     as_of = (
         standing.as_of_now(recorded_only=recorded_only) if entries_at is None else standing.as_of(entries_at)
     )

@@ -4,9 +4,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import lru_cache
+from typing import Any, NamedTuple
 
 from django.db import connection
-from django.db.models import Value
+from django.db.models import Q, QuerySet, Value
+from django.db.models.functions import Coalesce
 
 from enrollments.actions.certificates import parsed
 from enrollments.attestation.symmetric_key import key_bytes
@@ -18,12 +20,14 @@ from enrollments.models import (
     AttestationMechanism,
     EnrollmentGroup,
     HeldCertificate,
+    HeldRole,
     IndividualEnrollment,
     ProvisioningService,
 )
 from enrollments.models.ca_certificates import with_proof
 from enrollments.models.certificates import HeldCertificateQuerySet
 from enrollments.models.enrollments import KEY_IDS
+from enrollments.models.prepared import Prepared
 from enrollments.models.services import Standing
 from enrollments.models.switches import AsOf
 from enrollments.policy.facts import (
@@ -87,6 +91,13 @@ def _groups_with_keys(service_pk: int, epoch: int) -> tuple[GroupWithKeys, ...]:
     return _read_groups_with_keys(service_pk)
 
 
+@Prepared
+def _individual(service: int, key: str) -> "QuerySet[IndividualEnrollment]":
+    # Challenges are joined for every mechanism: one question more for TPMs would tell by its time which those are (R3).
+    found = IndividualEnrollment.objects.filter(service=service, registration_key=key)
+    return found.select_related("tpm_challenges")
+
+
 class World:
     """What a service holds, and which way its switches stand at a time."""
 
@@ -104,13 +115,7 @@ class World:
         return cls(service, standing, standing.as_of_now() if at is None else standing.as_of(at))
 
     def individual(self, claimed_registration_id: str) -> IndividualEnrollment | None:
-        # Challenges are joined for every mechanism: one question more for TPMs would tell by its time which those
-        # are (R3).
-        found = IndividualEnrollment.objects.filter(
-            service=self.service, registration_key=registration_key(claimed_registration_id)
-        ).select_related("tpm_challenges")
-        # There is one at most. This is asked in every judgement, and first() would have it sorted.
-        return next(iter(found[:1]), None)
+        return _individual.one(self.service.pk, registration_key(claimed_registration_id))
 
     def groups_with_keys(self) -> tuple[GroupWithKeys, ...]:
         """Decrypted once for each epoch: whatever changes a group raises it, so nothing here is older (R12).
@@ -124,19 +129,120 @@ class World:
     def held(self) -> HeldCertificateQuerySet:
         return HeldCertificate.objects.filter(service=self.service)
 
-    def anchors(self, spkis: Iterable[str]) -> HeldCertificateQuerySet:
-        """The enrolled CAs with these keys, each with whether it lacks a proof that this service demands (R7)."""
-        anchors = self.held().anchors().filter(spki_sha256__in=spkis)
-        lacks = ~with_proof(self.service.pk) if self.proof_of_possession else Value(False)
-        return anchors.annotate(lacks_proof=lacks)
+    def met(self, spkis: Iterable[str], leaf: ParsedCertificate) -> list["Met"]:
+        """What is enrolled with public keys that were met: CAs, disabled individuals, and whoever holds the leaf.
+
+        Asked in one query whatever of it is of interest: the time of a refusal must not tell (R3).
+        """
+        rows = _met(
+            self.service.pk,
+            list(spkis),
+            leaf.thumbprint_sha256,
+            self.as_of.at,
+            self.as_of.any_due,
+            self.as_of.recorded_only,
+            self.proof_of_possession,
+        )
+        return sorted((Met(*row) for row in rows), key=lambda one: one.pk)
 
     def issuers(
         self, *, subjects: frozenset[str], key_ids: frozenset[str], spkis: frozenset[str]
     ) -> Iterable[ParsedCertificate]:
         """What the search for paths asks for. One more than MAX_HELD shows it that there would be more."""
-        rows = self.held().that_may_have_issued(subjects, key_ids, spkis, self.as_of)
-        pems = rows.values_list("certificate__pem", flat=True).distinct()[: MAX_HELD + 1]
+        pems = _issuers(
+            self.service.pk,
+            sorted(subjects) or _NONE,
+            sorted(key_ids) or _NONE,
+            sorted(spkis) or _NONE,
+            self.as_of.at,
+            self.as_of.any_due,
+            self.as_of.recorded_only,
+        )
         return [parsed(pem) for pem in pems]
+
+
+class Met(NamedTuple):
+    """A held certificate whose public key was met, with what decides about the entry that holds it.
+
+    enabled, switches_at: as they are stored. Whether the entry is enabled is a question of the time (AsOf).
+    """
+
+    pk: int
+    role: str
+    spki_sha256: str
+    thumbprint_sha256: str
+    subject: str
+    pem: str
+    individual_pk: int | None
+    individual_name: str
+    group_pk: int | None
+    group_name: str
+    group_created: datetime
+    enabled: bool
+    switches_at: datetime | None
+    lacks_proof: bool
+
+    @property
+    def group(self) -> EntryRef:
+        assert self.group_pk is not None  # a database constraint: held_certificate_has_its_place
+        return EntryRef(EntryKind.GROUP, self.group_pk, self.group_name)
+
+    @property
+    def individual(self) -> EntryRef:
+        assert self.individual_pk is not None  # the same
+        return EntryRef(EntryKind.INDIVIDUAL, self.individual_pk, self.individual_name)
+
+
+# Nothing is called so.
+_NONE = ["-"]
+
+
+@Prepared
+def _met(
+    service: int,
+    spkis: list[str],
+    leaf: str,
+    at: datetime,
+    any_due: bool,
+    recorded_only: bool,
+    proof_demanded: bool,
+) -> "QuerySet[HeldCertificate, Any]":
+    disabled = AsOf(at, any_due, recorded_only).where(enabled=False, prefix="individual__")
+    asked = Q(role=HeldRole.ANCHOR) | Q(role=HeldRole.DEVICE) & (
+        disabled | Q(certificate__thumbprint_sha256=leaf)
+    )
+    return HeldCertificate.objects.filter(asked, service=service, spki_sha256__in=spkis).values_list(
+        "pk",
+        "role",
+        "spki_sha256",
+        "certificate__thumbprint_sha256",
+        "certificate__subject",
+        "certificate__pem",
+        "individual",
+        "individual__registration_id",
+        "group",
+        "group__group_id",
+        "group__created_at",
+        Coalesce("group__enabled", "individual__enabled"),
+        Coalesce("group__switches_at", "individual__switches_at"),
+        # Each enrolled CA with whether it lacks a proof that this service demands (R7).
+        ~with_proof(service) if proof_demanded else Value(False),
+    )
+
+
+@Prepared
+def _issuers(
+    service: int,
+    subjects: list[str],
+    key_ids: list[str],
+    spkis: list[str],
+    at: datetime,
+    any_due: bool,
+    recorded_only: bool,
+) -> "QuerySet[HeldCertificate, str]":
+    held = HeldCertificate.objects.filter(service=service)
+    rows = held.that_may_have_issued(subjects, key_ids, spkis, AsOf(at, any_due, recorded_only))
+    return rows.values_list("certificate__pem", flat=True).distinct()[: MAX_HELD + 1]
 
 
 def credential_facts(
