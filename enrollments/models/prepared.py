@@ -44,12 +44,12 @@ class Prepared(Generic[P, Row]):
 
     def __init__(self, make: Callable[P, "QuerySet[Any, Row]"]) -> None:
         self._make = make
-        self._signature = signature(make)
+        self._names = tuple(signature(make).parameters)
         self._compiled: dict[object, _Compiled] = {}
         update_wrapper(self, make)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> list[Row]:
-        values = self._signature.bind(*args, **kwargs).arguments
+        values = dict(zip(self._names, args, strict=False)) | kwargs
         form: list[object] = []
         for name, value in values.items():
             if isinstance(value, bool):
@@ -89,6 +89,9 @@ class _Compiled:
         self._iterable_class, self._fields = queryset._iterable_class, queryset._fields
         self._compiler = queryset.query.get_compiler(using=DEFAULT_DB_ALIAS)
         self._sql, self._parameters = self._compiler.as_sql()
+        # What turns a column of the answer into a value: the same on each connection to this database.
+        columns = [column for column, _, _ in self._compiler.select]
+        self._converters = self._compiler.get_converters(columns)
 
     def rows(self, values: Mapping[str, Any]) -> list[Any]:
         """What Django would make of the answer: its own classes do so, and read the columns."""
@@ -99,6 +102,7 @@ class _Compiled:
         compiler = copy.copy(self._compiler)
         compiler.connection = database  # each thread has its own
         compiler.as_sql = lambda *_, **__: (self._sql, parameters)
+        compiler.get_converters = lambda *_: self._converters
         query = copy.copy(self._queryset.query)
         query.get_compiler = lambda *_, **__: compiler
         asked: Any = QuerySet(self._queryset.model, query, DEFAULT_DB_ALIAS)
