@@ -5,10 +5,11 @@ import json
 import sys
 import tempfile
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 from benchmarks.installation import bench
-from benchmarks.measure import is_met, take_turns
+from benchmarks.measure import is_met, take_turns, without_dangling_ratios
 from benchmarks.sizes import SIZES
 from benchmarks.tables import as_json, as_text
 
@@ -18,6 +19,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures into this file too")
     parser.add_argument("--size", choices=SIZES, default="full", help="tiny only shows that everything works")
+    parser.add_argument("--only", action="append", metavar="SUBJECT", help="a subject of benchmarks/subjects")
     parser.add_argument("--rounds", type=int, metavar="N", help="how often each figure is repeated")
     options = parser.parse_args()
     size = SIZES[options.size]
@@ -25,8 +27,15 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="dpsportal-bench-") as folder, bench(Path(folder), size) as made:
         from benchmarks.subjects import SUBJECTS  # they import models, which need the settings
 
-        _tell("enrolling devices")
-        parts = [part(made) for part in SUBJECTS]
+        chosen = {subject.__name__: subject for subject in SUBJECTS}
+        if unknown := sorted(set(options.only or ()) - chosen.keys()):
+            parser.error(f"no subject is called {', '.join(unknown)}; there are {', '.join(chosen)}")
+        parts = []
+        for name, subject in chosen.items():
+            if not options.only or name in options.only:
+                _tell(f"preparing {name}")
+                parts.append(subject(made))
+        parts = without_dangling_ratios(parts)
         figures = [figure for part in parts for figure in part.figures]
         costs = take_turns(figures, size.rounds, _tell)
     _tell("")
@@ -40,9 +49,11 @@ def main() -> int:
 
 
 def _tell(sentence: str) -> None:
-    """Progress, for whoever watches."""
+    """Progress: one line that changes for whoever watches, a line each in a log."""
     if sys.stderr.isatty():
         print(f"\r\x1b[K{sentence}", end="", file=sys.stderr, flush=True)
+    elif sentence:
+        print(f"{datetime.now(UTC):%H:%M:%S} {sentence}", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

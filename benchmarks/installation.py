@@ -2,10 +2,12 @@
 
 import os
 import ssl
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import django
@@ -13,7 +15,8 @@ import django
 from benchmarks.devices import Device, Line
 from benchmarks.measure import Cost
 from benchmarks.sizes import Size
-from tests.live import LiveListeners, installation
+from dpsportal.serving.supervisor import PROJECT_DIR
+from tests.live import LiveListeners, free_port, installation
 
 Operation = Callable[[], object]
 # Makes as many operations as it is told, and opens what they need; that is closed after them.
@@ -40,11 +43,15 @@ class Worker:
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """What subjects are given. The models of this process and the listener share one database."""
+    """What subjects are given. The models of this process and the listener share one database.
+
+    Whatever is to be stopped after the run is entered into `until_the_end`.
+    """
 
     live: LiveListeners
     worker: Worker
     size: Size
+    until_the_end: ExitStack
 
     def line(self, device: Device) -> Line:
         return Line(self.live.device_port, device.context)
@@ -77,4 +84,21 @@ def bench(folder: Path, size: Size) -> Iterator[Bench]:
         os.environ.update(live.environment)
         django.setup()
         live.start("device")
-        yield Bench(live, Worker.of_listener(live), size)
+        with ExitStack() as until_the_end:
+            yield Bench(live, Worker.of_listener(live), size, until_the_end)
+
+
+def with_ceiling(bench: Bench) -> Bench:
+    """The same for the two bare views (benchmarks/ceiling) over the same database, which know its devices of now."""
+    environment = {**bench.live.environment, "DJANGO_SETTINGS_MODULE": "benchmarks.ceiling.settings"}
+    subprocess.run([sys.executable, "-m", "benchmarks.ceiling"], cwd=PROJECT_DIR, env=environment, check=True)
+    port = free_port()
+    live = replace(
+        bench.live,
+        device_port=port,
+        environment={**environment, "DPS_DEVICE_BIND": f"127.0.0.1:{port}"},
+        processes={},
+    )
+    live.start("device")
+    bench.until_the_end.callback(live.stop, "device")
+    return replace(bench, live=live, worker=Worker.of_listener(live))

@@ -4,7 +4,7 @@ import random
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 
@@ -39,13 +39,14 @@ class Figure:
 
 @dataclass(frozen=True, slots=True)
 class Ratio:
-    """One figure to another, within the same rounds. Where there is a target, it has to stay below it."""
+    """One figure to another, within the same rounds. Where there is a target, it stays below it or reaches it."""
 
     title: str
     of: str
     to: str
     below: float | None = None
     clock: Clock = Clock.CPU
+    at_least: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +56,12 @@ class Part:
     title: str
     figures: Sequence[Figure]
     ratios: Sequence[Ratio] = ()
+
+
+def without_dangling_ratios(parts: Sequence[Part]) -> list[Part]:
+    """The parts without ratios to figures of subjects that were not chosen."""
+    known = {figure.key for part in parts for figure in part.figures}
+    return [replace(part, ratios=[one for one in part.ratios if {one.of, one.to} <= known]) for part in parts]
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,10 +112,12 @@ def summary_of_ratio(costs: Costs, ratio: Ratio) -> Summary:
 
 def is_met(costs: Costs, one: Figure | Ratio) -> bool | None:
     """None where there is no target."""
-    if one.below is None:
-        return None
-    found = summary_of_ratio(costs, one) if isinstance(one, Ratio) else summary(costs, one.key, one.clock)
-    return found.median < one.below
+    if isinstance(one, Figure):
+        return None if one.below is None else summary(costs, one.key, one.clock).median < one.below
+    found = summary_of_ratio(costs, one).median
+    if one.at_least is not None:
+        return found >= one.at_least
+    return None if one.below is None else found < one.below
 
 
 def in_this_process(operation: Callable[[], object]) -> Callable[[int], Cost]:

@@ -40,10 +40,23 @@ def _ratio_row(ratio: Ratio, costs: Costs) -> tuple[str, ...]:
 
 
 def _target(costs: Costs, one: Figure | Ratio) -> str:
-    if one.below is None:
+    """What it is held to, if anything, and whether it keeps to that."""
+    if isinstance(one, Ratio) and one.at_least is not None:
+        limit = f"at least {one.at_least:.2f}"
+    elif one.below is None:
         return ""
-    limit = f"{one.below:.2f}" if isinstance(one, Ratio) else f"{_seconds(one.below)} {one.clock.upper()}"
-    return f": below {limit}, {'met' if is_met(costs, one) else 'NOT MET'}"
+    else:
+        limit = (
+            f"below {one.below:.2f}"
+            if isinstance(one, Ratio)
+            else f"below {_seconds(one.below)} {one.clock.upper()}"
+        )
+    return f": {limit}, {'met' if is_met(costs, one) else 'NOT MET'}"
+
+
+def _limit(one: Figure | Ratio) -> str:
+    below = one.below or 0.0
+    return f"{below:.2f}" if isinstance(one, Ratio) else f"{_seconds(below)} {one.clock.upper()}"
 
 
 def as_json(parts: Sequence[Part], costs: Costs, *, rounds: int, size: str) -> dict[str, Any]:
@@ -75,6 +88,7 @@ def as_json(parts: Sequence[Part], costs: Costs, *, rounds: int, size: str) -> d
                 "clock": ratio.clock.value,
                 **_summary_as_json(summary_of_ratio(costs, ratio)),
                 "below": ratio.below,
+                "at_least": ratio.at_least,
                 "met": is_met(costs, ratio),
             }
             for part in parts

@@ -6,15 +6,18 @@ from functools import partial
 from itertools import islice
 
 from benchmarks.devices import HEALTH, Device, Fleet
-from benchmarks.installation import Bench, Operation, Preparation
-from benchmarks.measure import Figure, Part
+from benchmarks.installation import Bench, Operation, Preparation, with_ceiling
+from benchmarks.measure import Clock, Figure, Part, Ratio
 from benchmarks.subjects.enrolled import Enrolling, numbered
 from enrollments.actions.services import change_settings
 from tests.devices import ALICE, new_service
 
 TOKEN, TOKEN_FIRST = "registration.token", "registration.token.first"
 X509, X509_NEW_CONNECTION = "registration.x509", "registration.x509.new-connection"
+CEILING_TOKEN, CEILING_X509 = "ceiling.token", "ceiling.x509.new-connection"
 LISTENER = "listener"
+# What a registration may cost more than the two bare views: they take at least this share of its time.
+SHARE = 0.60
 # As high as they go: what is measured is what the service can do, not what it lets one device do.
 RATES = {"device_registrations_per_minute": 60, "registrations_per_minute": 1_000_000}
 
@@ -34,6 +37,7 @@ def registrations(bench: Bench) -> Part:
         with bench.line(device) as line:
             line.register(device)
     at_the_listener = bench.at_the_listener
+    ceiling = with_ceiling(bench)
     return Part(
         "Registration at the listener: PUT and poll",
         [
@@ -56,6 +60,26 @@ def registrations(bench: Bench) -> Part:
                 bench.size.requests,
                 at_the_listener(partial(_health, bench, by_token[0])),
             ),
+            Figure(
+                CEILING_TOKEN,
+                "ceiling, kept-alive connection",
+                times,
+                ceiling.at_the_listener(_on_one_line(ceiling, Fleet(by_token))),
+            ),
+            Figure(
+                CEILING_X509,
+                "ceiling, certificate, new connection",
+                times,
+                ceiling.at_the_listener(_on_new_lines(ceiling, Fleet(fresh))),
+            ),
+        ],
+        [
+            Ratio(f"share of the ceiling, {name}, {clock.upper()}", one, to, clock=clock, at_least=SHARE)
+            for name, one, to in (
+                ("token", CEILING_TOKEN, TOKEN),
+                ("X.509, new connection", CEILING_X509, X509_NEW_CONNECTION),
+            )
+            for clock in Clock
         ],
     )
 

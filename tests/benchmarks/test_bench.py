@@ -11,6 +11,7 @@ SUBJECTS = {
     "sas",
     "body",
     "registration",
+    "ceiling",
     "listener",
     "refusal",
     "evidence",
@@ -39,6 +40,11 @@ HELD_TO_A_QUARTER = {
     ("refusal.x509.too-often", "registration.x509"),
 }
 HELD_TO_TWICE = {("query.middle-page", "query.first-page"), ("query.last-page", "query.first-page")}
+
+SHARES_OF_THE_CEILING = {
+    ("ceiling.token", "registration.token"),
+    ("ceiling.x509.new-connection", "registration.x509.new-connection"),
+}
 
 
 def test_the_whole_benchmark_runs_and_tells_what_it_measured(tmp_path):
@@ -75,10 +81,14 @@ def check_figures(figures: dict) -> None:
 
 
 def check_ratios(ratios: list[dict]) -> None:
-    """Held to a quarter are the throttled, and what is written down about a registration."""
+    """Held to a quarter are the throttled, and what is written down about a registration; to three fifths the ceilings."""
     targets = {(one["of"], one["to"]): one["below"] for one in ratios if one["below"] is not None}
 
     assert targets == {**dict.fromkeys(HELD_TO_A_QUARTER, 0.25), **dict.fromkeys(HELD_TO_TWICE, 2)}
+    shares = [one for one in ratios if one["at_least"] is not None]
+    assert {(one["of"], one["to"]) for one in shares} == SHARES_OF_THE_CEILING
+    assert {one["at_least"] for one in shares} == {0.6}
+    assert sorted(one["clock"] for one in shares) == ["cpu", "cpu", "wall", "wall"]
 
 
 def check_targets(measured: list[dict], done: subprocess.CompletedProcess) -> None:

@@ -6,12 +6,14 @@ from benchmarks.measure import (
     Clock,
     Cost,
     Figure,
+    Part,
     Ratio,
     Summary,
     is_met,
     summary,
     summary_of_ratio,
     take_turns,
+    without_dangling_ratios,
 )
 
 
@@ -58,3 +60,26 @@ def test_a_target_is_met_below_it(below, met):
     measured = {"refusal": costs(1, 1), "registration": costs(5, 5)}
 
     assert is_met(measured, Ratio("", "refusal", "registration", below)) is met
+
+
+@pytest.mark.parametrize(
+    ("at_least", "met"),
+    [
+        pytest.param(0.1, True, id="more"),
+        pytest.param(0.2, True, id="as much"),
+        pytest.param(0.25, False, id="less"),
+    ],
+)
+def test_a_share_reaches_its_target(at_least, met):
+    measured = {"ceiling": costs(1, 1), "registration": costs(5, 5)}
+
+    assert is_met(measured, Ratio("", "ceiling", "registration", at_least=at_least)) is met
+
+
+def test_ratios_to_figures_that_are_not_measured_are_left_out():
+    figure = Figure("one", "one", 1, lambda _: Cost(1, 1))
+    inner, outer = Ratio("inner", "one", "one"), Ratio("outer", "one", "other")
+
+    (part,) = without_dangling_ratios([Part("part", [figure], [inner, outer])])
+
+    assert part == Part("part", [figure], [inner])
