@@ -17,10 +17,16 @@ DOCUMENT = "urn:dpsportal:openapi"
 
 @cache
 def _operations() -> list[tuple[re.Pattern[str], dict[str, Any]]]:
-    """The fixed paths first, as OpenAPI has it."""
+    """The fixed paths first, as OpenAPI has it. The service API alone takes a slash at the end."""
     paths = sorted(document()["paths"].items(), key=lambda item: item[0].count("{"))
     return [
-        (re.compile(re.sub(r"\{\w+\}", "[^/]+", path) + "/?", re.IGNORECASE), item) for path, item in paths
+        (
+            re.compile(
+                re.sub(r"\{\w+\}", "[^/]+", path) + ("" if path.startswith("/{") else "/?"), re.IGNORECASE
+            ),
+            item,
+        )
+        for path, item in paths
     ]
 
 
