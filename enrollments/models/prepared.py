@@ -4,15 +4,21 @@ Django compiles a query anew each time that it is asked. For one that finds a si
 times as long as the database does.
 """
 
-import copy
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from functools import lru_cache, update_wrapper
 from inspect import signature
+from operator import itemgetter
 from typing import Any, Generic, ParamSpec, TypeVar
 
 from django.db import DEFAULT_DB_ALIAS, connections, models
 from django.db.models import QuerySet, Value
+from django.db.models.query import (
+    FlatValuesListIterable,
+    ModelIterable,
+    ValuesListIterable,
+    get_related_populators,
+)
 
 P = ParamSpec("P")
 Row = TypeVar("Row")
@@ -84,31 +90,58 @@ def _place(name: str, value: Any) -> Any:
 
 
 class _Compiled:
+    """A statement, and what makes rows of its answer: as ModelIterable and its like do, but found out once."""
+
     def __init__(self, queryset: Any) -> None:
-        self._queryset = queryset
-        self._iterable_class, self._fields = queryset._iterable_class, queryset._fields
-        self._compiler = queryset.query.get_compiler(using=DEFAULT_DB_ALIAS)
-        self._sql, self._parameters = self._compiler.as_sql()
-        # What turns a column of the answer into a value: the same on each connection to this database.
-        columns = [column for column, _, _ in self._compiler.select]
-        self._converters = self._compiler.get_converters(columns)
+        compiler = queryset.query.get_compiler(using=DEFAULT_DB_ALIAS)
+        self._sql, self._parameters = compiler.as_sql()
+        # The same on each connection to this database.
+        self._converters = list(compiler.get_converters([column for column, _, _ in compiler.select]).items())
+        self._row = _MADE_OF[queryset._iterable_class](compiler)
 
     def rows(self, values: Mapping[str, Any]) -> list[Any]:
-        """What Django would make of the answer: its own classes do so, and read the columns."""
         database = connections[DEFAULT_DB_ALIAS]
-        parameters = tuple(
+        parameters = [
             _adapted(one.of(values), database) if isinstance(one, _Given) else one for one in self._parameters
-        )
-        compiler = copy.copy(self._compiler)
-        compiler.connection = database  # each thread has its own
-        compiler.as_sql = lambda *_, **__: (self._sql, parameters)
-        compiler.get_converters = lambda *_: self._converters
-        query = copy.copy(self._queryset.query)
-        query.get_compiler = lambda *_, **__: compiler
-        asked: Any = QuerySet(self._queryset.model, query, DEFAULT_DB_ALIAS)
-        asked._iterable_class = self._iterable_class
-        asked._fields = self._fields
-        return list(asked)
+        ]
+        with database.cursor() as cursor:
+            cursor.execute(self._sql, parameters)
+            answer = cursor.fetchall()
+        return [self._row(self._converted(row, database)) for row in answer]
+
+    def _converted(self, row: Sequence[Any], database: Any) -> Sequence[Any]:
+        converted = list(row)
+        for position, (converters, expression) in self._converters:
+            for convert in converters:
+                converted[position] = convert(converted[position], expression, database)
+        return converted
+
+
+def _instances(compiler: Any) -> Callable[[Sequence[Any]], models.Model]:
+    """What makes instances of a model, with what was joined and annotated."""
+    info, select = compiler.klass_info, compiler.select
+    model, first, last = info["model"], info["select_fields"][0], info["select_fields"][-1] + 1
+    names = [column.target.attname for column, _, _ in select[first:last]]
+    related = _populators(info, select, DEFAULT_DB_ALIAS)
+    annotations = list(compiler.annotation_col_map.items()) if compiler.annotation_col_map else []
+
+    def instance(row: Sequence[Any]) -> models.Model:
+        made: models.Model = model.from_db(DEFAULT_DB_ALIAS, names, row[first:last])
+        for populator in related:
+            populator.populate(row, made)
+        for name, position in annotations:
+            setattr(made, name, row[position])
+        return made
+
+    return instance
+
+
+_populators: Any = get_related_populators
+_MADE_OF: dict[object, Callable[[Any], Callable[[Sequence[Any]], Any]]] = {
+    ModelIterable: _instances,
+    ValuesListIterable: lambda _: tuple,
+    FlatValuesListIterable: lambda _: itemgetter(0),
+}
 
 
 def _adapted(value: Any, database: Any) -> Any:

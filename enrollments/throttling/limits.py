@@ -217,12 +217,12 @@ def _whole(seconds: float) -> int:
 
 
 @lru_cache(maxsize=1)
-def _limiter(folder: Path, cache_url: str, secret_key: str) -> Limiter:
+def _limiter(data_folder: str, cache_url: str, secret_key: str) -> Limiter:
     # Of all nodes the same, and of no use to anybody else.
     secret = hashlib.blake2b(secret_key.encode(), digest_size=16, person=b"dps rates").digest()
-    return Limiter(folder, cache_url=cache_url, secret=secret)
+    return Limiter(Path(data_folder) / "rates", cache_url=cache_url, secret=secret)
 
 
 def limiter() -> Limiter:
     """The limiter of this installation: on this node, or with DPS_CACHE_URL on all of them."""
-    return _limiter(Path(settings.DPS_DATA_DIR) / "rates", settings.DPS_CACHE_URL, settings.SECRET_KEY)
+    return _limiter(str(settings.DPS_DATA_DIR), settings.DPS_CACHE_URL, settings.SECRET_KEY)

@@ -17,6 +17,7 @@ from enrollments.attestation.x509 import (
     read_presented,
 )
 from enrollments.attestation.x509 import search as search_module
+from enrollments.attestation.x509.remembered import Remembered
 from tests.certificates import (
     EXPIRED,
     NOW,
@@ -298,6 +299,7 @@ class TestHostile:
             return real(child, key)
 
         monkeypatch.setattr(search_module, "is_signed_by", counted)
+        monkeypatch.setattr(search_module, "_SIGNATURES", Remembered(most=1))
         namesakes = [root("Root A", subject_key_id=False) for _ in range(MAX_SIGNATURE_CHECKS - 1)]
         device = namesakes[-1].leaf("pump-042")
 
@@ -309,6 +311,15 @@ class TestHostile:
         with pytest.raises(SearchExhausted):
             graph_of(device, held=Held(root("Root A", subject_key_id=False), *namesakes))
         assert len(checks) == MAX_SIGNATURE_CHECKS
+
+    def test_budget_is_used_up_by_what_was_checked_before_too(self):
+        """Else the answer for one chain would depend on which others had been shown."""
+        namesakes = [root("Root A", subject_key_id=False) for _ in range(MAX_SIGNATURE_CHECKS)]
+        device = namesakes[-1].leaf("pump-042")
+
+        for _ in range(2):
+            with pytest.raises(SearchExhausted):
+                graph_of(device, held=Held(*namesakes))
 
     def test_one_check_for_each_child_and_key(self):
         top = root("Root A")

@@ -16,6 +16,7 @@ from cryptography.x509.oid import NameOID, SignatureAlgorithmOID
 
 from enrollments.attestation.x509.der import RawFields, contents, elements
 from enrollments.attestation.x509.errors import UnreadableCertificate
+from enrollments.attestation.x509.remembered import Remembered
 
 MAX_CERTIFICATE_BYTES = 16 * 1024
 # What we keep of a certificate has a bounded size. RFC 5280 allows 20 octets for a serial number (4.1.2.2),
@@ -90,8 +91,16 @@ class ParsedCertificate:
         return "\n".join(["-----BEGIN CERTIFICATE-----", *lines, "-----END CERTIFICATE-----", ""])
 
 
+# A device that registers and then polls shows the same chain twice, and an intermediate is that of many devices.
+_PARSED = Remembered(most=1024)
+
+
 def parse_der(der: bytes) -> ParsedCertificate:
     """Read one certificate from exactly these bytes, or raise UnreadableCertificate."""
+    return _PARSED.get(der, lambda: _read(der))
+
+
+def _read(der: bytes) -> ParsedCertificate:
     if len(der) > MAX_CERTIFICATE_BYTES:
         raise UnreadableCertificate(
             f"The certificate has {len(der)} bytes; at most {MAX_CERTIFICATE_BYTES} are accepted."

@@ -8,6 +8,7 @@ from cryptography.x509.verification import PolicyBuilder, Store, VerificationErr
 
 from enrollments.attestation.x509.certificate import ParsedCertificate
 from enrollments.attestation.x509.errors import InvalidPath, SearchExhausted
+from enrollments.attestation.x509.remembered import Remembered
 from enrollments.attestation.x509.requirements import (
     CA_POLICY,
     DEVICE_POLICY,
@@ -23,6 +24,12 @@ from enrollments.attestation.x509.search import MAX_DEPTH, MAX_SIGNATURE_CHECKS,
 MAX_PATHS_LOOKED_AT = 512
 
 Path = tuple[ParsedCertificate, ...]
+
+
+# By the digests of their certificates: paths that the library found valid. What refuses one is asked anew.
+_VALIDATED = Remembered(most=8192)
+# By the digest of a certificate, as a CA's and as a device's: what is wrong with it at any time.
+_PROBLEMS = Remembered(most=8192)
 
 
 class PathValidator:
@@ -133,8 +140,9 @@ class PathValidator:
     def _remembered(self, certificate: ParsedCertificate, *, is_ca: bool) -> Problem | None:
         key = (certificate.thumbprint_sha256, is_ca)
         if key not in self._problems:
-            problems: Iterable[Problem] = ca_problems(certificate) if is_ca else leaf_problems(certificate)
-            self._problems[key] = date_problem(certificate, self._at) or next(iter(problems), None)
+            self._problems[key] = date_problem(certificate, self._at) or _PROBLEMS.get(
+                key, lambda: _lasting_problem(certificate, is_ca=is_ca)
+            )
         return self._problems[key]
 
     def _validate(self, path: Path) -> None:
@@ -144,25 +152,37 @@ class PathValidator:
         if signatures > self._checks_left:
             raise SearchExhausted(f"Validation needs more than {MAX_SIGNATURE_CHECKS} signature checks.")
         self._checks_left -= signatures
-        leaf, *intermediates, anchor = path
-        # An anchor store of one, made for this path: nothing that could be stale, and nowhere else to end.
-        verifier = (
-            PolicyBuilder()
-            .store(Store([anchor.certificate]))
-            .time(self._at)
-            .max_chain_depth(MAX_DEPTH)
-            .extension_policies(ca_policy=CA_POLICY, ee_policy=DEVICE_POLICY)
-            .build_client_verifier()
+        # Of its own dates each certificate of the path has been asked already, for this very time.
+        _VALIDATED.get(
+            tuple(one.thumbprint_sha256 for one in path), lambda: _validated_by_library(path, self._at)
         )
-        try:
-            verified = verifier.verify(leaf.certificate, [one.certificate for one in intermediates])
-        except VerificationError as error:
-            raise InvalidPath(
-                f"The path to {_named(anchor)} is not valid: {verifier_words(error)}."
-            ) from error
-        if verified.chain != [one.certificate for one in path]:
-            # The library may cut across between two certificates of one name; only what was asked counts.
-            raise InvalidPath(f"The path to {_named(anchor)} is not the one that was validated.")
+
+
+def _validated_by_library(path: Path, at: datetime) -> bool:
+    """True, or raises InvalidPath."""
+    leaf, *intermediates, anchor = path
+    # An anchor store of one, made for this path: nothing that could be stale, and nowhere else to end.
+    verifier = (
+        PolicyBuilder()
+        .store(Store([anchor.certificate]))
+        .time(at)
+        .max_chain_depth(MAX_DEPTH)
+        .extension_policies(ca_policy=CA_POLICY, ee_policy=DEVICE_POLICY)
+        .build_client_verifier()
+    )
+    try:
+        verified = verifier.verify(leaf.certificate, [one.certificate for one in intermediates])
+    except VerificationError as error:
+        raise InvalidPath(f"The path to {_named(anchor)} is not valid: {verifier_words(error)}.") from error
+    if verified.chain != [one.certificate for one in path]:
+        # The library may cut across between two certificates of one name; only what was asked counts.
+        raise InvalidPath(f"The path to {_named(anchor)} is not the one that was validated.")
+    return True
+
+
+def _lasting_problem(certificate: ParsedCertificate, *, is_ca: bool) -> Problem | None:
+    problems: Iterable[Problem] = ca_problems(certificate) if is_ca else leaf_problems(certificate)
+    return next(iter(problems), None)
 
 
 def _check_path_lengths(path: Path) -> None:

@@ -25,11 +25,14 @@ from enrollments.attestation.x509.certificate import (
 )
 from enrollments.attestation.x509.der import contents, elements
 from enrollments.attestation.x509.errors import NoCertificate, SearchExhausted, TooManyCertificates
+from enrollments.attestation.x509.remembered import Remembered
 
 MAX_SENT = 10
 MAX_DEPTH = 8
 MAX_SIGNATURE_CHECKS = 64
 MAX_HELD = 256
+# By the digests of a certificate and of a public key: whether this key made its signature.
+_SIGNATURES = Remembered(most=8192)
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +161,8 @@ class _Search:
             if self.checks_used >= MAX_SIGNATURE_CHECKS:
                 raise SearchExhausted(f"The chain needs more than {MAX_SIGNATURE_CHECKS} signature checks.")
             self.checks_used += 1
-            self.verified[pair] = is_signed_by(child, issuer.public_key)
+            # A check that was made before counts too: the bound does not depend on what others have shown.
+            self.verified[pair] = _SIGNATURES.get(pair, lambda: is_signed_by(child, issuer.public_key))
         return self.verified[pair]
 
     def _graph(self) -> ChainGraph:
