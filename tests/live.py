@@ -16,7 +16,9 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import psycopg
 import pytest
+from psycopg.rows import dict_row
 
 from dpsportal.serving.supervisor import PROJECT_DIR, listener_command
 from enrollments.simulator.client import Device, Endpoint, Pace, Result, provision
@@ -88,7 +90,11 @@ class LiveListeners:
 
     def rows(self, sql: str, *parameters: object) -> list[dict]:
         """Read the database past the application."""
-        with closing(sqlite3.connect(self.data_dir / "db.sqlite3")) as connection:
+        url = self.environment.get("DATABASE_URL", f"sqlite:///{self.data_dir / 'db.sqlite3'}")
+        if url.startswith("postgres"):
+            with closing(psycopg.connect(url, row_factory=dict_row)) as server:
+                return server.execute(sql.replace("?", "%s"), parameters).fetchall()
+        with closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as connection:
             connection.row_factory = sqlite3.Row
             return [dict(row) for row in connection.execute(sql, parameters)]
 
@@ -124,13 +130,16 @@ class LiveListeners:
             "print(add_individual_enrollment(service, spec, actor=actor).primary_key)\n"
         ).strip()
 
-    def start(self, listener: str) -> None:
-        """Start `device`, `portal`, `proxied` or `metrics` and wait until it can serve."""
+    def start(self, listener: str, *, config: str = "") -> None:
+        """Start `device`, `portal`, `proxied` or `metrics` and wait until it can serve.
+
+        config: a module with settings for gunicorn, in place of the listener's own.
+        """
         if listener == "portal":
             self.manage("collectstatic", "--noinput", "--verbosity", "0")
         with (self.data_dir / f"{listener}.log").open("ab") as log:
             process = self.processes[listener] = subprocess.Popen(
-                listener_command(listener),
+                [*listener_command(listener), *(["--config", f"python:{config}"] if config else [])],
                 cwd=PROJECT_DIR,
                 env=self.environment,
                 stdout=log,

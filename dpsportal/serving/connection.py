@@ -13,6 +13,8 @@ from dpsportal.serving.framing import Framing, UnclearLength, read_framing
 from dpsportal.serving.limits import Limits
 from dpsportal.serving.refusals import InWords, Refusal, answer
 
+# Longer than a request is on its way.
+PARTING_SECONDS = 1.0
 NOTHING_FRAMED = Framing(head_length=0, body_length=0, chunked=None, expects_continue=False)
 
 
@@ -101,6 +103,19 @@ class Connection(TConn):  # type: ignore[misc]  # as above
         self._enter(Phase.SENDING)
         if not self._hold(len(self.sock.unsent)):
             raise ConnectionAbortedError("too much is waiting to be sent")
+
+    def part(self) -> None:
+        """An idle connection is kept no longer; a request that has arrived by now is still answered.
+
+        One that is on its way meets an open connection on which nothing more is said, and no reset: the client sees
+        that it was not answered, and may send it again (RFC 9110, section 9.2.2).
+        """
+        try:
+            self._await_next()
+        except WouldBlock:
+            self._enter(Phase.CLOSING)
+            self.timeout = time.monotonic() + min(PARTING_SECONDS, self._seconds[Phase.CLOSING])
+            self.sock.finish_writing()
 
     def end(self) -> None:
         self._hold(0)

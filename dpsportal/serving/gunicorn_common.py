@@ -12,6 +12,7 @@ from typing import Any
 from django.conf import settings
 
 from dpsportal.env import refuse
+from dpsportal.serving import departure
 from dpsportal.serving.limits import Limits
 from dpsportal.serving.refusals import InWords
 from dpsportal.serving.worker import ListenerWorker
@@ -47,6 +48,7 @@ def listener_settings(limits: Limits, in_words: InWords) -> dict[str, Any]:
     return {
         "worker_class": ListenerWorker,
         "post_fork": _hand_over(limits, in_words),
+        "when_ready": departure.prepare,
         "workers": settings.DPS_WORKERS,
         "threads": THREADS,
         "worker_connections": _connections_per_worker(),

@@ -13,6 +13,7 @@ names of gunicorn that are not public; tests/serving/test_gunicorn_internals.py 
 import errno
 import ipaddress
 import math
+import select
 import socket
 import time
 from collections import Counter
@@ -24,6 +25,8 @@ from typing import TYPE_CHECKING
 
 from gunicorn.workers.gthread import ThreadWorker  # type: ignore[import-untyped]  # gunicorn has no types
 
+from dpsportal.serving import departure
+from dpsportal.serving.addresses import address_key
 from dpsportal.serving.buffered_socket import BufferedSocket, WouldBlock
 from dpsportal.serving.connection import Connection, Memory, Phase
 from dpsportal.serving.limits import Limits
@@ -58,6 +61,7 @@ class ListenerWorker(ThreadWorker):  # type: ignore[misc]  # as above
         self._next_sweep = 0.0
         self._accept_again_at = 0.0
         self._stop_deadline = math.inf
+        self._door_closes_at = math.inf
         # Files are written through the socket's buffer like everything else.
         self.cfg.set("sendfile", False)
         # After the fork, so that a reload picks up a renewed certificate.
@@ -65,6 +69,12 @@ class ListenerWorker(ThreadWorker):  # type: ignore[misc]  # as above
         if self.cfg.is_ssl:
             self._tls_context = server_context(Path(self.cfg.certfile), Path(self.cfg.keyfile))
         super().init_process()
+
+    def run(self) -> None:
+        # A signal that came before this process listened to signals is lost.
+        if departure.has_begun():
+            self.alive = False
+        super().run()
 
     # --- stopping at once
 
@@ -174,6 +184,19 @@ class ListenerWorker(ThreadWorker):  # type: ignore[misc]  # as above
                 connection.sock.finish_writing()
         self._forget(connection)
 
+    def _let_go(self, connection: Connection) -> None:
+        """Its time is over. Who is idle may be sending a request just now, and that must not meet a reset."""
+        if connection.phase is not Phase.IDLE:
+            self._drop(connection)
+            return
+        self._stop_waiting(connection)
+        try:
+            connection.part()
+        except OSError:
+            self._forget(connection)
+        else:
+            self._advance(connection)
+
     def _forget(self, connection: Connection) -> None:
         connection.end()
         self.nr_conns -= 1
@@ -185,8 +208,9 @@ class ListenerWorker(ThreadWorker):  # type: ignore[misc]  # as above
     def finish_request(self, conn: Connection, fs: "Future[bool]") -> None:
         """Called on the poller's thread when a request thread is done."""
         try:
-            # A connection that was still queued when the worker stopped has no answer.
-            conn.answered(keep_alive=not fs.cancelled() and fs.result() and self.alive)
+            # A connection that was still queued when the worker stopped has no answer. One that was promised to be kept
+            # is kept, for as long as `_cap` says: the client may be sending its next request.
+            conn.answered(keep_alive=not fs.cancelled() and fs.result())
         except OSError:
             self._forget(conn)
             return
@@ -202,13 +226,35 @@ class ListenerWorker(ThreadWorker):  # type: ignore[misc]  # as above
             return
         self._next_sweep = now + SWEEP_SECONDS
         for connection in [each for each in self._waiting if each.timeout <= now]:
-            self._drop(connection)
+            self._let_go(connection)
+        if now >= self._door_closes_at:
+            self._close_door()
+
+    # --- stopping
 
     def _cap_keepalive(self, deadline: float) -> None:
         """Called by gunicorn when the worker begins to stop: nobody's request is awaited after `deadline`."""
         self._stop_deadline = deadline
         for connection in self._waiting:
             self._cap(connection)
+        if departure.has_begun():
+            # Counted as a connection, so that gunicorn's loop goes on until the door is closed.
+            self.nr_conns += 1
+            self._door_closes_at = time.monotonic() + departure.SECONDS_FOR_THOSE_INSIDE
+            self.set_accept_enabled(True)
+
+    def _close_door(self) -> None:
+        """Let in who still waits at the socket, and close it: who comes now is refused by the system at once."""
+        self._door_closes_at = math.inf
+        for listener in self.sockets:
+            waiting = select.poll()
+            waiting.register(listener, select.POLLIN)
+            while time.monotonic() >= self._accept_again_at and waiting.poll(0):
+                self.accept(listener)
+        self.set_accept_enabled(False)
+        for listener in self.sockets:
+            listener.close()
+        self.nr_conns -= 1
 
     def _cap(self, connection: Connection) -> None:
         """While the worker stops: what a client still has to say is awaited briefly, its answer is sent."""
@@ -249,15 +295,3 @@ class ListenerWorker(ThreadWorker):  # type: ignore[misc]  # as above
             return False
         # The parser was given one request. Bytes left over mean that it saw the end of it elsewhere.
         return not conn.parser.unreader.take_buffered()
-
-
-def address_key(client: object) -> str:
-    """What counts as one address: IPv4 as it is, IPv6 by its /64, which one customer is given whole."""
-    if not isinstance(client, tuple):
-        return ""
-    address = ipaddress.ip_address(client[0].partition("%")[0])
-    if isinstance(address, ipaddress.IPv6Address):
-        if address.ipv4_mapped is not None:
-            return str(address.ipv4_mapped)
-        return str(ipaddress.ip_network((int(address) >> 64 << 64, 64)))
-    return str(address)

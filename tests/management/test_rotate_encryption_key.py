@@ -1,10 +1,9 @@
 """`manage.py rotate_encryption_key`: every secret under the newest key, whatever happens on the way."""
 
-import os
 import signal
 import subprocess
+import sys
 import threading
-import time
 
 import pytest
 from cryptography.fernet import Fernet
@@ -226,8 +225,31 @@ def test_what_is_written_meanwhile_is_not_overwritten(rotating, settings, monkey
     assert written.items() <= stored.items()
 
 
-def test_killed_as_a_process_while_the_service_runs(tmp_path, monkeypatch):
-    """The real thing: SIGKILL at random moments, a listener that answers all along, then the new key alone."""
+# The command, which kills itself in the middle of a batch: it has encrypted so many secrets anew, on a machine of any speed.
+KILLED_ON_THE_WAY = """
+import os, signal, sys
+import django
+from django.core.management import call_command
+
+django.setup()
+from enrollments.actions import encryption
+
+value, left = encryption.Value, int(sys.argv[1])
+
+def counted(*args):
+    global left
+    left -= 1
+    if left < 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return value(*args)
+
+encryption.Value = counted
+call_command("rotate_encryption_key")
+"""
+
+
+def test_killed_as_a_process_while_the_service_runs(tmp_path):
+    """The real thing: SIGKILL at several points, a listener that answers all along, then the new key alone."""
     with installation(tmp_path) as live:
         live.start("device")
         key = live.enroll_keys("pump-042")
@@ -242,26 +264,25 @@ def test_killed_as_a_process_while_the_service_runs(tmp_path, monkeypatch):
         (tmp_path / "encryption_key").write_text(f"{new}\n{old}\n")
         live.stop("device")
         live.start("device")
-        kills = 0
-        for seconds in (1.2, 1.5, 1.9, 2.4):
-            process = subprocess.Popen(
-                live.command("rotate_encryption_key"),
+        before, done = stored_tokens(live), [0]
+        for secrets in (350, 700, 1100, 1900):
+            process = subprocess.run(
+                [sys.executable, "-c", KILLED_ON_THE_WAY, str(secrets)],
                 cwd=PROJECT_DIR,
                 env=live.environment,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
+                capture_output=True,
+                check=False,
             )
-            time.sleep(seconds)
-            if process.poll() is None:
-                os.kill(process.pid, signal.SIGKILL)
-                kills += 1
-            process.wait()
+            assert process.returncode == -signal.SIGKILL, process.stderr
+            done.append(sum(now != then for now, then in zip(stored_tokens(live), before, strict=True)))
             assert live.is_ready("device")
 
         told = live.json_of("rotate_encryption_key")
         (tmp_path / "encryption_key").write_text(new)
 
-        assert kills
+        # What a run had brought over before it was killed stayed so, and each got further than the one before.
+        assert done == sorted(set(done))
+        assert 0 < done[-1] < len(before)
         assert (told["under_older_keys"], told["unreadable"]) == (0, [])
         assert live.json_of("rotate_encryption_key")["under_newest_key"] == told["under_newest_key"] > 6000
         shown = live.python(
@@ -269,3 +290,7 @@ def test_killed_as_a_process_while_the_service_runs(tmp_path, monkeypatch):
             "print(*set(IndividualEnrollment.objects.values_list('primary_key', flat=True)))"
         )
         assert shown.strip() == key
+
+
+def stored_tokens(live):
+    return live.rows("SELECT primary_key, secondary_key FROM enrollments_individualenrollment ORDER BY id")

@@ -35,12 +35,13 @@ SERVED_SECONDS = 3
 CONFIGURATION = """
 import socket
 from pathlib import Path
+from dpsportal.serving import departure
 from dpsportal.serving.limits import Limits
 from dpsportal.serving.worker import ListenerWorker
 
 bind = "127.0.0.1:0"
 worker_class = ListenerWorker
-workers = 1
+workers = {workers}
 threads = 4
 graceful_timeout = 10
 loglevel = "info"
@@ -52,6 +53,7 @@ def post_fork(server, worker):
     worker.limits = Limits(**{limits!r})
 
 def when_ready(server):
+    departure.prepare(server)
     # Small, so that a large answer does not vanish in the buffers of the system.
     server.LISTENERS[0].sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 16384)
     draft = Path({port_file!r} + ".new")
@@ -85,7 +87,11 @@ class Listener:
 
     def connect(self, context: ssl.SSLContext | None = None, session=None, **options) -> socket.socket:
         """A connection ready for a request: with the handshake done, if this listener speaks TLS."""
-        connection = self.open(**options)
+        return self.secured(self.open(**options), context, session)
+
+    def secured(
+        self, connection: socket.socket, context: ssl.SSLContext | None = None, session=None
+    ) -> socket.socket:
         if not self.tls:
             return connection
         context = context or client_context()
@@ -104,9 +110,9 @@ class Listener:
 
 
 @contextmanager
-def running_listener(folder: Path, limits: Limits, *, certificate=None, key=None, threads=4):
+def running_listener(folder: Path, limits: Limits, *, certificate=None, key=None, threads=4, workers=1):
     port_file, log_file, configuration = folder / "port", folder / "log", folder / "gunicorn_configuration.py"
-    text = CONFIGURATION.format(limits=asdict(limits), port_file=str(port_file))
+    text = CONFIGURATION.format(limits=asdict(limits), workers=workers, port_file=str(port_file))
     if certificate:
         text += textwrap.dedent(f"""
             certfile = {str(certificate)!r}

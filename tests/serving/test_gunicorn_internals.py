@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import gunicorn
 import pytest
 from gunicorn import http
+from gunicorn.arbiter import Arbiter
 from gunicorn.config import Config
 from gunicorn.http.parser import Parser
 from gunicorn.http.unreader import Unreader
@@ -23,6 +24,8 @@ def test_gunicorn_is_the_version_that_the_worker_was_read_against():
 @pytest.mark.parametrize(
     ("function", "parameters"),
     [
+        (Arbiter.stop, ["self", "graceful"]),
+        (ThreadWorker.run, ["self"]),
         (ThreadWorker.init_process, ["self"]),
         (ThreadWorker.set_accept_enabled, ["self", "enabled"]),
         (ThreadWorker.accept, ["self", "listener"]),
@@ -66,6 +69,11 @@ def test_the_loop_still_calls_what_the_worker_replaces():
         "worker_connections",
         "graceful_timeout",
     } <= called
+
+
+def test_stopping_still_goes_through_what_parting_is_put_before():
+    assert "stop" in names_used_by(Arbiter.halt)
+    assert {"LISTENERS", "kill_workers", "close_sockets"} <= names_used_by(Arbiter.stop)
 
 
 def test_an_interrupt_waits_for_no_lock_that_the_interrupted_code_holds():
