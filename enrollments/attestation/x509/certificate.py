@@ -1,9 +1,7 @@
 """One certificate, read once and completely: what it says, and the digests by which it is found again."""
 
-import base64
 import hashlib
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import TypeVar
 
 from cryptography import x509
@@ -16,6 +14,7 @@ from cryptography.x509.oid import NameOID, SignatureAlgorithmOID
 
 from enrollments.attestation.x509.der import RawFields, contents, elements
 from enrollments.attestation.x509.errors import UnreadableCertificate
+from enrollments.attestation.x509.facts import CertificateFacts
 
 MAX_CERTIFICATE_BYTES = 16 * 1024
 # What we keep of a certificate has a bounded size. RFC 5280 allows 20 octets for a serial number (4.1.2.2),
@@ -48,46 +47,12 @@ READING_ERRORS = (
 
 
 @dataclass(frozen=True, slots=True)
-class ParsedCertificate:
-    """A certificate with nothing left to parse. Two are equal when their bytes are.
+class ParsedCertificate(CertificateFacts):
+    """A certificate with nothing left to parse. Two are equal when their bytes are."""
 
-    Names are compared by the digest of their DER encoding, byte by byte as the library's verifier does and
-    not by the folding of RFC 5280, section 7.1: one text in two string types is two names.
-    """
-
-    der: bytes
     certificate: x509.Certificate = field(compare=False, repr=False)
     public_key: CertificatePublicKeyTypes | None = field(compare=False, repr=False)
     """None if the library does not know the kind of key; such a key can neither sign nor prove anything."""
-    subject: str = field(compare=False)
-    issuer: str = field(compare=False)
-    subject_sha256: str = field(compare=False)
-    issuer_sha256: str = field(compare=False)
-    common_names: tuple[str, ...] = field(compare=False)
-    serial_number: str = field(compare=False)
-    not_before: datetime = field(compare=False)
-    not_after: datetime = field(compare=False)
-    thumbprint_sha1: str = field(compare=False)
-    thumbprint_sha256: str = field(compare=False)
-    spki_sha256: str = field(compare=False)
-    subject_key_id: str | None = field(compare=False)
-    authority_key_id: str | None = field(compare=False)
-    is_ca: bool = field(compare=False)
-    path_length: int | None = field(compare=False)
-    key_description: str = field(compare=False)
-    signature_description: str = field(compare=False)
-    version: int = field(compare=False)
-    """1 or 3, as people count; a field on the wire says one less."""
-
-    @property
-    def is_self_issued(self) -> bool:
-        return self.subject_sha256 == self.issuer_sha256
-
-    @property
-    def pem(self) -> str:
-        body = base64.encodebytes(self.der).decode("ascii").replace("\n", "")
-        lines = [body[start : start + 64] for start in range(0, len(body), 64)]
-        return "\n".join(["-----BEGIN CERTIFICATE-----", *lines, "-----END CERTIFICATE-----", ""])
 
 
 def parse_der(der: bytes) -> ParsedCertificate:
