@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any, Generic, Literal, TypeVar
 
 from django.db import transaction
+from django.db.models import Model
 from django.utils import timezone
 
 from enrollments.actions.key_identifiers import endorsement_identifier, key_identifier
@@ -45,6 +46,7 @@ from enrollments.errors import (
 from enrollments.hubs.allocation_webhook import problem_of_url
 from enrollments.models import (
     AttestationMechanism,
+    Certificate,
     EnrollmentGroup,
     HeldCertificate,
     HeldRole,
@@ -54,6 +56,7 @@ from enrollments.models import (
     Slot,
 )
 from enrollments.models.enrollments import KEY_IDS, SECRETS, empty_twin, new_etag, new_symmetric_key
+from enrollments.models.inserting import made
 from enrollments.models.locks import change_lock
 from enrollments.models.services import Standing
 from enrollments.policy.allocation import AllocationPolicy
@@ -232,19 +235,34 @@ def _write_webhook(entry: IndividualEnrollment | EnrollmentGroup, spec: EntrySpe
 
 
 def held(
-    certificate_row: Any, parsed: ParsedCertificate | DeviceCertificate, *, role: HeldRole, **place: Any
+    certificate_row: Certificate,
+    parsed: ParsedCertificate | DeviceCertificate,
+    *,
+    role: HeldRole,
+    slot: str = "",
+    **place: Any,
 ) -> HeldCertificate:
-    """A certificate in its place, with the columns that look-ups use."""
-    return HeldCertificate(
-        role=role,
-        certificate=certificate_row,
+    """A certificate in its place, with the columns that look-ups use. `place`: columns, or the rows they refer to."""
+    rows = {name: one for name, one in place.items() if isinstance(one, Model)}
+    row = made(
+        HeldCertificate,
+        role=role.value,
+        slot=str(slot),
+        certificate_id=certificate_row.pk,
         subject_sha256=parsed.subject_sha256,
         spki_sha256=parsed.spki_sha256,
         # By what those that a key has signed may name it. Of a device only what is made from its key: each match costs
         # a signature check.
         subject_key_id=own_key_id(parsed) if role == HeldRole.DEVICE else parsed.subject_key_id or "",
-        **place,
+        **{f"{name}_id": one.pk for name, one in rows.items()},
+        **{name: value for name, value in place.items() if name not in rows and value is not None},
     )
+    # It is at hand and read next; of others only what has no number yet.
+    row.certificate = certificate_row
+    for name, one in rows.items():
+        if one.pk is None:
+            setattr(row, name, one)
+    return row
 
 
 def snapshot(

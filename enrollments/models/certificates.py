@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from django.db import models
 from django.db.models import Q
 
-from enrollments.models.inserting import insert_all
+from enrollments.models.inserting import insert_all, made
 from enrollments.models.switches import AsOf
 
 if TYPE_CHECKING:
@@ -72,7 +72,8 @@ class Certificate(models.Model):
 
     @classmethod
     def unstored(cls, parsed: "CertificateFacts") -> "Certificate":
-        return cls(
+        return made(
+            cls,
             thumbprint_sha256=parsed.thumbprint_sha256,
             subject=parsed.subject,
             subject_sha256=parsed.subject_sha256,
