@@ -66,8 +66,8 @@ def attempt_kept(service: str, reason: str) -> None:
     _attempts.labels(service, reason).inc()
 
 
-def history_row_written(event: str) -> None:
-    _history_rows.labels(event).inc()
+def history_rows_written(event: str, number: int) -> None:
+    _history_rows.labels(event).inc(number)
 
 
 def request_answered(*, listener: str, method: str, status: int, seconds: float) -> None:

@@ -65,6 +65,7 @@ class GroupSpec(EntrySpec):
     """
 
     group_id: str = ""
+    certificates: Mapping[Slot, ParsedCertificate] = field(default_factory=dict)
     helpers: tuple[ParsedCertificate, ...] = ()
     predecessor: EnrollmentGroup | None = None
     references: Mapping[Slot, CaCertificate] = field(default_factory=dict)

@@ -45,7 +45,7 @@ from enrollments.models import (
     ProvisioningService,
 )
 from enrollments.models.enrollments import SECRETS
-from enrollments.models.inserting import insert_all
+from enrollments.models.inserting import insert_all, made
 from enrollments.models.locks import change_lock
 from enrollments.policy.documents import MAX_TWIN_BYTES, DocumentProblem, parse_json
 from enrollments.policy.names import is_registration_id, registration_key, same_registration_id
@@ -167,7 +167,7 @@ def _add_all(
     repeated: dict[int, str] = {}
     for position, spec in enumerate(specs):
         key = registration_key(spec.registration_id)
-        enrollment = IndividualEnrollment(service=service, registration_key=key)
+        enrollment = made(IndividualEnrollment, service_id=service.pk, registration_key=key)
         if key in taken:
             repeated[position] = key
             continue

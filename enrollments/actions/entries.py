@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any, Generic, Literal, TypeVar
 
 from django.db import transaction
+from django.db.models import Model
 from django.utils import timezone
 
 from enrollments.actions.key_identifiers import endorsement_identifier, key_identifier
@@ -24,11 +25,12 @@ from enrollments.actions.schedule import (
 )
 from enrollments.attestation.symmetric_key import key_bytes
 from enrollments.attestation.x509 import (
+    DeviceCertificate,
     Finding,
     ParsedCertificate,
-    computed_key_ids,
     findings_for_ca,
     findings_for_device,
+    own_key_id,
 )
 from enrollments.audit.actor import Actor
 from enrollments.audit.events import Event
@@ -44,6 +46,7 @@ from enrollments.errors import (
 from enrollments.hubs.allocation_webhook import problem_of_url
 from enrollments.models import (
     AttestationMechanism,
+    Certificate,
     EnrollmentGroup,
     HeldCertificate,
     HeldRole,
@@ -53,6 +56,7 @@ from enrollments.models import (
     Slot,
 )
 from enrollments.models.enrollments import KEY_IDS, SECRETS, empty_twin, new_etag, new_symmetric_key
+from enrollments.models.inserting import made
 from enrollments.models.locks import change_lock
 from enrollments.models.services import Standing
 from enrollments.policy.allocation import AllocationPolicy
@@ -64,7 +68,7 @@ from enrollments.policy.reprovisioning import ReprovisioningPolicy
 # The shape in which a webhook is told of an entry (contract 6.4, 7.3).
 DEFAULT_API_VERSION = "2021-10-01"
 
-Certificates = Mapping[Slot, ParsedCertificate]
+Certificates = Mapping[Slot, ParsedCertificate | DeviceCertificate]
 E = TypeVar("E", IndividualEnrollment, EnrollmentGroup)
 
 
@@ -106,10 +110,16 @@ class EntrySpec:
 Kind = Literal["device", "ca"]
 
 
-def findings(certificate: ParsedCertificate, kind: Kind, now: datetime | None = None) -> tuple[Finding, ...]:
+def findings(
+    certificate: ParsedCertificate | DeviceCertificate, kind: Kind, now: datetime | None = None
+) -> tuple[Finding, ...]:
     """What is to be said about a certificate before it is saved."""
-    look = findings_for_device if kind == "device" else findings_for_ca
-    return look(certificate, now or timezone.now())
+    now = now or timezone.now()
+    if kind == "device":
+        return findings_for_device(certificate, now)
+    if isinstance(certificate, DeviceCertificate):
+        raise TypeError("a certificate that was judged as a device's is to be that of a CA")
+    return findings_for_ca(certificate, now)
 
 
 def enrolled_in(service: ProvisioningService, certificate: ParsedCertificate, kind: Kind) -> EntryRef | None:
@@ -224,28 +234,35 @@ def _write_webhook(entry: IndividualEnrollment | EnrollmentGroup, spec: EntrySpe
     entry.webhook_api_version = spec.webhook_api_version or DEFAULT_API_VERSION
 
 
-def held(certificate_row: Any, parsed: ParsedCertificate, *, role: HeldRole, **place: Any) -> HeldCertificate:
-    """A certificate in its place, with the columns that look-ups use."""
-    return HeldCertificate(
-        role=role,
-        certificate=certificate_row,
+def held(
+    certificate_row: Certificate,
+    parsed: ParsedCertificate | DeviceCertificate,
+    *,
+    role: HeldRole,
+    slot: str = "",
+    **place: Any,
+) -> HeldCertificate:
+    """A certificate in its place, with the columns that look-ups use. `place`: columns, or the rows they refer to."""
+    rows = {name: one for name, one in place.items() if isinstance(one, Model)}
+    row = made(
+        HeldCertificate,
+        role=role.value,
+        slot=str(slot),
+        certificate_id=certificate_row.pk,
         subject_sha256=parsed.subject_sha256,
         spki_sha256=parsed.spki_sha256,
-        subject_key_id=_key_id(parsed, role),
-        **place,
+        # By what those that a key has signed may name it. Of a device only what is made from its key: each match costs
+        # a signature check.
+        subject_key_id=own_key_id(parsed) if role == HeldRole.DEVICE else parsed.subject_key_id or "",
+        **{f"{name}_id": one.pk for name, one in rows.items()},
+        **{name: value for name, value in place.items() if name not in rows and value is not None},
     )
-
-
-def _key_id(parsed: ParsedCertificate, role: HeldRole) -> str:
-    """By what those that a key has signed may name it.
-
-    Of a device only what is made from its key: its issuer writes into it what it likes, the identifier of a CA too, and
-    each match costs a signature check.
-    """
-    claimed = parsed.subject_key_id or ""
-    if role == HeldRole.DEVICE and claimed not in computed_key_ids(parsed.public_key):
-        return ""
-    return claimed
+    # It is at hand and read next; of others only what has no number yet.
+    row.certificate = certificate_row
+    for name, one in rows.items():
+        if one.pk is None:
+            setattr(row, name, one)
+    return row
 
 
 def snapshot(

@@ -1,5 +1,6 @@
 """Writing a history row. It shares the transaction of the change: no record, no action (R15)."""
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,7 +16,7 @@ from enrollments.audit.events import Event
 from enrollments.audit.upkeep import seal_after_commit
 from enrollments.errors import Invalid
 from enrollments.models import HistoryEvent, ProvisioningService
-from enrollments.models.inserting import insert_all
+from enrollments.models.inserting import insert_all, made
 
 MAX_REASON = 500
 
@@ -62,7 +63,7 @@ def record_all(
     reason: str = "",
 ) -> None:
     """As `record`, of several things at once."""
-    insert_all([HistoryEvent(**columns) for columns in _columns(happened, actor, service, reason)])
+    insert_all([made(HistoryEvent, **columns) for columns in _columns(happened, actor, service, reason)])
 
 
 def _columns(
@@ -74,8 +75,8 @@ def _columns(
     seal_after_commit()
     at = timezone.now()
     rows = [_columns_of(one, actor, service, reason, at) for one in happened]
-    for row in rows:
-        transaction.on_commit(partial(metrics.history_row_written, row["event"]))
+    for event, number in Counter(row["event"] for row in rows).items():
+        transaction.on_commit(partial(metrics.history_rows_written, event, number))
     return rows
 
 

@@ -6,22 +6,22 @@ from typing import TYPE_CHECKING
 from django.db import models
 from django.db.models import Q
 
-from enrollments.models.inserting import insert_all
+from enrollments.models.inserting import insert_all, made
 from enrollments.models.switches import AsOf
 
 if TYPE_CHECKING:
-    from enrollments.attestation.x509 import ParsedCertificate
+    from enrollments.attestation.x509 import CertificateFacts
 
 # Hexadecimal digits of a SHA-256 digest.
 DIGEST = 64
 
 
 class CertificateQuerySet(models.QuerySet["Certificate"]):
-    def stored(self, parsed: "ParsedCertificate") -> "Certificate":
+    def stored(self, parsed: "CertificateFacts") -> "Certificate":
         """The row of this certificate, created if this is the first time that it is seen."""
         return self.store_all([parsed])[0]
 
-    def store_all(self, parsed: Iterable["ParsedCertificate"]) -> list["Certificate"]:
+    def store_all(self, parsed: Iterable["CertificateFacts"]) -> list["Certificate"]:
         """One row for each, in the order given. Stored in one order for all, so that no two wait for each other."""
         ordered = list(parsed)
         rows = {one.thumbprint_sha256: Certificate.unstored(one) for one in ordered}
@@ -71,8 +71,9 @@ class Certificate(models.Model):
         return self.subject or self.thumbprint_sha256[:16]
 
     @classmethod
-    def unstored(cls, parsed: "ParsedCertificate") -> "Certificate":
-        return cls(
+    def unstored(cls, parsed: "CertificateFacts") -> "Certificate":
+        return made(
+            cls,
             thumbprint_sha256=parsed.thumbprint_sha256,
             subject=parsed.subject,
             subject_sha256=parsed.subject_sha256,

@@ -4,12 +4,17 @@ import csv
 import re
 from base64 import b64encode
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import IO, Any
 
-from enrollments.attestation.x509 import MAX_UPLOAD_BYTES, PrivateKeyInUpload, refuse_private_keys
+from enrollments.attestation.x509 import (
+    MAX_UPLOAD_BYTES,
+    DeviceCertificate,
+    PrivateKeyInUpload,
+    refuse_private_keys,
+)
 from enrollments.errors import DpsError
-from enrollments.models import ImportFormat
+from enrollments.models import ImportFormat, Slot
 from enrollments.policy.documents import DocumentProblem, parse_json
 from enrollments.policy.names import FORM_IN_WORDS, is_registration_id, registration_key
 from enrollments.transfer.archive import Archive, MemberRefused
@@ -50,6 +55,8 @@ class Record:
     message: dict[str, Any]
     predecessor: str | None = None
     secrets_withheld: bool = False
+    # By the texts of the message: what was read and judged already.
+    certificates: dict[str, DeviceCertificate] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +112,7 @@ class _Reader:
 
     def _take_files(self, line: Line) -> None:
         """Put certificates in the place of the names of their files. Raises MemberRefused, PrivateKeyInUpload."""
-        for holder in _certificates(line):
+        for _, holder in certificates_of(line):
             text = holder["certificate"]
             if self._names_file(text):
                 if self._archive is None:
@@ -150,15 +157,15 @@ def _named(line: Line) -> tuple[bool, str]:
     return given[0] == "enrollmentGroupId", name
 
 
-def _certificates(line: Line) -> Iterator[dict[str, Any]]:
+def certificates_of(line: Line) -> Iterator[tuple[Slot, dict[str, Any]]]:
     """The objects in which certificates stand, as far as the line has the form that it should have."""
     x509 = _object(_object(line.get("attestation")).get("x509"))
     for member in ("clientCertificates", "signingCertificates"):
         pair = _object(x509.get(member))
-        for slot in ("primary", "secondary"):
+        for slot in (Slot.PRIMARY, Slot.SECONDARY):
             holder = _object(pair.get(slot))
             if isinstance(holder.get("certificate"), str):
-                yield holder
+                yield slot, holder
 
 
 def _object(value: Any) -> dict[str, Any]:

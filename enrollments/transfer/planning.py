@@ -1,8 +1,11 @@
 """From what a portion of lines asks for to what an import carries out: looked up, parsed, and foreseen."""
 
 import json
+from base64 import b64decode
+from binascii import b2a_base64
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from django.db.models import prefetch_related_objects
 
@@ -14,6 +17,7 @@ from enrollments.actions.enrollment_groups import (
 from enrollments.actions.enrollments import EnrollmentNotFound, IndividualSpec, foresee_enrollment
 from enrollments.actions.imports import Change, LineProblem
 from enrollments.actions.outcomes import Outcome, outcome_of
+from enrollments.attestation.x509 import FORM, DeviceCertificate, as_values, from_values
 from enrollments.errors import DpsError, Invalid, NotFound
 from enrollments.models import (
     AttestationMechanism,
@@ -22,7 +26,7 @@ from enrollments.models import (
     ProvisioningService,
 )
 from enrollments.policy.names import registration_key, same_registration_id
-from enrollments.transfer.lines import Record
+from enrollments.transfer.lines import Record, certificates_of
 from enrollments.wire import messages
 from enrollments.wire.errors import ApiError
 from enrollments.wire.specs import group_spec, individual_spec
@@ -51,14 +55,49 @@ def as_text(records: Iterable[Record]) -> str:
             one.message,
             one.predecessor,
             one.secrets_withheld,
+            [as_values(one.certificates[text]) for text in _texts(one.message)] if one.certificates else [],
         )
         for one in records
     ]
-    return json.dumps(rows, ensure_ascii=False, separators=(",", ":"))
+    return json.dumps([FORM, *rows], ensure_ascii=False, separators=(",", ":"))
 
 
 def from_text(text: str) -> list[Record]:
-    return [Record(*one) for one in json.loads(text)]
+    """With what the check read of device certificates, where it was this version of the program that wrote it down.
+
+    A chunk is sealed with the key of the installation: nobody else can have put anything into it.
+    """
+    kept = json.loads(text)
+    if kept[0] != FORM:
+        return [Record(*row[:7]) for row in kept if isinstance(row, list)]
+    return [_known(*row) for row in kept[1:]]
+
+
+def _known(line: int, is_group: bool, name: str, operation: str, message: Any, *rest: Any) -> Record:
+    predecessor, secrets_withheld, values = rest
+    texts = _texts(message) if values else []
+    known = {text: from_values(b64decode(text), one) for text, one in zip(texts, values, strict=True)}
+    return Record(line, is_group, name, operation, message, predecessor, secrets_withheld, known)
+
+
+def to_be_kept(record: Record, change: Change) -> Record:
+    """Without what nobody reads any more, and with what was read of the certificates of a device."""
+    if change.spec is None:
+        return replace(record, message={})
+    if not isinstance(change.spec, IndividualSpec):
+        return record
+    known = {}
+    for slot, holder in certificates_of(record.message):
+        certificate = change.spec.certificates[slot]
+        if not isinstance(certificate, DeviceCertificate):
+            return record
+        holder["certificate"] = b2a_base64(certificate.der, newline=False).decode()
+        known[holder["certificate"]] = certificate
+    return replace(record, certificates=known)
+
+
+def _texts(message: dict[str, Any]) -> list[str]:
+    return [holder["certificate"] for _, holder in certificates_of(message)]
 
 
 def plan(
@@ -139,7 +178,7 @@ class _Look:
     def _individual(self, record: Record, name: str, current: Entry | None) -> Change:
         assert current is None or isinstance(current, IndividualEnrollment)
         message = messages.checked(messages.IndividualEnrollment, record.message)
-        spec = individual_spec(self.service, message, current)
+        spec = individual_spec(self.service, message, current, record.certificates)
         _refuse_withheld(record, spec, current)
         outcome = outcome_of(None, spec.enabled, changed=True)
         if self.thoroughly or current is not None:

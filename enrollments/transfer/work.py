@@ -28,7 +28,7 @@ from enrollments.actions.imports import (
     pause_import,
     refuse_file,
 )
-from enrollments.attestation.x509 import ParsedCertificate
+from enrollments.attestation.x509 import CertificateFacts
 from enrollments.audit.actor import Way
 from enrollments.audit.sealer import seal_everything
 from enrollments.errors import DpsError, PreviewOutdated
@@ -41,7 +41,7 @@ from enrollments.transfer.archive import Archive, ArchiveRefused
 from enrollments.transfer.limits import CHUNK_BYTES, CHUNK_LINES
 from enrollments.transfer.lines import BadLine, ListRefused, Record, records
 from enrollments.transfer.parts import uploaded
-from enrollments.transfer.planning import Plan, as_text, from_text, plan
+from enrollments.transfer.planning import Plan, as_text, from_text, plan, to_be_kept
 
 logger = logging.getLogger(__name__)
 
@@ -107,7 +107,8 @@ class _Checking:
         for change in planned.changes:
             if change.line not in bad:
                 tally.add(change.outcome)
-        kept = [one for one in good if one.line not in bad]
+        read = {change.line: change for change in planned.changes}
+        kept = [to_be_kept(one, read[one.line]) for one in good if one.line not in bad]
         self.groups |= {registration_key(one.name) for one in kept if one.is_group}
         keep_checked(self.run.pk, self.holder, len(portion), as_text(kept), tally)
         self.run.lines += len(portion)
@@ -125,7 +126,7 @@ class _Checking:
                     break
 
 
-def _authority(certificate: ParsedCertificate) -> tuple[str, str]:
+def _authority(certificate: CertificateFacts) -> tuple[str, str]:
     return certificate.subject_sha256, certificate.spki_sha256
 
 

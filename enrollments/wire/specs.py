@@ -1,12 +1,14 @@
 """From a message to what an action is asked for: certificates parsed, hubs looked up, what is held kept where meant."""
 
-from typing import Any, TypedDict
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any, TypedDict, TypeVar
 
 from enrollments.actions.certificates import parsed
 from enrollments.actions.enrollment_groups import GroupSpec, referred
 from enrollments.actions.enrollments import IndividualSpec
 from enrollments.attestation.tpm import unwrapped
-from enrollments.attestation.x509 import ParsedCertificate, read_upload
+from enrollments.attestation.x509 import DeviceCertificate, ParsedCertificate, read_upload
 from enrollments.errors import AttestationError
 from enrollments.models import (
     AttestationMechanism,
@@ -26,12 +28,11 @@ from enrollments.wire import messages
 from enrollments.wire.errors import NOT_ACCEPTED, ApiError
 
 Held = IndividualEnrollment | EnrollmentGroup
-Bundles = dict[Slot, tuple[ParsedCertificate, ...]]
+C = TypeVar("C")
 
 
 class Common(TypedDict):
     mechanism: AttestationMechanism
-    certificates: dict[Slot, ParsedCertificate]
     primary_key: str
     secondary_key: str
     allocation_policy: str
@@ -49,21 +50,31 @@ def individual_spec(
     service: ProvisioningService,
     message: messages.IndividualEnrollment,
     current: IndividualEnrollment | None,
+    known: Mapping[str, DeviceCertificate] = MappingProxyType({}),
 ) -> IndividualSpec:
-    """`current`: the enrollment that is to be changed; its certificates and keys stay where none are given."""
+    """`current`: the enrollment that is to be changed; its certificates and keys stay where none are given.
+
+    known: certificates that the caller has read already, by the texts of the message.
+    """
     _check_attestation(message.attestation)
-    bundles: Bundles = {}
+    bundles: dict[Slot, tuple[DeviceCertificate | ParsedCertificate, ...]] = {}
+
+    def read(text: str) -> tuple[DeviceCertificate, ...]:
+        found = known.get(text)
+        return (found,) if found is not None else tuple(map(DeviceCertificate.of, read_upload(text)))
+
     if (x509 := message.attestation.x509) is not None:
         if x509.client_certificates is None:
             raise _refused("attestation.x509", "an individual enrollment holds clientCertificates.")
-        bundles = _bundles(x509.client_certificates, current, "clientCertificates")
+        bundles = _bundles(x509.client_certificates, current, "clientCertificates", read)
         for slot, bundle in bundles.items():
             if len(bundle) > 1:
                 where = f"attestation.x509.clientCertificates.{slot}.certificate"
                 raise _refused(where, f"this holds {len(bundle)} certificates, and one is taken.")
     tpm = message.attestation.tpm
     return IndividualSpec(
-        **_common(service, message, bundles),
+        **_common(service, message),
+        certificates={slot: bundle[0] for slot, bundle in bundles.items()},
         registration_id=message.registration_id,
         device_id=message.device_id or "",
         endorsement_key=_tpm_key(tpm.endorsement_key, "endorsementKey") if tpm else b"",
@@ -79,7 +90,7 @@ def group_spec(
 ) -> GroupSpec:
     """As for an individual. Certificates behind the first one of a text are helpers (R7)."""
     _check_attestation(message.attestation)
-    bundles: Bundles = {}
+    bundles: dict[Slot, tuple[ParsedCertificate, ...]] = {}
     references: dict[Slot, CaCertificate] = {}
     if (x509 := message.attestation.x509) is not None:
         if x509.ca_references is not None:
@@ -88,10 +99,11 @@ def group_spec(
         elif x509.signing_certificates is None:
             raise _refused("attestation.x509", "a group holds signingCertificates, or caReferences.")
         else:
-            bundles = _bundles(x509.signing_certificates, current, "signingCertificates")
+            bundles = _bundles(x509.signing_certificates, current, "signingCertificates", read_upload)
     given = tuple(helper for bundle in bundles.values() for helper in bundle[1:])
     return GroupSpec(
-        **_common(service, message, bundles),
+        **_common(service, message),
+        certificates={slot: bundle[0] for slot, bundle in bundles.items()},
         group_id=message.enrollment_group_id,
         helpers=given or (_helpers_of(current) if current and bundles and not references else ()),
         predecessor=current.predecessor if current else None,
@@ -145,13 +157,12 @@ def _check_attestation(attestation: messages.Attestation) -> None:
             )
 
 
-def _common(service: ProvisioningService, message: messages.Entry, bundles: Bundles) -> Common:
+def _common(service: ProvisioningService, message: messages.Entry) -> Common:
     keys = message.attestation.symmetric_key or messages.SymmetricKeyAttestation()
     webhook = message.custom_allocation_definition
     policy, hubs = _allocation(service, message)
     return {
         "mechanism": AttestationMechanism(message.attestation.type),
-        "certificates": {slot: bundle[0] for slot, bundle in bundles.items()},
         "primary_key": keys.primary_key or "",
         "secondary_key": keys.secondary_key or "",
         "allocation_policy": policy,
@@ -204,23 +215,31 @@ def _tpm_key(text: str, member: str) -> bytes:
         raise _refused(f"attestation.tpm.{member}", problem.message) from None
 
 
-def _bundles(pair: messages.CertificatePair, current: Held | None, member: str) -> Bundles:
+def _bundles(
+    pair: messages.CertificatePair,
+    current: Held | None,
+    member: str,
+    read: Callable[[str], tuple[C, ...]],
+) -> dict[Slot, tuple[C | ParsedCertificate, ...]]:
     given = {Slot.PRIMARY: pair.primary, Slot.SECONDARY: pair.secondary}
     held = _held(current) if current else {}
     return {
-        slot: _bundle(one, held.get(slot), f"attestation.x509.{member}.{slot}.certificate")
+        slot: _bundle(one, held.get(slot), f"attestation.x509.{member}.{slot}.certificate", read)
         for slot, one in given.items()
         if one is not None
     }
 
 
 def _bundle(
-    given: messages.CertificateWithInfo, held: ParsedCertificate | None, member: str
-) -> tuple[ParsedCertificate, ...]:
+    given: messages.CertificateWithInfo,
+    held: ParsedCertificate | None,
+    member: str,
+    read: Callable[[str], tuple[C, ...]],
+) -> tuple[C | ParsedCertificate, ...]:
     """An answer holds what a certificate says and not the certificate: handed back, it means the one that is held."""
     if given.certificate:
         try:
-            return read_upload(given.certificate)
+            return read(given.certificate)
         except AttestationError as problem:
             raise _refused(member, problem.message) from None
     if held is None:

@@ -68,7 +68,9 @@ class BackEnd:
 
     def call(self, method: str, path: str, body: dict | None = None, **headers: str) -> dict:
         resource, expiry = quote_plus("127.0.0.1"), int(time.time()) + 600
-        digest = hmac.new(base64.b64decode(self.key), f"{resource}\n{expiry}".encode(), hashlib.sha256).digest()
+        digest = hmac.new(
+            base64.b64decode(self.key), f"{resource}\n{expiry}".encode(), hashlib.sha256
+        ).digest()
         token = f"SharedAccessSignature sr={resource}&sig={quote_plus(base64.b64encode(digest))}&se={expiry}"
         context = ssl.create_default_context(cafile=self.node.ca_file)
         with closing(

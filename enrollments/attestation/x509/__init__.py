@@ -2,6 +2,7 @@
 
 from enrollments.attestation.x509.certificate import MAX_CERTIFICATE_BYTES, ParsedCertificate, parse_der
 from enrollments.attestation.x509.der import elements
+from enrollments.attestation.x509.device import FORM, DeviceCertificate, as_values, from_values, own_key_id
 from enrollments.attestation.x509.errors import (
     EmptyUpload,
     InvalidPath,
@@ -17,6 +18,7 @@ from enrollments.attestation.x509.errors import (
     UnreadableCertificate,
     UploadTooLarge,
 )
+from enrollments.attestation.x509.facts import CertificateFacts
 from enrollments.attestation.x509.leaf import check_leaf, registration_id_of
 from enrollments.attestation.x509.path import PathValidator
 from enrollments.attestation.x509.possession import check_possession, read_one
@@ -49,13 +51,16 @@ from enrollments.attestation.x509.upload import (
 )
 
 __all__ = [
+    "FORM",
     "MAX_CERTIFICATE_BYTES",
     "MAX_DEPTH",
     "MAX_HELD",
     "MAX_SENT",
     "MAX_SIGNATURE_CHECKS",
     "MAX_UPLOAD_BYTES",
+    "CertificateFacts",
     "ChainGraph",
+    "DeviceCertificate",
     "EmptyUpload",
     "Finding",
     "InvalidPath",
@@ -75,6 +80,7 @@ __all__ = [
     "TooManyCertificates",
     "UnreadableCertificate",
     "UploadTooLarge",
+    "as_values",
     "build_chain_graph",
     "ca_problems",
     "check_leaf",
@@ -84,8 +90,10 @@ __all__ = [
     "elements",
     "findings_for_ca",
     "findings_for_device",
+    "from_values",
     "has_name_constraints",
     "leaf_problems",
+    "own_key_id",
     "parse_der",
     "read_one",
     "read_presented",

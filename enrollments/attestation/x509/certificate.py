@@ -1,9 +1,7 @@
 """One certificate, read once and completely: what it says, and the digests by which it is found again."""
 
-import base64
 import hashlib
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import TypeVar
 
 from cryptography import x509
@@ -16,6 +14,7 @@ from cryptography.x509.oid import NameOID, SignatureAlgorithmOID
 
 from enrollments.attestation.x509.der import RawFields, contents, elements
 from enrollments.attestation.x509.errors import UnreadableCertificate
+from enrollments.attestation.x509.facts import CertificateFacts
 from enrollments.attestation.x509.remembered import Remembered
 
 MAX_CERTIFICATE_BYTES = 16 * 1024
@@ -26,8 +25,6 @@ MAX_KEY_ID_BYTES = 64
 MAX_RSA_BITS, MAX_DSA_BITS = 8192, 3072
 MAX_PATH_LENGTH = 2**31 - 1
 MAX_DESCRIPTION = 40
-MAX_ISSUERS_KEPT = 256
-_issuer_texts: dict[bytes, str] = {}
 
 Extension = TypeVar("Extension", bound=x509.ExtensionType)
 
@@ -49,50 +46,17 @@ READING_ERRORS = (
 
 
 @dataclass(frozen=True, slots=True)
-class ParsedCertificate:
-    """A certificate with nothing left to parse. Two are equal when their bytes are.
+class ParsedCertificate(CertificateFacts):
+    """A certificate with nothing left to parse. Two are equal when their bytes are."""
 
-    Names are compared by the digest of their DER encoding, byte by byte as the library's verifier does and
-    not by the folding of RFC 5280, section 7.1: one text in two string types is two names.
-    """
-
-    der: bytes
     certificate: x509.Certificate = field(compare=False, repr=False)
     public_key: CertificatePublicKeyTypes | None = field(compare=False, repr=False)
     """None if the library does not know the kind of key; such a key can neither sign nor prove anything."""
-    subject: str = field(compare=False)
-    issuer: str = field(compare=False)
-    subject_sha256: str = field(compare=False)
-    issuer_sha256: str = field(compare=False)
-    common_names: tuple[str, ...] = field(compare=False)
-    serial_number: str = field(compare=False)
-    not_before: datetime = field(compare=False)
-    not_after: datetime = field(compare=False)
-    thumbprint_sha1: str = field(compare=False)
-    thumbprint_sha256: str = field(compare=False)
-    spki_sha256: str = field(compare=False)
-    subject_key_id: str | None = field(compare=False)
-    authority_key_id: str | None = field(compare=False)
-    is_ca: bool = field(compare=False)
-    path_length: int | None = field(compare=False)
-    key_description: str = field(compare=False)
-    signature_description: str = field(compare=False)
-    version: int = field(compare=False)
-    """1 or 3, as people count; a field on the wire says one less."""
-
-    @property
-    def is_self_issued(self) -> bool:
-        return self.subject_sha256 == self.issuer_sha256
-
-    @property
-    def pem(self) -> str:
-        body = base64.encodebytes(self.der).decode("ascii").replace("\n", "")
-        lines = [body[start : start + 64] for start in range(0, len(body), 64)]
-        return "\n".join(["-----BEGIN CERTIFICATE-----", *lines, "-----END CERTIFICATE-----", ""])
 
 
 # A device that registers and then polls shows the same chain twice, and an intermediate is that of many devices.
 _PARSED = Remembered(most=1024)
+_ISSUERS = Remembered(most=256)
 
 
 def parse_der(der: bytes) -> ParsedCertificate:
@@ -148,13 +112,8 @@ def _parse(der: bytes) -> ParsedCertificate:
 
 
 def _issuer_text(certificate: x509.Certificate, encoded: bytes) -> str:
-    """Kept by its encoding: many devices have few issuers, and a fifth of reading a certificate is naming its own."""
-    text = _issuer_texts.get(encoded)
-    if text is None:
-        if len(_issuer_texts) >= MAX_ISSUERS_KEPT:
-            _issuer_texts.clear()
-        text = _issuer_texts[encoded] = certificate.issuer.rfc4514_string()
-    return text
+    """By its encoding: many devices have few issuers, and a fifth of reading a certificate is naming its own."""
+    return _ISSUERS.get(encoded, certificate.issuer.rfc4514_string)
 
 
 def is_costly(key: CertificatePublicKeyTypes | None) -> bool:

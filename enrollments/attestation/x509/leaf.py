@@ -4,6 +4,7 @@ from datetime import datetime
 
 from enrollments.attestation.x509.certificate import ParsedCertificate
 from enrollments.attestation.x509.errors import LeafRefused, NoSingleCommonName
+from enrollments.attestation.x509.facts import CertificateFacts
 from enrollments.attestation.x509.requirements import date_problem, device_problems
 
 
@@ -17,7 +18,7 @@ def check_leaf(certificate: ParsedCertificate, at: datetime) -> None:
         raise LeafRefused(f"The device certificate {problem.message}.")
 
 
-def registration_id_of(certificate: ParsedCertificate) -> str:
+def registration_id_of(certificate: CertificateFacts) -> str:
     """The one common name of the subject (R3); whether it is a registration ID, R2 says."""
     if len(certificate.common_names) != 1:
         raise NoSingleCommonName(

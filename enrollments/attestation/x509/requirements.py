@@ -28,6 +28,7 @@ from enrollments.attestation.x509.certificate import (
     signature_hash,
     signature_parameters,
 )
+from enrollments.attestation.x509.facts import CertificateFacts
 
 MINIMUM_RSA_BITS = 2048
 CURVES = (ec.SECP256R1, ec.SECP384R1, ec.SECP521R1)
@@ -183,7 +184,7 @@ def version_problem(certificate: ParsedCertificate) -> Problem | None:
     return None
 
 
-def date_problem(certificate: ParsedCertificate, at: datetime) -> Problem | None:
+def date_problem(certificate: CertificateFacts, at: datetime) -> Problem | None:
     if at < certificate.not_before:
         return Problem("not_yet_valid", f"is not valid before {certificate.not_before:%Y-%m-%d %H:%M} UTC")
     if at > certificate.not_after:

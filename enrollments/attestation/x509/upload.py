@@ -12,8 +12,9 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
-from enrollments.attestation.x509.certificate import ParsedCertificate, is_costly, parse_der
+from enrollments.attestation.x509.certificate import ParsedCertificate, parse_der
 from enrollments.attestation.x509.der import contents, elements
+from enrollments.attestation.x509.device import DeviceCertificate, blocks_barring, problems_of_device
 from enrollments.attestation.x509.errors import (
     EmptyUpload,
     NotACertificate,
@@ -25,7 +26,6 @@ from enrollments.attestation.x509.requirements import (
     Problem,
     ca_problems,
     date_problem,
-    device_problems,
     form_problem,
 )
 
@@ -273,9 +273,11 @@ def findings_for_ca(certificate: ParsedCertificate, now: datetime) -> tuple[Find
     return tuple(_findings(certificate, problems, now))
 
 
-def findings_for_device(certificate: ParsedCertificate, now: datetime) -> tuple[Finding, ...]:
+def findings_for_device(
+    certificate: ParsedCertificate | DeviceCertificate, now: datetime
+) -> tuple[Finding, ...]:
     """For the certificate of an individual enrollment."""
-    findings = list(_findings(certificate, device_problems(certificate), now))
+    findings = list(_findings(certificate, problems_of_device(certificate), now))
     if certificate.is_ca:
         findings.append(
             Finding(
@@ -289,14 +291,14 @@ def findings_for_device(certificate: ParsedCertificate, now: datetime) -> tuple[
 
 
 def _findings(
-    certificate: ParsedCertificate, problems: Iterable[Problem], now: datetime
+    certificate: ParsedCertificate | DeviceCertificate, problems: Iterable[Problem], now: datetime
 ) -> Iterator[Finding]:
     for problem in problems:
         yield Finding(
             problem.code,
             "error",
             f"The certificate {problem.message}.",
-            blocks_barring=certificate.public_key is None or is_costly(certificate.public_key),
+            blocks_barring=blocks_barring(certificate),
         )
     if (problem_of_dates := date_problem(certificate, now)) is not None:
         yield Finding(problem_of_dates.code, "warning", f"The certificate {problem_of_dates.message}.")
