@@ -11,7 +11,7 @@ AXE := tests/e2e/node_modules
 TEST_WORKERS ?= auto
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo test test-pkits test-import test-postgres test-history test-sdk sdk-needs axe bench lint format lock clean
+.PHONY: help setup run demo test test-pkits test-import test-postgres test-history test-sdk sdk-needs axe bench bench-quick lint format lock clean
 
 help: ## list what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-15s %s\n", $$1, $$2}'
@@ -55,8 +55,11 @@ test-sdk: $(VENV)/.sdk $(SDK)/.installed ## the vendor's own SDKs, for devices a
 sdk-needs: $(VENV)/.dev
 	@$(BIN)/python -m tests.sdk.needs
 
-bench: $(VENV)/.dev ## what challenges, tokens, registrations and refusals cost; also as JSON in the data folder
+bench: $(VENV)/.dev ## what registrations, refusals and pages cost, up to a million enrollments; also as JSON in the data folder
 	$(BIN)/python -m benchmarks --json $(DATA)/benchmarks/results.json
+
+bench-quick: $(VENV)/.dev ## the same in two minutes, at small sizes
+	$(BIN)/python -m benchmarks --size quick --json $(DATA)/benchmarks/quick.json
 
 lint: $(VENV)/.dev ## ruff, mypy, and the direction of imports
 	$(BIN)/ruff check .

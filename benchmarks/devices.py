@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from http.client import HTTPResponse
+from pathlib import Path
 from socket import IPPROTO_TCP, TCP_NODELAY, create_connection
 from typing import Any, NamedTuple
 
@@ -20,6 +21,11 @@ HEALTH = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
 # More requests in a row than it takes to be held back, and longer than a round's requests take.
 UNTIL_THROTTLED = 10
 THROTTLED_SECONDS = 5
+
+
+def trusting(ca_file: Path | str) -> ssl.SSLContext:
+    """What trusts the listener, to be given a certificate or used as it is."""
+    return ssl.create_default_context(cafile=ca_file)
 
 
 class Unexpected(Exception):

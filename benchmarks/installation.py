@@ -12,8 +12,8 @@ from pathlib import Path
 
 import django
 
-from benchmarks.devices import Device, Line
-from benchmarks.measure import Cost
+from benchmarks.devices import Device, Line, trusting
+from benchmarks.measure import Besides, Cost
 from benchmarks.sizes import Size
 from dpsportal.serving.supervisor import PROJECT_DIR
 from tests.live import LiveListeners, free_port, installation
@@ -40,6 +40,11 @@ class Worker:
         # What clock_getcpuclockid(3) answers on Linux; /proc/PID/stat has the same, in hundredths of a second.
         return time.clock_gettime(~self.pid << 3 | 2)
 
+    def memory(self) -> int:
+        """Bytes that it holds in memory, with what it shares with the process that it was forked from."""
+        status = Path(f"/proc/{self.pid}/status").read_text()
+        return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS:")) * 1024
+
 
 @dataclass(frozen=True, slots=True)
 class Bench:
@@ -57,8 +62,7 @@ class Bench:
         return Line(self.live.device_port, device.context)
 
     def trusting(self) -> ssl.SSLContext:
-        """What trusts the listener, to be given a certificate or used as it is."""
-        return ssl.create_default_context(cafile=self.live.ca_file)
+        return trusting(self.live.ca_file)
 
     def at_the_listener(self, prepare: Preparation) -> Callable[[int], Cost]:
         """How to repeat what the listener does. CPU is the worker's: what a client costs is the client's affair.
@@ -72,7 +76,8 @@ class Bench:
                 wall, cpu = time.perf_counter(), self.worker.cpu()
                 for operation in operations:
                     operation()
-                return Cost((self.worker.cpu() - cpu) / times, (time.perf_counter() - wall) / times)
+                wall, cpu = time.perf_counter() - wall, self.worker.cpu() - cpu
+                return Cost(cpu / times, wall / times, {Besides.MEMORY: self.worker.memory()})
 
         return repeat
 

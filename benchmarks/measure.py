@@ -4,7 +4,7 @@ import random
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 
@@ -13,12 +13,50 @@ class Clock(StrEnum):
     WALL = "wall"
 
 
+class Besides(StrEnum):
+    """What is told besides, where it matters: seconds, numbers and bytes."""
+
+    P50 = "p50"
+    P95 = "p95"
+    REFUSED = "refused"
+    QUERIES = "queries"
+    BYTES = "bytes"
+    MEMORY = "memory"
+
+
 @dataclass(frozen=True, slots=True)
 class Cost:
     """Seconds that one operation took: of a processor, and of the clock on the wall."""
 
     cpu: float
     wall: float
+    besides: Mapping[Besides, float] = field(default_factory=dict)
+
+    def of(self, measure: Clock | Besides) -> float:
+        if isinstance(measure, Besides):
+            return self.besides[measure]
+        return self.cpu if measure is Clock.CPU else self.wall
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What a median is held to: `relation` is "below", "at most" or "at least"."""
+
+    relation: str
+    limit: float
+
+    @classmethod
+    def of(
+        cls, *, below: float | None = None, at_most: float | None = None, at_least: float | None = None
+    ) -> "Target | None":
+        """The one that is given, if one is."""
+        given = {"below": below, "at most": at_most, "at least": at_least}
+        return next((cls(relation, limit) for relation, limit in given.items() if limit is not None), None)
+
+    def is_met(self, found: float) -> bool:
+        if self.relation == "below":
+            return found < self.limit
+        return found <= self.limit if self.relation == "at most" else found >= self.limit
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,17 +74,40 @@ class Figure:
     below: float | None = None
     clock: Clock = Clock.CPU
 
+    @property
+    def target(self) -> Target | None:
+        return Target.of(below=self.below)
+
 
 @dataclass(frozen=True, slots=True)
 class Ratio:
-    """One figure to another, within the same rounds. Where there is a target, it stays below it or reaches it."""
+    """One figure to another, within the same rounds. There may be a target, of one kind or another."""
 
     title: str
     of: str
     to: str
     below: float | None = None
-    clock: Clock = Clock.CPU
+    clock: Clock | Besides = Clock.CPU
     at_least: float | None = None
+    at_most: float | None = None
+
+    @property
+    def target(self) -> Target | None:
+        return Target.of(below=self.below, at_most=self.at_most, at_least=self.at_least)
+
+
+@dataclass(frozen=True, slots=True)
+class Amount:
+    """What a figure tells besides its cost, as a row of its own."""
+
+    title: str
+    of: str
+    what: Besides
+    at_most: float | None = None
+
+    @property
+    def target(self) -> Target | None:
+        return Target.of(at_most=self.at_most)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +117,7 @@ class Part:
     title: str
     figures: Sequence[Figure]
     ratios: Sequence[Ratio] = ()
+    amounts: Sequence[Amount] = ()
 
 
 def without_dangling_ratios(parts: Sequence[Part]) -> list[Part]:
@@ -82,10 +144,13 @@ class Summary:
 Costs = Mapping[str, Sequence[Cost]]
 
 
-def take_turns(figures: Sequence[Figure], rounds: int, tell: Callable[[str], None]) -> Costs:
+def take_turns(
+    figures: Sequence[Figure], rounds: int, tell: Callable[[str], None]
+) -> tuple[dict[str, list[Cost]], bool]:
     """Each round repeats every figure once, in an order of its own: what disturbs the machine disturbs them alike.
 
-    One round before the first warms up what is only slow once, and does not count.
+    One round before the first warms up what is only slow once, and does not count. With the costs comes whether
+    somebody interrupted: then they are those of the rounds that were whole.
     """
     costs: dict[str, list[Cost]] = {figure.key: [] for figure in figures}
     order = list(figures)
@@ -93,31 +158,38 @@ def take_turns(figures: Sequence[Figure], rounds: int, tell: Callable[[str], Non
         tell(f"round {number} of {rounds}")
         # The same orders in each run.
         random.Random(number).shuffle(order)
-        for figure in order:
-            cost = figure.repeat(figure.times)
-            if number > 0:
-                costs[figure.key].append(cost)
-    return costs
+        try:
+            measured = {figure.key: figure.repeat(figure.times) for figure in order}
+        except KeyboardInterrupt:
+            return costs, True
+        if number > 0:
+            for key, cost in measured.items():
+                costs[key].append(cost)
+    return costs, False
 
 
-def summary(costs: Costs, key: str, clock: Clock) -> Summary:
-    return Summary.of([getattr(cost, clock) for cost in costs[key]])
+def summary(costs: Costs, key: str, measure: Clock | Besides) -> Summary:
+    return Summary.of([cost.of(measure) for cost in costs[key]])
 
 
 def summary_of_ratio(costs: Costs, ratio: Ratio) -> Summary:
     """Of the ratios within each round, not the ratio of two medians: both sides saw the same machine."""
     pairs = zip(costs[ratio.of], costs[ratio.to], strict=True)
-    return Summary.of([getattr(one, ratio.clock) / getattr(other, ratio.clock) for one, other in pairs])
+    return Summary.of([one.of(ratio.clock) / other.of(ratio.clock) for one, other in pairs])
 
 
-def is_met(costs: Costs, one: Figure | Ratio) -> bool | None:
-    """None where there is no target."""
+def summary_of(costs: Costs, one: Figure | Ratio | Amount) -> Summary:
+    """Of what its target is about."""
     if isinstance(one, Figure):
-        return None if one.below is None else summary(costs, one.key, one.clock).median < one.below
-    found = summary_of_ratio(costs, one).median
-    if one.at_least is not None:
-        return found >= one.at_least
-    return None if one.below is None else found < one.below
+        return summary(costs, one.key, one.clock)
+    if isinstance(one, Amount):
+        return summary(costs, one.of, one.what)
+    return summary_of_ratio(costs, one)
+
+
+def is_met(costs: Costs, one: Figure | Ratio | Amount) -> bool | None:
+    """None where there is no target."""
+    return one.target.is_met(summary_of(costs, one).median) if one.target is not None else None
 
 
 def in_this_process(operation: Callable[[], object]) -> Callable[[int], Cost]:

@@ -1,6 +1,6 @@
 """How much a run does: enough to be believed, or just enough to see that it works."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,11 +21,26 @@ class Size:
     previewed_devices: int
     imported_lines: int
     queried: int
+    enrollments: tuple[int, ...]
+    scale_rounds: int
+    refusals: int
+    pages: int
+    storm_seconds: float
 
     @property
     def repetitions(self) -> int:
         """Rounds, with the one that warms up."""
         return self.rounds + 1
+
+    @property
+    def at_scale(self) -> "Size":
+        """With the rounds of installations of several sizes."""
+        return replace(self, rounds=self.scale_rounds)
+
+    @property
+    def certificates(self) -> int:
+        """How many devices with certificates such an installation is to have, of each kind."""
+        return max(2 * self.registrations, self.refusals * self.repetitions + 10)
 
 
 SIZES = {
@@ -44,6 +59,32 @@ SIZES = {
         previewed_devices=100_000,
         imported_lines=2000,
         queried=1_000_000,
+        enrollments=(1000, 100_000, 1_000_000),
+        scale_rounds=10,
+        refusals=10,
+        pages=2,
+        storm_seconds=3,
+    ),
+    "quick": Size(
+        rounds=3,
+        quick_calls=200,
+        slow_calls=10,
+        requests=30,
+        registrations=10,
+        groups_with_keys=(0, 2, 10),
+        history_rows=200,
+        long_history_rows=20_000,
+        exported_rows=2000,
+        past_devices=500,
+        past_changes=100,
+        previewed_devices=2000,
+        imported_lines=100,
+        queried=10_000,
+        enrollments=(300, 5000),
+        scale_rounds=3,
+        refusals=5,
+        pages=1,
+        storm_seconds=1,
     ),
     "tiny": Size(
         rounds=1,
@@ -60,5 +101,10 @@ SIZES = {
         previewed_devices=50,
         imported_lines=20,
         queried=300,
+        enrollments=(100, 200),
+        scale_rounds=1,
+        refusals=2,
+        pages=1,
+        storm_seconds=0.3,
     ),
 }

@@ -11,75 +11,100 @@ from typing import Any
 import cryptography
 import django
 
-from benchmarks.measure import Clock, Costs, Figure, Part, Ratio, Summary, is_met, summary, summary_of_ratio
+from benchmarks.measure import (
+    Amount,
+    Besides,
+    Clock,
+    Costs,
+    Figure,
+    Part,
+    Ratio,
+    Summary,
+    is_met,
+    summary,
+    summary_of,
+    summary_of_ratio,
+)
 from enrollments.simulator.report import table
 
-FORMAT = 1
+FORMAT = 2
 
 
 def as_text(parts: Sequence[Part], costs: Costs) -> str:
-    """One table: a row for each figure, then one for each ratio."""
+    """One table: a row for each figure and what it tells besides, then one for each ratio."""
     rows: list[tuple[str, ...]] = []
     for part in parts:
-        rows.append((part.title.upper(), *[""] * 6))
+        if part.figures:
+            rows.append((part.title.upper(), *[""] * 6))
         for figure in part.figures:
-            cpu, wall = (_in_words(summary(costs, figure.key, clock), _seconds) for clock in Clock)
+            cpu, wall = (_in_words(summary(costs, figure.key, clock), seconds) for clock in Clock)
             a_second = f"{1 / summary(costs, figure.key, Clock.WALL).median:,.0f}"
             rows.append(
                 (f"  {figure.title}{_target(costs, figure)}", str(figure.times), *cpu, *wall, a_second)
             )
+        rows += [_amount_row(amount, costs) for amount in part.amounts]
     rows.append(("RATIOS", *[""] * 6))
     rows += [_ratio_row(ratio, costs) for part in parts for ratio in part.ratios]
     return table(("Cost of one", "Times", "CPU", "spread", "Wall", "spread", "A second"), rows)
 
 
+def _amount_row(amount: Amount, costs: Costs) -> tuple[str, ...]:
+    shown = _in_words(summary_of(costs, amount), WORDS[amount.what])
+    # Times stand where they would if they were the cost.
+    columns = ("", "", *shown) if amount.what in (Besides.P50, Besides.P95) else (*shown, "", "")
+    return (f"  {amount.title}{_target(costs, amount)}", "", *columns, "")
+
+
 def _ratio_row(ratio: Ratio, costs: Costs) -> tuple[str, ...]:
-    shown = _in_words(summary_of_ratio(costs, ratio), _plain)
-    columns = (*shown, "", "") if ratio.clock is Clock.CPU else ("", "", *shown)
+    shown = _in_words(summary_of_ratio(costs, ratio), plain)
+    columns = ("", "", *shown) if ratio.clock in (Clock.WALL, Besides.P50, Besides.P95) else (*shown, "", "")
     return (f"  {ratio.title}{_target(costs, ratio)}", "", *columns, "")
 
 
-def _target(costs: Costs, one: Figure | Ratio) -> str:
+def _target(costs: Costs, one: Figure | Ratio | Amount) -> str:
     """What it is held to, if anything, and whether it keeps to that."""
-    if isinstance(one, Ratio) and one.at_least is not None:
-        limit = f"at least {one.at_least:.2f}"
-    elif one.below is None:
+    if one.target is None:
         return ""
+    if isinstance(one, Ratio):
+        limit = f"{one.target.limit:.2f}"
+    elif isinstance(one, Amount):
+        limit = WORDS[one.what](one.target.limit)
     else:
-        limit = (
-            f"below {one.below:.2f}"
-            if isinstance(one, Ratio)
-            else f"below {_seconds(one.below)} {one.clock.upper()}"
-        )
-    return f": {limit}, {'met' if is_met(costs, one) else 'NOT MET'}"
+        limit = f"{seconds(one.target.limit)} {one.clock.upper()}"
+    return f": {one.target.relation} {limit}, {'met' if is_met(costs, one) else 'NOT MET'}"
 
 
-def _limit(one: Figure | Ratio) -> str:
-    below = one.below or 0.0
-    return f"{below:.2f}" if isinstance(one, Ratio) else f"{_seconds(below)} {one.clock.upper()}"
-
-
-def as_json(parts: Sequence[Part], costs: Costs, *, rounds: int, size: str) -> dict[str, Any]:
-    """Times are seconds for one operation."""
+def as_json(parts: Sequence[Part], costs: Costs, *, size: str) -> dict[str, Any]:
+    """Times are seconds for one operation. A target is under the name of its relation: below, at most or at least."""
     return {
         "format": FORMAT,
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": machine(),
         "size": size,
-        "rounds": rounds,
         "figures": {
             figure.key: {
                 "subject": part.title,
                 "title": figure.title,
                 "times": figure.times,
+                "rounds": len(costs[figure.key]),
                 **{clock.value: _summary_as_json(summary(costs, figure.key, clock)) for clock in Clock},
-                "below": figure.below,
                 "clock": figure.clock.value,
-                "met": is_met(costs, figure),
+                **_target_as_json(costs, figure),
             }
             for part in parts
             for figure in part.figures
         },
+        "amounts": [
+            {
+                "title": amount.title,
+                "of": amount.of,
+                "what": amount.what.value,
+                **_summary_as_json(summary_of(costs, amount)),
+                **_target_as_json(costs, amount),
+            }
+            for part in parts
+            for amount in part.amounts
+        ],
         "ratios": [
             {
                 "title": ratio.title,
@@ -87,14 +112,18 @@ def as_json(parts: Sequence[Part], costs: Costs, *, rounds: int, size: str) -> d
                 "to": ratio.to,
                 "clock": ratio.clock.value,
                 **_summary_as_json(summary_of_ratio(costs, ratio)),
-                "below": ratio.below,
-                "at_least": ratio.at_least,
-                "met": is_met(costs, ratio),
+                **_target_as_json(costs, ratio),
             }
             for part in parts
             for ratio in part.ratios
         ],
     }
+
+
+def _target_as_json(costs: Costs, one: Figure | Ratio | Amount) -> dict[str, Any]:
+    if one.target is None:
+        return {}
+    return {one.target.relation.replace(" ", "_"): one.target.limit, "met": is_met(costs, one)}
 
 
 def machine() -> dict[str, Any]:
@@ -118,9 +147,31 @@ def _in_words(one: Summary, word: Callable[[float], str]) -> tuple[str, str]:
     return word(one.median), word(one.spread)
 
 
-def _seconds(seconds: float) -> str:
-    return f"{seconds * 1e3:.2f} ms" if seconds >= 1e-3 else f"{seconds * 1e6:.1f} µs"
+def seconds(number: float) -> str:
+    return f"{number * 1e3:.2f} ms" if number >= 1e-3 else f"{number * 1e6:.1f} µs"
 
 
-def _plain(number: float) -> str:
+def plain(number: float) -> str:
     return f"{number:.3f}"
+
+
+def _kilobytes(number: float) -> str:
+    return f"{number / 1e3:.1f} kB"
+
+
+def _megabytes(number: float) -> str:
+    return f"{number / 1e6:.1f} MB"
+
+
+def _number(number: float) -> str:
+    return f"{number:.0f}"
+
+
+WORDS: dict[Besides, Callable[[float], str]] = {
+    Besides.P50: seconds,
+    Besides.P95: seconds,
+    Besides.REFUSED: _number,
+    Besides.QUERIES: _number,
+    Besides.BYTES: _kilobytes,
+    Besides.MEMORY: _megabytes,
+}

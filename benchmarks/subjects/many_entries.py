@@ -8,12 +8,10 @@ from contextlib import ExitStack
 from functools import partial
 from http.client import HTTPResponse
 from itertools import count, islice
-from pathlib import Path
 from typing import Any
 from urllib.parse import quote_plus
 
-from django.db import connection
-
+from benchmarks.copying import copy_row, digits
 from benchmarks.devices import Line, Unexpected
 from benchmarks.installation import Bench, Operation
 from benchmarks.measure import Clock, Cost, Figure, Part, Ratio
@@ -203,21 +201,12 @@ def queries(bench: Bench) -> Part:
 
 def _fill(service: ProvisioningService, number: int) -> None:
     """Rows as they stand in the database, past the actions: it is about reading them."""
-    one = enroll_keys(service, "queried-0000000")
-    table = one._meta.db_table
-    columns = [field.column for field in one._meta.local_concrete_fields if field.column != "id"]
-    own = {
-        "registration_id": "'queried-' || printf('%07d', n)",
-        "registration_key": "'queried-' || printf('%07d', n)",
-    }
-    chosen = ", ".join(own.get(column, f'"{column}"') for column in columns)
-    named = ", ".join(f'"{column}"' for column in columns)
-    with connection.cursor() as cursor:
-        cursor.execute(
-            f"WITH RECURSIVE numbers(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n + 1 < {number}) "
-            f"INSERT INTO {table} ({named}) SELECT {chosen} FROM numbers, {table} WHERE id = %s",
-            [one.pk],
-        )
+    name = f"'queried-' || {digits('i', 7)}"
+    copy_row(
+        enroll_keys(service, "queried-0000000"),
+        number - 1,
+        {"registration_id": name, "registration_key": name},
+    )
 
 
 def _read_all(bench: Bench, back_end: BackEnd, number: int, page: int) -> list[str]:
@@ -237,8 +226,8 @@ def _read_all(bench: Bench, back_end: BackEnd, number: int, page: int) -> list[s
                 break
             continuations.append(continuation)
             if len(continuations) == 5:
-                settled = _resident(bench.worker.pid)
-    grown = _resident(bench.worker.pid) - settled if settled else 0
+                settled = bench.worker.memory()
+    grown = bench.worker.memory() - settled if settled else 0
     if seen != number or grown > MOST_GROWTH:
         raise Unexpected(f"{seen} of {number} were told, and the worker grew by {grown} bytes")
     return continuations
@@ -265,10 +254,3 @@ def _pages(bench: Bench, back_end: BackEnd, page: int, continuation: str) -> Cal
         return [partial(_ask, line, _query(back_end, page, continuation))] * times
 
     return bench.at_the_listener(prepare)
-
-
-def _resident(pid: int) -> int:
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmRSS:"):
-            return int(line.split()[1]) * 1024
-    raise Unexpected(f"process {pid} has no memory")

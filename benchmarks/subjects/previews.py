@@ -2,12 +2,11 @@
 
 from functools import partial
 
-from django.db import connection
-
+from benchmarks.copying import analyze, copy_row, digest
 from benchmarks.installation import Bench
 from benchmarks.measure import Figure, Part, in_this_process
 from enrollments.actions.preview import Act, preview_of_act
-from enrollments.models import Certificate, RegistrationEvidence, RegistrationRecord
+from enrollments.models import RegistrationRecord
 from tests.certificates import root
 from tests.devices import enroll_ca, new_service, register
 
@@ -45,57 +44,25 @@ def previews(bench: Bench) -> Part:
 
 def _multiply(record: RegistrationRecord, devices: int) -> None:
     """Make of one registration as many, each with a leaf certificate of its own, as they would have left them."""
-    leaf, issuer = record.evidence.order_by("position")
-    # Below the numbers of rows that are there, nothing is taken: each new one is told by its own number.
-    first_record, first_leaf = record.pk + 1, Certificate.objects.order_by("-pk")[0].pk + 1
-    first_evidence = RegistrationEvidence.objects.order_by("-pk")[0].pk + 1
-    name, thumbprint, key = "'fleet-' || i", "printf('%064x', i)", "printf('%064x', i + 1000000000)"
-    new_leaf, new_record = f"{first_leaf} + i", f"{first_record} + i"
-    with connection.cursor() as cursor:
-        for model, source, changed in (
-            (
-                Certificate,
-                leaf.certificate_id,
-                {
-                    "id": new_leaf,
-                    "thumbprint_sha256": thumbprint,
-                    "thumbprint_sha1": thumbprint,
-                    "spki_sha256": key,
-                },
-            ),
-            (
-                RegistrationRecord,
-                record.pk,
-                {
-                    "id": new_record,
-                    "registration_id": name,
-                    "registration_key": name,
-                    "device_id": name,
-                    "leaf_thumbprint": thumbprint,
-                    "leaf_spki": key,
-                },
-            ),
-            (
-                RegistrationEvidence,
-                leaf.pk,
-                {
-                    "id": f"{first_evidence} + 2 * i",
-                    "registration_id": new_record,
-                    "certificate_id": new_leaf,
-                },
-            ),
-            (
-                RegistrationEvidence,
-                issuer.pk,
-                {"id": f"{first_evidence} + 2 * i + 1", "registration_id": new_record},
-            ),
-        ):
-            columns = [field.column for field in model._meta.concrete_fields]
-            values = [changed.get(column, column) for column in columns]
-            cursor.execute(
-                "WITH RECURSIVE number(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM number WHERE i < %s - 1) "
-                f"INSERT INTO {model._meta.db_table} ({', '.join(columns)}) "
-                f"SELECT {', '.join(values)} FROM number, {model._meta.db_table} WHERE id = %s",
-                [devices, source],
-            )
-        cursor.execute("ANALYZE")
+    leaf, issuer = record.evidence.all()
+    name, thumbprint, key = "'fleet-' || i", digest("i"), digest("i + 1000000000")
+    leaves = copy_row(
+        leaf.certificate,
+        devices - 1,
+        {"thumbprint_sha256": thumbprint, "thumbprint_sha1": digest("i", 40), "spki_sha256": key},
+    )
+    records = copy_row(
+        record,
+        devices - 1,
+        {
+            "registration_id": name,
+            "registration_key": name,
+            "device_id": name,
+            "leaf_thumbprint": thumbprint,
+            "leaf_spki": key,
+        },
+    )
+    of_record = {"registration_id": f"{records} + i"}
+    copy_row(leaf, devices - 1, {**of_record, "certificate_id": f"{leaves} + i"})
+    copy_row(issuer, devices - 1, of_record)
+    analyze()

@@ -1,13 +1,11 @@
 """Requests that are refused: for the first time, and from devices that are throttled (R14)."""
 
-from collections.abc import Iterator
-from contextlib import ExitStack
 from functools import partial
 from itertools import islice
 
-from benchmarks.devices import Device
-from benchmarks.installation import Bench, Operation, Preparation
+from benchmarks.installation import Bench, Preparation
 from benchmarks.measure import Figure, Part, Ratio
+from benchmarks.preparations import each_on_a_line, throttled, throttled_on_new_lines
 from benchmarks.subjects.enrolled import Enrolling, numbered
 from benchmarks.subjects.registrations import TOKEN, X509, X509_NEW_CONNECTION
 from enrollments.actions.services import change_settings
@@ -32,32 +30,32 @@ def refusals(bench: Bench) -> Part:
             size.registrations * size.repetitions,
         )
     )
-    throttled = {
+    kinds = {
         "token.held-back": ("token, held back", enrolling.with_unknown_keys("held-back-token")),
         "token.too-often": ("token, comes too often", enrolling.with_keys("too-often-token")),
         "x509.held-back": ("X.509, held back", enrolling.below_foreign("held-back-x509")),
         "x509.too-often": ("X.509, comes too often", enrolling.below_factory("too-often-x509")),
     }
-    held_back = throttled["x509.held-back"][1]
+    held_back = kinds["x509.held-back"][1]
     strangers = numbered(enrolling.with_unknown_keys, "stranger")
     foreigners = numbered(enrolling.below_foreign, "foreigner")
     return Part(
         "Refused request at the listener",
         [
-            _figure(bench, "token.unknown", "token, unknown", _each_on_a_line(bench, 401, strangers)),
-            _figure(bench, "x509.unknown", "X.509, unknown CA", _each_on_a_line(bench, 401, foreigners)),
+            _figure(bench, "token.unknown", "token, unknown", each_on_a_line(bench, 401, strangers)),
+            _figure(bench, "x509.unknown", "X.509, unknown CA", each_on_a_line(bench, 401, foreigners)),
             _figure(
-                bench, "token.disabled", "token, disabled (PUT)", _each_on_a_line(bench, 202, iter(disabled))
+                bench, "token.disabled", "token, disabled (PUT)", each_on_a_line(bench, 202, iter(disabled))
             ),
             *(
-                _figure(bench, key, f"{title}: 429", _throttled(bench, device), size.requests)
-                for key, (title, device) in throttled.items()
+                _figure(bench, key, f"{title}: 429", throttled(bench, device), size.requests)
+                for key, (title, device) in kinds.items()
             ),
             _figure(
                 bench,
                 "x509.held-back.new-connection",
                 "X.509, held back, new connection: 429",
-                _throttled_on_new_lines(bench, held_back),
+                throttled_on_new_lines(bench, held_back),
             ),
         ],
         [
@@ -68,7 +66,7 @@ def refusals(bench: Bench) -> Part:
                     TOKEN if key.startswith("token") else X509,
                     QUARTER,
                 )
-                for key, (title, _) in throttled.items()
+                for key, (title, _) in kinds.items()
             ),
             Ratio(
                 "X.509, held back / registration, new connection each",
@@ -81,37 +79,3 @@ def refusals(bench: Bench) -> Part:
 
 def _figure(bench: Bench, key: str, title: str, prepare: Preparation, times: int = 0) -> Figure:
     return Figure(f"refusal.{key}", title, times or bench.size.registrations, bench.at_the_listener(prepare))
-
-
-def _each_on_a_line(bench: Bench, status: int, devices: Iterator[Device]) -> Preparation:
-    """Each device asks once: it is not held back yet."""
-
-    def prepare(needed: ExitStack, times: int) -> list[Operation]:
-        return [
-            partial(needed.enter_context(bench.line(device).warmed()).expect, status, device.registration)
-            for device in islice(devices, times)
-        ]
-
-    return prepare
-
-
-def _throttled(bench: Bench, device: Device) -> Preparation:
-    def prepare(needed: ExitStack, times: int) -> list[Operation]:
-        line = needed.enter_context(bench.line(device))
-        line.until_throttled(device)
-        return [partial(line.expect, 429, device.registration)] * times
-
-    return prepare
-
-
-def _throttled_on_new_lines(bench: Bench, device: Device) -> Preparation:
-    def connect_and_ask() -> None:
-        with bench.line(device) as line:
-            line.expect(429, device.registration)
-
-    def prepare(_: ExitStack, times: int) -> list[Operation]:
-        with bench.line(device) as line:
-            line.until_throttled(device)
-        return [connect_and_ask] * times
-
-    return prepare

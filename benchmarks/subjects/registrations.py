@@ -1,13 +1,14 @@
 """Admitted registrations at the listener: the PUT and the poll that ends it, both counted as one."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import partial
 from itertools import islice
 
 from benchmarks.devices import HEALTH, Device, Fleet
-from benchmarks.installation import Bench, Operation, Preparation, with_ceiling
+from benchmarks.installation import Bench, Operation, with_ceiling
 from benchmarks.measure import Clock, Figure, Part, Ratio
+from benchmarks.preparations import newcomers, on_lines_of_their_own, on_new_lines, on_one_line
 from benchmarks.subjects.enrolled import Enrolling, numbered
 from enrollments.actions.services import change_settings
 from tests.devices import ALICE, new_service
@@ -28,7 +29,7 @@ def registrations(bench: Bench) -> Part:
     enrolling, times = Enrolling(bench, service), bench.size.registrations
     # Twice a round's, so that they need not rest between rounds.
     by_token = list(islice(numbered(enrolling.with_keys, "token"), 2 * times))
-    newcomers = list(islice(numbered(enrolling.with_keys, "newcomer"), times * bench.size.repetitions))
+    new = list(islice(numbered(enrolling.with_keys, "newcomer"), times * bench.size.repetitions))
     kept, fresh = (
         list(islice(numbered(enrolling.below_factory, name), 2 * times)) for name in ("kept", "fresh")
     )
@@ -41,18 +42,16 @@ def registrations(bench: Bench) -> Part:
     return Part(
         "Registration at the listener: PUT and poll",
         [
-            Figure(TOKEN, "token, comes again", times, at_the_listener(_on_one_line(bench, Fleet(by_token)))),
+            Figure(TOKEN, "token, comes again", times, at_the_listener(on_one_line(bench, Fleet(by_token)))),
+            Figure(TOKEN_FIRST, "token, first time", times, at_the_listener(newcomers(bench, iter(new)))),
             Figure(
-                TOKEN_FIRST, "token, first time", times, at_the_listener(_newcomers(bench, iter(newcomers)))
-            ),
-            Figure(
-                X509, "X.509, comes again", times, at_the_listener(_on_lines_of_their_own(bench, Fleet(kept)))
+                X509, "X.509, comes again", times, at_the_listener(on_lines_of_their_own(bench, Fleet(kept)))
             ),
             Figure(
                 X509_NEW_CONNECTION,
                 "X.509, comes again, new connection",
                 times,
-                at_the_listener(_on_new_lines(bench, Fleet(fresh))),
+                at_the_listener(on_new_lines(bench, Fleet(fresh))),
             ),
             Figure(
                 LISTENER,
@@ -64,13 +63,13 @@ def registrations(bench: Bench) -> Part:
                 CEILING_TOKEN,
                 "ceiling, kept-alive connection",
                 times,
-                ceiling.at_the_listener(_on_one_line(ceiling, Fleet(by_token))),
+                ceiling.at_the_listener(on_one_line(ceiling, Fleet(by_token))),
             ),
             Figure(
                 CEILING_X509,
                 "ceiling, certificate, new connection",
                 times,
-                ceiling.at_the_listener(_on_new_lines(ceiling, Fleet(fresh))),
+                ceiling.at_the_listener(on_new_lines(ceiling, Fleet(fresh))),
             ),
         ],
         [
@@ -82,47 +81,6 @@ def registrations(bench: Bench) -> Part:
             for clock in Clock
         ],
     )
-
-
-def _on_one_line(bench: Bench, fleet: Fleet) -> Preparation:
-    def prepare(needed: ExitStack, times: int) -> list[Operation]:
-        devices = fleet.take(times)
-        line = needed.enter_context(bench.line(devices[0]).warmed())
-        return [partial(line.register, device) for device in devices]
-
-    return prepare
-
-
-def _newcomers(bench: Bench, devices: Iterator[Device]) -> Preparation:
-    def prepare(needed: ExitStack, times: int) -> list[Operation]:
-        taken = list(islice(devices, times))
-        line = needed.enter_context(bench.line(taken[0]).warmed())
-        return [partial(line.register, device) for device in taken]
-
-    return prepare
-
-
-def _on_lines_of_their_own(bench: Bench, fleet: Fleet) -> Preparation:
-    """A certificate belongs to its connection."""
-
-    def prepare(needed: ExitStack, times: int) -> list[Operation]:
-        return [
-            partial(needed.enter_context(bench.line(device).warmed()).register, device)
-            for device in fleet.take(times)
-        ]
-
-    return prepare
-
-
-def _on_new_lines(bench: Bench, fleet: Fleet) -> Preparation:
-    def connect_and_register(device: Device) -> None:
-        with bench.line(device) as line:
-            line.register(device)
-
-    def prepare(_: ExitStack, times: int) -> list[Operation]:
-        return [partial(connect_and_register, device) for device in fleet.take(times)]
-
-    return prepare
 
 
 def _health(bench: Bench, device: Device, needed: ExitStack, times: int) -> Sequence[Operation]:

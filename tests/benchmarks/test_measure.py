@@ -3,6 +3,8 @@
 import pytest
 
 from benchmarks.measure import (
+    Amount,
+    Besides,
     Clock,
     Cost,
     Figure,
@@ -32,9 +34,10 @@ def test_figures_take_turns_and_the_first_round_does_not_count():
     def figure(key):
         return Figure(key, key, 10, lambda times: turns.append(key) or Cost(len(turns), times))
 
-    measured = take_turns([figure("one"), figure("other")], 3, lambda _: None)
+    measured, interrupted = take_turns([figure("one"), figure("other")], 3, lambda _: None)
 
     assert [sorted(turns[at : at + 2]) for at in range(0, 8, 2)] == [["one", "other"]] * 4
+    assert not interrupted
     assert {key: len(kept) for key, kept in measured.items()} == {"one": 3, "other": 3}
     assert min(cost.cpu for kept in measured.values() for cost in kept) == 3
     assert summary(measured, "one", Clock.WALL) == Summary(10, 0)
@@ -83,3 +86,29 @@ def test_ratios_to_figures_that_are_not_measured_are_left_out():
     (part,) = without_dangling_ratios([Part("part", [figure], [inner, outer])])
 
     assert part == Part("part", [figure], [inner])
+
+
+def test_whoever_interrupts_keeps_the_rounds_that_were_whole():
+    turns = []
+
+    def repeat(times):
+        turns.append(times)
+        if len(turns) == 6:  # two figures, and the first round warms up
+            raise KeyboardInterrupt
+        return Cost(1, 1)
+
+    figures = [Figure(key, key, 1, repeat) for key in ("one", "other")]
+
+    measured, interrupted = take_turns(figures, 3, lambda _: None)
+
+    assert interrupted
+    assert measured == {"one": [Cost(1, 1)], "other": [Cost(1, 1)]}
+
+
+def test_what_is_told_besides_has_targets_as_well():
+    measured = {"page": [Cost(1, 1, {Besides.QUERIES: queries}) for queries in (11, 12, 12)]}
+
+    assert is_met(measured, Amount("", "page", Besides.QUERIES, 12)) is True
+    assert is_met(measured, Amount("", "page", Besides.QUERIES, 11)) is False
+    assert is_met(measured, Amount("", "page", Besides.QUERIES)) is None
+    assert is_met(measured, Ratio("", "page", "page", clock=Besides.QUERIES, at_most=1)) is True
