@@ -1,9 +1,12 @@
 """How often devices come: who is held back, and what a refused one is told to wait (R14).
 
 A leaf's key is proven by the handshake, so whoever holds it may be held back by it before anything else is looked
-at. Whoever shows a token is judged first: the same claim from the same address may be somebody else's.
+at. Whoever shows a token is judged first: the same claim from the same address may be somebody else's. A token that was
+proven a moment ago, and on the present epoch, says whose it is as a leaf's key does.
 """
 
+import hashlib
+import secrets
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -44,21 +47,58 @@ class Visit:
 
     def judged(self, judgement: Judgement) -> Caller:
         """Whom this request belongs to, now that it has been judged."""
+        if judgement.decision.proven and judgement.token_of:
+            _PROVEN_TOKENS.keep(self, judgement)
         return self.caller(credential_of(judgement, self.address), is_proven=judgement.decision.proven)
 
 
+class _ProvenTokens:
+    """Whose tokens were proven lately: by a digest that this process alone can make, with the epoch of the judgement.
+
+    Only to be held back by: whoever is not has the token proven anew. At most `most`; a full one begins anew.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._secret = secrets.token_bytes(32)
+        self._proven: dict[bytes, tuple[int, str]] = {}
+
+    def keep(self, visit: Visit, judgement: Judgement) -> None:
+        if len(self._proven) >= self._most:
+            self._proven.clear()
+        self._proven[self._digest(visit)] = (judgement.epoch, credential_of(judgement, visit.address))
+
+    def credential(self, visit: Visit) -> str:
+        epoch, credential = self._proven.get(self._digest(visit), (-1, ""))
+        return credential if epoch == visit.service.epoch else ""
+
+    def _digest(self, visit: Visit) -> bytes:
+        shown = f"{visit.service.pk}\n{visit.claimed_registration_id}\n{visit.credential.authorization}"
+        return hashlib.blake2b(shown.encode("utf-8", "replace"), key=self._secret, digest_size=16).digest()
+
+
+_PROVEN_TOKENS = _ProvenTokens(most=8192)
+
+
 def wait_before_judging(visit: Visit) -> int:
-    """Seconds that the holder of this leaf's key still has to wait; 0 where it may be judged."""
+    """Seconds that the holder of this leaf's key, or of this token, still has to wait; 0 where it may be judged."""
+    if visit.credential.authorization:
+        credential = _PROVEN_TOKENS.credential(visit)
+        return _wait_of_proven(visit, visit.caller(credential, is_proven=True)) if credential else 0
     leaf_key = _leaf_key(visit.credential)
     if not leaf_key:
         return 0
     proven, unproven = (visit.caller(leaf_key, is_proven=known) for known in (True, False))
-    if wait := _held_back(visit, proven) or _held_back(visit, unproven):
+    return _held_back(visit, unproven) or _wait_of_proven(visit, proven)
+
+
+def _wait_of_proven(visit: Visit, caller: Caller) -> int:
+    if wait := _held_back(visit, caller):
         return wait
     if visit.is_poll:
-        return limiter().poll_wait(proven, visit.now)
+        return limiter().poll_wait(caller, visit.now)
     return limiter().registration_wait(
-        proven, visit.now, per_minute=visit.service.device_registrations_per_minute
+        caller, visit.now, per_minute=visit.service.device_registrations_per_minute
     )
 
 

@@ -7,7 +7,9 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
+from enrollments.actions import rates
 from enrollments.actions.enrollment_groups import disable_enrollment_group, enable_enrollment_group
+from enrollments.actions.enrollments import enable_enrollment
 from enrollments.actions.registrations import Outcome, look_up_registration, poll_operation, register_device
 from enrollments.actions.services import change_settings
 from enrollments.models import ProvisioningService, RegistrationAttempt
@@ -293,6 +295,57 @@ def test_r14_held_back_token_is_proven_and_nothing_is_written(service):
 
     assert len(queries) == 3  # epoch, individual enrollment, groups with keys
     assert all(query["sql"].startswith("SELECT") for query in queries)
+
+
+def test_r14_token_that_was_proven_is_held_back_without_a_query(service):
+    token = signs(service, "pump-042", enroll_keys(service, "pump-042", enabled=False).primary_key)
+    held_back_until_throttled(service, token)
+
+    assert queries_of(service, token) == []
+
+
+def test_r14_device_that_comes_too_often_with_one_token_is_held_back_without_a_query(service):
+    token = signs(service, "pump-042", enroll_keys(service, "pump-042").primary_key)
+    held_back_until_throttled(service, token)
+
+    assert queries_of(service, token) == []
+
+
+def test_r12_proven_token_counts_on_the_epoch_of_its_proof_alone(service):
+    token = signs(service, "pump-042", enroll_keys(service, "pump-042", enabled=False).primary_key)
+    held_back_until_throttled(service, token)
+    enable_enrollment(service, "pump-042", actor=ALICE)
+
+    assert visit(service, token).outcome is Outcome.ASSIGNED
+
+
+@pytest.mark.parametrize("other", ["wrong key", "other name", "other service"])
+def test_r14_nobody_is_held_back_by_the_token_of_another(service, other):
+    """What was proven is this token, for this name, in this service."""
+    key = enroll_keys(service, "pump-042").primary_key
+    token = signs(service, "pump-042", key)
+    held_back_until_throttled(service, token)
+
+    if other == "wrong key":
+        assert visit(service, signs(service, "pump-042", WRONG_KEY)).outcome is Outcome.UNAUTHORIZED
+    elif other == "other name":
+        assert visit(service, token, "pump-043").outcome is Outcome.UNAUTHORIZED
+    else:
+        elsewhere = new_service("elsewhere")
+        assert visit(elsewhere, token).outcome is Outcome.UNAUTHORIZED
+
+
+def test_what_is_kept_of_tokens_is_bounded_and_tells_none(service, monkeypatch):
+    kept = rates._ProvenTokens(most=3)
+    monkeypatch.setattr(rates, "_PROVEN_TOKENS", kept)
+    key = enroll_keys(service, "pump-042").primary_key
+    for number in range(8):
+        token = signs(service, "pump-042", key, expiry=int(NOW.timestamp()) + 3600 + number)
+        visit(service, token, seconds=10 * number)
+        assert len(kept._proven) <= 3
+
+    assert all(len(digest) == 16 for digest in kept._proven)
+    assert key not in repr(kept._proven)
 
 
 def test_r14_visits_that_were_not_judged_are_counted_with_the_next(service):
