@@ -1,13 +1,17 @@
 """Sessions of the portal in the database, which knows their keys only as digests: a copy of it signs nobody in."""
 
 import hashlib
+from datetime import timedelta
 from typing import Any
 
+from django.conf import settings
 from django.contrib.sessions.backends.db import SessionStore as DatabaseStore
 from django.utils import timezone
 
 # As long as the column; 160 bits.
 DIGITS = 40
+# Each request within its time renews a session; written down is that at most so often, and not with every page.
+RENEWED_AFTER = timedelta(minutes=1)
 
 
 class SessionStore(DatabaseStore):
@@ -19,6 +23,11 @@ class SessionStore(DatabaseStore):
         ).first()
         if session is None:
             self._session_key = None
+        elif (
+            session.expire_date - timezone.now()
+            < timedelta(seconds=settings.SESSION_COOKIE_AGE) - RENEWED_AFTER
+        ):
+            self.modified = True  # so that it is written, with a new end
         return session
 
     def exists(self, session_key: str) -> bool:

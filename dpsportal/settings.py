@@ -180,9 +180,8 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
 ]
 SESSION_ENGINE = "dpsportal.sessions"
-# Idle sessions end; each request within the time renews it.
+# Idle sessions end; requests within the time renew it (dpsportal/sessions.py).
 SESSION_COOKIE_AGE = env_int("DPS_SESSION_MINUTES", 60, minimum=5, maximum=24 * 60) * 60
-SESSION_SAVE_EVERY_REQUEST = True
 SESSION_EXPIRE_AT_BROWSER_CLOSE = True
 DPS_SIGN_IN_FAILURES = env_int("DPS_SIGN_IN_FAILURES", 5, minimum=3, maximum=100)
 DPS_SIGN_IN_LOCKOUT_MINUTES = env_int("DPS_SIGN_IN_LOCKOUT_MINUTES", 15, minimum=1, maximum=24 * 60)

@@ -7,11 +7,12 @@ one that was typed. And a row for each look would be what the next look finds.
 
 from django.contrib.auth.models import User
 from django.db import IntegrityError, transaction
+from django.db.models import Subquery
 from django.utils import timezone
 
 from enrollments.audit.chain import head
 from enrollments.errors import Conflict, Invalid, NotFound
-from enrollments.models import LastLook, ProvisioningService, SavedHistoryView
+from enrollments.models import HistorySeal, LastLook, ProvisioningService, SavedHistoryView
 from enrollments.models.history_views import MAX_VIEW_NAME, MAX_VIEW_QUERY
 
 MOST_VIEWS = 50
@@ -69,6 +70,13 @@ def delete_view(user: User, service: ProvisioningService | None, pk: int) -> Sav
 
 def last_look(user: User, service: ProvisioningService | None) -> LastLook | None:
     return LastLook.objects.filter(user=user, service=service).first()
+
+
+def last_look_and_size(user: User, service: ProvisioningService | None) -> tuple[LastLook | None, int]:
+    """The same, with how many rows the sequence of the installation has: for every page of the history."""
+    newest = Subquery(HistorySeal.objects.order_by("-index").values("index")[:1])
+    look = LastLook.objects.filter(user=user, service=service).annotate(size=newest).first()
+    return (look, look.size or 0) if look is not None else (None, head().size)
 
 
 @transaction.atomic

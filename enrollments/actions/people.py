@@ -36,13 +36,23 @@ def role_in(user: User, service: ProvisioningService | None) -> Role | None:
 
     With no service: the role for the whole installation.
     """
+    return roles_in(user, service)[0]
+
+
+def roles_in(user: User, service: ProvisioningService | None) -> tuple[Role | None, Role | None]:
+    """The same, and beside it the role for the whole installation: both by one look."""
     if not user.is_active:
-        return None
-    roles = [
-        Role(membership.role)
-        for membership in Membership.objects.filter(user=user)
-        if membership.service_id is None or (service is not None and membership.service_id == service.pk)
-    ]
+        return None, None
+    here, everywhere = [], []
+    for membership in Membership.objects.filter(user=user):
+        if membership.service_id is None:
+            everywhere.append(Role(membership.role))
+        elif service is not None and membership.service_id == service.pk:
+            here.append(Role(membership.role))
+    return _highest([*here, *everywhere]), _highest(everywhere)
+
+
+def _highest(roles: list[Role]) -> Role | None:
     return max(roles, key=lambda role: len(role.rights), default=None)
 
 

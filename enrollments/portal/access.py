@@ -9,7 +9,7 @@ from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest
 from django.http.response import HttpResponseBase
 
-from enrollments.actions.people import has_right, note_refusal, role_in
+from enrollments.actions.people import has_right, note_refusal, role_in, roles_in
 from enrollments.audit.actor import Actor, Way
 from enrollments.models import ProvisioningService
 from enrollments.policy.roles import Right, Role
@@ -24,11 +24,12 @@ def requires(right: Right) -> Callable[[View], View]:
         @wraps(view)
         def wrapped(request: HttpRequest, service_name: str, **rest: Any) -> HttpResponseBase:
             service = ProvisioningService.objects.filter(name=service_name).first()
-            role = role_in(person(request), service) if service else None
+            role, everywhere = roles_in(person(request), service) if service else (None, None)
             if service is None or role is None:
                 raise Http404("There is no provisioning service of that name, or it is not yours to see.")
             request.current_service = service  # type: ignore[attr-defined]  # read by the context processor
             request.current_role = role  # type: ignore[attr-defined]  # the same
+            request.role_everywhere = everywhere  # type: ignore[attr-defined]  # the same
             if right not in role.rights:
                 _refuse(right, request, service)
             return view(request, service, **rest)

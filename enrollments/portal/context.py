@@ -49,7 +49,8 @@ def portal(request: HttpRequest) -> dict[str, Any]:
     if not isinstance(user, User):
         return {"environment_label": settings.DPS_ENVIRONMENT_LABEL}
     service: ProvisioningService | None = getattr(request, "current_service", None)
-    everywhere = role_in(user, None)
+    # Of pages of a service it was found out with the role there.
+    everywhere: Role | None = request.role_everywhere if service else role_in(user, None)  # type: ignore[attr-defined]
     role: Role | None = getattr(request, "current_role", None) if service else everywhere
     installation = [
         _link(request, item)

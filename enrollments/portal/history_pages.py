@@ -3,12 +3,12 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+from django.db.models import Value
 from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 
-from enrollments.actions.history_views import last_look, views_of
+from enrollments.actions.history_views import last_look, last_look_and_size, views_of
 from enrollments.actions.schedule import settle_if_possible
-from enrollments.audit.chain import head
 from enrollments.audit.upkeep import seal_for_a_page
 from enrollments.models import HistoryEvent, HistorySeal, LastLook, ProvisioningService, UnsealedEvent
 from enrollments.policy.roles import Right
@@ -154,20 +154,27 @@ def _quick(request: HttpRequest, place: Place) -> list[dict[str, Any]]:
 
 def _news(request: HttpRequest, service: ProvisioningService | None) -> News:
     """Counted among the newest rows of the installation, so that it takes as long in a long history as in a short."""
-    user, size = person(request), head().size
-    look = last_look(user, service)
+    user = person(request)
+    look, size = last_look_and_size(user, service)
     if look is None:
         return News(None, 0, False, size)
-    seals = (
-        HistorySeal.objects.filter(index__gt=look.index).order_by("-index").values_list("event_id", flat=True)
-    )
-    newest = list(seals[:COUNTED])
-    waiting = list(UnsealedEvent.objects.values_list("event_id", flat=True)[:COUNTED])
+    columns = ("service_id", "actor_kind", "actor_name", "at")
+    newest = HistorySeal.objects.filter(index__gt=look.index).order_by("-index").values("event_id")[:COUNTED]
+    waiting = UnsealedEvent.objects.values("event_id")[:COUNTED]
+    # Each part is asked by its own keys; an OR of both would be a walk through all rows.
+    parts = [
+        events.order_by().values_list(*columns, Value(waits))
+        for events, waits in (
+            (HistoryEvent.objects.filter(pk__in=newest), False),
+            (HistoryEvent.objects.filter(pk__in=waiting), True),
+        )
+    ]
+    found = list(parts[0].union(parts[1], all=True))
     sees_all = Right.SEE_HISTORY in rights_of(request, service)
-    rows = HistoryEvent.objects.filter(pk__in=[*newest, *waiting])
     count = sum(
         (service is None or of == service.pk)
         and (sees_all or (kind == "user" and name == user.get_username() and at >= user.date_joined))
-        for of, kind, name, at in rows.values_list("service_id", "actor_kind", "actor_name", "at")
+        for of, kind, name, at, _ in found
     )
-    return News(look, count, size - look.index > COUNTED or len(waiting) == COUNTED, size)
+    are_waiting = sum(bool(waits) for *_, waits in found)
+    return News(look, count, size - look.index > COUNTED or are_waiting == COUNTED, size)

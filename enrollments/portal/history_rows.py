@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
 
-from django.db.models import QuerySet
+from django.db.models import QuerySet, Value
 from django.urls import reverse
 
 from enrollments.audit.events import Event
@@ -92,27 +92,31 @@ def _subject_url(event: HistoryEvent, service: ProvisioningService | None) -> st
 
 
 def _urls(events: list[HistoryEvent], service: ProvisioningService) -> dict[tuple[str, str], str]:
-    """Where the objects of these rows are, if they are still there: one query per kind."""
+    """Where the objects of these rows are, if they are still there: all kinds in one query."""
     asked: dict[str, set[int]] = {}
     for event in events:
         if event.subject_id.isdigit():
             asked.setdefault(event.subject_kind, set()).add(int(event.subject_id))
-    places: tuple[tuple[str, QuerySet[Any], str], ...] = (
-        (
-            "IndividualEnrollment",
-            service.individualenrollments.values_list("pk", "registration_id"),
-            "portal:enrollment-edit",
-        ),
-        ("EnrollmentGroup", service.enrollmentgroups.values_list("pk", "group_id"), "portal:group-edit"),
-        (
-            "RegistrationRecord",
-            service.registrations.values_list("pk", "registration_id"),
-            "portal:registration-detail",
-        ),
+    kinds: tuple[tuple[str, QuerySet[Any], str], ...] = (
+        ("IndividualEnrollment", service.individualenrollments.all(), "registration_id"),
+        ("EnrollmentGroup", service.enrollmentgroups.all(), "group_id"),
+        ("RegistrationRecord", service.registrations.all(), "registration_id"),
     )
-    return {
-        (kind, str(pk)): reverse(view, args=[service.name, name])
-        for kind, rows, view in places
+    parts = [
+        rows.filter(pk__in=asked[kind]).order_by().values_list(Value(kind), "pk", name)
+        for kind, rows, name in kinds
         if kind in asked
-        for pk, name in rows.filter(pk__in=asked[kind])
+    ]
+    if not parts:
+        return {}
+    return {
+        (kind, str(pk)): reverse(_PAGES[kind], args=[service.name, name])
+        for kind, pk, name in parts[0].union(*parts[1:], all=True)
     }
+
+
+_PAGES = {
+    "IndividualEnrollment": "portal:enrollment-edit",
+    "EnrollmentGroup": "portal:group-edit",
+    "RegistrationRecord": "portal:registration-detail",
+}
