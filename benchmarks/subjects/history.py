@@ -64,6 +64,7 @@ def history(bench: Bench) -> Part:
                 "tools/verify_history.py: the database",
                 rows,
                 _per_row(lambda: tool.verify(tool.Database(database), tool_keys, [])["rows"]),
+                below=SECONDS,
             ),
             Figure(CHANGE, "a change, not its turn to seal", bench.size.slow_calls, _changes("later")),
             Figure(CHANGE_AND_SEAL, "a change, then sealing", bench.size.slow_calls, _changes("now")),
