@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
-from http.client import HTTPException, HTTPSConnection
+from http.client import HTTPSConnection
 from pathlib import Path
 from urllib.parse import quote_plus, urlsplit
 
@@ -68,7 +68,9 @@ class BackEnd:
 
     def call(self, method: str, path: str, body: dict | None = None, **headers: str) -> dict:
         resource, expiry = quote_plus("127.0.0.1"), int(time.time()) + 600
-        digest = hmac.new(base64.b64decode(self.key), f"{resource}\n{expiry}".encode(), hashlib.sha256).digest()
+        digest = hmac.new(
+            base64.b64decode(self.key), f"{resource}\n{expiry}".encode(), hashlib.sha256
+        ).digest()
         token = f"SharedAccessSignature sr={resource}&sig={quote_plus(base64.b64encode(digest))}&se={expiry}"
         context = ssl.create_default_context(cafile=self.node.ca_file)
         with closing(
@@ -140,7 +142,9 @@ def cluster(folder: Path, url: str, *, nodes: int = 2, **environment: str) -> It
     with ExitStack() as all_nodes:
         yield Cluster(
             [
-                all_nodes.enter_context(installation(made(folder / f"node-{number}"), **shared))
+                all_nodes.enter_context(
+                    installation(made(folder / f"node-{number}"), prepared=number > 1, **shared)
+                )
                 for number in range(1, nodes + 1)
             ]
         )
@@ -149,6 +153,3 @@ def cluster(folder: Path, url: str, *, nodes: int = 2, **environment: str) -> It
 def made(folder: Path) -> Path:
     folder.mkdir()
     return folder
-
-
-__all__ = ["BackEnd", "Cluster", "HTTPException", "cluster", "conversation", "database_of", "device"]

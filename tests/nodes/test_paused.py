@@ -137,9 +137,12 @@ def is_waiting(two_nodes: Cluster, change: Running) -> bool:
         return not change.is_done
     with psycopg.connect(two_nodes.nodes[0].environment["DATABASE_URL"]) as connection:
         waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
-        return wait_until(
-            lambda: change.is_done or connection.execute(waiting).fetchone()[0] > 0, seconds=PATIENCE
-        ) and not change.is_done
+        return (
+            wait_until(
+                lambda: change.is_done or connection.execute(waiting).fetchone()[0] > 0, seconds=PATIENCE
+            )
+            and not change.is_done
+        )
 
 
 def told(answer) -> str:
@@ -176,9 +179,7 @@ def test_a_change_that_is_answered_before_the_lock_is_taken_counts(two_nodes, ca
 
 @pytest.mark.parametrize("change", CHANGES)
 @pytest.mark.parametrize("step", ["locked", "turn taken", "assigned", "counted"])
-def test_a_change_waits_for_the_node_that_holds_the_lock_and_ends_what_it_gave(
-    two_nodes, case, change, step
-):
+def test_a_change_waits_for_the_node_that_holds_the_lock_and_ends_what_it_gave(two_nodes, case, change, step):
     paused = Paused(two_nodes, step, case.ask.register)
 
     changing = Running(lambda: change(case))
