@@ -5,10 +5,12 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from itertools import cycle
+from itertools import count, cycle
+from pathlib import Path
 
-from enrollments.simulator.exchanges import Answer, Device, Unreachable
-from tests.nodes.clusters import Cluster, conversation
+from enrollments.simulator.credentials import CertificateFiles
+from enrollments.simulator.exchanges import Answer, Conversation, Device, Endpoint, Unreachable
+from tests.certificates import Minted
 
 UNREACHABLE = "unreachable"
 
@@ -27,10 +29,10 @@ class Caller(threading.Thread):
     """Registers the devices that it is given, each until it knows its outcome, until it is told to stop."""
 
     def __init__(
-        self, cluster: Cluster, devices: Iterator[Device], *, first: int, pause: float = 0.0
+        self, endpoints: list[Endpoint], devices: Iterator[Device], *, first: int = 0, pause: float = 0.0
     ) -> None:
         super().__init__(daemon=True)
-        self._nodes = cycle([*cluster.nodes[first:], *cluster.nodes[:first]])
+        self._endpoints = cycle([*endpoints[first:], *endpoints[:first]])
         self._devices, self._pause = devices, pause
         self.stop = threading.Event()
         self.told: list[Told] = []
@@ -39,7 +41,7 @@ class Caller(threading.Thread):
         for device in self._devices:
             operation = ""
             while not self.stop.wait(self._pause):
-                talk = conversation(next(self._nodes), device)
+                talk = Conversation(device, next(self._endpoints))
                 answer = self._heard(device, partial(talk.poll, operation) if operation else talk.register)
                 operation = str(answer.body.get("operationId", "")) if answer is not None else operation
                 if answer is not None and not _is_under_way(answer):
@@ -69,3 +71,13 @@ def _is_under_way(answer: Answer) -> bool:
 
 def everything_told(callers: list[Caller]) -> list[Told]:
     return [one for caller in callers for one in list(caller.told)]
+
+
+_numbers = count(1)
+
+
+def new_devices(ca: Minted, folder: Path) -> Iterator[Device]:
+    """One after the other below the CA, without end."""
+    for number in _numbers:
+        name = f"pump-{number}"
+        yield Device(name, CertificateFiles(*ca.leaf(name).write(folder, name)))

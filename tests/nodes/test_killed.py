@@ -7,14 +7,11 @@ import os
 import random
 import signal
 from collections import Counter
-from itertools import count
 
 import pytest
 
-from enrollments.simulator.credentials import CertificateFiles
-from enrollments.simulator.exchanges import Device
 from tests.certificates import root
-from tests.nodes.callers import UNREACHABLE, Caller, everything_told
+from tests.nodes.callers import UNREACHABLE, Caller, everything_told, new_devices
 from tests.nodes.clusters import cluster
 from tests.nodes.postgres import children_of, server
 from tests.serving.listeners import wait_until
@@ -35,19 +32,13 @@ def database(tmp_path):
         yield running.url, running
 
 
-def new_devices(ca, folder, numbers):
-    for number in numbers:
-        name = f"pump-{number}"
-        yield Device(name, CertificateFiles(*ca.leaf(name).write(folder, name)))
-
-
 def test_killed_under_load_it_keeps_what_it_told_and_nothing_half(database, tmp_path):
     url, database_server = database
-    chance, ca, numbers = random.Random(6), root("plant-7"), count(1)
+    chance, ca = random.Random(6), root("plant-7")
     with cluster(tmp_path, url, DPS_WORKERS="2") as nodes:
         nodes.start()
         nodes.back_end(0).enroll_ca("plant-7", ca.pem)
-        callers = [Caller(nodes, new_devices(ca, tmp_path, numbers), first=n % 2) for n in range(CALLERS)]
+        callers = [Caller(nodes.endpoints, new_devices(ca, tmp_path), first=n % 2) for n in range(CALLERS)]
 
         def assigned():
             return [one for one in everything_told(callers) if one.what == "assigned"]

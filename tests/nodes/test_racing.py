@@ -7,9 +7,10 @@ from itertools import repeat
 import pytest
 
 from enrollments.simulator.credentials import CertificateFiles
+from enrollments.simulator.exchanges import Device
 from tests.certificates import root
 from tests.nodes.callers import Caller
-from tests.nodes.clusters import BackEnd, Cluster, cluster, database_of, device
+from tests.nodes.clusters import BackEnd, Cluster, cluster, database_of
 from tests.serving.listeners import wait_until
 
 PATIENCE = 120
@@ -74,7 +75,7 @@ def callers_of(nodes: Cluster, change, folder) -> list[Caller]:
     else:
         credentials = [back_end.enroll_keys(name) for name in names]
     return [
-        Caller(nodes, repeat(device(name, credential)), first=number % 2, pause=PAUSE)
+        Caller(nodes.endpoints, repeat(Device(name, credential)), first=number % 2, pause=PAUSE)
         for number, (name, credential) in enumerate(zip(names, credentials, strict=True))
     ]
 
