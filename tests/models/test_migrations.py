@@ -39,6 +39,20 @@ def problems_of(migration: migrations.Migration, before: ProjectState) -> Iterat
         elif getattr(operation, "model_name_lower", None) not in new:
             yield from _problems_of(operation, migration, state)
         operation.state_forwards("enrollments", state)
+    if migration.atomic and len(touched := _tables_locked(migration.operations, new)) > 1:
+        yield f"{', '.join(sorted(touched))}: locked in one transaction, in which registrations deadlock with it"
+
+
+def _tables_locked(operations: list[Operation], new: set[str]) -> set[str]:
+    """Those that exist already; to refer to one locks it too."""
+    names = set()
+    for operation in operations:
+        names.add(getattr(operation, "model_name_lower", getattr(operation, "name_lower", "")))
+        fields = dict(getattr(operation, "fields", ())).values()
+        for field in (*fields, *filter(None, [getattr(operation, "field", None)])):
+            if field.remote_field:
+                names.add(str(field.remote_field.model).lower().removeprefix("enrollments."))
+    return names - new - {""}
 
 
 def _problems_of(operation: Operation, migration: migrations.Migration, state: ProjectState) -> Iterator[str]:
@@ -157,6 +171,22 @@ def test_what_it_does_not_notice_needs_no_reason(operation, today):
         list(problems_of(migration_of(AddIndexMeanwhile("registrationrecord", NEW), atomic=False), today))
         == []
     )
+
+
+@pytest.mark.django_db
+def test_two_tables_in_one_transaction_are_found(today):
+    one, other = (
+        migrations.AddField(model, "new", models.IntegerField(null=True))
+        for model in ("linkedhub", "hubdevice")
+    )
+    refers = migrations.CreateModel(
+        "New", [("one", models.ForeignKey("enrollments.HubDevice", models.CASCADE))]
+    )
+
+    assert list(problems_of(migration_of(one, other), today))
+    assert list(problems_of(migration_of(one, refers), today))
+    assert list(problems_of(migration_of(refers, other), today)) == []
+    assert list(problems_of(migration_of(one, other, atomic=False), today)) == []
 
 
 @pytest.mark.django_db(transaction=True)
