@@ -44,7 +44,7 @@ test-import: $(VENV)/.dev ## an import of 100,000 lines, killed at random moment
 	DPS_IMPORT_LINES=100000 $(BIN)/pytest -n0 tests/management/test_import_enrollments.py -k as_a_process
 
 test-postgres: $(VENV)/.dev ## what touches the database, on a throw-away PostgreSQL server of its own
-	tests/with-postgres $(BIN)/pytest -n $(TEST_WORKERS) --dist worksteal $(addprefix tests/,actions audit device_api models past preview service_api transfer)
+	tests/with-postgres $(BIN)/pytest -n $(TEST_WORKERS) --dist worksteal $(addprefix tests/,actions audit device_api models nodes past preview service_api transfer)
 
 test-history: $(VENV)/.dev ## both verifiers against every way of changing a history of 100,000 rows
 	DPS_HISTORY_ROWS=100000 $(BIN)/pytest -k every_tampering tests/audit/test_verify.py

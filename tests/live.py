@@ -183,11 +183,13 @@ def free_port() -> int:
 
 
 @contextmanager
-def installation(data_dir: Path, *, device_port: int = 0, **environment: str) -> Iterator[LiveListeners]:
+def installation(
+    data_dir: Path, *, device_port: int = 0, prepared: bool = False, **environment: str
+) -> Iterator[LiveListeners]:
     """A new installation, migrated and with its first administrator; no listener runs yet.
 
     `device_port`: for clients that can be told a host and no port; otherwise any free one. With DPS_TRUSTED_PROXIES it
-    has a proxied listener too, which is nothing without.
+    has a proxied listener too, which is nothing without. `prepared`: the database is another node's, and needs nothing.
     """
     device_port, portal_port, proxied_port = device_port or free_port(), free_port(), free_port()
     if "DPS_TRUSTED_PROXIES" in environment:
@@ -212,8 +214,9 @@ def installation(data_dir: Path, *, device_port: int = 0, **environment: str) ->
             **environment,
         },
     )
-    live.manage("migrate", "--noinput", "--verbosity", "0", "--skip-checks")
-    live.manage("first_start")
+    if not prepared:
+        live.manage("migrate", "--noinput", "--verbosity", "0", "--skip-checks")
+        live.manage("first_start")
     try:
         yield live
     finally:

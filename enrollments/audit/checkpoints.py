@@ -119,8 +119,13 @@ def places() -> list[Place]:
 
 
 def behind(checkpoint: HistoryCheckpoint) -> list[str]:
-    """The destinations that do not have this checkpoint yet."""
+    """The destinations that do not have this checkpoint yet.
+
+    Of the file only the file itself tells: another node may have brought the checkpoint to one of its own.
+    """
     have = dict(CheckpointDelivery.objects.values_list("destination", "size"))
+    kept = _last_in_file(signing_key().verifier)
+    have[FILE] = kept.size if kept is not None else 0
     return [name for name in destinations() if have.get(name, 0) < checkpoint.size]
 
 

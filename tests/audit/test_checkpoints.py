@@ -291,6 +291,17 @@ def test_what_could_not_be_delivered_is_delivered_later(file):
     assert len(notes_in(file.read_text())) == 1
 
 
+def test_each_node_brings_the_last_checkpoint_to_the_file_of_its_own(file, settings, tmp_path):
+    fill(2)
+    look()
+    settings.DPS_CHECKPOINT_FILE = tmp_path / "of another node"
+
+    look()
+    look()
+
+    assert settings.DPS_CHECKPOINT_FILE.read_text() == file.read_text()
+
+
 def test_page_is_shown_where_the_history_disagrees_and_the_log_says_so(caplog):
     fill(5)
     take_checkpoint()

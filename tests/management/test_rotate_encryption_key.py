@@ -225,7 +225,7 @@ def test_what_is_written_meanwhile_is_not_overwritten(rotating, settings, monkey
     assert written.items() <= stored.items()
 
 
-# The command, which kills itself in the middle of a batch: it has encrypted so many secrets anew, on a machine of any speed.
+# The command, which kills itself in the middle of a batch: when it has encrypted so many secrets anew.
 KILLED_ON_THE_WAY = """
 import os, signal, sys
 import django

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
-from http.client import HTTPException, HTTPSConnection
+from http.client import HTTPSConnection
 from pathlib import Path
 from urllib.parse import quote_plus, urlsplit
 
@@ -18,8 +18,8 @@ import psycopg
 from cryptography.fernet import Fernet
 from psycopg.sql import SQL, Identifier
 
-from enrollments.simulator.credentials import CertificateFiles, SharedKey
-from enrollments.simulator.exchanges import Conversation, Device
+from enrollments.simulator.credentials import SharedKey
+from enrollments.simulator.exchanges import Endpoint
 from tests.live import LiveListeners, installation
 
 VERSION = "api-version=2021-10-01"
@@ -43,12 +43,16 @@ class Cluster:
         self.back_end_key = told.strip()
 
     @property
+    def endpoints(self) -> list[Endpoint]:
+        return [node.endpoint for node in self.nodes]
+
+    @property
     def is_postgresql(self) -> bool:
         return self.nodes[0].environment["DATABASE_URL"].startswith("postgres")
 
-    def start(self, **options: str) -> None:
+    def start(self) -> None:
         for node in self.nodes:
-            node.start("device", **options)
+            node.start("device")
 
     def back_end(self, number: int) -> "BackEnd":
         return BackEnd(self.nodes[number], self.back_end_key)
@@ -107,14 +111,6 @@ class BackEnd:
         self.call("PUT", path, {**body, **members}, **{"If-Match": "*"})
 
 
-def device(registration_id: str, credential: SharedKey | CertificateFiles) -> Device:
-    return Device(registration_id, credential)
-
-
-def conversation(node: LiveListeners, one: Device) -> Conversation:
-    return Conversation(one, node.endpoint)
-
-
 @contextmanager
 def database_of(folder: Path, name: str) -> Iterator[str]:
     """The address of an empty database: on the server that DATABASE_URL names, or else a file of SQLite."""
@@ -123,6 +119,7 @@ def database_of(folder: Path, name: str) -> Iterator[str]:
         yield f"sqlite:///{folder / 'shared.sqlite3'}"
         return
     with closing(psycopg.connect(server, autocommit=True)) as connection:
+        name = f"{name}_{os.getpid()}"  # another worker of the run may make the same
         connection.execute(SQL("CREATE DATABASE {}").format(Identifier(name)))
         yield urlsplit(server)._replace(path=f"/{name}").geturl()
         connection.execute(SQL("DROP DATABASE {} WITH (FORCE)").format(Identifier(name)))
@@ -142,7 +139,9 @@ def cluster(folder: Path, url: str, *, nodes: int = 2, **environment: str) -> It
     with ExitStack() as all_nodes:
         yield Cluster(
             [
-                all_nodes.enter_context(installation(made(folder / f"node-{number}"), **shared))
+                all_nodes.enter_context(
+                    installation(made(folder / f"node-{number}"), prepared=number > 1, **shared)
+                )
                 for number in range(1, nodes + 1)
             ]
         )
@@ -151,6 +150,3 @@ def cluster(folder: Path, url: str, *, nodes: int = 2, **environment: str) -> It
 def made(folder: Path) -> Path:
     folder.mkdir()
     return folder
-
-
-__all__ = ["BackEnd", "Cluster", "HTTPException", "cluster", "conversation", "database_of", "device"]

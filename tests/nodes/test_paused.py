@@ -13,8 +13,9 @@ import psycopg
 import pytest
 
 from enrollments.simulator.credentials import CertificateFiles
+from enrollments.simulator.exchanges import Conversation, Device
 from tests.certificates import root
-from tests.nodes.clusters import BackEnd, Cluster, cluster, conversation, database_of, device
+from tests.nodes.clusters import BackEnd, Cluster, cluster, database_of
 from tests.serving.listeners import wait_until
 
 PATIENCE = 30
@@ -27,7 +28,7 @@ class Case:
 
     name: str
     back_end: BackEnd
-    ask: object
+    ask: Conversation
 
     @property
     def entry(self) -> str:
@@ -94,7 +95,7 @@ def case(two_nodes: Cluster, request, tmp_path):
         credential = CertificateFiles(*ca.leaf(name).write(tmp_path, name))
     else:
         credential = back_end.enroll_keys(name)
-    return Case(name, back_end, conversation(two_nodes.nodes[0], device(name, credential)))
+    return Case(name, back_end, Conversation(Device(name, credential), two_nodes.endpoints[0]))
 
 
 class Paused:

@@ -62,9 +62,9 @@ class Proxy:
         return answer.status, json.loads(body) if body.startswith(b"{") else {}
 
 
-def documented(language: str, **replacements: str) -> str:
+def documented(language: str, page: Path = PAGE, **replacements: str) -> str:
     """The configuration of the page, with each documented value replaced; one that is missing is an error."""
-    (text,) = re.findall(rf"^```{language}\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL)
+    (text,) = re.findall(rf"^```{language}\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
     for documented_value, value in replacements.items():
         assert documented_value in text
         text = text.replace(documented_value, value)

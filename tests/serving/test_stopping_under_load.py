@@ -149,7 +149,7 @@ def can_connect(port: int) -> bool:
 
 
 def test_clients_that_wait_at_the_door_when_it_stops_are_let_in(busy_listener):
-    """Connected by the system and accepted by nobody yet, since the workers are held; and they have sent all they say."""
+    """Connected by the system and accepted by nobody yet, since the workers are held."""
     workers = workers_of(busy_listener)
     for worker in workers:
         os.kill(int(worker), signal.SIGSTOP)
