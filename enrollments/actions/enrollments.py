@@ -123,7 +123,7 @@ def foresee_enrollment(
     Raises Invalid. That a name is taken is not looked at.
     """
     if current is None:
-        enrollment = IndividualEnrollment(service=service)
+        enrollment = made(IndividualEnrollment, service_id=service.pk, etag="")
         _set(enrollment, _checked(service, spec))
         return outcome_of(None, enrollment.enabled, changed=True)
     spec = _checked(service, replace(spec, registration_id=current.registration_id))
@@ -167,7 +167,7 @@ def _add_all(
     repeated: dict[int, str] = {}
     for position, spec in enumerate(specs):
         key = registration_key(spec.registration_id)
-        enrollment = made(IndividualEnrollment, service_id=service.pk, registration_key=key)
+        enrollment = made(IndividualEnrollment, service_id=service.pk, registration_key=key, etag="")
         if key in taken:
             repeated[position] = key
             continue

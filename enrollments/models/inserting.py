@@ -31,7 +31,10 @@ Model = TypeVar("Model", bound=models.Model)
 
 def made(model: type[Model], **values: Any) -> Model:
     """A row to be, by the names of its columns: half of the work of calling the model with them."""
-    columns = [values.pop(name) if name in values else default() for name, default in _defaults(model)]
+    columns = [
+        values.pop(name) if name in values else default if make is None else make()
+        for name, default, make in _defaults(model)
+    ]
     if values:
         raise TypeError(f"{model.__name__} has no {', '.join(values)}")
     return model(*columns)
@@ -115,8 +118,14 @@ def room_for_many() -> Iterator[None]:
 
 
 @lru_cache
-def _defaults(model: type[models.Model]) -> list[tuple[str, Callable[[], Any]]]:
-    return [(field.attname, field.get_default) for field in model._meta.concrete_fields]
+def _defaults(model: type[models.Model]) -> list[tuple[str, Any, Callable[[], Any] | None]]:
+    """Of each column what it is where nobody says, or what makes that."""
+    return [
+        (field.attname, None, field.get_default)
+        if callable(field.default)
+        else (field.attname, field.get_default(), None)
+        for field in model._meta.concrete_fields
+    ]
 
 
 @lru_cache

@@ -3,8 +3,9 @@
 import json
 from base64 import b64decode
 from binascii import b2a_base64
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any
 
 from django.db.models import prefetch_related_objects
@@ -55,7 +56,7 @@ def as_text(records: Iterable[Record]) -> str:
             one.message,
             one.predecessor,
             one.secrets_withheld,
-            [as_values(one.certificates[text]) for text in _texts(one.message)] if one.certificates else [],
+            [as_values(certificate) for certificate in one.certificates.values()],
         )
         for one in records
     ]
@@ -75,7 +76,7 @@ def from_text(text: str) -> list[Record]:
 
 def _known(line: int, is_group: bool, name: str, operation: str, message: Any, *rest: Any) -> Record:
     predecessor, secrets_withheld, values = rest
-    texts = _texts(message) if values else []
+    texts = _texts(message) if values else ()
     known = {text: from_values(b64decode(text), one) for text, one in zip(texts, values, strict=True)}
     return Record(line, is_group, name, operation, message, predecessor, secrets_withheld, known)
 
@@ -96,8 +97,9 @@ def to_be_kept(record: Record, change: Change) -> Record:
     return replace(record, certificates=known)
 
 
-def _texts(message: dict[str, Any]) -> list[str]:
-    return [holder["certificate"] for _, holder in certificates_of(message)]
+def _texts(message: dict[str, Any]) -> Iterable[str]:
+    """Of the certificates, each once."""
+    return dict.fromkeys(holder["certificate"] for _, holder in certificates_of(message))
 
 
 def plan(
@@ -106,16 +108,18 @@ def plan(
     *,
     thoroughly: bool,
     groups_to_come: frozenset[str] = frozenset(),
+    known: Mapping[str, DeviceCertificate] = MappingProxyType({}),
 ) -> Plan:
     """thoroughly: look whether what is to be added could be; else whoever adds it looks.
 
     groups_to_come: keys of the groups that earlier portions add, for whoever only looks.
+    known: certificates of devices that were read already, by their texts.
     """
     service = ProvisioningService.objects.get(pk=service_id)
     # Before anything else is read: what is changed from here on shows.
     epoch = service.epoch
     prefetch_related_objects([service], "hubs")
-    look = _Look(service, _entries(service, records), thoroughly, set(groups_to_come))
+    look = _Look(service, _entries(service, records), thoroughly, set(groups_to_come), known)
     made = Plan(epoch, [], [])
     for record in records:
         try:
@@ -154,6 +158,7 @@ class _Look:
     entries: dict[tuple[bool, str], Entry]
     thoroughly: bool
     to_come: set[str]
+    known: Mapping[str, DeviceCertificate]
 
     def change(self, record: Record) -> Change:
         key = registration_key(record.name)
@@ -178,7 +183,7 @@ class _Look:
     def _individual(self, record: Record, name: str, current: Entry | None) -> Change:
         assert current is None or isinstance(current, IndividualEnrollment)
         message = messages.checked(messages.IndividualEnrollment, record.message)
-        spec = individual_spec(self.service, message, current, record.certificates)
+        spec = individual_spec(self.service, message, current, record.certificates or self.known)
         _refuse_withheld(record, spec, current)
         outcome = outcome_of(None, spec.enabled, changed=True)
         if self.thoroughly or current is not None:
