@@ -17,6 +17,7 @@ from enrollments.actions.enrollment_groups import (
 )
 from enrollments.actions.enrollments import EnrollmentNotFound, IndividualSpec, foresee_enrollment
 from enrollments.actions.imports import Change, LineProblem
+from enrollments.actions.key_identifiers import secret_read_once
 from enrollments.actions.outcomes import Outcome, outcome_of
 from enrollments.attestation.x509 import FORM, DeviceCertificate, as_values, from_values
 from enrollments.errors import DpsError, Invalid, NotFound
@@ -121,17 +122,18 @@ def plan(
     prefetch_related_objects([service], "hubs")
     look = _Look(service, _entries(service, records), thoroughly, set(groups_to_come), known)
     made = Plan(epoch, [], [])
-    for record in records:
-        try:
-            change = look.change(record)
-        except ApiError as refused:
-            made.problems.append(LineProblem(record.line, record.name, refused.answer.message))
-        except Invalid as invalid:
-            made.problems.append(LineProblem(record.line, record.name, in_words(invalid)))
-        except DpsError as problem:
-            made.problems.append(LineProblem(record.line, record.name, problem.message))
-        else:
-            made.changes.append(change)
+    with secret_read_once():
+        for record in records:
+            try:
+                change = look.change(record)
+            except ApiError as refused:
+                made.problems.append(LineProblem(record.line, record.name, refused.answer.message))
+            except Invalid as invalid:
+                made.problems.append(LineProblem(record.line, record.name, in_words(invalid)))
+            except DpsError as problem:
+                made.problems.append(LineProblem(record.line, record.name, problem.message))
+            else:
+                made.changes.append(change)
     return made
 
 
