@@ -130,7 +130,7 @@ def _defaults(model: type[models.Model]) -> list[tuple[str, Any, Callable[[], An
     """Of each column what it is where nobody says, or what makes that."""
     return [
         (field.attname, None, field.get_default)
-        if callable(field.default)
+        if field.has_default() and callable(field.default)
         else (field.attname, field.get_default(), None)
         for field in model._meta.concrete_fields
     ]

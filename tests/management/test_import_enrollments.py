@@ -20,7 +20,7 @@ from tests.transfer.lists import KEY, csv_of, json_lines, keys, pinned, zip_of
 
 pytestmark = pytest.mark.django_db
 # `make test-import` has it as large as an import is meant to be.
-KILLED_LINES = int(os.environ.get("DPS_IMPORT_LINES", "1500"))
+KILLED_LINES = int(os.environ.get("DPS_IMPORT_LINES", str(3 * CHUNK_LINES)))
 
 
 @pytest.fixture
