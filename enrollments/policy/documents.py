@@ -24,7 +24,7 @@ def parse_json(raw: bytes | str, *, max_bytes: int) -> Any:
     except UnicodeDecodeError:
         raise DocumentProblem("The JSON is not valid UTF-8.") from None
     try:
-        value = json.loads(text, object_pairs_hook=_without_duplicates, parse_constant=_no_constant)
+        value = _STRICT.decode(text)
     except DocumentProblem:
         raise
     except RecursionError:
@@ -78,6 +78,9 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _no_constant(name: str) -> Any:
     raise DocumentProblem(f"{name} is not a JSON value.")
+
+
+_STRICT = json.JSONDecoder(object_pairs_hook=_without_duplicates, parse_constant=_no_constant)
 
 
 def _check(value: Any, depth: int, *, texts: bool) -> None:

@@ -95,7 +95,8 @@ def to_be_kept(record: Record, change: Change) -> Record:
             return record
         holder["certificate"] = b2a_base64(certificate.der, newline=False).decode()
         known[holder["certificate"]] = certificate
-    return replace(record, certificates=known)
+    kept = (record.line, record.is_group, record.name, record.operation, record.message)
+    return Record(*kept, record.predecessor, record.secrets_withheld, known)
 
 
 def _texts(message: dict[str, Any]) -> Iterable[str]:
