@@ -42,7 +42,7 @@ SIZES = {
         past_devices=20_000,
         past_changes=2000,
         previewed_devices=100_000,
-        imported_lines=2000,
+        imported_lines=5000,
         queried=1_000_000,
     ),
     "tiny": Size(

@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from itertools import islice
 from types import MappingProxyType
 
 from django.conf import settings
@@ -28,6 +29,7 @@ Known = Mapping[str, DeviceCertificate]
 NOTHING: Known = MappingProxyType({})
 # Portions that are read and wait for their check, or are being read.
 AHEAD = 2
+FIRST = 2
 # For a portion, which takes a twentieth of a second. A run whose holder says nothing for longer is somebody else's.
 PATIENCE_SECONDS = 10
 _MODULE = "enrollments.attestation.x509.reader"
@@ -37,11 +39,13 @@ _one_at_a_time = threading.Semaphore(1)
 
 
 def with_certificates(portions: Iterable[Portion]) -> Generator[tuple[Portion, Known], None, None]:
-    """Each portion with those of its certificates that were read, by their texts. The first is not waited for."""
+    """Each portion with those of its certificates that were read, by their texts.
+
+    The first ones come without: in less time than it takes a process to begin they are checked.
+    """
     portions = iter(portions)
-    for first in portions:
-        yield first, NOTHING
-        break
+    for portion in islice(portions, FIRST):
+        yield portion, NOTHING
     with _reader() as reader:
         waiting: deque[tuple[Portion, Future[Known] | None]] = deque()
         for portion in portions:

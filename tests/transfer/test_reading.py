@@ -92,7 +92,7 @@ def test_what_was_written_down_is_read_again_as_it_was():
 
 
 def test_what_is_read_ahead_is_what_is_read_here(service, begun, monkeypatch):
-    expected = {leaf.pem: DeviceCertificate.of(leaf.parsed) for leaf in LEAVES[2:]}
+    expected = {leaf.pem: DeviceCertificate.of(leaf.parsed) for leaf in LEAVES[reading.FIRST * 2 :]}
     met = {}
 
     def noted(portions):
