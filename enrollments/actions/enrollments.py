@@ -123,9 +123,11 @@ def foresee_enrollment(
     Raises Invalid. That a name is taken is not looked at.
     """
     if current is None:
-        enrollment = IndividualEnrollment(service=service)
-        _set(enrollment, _checked(service, spec))
-        return outcome_of(None, enrollment.enabled, changed=True)
+        spec = _checked(service, spec)
+        # All else that could be refused when it is written.
+        if spec.mechanism == AttestationMechanism.TPM and not spec.endorsement_key:
+            raise _no_endorsement_key()
+        return outcome_of(None, spec.enabled, changed=True)
     spec = _checked(service, replace(spec, registration_id=current.registration_id))
     enrollment = copy(current)
     _set(enrollment, spec)
@@ -167,7 +169,7 @@ def _add_all(
     repeated: dict[int, str] = {}
     for position, spec in enumerate(specs):
         key = registration_key(spec.registration_id)
-        enrollment = made(IndividualEnrollment, service_id=service.pk, registration_key=key)
+        enrollment = made(IndividualEnrollment, service_id=service.pk, registration_key=key, etag="")
         if key in taken:
             repeated[position] = key
             continue
@@ -513,9 +515,13 @@ def _write_tpm_keys(enrollment: IndividualEnrollment, spec: IndividualSpec) -> N
         enrollment.endorsement_key = spec.endorsement_key
         enrollment.storage_root_key = spec.storage_root_key or None
     elif enrollment.endorsement_key is None:
-        raise Invalid({"endorsement_key": ["Give the endorsement key of the device's TPM."]})
+        raise _no_endorsement_key()
     elif spec.storage_root_key:
         enrollment.storage_root_key = spec.storage_root_key
+
+
+def _no_endorsement_key() -> Invalid:
+    return Invalid({"endorsement_key": ["Give the endorsement key of the device's TPM."]})
 
 
 def _name_taken(other: IndividualEnrollment) -> AlreadyEnrolled:

@@ -12,6 +12,8 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.utils import timezone
 
 CACHE_KIB = 64 * 1024
+# 64 MB, as large as the log of an import becomes anyway.
+LOG_PAGES = 16 * 1024
 # Values of these types stand in the database as they are, in columns that make nothing else of them.
 _AS_IT_IS = frozenset({str, int, bool, type(None)})
 _PLAIN_COLUMNS = frozenset(
@@ -31,7 +33,10 @@ Model = TypeVar("Model", bound=models.Model)
 
 def made(model: type[Model], **values: Any) -> Model:
     """A row to be, by the names of its columns: half of the work of calling the model with them."""
-    columns = [values.pop(name) if name in values else default() for name, default in _defaults(model)]
+    columns = [
+        values.pop(name) if name in values else default if make is None else make()
+        for name, default, make in _defaults(model)
+    ]
     if values:
         raise TypeError(f"{model.__name__} has no {', '.join(values)}")
     return model(*columns)
@@ -97,26 +102,38 @@ def _way(field: Any, database: BaseDatabaseWrapper, now: datetime) -> Callable[[
 
 @contextmanager
 def room_for_many() -> Iterator[None]:
-    """On SQLite, this connection keeps more of the database in memory meanwhile.
+    """On SQLite, this connection keeps more of the database in memory meanwhile, and more of its changes in the log.
 
-    Digests stand in the indexes in no order: with the little that is usual, a page is written and read again for each.
+    Digests stand in the indexes in no order: with the little that is usual, a page is written and read again for each,
+    and what one transaction has changed is copied into the database before the next changes half of it again.
     """
     if connection.vendor != "sqlite":
         yield
         return
     with connection.cursor() as cursor:
-        (usual,) = cursor.execute("PRAGMA cache_size").fetchone()
+        usual = [
+            (name, int(cursor.execute(f"PRAGMA {name}").fetchone()[0]))
+            for name in ("cache_size", "wal_autocheckpoint")
+        ]
         cursor.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
+        cursor.execute(f"PRAGMA wal_autocheckpoint = {LOG_PAGES}")
     try:
         yield
     finally:
         with connection.cursor() as cursor:
-            cursor.execute(f"PRAGMA cache_size = {int(usual)}")
+            for name, value in usual:
+                cursor.execute(f"PRAGMA {name} = {value}")
 
 
 @lru_cache
-def _defaults(model: type[models.Model]) -> list[tuple[str, Callable[[], Any]]]:
-    return [(field.attname, field.get_default) for field in model._meta.concrete_fields]
+def _defaults(model: type[models.Model]) -> list[tuple[str, Any, Callable[[], Any] | None]]:
+    """Of each column what it is where nobody says, or what makes that."""
+    return [
+        (field.attname, None, field.get_default)
+        if field.has_default() and callable(field.default)
+        else (field.attname, field.get_default(), None)
+        for field in model._meta.concrete_fields
+    ]
 
 
 @lru_cache

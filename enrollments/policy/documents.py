@@ -24,7 +24,7 @@ def parse_json(raw: bytes | str, *, max_bytes: int) -> Any:
     except UnicodeDecodeError:
         raise DocumentProblem("The JSON is not valid UTF-8.") from None
     try:
-        value = json.loads(text, object_pairs_hook=_without_duplicates, parse_constant=_no_constant)
+        value = _STRICT.decode(text)
     except DocumentProblem:
         raise
     except RecursionError:
@@ -36,7 +36,8 @@ def parse_json(raw: bytes | str, *, max_bytes: int) -> Any:
             else ""
         )
         raise DocumentProblem(f"That is not valid JSON{where}.") from None
-    _check(value, 0)
+    # Without an escape no text can hold what UTF-8 and the parser have not refused already.
+    _check(value, 0, texts="\\u" in text)
     return value
 
 
@@ -79,20 +80,25 @@ def _no_constant(name: str) -> Any:
     raise DocumentProblem(f"{name} is not a JSON value.")
 
 
-def _check(value: Any, depth: int) -> None:
+_STRICT = json.JSONDecoder(object_pairs_hook=_without_duplicates, parse_constant=_no_constant)
+
+
+def _check(value: Any, depth: int, *, texts: bool) -> None:
     if depth > MAX_DEPTH:
         raise DocumentProblem(f"The JSON is nested more than {MAX_DEPTH} levels deep.")
     if isinstance(value, str):
-        _check_text(value)
+        if texts:
+            _check_text(value)
     elif isinstance(value, float) and value in (float("inf"), float("-inf")):
         raise DocumentProblem("The JSON holds a number that is too large.")
     elif isinstance(value, dict):
         for name, member in value.items():
-            _check_text(name)
-            _check(member, depth + 1)
+            if texts:
+                _check_text(name)
+            _check(member, depth + 1, texts=texts)
     elif isinstance(value, list):
         for member in value:
-            _check(member, depth + 1)
+            _check(member, depth + 1, texts=texts)
 
 
 def _check_text(text: str) -> None:

@@ -157,15 +157,21 @@ def _named(line: Line) -> tuple[bool, str]:
     return given[0] == "enrollmentGroupId", name
 
 
-def certificates_of(line: Line) -> Iterator[tuple[Slot, dict[str, Any]]]:
+def certificates_of(line: Line) -> list[tuple[Slot, dict[str, Any]]]:
     """The objects in which certificates stand, as far as the line has the form that it should have."""
     x509 = _object(_object(line.get("attestation")).get("x509"))
-    for member in ("clientCertificates", "signingCertificates"):
-        pair = _object(x509.get(member))
-        for slot in (Slot.PRIMARY, Slot.SECONDARY):
-            holder = _object(pair.get(slot))
-            if isinstance(holder.get("certificate"), str):
-                yield slot, holder
+    pairs = (
+        [_object(x509.get(member)) for member in ("clientCertificates", "signingCertificates")]
+        if x509
+        else ()
+    )
+    return [
+        (slot, holder)
+        for pair in pairs
+        if pair
+        for slot in (Slot.PRIMARY, Slot.SECONDARY)
+        if isinstance((holder := _object(pair.get(slot))).get("certificate"), str)
+    ]
 
 
 def _object(value: Any) -> dict[str, Any]:

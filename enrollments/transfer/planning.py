@@ -3,8 +3,9 @@
 import json
 from base64 import b64decode
 from binascii import b2a_base64
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any
 
 from django.db.models import prefetch_related_objects
@@ -16,6 +17,7 @@ from enrollments.actions.enrollment_groups import (
 )
 from enrollments.actions.enrollments import EnrollmentNotFound, IndividualSpec, foresee_enrollment
 from enrollments.actions.imports import Change, LineProblem
+from enrollments.actions.key_identifiers import secret_read_once
 from enrollments.actions.outcomes import Outcome, outcome_of
 from enrollments.attestation.x509 import FORM, DeviceCertificate, as_values, from_values
 from enrollments.errors import DpsError, Invalid, NotFound
@@ -55,7 +57,7 @@ def as_text(records: Iterable[Record]) -> str:
             one.message,
             one.predecessor,
             one.secrets_withheld,
-            [as_values(one.certificates[text]) for text in _texts(one.message)] if one.certificates else [],
+            [as_values(certificate) for certificate in one.certificates.values()],
         )
         for one in records
     ]
@@ -75,7 +77,7 @@ def from_text(text: str) -> list[Record]:
 
 def _known(line: int, is_group: bool, name: str, operation: str, message: Any, *rest: Any) -> Record:
     predecessor, secrets_withheld, values = rest
-    texts = _texts(message) if values else []
+    texts = _texts(message) if values else ()
     known = {text: from_values(b64decode(text), one) for text, one in zip(texts, values, strict=True)}
     return Record(line, is_group, name, operation, message, predecessor, secrets_withheld, known)
 
@@ -93,11 +95,13 @@ def to_be_kept(record: Record, change: Change) -> Record:
             return record
         holder["certificate"] = b2a_base64(certificate.der, newline=False).decode()
         known[holder["certificate"]] = certificate
-    return replace(record, certificates=known)
+    kept = (record.line, record.is_group, record.name, record.operation, record.message)
+    return Record(*kept, record.predecessor, record.secrets_withheld, known)
 
 
-def _texts(message: dict[str, Any]) -> list[str]:
-    return [holder["certificate"] for _, holder in certificates_of(message)]
+def _texts(message: dict[str, Any]) -> Iterable[str]:
+    """Of the certificates, each once."""
+    return dict.fromkeys(holder["certificate"] for _, holder in certificates_of(message))
 
 
 def plan(
@@ -106,28 +110,31 @@ def plan(
     *,
     thoroughly: bool,
     groups_to_come: frozenset[str] = frozenset(),
+    known: Mapping[str, DeviceCertificate] = MappingProxyType({}),
 ) -> Plan:
     """thoroughly: look whether what is to be added could be; else whoever adds it looks.
 
     groups_to_come: keys of the groups that earlier portions add, for whoever only looks.
+    known: certificates of devices that were read already, by their texts.
     """
     service = ProvisioningService.objects.get(pk=service_id)
     # Before anything else is read: what is changed from here on shows.
     epoch = service.epoch
     prefetch_related_objects([service], "hubs")
-    look = _Look(service, _entries(service, records), thoroughly, set(groups_to_come))
+    look = _Look(service, _entries(service, records), thoroughly, set(groups_to_come), known)
     made = Plan(epoch, [], [])
-    for record in records:
-        try:
-            change = look.change(record)
-        except ApiError as refused:
-            made.problems.append(LineProblem(record.line, record.name, refused.answer.message))
-        except Invalid as invalid:
-            made.problems.append(LineProblem(record.line, record.name, in_words(invalid)))
-        except DpsError as problem:
-            made.problems.append(LineProblem(record.line, record.name, problem.message))
-        else:
-            made.changes.append(change)
+    with secret_read_once():
+        for record in records:
+            try:
+                change = look.change(record)
+            except ApiError as refused:
+                made.problems.append(LineProblem(record.line, record.name, refused.answer.message))
+            except Invalid as invalid:
+                made.problems.append(LineProblem(record.line, record.name, in_words(invalid)))
+            except DpsError as problem:
+                made.problems.append(LineProblem(record.line, record.name, problem.message))
+            else:
+                made.changes.append(change)
     return made
 
 
@@ -154,6 +161,7 @@ class _Look:
     entries: dict[tuple[bool, str], Entry]
     thoroughly: bool
     to_come: set[str]
+    known: Mapping[str, DeviceCertificate]
 
     def change(self, record: Record) -> Change:
         key = registration_key(record.name)
@@ -178,7 +186,7 @@ class _Look:
     def _individual(self, record: Record, name: str, current: Entry | None) -> Change:
         assert current is None or isinstance(current, IndividualEnrollment)
         message = messages.checked(messages.IndividualEnrollment, record.message)
-        spec = individual_spec(self.service, message, current, record.certificates)
+        spec = individual_spec(self.service, message, current, record.certificates or self.known)
         _refuse_withheld(record, spec, current)
         outcome = outcome_of(None, spec.enabled, changed=True)
         if self.thoroughly or current is not None:

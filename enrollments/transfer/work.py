@@ -8,7 +8,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from typing import IO
 
@@ -42,6 +42,7 @@ from enrollments.transfer.limits import CHUNK_BYTES, CHUNK_LINES
 from enrollments.transfer.lines import BadLine, ListRefused, Record, records
 from enrollments.transfer.parts import uploaded
 from enrollments.transfer.planning import Plan, as_text, from_text, plan, to_be_kept
+from enrollments.transfer.reading import Known, Portion, with_certificates
 
 logger = logging.getLogger(__name__)
 
@@ -76,9 +77,11 @@ def check_run(
     checking = _Checking(run, holder)
     try:
         members = Archive(archive) if archive is not None else None
-        for portion in _portions(records(file, ImportFormat(run.format), members)):
-            checking.check(portion)
-            tell(run)
+        portions = _portions(records(file, ImportFormat(run.format), members))
+        with closing(with_certificates(portions)) as read:
+            for portion, known in read:
+                checking.check(portion, known)
+                tell(run)
     except (ListRefused, ArchiveRefused) as refused:
         refuse_file(run.pk, holder, refused.message)
         return
@@ -94,9 +97,10 @@ class _Checking:
     authorities: dict[tuple[str, str], int] = field(default_factory=dict)
 
     @_without_collecting()
-    def check(self, portion: list[Record | BadLine]) -> None:
+    def check(self, portion: Portion, known: Known) -> None:
         good = [one for one in portion if isinstance(one, Record)]
-        planned = plan(self.run.service_id, good, thoroughly=True, groups_to_come=frozenset(self.groups))
+        to_come = frozenset(self.groups)
+        planned = plan(self.run.service_id, good, thoroughly=True, groups_to_come=to_come, known=known)
         tally = Tally()
         for one in portion:
             if isinstance(one, BadLine):
@@ -130,8 +134,8 @@ def _authority(certificate: CertificateFacts) -> tuple[str, str]:
     return certificate.subject_sha256, certificate.spki_sha256
 
 
-def _portions(lines: Iterator[Record | BadLine]) -> Iterator[list[Record | BadLine]]:
-    portion: list[Record | BadLine] = []
+def _portions(lines: Iterator[Record | BadLine]) -> Iterator[Portion]:
+    portion: Portion = []
     size = 0
     for one in lines:
         portion.append(one)

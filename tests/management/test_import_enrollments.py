@@ -5,12 +5,13 @@ import os
 import random
 import signal
 import subprocess
-import time
+import sys
 
 import pytest
 
 from dpsportal.serving.supervisor import PROJECT_DIR
 from enrollments.models import HistoryEvent, ImportRun, ImportState, IndividualEnrollment
+from enrollments.transfer.limits import CHUNK_LINES
 from tests.certificates import self_signed
 from tests.devices import enroll_keys, new_service
 from tests.live import installation
@@ -19,7 +20,7 @@ from tests.transfer.lists import KEY, csv_of, json_lines, keys, pinned, zip_of
 
 pytestmark = pytest.mark.django_db
 # `make test-import` has it as large as an import is meant to be.
-KILLED_LINES = int(os.environ.get("DPS_IMPORT_LINES", "1500"))
+KILLED_LINES = int(os.environ.get("DPS_IMPORT_LINES", str(3 * CHUNK_LINES)))
 
 
 @pytest.fixture
@@ -131,54 +132,72 @@ def test_exports_go_to_a_file_that_nobody_else_can_read(service, tmp_path):
     assert printed_by("export_enrollments", "--only", "groups") == ""
 
 
+# `manage.py` that is struck by a signal before one of its statements; they are counted from one that names a table on.
+STRUCK = """
+import os, sys
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "dpsportal.settings")
+import django
+from django.core.management import execute_from_command_line
+django.setup()
+from django.db import connection
+left, how, since = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
+def strike(execute, sql, *rest):
+    global left, since
+    if since in sql:
+        since = ""
+    left -= not since
+    if left == 0:
+        left = -1
+        os.kill(os.getpid(), how)
+    return execute(sql, *rest)
+connection.execute_wrappers.append(strike)
+execute_from_command_line(["manage.py", *sys.argv[4:]])
+"""
+INSERTED = 'INTO "enrollments_individualenrollment"'
+# Fewer than from there to the same place in the next portion.
+STATEMENTS = 25
+
+
 @pytest.mark.parametrize("seed", [1])
 def test_killed_as_a_process_it_ends_as_an_unbroken_run(tmp_path, seed):
-    """The real thing: SIGKILL at random moments, Ctrl-C among them, and each line once in entries and history."""
+    """The real thing: SIGKILL at random statements, Ctrl-C among them, and each line once in entries and history."""
     chance, count = random.Random(seed), KILLED_LINES
     leaves = [self_signed(f"pinned-{number:04}") for number in range(40)]
     lines = [*map(pinned, leaves), *(keys(f"pump-{number:04}") for number in range(count - 40))]
     path = tmp_path / "list.jsonl"
     path.write_bytes(json_lines(*lines))
+    # About one portion in each turn, of more lines an eighth: so that the first three are struck, whatever comes.
+    most = STATEMENTS * max(1, count // CHUNK_LINES // 8)
     with installation(tmp_path / "data") as live:
-        command = live.command("import_enrollments", str(path), "--service", "local")
-        kills = stops = 0
-        for _ in range(30):
-            process = subprocess.Popen(
-                command,
+        arguments = ["import_enrollments", str(path)]
+        ended = []
+        for turn in range(60):
+            how = (signal.SIGKILL, signal.SIGKILL, signal.SIGINT)[turn % 3]
+            done = subprocess.run(
+                [
+                    *(sys.executable, "-c", STRUCK, str(chance.randrange(1, most)), str(int(how)), INSERTED),
+                    *(*arguments, "--service", "local"),
+                ],
                 cwd=PROJECT_DIR,
                 env=live.environment,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
+                capture_output=True,
+                text=True,
             )
-            (before,) = live.rows("SELECT count(*) AS number FROM enrollments_individualenrollment")
-            some = chance.randrange(1, count // 3)
-            while process.poll() is None:
-                (now,) = live.rows("SELECT count(*) AS number FROM enrollments_individualenrollment")
-                if now["number"] >= before["number"] + some:
-                    time.sleep(chance.random() / 10)
-                    how = chance.choice((signal.SIGKILL, signal.SIGKILL, signal.SIGINT))
-                    os.kill(process.pid, how)
-                    kills += how == signal.SIGKILL
-                    stops += how == signal.SIGINT
-                    break
-                time.sleep(0.02)
-            told, _ = process.communicate(timeout=600)
-            runs = live.rows("SELECT id, state FROM enrollments_importrun ORDER BY id")
-            if not runs or runs[-1]["state"] == "done":
+            ended.append(done.returncode)
+            (run,) = live.rows("SELECT id, state FROM enrollments_importrun")
+            if run["state"] == "done":
                 break
             # Nobody waits here for the time after which a run is somebody else's.
             live.python("from enrollments.models import ImportRun; ImportRun.objects.update(held_until=None)")
-            command = live.command(
-                "import_enrollments", "--resume", str(runs[-1]["id"]), "--service", "local"
-            )
+            arguments = ["import_enrollments", "--resume", str(run["id"])]
         entries = live.rows("SELECT registration_id FROM enrollments_individualenrollment")
         rows = live.rows(
             "SELECT subject_name FROM enrollments_historyevent WHERE event = 'enrollment.added' ORDER BY id"
         )
 
-    assert kills
-    assert runs[-1]["state"] == "done", told
-    assert len(runs) == 1
+    assert run["state"] == "done", done.stdout + done.stderr
+    assert ended[:2] == [-signal.SIGKILL, -signal.SIGKILL]
+    assert ended[2] not in (0, -signal.SIGKILL)
     expected = sorted(line["registrationId"] for line in lines)
     assert sorted(one["registration_id"] for one in entries) == expected
     assert sorted(one["subject_name"] for one in rows) == expected

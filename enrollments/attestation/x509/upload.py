@@ -40,6 +40,7 @@ PEM_BEGIN = re.compile(r"-----BEGIN (?:X509 |TRUSTED )?CERTIFICATE-----", re.IGN
 PRIVATE_KEY_TEXT = re.compile(
     r"BEGIN [A-Z0-9 ]{0,64}PRIVATE KEY|PuTTY-User-Key-File|Private-Lines:", re.IGNORECASE
 )
+PRIVATE_KEY_WORDS = ("private", "putty")
 CERTIFICATE_LABELS = frozenset({"CERTIFICATE", "X509 CERTIFICATE", "TRUSTED CERTIFICATE"})
 OTHER_LABELS = {
     "CERTIFICATE REQUEST": "a certificate signing request",
@@ -180,7 +181,11 @@ def _decode_base64(text: str) -> bytes | None:
 
 def _refuse_private_key_text(text: str) -> None:
     # Text in UTF-16 that does not say so has a zero byte beside each letter.
-    if PRIVATE_KEY_TEXT.search(text.replace("\x00", "")):
+    text = text.replace("\x00", "")
+    # In ASCII, where case is simple, looking for a word of each comes to the same in a thirtieth of the time.
+    if text.isascii() and not any(word in text.lower() for word in PRIVATE_KEY_WORDS):
+        return
+    if PRIVATE_KEY_TEXT.search(text):
         _refuse_as_private_key()
 
 
