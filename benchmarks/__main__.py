@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from benchmarks.digest import digest
 from benchmarks.installation import bench
 from benchmarks.measure import Cost, Part, is_met, take_turns, without_dangling_ratios
 from benchmarks.scale.servers import POSTGRESQL, SQLITE, has_postgresql
@@ -75,7 +76,7 @@ def main() -> int:
         interrupted = True
     tell("")
     if run.parts:
-        print(as_text(run.parts, run.costs))
+        print(as_text(run.parts, run.costs), digest(run.parts, run.costs), sep="\n\n", end="\n\n")
         stored = Stored(options.stored)
         print(stored.compared(run.as_json()))
         if options.store:

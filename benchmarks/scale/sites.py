@@ -46,7 +46,12 @@ class Site:
 
     @property
     def title(self) -> str:
-        return f"{TITLES[self.database]}, {self.enrollments:,}"
+        return f"{self.column}, {self.enrollments:,}"
+
+    @property
+    def column(self) -> str:
+        """Where the digest has it."""
+        return TITLES[self.database]
 
     def with_keys(self, number: int, remainder: int) -> list[Device]:
         """So many enabled devices from all over the enrollments: others for each remainder, from 1 to 4."""

@@ -38,7 +38,8 @@ RATES = {
 }
 SECONDS_APART = 5
 DIFFERENT_ROWS = 1000
-SEALED_AT_ONCE = 10_000
+# More at once would have PostgreSQL read the whole history for each batch.
+SEALED_AT_ONCE = 2000
 Tell = Callable[[str], None]
 
 
