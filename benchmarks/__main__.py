@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import signal
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -67,6 +68,8 @@ def main() -> int:
         enrollments=tuple(options.enrollments) if options.enrollments else size.enrollments,
     )
     run, interrupted = Run(options.size, options.json), False
+    # Being told to stop is like Ctrl-C: what is running is ended, and what was measured is told.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         if chosen := [name for name in SUBJECTS if name in options.only]:
             _one_installation(run, chosen, size)

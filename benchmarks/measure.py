@@ -162,20 +162,18 @@ def take_turns(
     One round before the first warms up what is only slow once, and does not count. With the costs comes whether
     somebody interrupted: then they are those of the rounds that were whole.
     """
-    costs: dict[str, list[Cost]] = {figure.key: [] for figure in figures}
+    whole: list[dict[str, Cost]] = []
+    interrupted = False
     order = list(figures)
-    for number in range(rounds + 1):
-        tell(f"round {number} of {rounds}")
-        # The same orders in each run.
-        random.Random(number).shuffle(order)
-        try:
-            measured = {figure.key: figure.repeat(figure.times) for figure in order}
-        except KeyboardInterrupt:
-            return costs, True
-        if number > 0:
-            for key, cost in measured.items():
-                costs[key].append(cost)
-    return costs, False
+    try:
+        for number in range(rounds + 1):
+            tell(f"round {number} of {rounds}")
+            # The same orders in each run.
+            random.Random(number).shuffle(order)
+            whole.append({figure.key: figure.repeat(figure.times) for figure in order})
+    except KeyboardInterrupt:
+        interrupted = True
+    return {figure.key: [costs[figure.key] for costs in whole[1:]] for figure in figures}, interrupted
 
 
 def summary(costs: Costs, key: str, measure: Clock | Besides) -> Summary:
