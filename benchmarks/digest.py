@@ -8,7 +8,10 @@ from benchmarks.tables import WORDS, plain
 
 def digest(parts: Sequence[Part], costs: Costs) -> str:
     """In Markdown, as the README has it; empty where nothing was measured that belongs there."""
-    held = [one for part in parts for one in (*part.ratios, *part.amounts) if one.row]
+    held: list[Ratio | Amount] = []
+    for part in parts:
+        held += [one for one in part.ratios if one.row]
+        held += [one for one in part.amounts if one.row]
     columns = list(dict.fromkeys(one.column for one in held))
     rows = [f"| what | target | {' | '.join(columns)} |", f"|---|---|{'--:|' * len(columns)}"]
     for row in dict.fromkeys(one.row for one in held):
