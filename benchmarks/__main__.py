@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import signal
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -10,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from benchmarks.digest import digest
 from benchmarks.installation import bench
 from benchmarks.measure import Cost, Part, is_met, take_turns, without_dangling_ratios
 from benchmarks.scale.servers import POSTGRESQL, SQLITE, has_postgresql
@@ -66,6 +68,8 @@ def main() -> int:
         enrollments=tuple(options.enrollments) if options.enrollments else size.enrollments,
     )
     run, interrupted = Run(options.size, options.json), False
+    # Being told to stop is like Ctrl-C: what is running is ended, and what was measured is told.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         if chosen := [name for name in SUBJECTS if name in options.only]:
             _one_installation(run, chosen, size)
@@ -75,7 +79,7 @@ def main() -> int:
         interrupted = True
     tell("")
     if run.parts:
-        print(as_text(run.parts, run.costs))
+        print(as_text(run.parts, run.costs), digest(run.parts, run.costs), sep="\n\n", end="\n\n")
         stored = Stored(options.stored)
         print(stored.compared(run.as_json()))
         if options.store:

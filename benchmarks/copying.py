@@ -43,7 +43,7 @@ def copy_row(row: models.Model, copies: int, changed: Mapping[str, str]) -> int:
 def copy_rows(model: type[models.Model], source: str, copies: int, changed: Mapping[str, str]) -> int:
     """The same of several rows: `source` is the primary key of the one that copy `i` is made of."""
     before = next_number(model) - 1
-    columns = [field.column for field in model._meta.local_concrete_fields]
+    columns = [str(field.column) for field in model._meta.local_concrete_fields]
     values = {"id": f"{before} + i", **changed}
     named = ", ".join(f'"{column}"' for column in columns)
     chosen = ", ".join(values.get(column, f'"{column}"') for column in columns)

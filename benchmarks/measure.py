@@ -3,7 +3,7 @@
 import random
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
@@ -53,6 +53,9 @@ class Target:
         given = {"below": below, "at most": at_most, "at least": at_least}
         return next((cls(relation, limit) for relation, limit in given.items() if limit is not None), None)
 
+    def worst(self, found: Iterable[float]) -> float:
+        return min(found) if self.relation == "at least" else max(found)
+
     def is_met(self, found: float) -> bool:
         if self.relation == "below":
             return found < self.limit
@@ -81,7 +84,10 @@ class Figure:
 
 @dataclass(frozen=True, slots=True)
 class Ratio:
-    """One figure to another, within the same rounds. There may be a target, of one kind or another."""
+    """One figure to another, within the same rounds. There may be a target, of one kind or another.
+
+    `row` and `column`: where the digest has it, if it has.
+    """
 
     title: str
     of: str
@@ -90,6 +96,8 @@ class Ratio:
     clock: Clock | Besides = Clock.CPU
     at_least: float | None = None
     at_most: float | None = None
+    row: str = ""
+    column: str = ""
 
     @property
     def target(self) -> Target | None:
@@ -98,12 +106,14 @@ class Ratio:
 
 @dataclass(frozen=True, slots=True)
 class Amount:
-    """What a figure tells besides its cost, as a row of its own."""
+    """What a figure tells besides its cost, as a row of its own; in the digest as a ratio would be."""
 
     title: str
     of: str
     what: Besides
     at_most: float | None = None
+    row: str = ""
+    column: str = ""
 
     @property
     def target(self) -> Target | None:
@@ -152,20 +162,18 @@ def take_turns(
     One round before the first warms up what is only slow once, and does not count. With the costs comes whether
     somebody interrupted: then they are those of the rounds that were whole.
     """
-    costs: dict[str, list[Cost]] = {figure.key: [] for figure in figures}
+    whole: list[dict[str, Cost]] = []
+    interrupted = False
     order = list(figures)
-    for number in range(rounds + 1):
-        tell(f"round {number} of {rounds}")
-        # The same orders in each run.
-        random.Random(number).shuffle(order)
-        try:
-            measured = {figure.key: figure.repeat(figure.times) for figure in order}
-        except KeyboardInterrupt:
-            return costs, True
-        if number > 0:
-            for key, cost in measured.items():
-                costs[key].append(cost)
-    return costs, False
+    try:
+        for number in range(rounds + 1):
+            tell(f"round {number} of {rounds}")
+            # The same orders in each run.
+            random.Random(number).shuffle(order)
+            whole.append({figure.key: figure.repeat(figure.times) for figure in order})
+    except KeyboardInterrupt:
+        interrupted = True
+    return {figure.key: [costs[figure.key] for costs in whole[1:]] for figure in figures}, interrupted
 
 
 def summary(costs: Costs, key: str, measure: Clock | Besides) -> Summary:

@@ -1,12 +1,15 @@
-"""Figures of an earlier run on a machine of the same shape: what has become slower since is said."""
+"""Figures of an earlier run on a machine of the same shape: what has become worse since is said."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
-from benchmarks.measure import Clock
-from benchmarks.tables import seconds
+from benchmarks.measure import Besides, Clock
+from benchmarks.tables import WORDS, seconds
+
+# In all of them less is better, but in this one, which is no result.
+OFFERED = Besides.REFUSED
 
 
 class Stored:
@@ -18,24 +21,20 @@ class Stored:
         self._file = file
 
     def compared(self, run: dict[str, Any]) -> str:
-        """In words: which figures take longer than the stored ones, by more than both spreads."""
+        """In words: which figures are worse than the stored ones, by more than either spread."""
         then = self._all().get(_shape(run))
         if then is None:
             return f"No figures are stored of a run on {_shape(run)}."
-        slower = list(_slower(run, then))
-        if not slower:
+        worse = list(_worse(_measured(run), then["figures"]))
+        if not worse:
             return f"No figure falls against those of {then['at']}."
-        return "\n".join([f"Fallen against {then['at']}, by more than the spread:", *slower])
+        return "\n".join([f"Fallen against {then['at']}, by more than the spread:", *worse])
 
     def store(self, run: dict[str, Any]) -> None:
         """Keep these figures; those that were not measured this time stay as they are."""
         everything = self._all()
         kept = everything.get(_shape(run), {}).get("figures", {})
-        measured = {
-            key: {clock.value: figure[clock.value] for clock in Clock}
-            for key, figure in run["figures"].items()
-        }
-        everything[_shape(run)] = {"at": run["at"], "figures": {**kept, **measured}}
+        everything[_shape(run)] = {"at": run["at"], "figures": {**kept, **_measured(run)}}
         self._file.write_text(json.dumps(everything, indent=1, sort_keys=True) + "\n")
 
     def _all(self) -> dict[str, Any]:
@@ -48,10 +47,29 @@ def _shape(run: dict[str, Any]) -> str:
     return f"{machine['cores']} cores, {machine['system']}, Python {python}, size {run['size']}"
 
 
-def _slower(run: dict[str, Any], then: dict[str, Any]) -> Iterator[str]:
-    for key, figure in run["figures"].items():
-        for clock in Clock:
-            now, before = figure[clock.value], then["figures"].get(key, {}).get(clock.value)
-            if before and now["median"] > before["median"] + max(now["spread"], before["spread"]):
-                took, takes = seconds(before["median"]), seconds(now["median"])
-                yield f"  {key}, {clock.upper()}: {takes}, was {took}"
+def _measured(run: dict[str, Any]) -> dict[str, dict[str, float]]:
+    """Under the key of a figure and what it is that was measured: median and spread."""
+    found = {
+        f"{key} {clock.value}": figure[clock.value]
+        for key, figure in run["figures"].items()
+        for clock in Clock
+    }
+    for amount in run["amounts"]:
+        if amount["what"] != OFFERED:
+            found[f"{amount['of']} {amount['what']}"] = {
+                "median": amount["median"],
+                "spread": amount["spread"],
+            }
+    return found
+
+
+def _worse(now: dict[str, dict[str, float]], then: dict[str, dict[str, float]]) -> Iterator[str]:
+    for name in sorted(now.keys() & then.keys()):
+        found, before = now[name], then[name]
+        if found["median"] > before["median"] + max(found["spread"], before["spread"]):
+            word = _word(name.rpartition(" ")[2])
+            yield f"  {name}: {word(found['median'])}, was {word(before['median'])}"
+
+
+def _word(measure: str) -> Callable[[float], str]:
+    return seconds if measure in set(Clock) else WORDS[Besides(measure)]

@@ -14,6 +14,7 @@ def comparisons(
     title: str,
     measure: Clock | Besides,
     *,
+    row: str,
     at_least: float | None = None,
     at_most: float | None = None,
 ) -> Iterator[Ratio]:
@@ -31,4 +32,6 @@ def comparisons(
             clock=measure,
             at_least=at_least,
             at_most=at_most,
+            row=f"{row}, {many.enrollments:,} enrollments to {few.enrollments:,}",
+            column=TITLES[database],
         )

@@ -29,7 +29,9 @@ def pages(sites: list[Site]) -> list[Part]:
             [
                 ratio
                 for page, title in TITLES.items()
-                for ratio in comparisons(sites, f"page.{page}", title, Clock.WALL, at_most=SLOWER)
+                for ratio in comparisons(
+                    sites, f"page.{page}", title, Clock.WALL, at_most=SLOWER, row="time of a page"
+                )
             ],
         ),
     ]
@@ -44,7 +46,7 @@ def _at(site: Site) -> Part:
             for page in site.station.pages
         ],
         amounts=[
-            Amount(f"{TITLES[page]}, {what}", f"{key}.{page}", what, most)
+            Amount(f"{TITLES[page]}, {what}", f"{key}.{page}", what, most, f"{what} of a page", site.column)
             for page in site.station.pages
             for what, most in ((Besides.QUERIES, MOST_QUERIES), (Besides.BYTES, MOST_BYTES))
         ],

@@ -26,6 +26,11 @@ TITLES = {
     "ceiling.x509": "ceiling of X.509, new connection each",
     **REFUSALS,
 }
+IN_DIGEST = {
+    "token": "symmetric-key registration, kept-alive connection,",
+    "x509": "X.509 registration, new connection each,",
+}
+CLOCKS = {Clock.CPU: "CPU of the worker", Clock.WALL: "time"}
 SHARE_OF_CEILING = 0.60
 THROTTLED_SHARE = 0.25
 SPEED_KEPT = 0.90
@@ -45,9 +50,23 @@ def registrations(sites: list[Site]) -> list[Part]:
                 *(
                     ratio
                     for what, clock in product(("token", "x509", *REFUSALS), Clock)
-                    for ratio in comparisons(sites, what, TITLES[what], clock, at_least=SPEED_KEPT)
+                    for ratio in comparisons(
+                        sites,
+                        what,
+                        TITLES[what],
+                        clock,
+                        at_least=SPEED_KEPT,
+                        row=f"speed of registrations and refusals, {CLOCKS[clock]}",
+                    )
                 ),
-                *comparisons(sites, "token", "memory of a worker", Besides.MEMORY, at_most=MEMORY_GROWTH),
+                *comparisons(
+                    sites,
+                    "token",
+                    "memory of a worker",
+                    Besides.MEMORY,
+                    at_most=MEMORY_GROWTH,
+                    row="memory of a worker",
+                ),
             ],
         ),
     ]
@@ -90,6 +109,8 @@ def _at(site: Site) -> Part:
                     f"{key}.{what}",
                     clock=clock,
                     at_least=SHARE_OF_CEILING,
+                    row=f"{IN_DIGEST[what]} to its ceiling, {CLOCKS[clock]}",
+                    column=site.column,
                 )
                 for (what, bound), clock in product(PAIRS.items(), Clock)
             ),
@@ -99,6 +120,8 @@ def _at(site: Site) -> Part:
                     f"{key}.{refused}",
                     f"{key}.{admitted}",
                     at_most=THROTTLED_SHARE,
+                    row="throttled refusal to an admitted registration, CPU",
+                    column=site.column,
                 )
                 for refused, admitted in (("held-back", "token"), ("x509-held-back", "x509"))
             ),

@@ -46,7 +46,12 @@ class Site:
 
     @property
     def title(self) -> str:
-        return f"{TITLES[self.database]}, {self.enrollments:,}"
+        return f"{self.column}, {self.enrollments:,}"
+
+    @property
+    def column(self) -> str:
+        """Where the digest has it."""
+        return TITLES[self.database]
 
     def with_keys(self, number: int, remainder: int) -> list[Device]:
         """So many enabled devices from all over the enrollments: others for each remainder, from 1 to 4."""
@@ -117,7 +122,11 @@ def sites(size: Size, databases: Sequence[str], tell: Tell) -> Iterator[list[Sit
         ]
         with ThreadPoolExecutor(FILLED_AT_ONCE) as pool:
             opened = [pool.submit(_opened, until_the_end, size, *one, server, tell) for one in wanted]
-            found = [one.result() for one in opened]
+            try:
+                found = [one.result() for one in opened]
+            finally:
+                # Where something went wrong, or somebody interrupts, no other one is begun.
+                pool.shutdown(cancel_futures=True)
         yield sorted(found, key=lambda site: (databases.index(site.database), site.enrollments))
 
 

@@ -1,8 +1,8 @@
 """What a database is filled with: entries, groups, what their devices left behind, and a history as long.
 
 Of N enrollments a tenth are certificates and the others symmetric keys, every fifth of which is disabled. N/100 groups
-of X.509 devices, each with a CA of its own. A fifth of the keys have registered, and N/10 devices below the groups.
-N rows of history, sealed. All devices with keys have the same one, so that each of them can be asked for.
+of X.509 devices, 60 at least, each with a CA of its own. A fifth of the keys have registered, and N/10 devices below a
+group. N rows of history, sealed. All devices with keys have the same one, so that each of them can be asked for.
 """
 
 import copy
@@ -37,8 +37,11 @@ RATES = {
     "longest_retry_after_seconds": 300,
 }
 SECONDS_APART = 5
+# More than a page of them holds, so that pages are as full everywhere.
+FEWEST_GROUPS = 60
 DIFFERENT_ROWS = 1000
-SEALED_AT_ONCE = 10_000
+# More at once would have PostgreSQL read the whole history for each batch.
+SEALED_AT_ONCE = 2000
 Tell = Callable[[str], None]
 
 
@@ -57,7 +60,7 @@ def fill_up(enrollments: int, tell: Tell) -> Stock:
     start = datetime.now(UTC) - timedelta(seconds=SECONDS_APART * (enrollments + 1))
     key = _devices_with_keys(service, enrollments - enrollments // 10, start, tell)
     _devices_with_certificates(service, enrollments // 10, start, tell)
-    cas = _groups(service, max(1, enrollments // 100), tell)
+    cas = _groups(service, max(FEWEST_GROUPS, enrollments // 100), tell)
     _devices_below_a_group(service, cas[0], enrollments // 10, start, tell)
     _history(service, enrollments, start, tell)
     analyze()

@@ -48,6 +48,8 @@ def _at(site: Site) -> Part:
                 f"{key}.{CALM}",
                 clock=Besides.P95,
                 at_most=SLOWER,
+                row="healthy p95 in a tenfold storm to p95 without",
+                column=site.column,
             )
         ],
         [

@@ -1,6 +1,7 @@
 """The benchmark runs, and what it prints and writes has its shape. How fast anything is, no test says."""
 
 import json
+import signal
 import subprocess
 import sys
 
@@ -160,6 +161,29 @@ def test_installations_of_several_sizes_are_measured_side_by_side(tmp_path, data
         assert told[f"{site}.page.list", "queries"]["at_most"] == 12
         assert told[f"{site}.page.list", "bytes"]["at_most"] == 60_000
         assert told[f"{site}.healthy.storm", "refused"]["median"] > 0
+
+
+def test_a_run_that_is_told_to_stop_keeps_the_figures_that_it_has(tmp_path):
+    file = tmp_path / "results.json"
+    options = ["--size", "tiny", "--only", "bodies", "--rounds", "100000000", "--json", str(file)]
+    with subprocess.Popen(
+        [sys.executable, "-m", "benchmarks", *options],
+        cwd=PROJECT_DIR,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        for line in process.stderr:
+            if "round 5 of" in line:
+                process.send_signal(signal.SIGTERM)
+                break
+        printed, _ = process.communicate()
+
+    assert process.returncode == 130
+    written = json.loads(file.read_text())
+    assert {key.partition(".")[0] for key in written["figures"]} == {"body"}
+    assert all(one["rounds"] >= 4 for one in written["figures"].values())
+    check_table(printed, written)
 
 
 def test_what_is_no_subject_is_not_measured():

@@ -16,6 +16,10 @@ RUN = {
             "wall": {"median": 0.012, "spread": 0.002},
         }
     },
+    "amounts": [
+        {"of": "page.list", "what": "queries", "median": 11.0, "spread": 0.0},
+        {"of": "storm", "what": "refused", "median": 200.0, "spread": 0.0},
+    ],
 }
 
 
@@ -35,8 +39,15 @@ def later(cpu: float, spread: float = 0.0005) -> dict:
 def test_what_falls_by_more_than_the_spread_is_said(stored):
     said = stored.compared(later(0.0111))
 
-    assert "token, CPU: 11.10 ms, was 10.00 ms" in said
-    assert "WALL" not in said
+    assert said.splitlines()[1:] == ["  token cpu: 11.10 ms, was 10.00 ms"]
+
+
+def test_what_is_told_besides_is_compared_too_except_what_was_offered(stored):
+    run = copy.deepcopy(RUN)
+    for amount in run["amounts"]:
+        amount["median"] += 1
+
+    assert stored.compared(run).splitlines()[1:] == ["  page.list queries: 12, was 11"]
 
 
 @pytest.mark.parametrize("run", [later(0.0109), later(0.009), later(0.0119, spread=0.002)])
@@ -50,8 +61,8 @@ def test_another_machine_or_size_is_not_compared(stored, change):
 
 
 def test_figures_that_were_not_measured_stay_stored(stored):
-    other = {**RUN, "figures": {"x509": RUN["figures"]["token"]}}
+    other = {**RUN, "figures": {"x509": RUN["figures"]["token"]}, "amounts": []}
 
     stored.store(other)
 
-    assert "token, CPU" in stored.compared(later(1))
+    assert "token cpu" in stored.compared(later(1))
