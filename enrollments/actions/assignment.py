@@ -20,7 +20,7 @@ from enrollments.actions.attempts import Peer
 from enrollments.actions.evidence import evidence_class
 from enrollments.actions.hub_moves import HubMove
 from enrollments.actions.judging import Judgement, group_ref, individual_ref
-from enrollments.actions.key_identifiers import identifiers_of_derived
+from enrollments.actions.key_identifiers import OF_GROUP, identifiers_of_derived
 from enrollments.actions.tpm_challenges import hub_key_of
 from enrollments.attestation.symmetric_key import derive_device_key, key_bytes
 from enrollments.audit.actor import Actor, Way
@@ -424,7 +424,10 @@ def _classify(record: RegistrationRecord, judgement: Judgement) -> None:
 
 
 def _key_ids(record: RegistrationRecord, judgement: Judgement) -> frozenset[str]:
-    """What identifies the key. One that was proven before, be it through a group, keeps what was known of it."""
+    """What identifies the key. One that was proven before, be it through a group, keeps what was known of it.
+
+    Of one that an individual enrollment holds, and a group derives all the same, both is known from now on.
+    """
     entry = judgement.decision.entry
     if not judgement.secret or entry is None:
         return frozenset()
@@ -432,7 +435,10 @@ def _key_ids(record: RegistrationRecord, judgement: Judgement) -> frozenset[str]
         name = judgement.facts.claimed_registration_id
         return identifiers_of_derived(judgement.secret, judgement.key_id, name)
     former = frozenset(record.key_ids.split())
-    return former if judgement.key_id in former else frozenset(filter(None, {judgement.key_id}))
+    proven = frozenset(filter(None, (judgement.key_id,)))
+    if judgement.key_id and judgement.group_key_id:
+        proven |= {f"{OF_GROUP}{judgement.group_key_id}"}
+    return proven | former if judgement.key_id in former else proven
 
 
 def _complete(

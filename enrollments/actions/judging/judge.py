@@ -46,6 +46,7 @@ class Judgement:
     signer: str = ""
     secret: str = field(default="", repr=False)
     key_id: str = ""
+    group_key_id: str = ""
     holds_until: datetime | None = field(kw_only=True)
     rests_on_due: bool = field(kw_only=True)
 
@@ -123,7 +124,7 @@ def judge(
     individual = world.individual(claimed_registration_id)
     chain: tuple[ParsedCertificate, ...] = ()
     tpm_proof: ChallengeKey | None = None
-    signer = secret = key_id = ""
+    signer = secret = key_id = group_key_id = ""
     if credential.claimed_tpm is not None and not _is_enrolled(individual, credential.claimed_tpm):
         unknown = CredentialFacts(Mechanism.TPM, "the TPM", problem=Reason.TPM_NOT_ENROLLED)
         facts = credential_facts(world, claimed_registration_id, individual, unknown)
@@ -131,7 +132,8 @@ def judge(
         # A token is what the device chose to be judged by; a certificate beside it is not looked at.
         asked = TokenQuestion(claimed_registration_id, individual, credential, at, begins)
         token = judge_token(world, asked)
-        facts, tpm_proof, secret, key_id = token.facts, token.tpm_proof, token.secret, token.key_id
+        facts, tpm_proof, secret = token.facts, token.tpm_proof, token.secret
+        key_id, group_key_id = token.key_id, token.group_key_id
     elif credential.claimed_tpm is not None:
         waiting = CredentialFacts(Mechanism.TPM, "the TPM", problem=Reason.CHALLENGE_UNANSWERED)
         facts = credential_facts(world, claimed_registration_id, individual, waiting)
@@ -157,6 +159,7 @@ def judge(
         signer,
         secret,
         key_id,
+        group_key_id,
         holds_until=holds_until,
         rests_on_due=standing.is_switch_due,
     )

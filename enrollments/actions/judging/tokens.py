@@ -54,13 +54,14 @@ class TokenQuestion:
 class JudgedToken:
     """`secret`: what is enrolled and was proven: a key of the individual or of the group, or a TPM's public key.
 
-    key_id: what identifies it.
+    key_id: what identifies it. group_key_id: the same of the group's key that the device's own is derived from.
     """
 
     facts: RegistrationFacts
     tpm_proof: ChallengeKey | None = None
     secret: str = field(default="", repr=False)
     key_id: str = ""
+    group_key_id: str = ""
 
 
 def judge_token(world: World, asked: TokenQuestion) -> JudgedToken:
@@ -101,7 +102,11 @@ def judge_token(world: World, asked: TokenQuestion) -> JudgedToken:
     proof = answers[position] if answers else None
     which = 0 if answers else position
     return JudgedToken(
-        facts, proof, secrets_of_individual(individual)[which], key_ids_of_individual(individual)[which]
+        facts,
+        proof,
+        secrets_of_individual(individual)[which],
+        key_ids_of_individual(individual)[which],
+        group_key_id,
     )
 
 

@@ -3,7 +3,8 @@
 from dataclasses import dataclass, field
 
 from enrollments.actions.preview.effects import Outcome
-from enrollments.actions.preview.world import NOTHING_ABOVE, Above, Individual, Secrets, World
+from enrollments.actions.preview.secrets import Secrets
+from enrollments.actions.preview.world import NOTHING_ABOVE, Above, Individual, World
 from enrollments.policy.decision import decide
 from enrollments.policy.facts import (
     BarredKey,
@@ -19,9 +20,9 @@ from enrollments.policy.reasons import Reason
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """A device as its record has it. `secrets`: keys that it may hold, where it signs tokens.
+    """A device as its record has it. is_current: whether its leaf is valid by its dates at the time of the preview.
 
-    is_current: whether its leaf is valid by its dates at the time of the preview.
+    readings: of a device that signs, what it may hold. Several where its record does not tell which of them it is.
     """
 
     registration_key: str
@@ -31,11 +32,11 @@ class Known:
     leaf_thumbprint: str = ""
     leaf_spki: str = ""
     is_current: bool = True
-    secrets: Secrets = field(default=frozenset(), repr=False)
+    readings: tuple[Secrets, ...] = field(default=(), repr=False)
 
     @property
     def is_judgeable(self) -> bool:
-        return bool(self.evidence) if self.mechanism is Mechanism.X509 else bool(self.secrets)
+        return bool(self.evidence) if self.mechanism is Mechanism.X509 else bool(self.readings)
 
 
 class Decider:
@@ -45,11 +46,17 @@ class Decider:
         self._world = world
         self._decided: dict[object, Outcome] = {}
 
-    def outcome(self, device: Known) -> Outcome:
+    def outcome(self, device: Known) -> Outcome | None:
+        """None where it hangs on what nobody knows: which key the device has, or whether its entry has that key."""
         individual = self._world.individuals.get(device.registration_key)
         if device.mechanism is Mechanism.X509:
             return self._by_certificate(device, individual)
-        return self._by_secret(device, individual)
+        possible = {
+            self._by_secret(device, individual, secrets, proven=proven)
+            for secrets in device.readings
+            for proven in _may_be_proven(individual, secrets)
+        }
+        return possible.pop() if len(possible) == 1 else None
 
     def _by_certificate(self, device: Known, individual: Individual | None) -> Outcome:
         above = self._world.above.get(device.evidence, NOTHING_ABOVE)
@@ -64,8 +71,9 @@ class Decider:
             self._decided[alike] = _outcome(facts)
         return _of_its_own(self._decided[alike], individual)
 
-    def _by_secret(self, device: Known, individual: Individual | None) -> Outcome:
-        proven = individual is not None and bool(individual.secrets & device.secrets)
+    def _by_secret(
+        self, device: Known, individual: Individual | None, secrets: Secrets, *, proven: bool
+    ) -> Outcome:
         signed = tuple(
             GroupFacts(
                 group.ref,
@@ -76,7 +84,7 @@ class Decider:
                 switched_off=not self._world.key_groups_admit,
             )
             for group in self._world.key_groups.values()
-            if group.secrets & device.secrets
+            if group.signs_for(device.registration_id, secrets)
         )
         alike = (tuple(group.ref.pk for group in signed), _state(individual), proven)
         if alike not in self._decided:
@@ -90,6 +98,15 @@ class Decider:
                 )
             )
         return _of_its_own(self._decided[alike], individual)
+
+
+def _may_be_proven(individual: Individual | None, secrets: Secrets) -> tuple[bool, ...]:
+    """Whether the device of these has the credential of its entry; both, where that cannot be seen."""
+    if individual is None or not individual.holds_keys:
+        return (False,)
+    if individual.secrets & secrets:
+        return (True,)
+    return (False,) if individual.knows_of(secrets) else (False, True)
 
 
 def _state(individual: Individual | None) -> tuple[bool, Mechanism] | None:

@@ -1,8 +1,9 @@
 """Rehearsing a change: what is decided about the devices that it touches, before it and after it."""
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import chain
 from time import monotonic
 
 from django.db.models import Case, Count, IntegerField, Max, Q, QuerySet, Value, When
@@ -11,8 +12,17 @@ from django.utils import timezone
 from enrollments.actions.certificates import parsed
 from enrollments.actions.evidence import UNSIGNED, is_signed
 from enrollments.actions.judging import group_ref, judge
+from enrollments.actions.key_identifiers import secret_read_once
 from enrollments.actions.preview.effects import Device, Outcome, Preview
 from enrollments.actions.preview.outcomes import Decider, Known
+from enrollments.actions.preview.secrets import (
+    KeyGroup,
+    derived_all_the_same,
+    proof_in,
+    read_key_groups,
+    readings,
+    records_of_keys,
+)
 from enrollments.actions.preview.world import (
     Individual,
     World,
@@ -20,7 +30,6 @@ from enrollments.actions.preview.world import (
     look_above,
     read_individuals,
     read_individuals_of,
-    read_key_groups,
     read_leaf_bars,
 )
 from enrollments.actions.schedule import standing_now
@@ -34,7 +43,6 @@ from enrollments.models import (
     ProvisioningService,
     RegistrationRecord,
 )
-from enrollments.models.fields import current_key_name
 from enrollments.models.locks import rehearsal
 from enrollments.models.switches import AsOf
 from enrollments.policy.facts import EntryRef, Mechanism
@@ -46,6 +54,8 @@ MAX_CLASSES = 300
 # Devices that share their evidence with nobody are judged one by one, as many as there is time for.
 MAX_SINGLY = 300
 SECONDS_SINGLY = 1.0
+# Records that are named one by one in a query.
+MAX_NAMED = 5000
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +99,16 @@ def preview_of(
     change: makes the change by its action, and returns the entries that it added, if any. It is run in a transaction
     that is taken back. entries: those that it changes or deletes. The preview holds for the epoch that it names.
     """
-    now = at or timezone.now()
+    with secret_read_once():
+        return _preview_of(service, change, entries, at or timezone.now())
+
+
+def _preview_of(
+    service: ProvisioningService,
+    change: Callable[[], Iterable[Entry]],
+    entries: Sequence[Entry],
+    now: datetime,
+) -> Preview:
     standing = standing_now(service)  # what is due by now is no part of the change
     epoch, as_of = standing.epoch, standing.as_of_now()
     classes = _classes(service)
@@ -111,24 +130,27 @@ def preview_of(
             single.before = single.judged(service, now)
     before.individuals = _individuals(service, touched, as_of)
     records = _records(service, touched, before, after, now)
-    before.individuals = {**read_individuals_of(service, records, as_of), **before.individuals}
-    before.leaf_bars = read_leaf_bars(service, records, as_of)
+    for some in records:
+        others = read_individuals_of(service, some, as_of)
+        before.individuals = {**others, **before.individuals}
+        before.leaf_bars = {**before.leaf_bars, **read_leaf_bars(service, some, as_of)}
     deciders = Decider(before), Decider(before.changed(touched.keys, after))
     examined = [one.told for one in singles if one.after is not None]
     beyond = too_many + len(singles) - len(examined)
     told = {one.registration_key for one in singles}
     devices = list(examined)
-    for known in [*_known(records, before), *_known_by_secrets(before, after, told)]:
-        if known.registration_key in told:
+    known = chain.from_iterable(_known(some, before, after) for some in records)
+    for one in [*known, *_known_by_secrets(before, after, told)]:
+        if one.registration_key in told:
             continue
-        told.add(known.registration_key)
-        if known.evidence and known.evidence not in before.above and (is_signed(known.evidence) or too_many):
+        told.add(one.registration_key)
+        if one.evidence and one.evidence not in before.above and (is_signed(one.evidence) or too_many):
             beyond += 1  # of a class that was not looked at
-        elif not known.is_judgeable:
-            devices.append(Device(known.registration_id, None, None))
+        elif not one.is_judgeable:
+            devices.append(Device(one.registration_id, None, None))
         else:
-            first, second = (decider.outcome(known) for decider in deciders)
-            devices.append(Device(known.registration_id, first, second))
+            first, second = (decider.outcome(one) for decider in deciders)
+            devices.append(Device(one.registration_id, first, second))
     devices += _known_by_name_alone(before, after, told)
     return Preview(epoch, tuple(devices), beyond)
 
@@ -166,35 +188,32 @@ _COLUMNS = (
     "leaf_thumbprint",
     "leaf_spki",
     "is_current",
+    "key_ids",
     "key_fingerprint",
-    "group_id",
+    "status",
     "owner_group_id",
+    "owner_individual_id",
 )
 
 
-def _known(records: "QuerySet[RegistrationRecord]", world: World) -> Iterable[Known]:
+def _known(records: "QuerySet[RegistrationRecord]", *worlds: World) -> Iterator[Known]:
+    groups = {secret for world in worlds for one in world.key_groups.values() for secret in one.secrets}
+    of_groups = [frozenset({one}) for one in groups]
     for row in records.values_list(*_COLUMNS).iterator(chunk_size=5000):
-        key, name, mechanism, evidence, thumbprint, spki, is_current, fingerprint, *groups = row
+        key, name, mechanism, evidence, thumbprint, spki, is_current, *proof = row
         if mechanism == AttestationMechanism.X509:
             yield Known(key, name, Mechanism.X509, evidence, thumbprint, spki, bool(is_current))
             continue
-        if fingerprint.startswith(current_key_name()):
-            yield Known(key, name, Mechanism(mechanism), secrets=frozenset({fingerprint}))
-            continue
-        # Proven under another key of the installation: whichever of the entry's keys it is.
-        own = world.individuals.get(key)
-        held = set(own.secrets) if own is not None and own.mechanism == mechanism else set()
-        for pk in groups:
-            if pk in world.key_groups:
-                held |= world.key_groups[pk].secrets
-        yield Known(key, name, Mechanism(mechanism), secrets=frozenset(held))
+        enrolled = [world.individuals[key].secrets for world in worlds if key in world.individuals]
+        secrets = readings(proof_in(*proof), [*enrolled, *of_groups])
+        yield Known(key, name, Mechanism(mechanism), readings=secrets)
 
 
 def _known_by_secrets(before: World, after: World, told: Collection[str]) -> Iterable[Known]:
     """The devices of individual enrollments that never registered, and hold the keys that are enrolled for them."""
     for key, one in {**after.individuals, **before.individuals}.items():
         if one.secrets and key not in told:
-            yield Known(key, one.ref.name, one.mechanism, secrets=one.secrets)
+            yield Known(key, one.ref.name, one.mechanism, readings=(one.secrets,))
 
 
 def _known_by_name_alone(before: World, after: World, told: Collection[str]) -> list[Device]:
@@ -272,17 +291,32 @@ def _touched_classes(touched: _Touched, before: World, after: World) -> set[str]
 
 def _records(
     service: ProvisioningService, touched: _Touched, before: World, after: World, at: datetime
-) -> "QuerySet[RegistrationRecord]":
-    """The records of all devices that the change could matter to."""
+) -> "list[QuerySet[RegistrationRecord]]":
+    """The records of all devices that the change could matter to. A record may be in several of these."""
     classes = _touched_classes(touched, before, after)
     wanted = Q(registration_key__in=touched.keys) | Q(evidence_class__in=classes)
     wanted |= Q(group__in=touched.group_pks) | Q(owner_group__in=touched.group_pks)
     if touched.spkis:
         wanted |= Q(leaf_spki__in=touched.spkis)
+    key_groups = _touched_key_groups(touched, before, after)
+    if key_groups:
+        wanted |= records_of_keys(key_groups)
     # As a number, and by the database: of a hundred thousand devices no date has to be read.
     current = Q(leaf_not_before__isnull=True) | Q(leaf_not_before__lte=at, leaf_not_after__gte=at)
     is_current = Case(When(current, then=Value(1)), default=Value(0), output_field=IntegerField())
-    return service.registrations.filter(wanted).annotate(is_current=is_current)
+    records = service.registrations.annotate(is_current=is_current)
+    derived = list(derived_all_the_same(service.registrations.all(), key_groups))
+    portions = [derived[start : start + MAX_NAMED] for start in range(0, len(derived), MAX_NAMED)]
+    return [records.filter(wanted), *(records.filter(pk__in=pks) for pks in portions)]
+
+
+def _touched_key_groups(touched: _Touched, before: World, after: World) -> list[KeyGroup]:
+    return [
+        group
+        for world in (before, after)
+        for pk, group in world.key_groups.items()
+        if pk in touched.group_pks
+    ]
 
 
 # --- Devices that are judged one by one -----------------------------------------------------------------

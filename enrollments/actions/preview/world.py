@@ -7,13 +7,20 @@ from datetime import datetime
 from django.db.models import Case, IntegerField, QuerySet, Value, When
 
 from enrollments.actions.certificates import parsed
-from enrollments.actions.judging import group_ref, individual_ref, judge
-from enrollments.actions.judging.tokens import secrets_of_individual
+from enrollments.actions.judging import individual_ref, judge
+from enrollments.actions.preview.secrets import (
+    NO_SECRETS,
+    KeyGroup,
+    Secrets,
+    is_fingerprint,
+    own_among,
+    secrets_enrolled,
+    secrets_in_columns,
+)
 from enrollments.attestation.credential import PresentedCredential
 from enrollments.attestation.x509 import has_name_constraints
 from enrollments.models import (
     AttestationMechanism,
-    EnrollmentGroup,
     HeldCertificate,
     HeldRole,
     IndividualEnrollment,
@@ -21,13 +28,10 @@ from enrollments.models import (
     RegistrationEvidence,
     RegistrationRecord,
 )
-from enrollments.models.fields import fingerprint
+from enrollments.models.enrollments import KEY_IDS
 from enrollments.models.switches import AsOf
 from enrollments.policy.facts import BarredKey, EntryKind, EntryRef, GroupFacts, Mechanism
 from enrollments.policy.reasons import Reason
-
-# Fingerprints: of symmetric keys, and of what a TPM is known by.
-Secrets = frozenset[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,22 +55,29 @@ NOTHING_ABOVE = Above()
 
 @dataclass(frozen=True, slots=True)
 class Individual:
-    """An individual enrollment as it decides about its device. `secrets`: what of its keys the device may hold."""
+    """An individual enrollment as it decides about its device. `secrets`: what of its keys the device may hold.
+
+    has_ids, has_fingerprints: whether all of that is there by the one name and by the other.
+    """
 
     ref: EntryRef
     enabled: bool
     mechanism: Mechanism
     pins: frozenset[str] = frozenset()
     spkis: frozenset[str] = frozenset()
-    secrets: Secrets = field(default=frozenset(), repr=False)
+    secrets: Secrets = field(default=NO_SECRETS, repr=False)
+    has_ids: bool = True
+    has_fingerprints: bool = True
 
+    @property
+    def holds_keys(self) -> bool:
+        return self.mechanism is not Mechanism.X509
 
-@dataclass(frozen=True, slots=True)
-class KeyGroup:
-    ref: EntryRef
-    enabled: bool
-    created: tuple[float, int]
-    secrets: Secrets = field(repr=False)
+    def knows_of(self, secrets: Secrets) -> bool:
+        """Whether it can be seen that none of these is one of its own."""
+        return all(
+            self.has_fingerprints if is_fingerprint(one) else self.has_ids for one in own_among(secrets)
+        )
 
 
 @dataclass(slots=True)
@@ -111,7 +122,7 @@ def _individual(row: IndividualEnrollment, held: list[HeldCertificate], as_of: A
         Mechanism(row.mechanism),
         frozenset(one.certificate.thumbprint_sha256 for one in held),
         frozenset(one.spki_sha256 for one in held),
-        frozenset(map(fingerprint, secrets_of_individual(row))),
+        secrets_enrolled(row),
     )
 
 
@@ -131,32 +142,22 @@ def read_individuals_of(
         When(as_of.where(enabled=True), then=Value(1)), default=Value(0), output_field=IntegerField()
     )
     rows = shared.annotate(stands=stands).values_list(
-        "pk", "registration_key", "registration_id", "stands", "mechanism"
+        "pk", "registration_key", "registration_id", "stands", "mechanism", *KEY_IDS, "endorsement_key"
     )
-    return {
-        key: Individual(
+    found: dict[str, Individual] = {}
+    for pk, key, name, enabled, mechanism, first, second, endorsement_key in rows.iterator(chunk_size=5000):
+        secrets = secrets_in_columns(mechanism, (first, second), endorsement_key)
+        found[key] = Individual(
             EntryRef(EntryKind.INDIVIDUAL, pk, name),
             bool(enabled),
             Mechanism(mechanism),
             frozenset(thumbprint for thumbprint, _ in certificates.get(pk, ())),
             frozenset(spki for _, spki in certificates.get(pk, ())),
+            secrets or NO_SECRETS,
+            has_ids=secrets is not None,
+            has_fingerprints=mechanism != AttestationMechanism.SYMMETRIC_KEY,
         )
-        for pk, key, name, enabled, mechanism in rows.iterator(chunk_size=5000)
-    }
-
-
-def read_key_groups(service: ProvisioningService, as_of: AsOf) -> dict[int, KeyGroup]:
-    rows = service.enrollmentgroups.filter(mechanism=AttestationMechanism.SYMMETRIC_KEY)
-    return {row.pk: _key_group(row, as_of) for row in rows}
-
-
-def _key_group(row: EnrollmentGroup, as_of: AsOf) -> KeyGroup:
-    return KeyGroup(
-        group_ref(row),
-        as_of.enabled(row),
-        (row.created_at.timestamp(), row.pk),
-        frozenset({fingerprint(row.primary_key), fingerprint(row.secondary_key)}),
-    )
+    return found
 
 
 def read_leaf_bars(
