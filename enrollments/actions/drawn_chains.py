@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from enrollments.actions.judging import group_ref, individual_ref
+from enrollments.actions.judging.lookup import KeyLookup
 from enrollments.actions.judging.world import World
 from enrollments.actions.possession import PossessionState, possession_of
 from enrollments.attestation.x509 import (
@@ -88,7 +89,9 @@ def draw_chain(
     world = World.at(service, entries_at)
     problem = ""
     try:
-        graph = build_chain_graph(PresentedChain(leaf, tuple(others)), world.issuers, same_key_included=True)
+        graph = build_chain_graph(
+            PresentedChain(leaf, tuple(others)), KeyLookup(world, leaf), same_key_included=True
+        )
     except SearchExhausted as exhausted:
         # Nothing was followed to its end, so nothing but what was sent is certain.
         graph, problem = None, exhausted.message

@@ -1,7 +1,7 @@
 """Certificates, each stored once, and what enrolls them: trust anchors, helpers, device certificates."""
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from django.db import models
 from django.db.models import Q
@@ -144,10 +144,21 @@ class HeldCertificateQuerySet(models.QuerySet["HeldCertificate"]):
     ) -> "HeldCertificateQuerySet":
         """What a search for paths asks for: enrolled CAs, helpers, certificates of disabled individuals (R6, R7).
 
-        And with each certificate all others of its key, so that the search needs no second question. Each part of
-        the union is one index look-up; an OR over three indexes would be a walk through the whole service.
+        And with each certificate all others of its key, so that the search needs no second question.
         """
-        keys = (
+        disabled = as_of.where(enabled=False, prefix="individual__")
+        usable = Q(role__in=[HeldRole.ANCHOR, HeldRole.HELPER]) | Q(disabled, role=HeldRole.DEVICE)
+        keys = self.keys_that_may_have_issued(subjects, key_ids, spkis)
+        return self.filter(usable, spki_sha256__in=keys)
+
+    def keys_that_may_have_issued(
+        self, subjects: Iterable[str], key_ids: Iterable[str], spkis: Iterable[str]
+    ) -> "models.QuerySet[Any, Any]":
+        """The public keys under one of these names or identifiers, and these themselves.
+
+        Each part of the union is one index look-up; an OR over three indexes would be a walk through the whole service.
+        """
+        return (
             self.filter(subject_sha256__in=subjects)
             .values("spki_sha256")
             .union(
@@ -155,9 +166,6 @@ class HeldCertificateQuerySet(models.QuerySet["HeldCertificate"]):
                 self.filter(spki_sha256__in=spkis).values("spki_sha256"),
             )
         )
-        disabled = as_of.where(enabled=False, prefix="individual__")
-        usable = Q(role__in=[HeldRole.ANCHOR, HeldRole.HELPER]) | Q(disabled, role=HeldRole.DEVICE)
-        return self.filter(usable, spki_sha256__in=keys)
 
     def barring_keys(self, spkis: Iterable[str], as_of: AsOf) -> "HeldCertificateQuerySet":
         """Certificates of disabled individual enrollments with one of these public keys (R6)."""

@@ -6,8 +6,8 @@ from datetime import datetime
 from typing import NamedTuple
 
 from enrollments.actions.certificates import parsed
+from enrollments.actions.judging.lookup import KeyLookup, Met
 from enrollments.actions.judging.world import (
-    Met,
     World,
     credential_facts,
     individual_facts,
@@ -72,8 +72,10 @@ def judge_chain(
             facts = credential_facts(world, claimed_registration_id, individual, problem)
             return JudgedChain(facts, (chain.leaf,))
         check_leaf(chain.leaf, at)
-        graph = build_chain_graph(chain, world.issuers, same_key_included=True)
-        facts = _gather(world, claimed_registration_id, individual, credential, graph, at)
+        lookup = KeyLookup(world, chain.leaf)
+        graph = build_chain_graph(chain, lookup, same_key_included=True)
+        met = lookup.met(graph.key_steps().keys())
+        facts = _gather(world, claimed_registration_id, individual, credential, graph, met, at)
     except AttestationError as problem:
         broken = replace(credential, problem=_REASONS[problem.code], problem_detail=problem.message)
         facts = credential_facts(world, claimed_registration_id, individual, broken)
@@ -114,10 +116,10 @@ def _gather(
     individual: IndividualEnrollment | None,
     credential: CredentialFacts,
     graph: ChainGraph,
+    met: list[Met],
     at: datetime,
 ) -> RegistrationFacts:
     key_steps = graph.key_steps()
-    met = world.met(key_steps, graph.leaf)
     by_group: dict[int, list[Met]] = {}
     for one in met:
         if one.role == HeldRole.ANCHOR:

@@ -1,30 +1,20 @@
 """What a service holds when a device is judged, as the facts name it."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import lru_cache
-from typing import Any, NamedTuple
 
 from django.db import connection
-from django.db.models import Q, QuerySet, Value
-from django.db.models.functions import Coalesce
+from django.db.models import QuerySet
 
-from enrollments.actions.certificates import parsed
 from enrollments.attestation.symmetric_key import key_bytes
-from enrollments.attestation.x509 import (
-    MAX_HELD,
-    ParsedCertificate,
-)
 from enrollments.models import (
     AttestationMechanism,
     EnrollmentGroup,
     HeldCertificate,
-    HeldRole,
     IndividualEnrollment,
     ProvisioningService,
 )
-from enrollments.models.ca_certificates import with_proof
 from enrollments.models.certificates import HeldCertificateQuerySet
 from enrollments.models.enrollments import KEY_IDS
 from enrollments.models.prepared import Prepared
@@ -128,121 +118,6 @@ class World:
 
     def held(self) -> HeldCertificateQuerySet:
         return HeldCertificate.objects.filter(service=self.service)
-
-    def met(self, spkis: Iterable[str], leaf: ParsedCertificate) -> list["Met"]:
-        """What is enrolled with public keys that were met: CAs, disabled individuals, and whoever holds the leaf.
-
-        Asked in one query whatever of it is of interest: the time of a refusal must not tell (R3).
-        """
-        rows = _met(
-            self.service.pk,
-            list(spkis),
-            leaf.thumbprint_sha256,
-            self.as_of.at,
-            self.as_of.any_due,
-            self.as_of.recorded_only,
-            self.proof_of_possession,
-        )
-        return sorted((Met(*row) for row in rows), key=lambda one: one.pk)
-
-    def issuers(
-        self, *, subjects: frozenset[str], key_ids: frozenset[str], spkis: frozenset[str]
-    ) -> Iterable[ParsedCertificate]:
-        """What the search for paths asks for. One more than MAX_HELD shows it that there would be more."""
-        pems = _issuers(
-            self.service.pk,
-            sorted(subjects) or _NONE,
-            sorted(key_ids) or _NONE,
-            sorted(spkis) or _NONE,
-            self.as_of.at,
-            self.as_of.any_due,
-            self.as_of.recorded_only,
-        )
-        return [parsed(pem) for pem in pems]
-
-
-class Met(NamedTuple):
-    """A held certificate whose public key was met, with what decides about the entry that holds it.
-
-    enabled, switches_at: as they are stored. Whether the entry is enabled is a question of the time (AsOf).
-    """
-
-    pk: int
-    role: str
-    spki_sha256: str
-    thumbprint_sha256: str
-    subject: str
-    pem: str
-    individual_pk: int | None
-    individual_name: str
-    group_pk: int | None
-    group_name: str
-    group_created: datetime
-    enabled: bool
-    switches_at: datetime | None
-    lacks_proof: bool
-
-    @property
-    def group(self) -> EntryRef:
-        assert self.group_pk is not None  # a database constraint: held_certificate_has_its_place
-        return EntryRef(EntryKind.GROUP, self.group_pk, self.group_name)
-
-    @property
-    def individual(self) -> EntryRef:
-        assert self.individual_pk is not None  # the same
-        return EntryRef(EntryKind.INDIVIDUAL, self.individual_pk, self.individual_name)
-
-
-# Nothing is called so.
-_NONE = ["-"]
-
-
-@Prepared
-def _met(
-    service: int,
-    spkis: list[str],
-    leaf: str,
-    at: datetime,
-    any_due: bool,
-    recorded_only: bool,
-    proof_demanded: bool,
-) -> "QuerySet[HeldCertificate, Any]":
-    disabled = AsOf(at, any_due, recorded_only).where(enabled=False, prefix="individual__")
-    asked = Q(role=HeldRole.ANCHOR) | Q(role=HeldRole.DEVICE) & (
-        disabled | Q(certificate__thumbprint_sha256=leaf)
-    )
-    return HeldCertificate.objects.filter(asked, service=service, spki_sha256__in=spkis).values_list(
-        "pk",
-        "role",
-        "spki_sha256",
-        "certificate__thumbprint_sha256",
-        "certificate__subject",
-        "certificate__pem",
-        "individual",
-        "individual__registration_id",
-        "group",
-        "group__group_id",
-        "group__created_at",
-        Coalesce("group__enabled", "individual__enabled"),
-        Coalesce("group__switches_at", "individual__switches_at"),
-        # Each enrolled CA with whether it lacks a proof that this service demands (R7).
-        ~with_proof(service) if proof_demanded else Value(False),
-    )
-
-
-@Prepared
-def _issuers(
-    service: int,
-    subjects: list[str],
-    key_ids: list[str],
-    spkis: list[str],
-    at: datetime,
-    any_due: bool,
-    recorded_only: bool,
-) -> "QuerySet[HeldCertificate, str]":
-    held = HeldCertificate.objects.filter(service=service)
-    rows = held.that_may_have_issued(subjects, key_ids, spkis, AsOf(at, any_due, recorded_only))
-    return rows.values_list("certificate__pem", flat=True).distinct()[: MAX_HELD + 1]
 
 
 def credential_facts(
