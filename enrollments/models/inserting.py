@@ -54,7 +54,8 @@ def insert_all(rows: Sequence[models.Model], *, ignore_conflicts: bool = False) 
     # Itself, not what looks it up anew with each attribute.
     database = connections[DEFAULT_DB_ALIAS]
     read = attrgetter(*(field.attname for field in plain))
-    ways = [_way(field, database, timezone.now()) for field in others]
+    now = timezone.now()
+    ways = [_way(field, database, now) for field in others]
 
     def prepared(value: Any, row: models.Model, field: Any) -> Any:
         if isinstance(value, models.TextChoices):
@@ -77,11 +78,12 @@ def _way(field: Any, database: BaseDatabaseWrapper, now: datetime) -> Callable[[
     """From a row to what the database is given for this field."""
     name, kind = field.attname, type(field)
     if kind is not models.DateTimeField:
+        # What an encrypted column holds as it is. Of JSON an empty text is a value like any other.
+        empty = None if kind is models.JSONField else ""
 
         def other(row: models.Model) -> Any:
             value = field.pre_save(row, True)
-            # Nothing is nothing in each of our columns.
-            return value if value is None or value == "" else field.get_db_prep_save(value, database)
+            return value if value is None or value == empty else field.get_db_prep_save(value, database)
 
         return other
     adapted = lru_cache(maxsize=64)(lambda moment: field.get_db_prep_save(moment, database))

@@ -21,9 +21,10 @@ def is_registration_id(text: str) -> bool:
 def registration_key(text: str) -> str:
     """The form in which registration IDs are compared: ASCII lower case, nothing else folded.
 
-    `str.lower` and `str.casefold` would make other letters equal to ASCII ones (the Kelvin sign, for one).
+    `str.lower` and `str.casefold` would make other letters equal to ASCII ones (the Kelvin sign, for one); where there
+    are no others, `str.lower` is the same, and ten times as fast.
     """
-    return text.translate(_TO_LOWER)
+    return text.lower() if text.isascii() else text.translate(_TO_LOWER)
 
 
 def same_registration_id(one: str, other: str) -> bool:

@@ -15,9 +15,9 @@ MAX_MEMBERS = 250_000
 MAX_EXPANDED_BYTES = 1024 * MIB
 # Groups are rehearsed and written one by one.
 MAX_GROUPS = 2_000
-# Lines that are carried out in one transaction: devices wait that long where there is one writer at a time, about a
-# tenth of a second where the lines add devices.
-CHUNK_LINES = 750
+# Lines that are carried out in one transaction: devices wait that long where there is one writer at a time. Less than a
+# tenth of a second where the lines add devices; some seconds where they change what is there, which goes one by one.
+CHUNK_LINES = 500
 CHUNK_BYTES = 2 * MIB
 # The pieces in which a browser sends a file.
 PART_BYTES = 512 * KIB

@@ -34,7 +34,7 @@ FIRST = 2
 PATIENCE_SECONDS = 10
 _MODULE = "enrollments.attestation.x509.reader"
 # Of our own environment only what a process needs to begin: no key of ours.
-_NEEDED = ("PATH", "LD_LIBRARY_PATH", "SYSTEMROOT", "VIRTUAL_ENV", "LANG")
+_NEEDED = ("PATH", "LD_LIBRARY_PATH", "PYTHONHOME", "PYTHONPATH", "VIRTUAL_ENV", "LANG")
 _one_at_a_time = threading.Semaphore(1)
 
 

@@ -210,11 +210,13 @@ def _is_private_key(der: bytes) -> bool:
     if not der or der[0] != SEQUENCE:
         return False
     try:
-        parts = list(elements(contents(der)))
-        if parts[0][0] == INTEGER:
-            return contents(parts[0]) in (*PRIVATE_KEY_VERSIONS, PKCS12_VERSION)
-        return [part[0] for part in parts] == [SEQUENCE, OCTET_STRING]
-    except (ValueError, IndexError):
+        parts = elements(contents(der))
+        first = next(parts)
+        if first[0] == INTEGER:
+            return contents(first) in (*PRIVATE_KEY_VERSIONS, PKCS12_VERSION)
+        # Of a certificate the second part is a sequence too: nothing behind it needs to be read.
+        return first[0] == SEQUENCE and next(parts)[0] == OCTET_STRING and next(parts, None) is None
+    except (ValueError, StopIteration):
         return _first_part_is_private(der)
 
 
