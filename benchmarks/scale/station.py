@@ -17,6 +17,16 @@ import django
 
 from benchmarks.scale.names import BELOW_GROUP, CERTIFICATE_NAME, FOREIGN, KEY_NAME, KNOWN, name_of
 
+WHILE_FILLING = {
+    "sqlite": ["PRAGMA synchronous=OFF"],
+    "postgresql": [
+        "SET synchronous_commit TO OFF",
+        # Each batch that is sealed would read the whole history, of which so much waits.
+        "SET enable_hashjoin TO OFF",
+        "SET enable_mergejoin TO OFF",
+    ],
+}
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.scale.station")
@@ -28,11 +38,10 @@ def main() -> None:
     logging.disable(logging.CRITICAL)
     from django.db import connection
 
-    if connection.vendor == "sqlite":
-        with connection.cursor() as cursor:
-            cursor.execute(
-                "PRAGMA synchronous=OFF"
-            )  # while nobody else is there, and of this connection only
+    with connection.cursor() as cursor:
+        # While nobody else is there, and of this connection only.
+        for statement in WHILE_FILLING[connection.vendor]:
+            cursor.execute(statement)
     service, key = _fill(given.enrollments, given.certificates, given.folder)
     connection.close()
     _answer(_pages(service, given.enrollments), {"id_scope": service.id_scope, "key": key})

@@ -40,7 +40,6 @@ SECONDS_APART = 5
 # More than a page of them holds, so that pages are as full everywhere.
 FEWEST_GROUPS = 60
 DIFFERENT_ROWS = 1000
-# More at once would have PostgreSQL read the whole history for each batch.
 SEALED_AT_ONCE = 2000
 Tell = Callable[[str], None]
 
