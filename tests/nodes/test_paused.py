@@ -231,5 +231,43 @@ def test_after_the_last_look_of_a_poll_its_answer_is_older_than_the_change_and_t
     assert told(case.ask.poll(operation)) in REFUSED
 
 
+def start_quiet_period(two_nodes: Cluster, name: str) -> None:
+    """As the portal does it, in a process of the other node."""
+    two_nodes.nodes[1].python(
+        "from datetime import timedelta\n"
+        "from enrollments.actions.quiet_periods import start_quiet_period\n"
+        "from enrollments.audit.actor import Actor, Way\n"
+        "from enrollments.models import RegistrationAttempt\n"
+        f"attempt = RegistrationAttempt.objects.filter(registration_key={name!r}).latest('pk')\n"
+        "start_quiet_period(attempt.service, attempt, timedelta(hours=1),\n"
+        "                   actor=Actor('cli', 'test', Way.COMMAND_LINE))\n"
+    )
+
+
+@pytest.mark.parametrize("change", [disable_individual])
+def test_a_quiet_period_counts_for_a_device_that_is_just_being_refused(two_nodes, case, change):
+    change(case)
+    case.ask.register()
+    paused = Paused(two_nodes, "judged", case.ask.register)
+
+    start_quiet_period(two_nodes, case.name)
+
+    assert told(paused.resumed()) == "429"
+
+
+@pytest.mark.parametrize("change", [disable_individual])
+def test_a_quiet_period_does_not_keep_out_whom_the_other_node_has_just_let_in(two_nodes, case, change):
+    change(case)
+    case.ask.register()
+    start_quiet_period(two_nodes, case.name)
+    paused = Paused(two_nodes, "judged", case.ask.register)
+
+    case.back_end.change(case.entry, provisioningStatus="enabled")
+    answer = paused.resumed()
+
+    assert told(answer) == "assigning"
+    assert told(case.ask.poll(answer.body["operationId"])) == "assigned"
+
+
 def test_the_history_of_all_that_verifies(two_nodes):
     assert two_nodes.history_verifies()

@@ -108,6 +108,17 @@ class Listener:
         assert self.get()["path"] == "/"
         return time.monotonic() - started < SERVED_SECONDS
 
+    def comes_to_serve(self) -> bool:
+        """Whether a good client is served, as soon as the listener has noticed what others gave back."""
+
+        def answers() -> bool:
+            try:
+                return self.get()["path"] == "/"
+            except (AssertionError, OSError):
+                return False
+
+        return wait_until(answers, seconds=20)
+
 
 @contextmanager
 def running_listener(folder: Path, limits: Limits, *, certificate=None, key=None, threads=4, workers=1):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.serving.listeners import PATIENT, read_answer, read_to_end, running_listener
+from tests.serving.listeners import PATIENT, read_answer, read_to_end, running_listener, wait_until
 
 # The listeners under test have four request threads.
 MANY = 20
@@ -143,9 +143,8 @@ def test_one_address_has_only_so_many_connections(narrow_listener, held):
     with narrow_listener.open() as one_too_many:
         assert read_to_end(one_too_many) == b""
     connections[0].close()
-    time.sleep(0.2)
 
-    assert narrow_listener.is_serving()
+    assert narrow_listener.comes_to_serve()
 
 
 def test_a_worker_without_descriptors_recovers(tmp_path, held):
@@ -153,13 +152,11 @@ def test_a_worker_without_descriptors_recovers(tmp_path, held):
         assert listener.is_serving()
         limit_descriptors(listener, 30)
         crowd = [listener.open() for _ in range(60)]
-        time.sleep(1)
+        assert wait_until(lambda: "New clients have to wait" in listener.log(), seconds=20)
         for connection in crowd:
             connection.close()
-        time.sleep(1)
 
-        assert listener.is_serving()
-        assert "New clients have to wait" in listener.log()
+        assert listener.comes_to_serve()
         assert "Traceback" not in listener.errors()
 
 
@@ -167,7 +164,8 @@ def test_nothing_is_left_of_connections_that_have_ended(tmp_path, server_certifi
     certificate, key = server_certificate
     with running_listener(tmp_path, PATIENT, certificate=certificate, key=key) as listener:
         assert listener.is_serving()
-        before = wait_for_descriptors(listener)
+        assert wait_until(lambda: descriptors_of(listener) == descriptors_of(listener, after=0.5), seconds=20)
+        before = descriptors_of(listener)
         with ExitStack() as all_kinds:
             for said in (b"", HALF_A_HEAD, HALF_A_BODY, PROMISED_BODY, GOODBYE, b"\0\r\n\r\n"):
                 all_kinds.enter_context(listener.connect()).sendall(said)
@@ -175,33 +173,37 @@ def test_nothing_is_left_of_connections_that_have_ended(tmp_path, server_certifi
                 all_kinds.enter_context(listener.open()).sendall(said)
             assert listener.is_serving()
 
-        assert wait_for_descriptors(listener) == before
+        assert wait_until(lambda: descriptors_of(listener) == before, seconds=20)
         # A connection that is still counted would delay the end until the grace period is over.
         listener.process.terminate()
         assert listener.process.wait(timeout=5) == 0
 
 
-def wait_for_descriptors(listener) -> int:
-    time.sleep(0.5)
+def descriptors_of(listener, after: float = 0.0) -> int:
+    time.sleep(after)
     return len(list(Path(f"/proc/{worker_of(listener)}/fd").iterdir()))
 
 
 def test_announced_bodies_are_bounded_together(tmp_path, held):
     with running_listener(tmp_path, replace(PATIENT, held_bytes=300_000)) as listener:
+        announced = b"PUT / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 120000\r\n\r\n"
         for _ in range(2):
-            announced = b"PUT / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 120000\r\n\r\n"
-            held.enter_context(listener.connect()).sendall(announced)
-        time.sleep(0.2)
+            connection = held.enter_context(listener.connect())
+            connection.sendall(announced.replace(b"\r\n\r\n", b"\r\nExpect: 100-continue\r\n\r\n"))
+            assert connection.recv(100).startswith(b"HTTP/1.1 100 ")  # so it is counted
 
         with listener.connect() as one_too_many:
             one_too_many.sendall(announced)
             assert read_answer(one_too_many).status == 503
         assert listener.is_serving()
         held.close()
-        time.sleep(0.2)
-        with listener.connect() as later:
-            later.sendall(announced + bytes(120_000))
-            assert read_answer(later).status == 200
+
+        def has_room() -> bool:
+            with listener.connect() as later:
+                later.sendall(announced + bytes(120_000))
+                return read_answer(later).status == 200
+
+        assert wait_until(has_room, seconds=20)
 
 
 def worker_of(listener) -> int:
