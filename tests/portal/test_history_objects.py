@@ -167,5 +167,5 @@ def test_name_of_another_service_shows_nothing(administrator):
 def test_tab_states_its_queries(administrator, django_assert_max_num_queries):
     administrator.get(f"{PLANT}/registrations/pump-042/history/")
 
-    with django_assert_max_num_queries(17):
+    with django_assert_max_num_queries(11):
         administrator.get(f"{PLANT}/registrations/pump-042/history/")
