@@ -21,7 +21,7 @@ from tests.transfer.lists import ended_import
 WITHOUT_SIGNING_IN = {"sign-in"}
 # Addresses where whoever sees an object finds it, and where saving it asks for more than seeing.
 SAVING = {"enrollment-edit": Right.CHANGE_ENTRIES, "group-edit": Right.CHANGE_ENTRIES}
-# Who may not see the history sees there what they did themselves (R17); what others did, as in this world, is not there.
+# Who may not see the history sees there what they did themselves (R17); all rows of this world are of others.
 ONES_OWN = {"history-row", "installation-history-row"}
 
 PROTECTED = [one for one in ADDRESSES if one.right is not None]

@@ -1,5 +1,6 @@
 """Filters of the history: what each finds, in a service and in the installation, and what it never shows (R1, R17)."""
 
+import json
 from datetime import UTC, datetime, timedelta
 from urllib.parse import quote
 
@@ -201,3 +202,103 @@ def test_filter_is_answered_by_its_index_and_nothing_is_sorted(query, index):
 
     assert index in plan
     assert "TEMP B-TREE" not in plan
+
+
+@pytest.fixture
+def long(plant: ProvisioningService, monkeypatch: pytest.MonkeyPatch) -> list[int]:  # noqa: F811
+    """More rows than a page looks through for a text, several within a moment. Of those that have it, newest first."""
+    monkeypatch.setattr("enrollments.portal.history_pages.LOOKED_THROUGH", 7)
+    lab, now = a_service("lab"), timezone.now()
+    wanted = []
+    for number in range(72):
+        has_it = number in (3, 4, 5, 40, 41, 59) or number > 69
+        row = a_row(
+            (plant, plant, lab)[number % 3],
+            f"x-{number % 2}",
+            now + timedelta(seconds=number // 4),
+            reason="ticket 4711" if has_it else "other",
+            event=("enrollment.disabled", "group.disabled")[number % 2],
+        )
+        wanted.append(row) if has_it else None
+    return [row.pk for row in reversed(wanted)]
+
+
+@pytest.mark.parametrize(
+    ("path", "query"),
+    [
+        (URL, "reason=4711"),
+        (URL, "reason=4711&event=shuts-out"),
+        (URL, "reason=4711&event=enrollment.disabled"),
+        (URL, "reason=4711&subject=%3Dx-1&kind=IndividualEnrollment"),
+        (URL, "actor=lic&reason=4711&sort=at"),
+        ("/history/", "reason=4711"),
+        ("/history/", "reason=4711&event=shuts-out"),
+        ("/history/", "reason=4711&event=enrollment.disabled"),
+        ("/history/", "reason=4711&service=lab"),
+    ],
+)
+def test_text_is_looked_for_in_some_rows_at_a_time_and_found_in_all(everywhere, long, path, query):
+    url = f"{path}?{query}"
+    everywhere.get(path)  # seals what waits
+    expected = [pk for pk in long if _fits(pk, path, query)]
+    expected = expected[::-1] if "sort=at" in query else expected
+
+    pages, leads_on = [], url
+    while leads_on:
+        page = everywhere.get(leads_on).context["page"]
+        pages.append(page.rows)
+        last_url, leads_on = leads_on, page.next_url and path + page.next_url
+    back = pages_of(everywhere, last_url, back=True)
+
+    assert len(pages) > 2
+    assert [row.pk for page in pages for row in page] == expected
+    # From the last page back to the first, there are the same rows once more, that page's own among them.
+    assert [row.pk for page in reversed(back) for row in page] == expected
+    rows = jsonl_ids(everywhere, path, query)
+    assert sorted(rows) == sorted(expected)
+
+
+def _fits(pk: int, path: str, query: str) -> bool:
+    row = HistoryEvent.objects.get(pk=pk)
+    return (
+        (path != URL or row.service_name == "plant")
+        and ("service=lab" not in query or row.service_name == "lab")
+        and ("event=enrollment" not in query or row.event == "enrollment.disabled")
+        and ("x-1" not in query or row.subject_name == "x-1")
+    )
+
+
+def jsonl_ids(client: Client, path: str, query: str) -> list[int]:
+    answer = client.get(f"{path}export/?format=jsonl&{query}")
+    lines = [json.loads(line) for line in b"".join(answer.streaming_content).splitlines()]
+    return [line["event"]["id"] for line in lines if "event" in line]
+
+
+def test_page_says_how_far_it_looked(everywhere, long):
+    nothing = everywhere.get(URL, {"reason": "no such text"})
+    text = nothing.content.decode()
+    found = everywhere.get(URL, {"reason": "4711"})
+    whole = everywhere.get(URL, {"reason": "no such text", "period": "1h", "subject": "=y"})
+
+    assert "Nothing among the rows back to" in text
+    assert f'href="{nothing.context["page"].further_url}"'.replace("&", "&amp;") in text
+    assert "found among the rows back to" in found.content.decode()
+    assert "Nothing fits this filter" in whole.content.decode()
+    # What an index has is found however many rows there are.
+    for query in (
+        {"event": "enrollment.disabled"},
+        {"actor": "user:alice"},
+        {"subject": "=x-1"},
+        {"device": "x-1"},
+    ):
+        assert everywhere.get(URL, query).context["page"].reached is None
+
+
+def test_what_is_new_is_looked_through_no_further_than_it_goes(everywhere, long, plant):  # noqa: F811
+    everywhere.get(URL)
+    everywhere.post(f"{URL}seen/", {"index": HistoryEvent.objects.count()})
+    a_row(plant, "new", timezone.now() + timedelta(hours=1))
+
+    page = everywhere.get(URL, {"since": "last", "reason": "4711"}).context["page"]
+
+    assert (page.rows, page.reached) == ([], None)
