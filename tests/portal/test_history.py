@@ -256,6 +256,16 @@ def test_list_states_its_queries(auditor, plant, django_assert_max_num_queries):
         auditor.get(URL)
 
 
+def test_row_and_search_for_a_text_state_their_queries(auditor, plant, django_assert_max_num_queries):
+    an_individual(plant, "pump-042")
+    disable_enrollment(plant, "pump-042", actor=BOB, reason="stolen, ticket 4711")
+    row, *_ = auditor.get(URL).context["rows"]
+
+    for path, most in ((row.own_url, 7), (f"{URL}?reason=4711", 12)):
+        with django_assert_max_num_queries(most):
+            assert auditor.get(path).status_code == 200
+
+
 def test_history_of_another_service_is_not_shown(auditor):
     a_row(a_service("lab"), "bench-1", timezone.now())
 
