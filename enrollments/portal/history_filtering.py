@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import datetime
 from itertools import product
 from typing import Any
 
@@ -32,10 +33,14 @@ _UNSEEN = {
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """Rows that are asked for. `ranges`: if any, conditions that exclude each other, one of which has to hold."""
+    """Rows that are asked for. `ranges`: if any, conditions that exclude each other, one of which has to hold.
+
+    `among`: where a text is asked for, the rows that are looked through for it, which an index has in their order.
+    """
 
     rows: HistoryQuerySet
     ranges: tuple[Q, ...] = ()
+    among: HistoryQuerySet | None = None
 
     @property
     def plain(self) -> HistoryQuerySet:
@@ -61,12 +66,14 @@ def search(
 ) -> Search:
     """What a valid form asks for. `seen_up_to`: the place up to which the person has looked."""
     chosen = form.chosen
-    exact, conditions = _exact(chosen), _inexact(chosen)
-    if form.earliest:
-        conditions &= Q(at__gte=form.earliest)
+    exact, times, texts = _exact(chosen), _times(form), _texts(chosen)
     if chosen.get("since") == LAST:
-        conditions &= newer_than(seen_up_to)
-    rows = events.alias(subject_key=Lower("subject_name"), **_UNSEEN).filter(conditions)
+        oldest = oldest_after(seen_up_to)
+        times &= Q(at__gte=oldest) if oldest else Q(pk__in=[])
+    of_then = events.alias(subject_key=Lower("subject_name"), **_UNSEEN).filter(times)
+    rows = of_then.filter(texts, _of_kind(chosen))
+    if chosen.get("since") == LAST:
+        rows = rows.filter(Q(seal__index__gt=seen_up_to) | Q(seal__isnull=True))
     ranges = [_services(chosen.get("service", ""))] if service is None else []
     device = _of_device(service, chosen["device"]) if service is not None and "device" in chosen else []
     lead = "" if device else _lead(rows, exact, service)
@@ -76,20 +83,36 @@ def search(
         if device or _is_rare(rows, lead, exact, service):
             rows = rows.filter(event_unseen__in=sorted(SHUTTING_OUT))
         else:
-            lead = "event"
+            lead = ""
             ranges.append([Q(event=event) for event in sorted(SHUTTING_OUT)])
     for column, value in exact.items():
         rows = rows.filter(**{column if column == lead else f"{column}_unseen": value})
-    return _search(rows, ranges)
+    # Of one device there are so few that all of them are looked through.
+    among = (
+        _among(of_then, {lead: exact[lead]} if lead else {}, service, ranges)
+        if texts and not device
+        else None
+    )
+    return _search(rows, ranges, among)
 
 
-def _search(rows: HistoryQuerySet, ranges: list[list[Q]]) -> Search:
+def _search(rows: HistoryQuerySet, ranges: list[list[Q]], among: HistoryQuerySet | None) -> Search:
     combined = [_all(parts) for parts in product(*ranges)]
     if len(combined) == 1:
-        return Search(rows.filter(combined[0]))
+        return Search(rows.filter(combined[0]), among=among)
     if len(combined) > MOST_RANGES:
-        return Search(rows.filter(*(_any(each) for each in ranges)))
-    return Search(rows, tuple(combined))
+        return Search(rows.filter(*(_any(each) for each in ranges)), among=among)
+    return Search(rows, tuple(combined), among)
+
+
+def _among(
+    events: HistoryQuerySet, led: dict[str, Any], service: ProvisioningService | None, ranges: list[list[Q]]
+) -> HistoryQuerySet:
+    """More than what is looked through where no index has exactly that: all acts of a service, or of all services."""
+    if service is not None:
+        return events.filter(**led)
+    of_services = ranges[0]
+    return events.filter(of_services[0], **led) if len(of_services) == 1 else events
 
 
 def _exact(chosen: dict[str, Any]) -> dict[str, Any]:
@@ -106,24 +129,32 @@ def _exact(chosen: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _inexact(chosen: dict[str, Any]) -> Q:
-    """What is looked at row by row."""
-    conditions = Q()
+def _times(form: HistoryFilter) -> Q:
+    chosen, conditions = form.chosen, Q()
+    if form.earliest:
+        conditions &= Q(at__gte=form.earliest)
     if chosen.get("since", LAST) != LAST:
         conditions &= Q(at__gte=chosen["since"])
     if "until" in chosen:
         conditions &= Q(at__lte=chosen["until"])
+    return conditions
+
+
+def _texts(chosen: dict[str, Any]) -> Q:
+    """What is looked for row by row: parts of texts, which no index holds."""
+    conditions = Q()
     if "reason" in chosen:
         conditions &= Q(reason__icontains=chosen["reason"])
     if "subject" in chosen and not chosen["subject"].startswith("="):
         conditions &= Q(subject_name__icontains=chosen["subject"])
-    if actor := chosen.get("actor"):
-        exact = _exact_actor(actor)
-        if exact is None:
-            conditions &= Q(actor_name__icontains=actor)
-        elif exact[0]:
-            conditions &= Q(actor_kind=exact[0])
+    if "actor" in chosen and _exact_actor(chosen["actor"]) is None:
+        conditions &= Q(actor_name__icontains=chosen["actor"])
     return conditions
+
+
+def _of_kind(chosen: dict[str, Any]) -> Q:
+    exact = _exact_actor(chosen.get("actor", ""))
+    return Q(actor_kind=exact[0]) if exact and exact[0] else Q()
 
 
 def _exact_actor(text: str) -> tuple[str, str] | None:
@@ -153,18 +184,15 @@ def _is_rare(
     return not of_service.order_by("-at").values_list("at", flat=True)[FEW : FEW + 1]
 
 
-def newer_than(index: int) -> Q:
-    """What came after a place in the sequence, or has none yet. The moment bounds how far back has to be looked."""
+def oldest_after(index: int) -> datetime | None:
+    """The moment of the oldest row that came after a place in the sequence, or has none yet: no need to look beyond."""
     # Of an expression and not of the column: SQLite would go through all of its index, from the oldest row on.
     moment = Min(Coalesce("event__at", "event__at"))
     sealed = HistorySeal.objects.filter(index__gt=index).aggregate(at=moment)["at"]
     waiting = HistoryEvent.objects.filter(pk__in=UnsealedEvent.objects.values("event_id")).aggregate(
         at=Min("at")
     )["at"]
-    oldest = min((at for at in (sealed, waiting) if at is not None), default=None)
-    if oldest is None:
-        return Q(pk__in=[])
-    return Q(at__gte=oldest) & (Q(seal__index__gt=index) | Q(seal__isnull=True))
+    return min((at for at in (sealed, waiting) if at is not None), default=None)
 
 
 def _of_device(service: ProvisioningService, registration_id: str) -> list[Q]:
@@ -187,10 +215,8 @@ def _services(name: str) -> list[Q]:
     if name == NO_SERVICE:
         return [Q(service_id__isnull=True)]
     if name:
-        return [
-            Q(service_id=pk)
-            for pk in ProvisioningService.objects.filter(name=name).values_list("pk", flat=True)
-        ]
+        pks = ProvisioningService.objects.filter(name=name).values_list("pk", flat=True)
+        return [Q(service_id=pk) for pk in pks] or [Q(pk__in=[])]
     return [Q(service_id__isnull=True), *(Q(service_id=pk) for pk in _services_in_the_history())]
 
 

@@ -1,27 +1,30 @@
 """One table of the history for every page that shows it: of a service, an object, a person, the installation."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from django.db.models import Value
-from django.http import HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse
 from django.urls import reverse
 
 from enrollments.actions.history_views import last_look, last_look_and_size, views_of
 from enrollments.actions.schedule import settle_if_possible
 from enrollments.audit.upkeep import seal_for_a_page
 from enrollments.models import HistoryEvent, HistorySeal, LastLook, ProvisioningService, UnsealedEvent
+from enrollments.models.history import HistoryQuerySet
 from enrollments.policy.roles import Right
 from enrollments.portal.access import person, rights_of
 from enrollments.portal.forms_history import LAST, NO_SERVICE, SHUTS_OUT, HistoryFilter, SaveViewForm
 from enrollments.portal.history_filtering import Search, search, visible
 from enrollments.portal.history_rows import history_url, rows_of
 from enrollments.portal.htmx import render_page
-from enrollments.portal.paging import paged
+from enrollments.portal.paging import Reach, paged
 
 FORMATS = (("xlsx", "Excel (XLSX)"), ("csv", "CSV, in a ZIP with the checkpoint"), ("jsonl", "JSON Lines"))
 # So many of the newest rows are looked at to say how many are new.
 COUNTED = 1000
+# For a text, a page looks through so many rows, and says so if there are others: a few hundredths of a second.
+LOOKED_THROUGH = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,12 +70,18 @@ def filter_of(request: HttpRequest, place: Place) -> HistoryFilter:
     return HistoryFilter(request.GET, services=names, fixed=place.fixed)
 
 
+def seen_by(request: HttpRequest, service: ProvisioningService | None) -> HistoryQuerySet:
+    """The rows that the person may see."""
+    return visible(person(request), service, sees_all=Right.SEE_HISTORY in rights_of(request, service))
+
+
 def found_by(request: HttpRequest, form: HistoryFilter, service: ProvisioningService | None) -> Search:
     """What a valid filter finds among what the person may see."""
-    user = person(request)
-    events = visible(user, service, sees_all=Right.SEE_HISTORY in rights_of(request, service))
-    look = last_look(user, service) if form.is_since_last else None
-    return search(events, form, service, look.index if look else 0)
+    look = last_look(person(request), service) if form.is_since_last else None
+    found = search(seen_by(request, service), form, service, look.index if look else 0)
+    if Right.SEE_HISTORY in rights_of(request, service):
+        return found
+    return replace(found, among=None)  # what one did oneself, an index has, and it is little
 
 
 def history_page(request: HttpRequest, place: Place) -> HttpResponse:
@@ -85,7 +94,12 @@ def history_page(request: HttpRequest, place: Place) -> HttpResponse:
     valid = form.is_valid()
     found = found_by(request, form, service) if valid else Search(HistoryEvent.objects.none())
     page = paged(
-        found.rows.select_related("seal"), request.GET, {"at": "at"}, default="-at", ranges=found.ranges
+        found.rows.select_related("seal"),
+        request.GET,
+        {"at": "at"},
+        default="-at",
+        ranges=found.ranges,
+        reach=Reach(found.among, LOOKED_THROUGH) if found.among is not None else None,
     )
     names = {"service_name": service.name} if service else {}
     prefix = "portal:history" if service else "portal:installation-history"
@@ -113,6 +127,17 @@ def history_page(request: HttpRequest, place: Place) -> HttpResponse:
             "save_form": SaveViewForm(initial={"query": form.query}) if valid and form.is_filtered else None,
         }
     return render_page(request, "portal/history/list.html", "portal/history/_results.html", context)
+
+
+def row_page(request: HttpRequest, service: ProvisioningService | None, event_pk: int) -> HttpResponse:
+    """One row with all that it holds, to exactly whom the list shows it; for htmx, what opens below its sentence."""
+    seal_for_a_page()
+    event = seen_by(request, service).select_related("seal").filter(pk=event_pk).first()
+    if event is None:
+        raise Http404("There is no row of this number in the history, or it is not yours to see.")
+    (row,) = rows_of([event], service)
+    context = {"service": service, "place": place_of(service), "row": row}
+    return render_page(request, "portal/history/row.html", "portal/history/_details.html", context)
 
 
 def _proof_view(service: ProvisioningService | None) -> str:

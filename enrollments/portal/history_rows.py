@@ -18,7 +18,8 @@ from enrollments.portal.history_words import ACTOR_KINDS, SHUTTING_OUT, SUBJECT_
 class HistoryRow:
     """One row as a sentence: who did what to what. `url` leads to the object where it is still there.
 
-    `actor_url`, `subject_url`: what else that actor did, and what else was done to that object.
+    `actor_url`, `subject_url`: what else that actor did, and what else was done to that object. `own_url`: the page of
+    the row alone.
     """
 
     event: HistoryEvent
@@ -27,6 +28,7 @@ class HistoryRow:
     url: str
     actor_url: str
     subject_url: str
+    own_url: str
     differences: Differences
     shuts_out: bool
 
@@ -60,6 +62,13 @@ def history_url(service: ProvisioningService | None, query: dict[str, str] | Non
     return f"{url}?{urlencode(query)}" if query else url
 
 
+def row_url(event: HistoryEvent, service: ProvisioningService | None) -> str:
+    """Of one row, to be sent to others: in the history of a service, or in that of the installation."""
+    if service:
+        return reverse("portal:history-row", args=[service.name, event.pk])
+    return reverse("portal:installation-history-row", args=[event.pk])
+
+
 def rows_of(events: Iterable[HistoryEvent], service: ProvisioningService | None) -> list[HistoryRow]:
     events = list(events)
     urls = _urls(events, service) if service else {}
@@ -71,6 +80,7 @@ def rows_of(events: Iterable[HistoryEvent], service: ProvisioningService | None)
             url=urls.get((event.subject_kind, event.subject_id), ""),
             actor_url=history_url(service, {"actor": _named(event)}),
             subject_url=_subject_url(event, service),
+            own_url=row_url(event, service),
             differences=differences(event.before, event.after),
             shuts_out=event.event in SHUTTING_OUT,
         )

@@ -16,6 +16,8 @@ PAGE_SIZE = 25
 MAX_ID = 2**63 - 1
 
 Row = TypeVar("Row", bound=Model)
+# The value of the column that a list is sorted by, and the ID.
+Place = tuple[Any, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,18 +34,40 @@ class Header:
 
 @dataclass(frozen=True, slots=True)
 class Page(Generic[Row]):
-    """One page of a list. URLs are query strings to the same path, empty where there is no such page."""
+    """One page of a list. URLs are query strings to the same path, empty where there is no such page.
+
+    `reached`: where not all was looked through, the value of the last row that was, beyond which `further_url` leads;
+    `upwards`: whether to greater ones.
+    """
 
     rows: list[Row]
     previous_url: str
     next_url: str
     headers: dict[str, Header]
+    reached: Any = None
+    upwards: bool = False
+    further_url: str = ""
 
     @property
     def summary(self) -> str:
         number = len(self.rows)
         more = ", and more" if self.next_url or self.previous_url else ""
         return f"{number} {'entry' if number == 1 else 'entries'} on this page{more}"
+
+
+@dataclass(frozen=True, slots=True)
+class Reach(Generic[Row]):
+    """A bound for what no index answers: a page looks through `most` of these rows, which hold those asked for."""
+
+    rows: QuerySet[Row]
+    most: int
+
+    def end(self, column: str, place: Place | None, *, upwards: bool) -> Place | None:
+        """The last row that is looked through from a place on; None where all are."""
+        rows = self.rows if place is None else self.rows.filter(beyond(column, place, upwards=upwards))
+        order = (column, "id") if upwards else (f"-{column}", "-id")
+        last = list(rows.order_by(*order).values_list(column, "id")[self.most - 1 : self.most + 1])
+        return last[0] if len(last) == 2 else None
 
 
 def paged(
@@ -54,12 +78,13 @@ def paged(
     *,
     size: int = PAGE_SIZE,
     ranges: Sequence[Q] = (),
+    reach: Reach[Row] | None = None,
 ) -> Page[Row]:
     """The page that `?sort=`, `?after=` and `?before=` ask for; everything else in the query stays as it is.
 
     `sorts`: name in the address to column; `-` before the name sorts downwards, also in `default`. As the id has
     the last word, each row has a place of its own. A place that cannot be read means the first page. `ranges`: of
-    these conditions, which exclude each other, one has to hold as well.
+    these conditions, which exclude each other, one has to hold as well. `reach`: how far a page looks.
     """
     sort = query.get("sort", "")
     if sort.removeprefix("-") not in sorts:
@@ -70,27 +95,43 @@ def paged(
     place = _read_place(rows.model, column, query.get("before" if backwards else "after", ""))
     if place is None:
         backwards = False
-    else:
-        rows = rows.filter(beyond(column, place, upwards=descending == backwards))
-    direction = "-" if descending != backwards else ""
+    upwards = descending == backwards
+    if place is not None:
+        rows = rows.filter(beyond(column, place, upwards=upwards))
+    end = reach.end(column, place, upwards=upwards) if reach else None
+    if end is not None:
+        rows = rows.filter(beyond(column, _including(end, upwards=not upwards), upwards=not upwards))
+    direction = "" if upwards else "-"
     if ranges:
         ids = first_ids(rows, ranges, column, descending=bool(direction), limit=size + 1)
         related, rows = rows.query.select_related, rows.model._default_manager.filter(pk__in=ids)
         rows.query.select_related = related
     found = list(rows.order_by(f"{direction}{column}", f"{direction}id")[: size + 1])
     more, found = len(found) > size, found[:size]
+    # Onwards in the direction of this page, and back to where it began, which is where an empty one ends, too.
+    onwards = _place_of(found[-1], column) if more else end
+    back = None if place is None else _including(place, upwards=not upwards)
+    if found and back is not None:
+        back = _place_of(found[0], column)
     if backwards:
         found.reverse()
-    has_next, has_previous = (True, more) if backwards else (more, place is not None)
+        onwards, back = back, onwards
+    urls = {
+        "previous_url": _url(query, before=_written(back)) if back else "",
+        "next_url": _url(query, after=_written(onwards)) if onwards else "",
+    }
+    reached = end if end is not None and not more else None
     return Page(
         rows=found,
-        previous_url=_url(query, before=_place(found[0], column)) if has_previous and found else "",
-        next_url=_url(query, after=_place(found[-1], column)) if has_next and found else "",
+        **urls,
         headers={one: _header(query, one, name, descending) for one in sorts},
+        reached=reached[0] if reached else None,
+        upwards=upwards,
+        further_url=urls["previous_url" if backwards else "next_url"] if reached else "",
     )
 
 
-def beyond(column: str, place: tuple[Any, int], *, upwards: bool) -> Q:
+def beyond(column: str, place: Place, *, upwards: bool) -> Q:
     """Strictly after the place. The first condition alone lets an index begin there."""
     value, pk = place
     than = "gt" if upwards else "lt"
@@ -98,12 +139,22 @@ def beyond(column: str, place: tuple[Any, int], *, upwards: bool) -> Q:
     return from_here_on & (Q(**{f"{column}__{than}": value}) | Q(**{f"id__{than}": pk}))
 
 
-def _place(row: Model, column: str) -> str:
-    value = getattr(row, column)
-    return f"{value.isoformat() if isinstance(value, datetime) else value}~{row.pk}"
+def _including(place: Place, *, upwards: bool) -> Place:
+    """The place from which one comes upon this one first. No row is between them, since IDs are whole numbers."""
+    value, pk = place
+    return value, pk - 1 if upwards else pk + 1
 
 
-def _read_place(model: type[Model], column: str, text: str) -> tuple[Any, int] | None:
+def _place_of(row: Model, column: str) -> Place:
+    return getattr(row, column), row.pk
+
+
+def _written(place: Place) -> str:
+    value, pk = place
+    return f"{value.isoformat() if isinstance(value, datetime) else value}~{pk}"
+
+
+def _read_place(model: type[Model], column: str, text: str) -> Place | None:
     value, _, pk = text.rpartition("~")
     if not pk.isascii() or not pk.isdigit() or len(pk) > 19 or int(pk) > MAX_ID or "\x00" in value:
         return None

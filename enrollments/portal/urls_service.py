@@ -51,6 +51,7 @@ installation_urlpatterns: list[URLPattern | URLResolver] = [
     path("history/", history.installation_history, name="installation-history"),
     path("history/export/", history_exports.installation_history_export, name="installation-history-export"),
     path("history/seen/", history_kept.installation_history_seen, name="installation-history-seen"),
+    path("history/rows/<pk:event_pk>/", history.installation_history_row, name="installation-history-row"),
     path("history/views/", history_kept.installation_history_views, name="installation-history-views"),
     path(
         "history/views/save/",
@@ -143,6 +144,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("history/", history.history_list, name="history-list"),
     path("history/export/", history_exports.history_export, name="history-export"),
     path("history/seen/", history_kept.history_seen, name="history-seen"),
+    path("history/rows/<pk:event_pk>/", history.history_row, name="history-row"),
     path("history/views/", history_kept.history_views, name="history-views"),
     path("history/views/save/", history_kept.history_view_save, name="history-view-save"),
     path("history/views/rename/", history_kept.history_view_rename, name="history-view-rename"),

@@ -171,7 +171,7 @@ def values(plant) -> dict[str, Any]:
         "from enrollments.actions.enrollments import disable_enrollment\n"
         "from enrollments.actions.people import add_person\n"
         "from enrollments.audit.actor import Actor, Way\n"
-        "from enrollments.models import ProvisioningService\n"
+        "from enrollments.models import HistoryEvent, ProvisioningService\n"
         "from enrollments.policy.roles import Role\n"
         "service = ProvisioningService.objects.get(name='local')\n"
         "actor = Actor('cli', 'test', Way.COMMAND_LINE)\n"
@@ -186,6 +186,7 @@ def values(plant) -> dict[str, Any]:
         "    'token': service.api_tokens.first().pk,\n"
         "    'pk': service.attempts.filter(outcome='refused').first().pk,\n"
         "    'quiet_pk': service.quiet_periods.first().pk,\n"
+        "    'event_pk': HistoryEvent.objects.of_service(service.pk).filter(event='enrollment.disabled').latest('pk').pk,\n"
         "    'ca_name': service.ca_certificates.first().name,\n"
         "    'import_pk': service.imports.first().pk,\n"
         # When half of it was done, so that there is something to compare.

@@ -49,6 +49,37 @@ def test_a_row_opens_by_keyboard_to_what_changed_and_from_where(administrator, p
     assert not problems_of(page)
 
 
+def test_a_row_is_fetched_once_and_has_a_page_of_its_own(administrator, plant):
+    page = filtered(administrator, "To what", "demo-valves")
+    row = rows(page).filter(has_text="disabled enrollment group demo-valves").first
+    asked = []
+    page.on("request", lambda request: asked.append(request.url) if "/history/rows/" in request.url else None)
+    changed = row.get_by_role("table", name="What changed, field by field")
+
+    row.locator("summary").click()
+    expect(changed).to_be_visible()
+    row.locator("summary").click()
+    expect(changed).to_be_hidden()
+    row.locator("summary").click()
+    expect(changed).to_be_visible()
+    row.get_by_role("link", name="This row on a page of its own").click()
+
+    expect(page.get_by_role("heading", level=1)).to_have_text("Row of the history")
+    expect(page.get_by_role("row", name="status enabled disabled")).to_be_visible()
+    assert len([url for url in asked if url.endswith("/")]) == 2  # opened once, and its page
+    assert not problems_of(page)
+
+
+def test_without_script_a_row_leads_to_its_page(open_window, administrator_cookies, plant):
+    page = open_window(storage_state=administrator_cookies, java_script_enabled=False)
+    page.goto("/services/local/history/?subject=demo-valves&kind=EnrollmentGroup&event=group.disabled")
+
+    rows(page).first.locator("summary").click()
+    rows(page).first.get_by_role("link", name="This row on a page of its own").click()
+
+    expect(page.get_by_role("row", name="status enabled disabled")).to_be_visible()
+
+
 def test_filter_is_in_the_address_and_can_be_kept_renamed_and_deleted(administrator, plant):
     # A reason of this test's own: others use the same service.
     plant.enroll_keys("sunk-buoy")

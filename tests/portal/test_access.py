@@ -21,6 +21,8 @@ from tests.transfer.lists import ended_import
 WITHOUT_SIGNING_IN = {"sign-in"}
 # Addresses where whoever sees an object finds it, and where saving it asks for more than seeing.
 SAVING = {"enrollment-edit": Right.CHANGE_ENTRIES, "group-edit": Right.CHANGE_ENTRIES}
+# Who may not see the history sees there what they did themselves (R17); all rows of this world are of others.
+ONES_OWN = {"history-row", "installation-history-row"}
 
 PROTECTED = [one for one in ADDRESSES if one.right is not None]
 OF_SERVICE = [one for one in PROTECTED if one.of_service]
@@ -100,6 +102,7 @@ def world(db: None) -> World:
             "device_id": record.device_id,
             "pk": service.attempts.order_by("pk").first().pk,
             "quiet_pk": quiet.pk,
+            "event_pk": HistoryEvent.objects.of_service(service.pk).latest("pk").pk,
             "username": shown.username,
             "policy_name": service.access_policies.get().name,
             "which": "primary",
@@ -128,7 +131,9 @@ def answers(client: Client, url: str) -> dict[str, int]:
 def check_answers(client: Client, url: str, address: Address, role: Role) -> None:
     """With the right, anything but a refusal; without it, a refusal and nothing else."""
     for method, status in answers(client, url).items():
-        if right_for(address, method) in role.rights:
+        if address.name in ONES_OWN and Right.SEE_HISTORY not in role.rights:
+            assert status in {404, 405}
+        elif right_for(address, method) in role.rights:
             assert status not in {403, 404, 500}
         else:
             assert status in {403, 405}

@@ -136,7 +136,7 @@ def test_list_finds_by_beginning_and_states_its_queries(admin, plant, url, djang
     for number in range(4):
         register(plant, CA.leaf(f"pump-{number}"))
 
-    with django_assert_max_num_queries(12):
+    with django_assert_max_num_queries(6):
         text = page(admin, url, q="PUMP-2")
 
     assert f"{url}pump-2/" in text

@@ -15,7 +15,7 @@ from enrollments.actions.enrollments import disable_enrollment
 from enrollments.actions.hubs import HubSpec, link_hub
 from enrollments.actions.quiet_periods import start_quiet_period
 from enrollments.audit.sealer import seal_everything
-from enrollments.models import ProvisioningService, RegistrationRecord
+from enrollments.models import HistoryEvent, ProvisioningService, RegistrationRecord
 from enrollments.policy.access import AccessRight
 from enrollments.policy.roles import Role
 from tests.certificates import root, self_signed
@@ -36,6 +36,7 @@ SEARCHES = {
     "history-list": "subject",
     "history-export": "subject",
 }
+ROW_NUMBERS = ("pk", "quiet_pk", "hub_pk", "event_pk")
 SHOWN = [one for one in ADDRESSES if one.of_service]
 
 
@@ -64,6 +65,7 @@ def fill(service: ProvisioningService, name: str) -> dict[str, Any]:
         "device_id": f"{name}-001",
         "pk": attempt.pk,
         "quiet_pk": quiet.pk,
+        "event_pk": HistoryEvent.objects.of_service(service.pk).latest("pk").pk,
         "policy_name": f"{name}-policy",
         "which": "primary",
         "unused_hub": hub.pk,
@@ -140,10 +142,10 @@ def test_r1_search_for_what_another_service_holds_finds_nothing(name, own, forei
 
 @pytest.mark.parametrize(
     "address",
-    [pytest.param(one, id=one.name) for one in SHOWN if set(one.parameters) & {"pk", "quiet_pk", "hub_pk"}],
+    [pytest.param(one, id=one.name) for one in SHOWN if set(one.parameters) & {*ROW_NUMBERS}],
 )
 def test_r1_what_another_service_holds_is_not_there_under_ones_own(address, own, foreign, administrator):
-    mixed = {**own, **{one: foreign[one] for one in ("pk", "quiet_pk", "hub_pk", "device_id")}}
+    mixed = {**own, **{one: foreign[one] for one in (*ROW_NUMBERS, "device_id")}}
     path = url(address, mixed)
 
     assert {administrator.get(path).status_code, administrator.post(path).status_code} <= {404, 405}
@@ -160,6 +162,6 @@ def test_r1_explain_knows_nothing_of_another_service(query, own, foreign, admini
 def test_r1_pages_of_the_installation_name_no_service_that_is_not_ones_own(own, foreign, administrator):
     for address in ADDRESSES:
         if not address.of_service:
-            path = url(address, {"username": f"{FOREIGN}-person"})
+            path = url(address, {"username": f"{FOREIGN}-person", "event_pk": foreign["event_pk"]})
             text = read(administrator, path)
             assert FOREIGN not in text.replace(path, ""), path

@@ -1,6 +1,8 @@
 """Filters of the history: what each finds, in a service and in the installation, and what it never shows (R1, R17)."""
 
+import json
 from datetime import UTC, datetime, timedelta
+from urllib.parse import quote
 
 import pytest
 from django.db import connection
@@ -15,6 +17,7 @@ from enrollments.portal import history_filtering
 from enrollments.portal.forms_history import HistoryFilter, label_of
 from tests.factories import a_service, a_user
 from tests.portal.test_history import URL, a_row, auditor, plant, shown  # noqa: F401  # fixtures
+from tests.portal.walking import pages_of
 
 NAMES = {"old", "new", "api", "Pump-042", "pump-042", "plant-7"}
 
@@ -108,14 +111,14 @@ def everywhere(client: Client, plant: ProvisioningService) -> Client:  # noqa: F
 def test_installation_is_filtered_by_service_too(everywhere, plant):  # noqa: F811
     lab = a_service("lab")
     now = timezone.now()
-    for number in range(30):
+    for number in range(20):
         a_row((plant, lab)[number % 2], f"x-{number}", now + timedelta(seconds=number))
 
     assert [row.subject_name for row in shown(everywhere, "/history/", service="lab", subject="x-")] == [
-        f"x-{number}" for number in range(29, 0, -2)
+        f"x-{number}" for number in range(19, 0, -2)
     ]
     merged = shown(everywhere, "/history/", event="shuts-out")
-    assert [row.subject_name for row in merged] == [f"x-{number}" for number in reversed(range(30))]
+    assert [row.subject_name for row in merged] == [f"x-{number}" for number in reversed(range(20))]
     assert shown(everywhere, "/history/", service="nowhere") == []
 
 
@@ -130,13 +133,16 @@ def test_pages_of_several_ranges_follow_each_other_in_both_directions(everywhere
         .values_list("pk", flat=True)
     )
 
-    first = everywhere.get("/history/?event=shuts-out")
-    second = everywhere.get("/history/" + first.context["page"].next_url)
-    back = everywhere.get("/history/" + second.context["page"].previous_url)
+    pages = pages_of(everywhere, "/history/?event=shuts-out")
+    last = pages[-1][-1]
+    back = pages_of(
+        everywhere, f"/history/?event=shuts-out&before={quote(last.at.isoformat())}~{last.pk}", back=True
+    )
 
-    pages = [[row.event.pk for row in answer.context["rows"]] for answer in (first, second, back)]
-    assert pages == [wanted[:50], wanted[50:], wanted[:50]]
-    assert second.context["page"].next_url == ""
+    assert len(pages) > 2
+    assert [event.pk for page in pages for event in page] == wanted
+    # From the end it leads to the same rows; the last of them, from which it begins, is none of them.
+    assert [event.pk for page in reversed(back) for event in page] == wanted[:-1]
 
 
 def test_too_many_ranges_are_asked_for_in_one_condition(everywhere, plant, monkeypatch):  # noqa: F811
@@ -196,3 +202,103 @@ def test_filter_is_answered_by_its_index_and_nothing_is_sorted(query, index):
 
     assert index in plan
     assert "TEMP B-TREE" not in plan
+
+
+@pytest.fixture
+def long(plant: ProvisioningService, monkeypatch: pytest.MonkeyPatch) -> list[int]:  # noqa: F811
+    """More rows than a page looks through for a text, several within a moment. Of those that have it, newest first."""
+    monkeypatch.setattr("enrollments.portal.history_pages.LOOKED_THROUGH", 7)
+    lab, now = a_service("lab"), timezone.now()
+    wanted = []
+    for number in range(72):
+        has_it = number in (3, 4, 5, 40, 41, 59) or number > 69
+        row = a_row(
+            (plant, plant, lab)[number % 3],
+            f"x-{number % 2}",
+            now + timedelta(seconds=number // 4),
+            reason="ticket 4711" if has_it else "other",
+            event=("enrollment.disabled", "group.disabled")[number % 2],
+        )
+        wanted.append(row) if has_it else None
+    return [row.pk for row in reversed(wanted)]
+
+
+@pytest.mark.parametrize(
+    ("path", "query"),
+    [
+        (URL, "reason=4711"),
+        (URL, "reason=4711&event=shuts-out"),
+        (URL, "reason=4711&event=enrollment.disabled"),
+        (URL, "reason=4711&subject=%3Dx-1&kind=IndividualEnrollment"),
+        (URL, "actor=lic&reason=4711&sort=at"),
+        ("/history/", "reason=4711"),
+        ("/history/", "reason=4711&event=shuts-out"),
+        ("/history/", "reason=4711&event=enrollment.disabled"),
+        ("/history/", "reason=4711&service=lab"),
+    ],
+)
+def test_text_is_looked_for_in_some_rows_at_a_time_and_found_in_all(everywhere, long, path, query):
+    url = f"{path}?{query}"
+    everywhere.get(path)  # seals what waits
+    expected = [pk for pk in long if _fits(pk, path, query)]
+    expected = expected[::-1] if "sort=at" in query else expected
+
+    pages, leads_on = [], url
+    while leads_on:
+        page = everywhere.get(leads_on).context["page"]
+        pages.append(page.rows)
+        last_url, leads_on = leads_on, page.next_url and path + page.next_url
+    back = pages_of(everywhere, last_url, back=True)
+
+    assert len(pages) > 2
+    assert [row.pk for page in pages for row in page] == expected
+    # From the last page back to the first, there are the same rows once more, that page's own among them.
+    assert [row.pk for page in reversed(back) for row in page] == expected
+    rows = jsonl_ids(everywhere, path, query)
+    assert sorted(rows) == sorted(expected)
+
+
+def _fits(pk: int, path: str, query: str) -> bool:
+    row = HistoryEvent.objects.get(pk=pk)
+    return (
+        (path != URL or row.service_name == "plant")
+        and ("service=lab" not in query or row.service_name == "lab")
+        and ("event=enrollment" not in query or row.event == "enrollment.disabled")
+        and ("x-1" not in query or row.subject_name == "x-1")
+    )
+
+
+def jsonl_ids(client: Client, path: str, query: str) -> list[int]:
+    answer = client.get(f"{path}export/?format=jsonl&{query}")
+    lines = [json.loads(line) for line in b"".join(answer.streaming_content).splitlines()]
+    return [line["event"]["id"] for line in lines if "event" in line]
+
+
+def test_page_says_how_far_it_looked(everywhere, long):
+    nothing = everywhere.get(URL, {"reason": "no such text"})
+    text = nothing.content.decode()
+    found = everywhere.get(URL, {"reason": "4711"})
+    whole = everywhere.get(URL, {"reason": "no such text", "period": "1h", "subject": "=y"})
+
+    assert "Nothing among the rows back to" in text
+    assert f'href="{nothing.context["page"].further_url}"'.replace("&", "&amp;") in text
+    assert "found among the rows back to" in found.content.decode()
+    assert "Nothing fits this filter" in whole.content.decode()
+    # What an index has is found however many rows there are.
+    for query in (
+        {"event": "enrollment.disabled"},
+        {"actor": "user:alice"},
+        {"subject": "=x-1"},
+        {"device": "x-1"},
+    ):
+        assert everywhere.get(URL, query).context["page"].reached is None
+
+
+def test_what_is_new_is_looked_through_no_further_than_it_goes(everywhere, long, plant):  # noqa: F811
+    everywhere.get(URL)
+    everywhere.post(f"{URL}seen/", {"index": HistoryEvent.objects.count()})
+    a_row(plant, "new", timezone.now() + timedelta(hours=1))
+
+    page = everywhere.get(URL, {"since": "last", "reason": "4711"}).context["page"]
+
+    assert (page.rows, page.reached) == ([], None)

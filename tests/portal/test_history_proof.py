@@ -40,7 +40,8 @@ def test_rows_are_sealed_when_somebody_looks_and_show_their_place(auditor, plant
     assert "not yet sealed" not in text
     for seal in HistorySeal.objects.filter(event__service_id=plant.pk):
         assert f"#{seal.index}<br>" in text
-        assert f'title="{seal.hash}"' in text
+        row = auditor.get(f"{URL}rows/{seal.event_id}/").content.decode()
+        assert f'<span class="id-text">{seal.hash}</span>' in row
         assert f">{seal.hash[:8]}<" in text
 
 

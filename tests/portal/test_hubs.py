@@ -124,7 +124,7 @@ def test_list_counts_devices_and_states_its_queries(admin, plant, django_assert_
         register(plant, ca.leaf(f"pump-{number}"))
         admin.post(f"{URL}add/", {**NEW, "name": f"n{number}", "host_name": f"n{number}.internal"})
 
-    with django_assert_max_num_queries(12):
+    with django_assert_max_num_queries(5):
         answer = admin.get(URL)
 
     assert sum(hub.device_count for hub in answer.context["hubs"]) == 3

@@ -77,7 +77,7 @@ def test_the_notice_costs_one_query(db, client, django_assert_num_queries):
     client.force_login(a_user(Role.ADMINISTRATOR))
     client.get("/healthz", **CARRYING)
 
-    with django_assert_num_queries(10):
+    with django_assert_num_queries(7):
         client.get("/")
 
 

@@ -183,7 +183,8 @@ def test_a_row_of_the_history_leads_to_the_moment_at_which_it_counts(auditor, pl
 def test_the_history_leads_to_the_moment_of_each_of_its_rows(auditor, plant):
     deny_device(plant, "pump-1", actor=ALICE)
 
-    text = auditor.get("/services/plant/history/").content.decode()
+    (row, *_) = auditor.get("/services/plant/history/").context["rows"]
+    text = auditor.get(row.own_url, headers={"HX-Request": "true"}).content.decode()
 
     found = re.search(r'href="(/services/plant/back-in-time/[^"]+)">could it have registered then', text)
     told = words(auditor.get(found[1].replace("&amp;", "&")).content.decode())

@@ -119,7 +119,7 @@ def test_list_states_its_queries(admin, plant, django_assert_max_num_queries):
     for number in range(10):
         a_user(Role.VIEWER, plant, f"person-{number}")
 
-    with django_assert_max_num_queries(12):
+    with django_assert_max_num_queries(7):
         admin.get("/people/")
 
 

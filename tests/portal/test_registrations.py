@@ -24,6 +24,7 @@ from tests.certificates import root
 from tests.devices import ALICE, enroll_ca, register, signs
 from tests.factories import a_service, a_user, an_individual
 from tests.portal.entry_forms import entry_form, post
+from tests.portal.walking import pages_of
 from tests.soft_tpm import SoftTpm
 from tests.webhooks import running_webhook
 
@@ -134,20 +135,19 @@ def test_pages_follow_each_other_without_gap_or_repetition(operator, plant, pump
             created_at=pump.created_at,
             updated_at=pump.updated_at,
         )
-    first = operator.get(URL)
-    second = operator.get(URL + first.context["page"].next_url)
 
-    seen = [one.pk for answer in (first, second) for one in answer.context["page"].rows]
+    pages = pages_of(operator, URL)
 
+    seen = [one.pk for page in pages for one in page]
+    assert len(pages) > 1
     assert len(seen) == len(set(seen)) == 61
-    assert not second.context["page"].next_url
 
 
 def test_list_states_its_queries(operator, plant, django_assert_max_num_queries):
     for number in range(5):
         register(plant, CA.leaf(f"pump-{number}"))
 
-    with django_assert_max_num_queries(12):
+    with django_assert_max_num_queries(5):
         page(operator)
 
 

@@ -73,7 +73,7 @@ def test_number_of_queries_does_not_grow_with_services(admin, plant, django_asse
     for number in range(10):
         a_service(f"lab-{number}")
 
-    with django_assert_max_num_queries(13):
+    with django_assert_max_num_queries(10):
         admin.get("/")
 
 
@@ -197,5 +197,5 @@ def test_overview_states_its_queries(admin, plant, django_assert_max_num_queries
     for number in range(8):
         register(plant, ca.leaf(f"pump-{number}"))
 
-    with django_assert_max_num_queries(24):
+    with django_assert_max_num_queries(14):
         admin.get("/services/plant/")

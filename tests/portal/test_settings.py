@@ -275,5 +275,5 @@ def test_what_is_wrong_is_said_under_its_heading(admin, plant):
 
 
 def test_page_states_its_queries(admin, plant, django_assert_max_num_queries):
-    with django_assert_max_num_queries(8):
+    with django_assert_max_num_queries(4):
         admin.get(URL)

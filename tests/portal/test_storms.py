@@ -146,7 +146,7 @@ def test_page_states_its_queries_however_many_callers(operator, plant, django_as
     for number in range(8):
         refused(plant, CA.leaf(f"pump-{number}"))
 
-    with django_assert_max_num_queries(12):
+    with django_assert_max_num_queries(7):
         page(operator)
 
 

@@ -7,7 +7,7 @@ from enrollments.actions.sign_in import record_ended_windows
 from enrollments.models import ProvisioningService
 from enrollments.policy.roles import Right
 from enrollments.portal.access import requires, requires_everywhere
-from enrollments.portal.history_pages import history_page, place_of
+from enrollments.portal.history_pages import history_page, place_of, row_page
 
 
 @require_safe
@@ -22,3 +22,15 @@ def installation_history(request: HttpRequest) -> HttpResponse:
     """All services, and what belongs to none of them: people, sign-ins, roles for the whole installation."""
     record_ended_windows()
     return history_page(request, place_of(None))
+
+
+@require_safe
+@requires(Right.SEE)
+def history_row(request: HttpRequest, service: ProvisioningService, event_pk: int) -> HttpResponse:
+    return row_page(request, service, event_pk)
+
+
+@require_safe
+@requires_everywhere(Right.SEE)
+def installation_history_row(request: HttpRequest, event_pk: int) -> HttpResponse:
+    return row_page(request, None, event_pk)
