@@ -383,6 +383,13 @@ class _held:
         self._atomic.__exit__(*exception)
 
 
+def carry_out_changes(service: ProvisioningService, changes: Sequence[Change], *, actor: Actor) -> Tally:
+    """As a portion is, without a run: for whoever looks what that does, and takes it back."""
+    tally = Tally()
+    _do(service, changes, tally, actor=actor, reason="")
+    return tally
+
+
 def _do(
     service: ProvisioningService, changes: Sequence[Change], tally: Tally, *, actor: Actor, reason: str
 ) -> None:
