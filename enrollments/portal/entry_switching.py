@@ -12,7 +12,7 @@ from enrollments.actions.schedule import switches_now
 from enrollments.errors import Conflict, Invalid, NotFound, PreviewOutdated
 from enrollments.models import IndividualEnrollment, ProvisioningService
 from enrollments.portal.access import actor_of
-from enrollments.portal.confirmation import ReasonForm, show_invalid
+from enrollments.portal.confirmation import ReasonForm, epoch_of_the_question, show_invalid
 from enrollments.portal.entry_links import entry_url
 from enrollments.portal.entry_lists import SwitchShown, with_row_columns
 from enrollments.portal.entry_pages import (
@@ -64,7 +64,7 @@ def answer_switch(
                 entry,
                 actor=actor_of(request),
                 reason=form.cleaned_data["reason"],
-                expected_epoch=_epoch_of_the_question(request),
+                expected_epoch=epoch_of_the_question(request),
                 **form.times,
             )
         except PreviewOutdated:
@@ -127,7 +127,7 @@ def answer_cancel(
                 entry,
                 actor=actor_of(request),
                 reason=form.cleaned_data["reason"],
-                expected_epoch=_epoch_of_the_question(request),
+                expected_epoch=epoch_of_the_question(request),
             )
         except PreviewOutdated:
             outdated = True
@@ -156,12 +156,6 @@ def answer_cancel(
         nothing_done="nothing was dropped",
     )
     return ask_before(request, service, asked, form, epoch)
-
-
-def _epoch_of_the_question(request: HttpRequest) -> int:
-    """That of the preview which was answered. None was shown, or none that can be read: one that there never was."""
-    given = request.POST.get("epoch", "")
-    return int(given) if given.isascii() and given.isdigit() and len(given) < 19 else -1
 
 
 def _said(

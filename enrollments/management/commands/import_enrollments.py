@@ -37,6 +37,7 @@ from enrollments.management.command import (
 )
 from enrollments.management.progress import Progress
 from enrollments.models import ImportFormat, ImportRun, ImportState, ProvisioningService
+from enrollments.policy.words import counted
 from enrollments.transfer.foreseen import MOST_GROUPS, MOST_LINES, Foreseen, foresee
 from enrollments.transfer.words import format_of, in_words
 from enrollments.transfer.work import carry_out_run, check_run
@@ -260,9 +261,10 @@ def _held(run: ImportRun, progress: Progress) -> tuple[ImportRun, str]:
 
 def _foreseen_in_lines(seen: Foreseen) -> list[str]:
     if seen.preview is None:
+        lines = counted(seen.lines, "line")
         return [
-            f"What that does to devices that are known was not worked out: {seen.lines} lines can matter to them, and "
-            f"at most {MOST_LINES} are tried, {MOST_GROUPS} of them about groups. Split the list to see it."
+            f"What that does to devices that are known was not worked out: {lines} can matter to them, and at most "
+            f"{MOST_LINES} are tried, {MOST_GROUPS} of them about groups. Split the list to see it."
         ]
     return in_lines(seen.preview)
 
