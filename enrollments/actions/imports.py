@@ -235,10 +235,13 @@ def refuse_file(run_id: int, holder: str, sentence: str) -> None:
         run.save()
 
 
-def start_import(run: ImportRun, *, without_bad_lines: bool, actor: Actor) -> ImportRun:
+def start_import(
+    run: ImportRun, *, without_bad_lines: bool, actor: Actor, expected_epoch: int | None = None
+) -> ImportRun:
     """Let a checked run begin, or a paused one go on. Who starts it is whose name its changes bear.
 
-    Raises Conflict where lines are bad and nobody said that they are to be left out.
+    expected_epoch: see check_epoch. It counts where somebody may come in by a line, and nothing is done yet.
+    Raises Conflict where lines are bad and nobody said that they are to be left out; PreviewOutdated.
     """
     with transaction.atomic():
         run = _locked(run.pk)
@@ -252,6 +255,8 @@ def start_import(run: ImportRun, *, without_bad_lines: bool, actor: Actor) -> Im
             )
         if not run.chunks:
             raise Conflict("No line of this list can be imported.")
+        if run.state == ImportState.CHECKED and _may_widen(run):
+            check_epoch(run.service, expected_epoch)
         run.actor_kind, run.actor_name, run.way = actor.kind, actor.name[:150], actor.way.value
         run.address = actor.address[:45]
         run.state, run.problem = ImportState.RUNNING, ""
@@ -271,6 +276,12 @@ def start_import(run: ImportRun, *, without_bad_lines: bool, actor: Actor) -> Im
             },
         )
     return run
+
+
+def _may_widen(run: ImportRun) -> bool:
+    """By its lines as they were checked. What is changed may let somebody in; what is disabled does not."""
+    narrows = (Outcome.DISABLED, Outcome.ADDED_DISABLED, Outcome.UNCHANGED, Outcome.REFUSED)
+    return any(count for outcome, count in run.planned.items() if outcome not in narrows)
 
 
 def carry_out(
@@ -381,6 +392,13 @@ class _held:
 
     def __exit__(self, *exception: Any) -> None:
         self._atomic.__exit__(*exception)
+
+
+def carry_out_changes(service: ProvisioningService, changes: Sequence[Change], *, actor: Actor) -> Tally:
+    """As a portion is, without a run: for whoever looks what that does, and takes it back."""
+    tally = Tally()
+    _do(service, changes, tally, actor=actor, reason="")
+    return tally
 
 
 def _do(

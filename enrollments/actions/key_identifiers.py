@@ -33,9 +33,14 @@ def endorsement_identifier(endorsement_key: bytes) -> str:
     return hashlib.sha256(endorsement_key).hexdigest()
 
 
+def identifier_of_derived(group_key: bytes, registration_id: str) -> str:
+    """Of the key that a device of this name has from a group with this key."""
+    return _identifier(derive_device_key(group_key, registration_id))
+
+
 def identifiers_of_derived(group_key: str, group_key_id: str, registration_id: str) -> frozenset[str]:
     """Of a device of a group with symmetric keys: of its own key, and of the one that it is derived from."""
-    own = _identifier(derive_device_key(key_bytes(group_key), registration_id))
+    own = identifier_of_derived(key_bytes(group_key), registration_id)
     return frozenset(filter(None, (own, f"{OF_GROUP}{group_key_id}" if group_key_id else "")))
 
 

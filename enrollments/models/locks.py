@@ -42,15 +42,16 @@ def rehearsal() -> Iterator[None]:
     """Changes that are made inside are taken back at the end, history and epoch included: to see what they would do.
 
     It takes no lock that admissions wait for but the one that SQLite has, so it must be short. Whoever owns the change
-    lock may rehearse too.
+    lock may rehearse too, and so may whoever rehearses: what is made inside is then taken back first.
     """
+    is_inner = _running.rehearsal
     _running.rehearsal = True
     try:
-        with transaction.atomic(durable=_running.changing is None):
+        with transaction.atomic(durable=_running.changing is None and not is_inner):
             yield
             transaction.set_rollback(True)
     finally:
-        _running.rehearsal = False
+        _running.rehearsal = is_inner
 
 
 @contextmanager

@@ -62,3 +62,9 @@ def show_invalid(form: forms.Form, problem: Invalid) -> None:
     for field, sentences in problem.errors.items():
         for sentence in sentences:
             form.add_error(field if field in form.fields else None, sentence)
+
+
+def epoch_of_the_question(request: HttpRequest) -> int:
+    """That of the preview which was answered. None was shown, or none that can be read: one that there never was."""
+    given = request.POST.get("epoch", "")
+    return int(given) if given.isascii() and given.isdigit() and len(given) < 19 else -1

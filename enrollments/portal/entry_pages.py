@@ -46,6 +46,7 @@ from enrollments.portal.confirmation import ReasonForm, ask, show_invalid
 from enrollments.portal.entry_links import entry_url, keys_url, list_url
 from enrollments.portal.entry_lists import rows_of
 from enrollments.portal.htmx import render_page, wants_fragment
+from enrollments.portal.preview_times import Then
 from enrollments.portal.previews import export_url, lines_of, preview_url, worth_telling
 
 logger = logging.getLogger(__name__)
@@ -262,6 +263,8 @@ class Asked:
 
     of: the act whose preview is shown, where that is another one; `before_preview` then says when it comes.
     title, body, yes: where they are not those of the act. target: what the answer replaces on the page.
+    then: the preview is of what the switch of the one entry does at a time. later: the same, told besides what is now.
+    looks: another time can be looked at.
     """
 
     act: Act
@@ -277,6 +280,15 @@ class Asked:
     outdated: bool = False
     note: str = ""
     nothing_done: str = ""
+    then: Then | None = None
+    later: Then | None = None
+    looks: bool = False
+
+    def preview(self, service: ProvisioningService, then: Then | None) -> Preview:
+        shown = self.of or self.act
+        if then is None:
+            return preview_of_act(service, shown, self.entries)
+        return then.preview(service, self.act, self.entries[0])
 
 
 def ask_before(
@@ -291,19 +303,22 @@ def ask_before(
     """The question with its preview. `epoch`: that of the preview, where the answer may let somebody in."""
     act, entries, pages = asked.act, asked.entries, asked.pages
     shown = asked.of or act
+    time = (asked.then.at or asked.then.until) if asked.then else None
     preview: Preview | None
+    later: Preview | None
     try:
-        preview = preview_of_act(service, shown, entries)
+        preview = asked.preview(service, asked.then)
+        later = asked.preview(service, asked.later) if asked.later else None
     except SecretUnreadable as problem:
         if act.may_widen:
             raise
         # R16: shutting out works without the key of the installation, and its preview does not.
         logger.warning("No preview in service %s: %s", service, problem)
-        preview = None
+        preview = later = None
     gone = [ref_of(one) for one in entries]
     groups = [one for one in entries if isinstance(one, EnrollmentGroup)]
     passing = preview.passing_to_others(gone) if preview is not None and act is Act.DELETE else []
-    below = worth_telling(shown, below_others(service, groups, gone if act is Act.DELETE else ()))
+    below = worth_telling(shown, below_others(service, groups, gone if act is Act.DELETE else (), at=time))
     opened = [one for one in entries if isinstance(one, IndividualEnrollment)] if shown is Act.ENABLE else []
     unsure = preview is not None and preview.not_examined > 0
     left_open = (
@@ -323,13 +338,14 @@ def ask_before(
         "told": asked.body,
         "before_preview": asked.before_preview,
         "of_groups": pages is GROUPS,
-        "preview": preview,
-        "lines": lines_of(preview, preview_url(service, shown, entries)) if preview is not None else [],
-        "all_url": preview_url(service, shown, entries),
-        "export_url": export_url(service, shown, entries),
+        **_told(service, asked, preview, asked.then),
+        "later": {"words": asked.later.words(act, entries[0]), **_told(service, asked, later, asked.later)}
+        if asked.later and later is not None
+        else None,
+        "in_dialog": wants_fragment(request),
         "below": below,
         "unproven": lacking_proof(service, groups) if act is Act.ENABLE else [],
-        "overrides": named(list(disabled_groups_above(service, opened))) if opened else "",
+        "overrides": named(list(disabled_groups_above(service, opened, at=time))) if opened else "",
         # Whom nobody examined cannot be kept out one by one.
         "passing": 0 if preview is None or preview.not_examined else len(passing) + len(left_open.names),
         "left_open": left_open,
@@ -344,7 +360,7 @@ def ask_before(
         "note": asked.note,
         "missing": missing,
         "nothing_done": asked.nothing_done or f"nothing was {_DONE[act].lower()}",
-        "buttons_template": "portal/previews/_delete_buttons.html" if act is Act.DELETE else "",
+        "buttons_template": _buttons_of(asked),
     }
     response = ask(
         request,
@@ -364,3 +380,24 @@ def ask_before(
         retarget(response, "#dialog")
         reswap(response, "innerHTML")
     return response
+
+
+def _buttons_of(asked: Asked) -> str:
+    """Other ways to answer."""
+    if asked.act is Act.DELETE:
+        return "portal/previews/_delete_buttons.html"
+    return "portal/previews/_look_button.html" if asked.looks else ""
+
+
+def _told(
+    service: ProvisioningService, asked: Asked, preview: Preview | None, then: Then | None
+) -> dict[str, Any]:
+    """A preview with its lines and addresses, as templates show it."""
+    act = asked.act if then else asked.of or asked.act
+    address = preview_url(service, act, asked.entries, then)
+    return {
+        "preview": preview,
+        "lines": lines_of(preview, address) if preview is not None else [],
+        "all_url": address,
+        "export_url": export_url(service, act, asked.entries, then),
+    }

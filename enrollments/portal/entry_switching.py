@@ -1,5 +1,6 @@
 """Setting the switch of one entry, at once or for a time: the question with its preview, and the deed."""
 
+from dataclasses import replace
 from datetime import datetime
 
 from django.contrib import messages
@@ -11,7 +12,7 @@ from enrollments.actions.schedule import switches_now
 from enrollments.errors import Conflict, Invalid, NotFound, PreviewOutdated
 from enrollments.models import IndividualEnrollment, ProvisioningService
 from enrollments.portal.access import actor_of
-from enrollments.portal.confirmation import ReasonForm, show_invalid
+from enrollments.portal.confirmation import ReasonForm, epoch_of_the_question, show_invalid
 from enrollments.portal.entry_links import entry_url
 from enrollments.portal.entry_lists import SwitchShown, with_row_columns
 from enrollments.portal.entry_pages import (
@@ -25,6 +26,7 @@ from enrollments.portal.entry_pages import (
 )
 from enrollments.portal.forms_schedule import AT, DisableForm, EnableForm
 from enrollments.portal.htmx import wants_fragment
+from enrollments.portal.preview_times import Then, in_utc
 
 
 def switch_context(service: ProvisioningService, entry: Entry) -> dict[str, object]:
@@ -53,7 +55,8 @@ def answer_switch(
     was_enabled = switches_now(service).enabled(entry)
     form = (DisableForm if act is Act.DISABLE else EnableForm).asked(request, entry)
     outdated = False
-    if request.method == "POST" and form.is_valid():
+    looks = request.method == "POST" and "look" in request.POST
+    if request.method == "POST" and form.is_valid() and not looks:
         try:
             current = turn(
                 service,
@@ -61,7 +64,7 @@ def answer_switch(
                 entry,
                 actor=actor_of(request),
                 reason=form.cleaned_data["reason"],
-                expected_epoch=_epoch_of_the_question(request),
+                expected_epoch=epoch_of_the_question(request),
                 **form.times,
             )
         except PreviewOutdated:
@@ -91,8 +94,23 @@ def answer_switch(
         target=_target(request, entry),
         outdated=outdated,
         nothing_done="nothing was set" if ends else "",
+        looks=True,
     )
+    then = Then(**form.times_to_look_at)
+    if then != Then():
+        try:
+            return ask_before(request, service, _with_time(asked, then, ends=ends), form, epoch)
+        except (Invalid, Conflict) as problem:
+            form.show_once(problem)
     return ask_before(request, service, asked, form, epoch)
+
+
+def _with_time(asked: Asked, then: Then, *, ends: bool) -> Asked:
+    """The same question with what happens at the time that is chosen: besides what happens now, if anything does."""
+    words = then.words(asked.act, asked.entries[0])
+    if then.until is not None and not ends:
+        return replace(asked, before_preview="From now on:", later=then)
+    return replace(asked, before_preview=f"It is disabled. {words}" if ends else words, then=then)
 
 
 def answer_cancel(
@@ -109,7 +127,7 @@ def answer_cancel(
                 entry,
                 actor=actor_of(request),
                 reason=form.cleaned_data["reason"],
-                expected_epoch=_epoch_of_the_question(request),
+                expected_epoch=epoch_of_the_question(request),
             )
         except PreviewOutdated:
             outdated = True
@@ -128,21 +146,16 @@ def answer_cancel(
         _back(request, service, entry, pages),
         title=f"Drop what is scheduled for {pages.named([entry])}?",
         body=f"It stays {'enabled' if enabled else 'disabled'}, until somebody turns its switch.",
-        before_preview=f"What is scheduled for {_moment(entry.switches_at)} would do this, as things stand now:"
+        before_preview=f"What is scheduled for {in_utc(entry.switches_at)} would do this then:"
         if entry.switches_at is not None
         else "",
+        then=Then() if entry.switches_at is not None else None,
         yes="Drop it",
         target=_target(request, entry),
         outdated=outdated,
         nothing_done="nothing was dropped",
     )
     return ask_before(request, service, asked, form, epoch)
-
-
-def _epoch_of_the_question(request: HttpRequest) -> int:
-    """That of the preview which was answered. None was shown, or none that can be read: one that there never was."""
-    given = request.POST.get("epoch", "")
-    return int(given) if given.isascii() and given.isdigit() and len(given) < 19 else -1
 
 
 def _said(
@@ -160,21 +173,17 @@ def _said(
     if current.enabled:
         if current.switches_at is None:
             return f"Enabled {named}."
-        return f"{at_first} is enabled until {_moment(current.switches_at)}, when it is disabled."
+        return f"{at_first} is enabled until {in_utc(current.switches_at)}, when it is disabled."
     if AT in form_times:
         return f"{at_first} is disabled already."
     if not was_enabled and current.switches_at is None and before.switches_at is None:
         return f"{at_first} was disabled already."
     said = f"Disabled {named}"
     if current.switches_at is not None:
-        said = f"{said} until {_moment(current.switches_at)}"
+        said = f"{said} until {in_utc(current.switches_at)}"
     elif not was_enabled:
         said = f"{said} until further notice"
     return and_what_it_did(said, what_disabling_did(service, [current])) if was_enabled else f"{said}."
-
-
-def _moment(at: datetime | None) -> str:
-    return f"{at:%Y-%m-%d %H:%M} UTC" if at is not None else ""
 
 
 def _is_from_its_page(request: HttpRequest) -> bool:

@@ -54,8 +54,24 @@ class SwitchForm(ReasonForm):
         return {} if self._chosen == NOW else {self._chosen: self.cleaned_data["moment"]}
 
     @property
+    def times_to_look_at(self) -> dict[str, datetime]:
+        """The same where the form may have been opened a moment ago, or lack a reason yet."""
+        if not self.is_bound:
+            chosen, moment = self.initial.get("when"), self.initial.get("moment")
+        elif hasattr(self, "cleaned_data"):
+            chosen, moment = self._chosen, self.cleaned_data.get("moment")
+        else:
+            return {}
+        return {chosen: moment} if chosen in (UNTIL, AT) and moment else {}
+
+    @property
     def _chosen(self) -> str:
         return self.cleaned_data.get("when") or NOW
+
+    def show_once(self, problem: Invalid | Conflict) -> None:
+        """The same, unless it is there already or nothing was sent yet."""
+        if self.is_bound and not self.errors:
+            self.show(problem)
 
     def show(self, problem: Invalid | Conflict) -> None:
         """Put the sentences of an action where they belong."""

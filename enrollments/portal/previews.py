@@ -20,6 +20,7 @@ from enrollments.policy.facts import EntryRef
 from enrollments.policy.names import registration_key
 from enrollments.policy.words import counted
 from enrollments.portal.paging import PAGE_SIZE
+from enrollments.portal.preview_times import Then
 
 MAX_EXAMPLES = 5
 # More entries than this are named by their numbers: an address has a bound.
@@ -79,13 +80,13 @@ def lines_of(preview: Preview, url: str = "") -> list[Line]:
 # --- Acts on entries that are named in the address ------------------------------------------------
 
 
-def preview_query(act: Act, entries: Sequence[Entry]) -> str:
-    """The query of the page that shows what an act on these entries would do. It can be handed on."""
+def preview_query(act: Act, entries: Sequence[Entry], then: Then | None = None) -> str:
+    """The query of the page that shows what an act on these entries would do, now or then. It can be handed on."""
     if len(entries) <= MAX_NAMED:
         named = [("entry", f"{ref_of(one).kind}:{ref_of(one).name}") for one in entries]
     else:
         named = [(f"{ref_of(one).kind}s", str(one.pk)) for one in entries]
-    return urlencode([("act", act.value), *named])
+    return urlencode([("act", act.value), *named, *(then.query if then else [])])
 
 
 def entries_named(service: ProvisioningService, query: QueryDict) -> list[Entry] | None:
@@ -117,14 +118,18 @@ def entries_named(service: ProvisioningService, query: QueryDict) -> list[Entry]
     return found
 
 
-def preview_url(service: ProvisioningService, act: Act, entries: Sequence[Entry]) -> str:
+def preview_url(
+    service: ProvisioningService, act: Act, entries: Sequence[Entry], then: Then | None = None
+) -> str:
     url = reverse("portal:preview", kwargs={"service_name": service.name})
-    return f"{url}?{preview_query(act, entries)}"
+    return f"{url}?{preview_query(act, entries, then)}"
 
 
-def export_url(service: ProvisioningService, act: Act, entries: Sequence[Entry]) -> str:
+def export_url(
+    service: ProvisioningService, act: Act, entries: Sequence[Entry], then: Then | None = None
+) -> str:
     url = reverse("portal:preview-export", kwargs={"service_name": service.name})
-    return f"{url}?{preview_query(act, entries)}"
+    return f"{url}?{preview_query(act, entries, then)}"
 
 
 # --- The devices of one effect -------------------------------------------------------------------

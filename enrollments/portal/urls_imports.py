@@ -4,7 +4,7 @@ from django.urls import URLPattern, URLResolver, path, register_converter
 from django.urls.converters import StringConverter
 
 from enrollments.portal.urls_service import RowNumber
-from enrollments.portal.views import exports, imports
+from enrollments.portal.views import exports, import_previews, imports
 
 
 class Number(RowNumber):
@@ -37,6 +37,8 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path(f"{_RUN}check/", imports.import_check, name="import-check"),
     path(f"{_RUN}start/", imports.import_start, name="import-start"),
     path(f"{_RUN}cancel/", imports.import_cancel, name="import-cancel"),
+    path(f"{_RUN}preview/", import_previews.import_preview, name="import-preview"),
+    path(f"{_RUN}preview/export/", import_previews.import_preview_export, name="import-preview-export"),
     path(f"{_RUN}problems/", imports.import_problems, name="import-problems"),
     path("exports/<entries:exported>/", exports.entry_export, name="entry-export"),
     path(

@@ -36,6 +36,7 @@ NO_PAGE = {
     "installation-history-export": "a file",
     "installation-checkpoint-download": "a file",
     "import-problems": "a file",
+    "import-preview-export": "a file",
     "import-part": "answers a script",
     "import-check": "leads back to the import",
     "import-start": "leads back to the import",

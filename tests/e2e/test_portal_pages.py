@@ -24,6 +24,7 @@ pytestmark = pytest.mark.e2e
 OF_EACH_KIND = 2
 DOWNLOADS = {
     "history-export",
+    "import-preview-export",
     "import-problems",
     "installation-history-export",
     "preview-export",
@@ -33,6 +34,8 @@ DOWNLOADS = {
 # Answer posts alone, or nobody who is signed in.
 NOT_SHOWN = {
     # Files that are linked once something was asked for, or went wrong; tests of their own take them.
+    "import-preview",
+    "import-preview-export",
     "import-problems",
     "past-export",
     "sign-in",

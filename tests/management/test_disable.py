@@ -163,6 +163,37 @@ def test_a_dry_run_says_who_is_refused_and_changes_nothing(service, ca, command)
     assert register(service, pump).outcome is Outcome.ASSIGNED
 
 
+def test_a_dry_run_at_a_time_says_what_happens_then(service, ca, database_clock):
+    register(service, ca.leaf("pump-1"))
+    register(service, ca.leaf("pump-2", not_after=database_clock.ahead(hours=1)))
+    at = database_clock.ahead(days=1)
+    command = ("disable", "group", "plant", "--dry-run", "--at", at.isoformat())
+
+    text, told = printed_by(*command), json_of(*command)
+
+    assert text.startswith(f"At {at:%Y-%m-%d %H:%M:%S} UTC, with whatever else is scheduled until then:\n")
+    assert "1 device will be refused: pump-1.\n" in text
+    assert "1 device is shut out already, and stays so: pump-2.\n" in text
+    assert (told["at"], told["preview"]["effects"]["refused"]["devices"]) == (at.isoformat(), 1)
+    assert "at_the_end" not in told
+
+
+def test_a_dry_run_until_a_time_says_what_changes_back(service, ca, database_clock):
+    register(service, ca.leaf("pump-1"))
+    until = database_clock.ahead(days=1)
+    command = ("disable", "group", "plant", "--dry-run", "--until", until.isoformat())
+
+    text, told = printed_by(*command), json_of(*command)
+
+    assert text == (
+        "From now on:\n1 device will be refused: pump-1.\n"
+        f"At {until:%Y-%m-%d %H:%M:%S} UTC, when it is enabled again, with whatever else is scheduled until then:\n"
+        "1 device will come in anew through enrollment group plant: pump-1.\nNothing was changed.\n"
+    )
+    assert told["at_the_end"]["effects"]["comes_in"]["devices"] == 1
+    assert service.enrollmentgroups.get().enabled
+
+
 @pytest.mark.parametrize("command", [["group", "nobody"], ["individual", "nobody"]])
 def test_a_dry_run_of_what_is_not_there_is_refused(service, ca, command):
     code, sentence = refusal_of("disable", *command, "--dry-run")

@@ -13,7 +13,7 @@ from dpsportal.serving.supervisor import PROJECT_DIR
 from enrollments.models import HistoryEvent, ImportRun, ImportState, IndividualEnrollment
 from enrollments.transfer.limits import CHUNK_LINES
 from tests.certificates import self_signed
-from tests.devices import enroll_keys, new_service
+from tests.devices import enroll_keys, new_service, register, signs
 from tests.live import installation
 from tests.management.calls import json_of, printed_by, refusal_of
 from tests.transfer.lists import KEY, csv_of, json_lines, keys, pinned, zip_of
@@ -66,6 +66,21 @@ def test_a_dry_run_says_every_error_and_changes_nothing(service, written, tmp_pa
     assert len(errors.read_text().splitlines()) == 3
     assert ImportRun.objects.get().state == ImportState.CANCELLED
     assert not HistoryEvent.objects.filter(event__startswith="import").exists()
+
+
+def test_a_dry_run_says_what_becomes_of_known_devices(service, written):
+    entry = enroll_keys(service, "pump-1")
+    register(service, signs(service, "pump-1", entry.primary_key), "pump-1")
+    path = written(json_lines(keys("new"), {"registrationId": "pump-1", "operation": "disable"}))
+
+    text = printed_by("import_enrollments", path, "--dry-run")
+    told = json_of("import_enrollments", path, "--dry-run")
+
+    assert "1 device will be refused: pump-1.\n" in text
+    assert told["preview"]["effects"]["refused"]["devices"] == 1
+    assert told["preview"]["known"] == 1
+    entry.refresh_from_db()
+    assert entry.enabled
 
 
 def test_one_bad_line_holds_up_the_list_unless_it_may_be_left_out(service, written):

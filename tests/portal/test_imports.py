@@ -12,10 +12,10 @@ from enrollments.audit.actor import Actor, Way
 from enrollments.models import HistoryEvent, ImportRun, ImportState, IndividualEnrollment
 from enrollments.policy.roles import Role
 from enrollments.portal.paging import PAGE_SIZE
-from enrollments.transfer import work
+from enrollments.transfer import foreseen, work
 from enrollments.transfer.limits import PART_BYTES
 from tests.certificates import self_signed
-from tests.devices import enroll_keys, new_service
+from tests.devices import enroll_keys, new_service, register, signs
 from tests.factories import a_user
 from tests.transfer.lists import KEY, checked, csv_of, json_lines, keys, zip_of
 
@@ -75,9 +75,8 @@ def test_a_list_is_uploaded_checked_started_and_done(service, operator):
 
     refused = operator.post(url("import-start", service, import_pk=run.pk), follow=True)
     assert "1 line is wrong" in text_of(refused)
-    done = operator.post(
-        url("import-start", service, import_pk=run.pk), {"without_bad_lines": "on"}, follow=True
-    )
+    answer = {"without_bad_lines": "on", "epoch": type(service).epoch_of(service.pk)}
+    done = operator.post(url("import-start", service, import_pk=run.pk), answer, follow=True)
 
     assert "2 of 2 lines were carried out" in text_of(done)
     assert names() == ["a", "b"]
@@ -217,7 +216,7 @@ def test_cancelling_keeps_what_is_done_and_says_so(service, operator):
 def test_imports_of_another_service_are_not_there(service, operator):
     other = checked(new_service("other"), json_lines(keys("a")))
 
-    for view in ("import-detail", "import-problems"):
+    for view in ("import-detail", "import-problems", "import-preview", "import-preview-export"):
         assert operator.get(url(view, service, import_pk=other.pk)).status_code == 404
     for view in ("import-start", "import-cancel", "import-check"):
         assert operator.post(url(view, service, import_pk=other.pk)).status_code == 404
@@ -305,3 +304,73 @@ def test_lists_lead_to_imports_and_exports_where_one_may(service, operator):
     assert url("entry-export", service, exported="individuals") in text_of(operator.get(address))
     assert url("import-list", service) not in text_of(viewer.get(address))
     assert url("entry-export", service, exported="individuals") not in text_of(viewer.get(address))
+
+
+def test_what_an_import_does_to_known_devices_is_shown_before_it_starts(service, operator):
+    entry = enroll_keys(service, "pump-1")
+    register(service, signs(service, "pump-1", entry.primary_key), "pump-1")
+    run = checked(service, json_lines(keys("a"), {"registrationId": "pump-1", "operation": "disable"}))
+    where = url("import-preview", service, import_pk=run.pk)
+
+    page = operator.get(url("import-detail", service, import_pk=run.pk)).content.decode()
+    fragment = text_of(operator.get(where, headers={"HX-Request": "true"}))
+    listed = text_of(operator.get(where, {"effect": "refused"}))
+    told = operator.get(f"{where}export/")
+
+    assert f'hx-get="{where}"' in page
+    assert "known device <strong>will be refused</strong>" in fragment
+    assert "<html" not in fragment
+    assert "1 to 1 of 1 device" in listed
+    assert b"".join(told.streaming_content).decode().splitlines()[1].startswith("pump-1,refused,admitted")
+    assert HistoryEvent.objects.filter(event="history.exported").count() == 1
+    entry.refresh_from_db()
+    assert entry.enabled
+
+
+def test_what_may_let_somebody_in_starts_on_the_state_that_was_looked_at(service, operator):
+    run = checked(service, json_lines(keys("a")))
+    start = url("import-start", service, import_pk=run.pk)
+    epoch = type(service).epoch_of(service.pk)
+    enroll_keys(service, "another")
+
+    for answer in ({}, {"epoch": epoch}):
+        page = text_of(operator.post(start, answer, follow=True))
+
+        assert "nothing was started" in page
+        assert ImportRun.objects.get().state == ImportState.CHECKED
+    operator.post(start, {"epoch": type(service).epoch_of(service.pk)})
+    assert "a" in names()
+
+
+def test_what_only_shuts_out_is_not_held_up(service, operator):
+    enroll_keys(service, "pump-1")
+    run = checked(
+        service,
+        json_lines(
+            {"registrationId": "pump-1", "operation": "disable"}, keys("b", provisioningStatus="disabled")
+        ),
+    )
+    enroll_keys(service, "another")
+
+    operator.post(url("import-start", service, import_pk=run.pk))
+
+    assert not IndividualEnrollment.objects.get(registration_id="pump-1").enabled
+
+
+def test_of_an_import_that_has_ended_there_is_no_preview(service, operator):
+    run = checked(service, json_lines(keys("a")))
+    operator.post(url("import-cancel", service, import_pk=run.pk))
+    where = url("import-preview", service, import_pk=run.pk)
+
+    assert "not waiting to be started any more" in text_of(operator.get(where))
+    assert operator.get(f"{where}export/").status_code == 409
+
+
+def test_of_too_many_lines_the_page_says_that_it_does_not_know(service, operator, monkeypatch):
+    monkeypatch.setattr(foreseen, "MOST_LINES", 0)
+    enroll_keys(service, "pump-1")
+    run = checked(service, json_lines({"registrationId": "pump-1", "operation": "disable"}))
+
+    page = text_of(operator.get(url("import-preview", service, import_pk=run.pk)))
+
+    assert "<strong>not worked out</strong>: 1 line can matter" in page

@@ -215,17 +215,88 @@ def test_the_question_about_an_end_tells_who_comes_in_then(operator, service):
 
 
 def test_the_question_before_dropping_a_disabling_tells_who_stays_in_by_it(operator, service):
-    ca = root("Plant CA")
-    enroll_ca(service, ca, "plant-7")
-    register(service, ca.leaf("gate-1"))
+    enroll_with_one_device(service)
     disable_enrollment_group(service, "plant-7", at=LATER, actor=ALICE)
 
     question = words(page(operator, "groups/g/plant-7/cancel-schedule/"))
 
     assert (
-        "It stays enabled, until somebody turns its switch. What is scheduled for 2026-05-03 14:00 UTC would do this, "
-        "as things stand now: 1 known device will be refused : gate-1"
+        "It stays enabled, until somebody turns its switch. What is scheduled for 2026-05-03 14:00 UTC would do this "
+        "then: 1 known device will be refused : gate-1"
     ) in question
+
+
+def enroll_with_one_device(service):
+    """A group whose device has a certificate that is valid at the time of these tests, and now."""
+    dates = {"not_before": NOON - timedelta(days=1)}
+    ca = root("Plant CA", **dates)
+    enroll_ca(service, ca, "plant-7")
+    register(service, ca.leaf("gate-1", **dates))
+
+
+def test_a_disabling_at_a_time_is_shown_as_it_will_be_then(operator, service):
+    enroll_with_one_device(service)
+    asked = {"when": "at", "moment": AS_TYPED, "look": "1", "reason": "audit"}
+
+    question = post(operator, "groups/g/plant-7/disable/?from=page", asked)
+
+    assert question.status_code == 200
+    assert (
+        "At 2026-05-03 14:00 UTC, when it is disabled, with whatever else is scheduled until then: 1 known device will "
+        "be refused : gate-1"
+    ) in words(question.content.decode())
+    group = service.enrollmentgroups.get()
+    assert (group.enabled, group.switches_at) == (True, None), "nothing is done by looking"
+
+
+def test_a_disabling_until_a_time_shows_what_it_does_and_what_comes_back(operator, service):
+    enroll_with_one_device(service)
+    asked = {"when": "until", "moment": AS_TYPED, "look": "1"}
+
+    question = post(operator, "groups/g/plant-7/disable/?from=page", asked).content.decode()
+
+    said = words(question)
+    assert "From now on: 1 known device will be refused : gate-1" in said
+    assert (
+        "At 2026-05-03 14:00 UTC, when it is enabled again, with whatever else is scheduled until then: 1 known device "
+        "will come in anew through enrollment group plant-7: gate-1"
+    ) in said
+    address = html.unescape(re.findall(r'href="([^"]*until=[^"]*)" target', question)[0])
+    listed = words(operator.get(address).content.decode())
+    assert "when it is enabled again" in listed
+    assert "gate-1" in listed
+
+
+def test_an_end_that_was_chosen_before_is_shown_as_of_that_time(operator, service):
+    enroll_with_one_device(service)
+    disable_enrollment_group(service, "plant-7", until=LATER, actor=ALICE)
+
+    question = words(page(operator, "groups/g/plant-7/disable/?from=page&when=until"))
+
+    assert (
+        "It is disabled. At 2026-05-03 14:00 UTC, when it is enabled again, with whatever else is scheduled until "
+        "then: 1 known device will come in anew"
+    ) in question
+
+
+def test_a_time_to_look_at_that_has_passed_is_said_at_its_field(operator, service):
+    enroll_with_one_device(service)
+    asked = {"when": "at", "moment": "2026-05-03T11:00", "look": "1"}
+
+    question = post(operator, "groups/g/plant-7/disable/?from=page", asked)
+
+    assert question.status_code == 422
+    assert "That time has passed" in question.content.decode()
+
+
+@pytest.mark.parametrize(
+    "query", ["at=soon", "at=2026-05-03T14:00:00Z&until=2026-05-03T15:00:00Z", "at=2026-05-03T11:00:00Z"]
+)
+def test_an_address_of_a_time_that_cannot_be_meant_is_refused(operator, service, query):
+    enroll_with_one_device(service)
+    address = f"/services/{service.name}/preview/?act=disable&entry=group:plant-7&{query}"
+
+    assert operator.get(address).status_code == 422
 
 
 def test_an_entry_that_was_deleted_meanwhile_is_said_to_be_gone(operator, service, kind, monkeypatch):

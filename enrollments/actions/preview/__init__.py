@@ -15,6 +15,7 @@ from enrollments.actions.preview.below import BelowAnother, below_others, disabl
 from enrollments.actions.preview.effects import Device, Effect, Outcome, Preview
 from enrollments.actions.preview.open_names import NO_NAMES, OpenNames, names_left_open
 from enrollments.actions.preview.rehearsing import Entry, preview_of
+from enrollments.actions.preview.times import preview_of_disabling_at, preview_of_end, preview_then
 
 __all__ = [
     "NO_NAMES",
@@ -33,7 +34,10 @@ __all__ = [
     "names_left_open",
     "preview_of",
     "preview_of_act",
+    "preview_of_disabling_at",
+    "preview_of_end",
     "preview_of_settings",
+    "preview_then",
     "ref_of",
     "turn",
     "what_adding_did",

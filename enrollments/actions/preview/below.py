@@ -49,17 +49,17 @@ def below_others(
     *,
     at: datetime | None = None,
 ) -> list[BelowAnother]:
-    """Where the CAs of these groups stand below other entries, without those that are `gone`."""
+    """Where the CAs of these groups stand below other entries, without those that are `gone`; at a time to come too."""
     now = at or timezone.now()
-    as_of = ProvisioningService.what_decisions_read(service.pk).as_of_now()
+    as_of = _as_of(service, at)
     return [_below(service, group, gone, now, as_of) for group in groups]
 
 
 def disabled_groups_above(
-    service: ProvisioningService, individuals: Iterable[IndividualEnrollment]
+    service: ProvisioningService, individuals: Iterable[IndividualEnrollment], *, at: datetime | None = None
 ) -> tuple[EntryRef, ...]:
     """Disabled groups whose keys stand above certificates of these entries: enabled, they admit all the same (R8)."""
-    as_of = ProvisioningService.what_decisions_read(service.pk).as_of_now()
+    as_of = _as_of(service, at)
     held = service.held_certificates.all()
     rows = held.filter(individual__in=individuals).exclude(role=HeldRole.HELPER).select_related("certificate")
     try:
@@ -73,6 +73,11 @@ def disabled_groups_above(
         .order_by("pk")
     )
     return tuple(dict.fromkeys(group_ref(one.group) for one in met if one.group is not None))
+
+
+def _as_of(service: ProvisioningService, at: datetime | None) -> AsOf:
+    standing = ProvisioningService.what_decisions_read(service.pk)
+    return standing.as_of_now() if at is None else standing.as_of(at)
 
 
 def _keys_above(held: HeldCertificateQuerySet, chains: Iterable[PresentedChain], as_of: AsOf) -> set[str]:

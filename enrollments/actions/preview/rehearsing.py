@@ -1,7 +1,8 @@
 """Rehearsing a change: what is decided about the devices that it touches, before it and after it."""
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import chain
 from time import monotonic
@@ -44,6 +45,7 @@ from enrollments.models import (
     RegistrationRecord,
 )
 from enrollments.models.locks import rehearsal
+from enrollments.models.services import Standing
 from enrollments.models.switches import AsOf
 from enrollments.policy.facts import EntryRef, Mechanism
 
@@ -56,6 +58,21 @@ MAX_SINGLY = 300
 SECONDS_SINGLY = 1.0
 # Records that are named one by one in a query.
 MAX_NAMED = 5000
+
+
+@dataclass(frozen=True, slots=True)
+class Time:
+    """For which decisions are made. `to_come`: none is for now, by the clocks that registrations go by."""
+
+    at: datetime
+    to_come: datetime | None
+
+    @classmethod
+    def of(cls, to_come: datetime | None) -> "Time":
+        return cls(to_come or timezone.now(), to_come)
+
+    def as_of(self, standing: Standing) -> AsOf:
+        return standing.as_of_now() if self.to_come is None else standing.as_of(self.to_come)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +95,9 @@ class _Single:
     before: Outcome | None = None
     after: Outcome | None = None
 
-    def judged(self, service: ProvisioningService, at: datetime) -> Outcome:
-        decision = judge(service, self.registration_id, self.credential, at=at).decision
+    def judged(self, service: ProvisioningService, time: Time) -> Outcome:
+        shown = self.credential
+        decision = judge(service, self.registration_id, shown, at=time.at, entries_at=time.to_come).decision
         return Outcome(decision.verdict, decision.entry)
 
     @property
@@ -93,48 +111,58 @@ def preview_of(
     entries: Sequence[Entry] = (),
     *,
     at: datetime | None = None,
+    instead_of: Callable[[], object] | None = None,
 ) -> Preview:
     """What `change` would do to the devices that are known. Raises whatever `change` raises.
 
     change: makes the change by its action, and returns the entries that it added, if any. It is run in a transaction
     that is taken back. entries: those that it changes or deletes. The preview holds for the epoch that it names.
+    at: what is decided at that time to come, with all that is scheduled until then, instead of now.
+    instead_of: what the change is compared with, made and taken back likewise, if not with leaving all as it is.
     """
     with secret_read_once():
-        return _preview_of(service, change, entries, at or timezone.now())
+        return _preview_of(service, change, entries, Time.of(at), instead_of)
 
 
 def _preview_of(
     service: ProvisioningService,
     change: Callable[[], Iterable[Entry]],
     entries: Sequence[Entry],
-    now: datetime,
+    time: Time,
+    instead_of: Callable[[], object] | None,
 ) -> Preview:
     standing = standing_now(service)  # what is due by now is no part of the change
-    epoch, as_of = standing.epoch, standing.as_of_now()
+    epoch, as_of = standing.epoch, time.as_of(standing)
     classes = _classes(service)
     touched = _touched(entries)
     unregistered = _unregistered(service, touched)
     # Looked at in any case: what a change adds is not known before it is made.
-    before = _world(service, classes, now)
+    with _made(instead_of):
+        before = _world(service, classes, time)
+        other = _individuals(service, touched, _as_of(service, time)) if instead_of else {}
     with rehearsal():
         added = list(change())
         touched = _joined(touched, _touched([*_still_there(entries), *added]))
-        after = _world(service, classes, now)
-        after.individuals = _individuals(service, touched, _as_of_now(service))
+        after = _world(service, classes, time)
+        after.individuals = _individuals(service, touched, _as_of(service, time))
         singles, too_many = _single_devices(service, touched, before, after)
         by_key = {one.registration_key: one for one in [*_unregistered(service, touched), *unregistered]}
         singles = [*singles, *by_key.values()]
-        _judge_singly(service, singles, now)
-    for single in singles:
-        if single.after is not None:
-            single.before = single.judged(service, now)
+        _judge_singly(service, singles, time)
+    with _made(instead_of):
+        for single in singles:
+            if single.after is not None:
+                single.before = single.judged(service, time)
     before.individuals = _individuals(service, touched, as_of)
-    records = _records(service, touched, before, after, now)
+    records = _records(service, touched, before, after, time.at)
     for some in records:
         others = read_individuals_of(service, some, as_of)
         before.individuals = {**others, **before.individuals}
         before.leaf_bars = {**before.leaf_bars, **read_leaf_bars(service, some, as_of)}
-    deciders = Decider(before), Decider(before.changed(touched.keys, after))
+    changed = before.changed(touched.keys, after)
+    if instead_of is not None:
+        before = before.changed(touched.keys, replace(before, individuals=other))
+    deciders = Decider(before), Decider(changed)
     examined = [one.told for one in singles if one.after is not None]
     beyond = too_many + len(singles) - len(examined)
     told = {one.registration_key for one in singles}
@@ -155,29 +183,42 @@ def _preview_of(
     return Preview(epoch, tuple(devices), beyond)
 
 
-def _world(service: ProvisioningService, classes: Iterable[RegistrationRecord], at: datetime) -> World:
+@contextmanager
+def _made(change: Callable[[], object] | None) -> Iterator[None]:
+    """Inside, that is done; or nothing, and then nothing is locked."""
+    if change is None:
+        yield
+        return
+    with rehearsal():
+        change()
+        yield
+
+
+def _world(service: ProvisioningService, classes: Iterable[RegistrationRecord], time: Time) -> World:
     standing = ProvisioningService.what_decisions_read(service.pk)
     return World(
-        above={record.evidence_class: look_above(service, record, at) for record in classes},
-        key_groups=read_key_groups(service, standing.as_of_now()),
+        above={
+            record.evidence_class: look_above(service, record, time.at, time.to_come) for record in classes
+        },
+        key_groups=read_key_groups(service, time.as_of(standing)),
         key_groups_admit=standing.groups_with_keys_admit,
     )
 
 
-def _as_of_now(service: ProvisioningService) -> AsOf:
-    return ProvisioningService.what_decisions_read(service.pk).as_of_now()
+def _as_of(service: ProvisioningService, time: Time) -> AsOf:
+    return time.as_of(ProvisioningService.what_decisions_read(service.pk))
 
 
 def _individuals(service: ProvisioningService, touched: _Touched, as_of: AsOf) -> dict[str, Individual]:
     return read_individuals(service.individualenrollments.filter(registration_key__in=touched.keys), as_of)
 
 
-def _judge_singly(service: ProvisioningService, singles: Iterable[_Single], at: datetime) -> None:
+def _judge_singly(service: ProvisioningService, singles: Iterable[_Single], time: Time) -> None:
     deadline = monotonic() + SECONDS_SINGLY
     for single in singles:
         if monotonic() > deadline:
             return
-        single.after = single.judged(service, at)
+        single.after = single.judged(service, time)
 
 
 _COLUMNS = (

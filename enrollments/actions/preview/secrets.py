@@ -16,6 +16,7 @@ from enrollments.actions.judging.tokens import key_ids_of_individual, secrets_of
 from enrollments.actions.key_identifiers import (
     OF_GROUP,
     endorsement_identifier,
+    identifier_of_derived,
     key_identifier,
 )
 from enrollments.attestation.symmetric_key import derive_device_key, key_bytes
@@ -62,13 +63,13 @@ class Proof:
 
 @dataclass(frozen=True, slots=True)
 class KeyGroup:
-    """A group with symmetric keys. `keys`: base64, the primary one first."""
+    """A group with symmetric keys, the primary one first."""
 
     ref: EntryRef
     enabled: bool
     created: tuple[float, int]
     secrets: Secrets = field(repr=False)
-    keys: tuple[str, ...] = field(default=(), repr=False)
+    keys: tuple[bytes, ...] = field(default=(), repr=False)
 
     def signs_for(self, registration_id: str, secrets: Secrets) -> bool:
         """Whether a device that is known by these has the key that this group derives for it."""
@@ -82,11 +83,10 @@ class KeyGroup:
 
     def _derives(self, registration_id: str, secret: str) -> bool:
         """Whether that is a key which a device gets from this group that spells its name so."""
-        for key in self.keys:
-            derived = base64.b64encode(derive_device_key(key_bytes(key), registration_id)).decode()
-            if secret == (fingerprint(derived) if is_fingerprint(secret) else key_identifier(derived)):
-                return True
-        return False
+        if not is_fingerprint(secret):
+            return any(secret == identifier_of_derived(key, registration_id) for key in self.keys)
+        derived = (derive_device_key(key, registration_id) for key in self.keys)
+        return any(secret == fingerprint(base64.b64encode(one).decode()) for one in derived)
 
 
 def read_key_groups(service: ProvisioningService, as_of: AsOf) -> dict[int, KeyGroup]:
@@ -98,7 +98,10 @@ def _key_group(row: EnrollmentGroup, as_of: AsOf) -> KeyGroup:
     keys = row.primary_key, row.secondary_key
     ids = _identified(keys, (row.primary_key_id, row.secondary_key_id))
     secrets = frozenset(f"{OF_GROUP}{one}" for one in (*ids, *map(fingerprint, keys)))
-    return KeyGroup(group_ref(row), as_of.enabled(row), (row.created_at.timestamp(), row.pk), secrets, keys)
+    decoded = tuple(map(key_bytes, keys))
+    return KeyGroup(
+        group_ref(row), as_of.enabled(row), (row.created_at.timestamp(), row.pk), secrets, decoded
+    )
 
 
 def secrets_enrolled(row: IndividualEnrollment) -> Secrets:

@@ -182,9 +182,15 @@ def chain_of(record: RegistrationRecord) -> PresentedCredential:
     return PresentedCredential(certificates=tuple(parsed(pem).der for pem in pems))
 
 
-def look_above(service: ProvisioningService, representative: RegistrationRecord, at: datetime) -> Above:
-    """Judge one device of a class by what is enrolled now, and keep what holds for all of them."""
-    judgement = judge(service, representative.registration_id, chain_of(representative), at=at)
+def look_above(
+    service: ProvisioningService,
+    representative: RegistrationRecord,
+    at: datetime,
+    entries_at: datetime | None = None,
+) -> Above:
+    """Judge one device of a class by what is enrolled (see `judge`), and keep what holds for all of them."""
+    shown = chain_of(representative)
+    judgement = judge(service, representative.registration_id, shown, at=at, entries_at=entries_at)
     facts = judgement.facts
     groups = tuple(group for group in facts.groups if group.steps_to_key > 0)
     barred = tuple(bar for bar in facts.barred_keys if bar.steps > 0)

@@ -7,7 +7,15 @@ from typing import Any
 from enrollments.actions.access_policies import disable_policy
 from enrollments.actions.enrollment_groups import EnrollmentGroupNotFound, disable_enrollment_group
 from enrollments.actions.enrollments import EnrollmentNotFound, disable_enrollment
-from enrollments.actions.preview import Entry, Preview, preview_of, what_adding_did, what_disabling_did
+from enrollments.actions.preview import (
+    Act,
+    Entry,
+    Preview,
+    preview_of,
+    preview_then,
+    what_adding_did,
+    what_disabling_did,
+)
 from enrollments.actions.preview.words import as_json, did, in_lines
 from enrollments.actions.revocation import deny_device
 from enrollments.actions.schedule import as_text, settle_if_possible
@@ -64,7 +72,8 @@ class Command(DpsCommand):
         parser.add_argument(
             "--dry-run",
             action="store_true",
-            help="Only say what would become of the devices that are known. Nothing is changed.",
+            help="Only say what would become of the devices that are known, at the time that is given if there is one. "
+            "Nothing is changed.",
         )
 
     def act(
@@ -154,31 +163,43 @@ class Command(DpsCommand):
         at: datetime | None,
         json: bool,
     ) -> None:
-        """What disabling would do, by the same actions, taken back. Of a time to come, as things stand now."""
+        """What disabling would do, by the same actions, taken back: at its time, and what changes back at its end."""
         entry = _entry(service, kind, id)
         if entry is None and not deny:
             # Said as it would be said in earnest.
             known = EnrollmentGroupNotFound(id) if kind == "group" else EnrollmentNotFound(id)
             raise NotFound(f"{known.message} Nothing was changed.")
 
-        def disable(until: datetime | None, at: datetime | None) -> Entry:
-            if kind == "group":
-                return disable_enrollment_group(service, id, actor=command_line_actor(), until=until, at=at)
-            return _disable_device(service, id, reason="", deny=deny, until=until, at=at)
-
         def change() -> list[Entry]:
-            made = disable(until, at)
-            if at is not None:
-                disable(None, None)
+            if kind == "group":
+                made: Entry = disable_enrollment_group(service, id, actor=command_line_actor())
+            else:
+                made = _disable_device(service, id, reason="", deny=deny, until=None, at=None)
             return [made] if entry is None else []
 
-        told = preview_of(service, change, [entry] if entry is not None else [])
+        end: Preview | None = None
+        if entry is not None and at is not None:
+            told = preview_then(service, Act.DISABLE, entry, at=at)
+        else:
+            told = preview_of(service, change, [entry] if entry is not None else [])
+            if entry is not None and until is not None:
+                end = preview_then(service, Act.DISABLE, entry, until=until)
         if json:
             shown = {"kind": kind, "id": str(entry or id), "service": service.name, "changed": False}
-            self.print_json({**shown, "dry_run": True, "preview": as_json(told)})
+            self.print_json({**shown, "dry_run": True, **_previews_as_json(told, end, at=at, until=until)})
             return
+        if at is not None:
+            self.stdout.write(f"At {as_text(at)}, with whatever else is scheduled until then:")
+        elif end is not None:
+            self.stdout.write("From now on:")
         for line in in_lines(told):
             self.stdout.write(line)
+        if end is not None and until is not None:
+            self.stdout.write(
+                f"At {as_text(until)}, when it is enabled again, with whatever else is scheduled until then:"
+            )
+            for line in in_lines(end):
+                self.stdout.write(line)
         self.stdout.write("Nothing was changed.")
 
     def _disable_policy(self, service: ProvisioningService, name: str, *, reason: str, json: bool) -> None:
@@ -194,6 +215,18 @@ class Command(DpsCommand):
             self.stdout.write(
                 f"Access policy {policy} of {service} was disabled already; nothing was changed."
             )
+
+
+def _previews_as_json(
+    told: Preview, end: Preview | None, *, at: datetime | None, until: datetime | None
+) -> dict[str, Any]:
+    """`preview` is of `at` where that is there, else of now; `at_the_end` is of `until`."""
+    shown: dict[str, Any] = {"preview": as_json(told)}
+    if at is not None:
+        shown["at"] = at.isoformat()
+    if end is not None and until is not None:
+        shown |= {"until": until.isoformat(), "at_the_end": as_json(end)}
+    return shown
 
 
 def _what_it_did(service: ProvisioningService, before: Entry | None, after: Entry) -> Preview | None:

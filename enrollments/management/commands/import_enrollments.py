@@ -23,6 +23,8 @@ from enrollments.actions.imports import (
 )
 from enrollments.actions.outcomes import Outcome
 from enrollments.actions.preview.table import cell
+from enrollments.actions.preview.words import as_json as as_json_preview
+from enrollments.actions.preview.words import in_lines
 from enrollments.audit.sealer import seal_everything
 from enrollments.errors import Conflict
 from enrollments.management.command import (
@@ -35,6 +37,8 @@ from enrollments.management.command import (
 )
 from enrollments.management.progress import Progress
 from enrollments.models import ImportFormat, ImportRun, ImportState, ProvisioningService
+from enrollments.policy.words import counted
+from enrollments.transfer.foreseen import MOST_GROUPS, MOST_LINES, Foreseen, foresee
 from enrollments.transfer.words import format_of, in_words
 from enrollments.transfer.work import carry_out_run, check_run
 
@@ -60,7 +64,11 @@ class Command(DpsCommand):
             help="Of the list. Default: as its name ends, .csv or .jsonl.",
         )
         parser.add_argument("--reason", default="", help="Why, for the history.")
-        parser.add_argument("--dry-run", action="store_true", help="Check every line, and change nothing.")
+        parser.add_argument(
+            "--dry-run",
+            action="store_true",
+            help="Check every line, say what becomes of known devices, and change nothing.",
+        )
         parser.add_argument(
             "--skip-bad-lines", action="store_true", help="Import the good lines, where others are wrong."
         )
@@ -101,8 +109,13 @@ class Command(DpsCommand):
             if run.state == ImportState.REFUSED:
                 raise CommandError(f"{run.problem} Nothing was changed.", returncode=REFUSED)
             if dry_run or (file is not None and not _may_start(run, skip_bad_lines)):
-                cancel_import(run, actor=command_line_actor())
-                self._tell_check(run, errors, as_json=json, dry_run=dry_run)
+                if dry_run:
+                    progress.tell("working out what that does to known devices")
+                try:
+                    seen = foresee(run) if dry_run else None
+                finally:
+                    cancel_import(run, actor=command_line_actor())
+                self._tell_check(run, errors, seen, as_json=json, dry_run=dry_run)
                 return
             run = self._carried_out(run, skip_bad_lines, progress)
         finally:
@@ -171,12 +184,17 @@ class Command(DpsCommand):
         seal_everything()
         return run
 
-    def _tell_check(self, run: ImportRun, errors: Path | None, *, as_json: bool, dry_run: bool) -> None:
+    def _tell_check(
+        self, run: ImportRun, errors: Path | None, seen: Foreseen | None, *, as_json: bool, dry_run: bool
+    ) -> None:
         self._write_errors(run, errors)
         if as_json:
-            self.print_json(_as_json(run, run.planned, dry_run=True))
+            told = {"preview": as_json_preview(seen.preview) if seen.preview else None} if seen else {}
+            self.print_json({**_as_json(run, run.planned, dry_run=True), **told})
         else:
             self.stdout.write(f"{run.lines} lines: {in_words(run.planned)}.")
+            for line in _foreseen_in_lines(seen) if seen else ():
+                self.stdout.write(line)
             self._list_problems(run)
         if not run.bad_lines:
             self.stderr.write("Nothing was changed.")
@@ -239,6 +257,16 @@ def _held(run: ImportRun, progress: Progress) -> tuple[ImportRun, str]:
         progress.tell("waiting for whoever had it")
         time.sleep(0.5)
     return held
+
+
+def _foreseen_in_lines(seen: Foreseen) -> list[str]:
+    if seen.preview is None:
+        lines = counted(seen.lines, "line")
+        return [
+            f"What that does to devices that are known was not worked out: {lines} can matter to them, and at most "
+            f"{MOST_LINES} are tried, {MOST_GROUPS} of them about groups. Split the list to see it."
+        ]
+    return in_lines(seen.preview)
 
 
 def _as_json(run: ImportRun, counts: dict[str, int], *, dry_run: bool) -> dict[str, Any]:

@@ -23,10 +23,11 @@ from enrollments.actions.imports import (
 )
 from enrollments.actions.outcomes import Outcome
 from enrollments.actions.preview.table import Echo, cell
-from enrollments.errors import Conflict, DpsError, Invalid
+from enrollments.errors import Conflict, DpsError, Invalid, PreviewOutdated
 from enrollments.models import ImportRun, ImportState, PartKind, ProvisioningService
 from enrollments.policy.roles import Right
 from enrollments.portal.access import actor_of, requires
+from enrollments.portal.confirmation import epoch_of_the_question
 from enrollments.portal.forms_imports import ImportForm
 from enrollments.portal.htmx import render_page
 from enrollments.portal.paging import paged
@@ -91,6 +92,7 @@ def import_detail(request: HttpRequest, service: ProvisioningService, import_pk:
         "figures": _figures(run),
         "problems": problems,
         "is_moving": run.is_working,
+        "epoch": ProvisioningService.epoch_of(service.pk),
         "may_start": run.state in (ImportState.CHECKED, ImportState.PAUSED) and run.chunks > 0,
     }
     return render_page(request, "portal/imports/detail.html", "portal/imports/_run.html", context)
@@ -126,7 +128,16 @@ def import_start(request: HttpRequest, service: ProvisioningService, import_pk: 
     run = import_of(service, import_pk)
     try:
         run = start_import(
-            run, without_bad_lines="without_bad_lines" in request.POST, actor=actor_of(request)
+            run,
+            without_bad_lines="without_bad_lines" in request.POST,
+            actor=actor_of(request),
+            expected_epoch=epoch_of_the_question(request),
+        )
+    except PreviewOutdated:
+        messages.warning(
+            request,
+            "Something in this service was changed after you looked, so nothing was started. Below is what the import "
+            "does now.",
         )
     except Conflict as problem:
         messages.error(request, problem.message)

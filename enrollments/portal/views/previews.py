@@ -10,6 +10,7 @@ from enrollments.actions.preview import (
     Act,
     Effect,
     Entry,
+    Preview,
     below_others,
     names_left_open,
     preview_of_act,
@@ -21,6 +22,7 @@ from enrollments.models import EnrollmentGroup, ProvisioningService
 from enrollments.policy.roles import Right
 from enrollments.portal.access import actor_of, may, requires
 from enrollments.portal.entry_links import entry_url
+from enrollments.portal.preview_times import Then
 from enrollments.portal.previews import (
     effect_named,
     entries_named,
@@ -37,18 +39,19 @@ from enrollments.portal.previews import (
 @require_safe
 @requires(Right.SEE_HISTORY)
 def preview(request: HttpRequest, service: ProvisioningService) -> HttpResponse:
-    act, entries, effect = _asked(request, service)
+    act, entries, then, effect = _asked(request, service)
     as_of = switches_now(service)
-    told = preview_of_act(service, act, entries)
+    told = _preview(service, act, entries, then)
     groups = [one for one in entries if isinstance(one, EnrollmentGroup)]
     gone = [ref_of(one) for one in entries] if act is Act.DELETE else []
-    address = preview_url(service, act, entries)
+    address = preview_url(service, act, entries, then)
     page = page_of(service, told, effect, request.GET)
     here = f"{address}&effect={effect}" if effect else address
-    export_address = export_url(service, act, entries)
+    export_address = export_url(service, act, entries, then)
     context = {
         "service": service,
         "title": f"Preview: {in_words(act, entries)}",
+        "when": then.words(act, entries[0]) if then else "",
         "entries": [(ref_of(one), entry_url(service, ref_of(one)), as_of.enabled(one)) for one in entries],
         "preview": told,
         "lines": lines_of(told, address),
@@ -58,7 +61,7 @@ def preview(request: HttpRequest, service: ProvisioningService) -> HttpResponse:
             {"label": one.value.capitalize(), "url": preview_url(service, one, entries), "active": one is act}
             for one in Act
         ],
-        "below": worth_telling(act, below_others(service, groups, gone)),
+        "below": worth_telling(act, below_others(service, groups, gone)) if then is None else [],
         "left_open": names_left_open(service, told, entries) if act is Act.DELETE else NO_NAMES,
         "is_gone": act is Act.DELETE,
         "act": act.value,
@@ -75,12 +78,23 @@ def preview(request: HttpRequest, service: ProvisioningService) -> HttpResponse:
 @require_safe
 @requires(Right.EXPORT)
 def preview_export(request: HttpRequest, service: ProvisioningService) -> HttpResponseBase:
-    act, entries, effect = _asked(request, service)
-    told = preview_of_act(service, act, entries)
-    return export(service, told, effect, in_words(act, entries), actor=actor_of(request))
+    act, entries, then, effect = _asked(request, service)
+    told = _preview(service, act, entries, then)
+    what = (
+        in_words(act, entries)
+        if then is None
+        else f"{in_words(act, entries)}; {then.words(act, entries[0])[:-1]}"
+    )
+    return export(service, told, effect, what, actor=actor_of(request))
 
 
-def _asked(request: HttpRequest, service: ProvisioningService) -> tuple[Act, list[Entry], Effect | None]:
+def _preview(service: ProvisioningService, act: Act, entries: list[Entry], then: Then | None) -> Preview:
+    return preview_of_act(service, act, entries) if then is None else then.preview(service, act, entries[0])
+
+
+def _asked(
+    request: HttpRequest, service: ProvisioningService
+) -> tuple[Act, list[Entry], Then | None, Effect | None]:
     """Raises Invalid for an address that says too little, NotFound where an entry is gone."""
     entries = entries_named(service, request.GET)
     if entries is None:
@@ -88,4 +102,7 @@ def _asked(request: HttpRequest, service: ProvisioningService) -> tuple[Act, lis
     act = request.GET.get("act", "")
     if act not in set(Act) or not entries:
         raise Invalid({"": ["A preview is of an act on entries: open it from an entry, or from a question."]})
-    return Act(act), entries, effect_named(request.GET.get("effect", ""))
+    then = Then.named(request.GET)
+    if then is not None and (len(entries) != 1 or act == Act.DELETE):
+        raise Invalid({"": ["What turns by itself is the switch of one entry: name one, and no deleting."]})
+    return Act(act), entries, then, effect_named(request.GET.get("effect", ""))

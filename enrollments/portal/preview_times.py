@@ -1,0 +1,66 @@
+"""Previews of what a switch does at a time to come: in dialogs, and by an address that can be handed on."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from django.http import QueryDict
+from django.utils.dateparse import parse_datetime
+
+from enrollments.actions.preview import Act, Entry, Preview, preview_then
+from enrollments.errors import Invalid
+from enrollments.models import ProvisioningService
+
+_TIMES = ("at", "until")
+
+
+@dataclass(frozen=True, slots=True)
+class Then:
+    """An act on one entry at a time, until a time, or, with neither, what is scheduled for its switch."""
+
+    at: datetime | None = None
+    until: datetime | None = None
+
+    @classmethod
+    def named(cls, query: QueryDict) -> "Then | None":
+        """What an address says; None where it is about now. Raises Invalid."""
+        given = {name: _read(query.get(name, "")) for name in _TIMES if name in query}
+        if not given and "scheduled" not in query:
+            return None
+        if len(given) > 1:
+            raise Invalid({"": ["A preview is of one time: leave out `at` or `until`."]})
+        return cls(**given)
+
+    @property
+    def query(self) -> list[tuple[str, str]]:
+        for name in _TIMES:
+            moment: datetime | None = getattr(self, name)
+            if moment is not None:
+                return [(name, moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"))]
+        return [("scheduled", "1")]
+
+    def words(self, act: Act, entry: Entry) -> str:
+        """When that is, and what turns its switch then, as the beginning of a sentence about the devices."""
+        moment = self.at or self.until or entry.switches_at
+        on = act is Act.ENABLE if self.until is None else act is Act.DISABLE
+        if self.at is None and self.until is None:
+            on = not entry.enabled
+        turned = f"is {'enabled' if on else 'disabled'}{' again' if self.until is not None else ''}"
+        return f"At {in_utc(moment)}, when it {turned}, with whatever else is scheduled until then:"
+
+    def preview(self, service: ProvisioningService, act: Act, entry: Entry) -> Preview:
+        """Raises Invalid, Conflict."""
+        return preview_then(service, act, entry, at=self.at, until=self.until)
+
+
+def in_utc(at: datetime | None) -> str:
+    return f"{at:%Y-%m-%d %H:%M} UTC" if at is not None else ""
+
+
+def _read(text: str) -> datetime:
+    try:
+        moment = parse_datetime(text)
+    except ValueError:
+        moment = None
+    if moment is None or moment.tzinfo is None:
+        raise Invalid({"": ["The time of a preview is one such as 2026-05-03T14:00:00Z."]})
+    return moment

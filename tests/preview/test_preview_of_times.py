@@ -1,0 +1,139 @@
+"""What a switch that turns by itself does then: the same as judging every device with the clock moved to that time."""
+
+import random
+from datetime import timedelta
+
+import pytest
+
+from enrollments.actions.preview import Act, Effect, preview_of_disabling_at, preview_of_end, preview_then
+from enrollments.actions.preview.acts import turn
+from enrollments.errors import Conflict, Invalid
+from enrollments.models import EnrollmentGroup, IndividualEnrollment
+from enrollments.models.locks import rehearsal
+from tests.certificates import EXPIRED, root
+from tests.devices import ALICE, enroll_ca, enroll_device, new_service, register
+from tests.preview.worlds import World, by_name, grown, still_shown
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture(scope="module")
+def forest():
+    soon = {"not_after": EXPIRED["not_after"] + timedelta(days=3)}
+    forest = grown()
+    line = forest.cas[4]
+    forest.leaves += [line.leaf(f"soon-{number}", **soon) for number in range(2)]
+    return forest
+
+
+def entries_of(world):
+    return [
+        *IndividualEnrollment.objects.filter(service=world.service).order_by("pk"),
+        *EnrollmentGroup.objects.filter(service=world.service).order_by("pk"),
+    ]
+
+
+def schedule_some(world, clock):
+    """What is due before that time, at it, and after it."""
+    for entry in entries_of(world):
+        if world.chance.random() < 0.4:
+            at = clock.ahead(days=world.chance.choice([1, 3, 5]))
+            act = world.chance.choice([Act.ENABLE, Act.DISABLE])
+            turn(world.service, act, entry, actor=ALICE, until=at)
+
+
+def compared(world, said, before, after):
+    told = {device.registration_id.lower(): device for device in said.devices}
+    recorded = set(world.service.registrations.values_list("registration_key", flat=True))
+    for name in before:
+        device = told.get(name)
+        if device is None:
+            assert before[name] == after[name] or name not in recorded or name in world.vague, name
+        elif device.effect is not Effect.UNKNOWN and name in recorded and still_shown(world, name):
+            assert (device.before.verdict, device.before.through) == before[name], name
+            assert by_name(device.after.verdict, device.after.through) == by_name(*after[name]), name
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_a_preview_at_a_time_equals_judging_every_device_then(forest, seed, database_clock):
+    world = World(forest, random.Random(seed))
+    schedule_some(world, database_clock)
+    now, then = database_clock.now, database_clock.ahead(days=3)
+    entry = world.chance.choice(entries_of(world))
+    act = world.chance.choice([Act.ENABLE, Act.DISABLE])
+    is_end = act is Act.ENABLE or world.chance.random() < 0.5
+
+    def outcomes_then():
+        database_clock.set_to(then)
+        decided = world.outcomes(at=then)
+        database_clock.set_to(now)
+        return decided
+
+    try:
+        said = preview_then(world.service, act, entry, **{"until" if is_end else "at": then})
+    except (Conflict, Invalid):
+        assert act is Act.DISABLE
+        return
+    before = turned_and_taken_back(world, act, entry, outcomes_then) if is_end else outcomes_then()
+    turn(world.service, act, entry, actor=ALICE, **{"until" if is_end else "at": then})
+    compared(world, said, before, outcomes_then())
+
+
+def turned_and_taken_back(world, act, entry, look):
+    with rehearsal():
+        turn(world.service, act, entry, actor=ALICE)
+        return look()
+
+
+@pytest.fixture
+def service():
+    return new_service()
+
+
+def effects(preview):
+    return {one.registration_id: one.effect for one in preview.devices}
+
+
+def test_whose_certificate_has_expired_by_then_is_out_anyway(service, database_clock):
+    ca = root("Plant")
+    group = enroll_ca(service, ca)
+    register(service, ca.leaf("pump-1"))
+    register(service, ca.leaf("pump-2", not_after=database_clock.ahead(days=1)))
+
+    said = preview_of_disabling_at(service, group, database_clock.ahead(days=2))
+
+    # Its leaf proves nothing any more, and it is told 401 whoever bars it.
+    assert effects(said) == {"pump-1": Effect.REFUSED, "pump-2": Effect.STILL_OUT}
+
+
+def test_whom_another_switch_shuts_out_before_then_is_out_already(service, database_clock):
+    ca = root("Plant")
+    group = enroll_ca(service, ca)
+    leaf = ca.leaf("pump-1")
+    device = enroll_device(service, leaf)
+    register(service, leaf)
+    turn(service, Act.DISABLE, device, actor=ALICE, at=database_clock.ahead(days=1))
+    entry = enroll_device(service, ca.leaf("pump-2"))
+
+    assert effects(preview_of_disabling_at(service, entry, database_clock.ahead(days=2))) == {
+        "pump-2": Effect.REFUSED
+    }
+    assert effects(preview_of_disabling_at(service, group, database_clock.ahead(hours=1))) == {
+        "pump-1": Effect.STILL_ADMITTED
+    }
+    assert effects(preview_of_disabling_at(service, group, database_clock.ahead(days=2))) == {
+        "pump-1": Effect.STILL_OUT
+    }
+
+
+def test_the_end_of_a_disabling_says_who_comes_back(service, database_clock):
+    ca = root("Plant")
+    group = enroll_ca(service, ca)
+    register(service, ca.leaf("pump-1"))
+    register(service, ca.leaf("pump-2", not_after=database_clock.ahead(days=1)))
+
+    said = preview_of_end(service, Act.DISABLE, group, database_clock.ahead(days=2))
+
+    assert effects(said) == {"pump-1": Effect.COMES_IN, "pump-2": Effect.STILL_OUT}
+    group.refresh_from_db()
+    assert (group.enabled, group.switches_at) == (True, None)

@@ -1,0 +1,393 @@
+"""Random worlds: a service with entries of all kinds, devices that have tried to register, and changes to it."""
+
+import random
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from django.utils import timezone
+
+from enrollments.actions.ca_certificates import delete_ca_certificate, groups_of
+from enrollments.actions.enrollment_groups import (
+    GroupSpec,
+    add_enrollment_group,
+    change_enrollment_group,
+    delete_enrollment_groups,
+    disable_enrollment_group,
+    enable_enrollment_group,
+)
+from enrollments.actions.enrollments import (
+    IndividualSpec,
+    add_individual_enrollment,
+    change_individual_enrollment,
+    delete_enrollments,
+    disable_enrollment,
+    enable_enrollment,
+)
+from enrollments.actions.judging import judge
+from enrollments.actions.preview.proofs import groups_without_proof
+from enrollments.actions.preview.world import chain_of
+from enrollments.actions.services import change_settings
+from enrollments.attestation.credential import PresentedCredential
+from enrollments.models import (
+    AttestationMechanism,
+    EnrollmentGroup,
+    IndividualEnrollment,
+    ProvisioningService,
+    Slot,
+)
+from tests.certificates import EXPIRED, Minted, root, self_signed
+from tests.devices import ALICE, derived_key, new_service, prove, register, shows, signs
+
+
+@dataclass
+class Forest:
+    """CAs, cross-signed and re-issued ones among them, and leaves below each; made once, since keys are slow."""
+
+    cas: list[Minted] = field(default_factory=list)
+    leaves: list[Minted] = field(default_factory=list)
+
+
+def grown() -> Forest:
+    first, second = root("Root 1"), root("Root 2")
+    plant = first.intermediate("Plant")
+    crossed = plant.cross_signed_by(second)
+    line = plant.intermediate("Line")
+    shop = second.intermediate("Shop")
+    lone = root("Lone")
+    cas = [first, second, plant, crossed, line, shop, lone, plant.reissued("Plant under another name")]
+    leaves = [
+        ca.leaf(f"{ca.parsed.common_names[0].lower().replace(' ', '-')}-{number}")
+        for ca in (first, plant, line, shop, lone)
+        for number in range(3)
+    ]
+    leaves += [line.leaf("line-old", **EXPIRED), crossed.leaf("crossed-1")]
+    leaves += [self_signed(f"own-{number}") for number in range(3)]
+    return Forest(cas, leaves)
+
+
+class World:
+    """A service with random entries, in which each device has tried to register."""
+
+    def __init__(self, forest: Forest, chance: random.Random) -> None:
+        self.forest, self.chance = forest, chance
+        self.service = new_service()
+        change_settings(
+            self.service, {"symmetric_key_groups": True, "device_registrations_per_minute": 60}, actor=ALICE
+        )
+        self.service.refresh_from_db()
+        for ca in chance.sample(forest.cas, k=chance.randint(1, 5)):
+            self.try_to(self.add_group, ca)
+        for leaf in chance.sample(forest.leaves, k=chance.randint(0, 6)):
+            self.try_to(self.add_individual, leaf)
+        self.key_group = self.add_key_group()
+        self.shown: dict[str, PresentedCredential] = {}
+        for leaf in forest.leaves:
+            sent = leaf.chain if chance.random() < 0.7 else [leaf]
+            self.shown[leaf.parsed.common_names[0]] = shows(*sent) if len(sent) > 1 else only(leaf)
+        for number in range(3):
+            name = f"keyed-{number}"
+            key = derived_key(self.key_group.primary_key, name)
+            self.shown[name] = self.signs(name, key)
+        for number in range(2):
+            entry = add_individual_enrollment(
+                self.service,
+                IndividualSpec(
+                    registration_id=f"token-{number}", mechanism=AttestationMechanism.SYMMETRIC_KEY
+                ),
+                actor=ALICE,
+            )
+            self.shown[entry.registration_id] = self.signs(entry.registration_id, entry.primary_key)
+        self.add_coincidences()
+        for name, credential in self.shown.items():
+            register(self.service, credential, name)
+        # What is known of a chain is what was kept of it: certificates on the way to what was enrolled then.
+        for record in self.service.registrations.filter(evidence__position=0):
+            self.shown[record.registration_id] = chain_of(record)
+        self.vague = self.forget_some()
+        identified = self.service.registrations.exclude(key_ids="")
+        self.identified = set(identified.values_list("registration_key", flat=True))
+        for ca in chance.sample(forest.cas, k=chance.randint(0, 4)):
+            prove(self.service, ca, f"first-{forest.cas.index(ca)}")
+        # What was enrolled when they registered is not what is enrolled now.
+        for _ in range(chance.randint(0, 4)):
+            self.change()()
+
+    def try_to(self, act, *args):
+        from enrollments.errors import Conflict, Invalid
+
+        try:
+            return act(*args)
+        except (Conflict, Invalid):
+            return None
+
+    def add_group(self, ca: Minted) -> EnrollmentGroup:
+        name = f"group-{self.chance.randrange(10**9)}"
+        helpers = tuple(
+            one.parsed for one in self.chance.sample(self.forest.cas, k=self.chance.randint(0, 2))
+        )
+        spec = GroupSpec(
+            group_id=name,
+            certificates={Slot.PRIMARY: ca.parsed},
+            helpers=helpers,
+            enabled=self.chance.random() < 0.6,
+        )
+        return add_enrollment_group(self.service, spec, actor=ALICE)
+
+    def add_key_group(self, name: str = "keys", key: str = "") -> EnrollmentGroup:
+        spec = GroupSpec(
+            group_id=name.replace(" ", "-"), mechanism=AttestationMechanism.SYMMETRIC_KEY, primary_key=key
+        )
+        return add_enrollment_group(self.service, spec, actor=ALICE)
+
+    def signs(self, name: str, key: str) -> PresentedCredential:
+        """With a token that is good for as long as anybody looks ahead."""
+        return signs(self.service, name, key, expiry=int(timezone.now().timestamp()) + 10**7)
+
+    def add_coincidences(self) -> None:
+        """Devices whose keys are, or are derived from, what some entry holds as something else."""
+        for number in range(2):
+            self.add_keyed(f"very-{number}", self.key_group.primary_key)
+            name = f"derived-{number}"
+            self.add_keyed(name, derived_key(self.key_group.secondary_key, name))
+        for name in ("very-0", "very-1"):
+            self.shown[name] = self.signs(name, self.key_group.primary_key)
+        for name in ("derived-0", "derived-1"):
+            self.shown[name] = self.signs(name, derived_key(self.key_group.secondary_key, name))
+        if self.chance.random() < 0.3:
+            self.add_key_group("keys too", self.key_group.primary_key)
+
+    def add_keyed(self, name: str, key: str, *, enabled: bool = True) -> IndividualEnrollment:
+        spec = IndividualSpec(
+            registration_id=name,
+            mechanism=AttestationMechanism.SYMMETRIC_KEY,
+            primary_key=key,
+            enabled=enabled,
+        )
+        return add_individual_enrollment(self.service, spec, actor=ALICE)
+
+    def forget_some(self) -> set[str]:
+        """Make some records what older versions wrote, or what was written under another key of the installation."""
+        vague = set()
+        for record in self.service.registrations.exclude(key_fingerprint="").order_by("pk"):
+            if self.chance.random() < 0.2:
+                record.key_ids = ""
+                if self.chance.random() < 0.5:
+                    record.key_fingerprint = f"00000000:{record.key_fingerprint[9:]}"
+                record.save(update_fields=["key_ids", "key_fingerprint"])
+                vague.add(record.registration_key)
+        return vague
+
+    def add_individual(self, leaf: Minted) -> IndividualEnrollment:
+        certificates = {Slot.PRIMARY: leaf.parsed} if self.chance.random() < 0.7 else {}
+        spec = IndividualSpec(
+            registration_id=leaf.parsed.common_names[0],
+            certificates=certificates,
+            enabled=bool(certificates) and self.chance.random() < 0.5,
+        )
+        return add_individual_enrollment(self.service, spec, actor=ALICE)
+
+    def change(self):
+        """A random change, as a function that makes it and returns what it added; with the entries it is about."""
+        groups = list(EnrollmentGroup.objects.filter(service=self.service))
+        individuals = list(IndividualEnrollment.objects.filter(service=self.service))
+        acts = [self.demanding_proof, self.proving, self.unproving]
+        acts += [self.adding_group, self.adding_individual, self.adding_deny_entry]
+        acts += [self.adding_key_group, self.adding_keyed, self.adding_keyed]
+        acts += [self.turning_group, self.deleting_group, self.changing_group] if groups else []
+        acts += (
+            [self.turning_individual, self.deleting_individuals, self.changing_keys] if individuals else []
+        )
+        return self.chance.choice(acts)(groups, individuals)
+
+    # Each returns a callable with the attribute `entries`.
+    def adding_group(self, groups, individuals):
+        ca, state = self.chance.choice(self.forest.cas), self.chance.getstate()
+
+        def act():
+            self.chance.setstate(state)
+            added = self.try_to(self.add_group, ca)
+            return [added] if added else []
+
+        return about(act, [])
+
+    def demanding_proof(self, groups, individuals):
+        demanded = not ProvisioningService.what_decisions_read(self.service.pk).proof_of_possession
+
+        def act():
+            change_settings(self.service, {"proof_of_possession": demanded}, actor=ALICE)
+            return []
+
+        return about(act, groups_without_proof(self.service))
+
+    def proving(self, groups, individuals):
+        ca, name = self.chance.choice(self.forest.cas), f"ca-{self.chance.randrange(10**9)}"
+
+        def act():
+            prove(self.service, ca, name)
+            return []
+
+        return about(act, groups_without_proof(self.service))
+
+    def unproving(self, groups, individuals):
+        proven = list(self.service.ca_certificates.order_by("pk"))
+        gone = self.chance.choice(proven) if proven else None
+
+        def act():
+            if gone is not None:
+                delete_ca_certificate(self.service, gone.name, actor=ALICE)
+            return []
+
+        return about(act, list(groups_of(gone)) if gone else [])
+
+    def adding_individual(self, groups, individuals):
+        leaf, state = self.chance.choice(self.forest.leaves), self.chance.getstate()
+
+        def act():
+            self.chance.setstate(state)
+            added = self.try_to(self.add_individual, leaf)
+            return [added] if added else []
+
+        return about(act, [])
+
+    def adding_deny_entry(self, groups, individuals):
+        name = self.chance.choice(["keyed-0", "keyed-1", "line-0", "own-0"])
+
+        def act():
+            spec = IndividualSpec(registration_id=name, enabled=False)
+            added = self.try_to(lambda: add_individual_enrollment(self.service, spec, actor=ALICE))
+            return [added] if added else []
+
+        return about(act, [])
+
+    def adding_key_group(self, groups, individuals):
+        """The same group once more where it was deleted, or one with a key that was in use."""
+        name, key = self.chance.choice(["keys", "keys-again"]), self.a_group_key()
+
+        def act():
+            added = self.try_to(self.add_key_group, name, key)
+            return [added] if added else []
+
+        return about(act, [])
+
+    def adding_keyed(self, groups, individuals):
+        name = self.chance.choice(["keyed-0", "keyed-1", "very-0", "derived-0", "derived-1"])
+        key = self.a_key(name)
+        enabled = self.chance.random() < 0.7
+
+        def act():
+            added = self.try_to(lambda: self.add_keyed(name, key, enabled=enabled))
+            return [added] if added else []
+
+        return about(act, [])
+
+    def a_group_key(self) -> str:
+        return self.chance.choice([self.key_group.primary_key, self.key_group.secondary_key])
+
+    def a_key(self, name: str) -> str:
+        """That of a group itself, one that is derived from it for this device, or a new one."""
+        key = self.a_group_key()
+        return self.chance.choice([key, derived_key(key, name), "bmV3IHNlY3JldCBrZXkgd2l0aCBieXRlcw=="])
+
+    def turning_group(self, groups, individuals):
+        group = self.chance.choice(groups)
+        turn = disable_enrollment_group if group.enabled else enable_enrollment_group
+        return about(lambda: [turn(self.service, group.group_id, actor=ALICE)], [group])
+
+    def deleting_group(self, groups, individuals):
+        gone = self.chance.sample(groups, k=min(len(groups), self.chance.randint(1, 2)))
+
+        def act():
+            delete_enrollment_groups(self.service, [one.group_id for one in gone], actor=ALICE)
+            return []
+
+        return about(act, gone)
+
+    def changing_group(self, groups, individuals):
+        group, ca = self.chance.choice(groups), self.chance.choice(self.forest.cas)
+        enabled = self.chance.random() < 0.7
+        key = self.chance.choice([self.a_group_key(), "bmV3IHNlY3JldCBrZXkgd2l0aCBieXRlcw=="])
+
+        def act():
+            current = EnrollmentGroup.objects.get(pk=group.pk)
+            is_keyed = current.mechanism == AttestationMechanism.SYMMETRIC_KEY
+            spec = GroupSpec(
+                mechanism=AttestationMechanism(current.mechanism),
+                certificates={} if is_keyed else {Slot.PRIMARY: ca.parsed},
+                primary_key=key if is_keyed else "",
+                enabled=enabled,
+            )
+            self.try_to(
+                lambda: change_enrollment_group(
+                    self.service, current.group_id, spec, expected_etag=current.etag, actor=ALICE
+                )
+            )
+            return []
+
+        return about(act, [group])
+
+    def turning_individual(self, groups, individuals):
+        one = self.chance.choice(individuals)
+        turn = disable_enrollment if one.enabled else enable_enrollment
+        return about(lambda: [turn(self.service, one.registration_id, actor=ALICE)], [one])
+
+    def deleting_individuals(self, groups, individuals):
+        gone = self.chance.sample(individuals, k=min(len(individuals), self.chance.randint(1, 3)))
+
+        def act():
+            delete_enrollments(self.service, [one.registration_id for one in gone], actor=ALICE)
+            return []
+
+        return about(act, gone)
+
+    def changing_keys(self, groups, individuals):
+        one = self.chance.choice(individuals)
+        both = self.chance.random() < 0.5
+        key = self.a_key(one.registration_id)
+
+        def act():
+            current = IndividualEnrollment.objects.get(pk=one.pk)
+            spec = IndividualSpec(
+                mechanism=AttestationMechanism.SYMMETRIC_KEY,
+                primary_key=key,
+                secondary_key=key if both else "",
+                enabled=current.enabled,
+            )
+            self.try_to(
+                lambda: change_individual_enrollment(
+                    self.service, current.registration_id, spec, expected_etag=current.etag, actor=ALICE
+                )
+            )
+            return []
+
+        return about(act, [one])
+
+    def outcomes(self, at: datetime | None = None):
+        current = ProvisioningService.objects.get(pk=self.service.pk)
+        decided = {}
+        for name, credential in self.shown.items():
+            decision = judge(current, name, credential, at=at or timezone.now()).decision
+            decided[name.lower()] = (decision.verdict, decision.entry if decision.entry else None)
+        return decided
+
+
+def only(leaf: Minted) -> PresentedCredential:
+    return PresentedCredential(certificates=(leaf.der,))
+
+
+def about(act, entries):
+    act.entries = entries
+    return act
+
+
+def by_name(verdict, through):
+    """What was added has another number than in the rehearsal where a database gives none twice (PostgreSQL)."""
+    return verdict, through and (through.kind, through.name)
+
+
+def still_shown(world: World, name: str) -> bool:
+    """Whether what the device shows here is what its record has: the same leaf, or a token."""
+    record = world.service.registrations.get(registration_key=name)
+    credential = world.shown[name]
+    if credential.authorization:
+        return record.mechanism == AttestationMechanism.SYMMETRIC_KEY
+    return record.leaf_thumbprint != ""
