@@ -75,8 +75,8 @@ def registrations(sites: list[Site]) -> list[Part]:
 def _at(site: Site) -> Part:
     key, size, bench = site.key, site.bench.size, site.bench
     by_token = site.with_keys(2 * size.registrations, REGISTERING)
-    by_certificate = site.with_certificates(KNOWN, 2 * size.registrations)
-    for device in (*by_token, *by_certificate):
+    by_certificate = site.with_certificates(KNOWN, site.station.certificates)
+    for device in by_token:
         with bench.line(device) as line:
             line.register(device)
     ceiling = with_ceiling(bench)

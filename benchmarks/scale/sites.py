@@ -8,13 +8,13 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
 
 from benchmarks.devices import Device, trusting
 from benchmarks.installation import Bench, Worker
-from benchmarks.scale.names import DISABLED_EVERY, KEY_NAME, name_of
+from benchmarks.scale.names import DISABLED_EVERY, KEY_NAME, KNOWN, name_of
 from benchmarks.scale.servers import POSTGRESQL, SQLITE, TITLES, new_database, postgresql_server
 from benchmarks.scale.stations import Station
 from benchmarks.sizes import Size
@@ -141,6 +141,17 @@ def _opened(
         Station(live, enrollments, size.certificates, folder, lambda sentence: tell(f"{title}: {sentence}"))
     )
     live.start("device")
-    return Site(
+    site = Site(
         database, enrollments, Bench(live, Worker.of_listener(live), size, until_the_end), station, folder
     )
+    _register_those_with_certificates(site)
+    # By a worker that ends: the one that is measured has seen none of their certificates, as if it were a day later.
+    live.stop("device")
+    live.start("device")
+    return replace(site, bench=replace(site.bench, worker=Worker.of_listener(live)))
+
+
+def _register_those_with_certificates(site: Site) -> None:
+    for device in site.with_certificates(KNOWN, site.station.certificates):
+        with site.bench.line(device) as line:
+            line.register(device)

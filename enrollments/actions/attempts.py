@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 from django.db import connection, transaction
+from django.db.models import QuerySet
 from django.utils import timezone
 
 from enrollments import metrics
@@ -15,6 +16,7 @@ from enrollments.actions.judging import Judgement
 from enrollments.actions.tracking import read_tracking_id, tracking_id
 from enrollments.audit.actor import clean_client
 from enrollments.models import AttemptOutcome, Certificate, ProvisioningService, RegistrationAttempt
+from enrollments.models.prepared import Prepared
 from enrollments.policy.decision import Decision, Said
 from enrollments.policy.names import registration_key
 from enrollments.policy.reasons import Reason
@@ -117,6 +119,8 @@ def shown_trace(of: Decision | RegistrationAttempt) -> list[dict[str, str]]:
 
 
 def _bounded(text: str) -> str:
+    if text.isprintable() and len(text) <= MAX_TRACE_TEXT:
+        return text
     shown = "".join(character if character.isprintable() else "\ufffd" for character in text)
     return shown if len(shown) <= MAX_TRACE_TEXT else f"{shown[:MAX_TRACE_TEXT]}…"
 
@@ -152,13 +156,21 @@ def has_room(
     """
     if outcome not in MAX_PER_HOUR:
         return True
+    hour, key = _hour_of(judgement), registration_key(claimed_registration_id)
+    if _own_row(service.pk, hour, key, outcome.value, reason.value, source):
+        return True
+    rows = RegistrationAttempt.objects.filter(service=service, hour=hour, outcome=outcome.value)
+    return rows.count() < MAX_PER_HOUR[outcome]
+
+
+@Prepared
+def _own_row(
+    service: int, hour: datetime, key: str, outcome: str, reason: str, source: str
+) -> "QuerySet[RegistrationAttempt, int]":
     rows = RegistrationAttempt.objects.filter(
-        service=service, hour=_hour_of(judgement), outcome=outcome.value
+        service=service, hour=hour, registration_key=key, outcome=outcome, reason=reason, source=source
     )
-    own = rows.filter(
-        registration_key=registration_key(claimed_registration_id), reason=reason.value, source=source
-    )
-    return own.exists() or rows.count() < MAX_PER_HOUR[outcome]
+    return rows.values_list("pk", flat=True)
 
 
 def _hour_of(judgement: Judgement) -> datetime:
