@@ -15,7 +15,7 @@ FIRST_PAGE, PAGE = 200, 900
 def starting_with(column: str, prefix: str) -> Q:
     """Rows whose key (see registration_key) begins like this, found by an index.
 
-    On PostgreSQL LIKE uses one that sorts byte by byte, which entries have (migration 0023).
+    On PostgreSQL LIKE uses one that sorts byte by byte, which entries have (migration 0021).
     """
     if connection.vendor == "sqlite":
         # LIKE would ignore case here and therefore the index; the columns compare byte by byte.
