@@ -32,6 +32,7 @@ def remove_indexes(apps, schema_editor):
 
 class Migration(migrations.Migration):
 
+    WHILE_SERVING = 'Both indexes are built concurrently, and the version before does not know of them.'
     atomic = False  # nothing is built concurrently within a transaction
 
     dependencies = [
