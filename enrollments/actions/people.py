@@ -1,6 +1,7 @@
 """People and their roles (R17)."""
 
 import re
+from contextlib import suppress
 
 from django.contrib.auth.models import User
 from django.contrib.auth.password_validation import validate_password
@@ -229,14 +230,22 @@ def _end_tokens(user: User, reason: str, *, actor: Actor, all_of_them: bool = Fa
 
 
 def _set_password(user: User, password: str) -> str:
-    if not password:
-        password = get_random_string(GENERATED_PASSWORD_LENGTH)
     try:
+        password = password or _generated_password(user)
         validate_password(password, user)
     except ValidationError as problem:
         raise Invalid({"password": list(problem.messages)}) from None
     user.set_password(password)
     return password
+
+
+def _generated_password(user: User) -> str:
+    """One that holds the rules as well: by chance it may have too many letters of the name."""
+    while True:
+        password = get_random_string(GENERATED_PASSWORD_LENGTH)
+        with suppress(ValidationError):
+            validate_password(password, user)
+            return password
 
 
 def _get(username: str) -> User:

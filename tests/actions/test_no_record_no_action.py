@@ -290,6 +290,7 @@ PREPARED: dict[str, tuple[Callable[[World], Any], Callable[[World, Any], object]
 NOT_ALONE = {
     "add_owner_policy": "a part of add_service",
     "add_hub_row": "a part of link_hub",
+    "carry_out_changes": "a part of an import, to see what it does and take it back",
     "begin_import": "keeps a file that decides nothing; tests/transfer has what becomes of it",
     "set_enabled": "a part of enabling and disabling",
     "delete_all": "a part of deleting",

@@ -35,6 +35,7 @@ HELD_TO_SECONDS = {
     "history.verify": 1e-5,
     "history.verify-export": 1e-5,
     "history.tool-export": 1e-5,
+    "history.tool": 1e-5,
 }
 HELD_TO_A_QUARTER = {
     ("evidence.again", "registration.x509"),
