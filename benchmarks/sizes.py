@@ -40,7 +40,7 @@ class Size:
     @property
     def certificates(self) -> int:
         """How many devices with certificates such an installation is to have, of each kind."""
-        # Each of the known once, and some of the others: what a worker remembers of a certificate is not to be measured.
+        # Each of the known once: what a worker remembers of a certificate is not to be measured.
         return max(self.registrations, self.refusals) * self.repetitions + 10
 
 

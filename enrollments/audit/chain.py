@@ -62,8 +62,8 @@ def sealed_rows(last: int, first: int = LOWEST) -> Iterator[SealedRow]:
 def waiting_rows(limit: int) -> list[tuple[int, tuple[Any, ...]]]:
     """The oldest rows that wait for a seal: ID, and what `form_of` takes. At most so many.
 
-    Three looks into indexes. Asked for in one join, PostgreSQL may go through the whole history for every batch where much
-    is waiting.
+    Three looks into indexes. Asked for in one join, PostgreSQL may go through the whole history for every batch where
+    much is waiting.
     """
     last: int = LOWEST
     ids: set[int] = set()

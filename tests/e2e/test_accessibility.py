@@ -187,7 +187,8 @@ def values(plant) -> dict[str, Any]:
         "    'token': service.api_tokens.first().pk,\n"
         "    'pk': service.attempts.filter(outcome='refused').first().pk,\n"
         "    'quiet_pk': service.quiet_periods.first().pk,\n"
-        "    'event_pk': HistoryEvent.objects.of_service(service.pk).filter(event='enrollment.disabled').latest('pk').pk,\n"
+        "    'event_pk': HistoryEvent.objects.of_service(service.pk)\n"
+        "        .filter(event='enrollment.disabled').latest('pk').pk,\n"
         "    'ca_name': service.ca_certificates.first().name,\n"
         "    'import_pk': service.imports.first().pk,\n"
         # When half of it was done, so that there is something to compare.
