@@ -1,6 +1,8 @@
 """The decision lock: what lets a change and an admission never overlap (R12)."""
 
+import fcntl
 import hashlib
+import os
 import sqlite3
 import threading
 from collections.abc import Iterator
@@ -23,9 +25,53 @@ def admission_lock(service: ProvisioningService) -> Iterator[None]:
     The lock is the first statement of the transaction, by itself: a snapshot taken before or together with the
     wait would show the state from before it. On SQLite the transaction itself is the lock (BEGIN IMMEDIATE).
     """
-    with transaction.atomic(durable=True):
+    with _in_line(), transaction.atomic(durable=True):
         _advisory_lock("pg_advisory_xact_lock_shared", service.pk)
         yield
+
+
+@contextmanager
+def _in_line() -> Iterator[None]:
+    """On SQLite, wait in line for the one transaction that may write: threads and processes come in turn.
+
+    SQLite has its waiters look again from time to time, ten times a second in the end. While others write one after the
+    other, whoever waits so finds it taken for longer than a device has patience. Here whoever comes first waits for the
+    turn and has the door closed behind it; the next one is let in when it has had its turn, so nobody is overtaken by
+    those who come again and again.
+    """
+    place = _place_in_line()
+    if place is None:
+        yield
+        return
+    turn = _locked(f"{place}-turn-of-writers", first=f"{place}-line-of-writers")
+    try:
+        yield
+    finally:
+        os.close(turn)
+
+
+def _locked(path: str, *, first: str = "") -> int:
+    """A descriptor that owns the lock of this file until it is closed. `first`: whose lock is owned while waiting."""
+    door = _locked(first) if first else None
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        return descriptor
+    finally:
+        if door is not None:
+            os.close(door)
+
+
+def _place_in_line() -> str | None:
+    """None where there is no line: databases with locks of their own, one in memory, and inside of a transaction."""
+    if connection.vendor != "sqlite" or connection.in_atomic_block:
+        return None
+    name = str(connection.settings_dict["NAME"])
+    return None if "mode=memory" in name or name == ":memory:" else name
 
 
 class _Running(threading.local):
@@ -70,7 +116,7 @@ def change_lock(service: ProvisioningService, *, raises_epoch: bool = True) -> I
             if raises_epoch:
                 service.raise_epoch()
         return
-    with transaction.atomic(durable=True):
+    with _in_line(), transaction.atomic(durable=True):
         _advisory_lock("pg_advisory_xact_lock", service.pk)
         _running.changing = service.pk
         try:
