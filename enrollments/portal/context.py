@@ -50,7 +50,7 @@ def portal(request: HttpRequest) -> dict[str, Any]:
         return {"environment_label": settings.DPS_ENVIRONMENT_LABEL}
     service: ProvisioningService | None = getattr(request, "current_service", None)
     # Of pages of a service it was found out with the role there.
-    everywhere: Role | None = request.role_everywhere if service else role_in(user, None)  # type: ignore[attr-defined]
+    everywhere: Role | None = request.role_everywhere if service else role_in(user, None)  # type: ignore[attr-defined]  # set by access.requires
     role: Role | None = getattr(request, "current_role", None) if service else everywhere
     installation = [
         _link(request, item)
