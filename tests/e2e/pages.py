@@ -63,6 +63,11 @@ class Portal:
             search.fill(entry.partition("-")[0])
         return found
 
+    def only(self, beginning: str) -> None:
+        """Have the list show those that begin so, and no others: what is checked stays on the page then."""
+        self.page.locator("#filters #id_q").fill(beginning)
+        self.page.wait_for_url(lambda url: f"q={beginning}" in url)
+
     def open_entry(self, entry: str) -> None:
         self.row(entry).get_by_role("link", name=entry, exact=True).click()
         self.expect_heading(entry)
