@@ -151,6 +151,7 @@ DATABASES = {"default": env_database("DATABASE_URL", f"sqlite:///{DPS_DATA_DIR /
 DATABASES["default"]["CONN_MAX_AGE"] = None
 DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
 if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
+    DATABASES["default"]["ENGINE"] = "dpsportal.databases.sqlite3"
     # IMMEDIATE: a transaction that will write takes its turn when it begins, so what it then reads stays true
     # until it commits (R12). FULL: a revocation that was answered survives a power cut.
     DATABASES["default"]["OPTIONS"] = {

@@ -1,0 +1,1 @@
+"""SQLite as Django has it, with statements that are put into SQLite's words once."""
