@@ -42,7 +42,6 @@ from enrollments.models import (
 )
 from enrollments.models.enrollments import new_etag
 from enrollments.models.fields import fingerprint
-from enrollments.models.locks import take_turn
 from enrollments.models.prepared import Prepared, update_row
 from enrollments.policy.allocation import HubFacts
 from enrollments.policy.decision import Said, TraceStep, Verdict
@@ -81,6 +80,7 @@ def assign(
     service: ProvisioningService,
     claimed_registration_id: str,
     judgement: Judgement,
+    record: RegistrationRecord | None,
     *,
     operation_id: str,
     arrived_at: datetime,
@@ -89,13 +89,12 @@ def assign(
     choice: Choice | None = None,
     follows_up: bool = False,
 ) -> Assigned:
-    """Assign an admitted device to a hub. Inside the admission lock, in its transaction.
+    """Assign an admitted device to a hub. Inside the admission lock, in its transaction, in which `record` was read.
 
     payload: what the device sent along. choice: what the entry's webhook answered, where it was asked for this very
     operation. follows_up: a poll asks, which says nothing of a payload: what was assigned stays, if it may.
     """
     entry = _entry_of(judgement)
-    record = _own_record(service, judgement.registration_key)
     predecessor = entry.predecessor_id if isinstance(entry, EnrollmentGroup) else None
     if record is not None and not may_take_name(
         holder_of(record), _ref(entry), predecessor=predecessor, groups_proven=judgement.groups_proven
@@ -145,9 +144,12 @@ def assign(
 
 
 def abandon(service: ProvisioningService, pending: Assigned) -> None:
-    """A device that is refused after it had begun: its record does not go on saying that it is being assigned."""
+    """A device that is refused after it had begun: its record does not go on saying that it is being assigned.
+
+    Inside the admission lock.
+    """
     assert pending.record is not None  # whatever is pending has begun in a record
-    record = _own_record(service, pending.record.registration_key)
+    record = RegistrationRecord.of(service.pk, pending.record.registration_key)
     if record is None or record.operation_id != pending.operation_id:
         return
     if record.status == RegistrationStatus.ASSIGNING:
@@ -169,7 +171,7 @@ def settle_remote(
     """
     assert pending.move is not None  # that is what makes it pending
     assert pending.record is not None
-    record = _own_record(service, pending.record.registration_key)
+    record = RegistrationRecord.of(service.pk, pending.record.registration_key)
     if record is None or record.operation_id != pending.operation_id:
         return None
     if judgement.decision.verdict is not Verdict.ADMIT:
@@ -195,17 +197,18 @@ def keep_disabled(
     service: ProvisioningService,
     claimed_registration_id: str,
     judgement: Judgement,
+    record: RegistrationRecord | None,
     operation_id: str,
     *,
     may_add: bool,
 ) -> RegistrationRecord | None:
     """Note on the record that the device was turned away; the evidence of its last admission stays.
 
+    Inside the admission lock, in which `record` was read.
     None where the name is held through somebody else's entry: a supplier whose CA was barred must not be able to
     mark devices of another supplier (R11). None as well where there is no record and `may_add` is false (R14).
     """
     entry = _entry_of(judgement)
-    record = _own_record(service, judgement.registration_key)
     if record is None:
         if not may_add:
             return None
@@ -281,12 +284,6 @@ def _entry_of(judgement: Judgement) -> Entry:
 @Prepared
 def _group(pk: int) -> QuerySet[EnrollmentGroup]:
     return EnrollmentGroup.objects.filter(pk=pk)
-
-
-def _own_record(service: ProvisioningService, registration_key: str) -> RegistrationRecord | None:
-    """The record of this ID, after taking the turn at it."""
-    take_turn(service, registration_key)
-    return RegistrationRecord.of(service.pk, registration_key)
 
 
 def _new_record(

@@ -54,10 +54,11 @@ from enrollments.models import (
     RegistrationRecord,
     RegistrationStatus,
 )
-from enrollments.models.locks import admission_lock, take_turn
+from enrollments.models.locks import admission_lock
 from enrollments.models.services import Standing
 from enrollments.policy.decision import Verdict
 from enrollments.policy.facts import EntryKind
+from enrollments.policy.names import registration_key
 from enrollments.policy.ownership import may_take_name
 from enrollments.policy.reasons import Reason
 
@@ -144,8 +145,8 @@ def _register(
 ) -> RegistrationAnswer:
     """Register without asking for rates. `judgement`: one that was made a moment ago, if there is one."""
 
-    def apply(current: ProvisioningService, final: Judgement) -> _Applied:
-        return _apply(current, request, final)
+    def apply(current: ProvisioningService, record: RegistrationRecord | None, final: Judgement) -> _Applied:
+        return _apply(current, request, record, final)
 
     final, applied = _judged_and_applied(service, request, apply, judgement)
     if applied is None:
@@ -156,7 +157,7 @@ def _register(
 def _judged_and_applied(
     service: ProvisioningService,
     request: DeviceRequest,
-    apply: Callable[[ProvisioningService, Judgement], T],
+    apply: "Callable[[ProvisioningService, RegistrationRecord | None, Judgement], T]",
     judgement: Judgement | None = None,
 ) -> tuple[Judgement, T | None]:
     """Judge, and apply the judgement under the lock if it still holds there. None where the device is unauthorized.
@@ -168,16 +169,22 @@ def _judged_and_applied(
         judgement = judgement or _judge_as_recorded(service, request)
         if judgement.decision.verdict is Verdict.UNAUTHORIZED:
             return judgement, None
-        with admission_lock(service):
-            current, now = ProvisioningService.at_this_moment(service.pk)
-            if judgement.holds(current.epoch, now):
-                return judgement, apply(current, judgement)
+        with admission_lock(service, judgement.registration_key):
+            record, epoch, now = RegistrationRecord.at_this_moment(service.pk, judgement.registration_key)
+            if judgement.holds(epoch, now):
+                return judgement, apply(_as_it_is(service, epoch), record, judgement)
         judgement = None
-    with admission_lock(service):
+    with admission_lock(service, registration_key(request.claimed_registration_id)):
         judgement = _judge(service, request)
         if judgement.decision.verdict is Verdict.UNAUTHORIZED:
             return judgement, None
-        return judgement, apply(ProvisioningService.objects.get(pk=service.pk), judgement)
+        record, epoch, _ = RegistrationRecord.at_this_moment(service.pk, judgement.registration_key)
+        return judgement, apply(_as_it_is(service, epoch), record, judgement)
+
+
+def _as_it_is(service: ProvisioningService, epoch: int) -> ProvisioningService:
+    """The service on this epoch, which is that of now. Whatever changes a setting raises the epoch."""
+    return service if service.epoch == epoch else ProvisioningService.objects.get(pk=service.pk)
 
 
 def poll_operation(
@@ -344,7 +351,7 @@ def _challenge(
     storage_root_key = claimed.storage_root_key or enrolled_storage_root_key(individual)
     if storage_root_key is None:
         raise Invalid({"storageRootKey": ["The storage root key of the TPM is missing."]})
-    with admission_lock(service):
+    with admission_lock(service, individual.registration_key):
         if not _still_holds(service, judgement):
             # The entry may be another's by now, or gone: the device asks again.
             return _throttled(request, service.retry_after_seconds)
@@ -404,18 +411,16 @@ class _Applied:
 def _apply(
     service: ProvisioningService,
     request: DeviceRequest,
+    record: RegistrationRecord | None,
     judgement: Judgement,
     *,
     operation_id: str = "",
     choice: Choice | None = None,
 ) -> _Applied:
-    """Write what a proven device's judgement leads to. Inside the admission lock, on the current service row."""
+    """Write what a proven device's judgement leads to. Inside the admission lock, on what was read there."""
     operation_id = operation_id or new_operation_id(service, request.claimed_registration_id)
     pending: Assigned | None = None
     retry_after, times = service.retry_after_seconds, 1
-    # Before any row is locked, and in this order everywhere: two registrations of one device must not wait for each
-    # other.
-    take_turn(service, judgement.registration_key)
     if judgement.tpm_proof is not None and judgement.individual is not None:
         note_proven(judgement.individual, judgement.tpm_proof, request.arrived_at)
     if judgement.decision.verdict is Verdict.DISABLED:
@@ -424,7 +429,7 @@ def _apply(
             service, judgement, request.claimed_registration_id, AttemptOutcome.DISABLED, reason
         )
         record = keep_disabled(
-            service, request.claimed_registration_id, judgement, operation_id, may_add=may_add
+            service, request.claimed_registration_id, judgement, record, operation_id, may_add=may_add
         )
         refused = note_refusal(_visit(service, request), judgement)
         retry_after, times = refused.retry_after, 1 + refused.unjudged_before
@@ -433,6 +438,7 @@ def _apply(
             service,
             request.claimed_registration_id,
             judgement,
+            record,
             operation_id=operation_id,
             arrived_at=request.arrived_at,
             peer=request.peer,
@@ -487,13 +493,13 @@ def _with_choice(
 ) -> RegistrationAnswer:
     """The webhook has answered, outside of any transaction: the device is judged again before it counts (R12)."""
 
-    def apply(current: ProvisioningService, final: Judgement) -> _Applied:
-        return _apply(current, request, final, operation_id=pending.operation_id, choice=choice)
+    def apply(current: ProvisioningService, record: RegistrationRecord | None, final: Judgement) -> _Applied:
+        return _apply(current, request, record, final, operation_id=pending.operation_id, choice=choice)
 
     following = replace(request, begins=False)
     judgement, applied = _judged_and_applied(service, following, apply)
     if applied is None:
-        with admission_lock(service):
+        with admission_lock(service, judgement.registration_key):
             abandon(service, pending)
         return _refuse(service, request, judgement)
     return _finished(applied, request)
@@ -508,13 +514,13 @@ def _at_remote_hub(
     problem = _ask_hub(pending)
     for _ in range(MAX_ROUNDS):
         judgement = _judge_as_recorded(service, request)
-        with admission_lock(service):
+        with admission_lock(service, judgement.registration_key):
             if not _still_holds(service, judgement):
                 continue
             reason = settle_remote(service, pending, judgement, problem, request.peer)
         break
     else:
-        with admission_lock(service):
+        with admission_lock(service, registration_key(request.claimed_registration_id)):
             judgement = _judge(service, request)
             reason = settle_remote(service, pending, judgement, problem, request.peer)
     if reason is Reason.ADMITTED:

@@ -19,14 +19,24 @@ _HISTORY = -1
 
 
 @contextmanager
-def admission_lock(service: ProvisioningService) -> Iterator[None]:
+def admission_lock(service: ProvisioningService, registration_key: str) -> Iterator[None]:
     """A transaction that shares the lock: admissions run beside each other, never beside a change.
 
-    The lock is the first statement of the transaction, by itself: a snapshot taken before or together with the
+    Nobody else registers under this ID meanwhile (R10, R11). Locking the record's row would not do: the first
+    registration has none yet, and PostgreSQL reads a row again after waiting for it, but not the rows that were joined
+    to it.
+
+    The locks are the first statement of the transaction, by itself: a snapshot taken before or together with the
     wait would show the state from before it. On SQLite the transaction itself is the lock (BEGIN IMMEDIATE).
     """
     with _in_line(), transaction.atomic(durable=True):
-        _advisory_lock("pg_advisory_xact_lock_shared", service.pk)
+        if connection.vendor == "postgresql":
+            with connection.cursor() as cursor:
+                # From left to right, so that all who wait for each other do so in one order.
+                cursor.execute(
+                    "SELECT pg_advisory_xact_lock_shared(%s, %s), pg_advisory_xact_lock(%s)",
+                    [ADVISORY_NAMESPACE, service.pk, _turn_at(service, registration_key)],
+                )
         yield
 
 
@@ -127,18 +137,9 @@ def change_lock(service: ProvisioningService, *, raises_epoch: bool = True) -> I
             service.raise_epoch()
 
 
-def take_turn(service: ProvisioningService, registration_key: str) -> None:
-    """Until the transaction ends, nobody else registers under this ID: what is read next is current (R10, R11).
-
-    Locking the record's row would not do: the first registration has none yet, and PostgreSQL reads a row again
-    after waiting for it, but not the rows that were joined to it.
-    """
-    if connection.vendor == "postgresql":
-        digest = hashlib.sha256(f"{service.pk}\n{registration_key}".encode()).digest()
-        with connection.cursor() as cursor:
-            cursor.execute(
-                "SELECT pg_advisory_xact_lock(%s)", [int.from_bytes(digest[:8], "big", signed=True)]
-            )
+def _turn_at(service: ProvisioningService, registration_key: str) -> int:
+    digest = hashlib.sha256(f"{service.pk}\n{registration_key}".encode()).digest()
+    return int.from_bytes(digest[:8], "big", signed=True)
 
 
 def take_turn_with_people() -> None:

@@ -186,14 +186,6 @@ class ProvisioningService(models.Model):
         return min(filter(None, found), default=None)
 
     @classmethod
-    def at_this_moment(cls, pk: int) -> tuple["ProvisioningService", datetime]:
-        """The service, with the time by the database's clock at which it was read."""
-        service = _at_this_moment.one(pk)
-        if service is None:
-            raise cls.DoesNotExist
-        return service, service.database_now  # type: ignore[attr-defined]  # the annotation
-
-    @classmethod
     def epoch_and_time(cls, pk: int) -> tuple[int, datetime]:
         """What shows whether a judgement still holds, as of one moment (R12)."""
         row = _epoch_and_time.one(pk)
@@ -254,11 +246,6 @@ def _what_decisions_read(pk: int) -> "models.QuerySet[ProvisioningService, Any]"
             *map(_earliest, _next_switches()),
         )
     )
-
-
-@Prepared
-def _at_this_moment(pk: int) -> "models.QuerySet[ProvisioningService]":
-    return ProvisioningService.objects.order_by().annotate(database_now=clock.database_now()).filter(pk=pk)
 
 
 @Prepared

@@ -62,12 +62,12 @@ def _pausing(function: Callable[..., Any], *, before: str = "", after: str = "")
 def post_worker_init(worker: object) -> None:
     from enrollments.actions import registrations
     from enrollments.device_api import views
-    from enrollments.models import ProvisioningService
+    from enrollments.models import RegistrationRecord
 
     _before(registrations, "wait_before_judging", "asked")
     _after(registrations, "_judge", "judged")
-    _before(ProvisioningService, "at_this_moment", "locked")
-    _after(registrations, "take_turn", "turn taken")
+    _before(RegistrationRecord, "at_this_moment", "locked")
+    _after(registrations, "_as_it_is", "seen to hold")
     _after(registrations, "assign", "assigned")
     _after(registrations, "count_attempt", "counted")
     _before(registrations, "_finished", "committed")

@@ -179,7 +179,7 @@ def test_a_change_that_is_answered_before_the_lock_is_taken_counts(two_nodes, ca
 
 
 @pytest.mark.parametrize("change", CHANGES)
-@pytest.mark.parametrize("step", ["locked", "turn taken", "assigned", "counted"])
+@pytest.mark.parametrize("step", ["locked", "seen to hold", "assigned", "counted"])
 def test_a_change_waits_for_the_node_that_holds_the_lock_and_ends_what_it_gave(two_nodes, case, change, step):
     paused = Paused(two_nodes, step, case.ask.register)
 
