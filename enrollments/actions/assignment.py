@@ -124,11 +124,12 @@ def assign(
         if problem:
             _fail(record, judgement, Reason.WEBHOOK_FAILED)
             return Assigned(record, Reason.WEBHOOK_FAILED, operation_id, steps=steps)
-    plan = _plan(record, entry, hub)
+    is_known, held = _at_its_hub(record)
+    plan = _plan(record, entry, hub, identity_exists=is_known)
     if plan is None:
         _fail(record, judgement, Reason.NO_HUB)
         return Assigned(record, Reason.NO_HUB, operation_id, steps=steps)
-    move = _move(record, entry, plan, judgement, choice)
+    move = _move(record, entry, plan, judgement, choice, held)
     if not move.is_transactional:
         _begin(record, judgement)
         return Assigned(record, Reason.ADMITTED, operation_id, move, steps=steps)
@@ -311,7 +312,7 @@ def _still_stands(record: RegistrationRecord, judgement: Judgement, entry: Entry
         and record.leaf_thumbprint == judgement.leaf_thumbprint
         and judgement.is_by(record.individual_id, record.group_id)
         and record.hub is not None
-        and _is_known(record.hub, record)
+        and _at_its_hub(record)[0]
     )
 
 
@@ -346,7 +347,9 @@ def _begin(record: RegistrationRecord, judgement: Judgement) -> None:
     _save_with_evidence(record, judgement)
 
 
-def _plan(record: RegistrationRecord, entry: Entry, hub: HubFacts | None) -> Plan | None:
+def _plan(
+    record: RegistrationRecord, entry: Entry, hub: HubFacts | None, *, identity_exists: bool
+) -> Plan | None:
     policy = ReprovisioningPolicy(entry.reprovisioning_policy)
     device_id = entry.device_id if isinstance(entry, IndividualEnrollment) else ""
     current = Assignment(record.hub_id, record.device_id) if record.hub_id else None
@@ -356,18 +359,27 @@ def _plan(record: RegistrationRecord, entry: Entry, hub: HubFacts | None) -> Pla
         target = current  # it stays where it is, whatever there is to choose from
     else:
         return None
-    known = record.hub is None or _is_known(record.hub, record)
-    return plan_assignment(policy, current, target, identity_exists=known)
+    return plan_assignment(policy, current, target, identity_exists=identity_exists)
 
 
-def _is_known(hub: LinkedHub, record: RegistrationRecord) -> bool:
-    """Only our own hubs are asked inside a transaction; of others the last answer counts."""
-    connector = connector_of(hub)
-    return not connector.transactional or connector.knows(hub, record.device_id, record.registration_key)
+def _at_its_hub(record: RegistrationRecord) -> tuple[bool, DeviceIdentity | None]:
+    """Whether the hub of the record knows the device, and what it holds of it.
+
+    Only our own hubs are asked inside a transaction; of others the last answer counts.
+    """
+    if record.hub is None or not connector_of(record.hub).transactional:
+        return True, None
+    held = connector_of(record.hub).held(record.hub, record.device_id, record.registration_key)
+    return held is not None, held
 
 
 def _move(
-    record: RegistrationRecord, entry: Entry, plan: Plan, judgement: Judgement, choice: Choice | None
+    record: RegistrationRecord,
+    entry: Entry,
+    plan: Plan,
+    judgement: Judgement,
+    choice: Choice | None,
+    held: DeviceIdentity | None,
 ) -> HubMove:
     answer = choice.answer if choice is not None else None
     record.returned_payload = answer.payload if answer is not None else None
@@ -392,7 +404,13 @@ def _move(
         twin=None if plan.twin is Twin.KEEP else twin,
     )
     return HubMove(
-        plan, identity, hub, record.hub if plan.leaves else None, is_new=plan.twin is not Twin.KEEP
+        plan,
+        identity,
+        hub,
+        record.hub if plan.leaves else None,
+        is_new=plan.twin is not Twin.KEEP,
+        # Of another hub it says nothing.
+        held=held if hub.pk == record.hub_id else None,
     )
 
 

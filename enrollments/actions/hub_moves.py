@@ -15,7 +15,8 @@ logger = logging.getLogger(__name__)
 class HubMove:
     """What is to be done at the hubs for one registration. `former`: the hub that is left, if one is.
 
-    `is_new`: the identity did not exist for this device before, so it can be taken back.
+    `is_new`: the identity did not exist for this device before, so it can be taken back. `held`: what the hub was seen
+    to hold of it in this transaction.
     """
 
     plan: Plan
@@ -23,6 +24,7 @@ class HubMove:
     hub: LinkedHub
     former: LinkedHub | None
     is_new: bool
+    held: DeviceIdentity | None = None
 
     @property
     def is_transactional(self) -> bool:
@@ -31,7 +33,7 @@ class HubMove:
 
     def provision(self) -> None:
         """Raises DeviceIdTaken, HubUnavailable."""
-        connector_of(self.hub).provision(self.hub, self._with_twin())
+        connector_of(self.hub).provision(self.hub, self._with_twin(), self.held)
 
     def leave_former(self) -> bool:
         """End the former identity; whether its hub confirmed. The device is assigned to the new hub either way."""

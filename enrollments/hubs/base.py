@@ -39,11 +39,17 @@ class HubConnector(Protocol):
 
     transactional: bool
 
-    def provision(self, hub: LinkedHub, identity: DeviceIdentity) -> None:
-        """Create or update the identity. Raises DeviceIdTaken."""
+    def provision(self, hub: LinkedHub, identity: DeviceIdentity, held: DeviceIdentity | None = None) -> None:
+        """Create or update the identity. Raises DeviceIdTaken.
 
-    def knows(self, hub: LinkedHub, device_id: str, registration_key: str) -> bool:
-        """Whether the hub holds this device ID for this registration ID."""
+        held: what `held` found in the same transaction, if it was asked for: what stands already is not written again.
+        """
+
+    def held(self, hub: LinkedHub, device_id: str, registration_key: str) -> DeviceIdentity | None:
+        """What a transactional hub holds under this device ID for this registration ID, but for the twin.
+
+        Keys that cannot be read are told as if there were none.
+        """
 
     def twin_of(self, hub: LinkedHub, device_id: str, registration_key: str) -> dict[str, Any] | None:
         """Tags and desired properties, or None if the hub does not know the device."""

@@ -15,21 +15,24 @@ from enrollments.policy.names import registration_key as key_of
 
 
 @Prepared
-def _is_there(hub: int, device_key: str, owner: str) -> "QuerySet[HubDevice, Any]":
+def _identity(hub: int, device_key: str, owner: str) -> "QuerySet[HubDevice, Any]":
     found = HubDevice.objects.filter(hub=hub, device_key=device_key, registration_key=owner)
-    return found.values_list("pk")
+    return found.values_list("thumbprint_sha256", "iot_edge", "primary_key", "secondary_key")
 
 
 @Prepared
-def _identity(hub: int, device_key: str, owner: str) -> "QuerySet[HubDevice, Any]":
+def _identity_without_keys(hub: int, device_key: str, owner: str) -> "QuerySet[HubDevice, Any]":
     found = HubDevice.objects.filter(hub=hub, device_key=device_key, registration_key=owner)
-    return found.values_list("thumbprint_sha256", "primary_key", "secondary_key", "iot_edge")
+    return found.values_list("thumbprint_sha256", "iot_edge")
 
 
 class BuiltInHub:
     transactional = True
 
-    def provision(self, hub: LinkedHub, identity: DeviceIdentity) -> None:
+    def provision(self, hub: LinkedHub, identity: DeviceIdentity, held: DeviceIdentity | None = None) -> None:
+        # Most devices come again as they were. A twin is only given where it has to be written.
+        if held is not None and held == identity:
+            return
         values: dict[str, Any] = {
             "registration_key": identity.registration_key,
             "thumbprint_sha256": identity.thumbprint_sha256,
@@ -39,7 +42,7 @@ class BuiltInHub:
         }
         if identity.twin is not None:
             values["twin"] = identity.twin
-        if self._holds(hub, identity) or self._update(hub, identity, values):
+        if self._update(hub, identity, values):
             return
         try:
             with transaction.atomic():
@@ -54,8 +57,17 @@ class BuiltInHub:
                 f"Device ID {identity.device_id} at {hub} belongs to another registration."
             ) from None
 
-    def knows(self, hub: LinkedHub, device_id: str, registration_key: str) -> bool:
-        return bool(_is_there(hub.pk, key_of(device_id), registration_key))
+    def held(self, hub: LinkedHub, device_id: str, registration_key: str) -> DeviceIdentity | None:
+        asked = hub.pk, key_of(device_id), registration_key
+        try:
+            row = _identity.one(*asked)
+        except SecretUnreadable:
+            row = _identity_without_keys.one(*asked)
+        if row is None:
+            return None
+        thumbprint, iot_edge, *keys = row
+        primary, secondary = keys or ("", "")
+        return DeviceIdentity(device_id, registration_key, thumbprint, primary, secondary, iot_edge)
 
     def twin_of(self, hub: LinkedHub, device_id: str, registration_key: str) -> dict[str, Any] | None:
         return self._of(hub, device_id, registration_key).values_list("twin", flat=True).first()
@@ -63,21 +75,6 @@ class BuiltInHub:
     def deregister(self, hub: LinkedHub, device_id: str, registration_key: str) -> bool:
         removed, _ = self._of(hub, device_id, registration_key).delete()
         return removed > 0
-
-    def _holds(self, hub: LinkedHub, identity: DeviceIdentity) -> bool:
-        """Whether all of it stands there already: most devices come again as they were."""
-        if identity.twin is not None:
-            return False
-        try:
-            row = _identity.one(hub.pk, key_of(identity.device_id), identity.registration_key)
-        except SecretUnreadable:
-            return False
-        return row == (
-            identity.thumbprint_sha256,
-            identity.primary_key,
-            identity.secondary_key,
-            identity.iot_edge,
-        )
 
     def _update(self, hub: LinkedHub, identity: DeviceIdentity, values: dict[str, Any]) -> bool:
         """Update the row if it belongs to this registration ID; nobody else's row is touched (R11)."""

@@ -497,13 +497,10 @@ class RemoteHub:
         if not self.answers:
             raise HubUnavailable("The hub does not answer.")
 
-    def provision(self, hub, identity):
+    def provision(self, hub, identity, held=None):
         self._ask()
         self.identities[identity.device_id] = identity
         self.meanwhile()
-
-    def knows(self, hub, device_id, registration_key):
-        return device_id in self.identities
 
     def twin_of(self, hub, device_id, registration_key):
         return self.identities[device_id].twin if device_id in self.identities else None
