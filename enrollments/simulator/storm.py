@@ -129,11 +129,12 @@ class Storm:
         """Until the time is over, or KeyboardInterrupt comes; the figures stay either way."""
         started = time.monotonic()
         with ThreadPoolExecutor(self._workers + len(self.healthy_devices)) as pool:
-            running = [pool.submit(self._work) for _ in range(self._workers)]
-            for number, device in enumerate(self.healthy_devices):
-                first = HEALTHY_PAUSE * number / len(self.healthy_devices)
-                running.append(pool.submit(self._behave, device, first))
             try:
+                # Interrupted already here, those that have begun would go on for ever.
+                running = [pool.submit(self._work) for _ in range(self._workers)]
+                for number, device in enumerate(self.healthy_devices):
+                    first = HEALTHY_PAUSE * number / len(self.healthy_devices)
+                    running.append(pool.submit(self._behave, device, first))
                 while (left := started + self._seconds - time.monotonic()) > 0:
                     if wait(running, min(left, TELL_SECONDS), return_when=FIRST_EXCEPTION).done:
                         break

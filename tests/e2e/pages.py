@@ -57,16 +57,22 @@ class Portal:
     def row(self, entry: str) -> Locator:
         """The row of an entry in the list that is shown. Where it is on a later page, it is searched for."""
         found = self.page.get_by_role("row").filter(has=self.page.get_by_role("link", name=entry, exact=True))
-        search = self.page.locator("#filters #id_q")
-        if search.count() and not found.count():
+        if self._search.count() and not found.count():
             # Those of one test begin alike, so that its other entries are found too.
-            search.fill(entry.partition("-")[0])
+            self.only(entry.partition("-")[0])
         return found
 
     def only(self, beginning: str) -> None:
         """Have the list show those that begin so, and no others: what is checked stays on the page then."""
-        self.page.locator("#filters #id_q").fill(beginning)
+        if self._search.input_value() != beginning:
+            self._search.fill(beginning)
+            if not self.page.evaluate("'htmx' in window"):
+                self._search.press("Enter")
         self.page.wait_for_url(lambda url: f"q={beginning}" in url)
+
+    @property
+    def _search(self) -> Locator:
+        return self.page.locator("#filters #id_q")
 
     def open_entry(self, entry: str) -> None:
         self.row(entry).get_by_role("link", name=entry, exact=True).click()

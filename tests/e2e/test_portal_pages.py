@@ -185,6 +185,21 @@ def test_with_script_off_everything_of_an_entry_can_be_done(open_window, live, t
     assert outcome_of(sibling) is Outcome.UNAUTHORIZED
 
 
+def test_leaving_the_search_does_not_search_again(administrator, plant):
+    """What is clicked next has to lead there, and not be overtaken by the same list once more."""
+    page = administrator.page
+    administrator.individual_enrollments()
+    asked = []
+    page.on("request", lambda request: asked.append(request.url) if "?q=" in request.url else None)
+    administrator.only("gauge")
+
+    page.keyboard.press("Tab")
+    page.get_by_role("combobox", name="Status").select_option("Disabled")
+    page.wait_for_url(lambda url: "status=disabled" in url)
+
+    assert [url.partition("status=")[2].partition("&")[0] for url in asked] == ["", "disabled"]
+
+
 def test_with_script_off_deleting_nothing_says_so(open_window, administrator_cookies, plant):
     page = open_window(storage_state=administrator_cookies, java_script_enabled=False)
     page.goto(f"/services/{SERVICE}/enrollments/")

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -215,3 +216,24 @@ def test_a_storm_without_a_retry_after_says_so():
 
     assert tally.as_text().endswith("Nobody sent a Retry-After.")
     assert tally.as_json()["largest_retry_after"] is None
+
+
+def test_interrupted_while_it_begins_nobody_goes_on(service, monkeypatch):
+    """Ctrl-C may come while the devices are still being set to work."""
+    service.will_answer(THROTTLED)
+    submit = ThreadPoolExecutor.submit
+
+    def interrupted(pool, *work):
+        begun = submit(pool, *work)
+        if len(pool._threads) > 1:
+            raise KeyboardInterrupt
+        return begun
+
+    monkeypatch.setattr(ThreadPoolExecutor, "submit", interrupted)
+
+    with pytest.raises(KeyboardInterrupt):
+        blow(service.endpoint, seconds=30)
+
+    so_far = len(service.requests)
+    time.sleep(0.1)
+    assert len(service.requests) == so_far
