@@ -71,26 +71,35 @@ def hub_of(
     return choose_hub(
         policy_of(service, entry),
         registration_key,
-        [_facts(hub) for hub in rows],
-        frozenset(hub.pk for hub in rows if hub.is_named),  # type: ignore[attr-defined]  # the annotation
+        [HubFacts(*facts) for *facts, _ in rows],
+        frozenset(pk for pk, *_, is_named in rows if is_named),
         region=region_in(payload),
         named=named,
     )
 
 
 @Prepared
-def _hubs_of_individual(service: int, entry: int) -> QuerySet[LinkedHub]:
+def _hubs_of_individual(service: int, entry: int) -> "QuerySet[LinkedHub, Any]":
     return _hubs(service, IndividualEnrollment.objects.filter(pk=entry, hubs=OuterRef("pk")))
 
 
 @Prepared
-def _hubs_of_group(service: int, entry: int) -> QuerySet[LinkedHub]:
+def _hubs_of_group(service: int, entry: int) -> "QuerySet[LinkedHub, Any]":
     return _hubs(service, EnrollmentGroup.objects.filter(pk=entry, hubs=OuterRef("pk")))
 
 
-def _hubs(service: int, naming: "QuerySet[Any]") -> QuerySet[LinkedHub]:
-    """All hubs of a service; `is_named`: whether the entry names it."""
-    return LinkedHub.objects.filter(service=service).annotate(is_named=Exists(naming)).order_by("pk")
+def _hubs(service: int, naming: "QuerySet[Any]") -> "QuerySet[LinkedHub, Any]":
+    """All hubs of a service, as HubFacts has them; `is_named`: whether the entry names it."""
+    hubs = LinkedHub.objects.filter(service=service).annotate(is_named=Exists(naming)).order_by("pk")
+    return hubs.values_list(
+        "pk",
+        "host_name",
+        "allocation_weight",
+        "latency_ms",
+        "apply_allocation_policy",
+        "region_latencies",
+        "is_named",
+    )
 
 
 def question_for(
@@ -145,17 +154,6 @@ def problem_with(choice: Choice, entry: Entry, hub: HubFacts | None) -> str:
     if hub is None:
         return f"it chose {choice.answer.host_name[:200]!r}, which is not among the hubs of the entry"
     return ""
-
-
-def _facts(hub: LinkedHub) -> HubFacts:
-    return HubFacts(
-        hub.pk,
-        hub.host_name,
-        hub.allocation_weight,
-        hub.latency_ms,
-        hub.apply_allocation_policy,
-        hub.region_latencies,
-    )
 
 
 def _described(entry: Entry) -> dict[str, Any]:

@@ -40,7 +40,7 @@ from enrollments.models import (
     RegistrationRecord,
     RegistrationStatus,
 )
-from enrollments.models.enrollments import new_etag
+from enrollments.models.enrollments import NOT_ASKED, new_etag
 from enrollments.models.fields import fingerprint
 from enrollments.models.prepared import Prepared, update_row
 from enrollments.policy.allocation import HubFacts
@@ -284,7 +284,7 @@ def _entry_of(judgement: Judgement) -> Entry:
 
 @Prepared
 def _group(pk: int) -> QuerySet[EnrollmentGroup]:
-    return EnrollmentGroup.objects.filter(pk=pk)
+    return EnrollmentGroup.objects.filter(pk=pk).defer(*NOT_ASKED)
 
 
 def _new_record(
@@ -387,9 +387,10 @@ def _move(
         plan = replace(
             plan, twin=Twin.INITIAL
         )  # contract 7.3: the webhook's twin comes before what would move along
-    twin = (
-        answer.initial_twin if answer is not None and answer.initial_twin is not None else entry.initial_twin
-    )
+    twin = None
+    if plan.twin is not Twin.KEEP:
+        twin = answer.initial_twin if answer is not None else None
+        twin = entry.initial_twin if twin is None else twin
     primary, secondary = _keys_at_hub(entry, plan, judgement)
     hub = record.hub
     if hub is None or hub.pk != plan.assignment.hub:
@@ -401,7 +402,7 @@ def _move(
         primary_key=primary,
         secondary_key=secondary,
         iot_edge=entry.iot_edge,
-        twin=None if plan.twin is Twin.KEEP else twin,
+        twin=twin,
     )
     return HubMove(
         plan,
@@ -506,16 +507,19 @@ def _fail(record: RegistrationRecord, judgement: Judgement, reason: Reason) -> N
 def _save(record: RegistrationRecord) -> None:
     record.updated_at = timezone.now()
     record.etag = new_etag()
-    # All that has changed since it was read; its turn was taken before that.
-    if record.pk is None or not update_row(record, _CHANGING):
+    # Nobody else has changed it since it was read: its turn was taken before that. Of what is as it was, the indexes
+    # are left alone.
+    if record.pk is None or not update_row(record, _changed(record)):
         record.save()
+    record.as_read = {name: getattr(record, name) for name in _COLUMNS}
 
 
-_CHANGING = tuple(
-    field.name
-    for field in RegistrationRecord._meta.local_concrete_fields
-    if field.name not in ("id", "service", "registration_id", "registration_key", "created_at")
-)
+def _changed(record: RegistrationRecord) -> tuple[str, ...]:
+    was = record.as_read
+    return tuple(name for name in _COLUMNS if name not in was or was[name] != getattr(record, name))
+
+
+_COLUMNS = tuple(field.attname for field in RegistrationRecord._meta.local_concrete_fields)
 
 
 def _save_with_evidence(record: RegistrationRecord, judgement: Judgement) -> None:

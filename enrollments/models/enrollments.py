@@ -113,6 +113,8 @@ class Entry(models.Model):
 # Columns that stay unread wherever they are not needed: shutting out works without the key that decrypts them (R16).
 SECRETS = ("primary_key", "secondary_key", "webhook_query")
 
+# Of an entry, what neither a decision nor an assignment of a device that comes again asks for.
+NOT_ASKED = ("scheduled_by", "schedule_reason", "initial_twin", "created_at", "updated_at")
 # What identifies the keys, and is no secret.
 KEY_IDS = ("primary_key_id", "secondary_key_id")
 

@@ -149,7 +149,10 @@ def _adapted(value: Any, database: Any) -> Any:
 
 
 def update_row(row: models.Model, names: tuple[str, ...]) -> bool:
-    """Write these fields of a row that is there, found by its primary key; whether it still is."""
+    """Write these fields of a row that is there, found by its primary key; whether it still is.
+
+    names: as the attributes are called that hold what the columns hold: `hub_id`, not `hub`.
+    """
     database = connections[DEFAULT_DB_ALIAS]
     sql, fields = _update(type(row), names)
     values = [field.get_db_prep_save(getattr(row, field.attname), database) for field in fields]
@@ -158,10 +161,10 @@ def update_row(row: models.Model, names: tuple[str, ...]) -> bool:
         return bool(cursor.rowcount)
 
 
-@lru_cache
+@lru_cache(maxsize=256)
 def _update(model: type[models.Model], names: tuple[str, ...]) -> tuple[str, list[Any]]:
     quote = connections[DEFAULT_DB_ALIAS].ops.quote_name
-    by_name = {field.name: field for field in model._meta.concrete_fields}
+    by_name = {field.attname: field for field in model._meta.concrete_fields}
     fields: list[Any] = [by_name[name] for name in names]
     setting = ", ".join(f"{quote(field.column)} = %s" for field in fields)
     key: Any = model._meta.pk

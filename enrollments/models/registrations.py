@@ -1,7 +1,9 @@
 """Registration records with their evidence, and the attempts behind them (R10, R14)."""
 
+from collections.abc import Collection, Mapping
 from datetime import datetime
 from functools import cache
+from types import MappingProxyType
 from typing import Any
 
 from django.db import models
@@ -158,9 +160,20 @@ class RegistrationRecord(models.Model):
     def __str__(self) -> str:
         return self.registration_id
 
+    # The fields as they were read, by their attribute names; nothing of a record that was made here.
+    as_read: Mapping[str, Any] = MappingProxyType({})
+
     def save(self, *args: Any, **kwargs: Any) -> None:
         self.registration_key = registration_key(self.registration_id)
         super().save(*args, **kwargs)
+
+    @classmethod
+    def from_db(
+        cls, db: str | None, field_names: Collection[str], values: Collection[Any], **how: Any
+    ) -> "RegistrationRecord":
+        record = super().from_db(db, field_names, values, **how)
+        record.as_read = dict(zip(field_names, values, strict=True))
+        return record
 
     @classmethod
     def of(cls, service_pk: int, registration_key: str) -> "RegistrationRecord | None":

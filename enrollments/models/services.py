@@ -230,6 +230,8 @@ def _by_id_scope(id_scope: str) -> "models.QuerySet[ProvisioningService]":
         ProvisioningService.objects.order_by()
         .annotate(database_now=clock.database_now(), next_individual=next_individual, next_group=next_group)
         .filter(id_scope=id_scope)
+        # What no device asks for.
+        .defer("description", "host_name", "shared_access_keys", "attempts_kept_days", "created_at")
     )
 
 

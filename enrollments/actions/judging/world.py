@@ -16,7 +16,7 @@ from enrollments.models import (
     ProvisioningService,
 )
 from enrollments.models.certificates import HeldCertificateQuerySet
-from enrollments.models.enrollments import KEY_IDS
+from enrollments.models.enrollments import KEY_IDS, NOT_ASKED
 from enrollments.models.prepared import Prepared
 from enrollments.models.services import Standing
 from enrollments.models.switches import AsOf
@@ -85,7 +85,7 @@ def _groups_with_keys(service_pk: int, epoch: int) -> tuple[GroupWithKeys, ...]:
 def _individual(service: int, key: str) -> "QuerySet[IndividualEnrollment]":
     # Challenges are joined for every mechanism: one question more for TPMs would tell by its time which those are (R3).
     found = IndividualEnrollment.objects.filter(service=service, registration_key=key)
-    return found.select_related("tpm_challenges")
+    return found.select_related("tpm_challenges").defer(*NOT_ASKED, "device_information")
 
 
 class World:
