@@ -16,6 +16,7 @@ from enrollments.actions.judging import Judgement
 from enrollments.actions.tracking import read_tracking_id, tracking_id
 from enrollments.audit.actor import clean_client
 from enrollments.models import AttemptOutcome, Certificate, ProvisioningService, RegistrationAttempt
+from enrollments.models.locks import in_line
 from enrollments.models.prepared import Prepared
 from enrollments.policy.decision import Decision, Said
 from enrollments.policy.names import registration_key
@@ -52,30 +53,31 @@ def count_attempt(
     if not has_room(service, judgement, name, outcome, reason, source):
         name, source = OVERFLOW_NAME, ""
     entry = judgement.decision.entry
-    row, count = _upsert(
-        {
-            "service_id": service.pk,
-            "hour": _hour_of(judgement),
-            "claimed_registration_id": name,
-            "registration_key": registration_key(name),
-            "outcome": outcome.value,
-            "reason": reason.value,
-            "source": source,
-            "count": times,
-            "first_at": judgement.at,
-            "last_at": judgement.at,
-            "entry_kind": entry.kind.value if entry else "",
-            "entry_name": entry.name if entry else "",
-            "trace": json.dumps(shown_trace(judgement.decision)),
-            "leaf_thumbprint": judgement.leaf_thumbprint,
-            "credential": credential_of(judgement, peer.address)[:64],
-            "peer_address": peer.address[:45],
-            "client": clean_client(peer.client),
-        }
-    )
-    if outcome is not AttemptOutcome.ASSIGNED and judgement.decision.proven and name != OVERFLOW_NAME:
-        # Of the assigned it is kept as evidence; of who proved nothing the thumbprint is all that is kept.
-        Certificate.objects.store_all(judgement.chain[:1])
+    is_evidence = outcome is not AttemptOutcome.ASSIGNED and judgement.decision.proven
+    values = {
+        "service_id": service.pk,
+        "hour": _hour_of(judgement),
+        "claimed_registration_id": name,
+        "registration_key": registration_key(name),
+        "outcome": outcome.value,
+        "reason": reason.value,
+        "source": source,
+        "count": times,
+        "first_at": judgement.at,
+        "last_at": judgement.at,
+        "entry_kind": entry.kind.value if entry else "",
+        "entry_name": entry.name if entry else "",
+        "trace": json.dumps(shown_trace(judgement.decision)),
+        "leaf_thumbprint": judgement.leaf_thumbprint,
+        "credential": credential_of(judgement, peer.address)[:64],
+        "peer_address": peer.address[:45],
+        "client": clean_client(peer.client),
+    }
+    with in_line():
+        row, count = _upsert(values)
+        if is_evidence and name != OVERFLOW_NAME:
+            # Of the assigned it is kept as evidence; of who proved nothing the thumbprint is all that is kept.
+            Certificate.objects.store_all(judgement.chain[:1])
     transaction.on_commit(partial(metrics.attempt_kept, service.name, reason.value))
     return tracking_id(row, count)
 

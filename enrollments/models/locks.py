@@ -29,7 +29,7 @@ def admission_lock(service: ProvisioningService, registration_key: str) -> Itera
     The locks are the first statement of the transaction, by itself: a snapshot taken before or together with the
     wait would show the state from before it. On SQLite the transaction itself is the lock (BEGIN IMMEDIATE).
     """
-    with _in_line(), transaction.atomic(durable=True):
+    with in_line(), transaction.atomic(durable=True):
         if connection.vendor == "postgresql":
             with connection.cursor() as cursor:
                 # From left to right, so that all who wait for each other do so in one order.
@@ -41,7 +41,7 @@ def admission_lock(service: ProvisioningService, registration_key: str) -> Itera
 
 
 @contextmanager
-def _in_line() -> Iterator[None]:
+def in_line() -> Iterator[None]:
     """On SQLite, wait in line for the one transaction that may write: threads and processes come in turn.
 
     SQLite has its waiters look again from time to time, ten times a second in the end. While others write one after the
@@ -126,7 +126,7 @@ def change_lock(service: ProvisioningService, *, raises_epoch: bool = True) -> I
             if raises_epoch:
                 service.raise_epoch()
         return
-    with _in_line(), transaction.atomic(durable=True):
+    with in_line(), transaction.atomic(durable=True):
         _advisory_lock("pg_advisory_xact_lock", service.pk)
         _running.changing = service.pk
         try:

@@ -6,8 +6,13 @@ import sys
 import threading
 
 import pytest
+from django.db import connection
 
-from enrollments.models import locks
+from enrollments.actions.registrations import Outcome
+from enrollments.models import RegistrationAttempt, locks
+from tests.actions.test_r12_at_once import finish, in_thread
+from tests.certificates import self_signed
+from tests.devices import new_service, register
 
 
 @pytest.fixture
@@ -22,7 +27,7 @@ def test_one_at_a_time(place):
 
     def write():
         for _ in range(50):
-            with locks._in_line():
+            with locks.in_line():
                 inside.append(1)
                 most.append(len(inside))
                 inside.pop()
@@ -41,7 +46,7 @@ def test_nobody_is_overtaken_by_those_who_come_again_and_again(place):
 
     def greedy():
         while not stop.is_set():
-            with locks._in_line():
+            with locks.in_line():
                 turns.append(1)
 
     others = [threading.Thread(target=greedy) for _ in range(3)]
@@ -80,16 +85,34 @@ def test_turn_of_a_process_that_was_killed_is_over(place):
         process.kill()
         process.wait()
 
-        with locks._in_line():
+        with locks.in_line():
             pass
 
 
 def test_exception_ends_a_turn(place):
     for _ in range(2):
-        with pytest.raises(ZeroDivisionError), locks._in_line():
+        with pytest.raises(ZeroDivisionError), locks.in_line():
             raise ZeroDivisionError
 
 
 @pytest.mark.django_db
 def test_no_line_where_the_database_has_no_file(settings):
     assert locks._place_in_line() is None
+
+
+@pytest.mark.skipif(connection.vendor != "sqlite", reason="PostgreSQL has writers beside each other")
+@pytest.mark.django_db(transaction=True)
+def test_what_a_stranger_tries_waits_for_its_turn_too():
+    """Otherwise whoever is refused would look again and again, and be overtaken by all who register."""
+    service, stranger = new_service("plant"), self_signed("pump-042")
+    turn = locks._locked(f"{locks._place_in_line()}-turn-of-writers")
+
+    thread, results = in_thread(lambda: register(service, stranger))
+    thread.join(0.2)
+    tried = RegistrationAttempt.objects.count()
+    os.close(turn)
+    finish(thread)
+
+    assert tried == 0
+    assert results[0].outcome is Outcome.UNAUTHORIZED
+    assert RegistrationAttempt.objects.count() == 1
