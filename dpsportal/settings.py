@@ -163,6 +163,10 @@ if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
 else:
     # R12 rests on it: under a stricter level a transaction that waited for the lock reads the state from before.
     DATABASES["default"]["OPTIONS"] = {"isolation_level": IsolationLevel.READ_COMMITTED}
+    if env_bool("DPS_PREPARED_STATEMENTS", True):
+        # What is asked for the third time on a connection is planned by the server once. Its values travel apart from
+        # it then, whether it is prepared or not.
+        DATABASES["default"]["OPTIONS"] |= {"server_side_binding": True, "prepare_threshold": 2}
 
 # --- Several nodes ---------------------------------------------------------------------------
 # Valkey or Redis, where all nodes count together how often devices come. Without, each counts for itself.
