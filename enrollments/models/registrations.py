@@ -51,6 +51,8 @@ class RegistrationQuerySet(models.QuerySet["RegistrationRecord"]):
         return self.select_related("hub", "owner_individual", "owner_group").defer(
             *_all_but(IndividualEnrollment, "registration_id", under="owner_individual"),
             *_all_but(EnrollmentGroup, "group_id", under="owner_group"),
+            "hub__region_latencies",
+            "hub__created_at",
         )
 
     def assigned(self) -> "RegistrationQuerySet":

@@ -256,8 +256,9 @@ class _CertificatesAtHand:
         """By the identifiers: those that its certificates declare, and the usual ways to compute one."""
         if child.authority_key_id is None or issuer.subject_key_id is None:
             return False
-        declared = {one.subject_key_id for one in self.with_key(issuer.spki_sha256)}
-        return child.authority_key_id not in declared | computed_key_ids(issuer.public_key)
+        if any(child.authority_key_id == one.subject_key_id for one in self.with_key(issuer.spki_sha256)):
+            return False
+        return child.authority_key_id not in computed_key_ids(issuer.public_key)
 
 
 class _Questions:
