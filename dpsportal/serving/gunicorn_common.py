@@ -1,5 +1,6 @@
 """Settings of gunicorn that all listeners share, and how a listener's limits reach its workers."""
 
+import gc
 import ipaddress
 import os
 import resource
@@ -49,6 +50,7 @@ def listener_settings(limits: Limits, in_words: InWords) -> dict[str, Any]:
         "worker_class": ListenerWorker,
         "post_fork": _hand_over(limits, in_words),
         "when_ready": departure.prepare,
+        "post_worker_init": _keep_for_good,
         "workers": settings.DPS_WORKERS,
         "threads": THREADS,
         "worker_connections": _connections_per_worker(),
@@ -78,6 +80,12 @@ def _hand_over(limits: Limits, in_words: InWords) -> Callable[[object, ListenerW
         worker.in_words = in_words
 
     return post_fork
+
+
+def _keep_for_good(_worker: object) -> None:
+    """What a worker holds when it begins, it holds until it ends: garbage need not be looked for among it."""
+    gc.collect()
+    gc.freeze()
 
 
 def _connections_per_worker() -> int:

@@ -1,5 +1,6 @@
 """The worker leans on names of gunicorn that are not public; when one changes, this says which."""
 
+import gc
 import inspect
 import signal
 import threading
@@ -14,6 +15,9 @@ from gunicorn.http.parser import Parser
 from gunicorn.http.unreader import Unreader
 from gunicorn.workers.gthread import PollableMethodQueue, TConn, ThreadWorker
 
+from dpsportal.serving.gunicorn_common import listener_settings
+from dpsportal.serving.limits import DEVICE_LIMITS
+from dpsportal.serving.refusals import for_devices
 from dpsportal.serving.worker import ListenerWorker
 
 
@@ -111,3 +115,15 @@ def test_the_connection_still_has_the_attributes_that_are_set():
 
     for name in ("sock", "client", "server", "timeout", "parser", "initialized", "is_http2", "data_ready"):
         assert f"self.{name} = " in source
+
+
+def test_what_a_worker_begins_with_is_no_garbage():
+    Config().set(
+        "post_worker_init", keeping := listener_settings(DEVICE_LIMITS, for_devices)["post_worker_init"]
+    )
+
+    try:
+        keeping(object())
+        assert gc.get_freeze_count() > 10_000
+    finally:
+        gc.unfreeze()
