@@ -11,6 +11,7 @@ from typing import Any
 from django.db import transaction
 
 from enrollments.actions.entries import (
+    REHEARSAL,
     AlreadyEnrolled,
     EntrySpec,
     cancel_schedule,
@@ -127,15 +128,15 @@ def foresee_enrollment(
         # All else that could be refused when it is written.
         if spec.mechanism == AttestationMechanism.TPM and not spec.endorsement_key:
             raise _no_endorsement_key()
-        return outcome_of(None, spec.enabled, changed=True)
+        return outcome_of(None, spec, changed=True)
     spec = _checked(service, replace(spec, registration_id=current.registration_id))
     enrollment = copy(current)
-    _set(enrollment, spec)
+    _set(enrollment, spec, actor=REHEARSAL, reason="")
     after = snapshot(enrollment, certificates=_in_place(enrollment, spec), hubs=set(spec.hubs))
     changed = snapshot(current) != after
     if not changed and (current.mechanism == AttestationMechanism.SYMMETRIC_KEY or current.webhook_url):
         changed = any(getattr(current, name) != getattr(enrollment, name) for name in SECRETS)
-    return outcome_of(current.enabled, enrollment.enabled, changed=changed)
+    return outcome_of(current, enrollment, changed=changed)
 
 
 def _in_place(enrollment: IndividualEnrollment, spec: IndividualSpec) -> list[HeldCertificate]:
@@ -174,7 +175,7 @@ def _add_all(
             repeated[position] = key
             continue
         try:
-            _set(enrollment, spec)
+            _set(enrollment, spec, actor=actor, reason=reason)
         except Invalid as problem:
             outcomes[position] = problem
             continue
@@ -253,7 +254,7 @@ def change_individual_enrollment(
         check_epoch(service, expected_epoch)
         was_enabled = enrollment.enabled
         spec = replace(spec, registration_id=enrollment.registration_id)
-        was, now = written(enrollment, lambda: _write(enrollment, spec))
+        was, now = written(enrollment, lambda: _write(enrollment, spec, actor=actor, reason=reason))
         if not (was or now):
             require_still(actor)
             return _get(service, registration_id)
@@ -483,19 +484,19 @@ def _named_by_certificates(spec: IndividualSpec) -> IndividualSpec:
     return spec
 
 
-def _set(enrollment: IndividualEnrollment, spec: IndividualSpec) -> None:
+def _set(enrollment: IndividualEnrollment, spec: IndividualSpec, *, actor: Actor, reason: str) -> None:
     """Everything that the row itself holds. Raises Invalid."""
     enrollment.registration_id = spec.registration_id
     enrollment.device_id = spec.device_id
     if spec.device_information is not Keep.AS_IT_IS:
         enrollment.device_information = spec.device_information
-    write_common(enrollment, spec)
+    write_common(enrollment, spec, actor=actor, reason=reason)
     _write_tpm_keys(enrollment, spec)
 
 
-def _write(enrollment: IndividualEnrollment, spec: IndividualSpec) -> None:
+def _write(enrollment: IndividualEnrollment, spec: IndividualSpec, *, actor: Actor, reason: str) -> None:
     """Change one that is there."""
-    _set(enrollment, spec)
+    _set(enrollment, spec, actor=actor, reason=reason)
     enrollment.save()
     enrollment.hubs.set(spec.hubs)
     enrollment.certificates.all().delete()

@@ -32,7 +32,7 @@ from enrollments.attestation.x509 import (
     findings_for_device,
     own_key_id,
 )
-from enrollments.audit.actor import Actor
+from enrollments.audit.actor import Actor, Way
 from enrollments.audit.events import Event
 from enrollments.audit.record import changes, clean_reason, record
 from enrollments.errors import (
@@ -65,6 +65,8 @@ from enrollments.policy.facts import EntryKind, EntryRef
 from enrollments.policy.names import FORM_IN_WORDS, is_registration_id, registration_key
 from enrollments.policy.reprovisioning import ReprovisioningPolicy
 
+# Who does what is only tried, and taken back.
+REHEARSAL = Actor("service", "rehearsal", Way.SCHEDULE)
 # The shape in which a webhook is told of an entry (contract 6.4, 7.3).
 DEFAULT_API_VERSION = "2021-10-01"
 
@@ -87,8 +89,10 @@ class AlreadyEnrolled(Conflict):
 class EntrySpec:
     """What an administrator wants an entry to be. Empty keys: made by us when added, kept when changed.
 
-    for_good: disabled also where it was to be enabled again at a time. Otherwise what is scheduled stays, unless the
-    switch is turned.
+    switches_at: when the switch turns by itself, in whole seconds: scheduled by whoever saves this, because of
+    schedule_reason, or else of what the whole is saved for.
+    for_good: without it, disabled also where it was to be enabled again at a time. Otherwise what is scheduled stays,
+    unless the switch is turned.
     webhook_url: with its query, where it has one; the address alone keeps the query that is held with it.
     """
 
@@ -102,6 +106,8 @@ class EntrySpec:
     initial_twin: dict[str, Any] = field(default_factory=empty_twin)
     enabled: bool = True
     for_good: bool = False
+    switches_at: datetime | None = None
+    schedule_reason: str = ""
     iot_edge: bool = False
     webhook_url: str = field(default="", repr=False)
     webhook_api_version: str = ""
@@ -195,15 +201,21 @@ def check_hubs(service: ProvisioningService, hubs: Iterable[LinkedHub]) -> None:
         raise Invalid({"hubs": ["That hub is not linked to this service."]})
 
 
-def write_common(entry: IndividualEnrollment | EnrollmentGroup, spec: EntrySpec) -> None:
+def write_common(
+    entry: IndividualEnrollment | EnrollmentGroup, spec: EntrySpec, *, actor: Actor, reason: str
+) -> None:
     """Set what both kinds of entry hold. Keys are made where none exist, and kept where none are given.
 
     What is kept is not read: an entry can be disabled by this although its keys cannot be decrypted (R16).
-    What is scheduled stays, unless the switch is turned by this, or is to stay off for good.
+    What is scheduled stays, unless the switch is turned by this, is to stay off for good, or another time is given.
     """
     holds_keys = entry.mechanism == AttestationMechanism.SYMMETRIC_KEY
     entry.mechanism = spec.mechanism
-    if entry.enabled != spec.enabled or (spec.for_good and not spec.enabled):
+    turned = entry.enabled != spec.enabled
+    if spec.switches_at is not None:
+        if turned or entry.switches_at != spec.switches_at:
+            schedule(entry, spec.switches_at, actor=actor, reason=spec.schedule_reason or reason)
+    elif turned or (spec.for_good and not spec.enabled):
         clear_schedule(entry)
     entry.enabled = spec.enabled
     entry.allocation_policy = spec.allocation_policy

@@ -412,7 +412,7 @@ def _do(
         if isinstance(outcome, DpsError):
             tally.refuse(change.line, change.name, outcome.message)
         else:
-            tally.add(Outcome.ADDED if outcome.enabled else Outcome.ADDED_DISABLED)
+            tally.add(change.outcome)
     done = {id(one) for one in new}
     for change in changes:
         if id(change) in done:

@@ -20,7 +20,7 @@ from enrollments.models import (
     ProvisioningService,
     Slot,
 )
-from enrollments.models.ca_certificates import is_ca_name
+from enrollments.models.ca_certificates import NAME_IN_WORDS, is_ca_name
 from enrollments.models.enrollments import empty_twin
 from enrollments.policy.allocation import AllocationPolicy
 from enrollments.policy.reprovisioning import ReprovisioningPolicy
@@ -86,20 +86,30 @@ def individual_spec(
 
 
 def group_spec(
-    service: ProvisioningService, message: messages.EnrollmentGroup, current: EnrollmentGroup | None
+    service: ProvisioningService,
+    message: messages.EnrollmentGroup,
+    current: EnrollmentGroup | None,
+    *,
+    names_beside_certificates: bool = False,
 ) -> GroupSpec:
-    """As for an individual. Certificates behind the first one of a text are helpers (R7)."""
-    _check_attestation(message.attestation)
+    """As for an individual. Certificates behind the first one of a text are helpers (R7).
+
+    names_beside_certificates: caReferences may stand beside signingCertificates, as an export has them. The group holds
+    these certificates in any case, and by these names where all of them are here and the same.
+    """
+    _check_attestation(message.attestation, names_beside_certificates=names_beside_certificates)
     bundles: dict[Slot, tuple[ParsedCertificate, ...]] = {}
     references: dict[Slot, CaCertificate] = {}
     if (x509 := message.attestation.x509) is not None:
-        if x509.ca_references is not None:
+        if x509.signing_certificates is not None:
+            bundles = _bundles(x509.signing_certificates, current, "signingCertificates", read_upload)
+            if x509.ca_references is not None:
+                references = _references_to(service, x509.ca_references, bundles)
+        elif x509.ca_references is not None:
             references = _references(service, x509.ca_references)
             bundles = {slot: (one,) for slot, one in referred(references).items()}
-        elif x509.signing_certificates is None:
-            raise _refused("attestation.x509", "a group holds signingCertificates, or caReferences.")
         else:
-            bundles = _bundles(x509.signing_certificates, current, "signingCertificates", read_upload)
+            raise _refused("attestation.x509", "a group holds signingCertificates, or caReferences.")
     given = tuple(helper for bundle in bundles.values() for helper in bundle[1:])
     return GroupSpec(
         **_common(service, message),
@@ -113,30 +123,72 @@ def group_spec(
 
 def _references(service: ProvisioningService, names: messages.CaReferences) -> dict[Slot, CaCertificate]:
     """The CA certificates that are named (contract 6.9): verified or not, which decisions ask where it matters (R7)."""
+    found: dict[Slot, CaCertificate] = {}
+    for slot, name in _names(names).items():
+        named = _named(service, name)
+        if named is None:
+            raise _refused(f"{_REFERENCES}.{slot}", f"{name[:70]!a} is no CA certificate of this service.")
+        found[slot] = named
+    return found
+
+
+def _references_to(
+    service: ProvisioningService,
+    names: messages.CaReferences,
+    bundles: Mapping[Slot, tuple[ParsedCertificate, ...]],
+) -> dict[Slot, CaCertificate]:
+    """The CA certificates under these names, where all are here: else none. Another one under a name is refused."""
+    wanted = _names(names)
+    if wanted.keys() != bundles.keys():
+        raise _refused(_REFERENCES, "beside certificates, give a name for each of them, or none at all.")
+    found: dict[Slot, CaCertificate] = {}
+    for slot, name in wanted.items():
+        where = f"{_REFERENCES}.{slot}"
+        if not is_ca_name(name):
+            raise _refused(where, f"{name[:70]!a} cannot be a name. {NAME_IN_WORDS}")
+        given, *helpers = bundles[slot]
+        if helpers:
+            raise _refused(
+                where, "a group that refers to uploaded CA certificates has no helpers: leave out either."
+            )
+        if (named := _named(service, name)) is None:
+            continue
+        if named.certificate.thumbprint_sha256 != given.thumbprint_sha256:
+            raise _refused(
+                where,
+                f"in this service {named} is another certificate than the one that is given. Leave the name out, or "
+                "upload the one that is given under another name.",
+            )
+        found[slot] = named
+    return found if found.keys() == wanted.keys() else {}
+
+
+_REFERENCES = "attestation.x509.caReferences"
+
+
+def _names(names: messages.CaReferences) -> dict[Slot, str]:
     given = {Slot.PRIMARY: names.primary, Slot.SECONDARY: names.secondary}
     wanted = {slot: name for slot, name in given.items() if name is not None}
     if not wanted:
-        raise _refused(
-            "attestation.x509.caReferences", "name a CA certificate as primary, secondary, or both."
-        )
-    found: dict[Slot, CaCertificate] = {}
-    for slot, name in wanted.items():
-        try:
-            # No name is longer or has other characters; a database need not be asked for a NUL.
-            if not is_ca_name(name):
-                raise CaCertificate.DoesNotExist
-            found[slot] = service.ca_certificates.select_related("certificate").by_name(name)
-        except CaCertificate.DoesNotExist:
-            where = f"attestation.x509.caReferences.{slot}"
-            raise _refused(where, f"{name[:70]!a} is no CA certificate of this service.") from None
-    return found
+        raise _refused(_REFERENCES, "name a CA certificate as primary, secondary, or both.")
+    return wanted
+
+
+def _named(service: ProvisioningService, name: str) -> CaCertificate | None:
+    # No name is longer or has other characters; a database need not be asked for a NUL.
+    if not is_ca_name(name):
+        return None
+    try:
+        return service.ca_certificates.select_related("certificate").by_name(name)
+    except CaCertificate.DoesNotExist:
+        return None
 
 
 def _refused(member: str, sentence: str) -> ApiError:
     return ApiError(NOT_ACCEPTED, f"{member}: {sentence}")
 
 
-def _check_attestation(attestation: messages.Attestation) -> None:
+def _check_attestation(attestation: messages.Attestation, *, names_beside_certificates: bool = False) -> None:
     """One mechanism, and the object that belongs to it (R4)."""
     given = {
         "x509": attestation.x509,
@@ -151,7 +203,8 @@ def _check_attestation(attestation: messages.Attestation) -> None:
         )
     if (x509 := attestation.x509) is not None:
         named = (x509.client_certificates, x509.signing_certificates, x509.ca_references)
-        if sum(one is not None for one in named) != 1:
+        both = x509.signing_certificates is not None and x509.ca_references is not None
+        if sum(one is not None for one in named) != (2 if both and names_beside_certificates else 1):
             raise _refused(
                 "attestation.x509", "give one of clientCertificates, signingCertificates and caReferences."
             )
