@@ -16,7 +16,13 @@ from enrollments.actions.enrollment_groups import (
     GroupSpec,
     foresee_group,
 )
-from enrollments.actions.enrollments import EnrollmentNotFound, IndividualSpec, foresee_enrollment
+from enrollments.actions.enrollments import (
+    EnrollmentNotFound,
+    IndividualSpec,
+    foresee_enrollment,
+    read_what_changing_reads,
+)
+from enrollments.actions.entries import may_replace_secrets, read_secrets
 from enrollments.actions.imports import Change, LineProblem
 from enrollments.actions.key_identifiers import secret_read_once
 from enrollments.actions.outcomes import Outcome, outcome_of
@@ -155,7 +161,10 @@ def _entries(service: ProvisioningService, records: Sequence[Record]) -> dict[tu
     }
     found: dict[tuple[bool, str], Entry] = {}
     individuals = service.individualenrollments.without_secrets()
-    for one in individuals.filter(registration_key__in=keys[False]) if keys[False] else ():
+    there = list(individuals.filter(registration_key__in=keys[False])) if keys[False] else []
+    to_change = {registration_key(one.name) for one in records if one.operation != "disable"}
+    read_what_changing_reads(one for one in there if one.registration_key in to_change)
+    for one in there:
         found[False, one.registration_key] = one
     groups = service.enrollmentgroups.without_secrets().select_related("predecessor")
     for group in groups.filter(group_key__in=keys[True]) if keys[True] else ():
@@ -173,6 +182,7 @@ class _Look:
     thoroughly: bool
     to_come: set[str]
     known: Mapping[str, DeviceCertificate]
+    secrets_are_read: bool = False
 
     def change(self, record: Record) -> Change:
         key = registration_key(record.name)
@@ -201,12 +211,20 @@ class _Look:
         spec = _with_schedule(spec, record, self.now)
         _refuse_withheld(record, spec, current)
         outcome = outcome_of(None, spec, changed=True)
+        if current is not None:
+            self._read_secrets_where_asked(current, spec)
         if self.thoroughly or current is not None:
             outcome = foresee_enrollment(self.service, spec, current)
         etag = None if current is None else current.etag
         return Change(
             line=record.line, name=name, is_group=False, spec=spec, expected_etag=etag, outcome=outcome
         )
+
+    def _read_secrets_where_asked(self, current: IndividualEnrollment, spec: IndividualSpec) -> None:
+        """Once for the whole portion."""
+        if not self.secrets_are_read and may_replace_secrets(current, spec):
+            read_secrets(one for one in self.entries.values() if isinstance(one, IndividualEnrollment))
+            self.secrets_are_read = True
 
     def _group(self, record: Record, name: str, current: Entry | None) -> Change:
         assert current is None or isinstance(current, EnrollmentGroup)

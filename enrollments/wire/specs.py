@@ -1,6 +1,7 @@
 """From a message to what an action is asked for: certificates parsed, hubs looked up, what is held kept where meant."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from types import MappingProxyType
 from typing import Any, TypedDict, TypeVar
 
@@ -275,9 +276,10 @@ def _bundles(
     read: Callable[[str], tuple[C, ...]],
 ) -> dict[Slot, tuple[C | ParsedCertificate, ...]]:
     given = {Slot.PRIMARY: pair.primary, Slot.SECONDARY: pair.secondary}
-    held = _held(current) if current else {}
     return {
-        slot: _bundle(one, held.get(slot), f"attestation.x509.{member}.{slot}.certificate", read)
+        slot: _bundle(
+            one, partial(_held, current, slot), f"attestation.x509.{member}.{slot}.certificate", read
+        )
         for slot, one in given.items()
         if one is not None
     }
@@ -285,7 +287,7 @@ def _bundles(
 
 def _bundle(
     given: messages.CertificateWithInfo,
-    held: ParsedCertificate | None,
+    look_up: Callable[[], ParsedCertificate | None],
     member: str,
     read: Callable[[str], tuple[C, ...]],
 ) -> tuple[C | ParsedCertificate, ...]:
@@ -295,7 +297,7 @@ def _bundle(
             return read(given.certificate)
         except AttestationError as problem:
             raise _refused(member, problem.message) from None
-    if held is None:
+    if (held := look_up()) is None:
         raise _refused(member, "missing; give PEM text, or base64 of PEM or DER.")
     named = given.info.sha256_thumbprint if given.info else None
     if named and named.lower() != held.thumbprint_sha256:
@@ -303,9 +305,9 @@ def _bundle(
     return (held,)
 
 
-def _held(current: Held) -> dict[Slot, ParsedCertificate]:
-    rows = current.certificates.exclude(role=HeldRole.HELPER).select_related("certificate")
-    return {Slot(one.slot): parsed(one.certificate.pem) for one in rows}
+def _held(current: Held | None, slot: Slot) -> ParsedCertificate | None:
+    rows = current.certificates.filter(slot=slot).select_related("certificate") if current else ()
+    return next((parsed(one.certificate.pem) for one in rows), None)
 
 
 def _helpers_of(group: EnrollmentGroup) -> tuple[ParsedCertificate, ...]:
