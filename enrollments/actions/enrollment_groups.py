@@ -8,6 +8,7 @@ from django.db import transaction
 
 from enrollments.actions.certificates import parsed
 from enrollments.actions.entries import (
+    REHEARSAL,
     AlreadyEnrolled,
     EntrySpec,
     cancel_schedule,
@@ -27,7 +28,7 @@ from enrollments.actions.judging import group_ref
 from enrollments.actions.outcomes import Outcome, outcome_of
 from enrollments.actions.schedule import settle_entry
 from enrollments.attestation.x509 import ParsedCertificate
-from enrollments.audit.actor import Actor, Way
+from enrollments.audit.actor import Actor
 from enrollments.audit.events import Event
 from enrollments.audit.record import clean_reason, record, require_still
 from enrollments.errors import ChangedMeanwhile, Invalid, NotFound
@@ -96,7 +97,7 @@ def add_enrollment_group(
         check_epoch(service, expected_epoch)
         group = EnrollmentGroup(service=service)
         _refuse_keys_where_switched_off(service, spec, group)
-        _write(group, spec)
+        _write(group, spec, actor=actor, reason=reason)
         record(
             Event.GROUP_ADDED if group.enabled else Event.GROUP_ADDED_DISABLED,
             subject=group,
@@ -142,7 +143,7 @@ def change_enrollment_group(
         _refuse_keys_where_switched_off(service, spec, group)
         was_enabled = group.enabled
         spec = replace(spec, group_id=group.group_id)
-        was, now = written(group, lambda: _write(group, spec))
+        was, now = written(group, lambda: _write(group, spec, actor=actor, reason=reason))
         if not (was or now):
             require_still(actor)
             return _get(service, group_id)
@@ -159,15 +160,14 @@ def foresee_group(service: ProvisioningService, spec: GroupSpec, current: Enroll
 
     Raises what the two raise.
     """
-    actor = Actor("service", "rehearsal", Way.SCHEDULE)
     with rehearsal():
         if current is None:
-            group = add_enrollment_group(service, spec, actor=actor)
-            return outcome_of(None, group.enabled, changed=True)
+            group = add_enrollment_group(service, spec, actor=REHEARSAL)
+            return outcome_of(None, group, changed=True)
         group = change_enrollment_group(
-            service, current.group_id, spec, expected_etag=current.etag, actor=actor
+            service, current.group_id, spec, expected_etag=current.etag, actor=REHEARSAL
         )
-        return outcome_of(current.enabled, group.enabled, changed=group.etag != current.etag)
+        return outcome_of(current, group, changed=group.etag != current.etag)
 
 
 def disable_enrollment_group(
@@ -376,10 +376,10 @@ def _refuse_keys_where_switched_off(
         )
 
 
-def _write(group: EnrollmentGroup, spec: GroupSpec) -> None:
+def _write(group: EnrollmentGroup, spec: GroupSpec, *, actor: Actor, reason: str) -> None:
     group.group_id = spec.group_id
     group.predecessor = spec.predecessor
-    write_common(group, spec)
+    write_common(group, spec, actor=actor, reason=reason)
     _refuse_taken_name(group)
     group.save()
     group.hubs.set(spec.hubs)

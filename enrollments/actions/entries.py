@@ -3,13 +3,14 @@
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Generic, Literal, TypeVar
 
 from django.db import transaction
-from django.db.models import Model
+from django.db.models import F, Model, TextField
+from django.db.models.functions import Cast
 from django.utils import timezone
 
 from enrollments.actions.key_identifiers import endorsement_identifier, key_identifier
@@ -32,9 +33,9 @@ from enrollments.attestation.x509 import (
     findings_for_device,
     own_key_id,
 )
-from enrollments.audit.actor import Actor
+from enrollments.audit.actor import Actor, Way
 from enrollments.audit.events import Event
-from enrollments.audit.record import changes, clean_reason, record
+from enrollments.audit.record import Happened, changes, clean_reason, record, record_all
 from enrollments.errors import (
     AttestationError,
     ChangedMeanwhile,
@@ -65,6 +66,8 @@ from enrollments.policy.facts import EntryKind, EntryRef
 from enrollments.policy.names import FORM_IN_WORDS, is_registration_id, registration_key
 from enrollments.policy.reprovisioning import ReprovisioningPolicy
 
+# Who does what is only tried, and taken back.
+REHEARSAL = Actor("service", "rehearsal", Way.SCHEDULE)
 # The shape in which a webhook is told of an entry (contract 6.4, 7.3).
 DEFAULT_API_VERSION = "2021-10-01"
 
@@ -87,8 +90,10 @@ class AlreadyEnrolled(Conflict):
 class EntrySpec:
     """What an administrator wants an entry to be. Empty keys: made by us when added, kept when changed.
 
-    for_good: disabled also where it was to be enabled again at a time. Otherwise what is scheduled stays, unless the
-    switch is turned.
+    switches_at: when the switch turns by itself, in whole seconds: scheduled by whoever saves this, because of
+    schedule_reason, or else of what the whole is saved for.
+    for_good: without it, disabled also where it was to be enabled again at a time. Otherwise what is scheduled stays,
+    unless the switch is turned.
     webhook_url: with its query, where it has one; the address alone keeps the query that is held with it.
     """
 
@@ -102,6 +107,8 @@ class EntrySpec:
     initial_twin: dict[str, Any] = field(default_factory=empty_twin)
     enabled: bool = True
     for_good: bool = False
+    switches_at: datetime | None = None
+    schedule_reason: str = ""
     iot_edge: bool = False
     webhook_url: str = field(default="", repr=False)
     webhook_api_version: str = ""
@@ -195,15 +202,21 @@ def check_hubs(service: ProvisioningService, hubs: Iterable[LinkedHub]) -> None:
         raise Invalid({"hubs": ["That hub is not linked to this service."]})
 
 
-def write_common(entry: IndividualEnrollment | EnrollmentGroup, spec: EntrySpec) -> None:
+def write_common(
+    entry: IndividualEnrollment | EnrollmentGroup, spec: EntrySpec, *, actor: Actor, reason: str
+) -> None:
     """Set what both kinds of entry hold. Keys are made where none exist, and kept where none are given.
 
     What is kept is not read: an entry can be disabled by this although its keys cannot be decrypted (R16).
-    What is scheduled stays, unless the switch is turned by this, or is to stay off for good.
+    What is scheduled stays, unless the switch is turned by this, is to stay off for good, or another time is given.
     """
     holds_keys = entry.mechanism == AttestationMechanism.SYMMETRIC_KEY
     entry.mechanism = spec.mechanism
-    if entry.enabled != spec.enabled or (spec.for_good and not spec.enabled):
+    turned = entry.enabled != spec.enabled
+    if spec.switches_at is not None:
+        if turned or entry.switches_at != spec.switches_at:
+            schedule(entry, spec.switches_at, actor=actor, reason=spec.schedule_reason or reason)
+    elif turned or (spec.for_good and not spec.enabled):
         clear_schedule(entry)
     entry.enabled = spec.enabled
     entry.allocation_policy = spec.allocation_policy
@@ -352,22 +365,65 @@ def note_told_keys(
         )
 
 
-def _secrets_held(entry: IndividualEnrollment | EnrollmentGroup) -> dict[str, str | None]:
+def may_replace_secrets(entry: IndividualEnrollment | EnrollmentGroup, spec: EntrySpec) -> bool:
+    """Whether saving this has to know what the entry holds, if only to say that it was replaced."""
+    keeps_keys = entry.mechanism == spec.mechanism and not (spec.primary_key or spec.secondary_key)
+    return _may_hold_secrets(entry) and (not keeps_keys or bool(entry.webhook_url))
+
+
+def _may_hold_secrets(entry: IndividualEnrollment | EnrollmentGroup) -> bool:
+    return entry.mechanism == AttestationMechanism.SYMMETRIC_KEY or bool(entry.webhook_url)
+
+
+def read_secrets(entries: "Iterable[IndividualEnrollment]") -> None:
+    """Of many in one query. What cannot be decrypted stays unread, and raises where it is asked for (R16)."""
+    by_pk = {one.pk: one for one in entries if _may_hold_secrets(one)}
+    if not by_pk:
+        return
+    columns: dict[str, Any] = {name: IndividualEnrollment._meta.get_field(name) for name in SECRETS}
+    raw = {f"raw_{name}": Cast(F(name), TextField()) for name in columns}
+    rows = IndividualEnrollment.objects.filter(pk__in=by_pk).annotate(**raw).values_list("pk", *raw)
+    for pk, *tokens in rows:
+        for (name, column), token in zip(columns.items(), tokens, strict=True):
+            with suppress(SecretUnreadable):
+                setattr(by_pk[pk], name, column.from_db_value(token))
+
+
+def note_replaced_secrets(
+    before: IndividualEnrollment, after: IndividualEnrollment, was: dict[str, Any], now: dict[str, Any]
+) -> tuple[str, ...]:
+    """The secrets that are others than before, added to what the history has. What was not set is not read (R16)."""
+    unread = after.get_deferred_fields()
+    written = {name: getattr(after, name) for name in SECRETS if name not in unread}
+    held = {name: _secret_held(before, name) for name in written}
+    _note_replaced_secrets(held, written, was, now)
+    return tuple(name for name in written if written[name] != held[name])
+
+
+def _secret_held(entry: IndividualEnrollment | EnrollmentGroup, name: str) -> str | None:
     """None for one that cannot be decrypted: whatever is given in its place counts as another one."""
-    held: dict[str, str | None] = {}
-    for name in SECRETS:
-        try:
-            held[name] = getattr(entry, name)
-        except SecretUnreadable:
-            held[name] = None
+    is_key = name != "webhook_query"
+    if not (entry.mechanism == AttestationMechanism.SYMMETRIC_KEY if is_key else entry.webhook_url):
+        return ""
+    try:
+        held: str = getattr(entry, name)
+    except SecretUnreadable:
+        return None
     return held
 
 
+def _secrets_held(entry: IndividualEnrollment | EnrollmentGroup) -> dict[str, str | None]:
+    return {name: _secret_held(entry, name) for name in SECRETS}
+
+
 def _note_replaced_secrets(
-    before: dict[str, str | None], after: dict[str, str | None], was: dict[str, Any], now: dict[str, Any]
+    before: Mapping[str, str | None],
+    after: Mapping[str, str | None],
+    was: dict[str, Any],
+    now: dict[str, Any],
 ) -> None:
     """That a secret is another one than before is history; what it was or is, is not (R15)."""
-    for name in SECRETS:
+    for name in after:
         if before[name] != after[name]:
             was[name] = None if before[name] == "" else "(a key)"
             now[name] = None if after[name] == "" else "(another key)"
@@ -417,10 +473,18 @@ def set_enabled(
     with _switching(
         service, find, event, actor=actor, reason=reason, expected_epoch=expected_epoch
     ) as switch:
-        until = checked_time("until", until, switch.now) if until is not None else None
-        switch.entry.enabled = enabled
-        switch.turn_at(until)
+        switch.turn(enabled, until)
     return switch.entry
+
+
+def disabled_for_good(entry: E, now: datetime, event: Event, *, actor: Actor, reason: str) -> Happened | None:
+    """Turn it off as set_enabled does, of an entry that is not due, for whoever saves it and many others.
+
+    What that is in the history; None where it is so already.
+    """
+    switch = _Switch.of(entry, now, actor=actor, reason=reason)
+    switch.turn(False, None)
+    return switch.happened(event)
 
 
 def schedule_disabling(
@@ -478,8 +542,27 @@ class _Switch(Generic[E]):
 
     entry: E
     now: datetime
+    before: dict[str, str]
     actor: Actor
     reason: str
+
+    @classmethod
+    def of(cls, entry: E, now: datetime, *, actor: Actor, reason: str) -> "_Switch[E]":
+        return cls(entry, now, switch_state(entry), actor, reason)
+
+    def turn(self, enabled: bool, until: datetime | None) -> None:
+        """Raises Invalid for a time that cannot be scheduled."""
+        until = checked_time("until", until, self.now) if until is not None else None
+        self.entry.enabled = enabled
+        self.turn_at(until)
+
+    def happened(self, event: Event) -> Happened | None:
+        """What was set, as the history has it, with a new etag for the entry; None where all is as it was."""
+        after = switch_state(self.entry)
+        if after == self.before:
+            return None
+        self.entry.etag = new_etag()
+        return Happened(event, self.entry, self.before, after)
 
     def turn_at(self, moment: datetime | None) -> None:
         if moment is None:
@@ -505,16 +588,16 @@ def _switching(
         standing = ProvisioningService.what_decisions_read(service.pk)
         # What was due before this change stands before it in the history.
         settle_entry(service, entry, standing.now)
-        before, was = switch_state(entry), Span.of(entry)
-        yield _Switch(entry, standing.now, actor, reason)
-        after = switch_state(entry)
-        if after == before:
+        was = Span.of(entry)
+        switch = _Switch.of(entry, standing.now, actor=actor, reason=reason)
+        yield switch
+        happened = switch.happened(event)
+        if happened is None:
             return
         if not Span.of(entry).is_within(was):
             refuse_outdated(service, standing, expected_epoch)
-        entry.etag = new_etag()
         entry.save(update_fields=SWITCH_COLUMNS)
-        record(event, subject=entry, actor=actor, service=service, reason=reason, before=before, after=after)
+        record_all([happened], actor=actor, service=service, reason=reason)
 
 
 def delete_all(

@@ -22,10 +22,10 @@ from enrollments.actions.enrollment_groups import (
     disable_enrollment_group,
 )
 from enrollments.actions.enrollments import (
+    Asked,
     IndividualSpec,
     add_individual_enrollments,
-    change_individual_enrollment,
-    disable_enrollment,
+    change_individual_enrollments,
 )
 from enrollments.actions.entries import check_epoch
 from enrollments.actions.outcomes import Outcome
@@ -404,58 +404,60 @@ def carry_out_changes(service: ProvisioningService, changes: Sequence[Change], *
 def _do(
     service: ProvisioningService, changes: Sequence[Change], tally: Tally, *, actor: Actor, reason: str
 ) -> None:
-    new = [one for one in changes if one.expected_etag is None and isinstance(one.spec, IndividualSpec)]
-    added = add_individual_enrollments(
-        service, [one.spec for one in new if isinstance(one.spec, IndividualSpec)], actor=actor, reason=reason
-    )
-    for change, outcome in zip(new, added, strict=True):
+    new = [one for one in changes if _is_new_device(one)]
+    specs = [one.spec for one in new if isinstance(one.spec, IndividualSpec)]
+    added = add_individual_enrollments(service, specs, actor=actor, reason=reason)
+    _tell(tally, new, added)
+    others = [one for one in changes if one.outcome is not Outcome.UNCHANGED]
+    there = [one for one in others if not one.is_group and not _is_new_device(one)]
+    changed = change_individual_enrollments(service, map(_asked, there), actor=actor, reason=reason)
+    _tell(tally, there, changed)
+    groups = [one for one in others if one.is_group]
+    _tell(tally, groups, [_done(service, one, actor=actor, reason=reason) for one in groups])
+    for _ in range(len(changes) - len(new) - len(there) - len(groups)):
+        tally.add(Outcome.UNCHANGED)
+
+
+def _is_new_device(change: Change) -> bool:
+    return change.expected_etag is None and isinstance(change.spec, IndividualSpec)
+
+
+def _asked(change: Change) -> Asked:
+    spec = change.spec if isinstance(change.spec, IndividualSpec) else None
+    return Asked(change.name, spec, change.expected_etag or "")
+
+
+def _tell(tally: Tally, changes: Sequence[Change], outcomes: Sequence[object]) -> None:
+    """outcomes: for each change what is wrong with it, or something else."""
+    for change, outcome in zip(changes, outcomes, strict=True):
         if isinstance(outcome, DpsError):
             tally.refuse(change.line, change.name, outcome.message)
         else:
-            tally.add(Outcome.ADDED if outcome.enabled else Outcome.ADDED_DISABLED)
-    done = {id(one) for one in new}
-    for change in changes:
-        if id(change) in done:
-            continue
-        try:
-            if change.outcome is not Outcome.UNCHANGED:
-                _do_one(service, change, actor=actor, reason=reason)
             tally.add(change.outcome)
-        except DpsError as problem:
-            tally.refuse(change.line, change.name, problem.message)
 
 
-def _do_one(service: ProvisioningService, change: Change, *, actor: Actor, reason: str) -> None:
-    """By the actions that do the same for one; they take the lock that is owned already."""
-    match _with_predecessor(service, change):
-        case None if change.is_group:
+def _done(service: ProvisioningService, change: Change, *, actor: Actor, reason: str) -> DpsError | None:
+    """A line about a group, by the action that does the same for one; it takes the lock that is owned already."""
+    try:
+        spec = _with_predecessor(service, change)
+        if spec is None:
             disable_enrollment_group(service, change.name, actor=actor, reason=reason)
-        case None:
-            disable_enrollment(service, change.name, actor=actor, reason=reason)
-        case GroupSpec() as spec if change.expected_etag is None:
+        elif change.expected_etag is None:
             add_enrollment_group(service, spec, actor=actor, reason=reason)
-        case GroupSpec() as spec:
+        else:
             change_enrollment_group(
-                service,
-                change.name,
-                spec,
-                expected_etag=change.expected_etag or "",
-                actor=actor,
-                reason=reason,
+                service, change.name, spec, expected_etag=change.expected_etag, actor=actor, reason=reason
             )
-        case IndividualSpec() as spec:
-            change_individual_enrollment(
-                service,
-                change.name,
-                spec,
-                expected_etag=change.expected_etag or "",
-                actor=actor,
-                reason=reason,
-            )
+    except DpsError as problem:
+        return problem
+    return None
 
 
-def _with_predecessor(service: ProvisioningService, change: Change) -> IndividualSpec | GroupSpec | None:
-    if not change.awaited_predecessor or not isinstance(change.spec, GroupSpec):
+def _with_predecessor(service: ProvisioningService, change: Change) -> GroupSpec | None:
+    """None: disable it. Raises Invalid."""
+    if not isinstance(change.spec, GroupSpec):
+        return None
+    if not change.awaited_predecessor:
         return change.spec
     key = registration_key(change.awaited_predecessor)
     found = service.enrollmentgroups.without_secrets().filter(group_key=key).first()

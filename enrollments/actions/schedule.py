@@ -20,7 +20,7 @@ from enrollments.models import EnrollmentGroup, IndividualEnrollment, Provisioni
 from enrollments.models.enrollments import new_etag
 from enrollments.models.locks import change_lock
 from enrollments.models.services import Standing
-from enrollments.models.switches import AsOf
+from enrollments.models.switches import AsOf, Switch
 
 logger = logging.getLogger(__name__)
 
@@ -64,7 +64,7 @@ class Span:
     end: datetime
 
     @classmethod
-    def of(cls, entry: Entry) -> "Span":
+    def of(cls, entry: Switch) -> "Span":
         turns = entry.switches_at or _NEVER
         return cls(_NOW, turns) if entry.enabled else cls(turns, _NEVER)
 

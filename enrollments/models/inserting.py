@@ -1,6 +1,9 @@
-"""Inserting many rows of which nobody needs the numbers: a third of the work of what compiles each value into SQL."""
+"""Inserting many rows of which nobody needs the numbers, and changing many: without what makes SQL of each value.
 
-from collections.abc import Callable, Iterator, Sequence
+A third of the work.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from functools import lru_cache
@@ -53,6 +56,30 @@ def insert_all(rows: Sequence[models.Model], *, ignore_conflicts: bool = False) 
     plain, others = _columns(model)
     # Itself, not what looks it up anew with each attribute.
     database = connections[DEFAULT_DB_ALIAS]
+    stored = _stored(plain, others, database)
+    with database.cursor() as cursor:
+        cursor.executemany(_statement(model, ignore_conflicts), [stored(row) for row in rows])
+
+
+def update_all(rows: Iterable[models.Model], columns: Sequence[str]) -> None:
+    """Write these columns of rows that are there, as `save` does with update_fields. `columns`: two plain ones or more.
+
+    What holds the time of the last change holds that of this one.
+    """
+    rows = list(rows)
+    if not rows:
+        return
+    plain, others = _some_columns(type(rows[0]), tuple(columns))
+    database = connections[DEFAULT_DB_ALIAS]
+    stored = _stored(plain, others, database)
+    with database.cursor() as cursor:
+        cursor.executemany(_update(type(rows[0]), tuple(columns)), [[*stored(row), row.pk] for row in rows])
+
+
+def _stored(
+    plain: list[Any], others: list[Any], database: BaseDatabaseWrapper
+) -> Callable[[models.Model], list[Any]]:
+    """From a row to what the database is given for these columns. `plain`: two or more."""
     read = attrgetter(*(field.attname for field in plain))
     now = timezone.now()
     ways = [_way(field, database, now) for field in others]
@@ -70,8 +97,7 @@ def insert_all(rows: Sequence[models.Model], *, ignore_conflicts: bool = False) 
         values += [way(row) for way in ways]
         return values
 
-    with database.cursor() as cursor:
-        cursor.executemany(_statement(model, ignore_conflicts), [stored(row) for row in rows])
+    return stored
 
 
 def _way(field: Any, database: BaseDatabaseWrapper, now: datetime) -> Callable[[models.Model], Any]:
@@ -141,7 +167,18 @@ def _defaults(model: type[models.Model]) -> list[tuple[str, Any, Callable[[], An
 @lru_cache
 def _columns(model: type[models.Model]) -> tuple[list[Any], list[Any]]:
     """Those that hold plain values, and the others."""
-    fields = [field for field in model._meta.local_concrete_fields if not isinstance(field, models.AutoField)]
+    return _in_two(
+        [field for field in model._meta.local_concrete_fields if not isinstance(field, models.AutoField)]
+    )
+
+
+@lru_cache
+def _some_columns(model: type[models.Model], names: tuple[str, ...]) -> tuple[list[Any], list[Any]]:
+    by_name = {field.attname: field for field in model._meta.local_concrete_fields}
+    return _in_two([by_name[name] for name in names])
+
+
+def _in_two(fields: list[Any]) -> tuple[list[Any], list[Any]]:
     plain = [field for field in fields if type(field) in _PLAIN_COLUMNS]
     return plain, [field for field in fields if type(field) not in _PLAIN_COLUMNS]
 
@@ -155,3 +192,13 @@ def _statement(model: type[models.Model], ignore_conflicts: bool) -> str:
     ending = " ON CONFLICT DO NOTHING" if ignore_conflicts else ""
     # The names are those of our own tables.
     return f"INSERT INTO {quote(model._meta.db_table)} ({', '.join(names)}) VALUES ({places}){ending}"  # noqa: S608
+
+
+@lru_cache
+def _update(model: type[models.Model], names: tuple[str, ...]) -> str:
+    quote = connection.ops.quote_name
+    plain, others = _some_columns(model, names)
+    key: Any = model._meta.pk
+    columns = ", ".join(f"{quote(field.column)} = %s" for field in (*plain, *others))
+    # As above.
+    return f"UPDATE {quote(model._meta.db_table)} SET {columns} WHERE {quote(key.column)} = %s"  # noqa: S608

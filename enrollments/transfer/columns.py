@@ -12,9 +12,13 @@ COLUMNS = (
     "registrationId",
     "enrollmentGroupId",
     "provisioningStatus",
+    "switchesAt",
+    "scheduleReason",
     "attestationType",
     "primaryCertificate",
     "secondaryCertificate",
+    "primaryCaReference",
+    "secondaryCaReference",
     "primaryKey",
     "secondaryKey",
     "endorsementKey",
@@ -34,6 +38,18 @@ COLUMNS = (
     "predecessor",
 )
 
+# Members that stand in their line as they stand in their cell.
+_PLAIN = (
+    "operation",
+    "registrationId",
+    "enrollmentGroupId",
+    "provisioningStatus",
+    "switchesAt",
+    "scheduleReason",
+    "deviceId",
+    "allocationPolicy",
+    "predecessor",
+)
 # A spreadsheet runs a cell that begins like a formula; an apostrophe makes it text. One more is put in front of what
 # has some already, so that taking one away gives back what was there.
 _LIKE_A_FORMULA = re.compile(r"'*[=+\-@\t\r]")
@@ -59,8 +75,7 @@ def line_of_row(row: Mapping[str, str]) -> Line:
     Raises WrongCell.
     """
     cells = {name: value for name, cell in row.items() if (value := unprotected(cell)).strip()}
-    plain = ("operation", "registrationId", "enrollmentGroupId", "provisioningStatus", "deviceId")
-    line: Line = {name: cells[name] for name in (*plain, "allocationPolicy", "predecessor") if name in cells}
+    line: Line = {name: cells[name] for name in _PLAIN if name in cells}
     if cells.get("operation") == "disable":
         return line
     if "secretsWithheld" in cells:
@@ -94,6 +109,7 @@ def row_of_line(line: Line) -> list[str]:
     attestation = line["attestation"]
     x509 = attestation.get("x509", {})
     certificates = x509.get("clientCertificates") or x509.get("signingCertificates") or {}
+    references = x509.get("caReferences", {})
     keys, tpm = attestation.get("symmetricKey", {}), attestation.get("tpm", {})
     webhook = line.get("customAllocationDefinition", {})
     twin = line.get("initialTwin", {})
@@ -102,6 +118,8 @@ def row_of_line(line: Line) -> list[str]:
         "attestationType": attestation["type"],
         "primaryCertificate": certificates.get("primary", {}).get("certificate", ""),
         "secondaryCertificate": certificates.get("secondary", {}).get("certificate", ""),
+        "primaryCaReference": references.get("primary", ""),
+        "secondaryCaReference": references.get("secondary", ""),
         "primaryKey": keys.get("primaryKey", ""),
         "secondaryKey": keys.get("secondaryKey", ""),
         "endorsementKey": tpm.get("endorsementKey", ""),
@@ -129,17 +147,20 @@ def _attestation(cells: Mapping[str, str]) -> dict[str, Any]:
         primary=_certificate(cells.get("primaryCertificate")),
         secondary=_certificate(cells.get("secondaryCertificate")),
     )
+    references = _given(primary=cells.get("primaryCaReference"), secondary=cells.get("secondaryCaReference"))
     keys = _given(primaryKey=cells.get("primaryKey"), secondaryKey=cells.get("secondaryKey"))
     tpm = _given(endorsementKey=cells.get("endorsementKey"), storageRootKey=cells.get("storageRootKey"))
     said = cells.get("attestationType")
-    kind = said or ("x509" if pair else "tpm" if tpm else "symmetricKey" if keys else None)
+    kind = said or ("x509" if pair or references else "tpm" if tpm else "symmetricKey" if keys else None)
     if kind is None:
         raise WrongCell(
             "attestationType is empty, and there is no certificate, key or endorsement key that would tell it."
         )
     member = "signingCertificates" if "enrollmentGroupId" in cells else "clientCertificates"
     attestation: dict[str, Any] = {"type": kind}
-    if pair or kind == "x509":
+    if references:
+        attestation["x509"] = {**({member: pair} if pair else {}), "caReferences": references}
+    elif pair or kind == "x509":
         attestation["x509"] = {member: pair}
     if tpm:
         attestation["tpm"] = tpm

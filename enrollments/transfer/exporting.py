@@ -4,6 +4,7 @@ import base64
 import csv
 import json
 from collections.abc import Iterable, Iterator
+from datetime import UTC
 from typing import Any, TypeVar
 
 from django.db import transaction
@@ -102,7 +103,9 @@ def _lines(
 
 
 def _complete(entries: "QuerySet[E]", with_secrets: bool) -> "QuerySet[E]":
-    certificates = HeldCertificate.objects.select_related("certificate").order_by("slot", "pk")
+    certificates = HeldCertificate.objects.select_related("certificate", "ca_certificate").order_by(
+        "slot", "pk"
+    )
     if not with_secrets:
         entries = entries.defer("primary_key", "secondary_key")
     return entries.prefetch_related("hubs", Prefetch("certificates", certificates))
@@ -157,6 +160,7 @@ def _common(
     policy = ReprovisioningPolicy(entry.reprovisioning_policy)
     line: dict[str, Any] = {
         "provisioningStatus": "enabled" if as_of.enabled(entry) else "disabled",
+        **_schedule(entry, as_of),
         "attestation": _attestation(entry, member, with_secrets=with_secrets),
         "initialTwin": entry.initial_twin,
         "reprovisionPolicy": {
@@ -187,7 +191,7 @@ def _attestation(
 ) -> dict[str, Any]:
     attestation: dict[str, Any] = {"type": entry.mechanism}
     if entry.mechanism == AttestationMechanism.X509:
-        attestation["x509"] = {member: _pair(list(entry.certificates.all()))}
+        attestation["x509"] = _x509(list(entry.certificates.all()), member)
     elif isinstance(entry, IndividualEnrollment) and entry.mechanism == AttestationMechanism.TPM:
         keys = {"endorsementKey": entry.endorsement_key, "storageRootKey": entry.storage_root_key}
         attestation["tpm"] = {
@@ -196,6 +200,21 @@ def _attestation(
     elif with_secrets:
         attestation["symmetricKey"] = {"primaryKey": entry.primary_key, "secondaryKey": entry.secondary_key}
     return attestation
+
+
+def _schedule(entry: IndividualEnrollment | EnrollmentGroup, as_of: AsOf) -> dict[str, str]:
+    """Until when it stands as it is said to. Who wanted that stays behind: elsewhere it is whoever imports it."""
+    # What is due has turned, or keeps out where that cannot be recorded (R16): either way there is no more to come.
+    if entry.switches_at is None or entry.is_due(as_of.at):
+        return {}
+    told = {"switchesAt": f"{entry.switches_at.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"}
+    return {**told, "scheduleReason": entry.schedule_reason} if entry.schedule_reason else told
+
+
+def _x509(held: list[HeldCertificate], member: str) -> dict[str, Any]:
+    """The certificates in any case; and the names by which a group refers to them, for where they are the same."""
+    references = {one.slot: one.ca_certificate.name for one in held if one.ca_certificate}
+    return {member: _pair(held), **({"caReferences": references} if references else {})}
 
 
 def _pair(held: list[HeldCertificate]) -> dict[str, dict[str, str]]:

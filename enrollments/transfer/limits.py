@@ -16,7 +16,8 @@ MAX_EXPANDED_BYTES = 1024 * MIB
 # Groups are rehearsed and written one by one.
 MAX_GROUPS = 2_000
 # Lines that are carried out in one transaction: devices wait that long where there is one writer at a time. Less than a
-# tenth of a second where the lines add devices; some seconds where they change what is there, which goes one by one.
+# tenth of a second where the lines add devices, a quarter where they change some; longer where they are about groups,
+# which go one by one.
 CHUNK_LINES = 500
 CHUNK_BYTES = 2 * MIB
 # The pieces in which a browser sends a file.

@@ -5,6 +5,7 @@ import re
 from base64 import b64encode
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import IO, Any
 
 from enrollments.attestation.x509 import (
@@ -13,7 +14,8 @@ from enrollments.attestation.x509 import (
     PrivateKeyInUpload,
     refuse_private_keys,
 )
-from enrollments.errors import DpsError
+from enrollments.audit.record import clean_reason
+from enrollments.errors import DpsError, Invalid
 from enrollments.models import ImportFormat, Slot
 from enrollments.policy.documents import DocumentProblem, parse_json
 from enrollments.policy.names import FORM_IN_WORDS, is_registration_id, registration_key
@@ -30,7 +32,7 @@ from enrollments.transfer.limits import (
 
 OPERATIONS = ("create", "update", "createOrUpdate", "disable")
 # Members of a line that are no members of an entry.
-OURS = ("operation", "predecessor", "secretsWithheld")
+OURS = ("operation", "predecessor", "secretsWithheld", "switchesAt", "scheduleReason")
 _FILE_NAME = re.compile(r"[^\r\n]{1,250}\.(?:pem|crt|cer|cert|der|txt)", re.IGNORECASE)
 
 
@@ -57,6 +59,9 @@ class Record:
     secrets_withheld: bool = False
     # By the texts of the message: what was read and judged already.
     certificates: dict[str, DeviceCertificate] = field(default_factory=dict)
+    # Until when the entry stands as the message says, and why.
+    switches_at: datetime | None = None
+    schedule_reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +149,58 @@ def _record(number: int, is_group: bool, name: str, line: Line) -> Record:
         raise _LineRefused("predecessor must be a string, and only a group has one.")
     if not isinstance(withheld, bool):
         raise _LineRefused("secretsWithheld must be true or false.")
-    return Record(number, is_group, name, operation, line, predecessor, withheld)
+    switches_at, reason = _schedule(operation, line)
+    return Record(
+        number,
+        is_group,
+        name,
+        operation,
+        line,
+        predecessor,
+        withheld,
+        switches_at=switches_at,
+        schedule_reason=reason,
+    )
+
+
+def _schedule(operation: str, line: Line) -> tuple[datetime | None, str]:
+    """When its switch turns and why, taken out of the line."""
+    at, reason = line.pop("switchesAt", None), line.pop("scheduleReason", None)
+    if at is None:
+        if reason is not None:
+            raise _LineRefused(
+                "scheduleReason says why the switch turns at a time: give that time as switchesAt, or leave it out."
+            )
+        return None, ""
+    if operation == "disable":
+        raise _LineRefused(
+            "switchesAt: disable is until somebody enables it. To disable it until a time, say update and give all of "
+            "the entry."
+        )
+    if line.get("provisioningStatus") is None:
+        raise _LineRefused(
+            "switchesAt: say with provisioningStatus whether the entry is enabled or disabled until then."
+        )
+    if reason is not None and not isinstance(reason, str):
+        raise _LineRefused("scheduleReason must be a string.")
+    try:
+        return _moment(at), clean_reason(reason or "")
+    except Invalid as problem:
+        raise _LineRefused(f"scheduleReason: {problem.message}") from None
+
+
+def _moment(text: Any) -> datetime:
+    try:
+        moment = datetime.fromisoformat(text)
+        if moment.tzinfo is None:
+            raise _LineRefused(
+                "switchesAt: say in which zone that time is meant, for instance with Z for UTC: 2030-05-03T14:00:00Z."
+            )
+        return moment.astimezone(UTC)
+    except (TypeError, ValueError, OverflowError) as problem:
+        if isinstance(problem, _LineRefused):
+            raise
+        raise _LineRefused("switchesAt must be a time such as 2030-05-03T14:00:00Z.") from None
 
 
 def _named(line: Line) -> tuple[bool, str]:

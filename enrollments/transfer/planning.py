@@ -5,8 +5,9 @@ from base64 import b64decode
 from binascii import b2a_base64
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeVar
 
 from django.db.models import prefetch_related_objects
 
@@ -15,10 +16,17 @@ from enrollments.actions.enrollment_groups import (
     GroupSpec,
     foresee_group,
 )
-from enrollments.actions.enrollments import EnrollmentNotFound, IndividualSpec, foresee_enrollment
+from enrollments.actions.enrollments import (
+    EnrollmentNotFound,
+    IndividualSpec,
+    foresee_enrollment,
+    read_what_changing_reads,
+)
+from enrollments.actions.entries import may_replace_secrets, read_secrets
 from enrollments.actions.imports import Change, LineProblem
 from enrollments.actions.key_identifiers import secret_read_once
 from enrollments.actions.outcomes import Outcome, outcome_of
+from enrollments.actions.schedule import checked_time
 from enrollments.attestation.x509 import FORM, DeviceCertificate, as_values, from_values
 from enrollments.errors import DpsError, Invalid, NotFound
 from enrollments.models import (
@@ -35,6 +43,7 @@ from enrollments.wire.specs import group_spec, individual_spec
 from enrollments.wire.words import in_words
 
 Entry = IndividualEnrollment | EnrollmentGroup
+S = TypeVar("S", IndividualSpec, GroupSpec)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +67,7 @@ def as_text(records: Iterable[Record]) -> str:
             one.predecessor,
             one.secrets_withheld,
             [as_values(certificate) for certificate in one.certificates.values()],
+            *((one.switches_at.isoformat(), one.schedule_reason) if one.switches_at else ()),
         )
         for one in records
     ]
@@ -71,15 +81,22 @@ def from_text(text: str) -> list[Record]:
     """
     kept = json.loads(text)
     if kept[0] != FORM:
-        return [Record(*row[:7]) for row in kept if isinstance(row, list)]
+        return [_scheduled(Record(*row[:7]), *row[8:]) for row in kept if isinstance(row, list)]
     return [_known(*row) for row in kept[1:]]
 
 
 def _known(line: int, is_group: bool, name: str, operation: str, message: Any, *rest: Any) -> Record:
-    predecessor, secrets_withheld, values = rest
+    predecessor, secrets_withheld, values, *schedule = rest
     texts = _texts(message) if values else ()
     known = {text: from_values(b64decode(text), one) for text, one in zip(texts, values, strict=True)}
-    return Record(line, is_group, name, operation, message, predecessor, secrets_withheld, known)
+    record = Record(line, is_group, name, operation, message, predecessor, secrets_withheld, known)
+    return _scheduled(record, *schedule)
+
+
+def _scheduled(record: Record, switches_at: str = "", reason: str = "") -> Record:
+    if not switches_at:
+        return record
+    return replace(record, switches_at=datetime.fromisoformat(switches_at), schedule_reason=reason)
 
 
 def to_be_kept(record: Record, change: Change) -> Record:
@@ -95,8 +112,7 @@ def to_be_kept(record: Record, change: Change) -> Record:
             return record
         holder["certificate"] = b2a_base64(certificate.der, newline=False).decode()
         known[holder["certificate"]] = certificate
-    kept = (record.line, record.is_group, record.name, record.operation, record.message)
-    return Record(*kept, record.predecessor, record.secrets_withheld, known)
+    return replace(record, certificates=known)
 
 
 def _texts(message: dict[str, Any]) -> Iterable[str]:
@@ -117,11 +133,11 @@ def plan(
     groups_to_come: keys of the groups that earlier portions add, for whoever only looks.
     known: certificates of devices that were read already, by their texts.
     """
-    service = ProvisioningService.objects.get(pk=service_id)
     # Before anything else is read: what is changed from here on shows.
+    service, now = ProvisioningService.at_this_moment(service_id)
     epoch = service.epoch
     prefetch_related_objects([service], "hubs")
-    look = _Look(service, _entries(service, records), thoroughly, set(groups_to_come), known)
+    look = _Look(service, now, _entries(service, records), thoroughly, set(groups_to_come), known)
     made = Plan(epoch, [], [])
     with secret_read_once():
         for record in records:
@@ -145,7 +161,10 @@ def _entries(service: ProvisioningService, records: Sequence[Record]) -> dict[tu
     }
     found: dict[tuple[bool, str], Entry] = {}
     individuals = service.individualenrollments.without_secrets()
-    for one in individuals.filter(registration_key__in=keys[False]) if keys[False] else ():
+    there = list(individuals.filter(registration_key__in=keys[False])) if keys[False] else []
+    to_change = {registration_key(one.name) for one in records if one.operation != "disable"}
+    read_what_changing_reads(one for one in there if one.registration_key in to_change)
+    for one in there:
         found[False, one.registration_key] = one
     groups = service.enrollmentgroups.without_secrets().select_related("predecessor")
     for group in groups.filter(group_key__in=keys[True]) if keys[True] else ():
@@ -158,10 +177,12 @@ class _Look:
     """What is there, as of one epoch. `to_come`: keys of groups that lines before this one add."""
 
     service: ProvisioningService
+    now: datetime
     entries: dict[tuple[bool, str], Entry]
     thoroughly: bool
     to_come: set[str]
     known: Mapping[str, DeviceCertificate]
+    secrets_are_read: bool = False
 
     def change(self, record: Record) -> Change:
         key = registration_key(record.name)
@@ -187,8 +208,11 @@ class _Look:
         assert current is None or isinstance(current, IndividualEnrollment)
         message = messages.checked(messages.IndividualEnrollment, record.message)
         spec = individual_spec(self.service, message, current, record.certificates or self.known)
+        spec = _with_schedule(spec, record, self.now)
         _refuse_withheld(record, spec, current)
-        outcome = outcome_of(None, spec.enabled, changed=True)
+        outcome = outcome_of(None, spec, changed=True)
+        if current is not None:
+            self._read_secrets_where_asked(current, spec)
         if self.thoroughly or current is not None:
             outcome = foresee_enrollment(self.service, spec, current)
         etag = None if current is None else current.etag
@@ -196,15 +220,23 @@ class _Look:
             line=record.line, name=name, is_group=False, spec=spec, expected_etag=etag, outcome=outcome
         )
 
+    def _read_secrets_where_asked(self, current: IndividualEnrollment, spec: IndividualSpec) -> None:
+        """Once for the whole portion."""
+        if not self.secrets_are_read and may_replace_secrets(current, spec):
+            read_secrets(one for one in self.entries.values() if isinstance(one, IndividualEnrollment))
+            self.secrets_are_read = True
+
     def _group(self, record: Record, name: str, current: Entry | None) -> Change:
         assert current is None or isinstance(current, EnrollmentGroup)
-        spec = group_spec(self.service, messages.checked(messages.EnrollmentGroup, record.message), current)
+        message = messages.checked(messages.EnrollmentGroup, record.message)
+        spec = group_spec(self.service, message, current, names_beside_certificates=True)
+        spec = _with_schedule(spec, record, self.now)
         predecessor = self._predecessor(record)
         awaits = record.predecessor is not None and predecessor is None
         if record.predecessor is not None:
             spec = replace(spec, predecessor=predecessor)
         _refuse_withheld(record, spec, current)
-        outcome = outcome_of(None, spec.enabled, changed=True)
+        outcome = outcome_of(None, spec, changed=True)
         if self.thoroughly or current is not None:
             outcome = foresee_group(self.service, spec, current)
         if awaits and outcome is Outcome.UNCHANGED:
@@ -237,6 +269,16 @@ class _Look:
                 }
             )
         return found
+
+
+def _with_schedule(spec: S, record: Record, now: datetime) -> S:
+    """With the time at which its switch turns; once that has passed, as it stands since. Raises Invalid."""
+    if record.switches_at is None:
+        return spec
+    if record.switches_at <= now:
+        return replace(spec, enabled=not spec.enabled, for_good=spec.enabled)
+    at = checked_time("switches_at", record.switches_at, now)
+    return replace(spec, switches_at=at, for_good=False, schedule_reason=record.schedule_reason)
 
 
 def _missing(record: Record) -> NotFound:

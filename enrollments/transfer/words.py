@@ -11,6 +11,7 @@ OUTCOMES = {
     Outcome.CHANGED: "changed",
     Outcome.ENABLED: "enabled",
     Outcome.DISABLED: "disabled",
+    Outcome.ENABLED_LATER: "disabled until a time, and let in from then on",
     Outcome.UNCHANGED: "as they are already",
     Outcome.REFUSED: "refused",
 }

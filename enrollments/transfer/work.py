@@ -28,6 +28,7 @@ from enrollments.actions.imports import (
     pause_import,
     refuse_file,
 )
+from enrollments.actions.schedule import settle_if_possible
 from enrollments.attestation.x509 import CertificateFacts
 from enrollments.audit.actor import Way
 from enrollments.audit.sealer import seal_everything
@@ -168,7 +169,8 @@ def _chunk(run: ImportRun, holder: str) -> ImportRun:
         try:
             return _planned_and_carried_out(run, holder, lines)
         except PreviewOutdated:
-            continue
+            # It may be a switch that is due, which stays so until somebody writes that down.
+            settle_if_possible(run.service)
     # Changes come so fast that it never holds: looked up once they have to wait.
     with change_lock(run.service):
         return _planned_and_carried_out(run, holder, lines)

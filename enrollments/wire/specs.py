@@ -1,6 +1,7 @@
 """From a message to what an action is asked for: certificates parsed, hubs looked up, what is held kept where meant."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from types import MappingProxyType
 from typing import Any, TypedDict, TypeVar
 
@@ -20,7 +21,7 @@ from enrollments.models import (
     ProvisioningService,
     Slot,
 )
-from enrollments.models.ca_certificates import is_ca_name
+from enrollments.models.ca_certificates import NAME_IN_WORDS, is_ca_name
 from enrollments.models.enrollments import empty_twin
 from enrollments.policy.allocation import AllocationPolicy
 from enrollments.policy.reprovisioning import ReprovisioningPolicy
@@ -86,20 +87,30 @@ def individual_spec(
 
 
 def group_spec(
-    service: ProvisioningService, message: messages.EnrollmentGroup, current: EnrollmentGroup | None
+    service: ProvisioningService,
+    message: messages.EnrollmentGroup,
+    current: EnrollmentGroup | None,
+    *,
+    names_beside_certificates: bool = False,
 ) -> GroupSpec:
-    """As for an individual. Certificates behind the first one of a text are helpers (R7)."""
-    _check_attestation(message.attestation)
+    """As for an individual. Certificates behind the first one of a text are helpers (R7).
+
+    names_beside_certificates: caReferences may stand beside signingCertificates, as an export has them. The group holds
+    these certificates in any case, and by these names where all of them are here and the same.
+    """
+    _check_attestation(message.attestation, names_beside_certificates=names_beside_certificates)
     bundles: dict[Slot, tuple[ParsedCertificate, ...]] = {}
     references: dict[Slot, CaCertificate] = {}
     if (x509 := message.attestation.x509) is not None:
-        if x509.ca_references is not None:
+        if x509.signing_certificates is not None:
+            bundles = _bundles(x509.signing_certificates, current, "signingCertificates", read_upload)
+            if x509.ca_references is not None:
+                references = _references_to(service, x509.ca_references, bundles)
+        elif x509.ca_references is not None:
             references = _references(service, x509.ca_references)
             bundles = {slot: (one,) for slot, one in referred(references).items()}
-        elif x509.signing_certificates is None:
-            raise _refused("attestation.x509", "a group holds signingCertificates, or caReferences.")
         else:
-            bundles = _bundles(x509.signing_certificates, current, "signingCertificates", read_upload)
+            raise _refused("attestation.x509", "a group holds signingCertificates, or caReferences.")
     given = tuple(helper for bundle in bundles.values() for helper in bundle[1:])
     return GroupSpec(
         **_common(service, message),
@@ -113,30 +124,72 @@ def group_spec(
 
 def _references(service: ProvisioningService, names: messages.CaReferences) -> dict[Slot, CaCertificate]:
     """The CA certificates that are named (contract 6.9): verified or not, which decisions ask where it matters (R7)."""
+    found: dict[Slot, CaCertificate] = {}
+    for slot, name in _names(names).items():
+        named = _named(service, name)
+        if named is None:
+            raise _refused(f"{_REFERENCES}.{slot}", f"{name[:70]!a} is no CA certificate of this service.")
+        found[slot] = named
+    return found
+
+
+def _references_to(
+    service: ProvisioningService,
+    names: messages.CaReferences,
+    bundles: Mapping[Slot, tuple[ParsedCertificate, ...]],
+) -> dict[Slot, CaCertificate]:
+    """The CA certificates under these names, where all are here: else none. Another one under a name is refused."""
+    wanted = _names(names)
+    if wanted.keys() != bundles.keys():
+        raise _refused(_REFERENCES, "beside certificates, give a name for each of them, or none at all.")
+    found: dict[Slot, CaCertificate] = {}
+    for slot, name in wanted.items():
+        where = f"{_REFERENCES}.{slot}"
+        if not is_ca_name(name):
+            raise _refused(where, f"{name[:70]!a} cannot be a name. {NAME_IN_WORDS}")
+        given, *helpers = bundles[slot]
+        if helpers:
+            raise _refused(
+                where, "a group that refers to uploaded CA certificates has no helpers: leave out either."
+            )
+        if (named := _named(service, name)) is None:
+            continue
+        if named.certificate.thumbprint_sha256 != given.thumbprint_sha256:
+            raise _refused(
+                where,
+                f"in this service {named} is another certificate than the one that is given. Leave the name out, or "
+                "upload the one that is given under another name.",
+            )
+        found[slot] = named
+    return found if found.keys() == wanted.keys() else {}
+
+
+_REFERENCES = "attestation.x509.caReferences"
+
+
+def _names(names: messages.CaReferences) -> dict[Slot, str]:
     given = {Slot.PRIMARY: names.primary, Slot.SECONDARY: names.secondary}
     wanted = {slot: name for slot, name in given.items() if name is not None}
     if not wanted:
-        raise _refused(
-            "attestation.x509.caReferences", "name a CA certificate as primary, secondary, or both."
-        )
-    found: dict[Slot, CaCertificate] = {}
-    for slot, name in wanted.items():
-        try:
-            # No name is longer or has other characters; a database need not be asked for a NUL.
-            if not is_ca_name(name):
-                raise CaCertificate.DoesNotExist
-            found[slot] = service.ca_certificates.select_related("certificate").by_name(name)
-        except CaCertificate.DoesNotExist:
-            where = f"attestation.x509.caReferences.{slot}"
-            raise _refused(where, f"{name[:70]!a} is no CA certificate of this service.") from None
-    return found
+        raise _refused(_REFERENCES, "name a CA certificate as primary, secondary, or both.")
+    return wanted
+
+
+def _named(service: ProvisioningService, name: str) -> CaCertificate | None:
+    # No name is longer or has other characters; a database need not be asked for a NUL.
+    if not is_ca_name(name):
+        return None
+    try:
+        return service.ca_certificates.select_related("certificate").by_name(name)
+    except CaCertificate.DoesNotExist:
+        return None
 
 
 def _refused(member: str, sentence: str) -> ApiError:
     return ApiError(NOT_ACCEPTED, f"{member}: {sentence}")
 
 
-def _check_attestation(attestation: messages.Attestation) -> None:
+def _check_attestation(attestation: messages.Attestation, *, names_beside_certificates: bool = False) -> None:
     """One mechanism, and the object that belongs to it (R4)."""
     given = {
         "x509": attestation.x509,
@@ -151,7 +204,8 @@ def _check_attestation(attestation: messages.Attestation) -> None:
         )
     if (x509 := attestation.x509) is not None:
         named = (x509.client_certificates, x509.signing_certificates, x509.ca_references)
-        if sum(one is not None for one in named) != 1:
+        both = x509.signing_certificates is not None and x509.ca_references is not None
+        if sum(one is not None for one in named) != (2 if both and names_beside_certificates else 1):
             raise _refused(
                 "attestation.x509", "give one of clientCertificates, signingCertificates and caReferences."
             )
@@ -222,9 +276,10 @@ def _bundles(
     read: Callable[[str], tuple[C, ...]],
 ) -> dict[Slot, tuple[C | ParsedCertificate, ...]]:
     given = {Slot.PRIMARY: pair.primary, Slot.SECONDARY: pair.secondary}
-    held = _held(current) if current else {}
     return {
-        slot: _bundle(one, held.get(slot), f"attestation.x509.{member}.{slot}.certificate", read)
+        slot: _bundle(
+            one, partial(_held, current, slot), f"attestation.x509.{member}.{slot}.certificate", read
+        )
         for slot, one in given.items()
         if one is not None
     }
@@ -232,7 +287,7 @@ def _bundles(
 
 def _bundle(
     given: messages.CertificateWithInfo,
-    held: ParsedCertificate | None,
+    look_up: Callable[[], ParsedCertificate | None],
     member: str,
     read: Callable[[str], tuple[C, ...]],
 ) -> tuple[C | ParsedCertificate, ...]:
@@ -242,7 +297,7 @@ def _bundle(
             return read(given.certificate)
         except AttestationError as problem:
             raise _refused(member, problem.message) from None
-    if held is None:
+    if (held := look_up()) is None:
         raise _refused(member, "missing; give PEM text, or base64 of PEM or DER.")
     named = given.info.sha256_thumbprint if given.info else None
     if named and named.lower() != held.thumbprint_sha256:
@@ -250,9 +305,9 @@ def _bundle(
     return (held,)
 
 
-def _held(current: Held) -> dict[Slot, ParsedCertificate]:
-    rows = current.certificates.exclude(role=HeldRole.HELPER).select_related("certificate")
-    return {Slot(one.slot): parsed(one.certificate.pem) for one in rows}
+def _held(current: Held | None, slot: Slot) -> ParsedCertificate | None:
+    rows = current.certificates.filter(slot=slot).select_related("certificate") if current else ()
+    return next((parsed(one.certificate.pem) for one in rows), None)
 
 
 def _helpers_of(group: EnrollmentGroup) -> tuple[ParsedCertificate, ...]:

@@ -17,6 +17,7 @@ _MEMBERS = {
     "secondary_certificate": "attestation.x509 secondary",
     "allocation_policy": "allocationPolicy",
     "hubs": "iotHubs",
+    "switches_at": "switchesAt",
     "reprovisioning_policy": "reprovisionPolicy",
     "initial_twin": "initialTwin",
     "webhook_url": "customAllocationDefinition",

@@ -42,10 +42,12 @@ from enrollments.actions.enrollment_groups import (
     reveal_group_keys,
 )
 from enrollments.actions.enrollments import (
+    Asked,
     IndividualSpec,
     add_individual_enrollments,
     cancel_enrollment_schedule,
     change_individual_enrollment,
+    change_individual_enrollments,
     delete_enrollments,
     disable_enrollment,
     enable_enrollment,
@@ -161,6 +163,13 @@ def _change_individual(world: World) -> None:
     change_individual_enrollment(world.service, "keyed-001", spec, expected_etag=entry.etag, actor=ALICE)
 
 
+def _change_individuals(world: World) -> None:
+    entry = world.service.individualenrollments.get(registration_id="keyed-001")
+    spec = IndividualSpec(mechanism=entry.mechanism, device_id="another-name")
+    asked = [Asked("keyed-001", spec, entry.etag), Asked("enrolled-001"), Asked("nowhere")]
+    change_individual_enrollments(world.service, asked, actor=ALICE)
+
+
 def _change_policy(world: World) -> None:
     etag = world.service.access_policies.get(name="reader").etag
     rights = [*READ, AccessRight.ENROLLMENT_WRITE]
@@ -199,6 +208,7 @@ CASES: dict[str, Callable[[World], object]] = {
         actor=ALICE,
     ),
     "change_individual_enrollment": _change_individual,
+    "change_individual_enrollments": _change_individuals,
     "disable_enrollment": lambda w: disable_enrollment(w.service, "keyed-001", actor=ALICE),
     "enable_enrollment": lambda w: enable_enrollment(w.service, "shut-out", actor=ALICE),
     "delete_enrollments": lambda w: delete_enrollments(w.service, ["keyed-001", "shut-out"], actor=ALICE),
@@ -294,6 +304,8 @@ NOT_ALONE = {
     "begin_import": "keeps a file that decides nothing; tests/transfer has what becomes of it",
     "set_enabled": "a part of enabling and disabling",
     "delete_all": "a part of deleting",
+    "disabled_for_good": "a part of disabling many, and of set_enabled",
+    "write_common": "a part of adding and changing",
     "schedule": "a part of enabling and disabling for a time",
     "schedule_disabling": "a part of disabling at a time",
     "cancel_schedule": "a part of cancelling what is scheduled",

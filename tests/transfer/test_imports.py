@@ -515,7 +515,7 @@ def test_killed_at_random_points_it_ends_as_an_unbroken_run(monkeypatch, seed):
         if run.state == ImportState.DONE:
             break
         ImportRun.objects.update(held_until=run.created_at)
-        left = [chance.randrange(5, 220)]
+        left = [chance.randrange(5, 120)]
 
         def kill(execute, *statement, left=left):
             left[0] -= 1

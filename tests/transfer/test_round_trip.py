@@ -1,10 +1,13 @@
 """What one service exports, another takes: the same entries, and the same lines when it exports them in turn."""
 
 import json
+from datetime import timedelta
 
 import pytest
+from django.utils import timezone
 
 from enrollments.actions.enrollment_groups import disable_enrollment_group
+from enrollments.actions.enrollments import disable_enrollment, enable_enrollment
 from enrollments.actions.people import add_person
 from enrollments.models import (
     AttestationMechanism,
@@ -27,10 +30,13 @@ from tests.devices import (
     enroll_keys,
     enroll_tpm,
     new_service,
+    upload_ca,
 )
 from tests.transfer.lists import carried_out, checked, problems
 
 pytestmark = pytest.mark.django_db
+REFERRED = root("Referred CA")
+LATER = timezone.now().replace(microsecond=0) + timedelta(days=30)
 WEBHOOK = "https://hooks.example/allocate?code=s3cret"
 
 
@@ -45,12 +51,15 @@ def source(settings):
     settings.DPS_WEBHOOK_HOSTS = ["hooks.example"]
     service = new_service("source")
     hub = service.hubs.get()
+    upload_ca(service, REFERRED, "Plant-CA.1")
+    references = {Slot.PRIMARY: service.ca_certificates.get()}
+    enroll_ca(service, REFERRED, "referring", references=references)
     old, new, helper = root("Old CA"), root("New CA"), root("Cross CA")
     # The successor is older in the table than what it succeeds.
     successor = enroll_ca(service, new, "line-new", helpers=(helper.parsed,))
     predecessor = enroll_ca(service, old, "line-old")
     EnrollmentGroup.objects.filter(pk=successor.pk).update(predecessor=predecessor)
-    disable_enrollment_group(service, "line-old", actor=ALICE)
+    disable_enrollment_group(service, "line-old", until=LATER, actor=ALICE, reason='=audit, "spring"')
     enroll_key_group(service, "keyed")
     leaf, renewed = self_signed("-Pump"), self_signed("-pump")
     twin = {"tags": {"line": 4, "größe": "ü"}, "properties": {"desired": {"a": [1, None, "=x"]}}}
@@ -71,6 +80,9 @@ def source(settings):
         service, "keys", allocation_policy="custom", webhook_url=WEBHOOK, reprovisioning_policy="never"
     )
     enroll_tpm(service, "press")
+    enable_enrollment(service, "press", until=LATER, actor=ALICE)
+    enroll_keys(service, "lent")
+    disable_enrollment(service, "lent", at=LATER, actor=ALICE, reason="rent ends")
     enroll_device(service, self_signed("x"), registration_id="denied", certificates={}, enabled=False)
     return service
 
@@ -92,6 +104,7 @@ def target_for(source):
     target = new_service("target")
     target.symmetric_key_groups = True
     target.save()
+    upload_ca(target, REFERRED, "Plant-CA.1")
     # Hubs are found by the names that they have.
     LinkedHub.objects.filter(service=target).update(host_name=source.hubs.get().host_name)
     return target
@@ -109,8 +122,13 @@ def contents(service):
                 if field.name not in own
             }
             held = sorted(
-                (place.role, place.slot, place.certificate.thumbprint_sha256)
-                for place in one.certificates.select_related("certificate")
+                (
+                    place.role,
+                    place.slot,
+                    place.certificate.thumbprint_sha256,
+                    str(place.ca_certificate),
+                )
+                for place in one.certificates.select_related("certificate", "ca_certificate")
             )
             hubs = [hub.host_name for hub in one.hubs.all()]
             predecessor = getattr(one, "predecessor", None)
@@ -127,11 +145,11 @@ def test_with_secrets_nothing_is_lost(source, format):
     assert problems(run) == {}
     done = carried_out(run)
 
-    assert done.counts == {"added": 5, "added_disabled": 2}
+    assert done.counts == {"added": 7, "added_disabled": 1, "enabled_later": 1}
     assert contents(target) == contents(source)
     again = exported(target, format, with_secrets=True)
     assert sorted(again.splitlines()) == sorted(content.splitlines())
-    assert carried_out(checked(target, content, format=format)).counts == {"unchanged": 7}
+    assert carried_out(checked(target, content, format=format)).counts == {"unchanged": 9}
 
 
 @pytest.mark.parametrize("format", list(ImportFormat))
@@ -143,10 +161,10 @@ def test_without_secrets_an_import_says_what_is_missing(source, format):
 
     run = checked(target_for(source), content, format=format)
 
-    assert sorted(run.problems.values_list("name", flat=True)) == ["keyed", "keys"]
+    assert sorted(run.problems.values_list("name", flat=True)) == ["keyed", "keys", "lent"]
     assert all("left out when it was exported" in sentence for sentence in problems(run).values())
     # Where they came from they are there still.
-    assert carried_out(checked(source, content, format=format)).counts == {"unchanged": 7}
+    assert carried_out(checked(source, content, format=format)).counts == {"unchanged": 9}
 
 
 def test_that_it_was_exported_is_history_and_secrets_are_a_disclosure(source):
@@ -196,5 +214,5 @@ def test_an_export_is_read_page_by_page(source, monkeypatch):
 
     lines = exported(source, ImportFormat.JSON_LINES, with_secrets=False).splitlines()
 
-    assert len({json.loads(line).get("registrationId") for line in lines} - {None}) == 9
+    assert len({json.loads(line).get("registrationId") for line in lines} - {None}) == 10
     assert AttestationMechanism.TPM in {json.loads(line)["attestation"]["type"] for line in lines}
