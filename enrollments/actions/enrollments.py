@@ -122,13 +122,9 @@ def foresee_enrollment(
 
     Raises Invalid. That a name is taken is not looked at.
     """
+    spec = check_enrollment(service, spec, current)
     if current is None:
-        spec = _checked(service, spec)
-        # All else that could be refused when it is written.
-        if spec.mechanism == AttestationMechanism.TPM and not spec.endorsement_key:
-            raise _no_endorsement_key()
         return outcome_of(None, spec.enabled, changed=True)
-    spec = _checked(service, replace(spec, registration_id=current.registration_id))
     enrollment = copy(current)
     _set(enrollment, spec)
     after = snapshot(enrollment, certificates=_in_place(enrollment, spec), hubs=set(spec.hubs))
@@ -136,6 +132,22 @@ def foresee_enrollment(
     if not changed and (current.mechanism == AttestationMechanism.SYMMETRIC_KEY or current.webhook_url):
         changed = any(getattr(current, name) != getattr(enrollment, name) for name in SECRETS)
     return outcome_of(current.enabled, enrollment.enabled, changed=changed)
+
+
+def check_enrollment(
+    service: ProvisioningService, spec: IndividualSpec, current: IndividualEnrollment | None
+) -> IndividualSpec:
+    """The spec with its registration ID, or raises Invalid for all that could be refused when it is written.
+
+    That a name is taken is not looked at.
+    """
+    if current is not None:
+        spec = replace(spec, registration_id=current.registration_id)
+    spec = _checked(service, spec)
+    holds_key = current is not None and current.endorsement_key is not None
+    if spec.mechanism == AttestationMechanism.TPM and not spec.endorsement_key and not holds_key:
+        raise _no_endorsement_key()
+    return spec
 
 
 def _in_place(enrollment: IndividualEnrollment, spec: IndividualSpec) -> list[HeldCertificate]:

@@ -15,7 +15,12 @@ from enrollments.actions.enrollment_groups import (
     GroupSpec,
     foresee_group,
 )
-from enrollments.actions.enrollments import EnrollmentNotFound, IndividualSpec, foresee_enrollment
+from enrollments.actions.enrollments import (
+    EnrollmentNotFound,
+    IndividualSpec,
+    check_enrollment,
+    foresee_enrollment,
+)
 from enrollments.actions.imports import Change, LineProblem
 from enrollments.actions.key_identifiers import secret_read_once
 from enrollments.actions.outcomes import Outcome, outcome_of
@@ -109,11 +114,13 @@ def plan(
     records: Sequence[Record],
     *,
     thoroughly: bool,
+    compares: bool = True,
     groups_to_come: frozenset[str] = frozenset(),
     known: Mapping[str, DeviceCertificate] = MappingProxyType({}),
 ) -> Plan:
     """thoroughly: look whether what is to be added could be; else whoever adds it looks.
 
+    compares: look whether what is there is as the line says already. Else it counts as changed.
     groups_to_come: keys of the groups that earlier portions add, for whoever only looks.
     known: certificates of devices that were read already, by their texts.
     """
@@ -121,7 +128,7 @@ def plan(
     # Before anything else is read: what is changed from here on shows.
     epoch = service.epoch
     prefetch_related_objects([service], "hubs")
-    look = _Look(service, _entries(service, records), thoroughly, set(groups_to_come), known)
+    look = _Look(service, _entries(service, records), thoroughly, compares, set(groups_to_come), known)
     made = Plan(epoch, [], [])
     with secret_read_once():
         for record in records:
@@ -160,6 +167,7 @@ class _Look:
     service: ProvisioningService
     entries: dict[tuple[bool, str], Entry]
     thoroughly: bool
+    compares: bool
     to_come: set[str]
     known: Mapping[str, DeviceCertificate]
 
@@ -188,9 +196,11 @@ class _Look:
         message = messages.checked(messages.IndividualEnrollment, record.message)
         spec = individual_spec(self.service, message, current, record.certificates or self.known)
         _refuse_withheld(record, spec, current)
-        outcome = outcome_of(None, spec.enabled, changed=True)
-        if self.thoroughly or current is not None:
+        outcome = outcome_of(current.enabled if current else None, spec.enabled, changed=True)
+        if self.thoroughly or (self.compares and current is not None):
             outcome = foresee_enrollment(self.service, spec, current)
+        elif not self.compares:
+            check_enrollment(self.service, spec, current)
         etag = None if current is None else current.etag
         return Change(
             line=record.line, name=name, is_group=False, spec=spec, expected_etag=etag, outcome=outcome
@@ -204,8 +214,8 @@ class _Look:
         if record.predecessor is not None:
             spec = replace(spec, predecessor=predecessor)
         _refuse_withheld(record, spec, current)
-        outcome = outcome_of(None, spec.enabled, changed=True)
-        if self.thoroughly or current is not None:
+        outcome = outcome_of(current.enabled if current else None, spec.enabled, changed=True)
+        if self.thoroughly or (self.compares and current is not None):
             outcome = foresee_group(self.service, spec, current)
         if awaits and outcome is Outcome.UNCHANGED:
             outcome = Outcome.CHANGED

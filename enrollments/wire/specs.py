@@ -222,7 +222,8 @@ def _bundles(
     read: Callable[[str], tuple[C, ...]],
 ) -> dict[Slot, tuple[C | ParsedCertificate, ...]]:
     given = {Slot.PRIMARY: pair.primary, Slot.SECONDARY: pair.secondary}
-    held = _held(current) if current else {}
+    # Read only where something is not given: a list changes thousands, and gives each its certificates.
+    held = _held(current) if current and not all(one.certificate for one in given.values() if one) else {}
     return {
         slot: _bundle(one, held.get(slot), f"attestation.x509.{member}.{slot}.certificate", read)
         for slot, one in given.items()

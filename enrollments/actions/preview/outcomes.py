@@ -69,6 +69,8 @@ class Decider:
             if problem is None:
                 facts = _with_above(facts, above, tuple(bars.values()) if bars else ())
             self._decided[alike] = _outcome(facts)
+        if problem is None and (bars or above.barred):
+            return self._decided[alike]  # R6: by the entry that bars, be it another device's
         return _of_its_own(self._decided[alike], individual)
 
     def _by_secret(

@@ -1,8 +1,9 @@
 """What a change touches: its entries before and after it, the classes of evidence, and the records of devices."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any, TypeVar
 
 from django.db.models import Case, Count, IntegerField, Max, Q, QuerySet, Value, When
 
@@ -11,6 +12,7 @@ from enrollments.actions.judging import group_ref
 from enrollments.actions.preview.outcomes import Known
 from enrollments.actions.preview.secrets import (
     KeyGroup,
+    Secrets,
     derived_all_the_same,
     proof_in,
     readings,
@@ -28,6 +30,7 @@ from enrollments.models import (
 )
 from enrollments.policy.facts import EntryRef, Mechanism
 
+V = TypeVar("V")
 Entry = IndividualEnrollment | EnrollmentGroup
 
 # Classes of evidence that are looked at, those of most devices first: each costs a search for paths, twice.
@@ -77,6 +80,12 @@ def still_there(entries: Iterable[Entry]) -> list[Entry]:
     return found
 
 
+def in_portions(values: Iterable[V], most: int = MAX_NAMED) -> Iterator[list[V]]:
+    """As many as are named in one query at a time."""
+    every = list(values)
+    return (every[start : start + most] for start in range(0, len(every), most))
+
+
 # --- Classes of evidence, and records of devices ------------------------------------------------------
 
 
@@ -122,13 +131,18 @@ def records_touched(
     key_groups = _touched_key_groups(touched, before, after)
     if key_groups:
         wanted |= records_of_keys(key_groups)
-    # As a number, and by the database: of a hundred thousand devices no date has to be read.
+    records = with_dates_judged(service.registrations.all(), at)
+    derived = list(derived_all_the_same(service.registrations.all(), key_groups))
+    return [records.filter(wanted), *(records.filter(pk__in=pks) for pks in in_portions(derived))]
+
+
+def with_dates_judged(
+    records: "QuerySet[RegistrationRecord]", at: datetime
+) -> "QuerySet[RegistrationRecord]":
+    """With `is_current`: as a number, and by the database; of a hundred thousand devices no date has to be read."""
     current = Q(leaf_not_before__isnull=True) | Q(leaf_not_before__lte=at, leaf_not_after__gte=at)
     is_current = Case(When(current, then=Value(1)), default=Value(0), output_field=IntegerField())
-    records = service.registrations.annotate(is_current=is_current)
-    derived = list(derived_all_the_same(service.registrations.all(), key_groups))
-    portions = [derived[start : start + MAX_NAMED] for start in range(0, len(derived), MAX_NAMED)]
-    return [records.filter(wanted), *(records.filter(pk__in=pks) for pks in portions)]
+    return records.annotate(is_current=is_current)
 
 
 def _touched_key_groups(touched: Touched, before: World, after: World) -> list[KeyGroup]:
@@ -157,13 +171,22 @@ COLUMNS = (
 
 
 def known_devices(records: "QuerySet[RegistrationRecord]", *worlds: World) -> Iterator[Known]:
-    groups = {secret for world in worlds for one in world.key_groups.values() for secret in one.secrets}
-    of_groups = [frozenset({one}) for one in groups]
+    of_groups = secrets_of_groups(worlds)
     for row in records.values_list(*COLUMNS).iterator(chunk_size=5000):
-        key, name, mechanism, evidence, thumbprint, spki, is_current, *proof = row
-        if mechanism == AttestationMechanism.X509:
-            yield Known(key, name, Mechanism.X509, evidence, thumbprint, spki, bool(is_current))
-            continue
-        enrolled = [world.individuals[key].secrets for world in worlds if key in world.individuals]
-        secrets = readings(proof_in(*proof), [*enrolled, *of_groups])
-        yield Known(key, name, Mechanism(mechanism), readings=secrets)
+        yield known_device(row, of_groups, worlds)
+
+
+def known_device(row: Sequence[Any], of_groups: Sequence[Secrets], worlds: Sequence[World]) -> Known:
+    """row: as COLUMNS says."""
+    key, name, mechanism, evidence, thumbprint, spki, is_current, *proof = row
+    if mechanism == AttestationMechanism.X509:
+        return Known(key, name, Mechanism.X509, evidence, thumbprint, spki, bool(is_current))
+    enrolled = [world.individuals[key].secrets for world in worlds if key in world.individuals]
+    secrets = readings(proof_in(*proof), [*enrolled, *of_groups])
+    return Known(key, name, Mechanism(mechanism), readings=secrets)
+
+
+def secrets_of_groups(worlds: Iterable[World]) -> list[Secrets]:
+    """Each by itself: what a device may have proven, of which it is not known what it was."""
+    groups = {secret for world in worlds for one in world.key_groups.values() for secret in one.secrets}
+    return [frozenset({one}) for one in groups]
