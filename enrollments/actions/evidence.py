@@ -1,7 +1,6 @@
 """Classes of evidence: devices that differ in their leaf alone, and share all that lies above it."""
 
 import hashlib
-from collections.abc import Iterable
 
 from enrollments.actions.judging import Judgement
 
@@ -18,8 +17,9 @@ def evidence_class(judgement: Judgement) -> str:
     if not judgement.chain:
         return ""
     leaf, *above = judgement.chain
-    kept = [one.thumbprint_sha256 for one in above]
-    digest = _digest(judgement.signer, leaf.issuer_sha256, leaf.authority_key_id or "", kept)
+    parts = [judgement.signer, leaf.issuer_sha256, leaf.authority_key_id or ""]
+    parts += sorted(one.thumbprint_sha256 for one in above)
+    digest = hashlib.sha256("\n".join(parts).encode()).hexdigest()
     # Nobody's signature under the leaf was verified: whether one will be, once its issuer is enrolled, differs.
     return digest if judgement.signer else f"{UNSIGNED}{digest[1:]}"
 
@@ -27,16 +27,3 @@ def evidence_class(judgement: Judgement) -> str:
 def is_signed(evidence: str) -> bool:
     """Whether the devices of this class share a verified signature under their leaf."""
     return not evidence.startswith(UNSIGNED)
-
-
-def is_self_signed(evidence: str, leaf_spki: str, issuer_sha256: str, authority_key_id: str) -> bool:
-    """Whether it is the class of a leaf with this key and this issuer that signed itself, and was sent alone.
-
-    Only that leaf has it: the class holds the key that verifiably signed.
-    """
-    return evidence == _digest(leaf_spki, issuer_sha256, authority_key_id, [])
-
-
-def _digest(signer: str, issuer_sha256: str, authority_key_id: str, above: Iterable[str]) -> str:
-    parts = [signer, issuer_sha256, authority_key_id, *sorted(above)]
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()

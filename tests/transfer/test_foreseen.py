@@ -7,7 +7,7 @@ from enrollments.actions.enrollment_groups import delete_enrollment_groups
 from enrollments.actions.enrollments import IndividualSpec, add_individual_enrollments
 from enrollments.actions.imports import carry_out_changes
 from enrollments.actions.judging import judge
-from enrollments.actions.preview import Effect, above
+from enrollments.actions.preview import Effect, above, singles, touched
 from enrollments.audit.actor import Actor, Way
 from enrollments.models import (
     AttestationMechanism,
@@ -17,7 +17,7 @@ from enrollments.models import (
     locks,
 )
 from enrollments.transfer.foreseen import foresee
-from tests.certificates import root
+from tests.certificates import EXPIRED, root, self_signed
 from tests.devices import enroll_ca, enroll_device, new_service, register, shows, signs
 from tests.transfer.lists import below, carried_out, checked, json_lines, keys, pinned, problems
 
@@ -255,3 +255,35 @@ def test_devices_that_too_many_lines_lie_above_are_counted(service, ca, monkeypa
 
     assert rehearsed == [1]
     assert (effects(seen), seen.not_examined) == ({"pump-2": Effect.REFUSED}, 1)
+
+
+def test_whose_entry_alone_decides_is_never_too_many(service, ca, monkeypatch):
+    """Devices that share with nobody what lies above them, and those that never came, by their leaf and their entry."""
+    monkeypatch.setattr(touched, "MAX_CLASSES", 0)
+    monkeypatch.setattr(singles, "MAX_SINGLY", 0)
+    enroll_ca(service, ca, "plant")
+    own = [self_signed(f"own-{number}") for number in range(3)]
+    below_ca = [ca.leaf("pump-1"), ca.leaf("pump-2")]
+    for leaf in (*own, *below_ca):
+        enroll_device(service, leaf)
+    for leaf in (*own, below_ca[0]):
+        register(service, leaf)
+    lines = [{"registrationId": name, "operation": "disable"} for name in ("own-1", "pump-1", "pump-2")]
+    lines += [pinned(own[0], operation="update"), keys("own-2", operation="update")]
+
+    seen = foresee(checked(service, json_lines(*lines)))
+
+    refused = dict.fromkeys(("own-1", "own-2", "pump-1", "pump-2"), Effect.REFUSED)
+    assert effects(seen) == {"own-0": Effect.STILL_ADMITTED, **refused}
+    assert seen.not_examined == 0
+
+
+def test_a_leaf_that_is_not_valid_comes_in_by_no_entry(service, ca, monkeypatch):
+    monkeypatch.setattr(touched, "MAX_CLASSES", 0)
+    leaf = self_signed("own-1", **EXPIRED)
+    enroll_device(service, leaf, enabled=False)
+    run = checked(service, json_lines({"registrationId": "own-1", "operation": "disable"}))
+
+    (device,) = foresee(run).devices
+
+    assert device.after.verdict is verdict(service, "own-1", leaf)

@@ -7,11 +7,11 @@ is short: on SQLite others who write wait for it.
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from ssl import PEM_cert_to_DER_cert
 from time import monotonic
 
 from django.db.models import Q
 
-from enrollments.actions.certificates import parsed
 from enrollments.actions.evidence import UNSIGNED
 from enrollments.actions.imports import Change, carry_out_changes
 from enrollments.actions.preview import singles
@@ -30,8 +30,8 @@ from enrollments.actions.preview.touched import (
 )
 from enrollments.actions.preview.world import Above, World, chain_of, look_above_shown
 from enrollments.attestation.credential import PresentedCredential
-from enrollments.attestation.x509 import parse_der
-from enrollments.models import Certificate, HeldCertificate, HeldRole, ProvisioningService
+from enrollments.attestation.x509 import ParsedCertificate, parse_der
+from enrollments.models import HeldCertificate, HeldRole, ProvisioningService
 from enrollments.models.locks import rehearsal
 
 # Lines that are rehearsed in one transaction, and what is looked at in it: half a second of work, about groups that are
@@ -45,17 +45,18 @@ class Looked:
     """Both worlds, without individual enrollments. `touched`: by the lines about groups.
 
     alone: by registration key, devices that share with nobody what lies above them, with what that is called in both
-    worlds. shown: thumbprint and key of their leaf, of those that have no record. unexamined: who was too many.
-    too_deep: classes of evidence above which more lines lie than are rehearsed at once.
+    worlds. shown: their leaf, of those that have no record. unexamined: who was too many. too_deep: classes of evidence
+    above which more lines lie than are rehearsed at once. may_bar: see LinesAbove.
     """
 
     before: World
     after: World
     touched: Touched
     alone: dict[str, str] = field(default_factory=dict)
-    shown: dict[str, tuple[str, str]] = field(default_factory=dict)
+    shown: dict[str, ParsedCertificate] = field(default_factory=dict)
     unexamined: set[str] = field(default_factory=set)
     too_deep: set[str] = field(default_factory=set)
+    may_bar: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +85,8 @@ def look_at_all(service: ProvisioningService, plan: Plan, lines: LinesAbove, tim
         key_groups=read_key_groups(service, time.as_of(standing)),
         key_groups_admit=standing.groups_with_keys_admit,
     )
-    looked = Looked(before, replace(before, above={}), touched_by(existing_groups(service, lines.changes)))
+    touched = touched_by(existing_groups(service, lines.changes))
+    looked = Looked(before, replace(before, above={}), touched, may_bar=lines.may_bar)
     if lines.of_keys:
         with _carried_out(service, lines.of_keys, looked):
             looked.after.key_groups = read_key_groups(service, time.as_of(standing))
@@ -172,7 +174,7 @@ def _alone(service: ProvisioningService, plan: Plan, lines: LinesAbove, looked: 
         _look_at_one(one.registration_key, one.registration_id, chain_of(one))
         for one in service.registrations.filter(pk__in=chosen).order_by("-updated_at", "-pk")
     ]
-    return [*registered, *_strangers(service, plan, looked)]
+    return [*registered, *_strangers(service, plan, lines, looked)]
 
 
 def _look_at_one(key: str, name: str, credential: PresentedCredential) -> _Look:
@@ -199,26 +201,32 @@ def _with_known_issuer(service: ProvisioningService, lines: LinesAbove) -> set[i
     return found
 
 
-def _strangers(service: ProvisioningService, plan: Plan, looked: Looked) -> Iterator[_Look]:
-    """Devices without a record, with the certificate that is enrolled for them, or else is to be."""
+def _strangers(
+    service: ProvisioningService, plan: Plan, lines: LinesAbove, looked: Looked
+) -> Iterator[_Look]:
+    """Devices without a record that more than their entry decides about, with the certificate that they may have."""
     left = singles.MAX_SINGLY
     for some in in_portions(plan.known_by_entry()):
-        held = HeldCertificate.objects.filter(
-            service=service, role=HeldRole.DEVICE, individual__registration_key__in=some
-        )
-        # Of two the primary one, which is written over the other here.
-        first = dict(
-            held.order_by("individual", "-slot").values_list("individual__registration_key", "certificate")
-        )
-        pems = Certificate.objects.in_bulk(list(first.values())[:left])
+        some = [key for key in some if lines.may_bar or plan.individuals[key].is_new or key in plan.shown]
+        shown = enrolled_leaves(service, some[: max(left, 0)])
         for key in some:
-            row = pems.get(first.get(key, 0))
-            der = parsed(row.pem).der if row else plan.shown.get(key) if key not in first else None
-            if left and der is not None:
-                left -= 1
-                leaf = parse_der(der)
-                looked.shown[key] = (leaf.thumbprint_sha256, leaf.spki_sha256)
+            leaf = shown.get(key) or (parse_der(plan.shown[key]) if left > 0 and key in plan.shown else None)
+            if left > 0 and leaf is not None:
+                looked.shown[key] = leaf
                 name = plan.individuals[key].ref.name
-                yield _look_at_one(key, name, PresentedCredential(certificates=(der,)))
-            elif key in first or plan.individuals[key].certificates:
+                yield _look_at_one(key, name, PresentedCredential(certificates=(leaf.der,)))
+            else:
                 looked.unexamined.add(key)
+            left -= 1
+
+
+def enrolled_leaves(service: ProvisioningService, keys: Sequence[str]) -> dict[str, ParsedCertificate]:
+    """By registration key, the certificate that is enrolled for a device: of two the primary one."""
+    held = HeldCertificate.objects.filter(
+        service=service, role=HeldRole.DEVICE, individual__registration_key__in=keys
+    )
+    # The primary one comes last, and is written over the other.
+    rows = held.order_by("individual", "-slot").values_list(
+        "individual__registration_key", "certificate__pem"
+    )
+    return {key or "": parse_der(PEM_cert_to_DER_cert(pem)) for key, pem in dict(rows).items()}

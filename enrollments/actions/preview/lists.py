@@ -5,15 +5,17 @@ can lie above devices, groups above all, is asked of the decision itself: those 
 says which they are.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from datetime import datetime
 from itertools import islice
+from ssl import PEM_cert_to_DER_cert
 
 from django.db.models import QuerySet
 
 from enrollments.actions.evidence import is_signed
 from enrollments.actions.key_identifiers import secret_read_once
-from enrollments.actions.preview.above import Looked, look_at_all
+from enrollments.actions.preview.above import Looked, enrolled_leaves, look_at_all
 from enrollments.actions.preview.effects import Device, Preview
 from enrollments.actions.preview.near import lines_above
 from enrollments.actions.preview.outcomes import Decider, Known
@@ -29,15 +31,23 @@ from enrollments.actions.preview.touched import (
     with_dates_judged,
 )
 from enrollments.actions.preview.world import (
+    Individual,
     World,
     bars_of_keys,
     read_individuals,
     read_many_individuals,
 )
 from enrollments.actions.schedule import standing_now
-from enrollments.models import AttestationMechanism, ProvisioningService, RegistrationRecord
+from enrollments.attestation.x509 import LeafRefused, ParsedCertificate, check_leaf, parse_der
+from enrollments.models import (
+    AttestationMechanism,
+    ProvisioningService,
+    RegistrationEvidence,
+    RegistrationRecord,
+)
 from enrollments.models.switches import AsOf
 from enrollments.policy.facts import Mechanism
+from enrollments.policy.reasons import Reason
 
 # Devices that are decided about together.
 PORTION = 1000
@@ -94,30 +104,73 @@ class _Deciding:
             self._told.update(row[0] for row in portion)
             vague = {row[0] for row in portion if row[2] != AttestationMechanism.X509 and not row[7]}
             worlds = self._worlds([row[0] for row in portion], {row[5] for row in portion if row[5]}, vague)
-            deciders = Decider(worlds[0]), Decider(worlds[1])
-            for row in portion:
-                known = known_device(row, self._of_groups, worlds)
-                if self._is_beyond(known):
-                    self.beyond += 1
-                    continue
-                yield _decided(self._as_looked_at(known), deciders)
+            known = [known_device(row, self._of_groups, worlds) for row in portion]
+            yield from self._decided(self._with_leaves(known), worlds)
 
     def _unregistered(self, keys: Sequence[str]) -> Iterator[Device]:
         shown = self._looked.shown
-        worlds = self._worlds(keys, {shown[key][1] for key in keys if key in shown}, set())
-        deciders = Decider(worlds[0]), Decider(worlds[1])
+        leaves = {**enrolled_leaves(self._service, keys), **{key: shown[key] for key in keys if key in shown}}
+        worlds = self._worlds(keys, {one.spki_sha256 for one in leaves.values()}, set())
+        known = []
         for key in keys:
-            if key in self._looked.unexamined:
-                self.beyond += 1
-                continue
             own = worlds[0].individuals.get(key) or worlds[1].individuals[key]
-            if key in shown:
-                known = Known(key, own.ref.name, Mechanism.X509, self._looked.alone[key], *shown[key])
+            leaf = leaves.get(key) or self._leaf_to_be(key)
+            if leaf is not None:
+                found_by = leaf.thumbprint_sha256, leaf.spki_sha256
+                one = Known(key, own.ref.name, Mechanism.X509, _NO_CLASS, *found_by)
+                known.append(replace(one, problem=_problem(leaf, self._at)))
             else:
-                known = Known(
-                    key, own.ref.name, own.mechanism, readings=(own.secrets,) if own.secrets else ()
-                )
-            yield _decided(known, deciders)
+                readings = (own.secrets,) if own.secrets else ()
+                known.append(Known(key, own.ref.name, own.mechanism, readings=readings))
+        yield from self._decided(known, worlds)
+
+    def _leaf_to_be(self, key: str) -> ParsedCertificate | None:
+        """The certificate that the list gives to a device of which none is enrolled."""
+        return parse_der(self._plan.shown[key]) if key in self._plan.shown else None
+
+    def _decided(self, devices: Iterable[Known], worlds: tuple[World, World]) -> Iterator[Device]:
+        deciders = Decider(worlds[0]), Decider(worlds[1])
+        for one in devices:
+            if not one.is_judgeable:
+                yield Device(one.registration_id, None, None)
+            elif one.mechanism is Mechanism.X509 and not self._is_clear(one, worlds):
+                self.beyond += 1
+            else:
+                alone = self._looked.alone.get(one.registration_key)
+                known = replace(one, evidence=alone) if alone else one
+                before, after = (decider.outcome(known) for decider in deciders)
+                yield Device(one.registration_id, before, after)
+
+    def _is_clear(self, device: Known, worlds: tuple[World, World]) -> bool:
+        """Whether what lies above it is known, or cannot matter."""
+        key, evidence = device.registration_key, device.evidence
+        if key in self._looked.alone or evidence in self._looked.before.above:
+            return True
+        # Nothing was looked at that could have signed its leaf: nothing is there that could.
+        if not is_signed(evidence) and key not in self._looked.unexamined:
+            return True
+        return not self._looked.may_bar and all(
+            _decides_alone(world.individuals.get(key), device.leaf_thumbprint) for world in worlds
+        )
+
+    def _with_leaves(self, devices: Sequence[Known]) -> Iterator[Known]:
+        """What is wrong with the leaf of whoever has no class that was looked at."""
+        looked = self._looked
+        keys = [
+            one.registration_key
+            for one in devices
+            if one.evidence
+            and one.evidence not in looked.before.above
+            and one.registration_key not in looked.alone
+        ]
+        leaves = RegistrationEvidence.objects.filter(
+            registration__service=self._service, registration__registration_key__in=keys, position=0
+        )
+        rows = leaves.values_list("registration__registration_key", "certificate__pem")
+        problems = {key: _problem(parse_der(PEM_cert_to_DER_cert(pem)), self._at) for key, pem in rows}
+        for one in devices:
+            problem = problems.get(one.registration_key)
+            yield replace(one, problem=problem) if problem else one
 
     def _worlds(self, keys: Sequence[str], spkis: set[str], vague: set[str]) -> tuple[World, World]:
         """Both, with the individual enrollments and the barred keys of these devices.
@@ -137,21 +190,22 @@ class _Deciding:
             replace(self._looked.after, individuals=after, leaf_bars=self._plan.bars_after(bars, spkis)),
         )
 
-    def _is_beyond(self, known: Known) -> bool:
-        """Of a class that was not looked at, or of those that share with nobody what lies above them, one too many."""
-        if known.registration_key in self._looked.unexamined:
-            return True
-        if known.registration_key in self._looked.alone or not known.evidence:
-            return False
-        return is_signed(known.evidence) and known.evidence not in self._looked.before.above
 
-    def _as_looked_at(self, known: Known) -> Known:
-        alone = self._looked.alone.get(known.registration_key)
-        return replace(known, evidence=alone) if alone else known
+# Of a device that never came: what lies above its leaf was not looked at.
+_NO_CLASS = "none"
 
 
-def _decided(known: Known, deciders: tuple[Decider, Decider]) -> Device:
-    if not known.is_judgeable:
-        return Device(known.registration_id, None, None)
-    before, after = (decider.outcome(known) for decider in deciders)
-    return Device(known.registration_id, before, after)
+def _problem(leaf: ParsedCertificate, at: datetime) -> Reason | None:
+    try:
+        check_leaf(leaf, at)
+    except LeafRefused:
+        return Reason.LEAF_REFUSED
+    return None
+
+
+def _decides_alone(individual: Individual | None, thumbprint: str) -> bool:
+    """R5: whether what an entry says of its device is the same whatever groups say of it.
+
+    To a disabled one only the proof matters: a device that shows another certificate may have it from a group (R3).
+    """
+    return individual is not None and (individual.enabled or thumbprint in individual.pins)

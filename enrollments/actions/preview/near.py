@@ -7,19 +7,20 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from django.db.models import F, Q
+from django.db.models import F, Q, QuerySet
 
+from enrollments.actions.certificates import parsed
 from enrollments.actions.enrollment_groups import GroupSpec, foresee_group
-from enrollments.actions.evidence import is_self_signed
 from enrollments.actions.imports import Change
 from enrollments.actions.outcomes import Outcome
 from enrollments.actions.preview.planned import Plan, Portions
 from enrollments.actions.preview.touched import in_portions
 from enrollments.attestation.credential import PresentedCredential
-from enrollments.attestation.x509 import ParsedCertificate, parse_der
+from enrollments.attestation.x509 import ParsedCertificate, is_signed_by, parse_der
 from enrollments.errors import DpsError
 from enrollments.models import (
     AttestationMechanism,
+    Certificate,
     EnrollmentGroup,
     HeldCertificate,
     HeldRole,
@@ -74,6 +75,20 @@ class Near:
                 self.key_ids.add(authority_key_id)
             self.fresh.append((issuer, authority_key_id))
 
+    def is_barred(self, service: ProvisioningService) -> bool:
+        """Whether an individual enrollment that is disabled, or about to be, holds something that is asked for."""
+        held = HeldCertificate.objects.filter(service=service, role=HeldRole.DEVICE)
+        held = held.filter(_MAY_BAR)
+        return any(
+            held.filter(**{f"{column}__in": some}).exists()
+            for column, asked in (
+                ("subject_sha256", self.subjects),
+                ("subject_key_id", self.key_ids),
+                ("spki_sha256", self.spkis),
+            )
+            for some in in_portions(asked)
+        )
+
     def follow(self, service: ProvisioningService, listed: Sequence[Issuer]) -> None:
         """Upwards, until nothing new is asked for: through what is held, and what the list brings."""
         keys = self.spkis
@@ -117,8 +132,6 @@ def near_devices(service: ProvisioningService, plan: Plan) -> Near:
     names = ("certificate__issuer_sha256", "certificate__authority_key_id")
     for issuer, key_id in evidence.filter(issued | Q(position__gt=0)).values_list(*names).distinct():
         near.ask(issuer, key_id)
-    for issuer, key_id in _self_issued(evidence.filter(~issued, position=0).values_list(*_SELF_ISSUED)):
-        near.ask(issuer, key_id)
     near.spkis |= set(evidence.filter(position__gt=0).values_list("certificate__spki_sha256", flat=True))
     held = HeldCertificate.objects.filter(service=service, role=HeldRole.DEVICE).order_by()
     for issuer, key_id in held.filter(issued).values_list(*names).distinct():
@@ -126,6 +139,8 @@ def near_devices(service: ProvisioningService, plan: Plan) -> Near:
     for issuer, key_id in plan.issuers:
         near.ask(issuer, key_id)
     listed = [Issuer.of(one) for change in plan.groups for one in certificates_of(change)]
+    for issuer, key_id in _self_issued(service, plan, evidence.filter(~issued, position=0), listed):
+        near.ask(issuer, key_id)
     # A CA may have the key of a leaf.
     for some in in_portions({one.spki for one in listed}):
         leaves = service.registrations.filter(leaf_spki__in=some)
@@ -134,19 +149,41 @@ def near_devices(service: ProvisioningService, plan: Plan) -> Near:
     return near
 
 
-_SELF_ISSUED = (
-    "registration__evidence_class",
-    "certificate__spki_sha256",
-    "certificate__issuer_sha256",
-    "certificate__authority_key_id",
-)
+_LEAF = ("certificate__subject_sha256", "certificate__spki_sha256", "certificate__authority_key_id")
 
 
-def _self_issued(rows: "Iterable[tuple[str, str, str, str]]") -> Iterator[tuple[str, str]]:
-    """Of leaves that bear the name of their issuer: where one signed itself, the search for paths ends with it."""
-    for evidence, spki, issuer, key_id in rows:
-        if not is_self_signed(evidence, spki, issuer, key_id):
-            yield issuer, key_id
+def _self_issued(
+    service: ProvisioningService,
+    plan: Plan,
+    leaves: "QuerySet[RegistrationEvidence]",
+    listed: Sequence[Issuer],
+) -> Iterator[tuple[str, str]]:
+    """Of leaves that bear the name of their issuer, those that did not sign themselves: what they ask for.
+
+    A search for paths ends with who signed itself. Looked at is only whether another key bears the same name.
+    """
+    own = {subject: (spki, key_id) for subject, spki, key_id in leaves.values_list(*_LEAF)}
+    named = {key_id: subject for subject, (_, key_id) in own.items() if key_id}
+    bears = [one[:3] for one in listed] + [one[1:] for one in plan.barring]
+    held = HeldCertificate.objects.filter(service=service).filter(~Q(role=HeldRole.DEVICE) | _MAY_BAR)
+    for column, asked in (("subject_sha256", own), ("subject_key_id", named)):
+        for some in in_portions(asked):
+            bears += held.filter(**{f"{column}__in": some}).values_list(*_HELD[:3])
+    namesakes = set()
+    for subject, key_id, spki in bears:
+        for one in {subject, named.get(key_id, subject)} & own.keys():
+            if own[one][0] != spki:
+                namesakes.add(one)
+    for some in in_portions(namesakes):
+        rows = Certificate.objects.filter(subject_sha256__in=some, issuer_sha256=F("subject_sha256"))
+        for leaf in map(parsed, rows.values_list("pem", flat=True)):
+            spki, key_id = own[leaf.subject_sha256]
+            if leaf.spki_sha256 == spki and not is_signed_by(leaf, leaf.public_key):
+                yield leaf.subject_sha256, key_id
+
+
+# Entries that are disabled, or will be without anybody's doing.
+_MAY_BAR = Q(individual__enabled=False) | Q(individual__switches_at__isnull=False)
 
 
 def certificates_of(change: Change) -> list[ParsedCertificate]:
@@ -161,11 +198,13 @@ class LinesAbove:
     """The lines that can lie above devices, in their order, by what their certificates are found by.
 
     of_keys: those of groups with symmetric keys, from which devices may derive theirs. listed: certificates of groups.
+    may_bar: whether a disabled individual enrollment, now or after the list, may hold a key above that of a leaf (R6).
     """
 
     changes: list[Change] = field(default_factory=list)
     of_keys: list[Change] = field(default_factory=list)
     listed: list[Issuer] = field(default_factory=list)
+    may_bar: bool = False
     by_subject: dict[str, set[int]] = field(default_factory=dict)
     by_key_id: dict[str, set[int]] = field(default_factory=dict)
     by_spki: dict[str, set[int]] = field(default_factory=dict)
@@ -212,8 +251,6 @@ class LinesAbove:
 def lines_above(service: ProvisioningService, plan: Plan, portions: Portions) -> LinesAbove:
     """Of a list, what has to be carried out to be known, and no more of it."""
     lines = LinesAbove()
-    if not plan.groups and not plan.barring:
-        return lines
     near = near_devices(service, plan)
     groups = _that_change(service, _groups_that_matter(service, plan, near))
     keyed = _keyed(service, groups)
@@ -226,6 +263,7 @@ def lines_above(service: ProvisioningService, plan: Plan, portions: Portions) ->
         if not change.is_group and registration_key(change.name) in keys
     ]
     lines.changes = [*individuals, *groups]
+    lines.may_bar = bool(keys) or near.is_barred(service)
     places = {(one.is_group, registration_key(one.name)): number for number, one in enumerate(lines.changes)}
     for one in plan.barring:
         if one.registration_key in keys:
