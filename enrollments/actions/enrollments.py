@@ -128,15 +128,27 @@ def foresee_enrollment(
 
     Raises Invalid. That a name is taken is not looked at.
     """
+    spec = check_enrollment(service, spec, current)
     if current is None:
-        spec = _checked(service, spec)
-        # All else that could be refused when it is written.
-        if spec.mechanism == AttestationMechanism.TPM and not spec.endorsement_key:
-            raise _no_endorsement_key()
         return outcome_of(None, spec, changed=True)
-    spec = _checked(service, replace(spec, registration_id=current.registration_id))
     became = _become(current, spec, actor=REHEARSAL, reason="")
     return outcome_of(current, became.enrollment, changed=became.is_changed)
+
+
+def check_enrollment(
+    service: ProvisioningService, spec: IndividualSpec, current: IndividualEnrollment | None
+) -> IndividualSpec:
+    """The spec with its registration ID, or raises Invalid for all that could be refused when it is written.
+
+    That a name is taken is not looked at.
+    """
+    if current is not None:
+        spec = replace(spec, registration_id=current.registration_id)
+    spec = _checked(service, spec)
+    holds_key = current is not None and current.endorsement_key is not None
+    if spec.mechanism == AttestationMechanism.TPM and not spec.endorsement_key and not holds_key:
+        raise _no_endorsement_key()
+    return spec
 
 
 def _checked_or_problem(service: ProvisioningService, spec: IndividualSpec) -> IndividualSpec | DpsError:

@@ -186,6 +186,12 @@ class ProvisioningService(models.Model):
         return min(filter(None, found), default=None)
 
     @classmethod
+    def at_this_moment(cls, pk: int) -> tuple["ProvisioningService", datetime]:
+        """The service, with the time by the database's clock at which it was read."""
+        service: Any = cls.objects.annotate(database_now=clock.database_now()).get(pk=pk)
+        return service, service.database_now
+
+    @classmethod
     def epoch_and_time(cls, pk: int) -> tuple[int, datetime]:
         """What shows whether a judgement still holds, as of one moment (R12)."""
         row = _epoch_and_time.one(pk)

@@ -1,52 +1,30 @@
-"""What a checked import would do to the devices that are known: its lines are carried out, and taken back.
+"""What a checked import would do to the devices that are known.
 
-Of a list most lines add devices that nobody knows, and change nothing for those that are. They are left out, so that a
-list of a hundred thousand new devices costs no more than what it says about old ones.
+Of a list most lines add devices that nobody knows, and change nothing for those that are. They are left out before they
+are planned, so that they cost no more than being read.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 
-from enrollments.actions.imports import carry_out_changes
-from enrollments.actions.preview import Entry, Preview, preview_of
-from enrollments.actions.preview.acts import NOBODY
+from enrollments.actions.imports import Change
+from enrollments.actions.preview import Preview
+from enrollments.actions.preview.lists import preview_of_list
 from enrollments.models import ImportRun, ProvisioningService
 from enrollments.policy.names import registration_key
-from enrollments.transfer.limits import CHUNK_LINES
 from enrollments.transfer.lines import Record
 from enrollments.transfer.planning import from_text, plan
 
-# Rehearsed in one transaction, which others who write wait for on SQLite: twice as long as for two portions at most.
-MOST_LINES = 2 * CHUNK_LINES
-# Of these, lines about groups, each of which is tried by itself before.
-MOST_GROUPS = 100
 
-
-@dataclass(frozen=True, slots=True)
-class Foreseen:
-    """`preview`: None where too many lines can matter to devices that are known. `lines`: how many of them can."""
-
-    lines: int
-    preview: Preview | None
-
-
-def foresee(run: ImportRun) -> Foreseen:
+def foresee(run: ImportRun) -> Preview:
     """Of an import that was checked, and as long as its lines are kept. Raises SecretUnreadable."""
-    service = run.service
-    lines = [record for portion in _portions(run) for record in _that_matter(service, portion)]
-    # All lines about an entry, or none: the second of two may only be right after the first.
-    if len(lines) > MOST_LINES or sum(one.is_group for one in lines) > MOST_GROUPS:
-        return Foreseen(len(lines), None)
-    existing = _existing(service, lines)
+    return preview_of_list(run.service, lambda: _changes(run))
 
-    def change() -> list[Entry]:
-        for start in range(0, len(lines), CHUNK_LINES):
-            planned = plan(service.pk, lines[start : start + CHUNK_LINES], thoroughly=False)
-            carry_out_changes(service, planned.changes, actor=NOBODY)
-        were = {(type(one), one.pk) for one in existing}
-        return [one for one in _existing(service, lines) if (type(one), one.pk) not in were]
 
-    return Foreseen(len(lines), preview_of(service, change, existing))
+def _changes(run: ImportRun) -> Iterator[Sequence[Change]]:
+    """What carrying it out would do, portion by portion; what would be refused then is not among it."""
+    for records in _portions(run):
+        if lines := _that_matter(run.service, records):
+            yield plan(run.service_id, lines, thoroughly=False, compares=False).changes
 
 
 def _portions(run: ImportRun) -> Iterator[list[Record]]:
@@ -71,13 +49,3 @@ def _may_bar(record: Record) -> bool:
     """By the words of the line: of what adds a disabled entry with certificates."""
     is_disabled = "disabled" in str(record.message.get("provisioningStatus")).lower()
     return is_disabled and "x509" in str(record.message.get("attestation")).lower()
-
-
-def _existing(service: ProvisioningService, records: list[Record]) -> list[Entry]:
-    names = {
-        is_group: [registration_key(one.name) for one in records if one.is_group is is_group]
-        for is_group in (False, True)
-    }
-    individuals = service.individualenrollments.without_secrets().filter(registration_key__in=names[False])
-    groups = service.enrollmentgroups.without_secrets().filter(group_key__in=names[True])
-    return [*individuals.order_by("pk"), *groups.order_by("pk")]

@@ -19,6 +19,7 @@ from enrollments.actions.enrollment_groups import (
 from enrollments.actions.enrollments import (
     EnrollmentNotFound,
     IndividualSpec,
+    check_enrollment,
     foresee_enrollment,
     read_what_changing_reads,
 )
@@ -125,11 +126,13 @@ def plan(
     records: Sequence[Record],
     *,
     thoroughly: bool,
+    compares: bool = True,
     groups_to_come: frozenset[str] = frozenset(),
     known: Mapping[str, DeviceCertificate] = MappingProxyType({}),
 ) -> Plan:
     """thoroughly: look whether what is to be added could be; else whoever adds it looks.
 
+    compares: look whether what is there is as the line says already. Else it counts as changed.
     groups_to_come: keys of the groups that earlier portions add, for whoever only looks.
     known: certificates of devices that were read already, by their texts.
     """
@@ -137,7 +140,7 @@ def plan(
     service, now = ProvisioningService.at_this_moment(service_id)
     epoch = service.epoch
     prefetch_related_objects([service], "hubs")
-    look = _Look(service, now, _entries(service, records), thoroughly, set(groups_to_come), known)
+    look = _Look(service, now, _entries(service, records), thoroughly, compares, set(groups_to_come), known)
     made = Plan(epoch, [], [])
     with secret_read_once():
         for record in records:
@@ -180,6 +183,7 @@ class _Look:
     now: datetime
     entries: dict[tuple[bool, str], Entry]
     thoroughly: bool
+    compares: bool
     to_come: set[str]
     known: Mapping[str, DeviceCertificate]
     secrets_are_read: bool = False
@@ -210,11 +214,13 @@ class _Look:
         spec = individual_spec(self.service, message, current, record.certificates or self.known)
         spec = _with_schedule(spec, record, self.now)
         _refuse_withheld(record, spec, current)
-        outcome = outcome_of(None, spec, changed=True)
-        if current is not None:
+        outcome = outcome_of(current, spec, changed=True)
+        if self.compares and current is not None:
             self._read_secrets_where_asked(current, spec)
-        if self.thoroughly or current is not None:
+        if self.thoroughly or (self.compares and current is not None):
             outcome = foresee_enrollment(self.service, spec, current)
+        elif not self.compares:
+            check_enrollment(self.service, spec, current)
         etag = None if current is None else current.etag
         return Change(
             line=record.line, name=name, is_group=False, spec=spec, expected_etag=etag, outcome=outcome
@@ -236,8 +242,8 @@ class _Look:
         if record.predecessor is not None:
             spec = replace(spec, predecessor=predecessor)
         _refuse_withheld(record, spec, current)
-        outcome = outcome_of(None, spec, changed=True)
-        if self.thoroughly or current is not None:
+        outcome = outcome_of(current, spec, changed=True)
+        if self.thoroughly or (self.compares and current is not None):
             outcome = foresee_group(self.service, spec, current)
         if awaits and outcome is Outcome.UNCHANGED:
             outcome = Outcome.CHANGED

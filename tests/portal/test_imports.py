@@ -12,7 +12,7 @@ from enrollments.audit.actor import Actor, Way
 from enrollments.models import HistoryEvent, ImportRun, ImportState, IndividualEnrollment
 from enrollments.policy.roles import Role
 from enrollments.portal.paging import PAGE_SIZE
-from enrollments.transfer import foreseen, work
+from enrollments.transfer import work
 from enrollments.transfer.limits import PART_BYTES
 from tests.certificates import self_signed
 from tests.devices import enroll_keys, new_service, register, signs
@@ -364,13 +364,3 @@ def test_of_an_import_that_has_ended_there_is_no_preview(service, operator):
 
     assert "not waiting to be started any more" in text_of(operator.get(where))
     assert operator.get(f"{where}export/").status_code == 409
-
-
-def test_of_too_many_lines_the_page_says_that_it_does_not_know(service, operator, monkeypatch):
-    monkeypatch.setattr(foreseen, "MOST_LINES", 0)
-    enroll_keys(service, "pump-1")
-    run = checked(service, json_lines({"registrationId": "pump-1", "operation": "disable"}))
-
-    page = text_of(operator.get(url("import-preview", service, import_pk=run.pk)))
-
-    assert "<strong>not worked out</strong>: 1 line can matter" in page

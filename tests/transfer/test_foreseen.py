@@ -3,14 +3,22 @@
 import pytest
 from django.utils import timezone
 
+from enrollments.actions.enrollment_groups import delete_enrollment_groups
+from enrollments.actions.enrollments import IndividualSpec, add_individual_enrollments
+from enrollments.actions.imports import carry_out_changes
 from enrollments.actions.judging import judge
-from enrollments.actions.preview import Effect
+from enrollments.actions.preview import Effect, above, singles, touched
 from enrollments.audit.actor import Actor, Way
-from enrollments.models import HistoryEvent, ProvisioningService
-from enrollments.transfer import foreseen
+from enrollments.models import (
+    AttestationMechanism,
+    HistoryEvent,
+    ProvisioningService,
+    RegistrationRecord,
+    locks,
+)
 from enrollments.transfer.foreseen import foresee
-from tests.certificates import root
-from tests.devices import enroll_ca, enroll_device, enroll_keys, new_service, register, shows
+from tests.certificates import EXPIRED, root, self_signed
+from tests.devices import enroll_ca, enroll_device, new_service, register, shows, signs
 from tests.transfer.lists import below, carried_out, checked, json_lines, keys, pinned, problems
 
 pytestmark = pytest.mark.django_db
@@ -61,17 +69,16 @@ def test_devices_of_all_kinds_of_lines(service, ca):
     seen = foresee(run)
 
     assert not problems(run)
-    assert seen.lines == 4, "new devices are nobody's matter"
-    assert effects(seen.preview) == {
+    assert effects(seen) == {
         "denied": Effect.REFUSED,
         "barred": Effect.REFUSED,
         "comes-back": Effect.COMES_IN,
         "off": Effect.REFUSED,
     }
-    assert seen.preview.epoch == epoch
+    assert seen.epoch == epoch
     assert (HistoryEvent.objects.count(), ProvisioningService.epoch_of(service.pk)) == (rows, epoch)
     carried_out(run, actor=ROOT)
-    told = {one.registration_id: one.after.verdict for one in seen.preview.devices}
+    told = {one.registration_id: one.after.verdict for one in seen.devices}
     assert told == {name: verdict(service, name, leaves[name]) for name in told}
 
 
@@ -89,7 +96,7 @@ def test_a_new_disabled_entry_that_bars_the_key_of_a_known_device_counts(service
     for line in (barring, again):
         seen = foresee(checked(service, json_lines(line)))
 
-        assert effects(seen.preview)["pump-1"] is Effect.REFUSED
+        assert effects(seen)["pump-1"] is Effect.REFUSED
 
 
 def test_lines_about_one_entry_are_tried_together(service, ca):
@@ -99,18 +106,184 @@ def test_lines_about_one_entry_are_tried_together(service, ca):
     second = {"registrationId": "pump-1", "operation": "disable"}
 
     seen = foresee(checked(service, json_lines(first)))
-    assert effects(seen.preview) == {"pump-1": Effect.REFUSED}
-    assert seen.lines == 1
+    assert effects(seen) == {"pump-1": Effect.REFUSED}
     # Whoever names an entry that only the list itself adds is told so by the check.
     assert checked(service, json_lines(first, second)).bad_lines == 1
 
 
-def test_of_too_many_lines_nothing_is_said(service, monkeypatch):
-    monkeypatch.setattr(foreseen, "MOST_LINES", 1)
-    for name in ("a", "b"):
-        enroll_keys(service, name)
-    lines = [{"registrationId": name, "operation": "disable"} for name in ("a", "b")]
+def test_individuals_are_worked_out_while_nothing_is_locked(service, ca, monkeypatch):
+    """A rehearsal would hold the one lock of SQLite: as many lines as a list has are none of its business."""
+
+    def refused(*_, **__):
+        raise AssertionError("something was rehearsed, or changed")
+
+    enroll_ca(service, ca, "plant")
+    leaves = [ca.leaf(f"pump-{number}") for number in range(3)]
+    for leaf in leaves:
+        register(service, leaf)
+    lines = [pinned(leaves[0]), {**pinned(leaves[1]), "provisioningStatus": "disabled"}, keys("pump-2")]
+    run = checked(service, json_lines(*lines))
+    monkeypatch.setattr(locks.transaction, "atomic", refused)
+
+    seen = foresee(run)
+
+    assert effects(seen) == {
+        "pump-0": Effect.STILL_ADMITTED,
+        "pump-1": Effect.REFUSED,
+        "pump-2": Effect.REFUSED,
+    }
+
+
+def test_a_list_of_any_length_is_worked_out(service):
+    """More lines than were tried before, all of them about devices that are known, in several portions."""
+    count = 1100
+    names = [f"pump-{number}" for number in range(count)]
+    specs = [
+        IndividualSpec(registration_id=name, mechanism=AttestationMechanism.SYMMETRIC_KEY) for name in names
+    ]
+    added = add_individual_enrollments(service, specs, actor=ROOT)
+    register(service, signs(service, names[0], added[0].primary_key), names[0])
+    record = service.registrations.get()
+    RegistrationRecord.objects.bulk_create(like(record, one) for one in added[1:])
+    lines = [{"registrationId": name, "operation": "disable"} for name in names[::2]]
+    lines += [keys(name, operation="update") for name in names[1::2]]
 
     seen = foresee(checked(service, json_lines(*lines)))
 
-    assert (seen.lines, seen.preview) == (2, None)
+    assert seen.counts == {Effect.REFUSED: count // 2, Effect.STILL_ADMITTED: count // 2}
+    assert seen.not_examined == 0
+
+
+def like(record, entry):
+    values = {one.attname: getattr(record, one.attname) for one in record._meta.concrete_fields}
+    name = entry.registration_id
+    owner = {"individual_id": entry.pk, "owner_individual_id": entry.pk, "key_ids": entry.primary_key_id}
+    return RegistrationRecord(
+        **{**values, "id": None, "registration_id": name, "registration_key": name, **owner}
+    )
+
+
+@pytest.fixture
+def rehearsed(monkeypatch):
+    """How many lines were carried out to be taken back, for each time that some were."""
+    numbers = []
+
+    def noted(service, changes, *, actor):
+        numbers.append(len(changes))
+        return carry_out_changes(service, changes, actor=actor)
+
+    monkeypatch.setattr(above, "carry_out_changes", noted)
+    return numbers
+
+
+def test_only_lines_that_can_lie_above_devices_are_rehearsed(service, ca, rehearsed):
+    line, lone = ca.intermediate("Line"), root("Lone")
+    enroll_ca(service, ca, "plant")
+    enroll_ca(service, root("Other"), "other")
+    register(service, ca.leaf("pump-1"))
+
+    nobody_below = [
+        below("lone", lone),
+        {"enrollmentGroupId": "other", "operation": "disable"},
+        below("line", line),
+    ]
+    foresee(checked(service, json_lines(*nobody_below)))
+    assert rehearsed == []
+    foresee(checked(service, json_lines(below("plant", ca, operation="update"))))
+    assert rehearsed == [], "it is so already"
+    changed = below("plant", ca, operation="update", provisioningStatus="disabled")
+    seen = foresee(checked(service, json_lines(*nobody_below, changed)))
+    assert rehearsed == [1]
+    assert effects(seen) == {"pump-1": Effect.REFUSED}
+
+
+def test_what_a_group_waits_for_is_rehearsed_with_it(service, ca, rehearsed):
+    register_below(service, ca, "pump-1")
+    lines = [below("first", root("First")), below("plant", ca, predecessor="first")]
+
+    seen = foresee(checked(service, json_lines(*lines)))
+
+    assert rehearsed == [2]
+    assert effects(seen) == {"pump-1": Effect.COMES_IN}
+
+
+def register_below(service, ca, name):
+    """A device of a group that is deleted since."""
+    enroll_ca(service, ca, "gone")
+    register(service, ca.leaf(name))
+    delete_enrollment_groups(service, ["gone"], actor=ROOT)
+
+
+def test_a_device_certificate_with_the_key_of_a_ca_bars_all_below(service, ca, rehearsed):
+    line = ca.intermediate("Line")
+    enroll_ca(service, ca, "plant")
+    register(service, line.leaf("pump-1"))
+    barring = {**pinned(ca.leaf("bars-line", key=line.key)), "provisioningStatus": "disabled"}
+
+    seen = foresee(checked(service, json_lines(barring)))
+
+    assert rehearsed == [1, 1], "for what lies above the devices of the line, and above its own"
+    assert effects(seen)["pump-1"] is Effect.REFUSED
+
+
+def test_each_rehearsal_is_of_few_lines_however_many_there_are(service, monkeypatch, rehearsed):
+    """Others who write wait for a rehearsal: devices are looked at together that need the same lines."""
+    monkeypatch.setattr(above, "MOST_LINES", 2)
+    cas = [root(f"Plant {number}") for number in range(5)]
+    for number, ca in enumerate(cas):
+        enroll_ca(service, ca, f"plant-{number}")
+        register(service, ca.leaf(f"pump-{number}"))
+    lines = [{"enrollmentGroupId": f"plant-{number}", "operation": "disable"} for number in range(5)]
+
+    seen = foresee(checked(service, json_lines(*lines)))
+
+    assert rehearsed == [2, 2, 1]
+    assert effects(seen) == {f"pump-{number}": Effect.REFUSED for number in range(5)}
+    assert seen.not_examined == 0
+
+
+def test_devices_that_too_many_lines_lie_above_are_counted(service, ca, monkeypatch, rehearsed):
+    monkeypatch.setattr(above, "MOST_LINES", 1)
+    line = ca.intermediate("Line")
+    enroll_ca(service, ca, "plant")
+    enroll_ca(service, line, "line")
+    register(service, line.leaf("pump-1"))
+    register(service, ca.leaf("pump-2"))
+    lines = [{"enrollmentGroupId": name, "operation": "disable"} for name in ("plant", "line")]
+
+    seen = foresee(checked(service, json_lines(*lines)))
+
+    assert rehearsed == [1]
+    assert (effects(seen), seen.not_examined) == ({"pump-2": Effect.REFUSED}, 1)
+
+
+def test_whose_entry_alone_decides_is_never_too_many(service, ca, monkeypatch):
+    """Devices that share with nobody what lies above them, and those that never came, by their leaf and their entry."""
+    monkeypatch.setattr(touched, "MAX_CLASSES", 0)
+    monkeypatch.setattr(singles, "MAX_SINGLY", 0)
+    enroll_ca(service, ca, "plant")
+    own = [self_signed(f"own-{number}") for number in range(3)]
+    below_ca = [ca.leaf("pump-1"), ca.leaf("pump-2")]
+    for leaf in (*own, *below_ca):
+        enroll_device(service, leaf)
+    for leaf in (*own, below_ca[0]):
+        register(service, leaf)
+    lines = [{"registrationId": name, "operation": "disable"} for name in ("own-1", "pump-1", "pump-2")]
+    lines += [pinned(own[0], operation="update"), keys("own-2", operation="update")]
+
+    seen = foresee(checked(service, json_lines(*lines)))
+
+    refused = dict.fromkeys(("own-1", "own-2", "pump-1", "pump-2"), Effect.REFUSED)
+    assert effects(seen) == {"own-0": Effect.STILL_ADMITTED, **refused}
+    assert seen.not_examined == 0
+
+
+def test_a_leaf_that_is_not_valid_comes_in_by_no_entry(service, ca, monkeypatch):
+    monkeypatch.setattr(touched, "MAX_CLASSES", 0)
+    leaf = self_signed("own-1", **EXPIRED)
+    enroll_device(service, leaf, enabled=False)
+    run = checked(service, json_lines({"registrationId": "own-1", "operation": "disable"}))
+
+    (device,) = foresee(run).devices
+
+    assert device.after.verdict is verdict(service, "own-1", leaf)

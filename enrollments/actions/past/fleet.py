@@ -34,7 +34,7 @@ from enrollments.actions.past.walking import (
 )
 from enrollments.actions.preview import Device, Outcome, Preview
 from enrollments.actions.preview.outcomes import Decider, Known
-from enrollments.actions.preview.rehearsing import MAX_CLASSES
+from enrollments.actions.preview.touched import MAX_CLASSES
 from enrollments.actions.preview.world import Above, Individual, World, chain_of, look_above
 from enrollments.attestation.credential import PresentedCredential
 from enrollments.errors import Invalid

@@ -23,7 +23,8 @@ from enrollments.actions.enrollments import (
 from enrollments.actions.entries import check_epoch
 from enrollments.actions.judging import group_ref, individual_ref
 from enrollments.actions.preview.effects import Preview
-from enrollments.actions.preview.rehearsing import Entry, preview_of
+from enrollments.actions.preview.rehearsing import preview_of
+from enrollments.actions.preview.touched import Entry
 from enrollments.actions.services import change_settings
 from enrollments.audit.actor import Actor, Way
 from enrollments.errors import NotFound, SecretUnreadable

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from enrollments.actions.judging import group_ref, individual_ref
 from enrollments.actions.preview.effects import Effect, Preview
-from enrollments.actions.preview.rehearsing import Entry
+from enrollments.actions.preview.touched import Entry
 from enrollments.models import (
     AttestationMechanism,
     EnrollmentGroup,

@@ -22,6 +22,7 @@ from enrollments.policy.reasons import Reason
 class Known:
     """A device as its record has it. is_current: whether its leaf is valid by its dates at the time of the preview.
 
+    problem: what is wrong with its leaf, where that is not known from what lies above it.
     readings: of a device that signs, what it may hold. Several where its record does not tell which of them it is.
     """
 
@@ -32,6 +33,7 @@ class Known:
     leaf_thumbprint: str = ""
     leaf_spki: str = ""
     is_current: bool = True
+    problem: Reason | None = None
     readings: tuple[Secrets, ...] = field(default=(), repr=False)
 
     @property
@@ -60,7 +62,7 @@ class Decider:
 
     def _by_certificate(self, device: Known, individual: Individual | None) -> Outcome:
         above = self._world.above.get(device.evidence, NOTHING_ABOVE)
-        problem = above.problem or (None if device.is_current else Reason.LEAF_REFUSED)
+        problem = device.problem or above.problem or (None if device.is_current else Reason.LEAF_REFUSED)
         bars = self._world.leaf_bars.get(device.leaf_spki)
         proven = individual is not None and device.leaf_thumbprint in individual.pins
         alike = (device.evidence, problem, _state(individual), proven, min(bars) if bars else None)
@@ -69,6 +71,8 @@ class Decider:
             if problem is None:
                 facts = _with_above(facts, above, tuple(bars.values()) if bars else ())
             self._decided[alike] = _outcome(facts)
+        if problem is None and (bars or above.barred):
+            return self._decided[alike]  # R6: by the entry that bars, be it another device's
         return _of_its_own(self._decided[alike], individual)
 
     def _by_secret(

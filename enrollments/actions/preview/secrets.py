@@ -106,10 +106,21 @@ def _key_group(row: EnrollmentGroup, as_of: AsOf) -> KeyGroup:
 
 def secrets_enrolled(row: IndividualEnrollment) -> Secrets:
     """Of an individual enrollment, by every name that a record may have for them."""
+    return NO_SECRETS.union(*secrets_in_place(row))
+
+
+def secrets_in_place(row: IndividualEnrollment) -> tuple[Secrets, ...]:
+    """The same, each by itself: its two keys, or what its TPM is known by."""
     secrets, ids = secrets_of_individual(row), key_ids_of_individual(row)
-    if row.mechanism == AttestationMechanism.SYMMETRIC_KEY:
-        ids = _identified(secrets, ids)
-    return frozenset({*ids, *map(fingerprint, secrets)})
+    pairs = zip(secrets, ids, strict=True)
+    return tuple(
+        frozenset(filter(None, (fingerprint(one), known or _identifier(row, one)))) for one, known in pairs
+    )
+
+
+def _identifier(row: IndividualEnrollment, secret: str) -> str:
+    """Made, where an entry has none yet."""
+    return key_identifier(secret) if row.mechanism == AttestationMechanism.SYMMETRIC_KEY else ""
 
 
 def _identified(keys: Iterable[str], ids: Iterable[str]) -> tuple[str, ...]:

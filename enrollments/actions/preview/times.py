@@ -7,7 +7,8 @@ from datetime import datetime
 
 from enrollments.actions.preview.acts import NOBODY, Act, cancel, turn
 from enrollments.actions.preview.effects import Preview
-from enrollments.actions.preview.rehearsing import Entry, preview_of
+from enrollments.actions.preview.rehearsing import preview_of
+from enrollments.actions.preview.touched import Entry
 from enrollments.errors import Invalid
 from enrollments.models import ProvisioningService
 

@@ -3,6 +3,7 @@
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 
 from django.db.models import Case, IntegerField, QuerySet, Value, When
 
@@ -130,9 +131,14 @@ def read_individuals_of(
     service: ProvisioningService, records: "QuerySet[RegistrationRecord]", as_of: AsOf
 ) -> dict[str, Individual]:
     """Those that share their registration ID with one of many records. No secret is read."""
-    shared = service.individualenrollments.filter(registration_key__in=records.values("registration_key"))
+    keys = records.values("registration_key")
+    return read_many_individuals(service.individualenrollments.filter(registration_key__in=keys), as_of)
+
+
+def read_many_individuals(rows: "QuerySet[IndividualEnrollment]", as_of: AsOf) -> dict[str, Individual]:
+    """By registration key, as far as it can be known without reading a secret."""
     certificates: dict[int, list[tuple[str, str]]] = {}
-    held = HeldCertificate.objects.filter(individual__in=shared.values("pk"), role=HeldRole.DEVICE)
+    held = HeldCertificate.objects.filter(individual__in=rows.values("pk"), role=HeldRole.DEVICE)
     for pk, thumbprint, spki in held.values_list(
         "individual", "certificate__thumbprint_sha256", "spki_sha256"
     ):
@@ -141,11 +147,13 @@ def read_individuals_of(
     stands = Case(
         When(as_of.where(enabled=True), then=Value(1)), default=Value(0), output_field=IntegerField()
     )
-    rows = shared.annotate(stands=stands).values_list(
+    columns = rows.annotate(stands=stands).values_list(
         "pk", "registration_key", "registration_id", "stands", "mechanism", *KEY_IDS, "endorsement_key"
     )
     found: dict[str, Individual] = {}
-    for pk, key, name, enabled, mechanism, first, second, endorsement_key in rows.iterator(chunk_size=5000):
+    for pk, key, name, enabled, mechanism, first, second, endorsement_key in columns.iterator(
+        chunk_size=5000
+    ):
         secrets = secrets_in_columns(mechanism, (first, second), endorsement_key)
         found[key] = Individual(
             EntryRef(EntryKind.INDIVIDUAL, pk, name),
@@ -164,11 +172,18 @@ def read_leaf_bars(
     service: ProvisioningService, records: "QuerySet[RegistrationRecord]", as_of: AsOf
 ) -> dict[str, dict[int, EntryRef]]:
     """R6: the leaf keys of these records that disabled individual enrollments bar, and which enrollments those are."""
+    return bars_of_keys(service, records.exclude(leaf_spki="").values("leaf_spki"), as_of)
+
+
+def bars_of_keys(
+    service: ProvisioningService, spkis: "Collection[str] | QuerySet[RegistrationRecord, Any]", as_of: AsOf
+) -> dict[str, dict[int, EntryRef]]:
+    """The same of these public keys."""
     held = HeldCertificate.objects.filter(
         as_of.where(enabled=False, prefix="individual__"),
         service=service,
         role=HeldRole.DEVICE,
-        spki_sha256__in=records.exclude(leaf_spki="").values("leaf_spki"),
+        spki_sha256__in=spkis,
     )
     bars: dict[str, dict[int, EntryRef]] = {}
     for spki, pk, name in held.values_list("spki_sha256", "individual", "individual__registration_id"):
@@ -190,9 +205,26 @@ def look_above(
 ) -> Above:
     """Judge one device of a class by what is enrolled (see `judge`), and keep what holds for all of them."""
     shown = chain_of(representative)
-    judgement = judge(service, representative.registration_id, shown, at=at, entries_at=entries_at)
+    return look_above_shown(service, representative.registration_id, shown, at, entries_at)
+
+
+def look_above_shown(
+    service: ProvisioningService,
+    registration_id: str,
+    shown: PresentedCredential,
+    at: datetime,
+    entries_at: datetime | None = None,
+    *,
+    least_steps: int = 1,
+) -> Above:
+    """The same by what that device shows.
+
+    least_steps: 0 for a device that shares this with nobody. Then groups whose CA has the key of its leaf are met too.
+    """
+    judgement = judge(service, registration_id, shown, at=at, entries_at=entries_at)
     facts = judgement.facts
-    groups = tuple(group for group in facts.groups if group.steps_to_key > 0)
+    groups = tuple(group for group in facts.groups if group.steps_to_key >= least_steps)
+    # Who bars the key of the leaf itself is told by read_leaf_bars.
     barred = tuple(bar for bar in facts.barred_keys if bar.steps > 0)
     anchors = HeldCertificate.objects.filter(group__in=[group.ref.pk for group in groups])
     held = [parsed(pem) for pem in anchors.values_list("certificate__pem", flat=True)]

@@ -39,6 +39,7 @@ from enrollments.attestation.x509.search import (
     PresentedChain,
     build_chain_graph,
     computed_key_ids,
+    is_signed_by,
     read_presented,
 )
 from enrollments.attestation.x509.upload import (
@@ -92,6 +93,7 @@ __all__ = [
     "findings_for_device",
     "from_values",
     "has_name_constraints",
+    "is_signed_by",
     "leaf_problems",
     "own_key_id",
     "parse_der",

@@ -22,6 +22,7 @@ from enrollments.actions.imports import (
     start_import,
 )
 from enrollments.actions.outcomes import Outcome
+from enrollments.actions.preview import Preview
 from enrollments.actions.preview.table import cell
 from enrollments.actions.preview.words import as_json as as_json_preview
 from enrollments.actions.preview.words import in_lines
@@ -37,8 +38,7 @@ from enrollments.management.command import (
 )
 from enrollments.management.progress import Progress
 from enrollments.models import ImportFormat, ImportRun, ImportState, ProvisioningService
-from enrollments.policy.words import counted
-from enrollments.transfer.foreseen import MOST_GROUPS, MOST_LINES, Foreseen, foresee
+from enrollments.transfer.foreseen import foresee
 from enrollments.transfer.words import format_of, in_words
 from enrollments.transfer.work import carry_out_run, check_run
 
@@ -185,15 +185,15 @@ class Command(DpsCommand):
         return run
 
     def _tell_check(
-        self, run: ImportRun, errors: Path | None, seen: Foreseen | None, *, as_json: bool, dry_run: bool
+        self, run: ImportRun, errors: Path | None, seen: Preview | None, *, as_json: bool, dry_run: bool
     ) -> None:
         self._write_errors(run, errors)
         if as_json:
-            told = {"preview": as_json_preview(seen.preview) if seen.preview else None} if seen else {}
+            told = {"preview": as_json_preview(seen)} if seen else {}
             self.print_json({**_as_json(run, run.planned, dry_run=True), **told})
         else:
             self.stdout.write(f"{run.lines} lines: {in_words(run.planned)}.")
-            for line in _foreseen_in_lines(seen) if seen else ():
+            for line in in_lines(seen) if seen else ():
                 self.stdout.write(line)
             self._list_problems(run)
         if not run.bad_lines:
@@ -257,16 +257,6 @@ def _held(run: ImportRun, progress: Progress) -> tuple[ImportRun, str]:
         progress.tell("waiting for whoever had it")
         time.sleep(0.5)
     return held
-
-
-def _foreseen_in_lines(seen: Foreseen) -> list[str]:
-    if seen.preview is None:
-        lines = counted(seen.lines, "line")
-        return [
-            f"What that does to devices that are known was not worked out: {lines} can matter to them, and at most "
-            f"{MOST_LINES} are tried, {MOST_GROUPS} of them about groups. Split the list to see it."
-        ]
-    return in_lines(seen.preview)
 
 
 def _as_json(run: ImportRun, counts: dict[str, int], *, dry_run: bool) -> dict[str, Any]:

@@ -6,13 +6,14 @@ from django.urls import reverse
 from django.views.decorators.http import require_safe
 
 from enrollments.actions.imports import import_of
+from enrollments.actions.preview import Preview
 from enrollments.errors import Conflict
 from enrollments.models import ImportRun, ImportState, ProvisioningService
 from enrollments.policy.roles import Right
 from enrollments.portal.access import actor_of, may, requires
 from enrollments.portal.htmx import render_page
 from enrollments.portal.previews import effect_named, export, lines_of, page_of
-from enrollments.transfer.foreseen import MOST_GROUPS, MOST_LINES, Foreseen, foresee
+from enrollments.transfer.foreseen import foresee
 
 
 @require_safe
@@ -29,21 +30,18 @@ def import_preview(request: HttpRequest, service: ProvisioningService, import_pk
         "export_url": reverse("portal:import-preview-export", kwargs=names),
         "may_export": may(request, Right.EXPORT, service),
         "effect": effect,
-        "most_lines": MOST_LINES,
-        "most_groups": MOST_GROUPS,
     }
-    seen = _foreseen(run)
-    if seen is not None and seen.preview is not None:
-        page = page_of(service, seen.preview, effect, request.GET)
+    preview = _foreseen(run)
+    if preview is not None:
+        page = page_of(service, preview, effect, request.GET)
         here = f"{address}effect={effect}&" if effect else address
         context |= {
-            "lines": lines_of(seen.preview, address),
-            "preview": seen.preview,
+            "lines": lines_of(preview, address),
+            "preview": preview,
             "page": page,
             "previous_url": f"{here}before={page.previous}" if page.previous else "",
             "next_url": f"{here}after={page.next}" if page.next else "",
         }
-    context["seen"] = seen
     return render_page(request, "portal/imports/preview.html", "portal/imports/_preview.html", context)
 
 
@@ -54,13 +52,13 @@ def import_preview_export(
 ) -> HttpResponseBase:
     """Raises Conflict where nothing can be told."""
     run = import_of(service, import_pk)
-    seen = _foreseen(run)
-    if seen is None or seen.preview is None:
-        raise Conflict("There is no preview of this import: it is not waiting to be started, or too large.")
+    preview = _foreseen(run)
+    if preview is None:
+        raise Conflict("There is no preview of this import: it is not waiting to be started.")
     effect = effect_named(request.GET.get("effect", ""))
-    return export(service, seen.preview, effect, f"import {run.pk}", actor=actor_of(request))
+    return export(service, preview, effect, f"import {run.pk}", actor=actor_of(request))
 
 
-def _foreseen(run: ImportRun) -> Foreseen | None:
+def _foreseen(run: ImportRun) -> Preview | None:
     """None where it is not waiting to be started: what was done is told by the history."""
     return foresee(run) if run.state == ImportState.CHECKED else None

@@ -1,0 +1,211 @@
+"""What a list of changes would do to the devices that are known, however long the list is.
+
+Individual enrollments are decided about on values (`planned.py`), in portions, and nothing is locked meanwhile. What
+can lie above devices, groups above all, is asked of the decision itself: those few lines are rehearsed, and `near.py`
+says which they are.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from datetime import datetime
+from itertools import islice
+from ssl import PEM_cert_to_DER_cert
+
+from django.db.models import QuerySet
+
+from enrollments.actions.evidence import is_signed
+from enrollments.actions.key_identifiers import secret_read_once
+from enrollments.actions.preview.above import Looked, enrolled_leaves, look_at_all
+from enrollments.actions.preview.effects import Device, Preview
+from enrollments.actions.preview.near import lines_above
+from enrollments.actions.preview.outcomes import Decider, Known
+from enrollments.actions.preview.planned import Plan, Portions, read_after, read_plan
+from enrollments.actions.preview.secrets import Secrets
+from enrollments.actions.preview.singles import Time
+from enrollments.actions.preview.touched import (
+    COLUMNS,
+    in_portions,
+    known_device,
+    records_touched,
+    secrets_of_groups,
+    with_dates_judged,
+)
+from enrollments.actions.preview.world import (
+    Individual,
+    World,
+    bars_of_keys,
+    read_individuals,
+    read_many_individuals,
+)
+from enrollments.actions.schedule import standing_now
+from enrollments.attestation.x509 import LeafRefused, ParsedCertificate, check_leaf, parse_der
+from enrollments.models import (
+    AttestationMechanism,
+    ProvisioningService,
+    RegistrationEvidence,
+    RegistrationRecord,
+)
+from enrollments.models.switches import AsOf
+from enrollments.policy.facts import Mechanism
+from enrollments.policy.reasons import Reason
+
+# Devices that are decided about together.
+PORTION = 1000
+
+
+def preview_of_list(service: ProvisioningService, portions: Portions) -> Preview:
+    """As if all of it were carried out that would not be refused. Raises SecretUnreadable."""
+    with secret_read_once():
+        standing = standing_now(service)  # what is due by now is no part of the change
+        time = Time.of(None)
+        as_of = time.as_of(standing)
+        plan = read_plan(service, portions, as_of)
+        looked = look_at_all(service, plan, lines_above(service, plan, portions), time)
+        deciding = _Deciding(service, plan, looked, time, as_of)
+        devices = tuple(deciding.devices())
+    return Preview(standing.epoch, devices, deciding.beyond)
+
+
+class _Deciding:
+    """Decides about devices in portions, each in both worlds. `beyond`: how many there are of whom nothing is said."""
+
+    def __init__(
+        self, service: ProvisioningService, plan: Plan, looked: Looked, time: Time, as_of: AsOf
+    ) -> None:
+        self._service, self._plan, self._looked, self._as_of = service, plan, looked, as_of
+        self._at = time.at
+        self._records = with_dates_judged(service.registrations.all(), time.at)
+        self._of_groups: list[Secrets] = secrets_of_groups([looked.before, looked.after])
+        self._told: set[str] = set()
+        self.beyond = 0
+
+    def devices(self) -> Iterator[Device]:
+        for keys in in_portions(self._plan.individuals, PORTION):
+            yield from self._registered(self._records.filter(registration_key__in=keys))
+        looked = self._looked
+        for some in records_touched(self._service, looked.touched, looked.before, looked.after, self._at):
+            yield from self._registered(some)
+        yield from self._registered(self._records.filter(evidence_class__in=looked.too_deep))
+        for spkis in in_portions(self._plan.spkis):
+            of_keys = self._service.registrations.filter(leaf_spki__in=spkis)
+            others = set(of_keys.values_list("registration_key", flat=True)) - self._told
+            for portion in in_portions(others, PORTION):
+                yield from self._registered(self._records.filter(registration_key__in=portion))
+        for keys in in_portions({*looked.alone, *looked.unexamined} - self._told, PORTION):
+            yield from self._registered(self._records.filter(registration_key__in=keys))
+        for keys in in_portions(self._plan.known_by_entry(), PORTION):
+            yield from self._unregistered([key for key in keys if key not in self._told])
+
+    def _registered(self, records: "QuerySet[RegistrationRecord]") -> Iterator[Device]:
+        rows = records.values_list(*COLUMNS).iterator(chunk_size=PORTION)
+        while portion := list(islice(rows, PORTION)):
+            once = {row[0]: row for row in portion if row[0] not in self._told}
+            portion = list(once.values())
+            self._told.update(row[0] for row in portion)
+            vague = {row[0] for row in portion if row[2] != AttestationMechanism.X509 and not row[7]}
+            worlds = self._worlds([row[0] for row in portion], {row[5] for row in portion if row[5]}, vague)
+            known = [known_device(row, self._of_groups, worlds) for row in portion]
+            yield from self._decided(self._with_leaves(known), worlds)
+
+    def _unregistered(self, keys: Sequence[str]) -> Iterator[Device]:
+        shown = self._looked.shown
+        leaves = {**enrolled_leaves(self._service, keys), **{key: shown[key] for key in keys if key in shown}}
+        worlds = self._worlds(keys, {one.spki_sha256 for one in leaves.values()}, set())
+        known = []
+        for key in keys:
+            own = worlds[0].individuals.get(key) or worlds[1].individuals[key]
+            leaf = leaves.get(key) or self._leaf_to_be(key)
+            if leaf is not None:
+                found_by = leaf.thumbprint_sha256, leaf.spki_sha256
+                one = Known(key, own.ref.name, Mechanism.X509, _NO_CLASS, *found_by)
+                known.append(replace(one, problem=_problem(leaf, self._at)))
+            else:
+                readings = (own.secrets,) if own.secrets else ()
+                known.append(Known(key, own.ref.name, own.mechanism, readings=readings))
+        yield from self._decided(known, worlds)
+
+    def _leaf_to_be(self, key: str) -> ParsedCertificate | None:
+        """The certificate that the list gives to a device of which none is enrolled."""
+        return parse_der(self._plan.shown[key]) if key in self._plan.shown else None
+
+    def _decided(self, devices: Iterable[Known], worlds: tuple[World, World]) -> Iterator[Device]:
+        deciders = Decider(worlds[0]), Decider(worlds[1])
+        for one in devices:
+            if not one.is_judgeable:
+                yield Device(one.registration_id, None, None)
+            elif one.mechanism is Mechanism.X509 and not self._is_clear(one, worlds):
+                self.beyond += 1
+            else:
+                alone = self._looked.alone.get(one.registration_key)
+                known = replace(one, evidence=alone) if alone else one
+                before, after = (decider.outcome(known) for decider in deciders)
+                yield Device(one.registration_id, before, after)
+
+    def _is_clear(self, device: Known, worlds: tuple[World, World]) -> bool:
+        """Whether what lies above it is known, or cannot matter."""
+        key, evidence = device.registration_key, device.evidence
+        if key in self._looked.alone or evidence in self._looked.before.above:
+            return True
+        # Nothing was looked at that could have signed its leaf: nothing is there that could.
+        if not is_signed(evidence) and key not in self._looked.unexamined:
+            return True
+        return not self._looked.may_bar and all(
+            _decides_alone(world.individuals.get(key), device.leaf_thumbprint) for world in worlds
+        )
+
+    def _with_leaves(self, devices: Sequence[Known]) -> Iterator[Known]:
+        """What is wrong with the leaf of whoever has no class that was looked at."""
+        looked = self._looked
+        keys = [
+            one.registration_key
+            for one in devices
+            if one.evidence
+            and one.evidence not in looked.before.above
+            and one.registration_key not in looked.alone
+        ]
+        leaves = RegistrationEvidence.objects.filter(
+            registration__service=self._service, registration__registration_key__in=keys, position=0
+        )
+        rows = leaves.values_list("registration__registration_key", "certificate__pem")
+        problems = {key: _problem(parse_der(PEM_cert_to_DER_cert(pem)), self._at) for key, pem in rows}
+        for one in devices:
+            problem = problems.get(one.registration_key)
+            yield replace(one, problem=problem) if problem else one
+
+    def _worlds(self, keys: Sequence[str], spkis: set[str], vague: set[str]) -> tuple[World, World]:
+        """Both, with the individual enrollments and the barred keys of these devices.
+
+        vague: devices whose key the record does not identify: what is enrolled for them is read, to be recognised.
+        """
+        individuals = self._service.individualenrollments
+        before = read_many_individuals(individuals.filter(registration_key__in=list(keys)), self._as_of)
+        planned = {key: self._plan.individuals[key] for key in keys if key in self._plan.individuals}
+        vague = (vague | {key for key, one in before.items() if not one.has_ids}) & planned.keys()
+        if vague:
+            before |= read_individuals(individuals.filter(registration_key__in=vague), self._as_of)
+        after = {**before, **read_after(self._service, planned, before)}
+        bars = bars_of_keys(self._service, spkis, self._as_of)
+        return (
+            replace(self._looked.before, individuals=before, leaf_bars=bars),
+            replace(self._looked.after, individuals=after, leaf_bars=self._plan.bars_after(bars, spkis)),
+        )
+
+
+# Of a device that never came: what lies above its leaf was not looked at.
+_NO_CLASS = "none"
+
+
+def _problem(leaf: ParsedCertificate, at: datetime) -> Reason | None:
+    try:
+        check_leaf(leaf, at)
+    except LeafRefused:
+        return Reason.LEAF_REFUSED
+    return None
+
+
+def _decides_alone(individual: Individual | None, thumbprint: str) -> bool:
+    """R5: whether what an entry says of its device is the same whatever groups say of it.
+
+    To a disabled one only the proof matters: a device that shows another certificate may have it from a group (R3).
+    """
+    return individual is not None and (individual.enabled or thumbprint in individual.pins)

@@ -1,0 +1,204 @@
+"""What a list of changes makes of individual enrollments, as values: nothing of it is carried out to be known.
+
+An individual enrollment decides about the device of its registration ID, and, disabled, bars its keys (R5, R6). So what
+it says after a change follows from the change and from what it says now.
+"""
+
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
+
+from enrollments.actions.enrollments import IndividualSpec
+from enrollments.actions.imports import Change
+from enrollments.actions.key_identifiers import endorsement_identifier, key_identifier
+from enrollments.actions.preview.secrets import NO_SECRETS, Secrets, secrets_in_place
+from enrollments.actions.preview.world import Individual, read_many_individuals
+from enrollments.attestation.x509 import own_key_id
+from enrollments.models import AttestationMechanism, HeldCertificate, HeldRole, ProvisioningService
+from enrollments.models.fields import fingerprint
+from enrollments.models.switches import AsOf
+from enrollments.policy.facts import EntryKind, EntryRef, Mechanism
+from enrollments.policy.names import registration_key
+
+# A list that can be gone through again: in portions, each planned on what stands now.
+Portions = Callable[[], Iterable[Sequence[Change]]]
+# What is added has a number that is higher than any, since of two that bar a key the older one is named.
+_FIRST_NEW = 10**15
+# A key that is made when the change is carried out: nobody has it.
+_MADE = frozenset({"(made)"})
+# Certificates of devices that are not known from a record, kept to be judged by.
+MAX_SHOWN = 5000
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """An individual enrollment to be. `mechanism`: None where only its switch turns, and all else stays.
+
+    certificates: thumbprint and public key of each. secrets: in their order; None for one that it holds and keeps.
+    """
+
+    ref: EntryRef
+    is_new: bool
+    enabled: bool
+    mechanism: Mechanism | None = None
+    certificates: tuple[tuple[str, str], ...] = ()
+    secrets: tuple[Secrets | None, ...] = field(default=(), repr=False)
+
+    @property
+    def keeps_some(self) -> bool:
+        """Whether it keeps one of its keys and not the other."""
+        return None in self.secrets and any(self.secrets)
+
+    def after(self, before: Individual | None, held: Sequence[Secrets] = ()) -> Individual:
+        """held: each of the secrets that it holds now by itself, for one that keeps some of them."""
+        if self.mechanism is None:
+            assert before is not None  # a switch of something that is there
+            return replace(before, enabled=self.enabled)
+        pins = frozenset(thumbprint for thumbprint, _ in self.certificates)
+        spkis = frozenset(spki for _, spki in self.certificates)
+        if before is not None and self.secrets and not any(self.secrets):
+            changed = replace(before, ref=self.ref, enabled=self.enabled, mechanism=self.mechanism)
+            return replace(changed, pins=pins, spkis=spkis)
+        kept = held or (NO_SECRETS,) * len(self.secrets)
+        secrets = [stays if one is None else one for one, stays in zip(self.secrets, kept, strict=True)]
+        return Individual(self.ref, self.enabled, self.mechanism, pins, spkis, NO_SECRETS.union(*secrets))
+
+
+class Barring(NamedTuple):
+    """A certificate by which an individual enrollment bars a key, before the change or after it."""
+
+    registration_key: str
+    subject_sha256: str
+    subject_key_id: str
+    spki_sha256: str
+
+
+@dataclass(slots=True)
+class Plan:
+    """A list in short: all that decides about devices. By registration key, and `groups` as they are.
+
+    is_registered: of whom there is a record. shown: of others the certificate that the list gives, the first of them.
+    switched, bars: numbers of the entries that are there, and the keys that the list bars. spkis: keys that are barred
+    before or after it. issuers: names and key identifiers of what issued the certificates in the list.
+    """
+
+    individuals: dict[str, Planned] = field(default_factory=dict)
+    groups: list[Change] = field(default_factory=list)
+    registered: set[str] = field(default_factory=set)
+    shown: dict[str, bytes] = field(default_factory=dict)
+    numbers: set[int] = field(default_factory=set)
+    bars: dict[str, list[EntryRef]] = field(default_factory=dict)
+    spkis: set[str] = field(default_factory=set)
+    barring: list[Barring] = field(default_factory=list)
+    issuers: set[tuple[str, str]] = field(default_factory=set)
+
+    def bars_after(
+        self, before: Mapping[str, Mapping[int, EntryRef]], spkis: Collection[str]
+    ) -> dict[str, dict[int, EntryRef]]:
+        """R6: which entries bar these keys then, by which do now."""
+        after = {}
+        for spki in spkis:
+            refs = {pk: ref for pk, ref in before.get(spki, {}).items() if pk not in self.numbers}
+            refs |= {ref.pk: ref for ref in self.bars.get(spki, ())}
+            if refs:
+                after[spki] = refs
+        return after
+
+    def known_by_entry(self) -> list[str]:
+        """Devices that never came: known by an entry that is changed, or by one that bars its key from the start."""
+        return [
+            key
+            for key, one in self.individuals.items()
+            if key not in self.registered and (not one.is_new or (not one.enabled and bool(one.certificates)))
+        ]
+
+
+def read_plan(service: ProvisioningService, portions: Portions, as_of: AsOf) -> Plan:
+    """Goes through the list once, and keeps of each line no more than what decides."""
+    plan = Plan()
+    for changes in portions():
+        individuals = {registration_key(one.name): one for one in changes if not one.is_group}
+        plan.groups += [one for one in changes if one.is_group]
+        if individuals:
+            _add(service, plan, individuals, as_of)
+    return plan
+
+
+def _add(service: ProvisioningService, plan: Plan, changes: Mapping[str, Change], as_of: AsOf) -> None:
+    rows = service.individualenrollments.filter(registration_key__in=list(changes))
+    before = read_many_individuals(rows, as_of)
+    records = service.registrations.filter(registration_key__in=list(changes))
+    registered = set(records.values_list("registration_key", flat=True))
+    plan.registered |= registered
+    holding: dict[int, str] = {}
+    for key, change in changes.items():
+        own = before.get(key)
+        ref = own.ref if own else EntryRef(EntryKind.INDIVIDUAL, _FIRST_NEW + change.line, change.name)
+        planned = planned_of(change, own, ref)
+        plan.individuals[key] = planned
+        if own is not None:
+            plan.numbers.add(ref.pk)
+            if own.spkis and not own.enabled:
+                plan.spkis |= own.spkis
+                holding[ref.pk] = key
+        if planned.mechanism is None and own is not None:
+            if own.spkis and not planned.enabled:
+                holding[ref.pk] = key
+                _bar(plan, ref, own.spkis)
+            continue
+        assert isinstance(change.spec, IndividualSpec)  # whatever has a mechanism has one
+        certificates = change.spec.certificates.values() if planned.certificates else ()
+        for one in certificates:
+            if not one.is_self_issued:
+                plan.issuers.add((one.issuer_sha256, one.authority_key_id or ""))
+            if not planned.enabled:
+                plan.barring.append(Barring(key, one.subject_sha256, own_key_id(one), one.spki_sha256))
+            if key not in registered and key not in plan.shown and len(plan.shown) < MAX_SHOWN:
+                plan.shown[key] = one.der
+        if not planned.enabled:
+            _bar(plan, ref, {spki for _, spki in planned.certificates})
+    held = HeldCertificate.objects.filter(individual__in=list(holding), role=HeldRole.DEVICE)
+    for pk, *certificate in held.values_list("individual", "subject_sha256", "subject_key_id", "spki_sha256"):
+        plan.barring.append(Barring(holding[pk or 0], *certificate))
+
+
+def _bar(plan: Plan, ref: EntryRef, spkis: Collection[str]) -> None:
+    plan.spkis.update(spkis)
+    for spki in spkis:
+        plan.bars.setdefault(spki, []).append(ref)
+
+
+def planned_of(change: Change, before: Individual | None, ref: EntryRef) -> Planned:
+    spec = change.spec
+    if not isinstance(spec, IndividualSpec):
+        return Planned(ref, is_new=False, enabled=False)
+    certificates: tuple[tuple[str, str], ...] = ()
+    secrets: tuple[Secrets | None, ...] = ()
+    if spec.mechanism == AttestationMechanism.X509:
+        certificates = tuple((one.thumbprint_sha256, one.spki_sha256) for one in spec.certificates.values())
+    elif spec.mechanism == AttestationMechanism.TPM:
+        secrets = (_of_tpm(spec.endorsement_key),)
+    else:
+        holds_keys = before is not None and before.mechanism is Mechanism.SYMMETRIC_KEY
+        made = None if holds_keys else _MADE
+        secrets = tuple(_of_key(key) or made for key in (spec.primary_key, spec.secondary_key))
+    return Planned(ref, before is None, spec.enabled, Mechanism(spec.mechanism), certificates, secrets)
+
+
+def _of_tpm(key: bytes) -> Secrets | None:
+    return frozenset({endorsement_identifier(key), fingerprint(key.hex())}) if key else None
+
+
+def _of_key(key: str) -> Secrets | None:
+    return frozenset(filter(None, (key_identifier(key), fingerprint(key)))) if key else None
+
+
+def read_after(
+    service: ProvisioningService, planned: Mapping[str, Planned], before: Mapping[str, Individual]
+) -> dict[str, Individual]:
+    """These individual enrollments as they are then. Reads keys of those alone that keep one and replace the other."""
+    mixed = [key for key, one in planned.items() if one.keeps_some]
+    held: dict[str, tuple[Secrets, ...]] = {}
+    for row in service.individualenrollments.filter(registration_key__in=mixed) if mixed else ():
+        held[row.registration_key] = secrets_in_place(row)
+    return {key: one.after(before.get(key), held.get(key, ())) for key, one in planned.items()}

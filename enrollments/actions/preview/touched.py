@@ -1,0 +1,192 @@
+"""What a change touches: its entries before and after it, the classes of evidence, and the records of devices."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, TypeVar
+
+from django.db.models import Case, Count, IntegerField, Max, Q, QuerySet, Value, When
+
+from enrollments.actions.evidence import UNSIGNED
+from enrollments.actions.judging import group_ref
+from enrollments.actions.preview.outcomes import Known
+from enrollments.actions.preview.secrets import (
+    KeyGroup,
+    Secrets,
+    derived_all_the_same,
+    proof_in,
+    readings,
+    records_of_keys,
+)
+from enrollments.actions.preview.world import World
+from enrollments.models import (
+    AttestationMechanism,
+    EnrollmentGroup,
+    HeldCertificate,
+    HeldRole,
+    IndividualEnrollment,
+    ProvisioningService,
+    RegistrationRecord,
+)
+from enrollments.policy.facts import EntryRef, Mechanism
+
+V = TypeVar("V")
+Entry = IndividualEnrollment | EnrollmentGroup
+
+# Classes of evidence that are looked at, those of most devices first: each costs a search for paths, twice.
+MAX_CLASSES = 300
+# Records that are named one by one in a query.
+MAX_NAMED = 5000
+
+
+@dataclass(frozen=True, slots=True)
+class Touched:
+    """What a change is about: its entries before and after it."""
+
+    groups: frozenset[EntryRef]
+    group_pks: frozenset[int]
+    keys: frozenset[str]
+    spkis: frozenset[str]
+
+
+def touched_by(entries: Iterable[Entry]) -> Touched:
+    groups = [one for one in entries if isinstance(one, EnrollmentGroup)]
+    individuals = [one for one in entries if isinstance(one, IndividualEnrollment)]
+    held = HeldCertificate.objects.filter(
+        individual__in=[one.pk for one in individuals], role=HeldRole.DEVICE
+    )
+    return Touched(
+        frozenset(map(group_ref, groups)),
+        frozenset(one.pk for one in groups),
+        frozenset(one.registration_key for one in individuals),
+        frozenset(held.values_list("spki_sha256", flat=True)),
+    )
+
+
+def joined(one: Touched, other: Touched) -> Touched:
+    return Touched(
+        one.groups | other.groups,
+        one.group_pks | other.group_pks,
+        one.keys | other.keys,
+        one.spkis | other.spkis,
+    )
+
+
+def still_there(entries: Iterable[Entry]) -> list[Entry]:
+    """The entries as they are in the rehearsal, after the change; what was deleted is not among them."""
+    found: list[Entry] = []
+    for entry in entries:
+        found += type(entry).objects.without_secrets().filter(pk=entry.pk)
+    return found
+
+
+def in_portions(values: Iterable[V], most: int = MAX_NAMED) -> Iterator[list[V]]:
+    """As many as are named in one query at a time."""
+    every = list(values)
+    return (every[start : start + most] for start in range(0, len(every), most))
+
+
+# --- Classes of evidence, and records of devices ------------------------------------------------------
+
+
+def classes_of(service: ProvisioningService) -> list[RegistrationRecord]:
+    """One record for each class that shares a verified signature: the one whose leaf is valid for longest."""
+    counted = (
+        service.registrations.exclude(evidence_class="")
+        .exclude(evidence_class__startswith=UNSIGNED)
+        .order_by()
+        .values("evidence_class")
+        .annotate(devices=Count("pk"), latest=Max("leaf_not_after"))
+        .order_by("-devices")[:MAX_CLASSES]
+    )
+    representatives = []
+    for row in counted:
+        members = service.registrations.filter(
+            evidence_class=row["evidence_class"], leaf_not_after=row["latest"]
+        )
+        if (record := members.first()) is not None:
+            representatives.append(record)
+    return representatives
+
+
+def touched_classes(touched: Touched, before: World, after: World) -> set[str]:
+    return {
+        name
+        for name, above in before.above.items()
+        if above != after.above[name]
+        or above.names(touched.groups)
+        or after.above[name].names(touched.groups)
+    }
+
+
+def records_touched(
+    service: ProvisioningService, touched: Touched, before: World, after: World, at: datetime
+) -> "list[QuerySet[RegistrationRecord]]":
+    """The records of all devices that the change could matter to. A record may be in several of these."""
+    classes = touched_classes(touched, before, after)
+    wanted = Q(registration_key__in=touched.keys) | Q(evidence_class__in=classes)
+    wanted |= Q(group__in=touched.group_pks) | Q(owner_group__in=touched.group_pks)
+    if touched.spkis:
+        wanted |= Q(leaf_spki__in=touched.spkis)
+    key_groups = _touched_key_groups(touched, before, after)
+    if key_groups:
+        wanted |= records_of_keys(key_groups)
+    records = with_dates_judged(service.registrations.all(), at)
+    derived = list(derived_all_the_same(service.registrations.all(), key_groups))
+    return [records.filter(wanted), *(records.filter(pk__in=pks) for pks in in_portions(derived))]
+
+
+def with_dates_judged(
+    records: "QuerySet[RegistrationRecord]", at: datetime
+) -> "QuerySet[RegistrationRecord]":
+    """With `is_current`: as a number, and by the database; of a hundred thousand devices no date has to be read."""
+    current = Q(leaf_not_before__isnull=True) | Q(leaf_not_before__lte=at, leaf_not_after__gte=at)
+    is_current = Case(When(current, then=Value(1)), default=Value(0), output_field=IntegerField())
+    return records.annotate(is_current=is_current)
+
+
+def _touched_key_groups(touched: Touched, before: World, after: World) -> list[KeyGroup]:
+    return [
+        group
+        for world in (before, after)
+        for pk, group in world.key_groups.items()
+        if pk in touched.group_pks
+    ]
+
+
+COLUMNS = (
+    "registration_key",
+    "registration_id",
+    "mechanism",
+    "evidence_class",
+    "leaf_thumbprint",
+    "leaf_spki",
+    "is_current",
+    "key_ids",
+    "key_fingerprint",
+    "status",
+    "owner_group_id",
+    "owner_individual_id",
+)
+
+
+def known_devices(records: "QuerySet[RegistrationRecord]", *worlds: World) -> Iterator[Known]:
+    of_groups = secrets_of_groups(worlds)
+    for row in records.values_list(*COLUMNS).iterator(chunk_size=5000):
+        yield known_device(row, of_groups, worlds)
+
+
+def known_device(row: Sequence[Any], of_groups: Sequence[Secrets], worlds: Sequence[World]) -> Known:
+    """row: as COLUMNS says."""
+    key, name, mechanism, evidence, thumbprint, spki, is_current, *proof = row
+    if mechanism == AttestationMechanism.X509:
+        return Known(key, name, Mechanism.X509, evidence, thumbprint, spki, bool(is_current))
+    enrolled = [world.individuals[key].secrets for world in worlds if key in world.individuals]
+    secrets = readings(proof_in(*proof), [*enrolled, *of_groups])
+    return Known(key, name, Mechanism(mechanism), readings=secrets)
+
+
+def secrets_of_groups(worlds: Iterable[World]) -> list[Secrets]:
+    """Each by itself: what a device may have proven, of which it is not known what it was."""
+    groups = {secret for world in worlds for one in world.key_groups.values() for secret in one.secrets}
+    return [frozenset({one}) for one in groups]

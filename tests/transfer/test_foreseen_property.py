@@ -1,0 +1,155 @@
+"""The preview of a list says what then happens: compared, for random worlds and lists, with carrying the list out."""
+
+import random
+
+import pytest
+
+from enrollments.actions.preview import Effect, above, lists, singles, touched
+from enrollments.audit.actor import Actor, Way
+from enrollments.models import AttestationMechanism, EnrollmentGroup, IndividualEnrollment
+from enrollments.transfer.foreseen import foresee
+from tests.devices import derived_key
+from tests.preview.worlds import World, by_name, grown, still_shown
+from tests.transfer.lists import below, carried_out, checked, json_lines, pinned
+
+pytestmark = pytest.mark.django_db
+ROOT = Actor("cli", "root", Way.COMMAND_LINE)
+NEW_KEY = "bmV3IHNlY3JldCBrZXkgd2l0aCBieXRlcw=="
+
+
+@pytest.fixture(scope="module")
+def forest():
+    return grown()
+
+
+@pytest.fixture(scope="module")
+def barring(forest):
+    """Certificates of devices with the keys of CAs, and of other devices: disabled, they bar more than their own."""
+    first, plant, line = (forest.cas[number] for number in (0, 2, 4))
+    own = first.leaf("bars-plant", key=plant.key), plant.leaf("bars-line", key=line.key)
+    return [
+        *own,
+        *(line.leaf(f"again-{number}", key=forest.leaves[number].key) for number in range(0, 15, 4)),
+    ]
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_preview_of_a_list_equals_carrying_it_out(forest, barring, seed, monkeypatch):
+    monkeypatch.setattr(above, "MOST_LOOKS", 1 + seed % 4)  # several rehearsals
+    monkeypatch.setattr(lists, "PORTION", 5)
+    chance = random.Random(seed)
+    world = World(forest, chance)
+    run = checked(world.service, json_lines(*lines(world, barring, chance)))
+    if not run.chunks:
+        pytest.skip("no line of this list can be imported")
+    compare(world, run, is_whole=True)
+
+
+@pytest.mark.parametrize("seed", range(100, 140))
+def test_what_is_told_of_some_is_right_where_others_are_too_many(forest, barring, seed, monkeypatch):
+    """Whose entry alone decides is told without a look at what lies above it."""
+    monkeypatch.setattr(touched, "MAX_CLASSES", seed % 3)
+    monkeypatch.setattr(singles, "MAX_SINGLY", seed % 2)
+    chance = random.Random(seed)
+    world = World(forest, chance)
+    run = checked(world.service, json_lines(*lines(world, barring, chance)))
+    if not run.chunks:
+        pytest.skip("no line of this list can be imported")
+    compare(world, run, is_whole=False)
+
+
+def compare(world, run, *, is_whole):
+    before = world.outcomes()
+
+    seen = foresee(run)
+
+    assert world.outcomes() == before, "a preview leaves nothing behind"
+    assert seen.not_examined == 0 or not is_whole
+    carried_out(run, actor=ROOT)
+    after = world.outcomes()
+    told = {device.registration_id.lower(): device for device in seen.devices}
+    assert len(told) == len(seen.devices), "each device is told once"
+    recorded = set(world.service.registrations.values_list("registration_key", flat=True))
+    for name in before:
+        device = told.get(name)
+        if device is None and not is_whole:
+            continue
+        if device is None:
+            # Of who never proved anything nothing is kept, so nothing can be said.
+            assert (
+                by_name(*before[name]) == by_name(*after[name]) or name not in recorded or name in world.vague
+            ), name
+        elif device.effect is Effect.UNKNOWN:
+            assert name not in world.identified or name in world.vague, name
+        elif name in recorded and still_shown(world, name):
+            assert by_name(device.before.verdict, device.before.through) == by_name(*before[name]), name
+            assert by_name(device.after.verdict, device.after.through) == by_name(*after[name]), name
+
+
+def lines(world, barring, chance):
+    """About entries that are there, about devices that are known, and about new ones; each named once."""
+    groups = list(EnrollmentGroup.objects.filter(service=world.service))
+    entries = list(IndividualEnrollment.objects.filter(service=world.service))
+    made = {}
+    for _ in range(chance.randint(1, 14)):
+        make = chance.choice([of_group, of_keys, of_leaf, of_leaf, of_leaf, switched, switched])
+        line = make(world, barring, chance, groups, entries)
+        if line is not None:
+            name = line.get("registrationId") or f"group {line['enrollmentGroupId']}"
+            made.setdefault(name.lower(), line)
+    return list(made.values())
+
+
+def status(chance):
+    return {"operation": "createOrUpdate", "provisioningStatus": chance.choice(["enabled", "disabled"])}
+
+
+def switched(world, barring, chance, groups, entries):
+    if chance.random() < 0.3 and groups:
+        return {"enrollmentGroupId": chance.choice(groups).group_id, "operation": "disable"}
+    return {"registrationId": chance.choice(entries).registration_id, "operation": "disable"}
+
+
+def of_leaf(world, barring, chance, groups, entries):
+    held = [one.registration_id for one in entries]
+    leaves = [*world.forest.leaves, *barring]
+    if chance.random() < 0.5:
+        leaves = [one for one in leaves if one.parsed.common_names[0] in held] or leaves
+    return pinned(chance.choice(leaves), **status(chance))
+
+
+def of_keys(world, barring, chance, groups, entries):
+    names = [
+        "keyed-0",
+        "keyed-1",
+        "very-0",
+        "derived-0",
+        "derived-1",
+        "token-0",
+        "token-1",
+        "line-0",
+        "own-0",
+    ]
+    name = chance.choice(names)
+    key = chance.choice([world.a_group_key(), derived_key(world.a_group_key(), name), NEW_KEY])
+    given = chance.choice(
+        [{}, {"primaryKey": key}, {"secondaryKey": key}, {"primaryKey": key, "secondaryKey": NEW_KEY}]
+    )
+    attestation = {"type": "symmetricKey", **({"symmetricKey": given} if given else {})}
+    return {"registrationId": name, "attestation": attestation, **status(chance)}
+
+
+def of_group(world, barring, chance, groups, entries):
+    keyed = [one for one in groups if one.mechanism == AttestationMechanism.SYMMETRIC_KEY]
+    others = [one for one in groups if one not in keyed]
+    if keyed and chance.random() < 0.3:
+        key = chance.choice([{}, {"primaryKey": world.a_group_key()}, {"primaryKey": NEW_KEY}])
+        name = chance.choice([chance.choice(keyed).group_id, "more-keys"])
+        attestation = {"type": "symmetricKey", **({"symmetricKey": key} if key else {})}
+        return {"enrollmentGroupId": name, "attestation": attestation, **status(chance)}
+    name = (
+        chance.choice(others).group_id if others and chance.random() < 0.5 else f"new-{chance.randrange(9)}"
+    )
+    cas = chance.sample(world.forest.cas, k=chance.randint(1, 2))
+    waits = {"predecessor": chance.choice(groups).group_id} if groups and chance.random() < 0.2 else {}
+    return below(name, *cas, **status(chance), **waits)
