@@ -8,6 +8,7 @@ from enrollments.actions.enrollments import IndividualSpec, add_individual_enrol
 from enrollments.actions.imports import carry_out_changes
 from enrollments.actions.judging import judge
 from enrollments.actions.preview import Effect, above, singles, touched
+from enrollments.attestation.credential import PresentedCredential
 from enrollments.audit.actor import Actor, Way
 from enrollments.models import (
     AttestationMechanism,
@@ -287,3 +288,32 @@ def test_a_leaf_that_is_not_valid_comes_in_by_no_entry(service, ca, monkeypatch)
     (device,) = foresee(run).devices
 
     assert device.after.verdict is verdict(service, "own-1", leaf)
+
+
+def test_an_entry_does_not_decide_alone_where_a_key_above_may_be_barred(service, ca, monkeypatch):
+    """R6 comes before R5: of a device that was not looked at nothing is said then."""
+    monkeypatch.setattr(touched, "MAX_CLASSES", 0)
+    monkeypatch.setattr(singles, "MAX_SINGLY", 0)
+    line = ca.intermediate("Line")
+    leaf = line.leaf("pump-1")
+    enroll_ca(service, ca, "plant")
+    enroll_device(service, leaf)
+    register(service, leaf)
+    enroll_device(service, ca.leaf("bars-line", key=line.key), enabled=False)
+
+    seen = foresee(checked(service, json_lines(pinned(leaf, operation="update"))))
+
+    assert (effects(seen), seen.not_examined) == ({}, 1)
+
+
+def test_a_ca_two_steps_above_is_found_through_what_is_held(service, ca, rehearsed):
+    """The device has sent its own certificate alone: that its issuer has an issuer is known by the group."""
+    line = ca.intermediate("Line")
+    leaf = line.leaf("pump-1")
+    enroll_ca(service, line, "line")
+    register(service, PresentedCredential(certificates=(leaf.der,)), "pump-1")
+
+    seen = foresee(checked(service, json_lines(below("plant", ca, provisioningStatus="disabled"))))
+
+    assert rehearsed == [1]
+    assert effects(seen) == {"pump-1": Effect.REFUSED}
