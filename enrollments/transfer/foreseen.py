@@ -4,6 +4,9 @@ Of a list most lines add devices that nobody knows, and change nothing for those
 are planned, so that they cost no more than being read.
 """
 
+import math
+import threading
+import time
 from collections.abc import Iterator, Sequence
 
 from enrollments.actions.imports import Change
@@ -14,10 +17,46 @@ from enrollments.policy.names import registration_key
 from enrollments.transfer.lines import Record
 from enrollments.transfer.planning import from_text, plan
 
+# A preview of a hundred thousand devices, which takes half a minute, is looked at page by page and then exported.
+MOST_KEPT = 2
+KEPT_SECONDS = 300.0
+
 
 def foresee(run: ImportRun) -> Preview:
     """Of an import that was checked, and as long as its lines are kept. Raises SecretUnreadable."""
     return preview_of_list(run.service, lambda: _changes(run))
+
+
+def foreseen_lately(run: ImportRun) -> Preview:
+    """As `foresee`, or what it said within the last minutes in this process, if nothing has changed since.
+
+    To be looked at: whoever starts the import does so on an epoch (R12), and every line is judged once more then.
+    """
+    return _LATELY.of(run)
+
+
+class _Lately:
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._kept: dict[tuple[str, int, int], tuple[float, Preview]] = {}
+
+    def of(self, run: ImportRun) -> Preview:
+        standing = ProvisioningService.what_decisions_read(run.service_id)
+        about = run.service.id_scope, run.pk, standing.epoch
+        with self._lock:
+            at, preview = self._kept.get(about, (-math.inf, None))
+        if preview is None or standing.is_switch_due or time.monotonic() - at > KEPT_SECONDS:
+            preview = foresee(run)
+            with self._lock:
+                # The oldest go first: what is kept anew is put behind them.
+                self._kept.pop(about, None)
+                for old in list(self._kept)[: max(0, len(self._kept) - MOST_KEPT + 1)]:
+                    del self._kept[old]
+                self._kept[run.service.id_scope, run.pk, preview.epoch] = time.monotonic(), preview
+        return preview
+
+
+_LATELY = _Lately()
 
 
 def _changes(run: ImportRun) -> Iterator[Sequence[Change]]:

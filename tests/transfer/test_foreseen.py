@@ -3,7 +3,7 @@
 import pytest
 from django.utils import timezone
 
-from enrollments.actions.enrollment_groups import delete_enrollment_groups
+from enrollments.actions.enrollment_groups import delete_enrollment_groups, disable_enrollment_group
 from enrollments.actions.enrollments import IndividualSpec, add_individual_enrollments
 from enrollments.actions.imports import carry_out_changes
 from enrollments.actions.judging import judge
@@ -17,9 +17,10 @@ from enrollments.models import (
     RegistrationRecord,
     locks,
 )
-from enrollments.transfer.foreseen import foresee
+from enrollments.transfer import foreseen
+from enrollments.transfer.foreseen import foresee, foreseen_lately
 from tests.certificates import EXPIRED, root, self_signed
-from tests.devices import enroll_ca, enroll_device, new_service, register, shows, signs
+from tests.devices import ALICE, enroll_ca, enroll_device, new_service, register, shows, signs
 from tests.transfer.lists import below, carried_out, checked, json_lines, keys, pinned, problems
 
 pytestmark = pytest.mark.django_db
@@ -317,3 +318,43 @@ def test_a_ca_two_steps_above_is_found_through_what_is_held(service, ca, rehears
 
     assert rehearsed == [1]
     assert effects(seen) == {"pump-1": Effect.REFUSED}
+
+
+@pytest.fixture
+def lately(monkeypatch):
+    """What is kept of one test, and whose previews were worked out."""
+    worked_out = []
+
+    def noting(run):
+        worked_out.append(run.pk)
+        return foresee(run)
+
+    monkeypatch.setattr(foreseen, "_LATELY", foreseen._Lately())
+    monkeypatch.setattr(foreseen, "foresee", noting)
+    return worked_out
+
+
+def test_what_was_foreseen_is_looked_at_page_by_page(service, ca, lately):
+    enroll_ca(service, ca, "plant")
+    register(service, ca.leaf("pump-1"))
+    run = checked(service, json_lines(keys("pump-1", provisioningStatus="disabled")))
+
+    first, second = foreseen_lately(run), foreseen_lately(run)
+    assert effects(first) == {"pump-1": Effect.REFUSED}
+    assert second is first
+
+    disable_enrollment_group(service, "plant", actor=ALICE)
+    assert effects(foreseen_lately(run)) == {"pump-1": Effect.STILL_OUT}
+    assert lately == [run.pk, run.pk]
+
+
+def test_what_was_foreseen_is_kept_for_a_few_and_for_minutes(service, ca, lately, monkeypatch):
+    runs = [checked(service, json_lines(keys(f"pump-{number}"))) for number in range(foreseen.MOST_KEPT + 1)]
+    for run in [*runs, runs[0], runs[-1]]:
+        foreseen_lately(run)
+    assert lately == [*(run.pk for run in runs), runs[0].pk]
+
+    monkeypatch.setattr(foreseen, "KEPT_SECONDS", -1)
+    foreseen_lately(runs[-1])
+    assert lately[-1] == runs[-1].pk
+    assert len(foreseen._LATELY._kept) <= foreseen.MOST_KEPT

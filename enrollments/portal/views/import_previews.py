@@ -13,7 +13,7 @@ from enrollments.policy.roles import Right
 from enrollments.portal.access import actor_of, may, requires
 from enrollments.portal.htmx import render_page
 from enrollments.portal.previews import effect_named, export, lines_of, page_of
-from enrollments.transfer.foreseen import foresee
+from enrollments.transfer.foreseen import foreseen_lately
 
 
 @require_safe
@@ -61,4 +61,4 @@ def import_preview_export(
 
 def _foreseen(run: ImportRun) -> Preview | None:
     """None where it is not waiting to be started: what was done is told by the history."""
-    return foresee(run) if run.state == ImportState.CHECKED else None
+    return foreseen_lately(run) if run.state == ImportState.CHECKED else None
