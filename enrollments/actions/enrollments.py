@@ -51,7 +51,7 @@ from enrollments.models import (
     Slot,
 )
 from enrollments.models.enrollments import SECRETS
-from enrollments.models.inserting import insert_all, made, update_all
+from enrollments.models.inserting import insert_all, made, numbers_by, update_all
 from enrollments.models.locks import change_lock
 from enrollments.policy.documents import MAX_TWIN_BYTES, DocumentProblem, parse_json
 from enrollments.policy.names import is_registration_id, registration_key, same_registration_id
@@ -162,17 +162,14 @@ def _add_all(
     service: ProvisioningService, specs: Sequence[IndividualSpec], *, actor: Actor, reason: str
 ) -> list[IndividualEnrollment | DpsError]:
     """Inside the change lock, of specs that were checked. A fixed number of statements, however many they are."""
-    taken = {
-        one.registration_key: one
-        for one in service.individualenrollments.without_secrets().filter(
-            registration_key__in=[registration_key(spec.registration_id) for spec in specs]
-        )
-    }
+    keys = [registration_key(spec.registration_id) for spec in specs]
+    in_use = numbers_by(IndividualEnrollment, "registration_key", keys, service_id=service.pk)
+    entries = service.individualenrollments.without_secrets().filter(pk__in=in_use.values())
+    taken = {one.registration_key: one for one in entries} if in_use else {}
     outcomes: dict[int, IndividualEnrollment | DpsError] = {}
     new: list[tuple[IndividualEnrollment, IndividualSpec]] = []
     repeated: dict[int, str] = {}
-    for position, spec in enumerate(specs):
-        key = registration_key(spec.registration_id)
+    for position, (key, spec) in enumerate(zip(keys, specs, strict=True)):
         enrollment = made(IndividualEnrollment, service_id=service.pk, registration_key=key, etag="")
         if key in taken:
             repeated[position] = key
@@ -195,9 +192,7 @@ def _insert(
 ) -> list[Happened]:
     insert_all([enrollment for enrollment, _ in new])
     keys = [enrollment.registration_key for enrollment, _ in new]
-    numbers = dict(
-        service.individualenrollments.filter(registration_key__in=keys).values_list("registration_key", "pk")
-    )
+    numbers = numbers_by(IndividualEnrollment, "registration_key", keys, service_id=service.pk)
     for enrollment, _ in new:
         enrollment.pk, enrollment._state.adding = numbers[enrollment.registration_key], False
     _link_hubs(new)

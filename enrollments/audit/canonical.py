@@ -156,9 +156,15 @@ def written(value: Any) -> str:
     if isinstance(value, float):
         return _number(value)
     if isinstance(value, dict):
-        names = sorted(value, key=_utf16)
-        return "{" + ",".join(f"{quoted(name)}:{written(value[name])}" for name in names) + "}"
+        members = [f"{start}{written(value[name])}" for name, start in _in_order(tuple(value))]
+        return "{" + ",".join(members) + "}"
     return "[" + ",".join(map(written, value)) + "]"
+
+
+@lru_cache(maxsize=256)
+def _in_order(names: tuple[str, ...]) -> list[tuple[str, str]]:
+    """The names as RFC 8785 sorts them, each with how its member begins: rows of one kind have the same ones."""
+    return [(name, f"{quoted(name)}:") for name in sorted(names, key=_utf16)]
 
 
 def in_utf8(text: str) -> bytes:

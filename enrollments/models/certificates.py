@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from django.db import models
 from django.db.models import Q
 
-from enrollments.models.inserting import insert_all, made
+from enrollments.models.inserting import insert_all, made, numbers_by
 from enrollments.models.switches import AsOf
 
 if TYPE_CHECKING:
@@ -35,9 +35,7 @@ class CertificateQuerySet(models.QuerySet["Certificate"]):
         return [rows[one.thumbprint_sha256] for one in ordered]
 
     def _numbers_of(self, thumbprints: Iterable[str]) -> dict[str, int]:
-        return dict(
-            self.filter(thumbprint_sha256__in=list(thumbprints)).values_list("thumbprint_sha256", "pk")
-        )
+        return numbers_by(self.model, "thumbprint_sha256", thumbprints)
 
 
 class Certificate(models.Model):

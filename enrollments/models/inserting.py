@@ -7,11 +7,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from functools import lru_cache
-from operator import attrgetter
+from operator import itemgetter
 from typing import Any, TypeVar
 
 from django.db import DEFAULT_DB_ALIAS, connection, connections, models
 from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.models.base import ModelState
 from django.utils import timezone
 
 CACHE_KIB = 64 * 1024
@@ -32,17 +33,49 @@ _PLAIN_COLUMNS = frozenset(
 
 
 Model = TypeVar("Model", bound=models.Model)
+# What a row holds, by the names of its attributes.
+Columns = dict[str, Any]
 
 
 def made(model: type[Model], **values: Any) -> Model:
-    """A row to be, by the names of its columns: half of the work of calling the model with them."""
-    columns = [
-        values.pop(name) if name in values else default if make is None else make()
-        for name, default, make in _defaults(model)
-    ]
-    if values:
-        raise TypeError(f"{model.__name__} has no {', '.join(values)}")
-    return model(*columns)
+    """A row to be, by the names of its columns: a tenth of the work of calling the model with them.
+
+    It is what calling the model would make of it, as far as nobody listens to the making of such rows.
+    """
+    defaults, making = _defaults(model)
+    columns = {**defaults, **values}
+    if len(columns) != len(defaults):
+        raise TypeError(f"{model.__name__} has no {', '.join(values.keys() - defaults.keys())}")
+    for name, make in making:
+        if name not in values:
+            columns[name] = make()
+    row = model.__new__(model)
+    row.__dict__.update(columns, _state=ModelState())
+    return row
+
+
+def numbers_by(model: type[models.Model], column: str, values: Iterable[str], **same: int) -> dict[str, int]:
+    """Primary keys of the rows that have one of these values in a column, by their values, which are unique.
+
+    same: columns by their attribute names, in which all of them have this value. As values_list gives it, without what
+    it makes of each value first.
+    """
+    asked = list(values)
+    if not asked:
+        return {}
+    quote: Any = connection.ops.quote_name
+    fields = {one.attname: one for one in model._meta.concrete_fields}
+    key: Any = model._meta.pk
+    places = ", ".join(["%s"] * len(asked))
+    conditions = [f"{quote(fields[name].column)} = %s" for name in same]
+    conditions.append(f"{quote(fields[column].column)} IN ({places})")
+    sql = (
+        f"SELECT {quote(fields[column].column)}, {quote(key.column)} "  # noqa: S608  # names of our own
+        f"FROM {quote(model._meta.db_table)} WHERE {' AND '.join(conditions)}"
+    )
+    with connection.cursor() as cursor:
+        cursor.execute(sql, [*same.values(), *asked])
+        return dict(cursor.fetchall())
 
 
 def insert_all(rows: Sequence[models.Model], *, ignore_conflicts: bool = False) -> None:
@@ -58,7 +91,7 @@ def insert_all(rows: Sequence[models.Model], *, ignore_conflicts: bool = False) 
     database = connections[DEFAULT_DB_ALIAS]
     stored = _stored(plain, others, database)
     with database.cursor() as cursor:
-        cursor.executemany(_statement(model, ignore_conflicts), [stored(row) for row in rows])
+        cursor.executemany(_statement(model, ignore_conflicts), [stored(row.__dict__) for row in rows])
 
 
 def update_all(rows: Iterable[models.Model], columns: Sequence[str]) -> None:
@@ -73,59 +106,89 @@ def update_all(rows: Iterable[models.Model], columns: Sequence[str]) -> None:
     database = connections[DEFAULT_DB_ALIAS]
     stored = _stored(plain, others, database)
     with database.cursor() as cursor:
-        cursor.executemany(_update(type(rows[0]), tuple(columns)), [[*stored(row), row.pk] for row in rows])
+        cursor.executemany(
+            _update(type(rows[0]), tuple(columns)), [[*stored(row.__dict__), row.pk] for row in rows]
+        )
 
 
 def _stored(
     plain: list[Any], others: list[Any], database: BaseDatabaseWrapper
-) -> Callable[[models.Model], list[Any]]:
-    """From a row to what the database is given for these columns. `plain`: two or more."""
-    read = attrgetter(*(field.attname for field in plain))
+) -> Callable[[Columns], list[Any]]:
+    """From what a row holds to what the database is given for these columns. `plain`: two or more.
+
+    Not by the row's attributes: Django looks each number of another row up in Python.
+    """
+    read = itemgetter(*(field.attname for field in plain))
     now = timezone.now()
     ways = [_way(field, database, now) for field in others]
 
-    def prepared(value: Any, row: models.Model, field: Any) -> Any:
+    def prepared(value: Any, field: Any) -> Any:
         if isinstance(value, models.TextChoices):
             return value.value
-        return field.get_db_prep_save(field.pre_save(row, True), database)
+        return field.get_db_prep_save(value, database)
 
-    def stored(row: models.Model) -> list[Any]:
-        values = list(read(row))
+    def stored(columns: Columns) -> list[Any]:
+        values = list(read(columns))
         if not _AS_IT_IS.issuperset(map(type, values)):
             pairs = zip(values, plain, strict=True)
-            values = [one if type(one) in _AS_IT_IS else prepared(one, row, field) for one, field in pairs]
-        values += [way(row) for way in ways]
+            values = [one if type(one) in _AS_IT_IS else prepared(one, field) for one, field in pairs]
+        values += [way(columns) for way in ways]
         return values
 
     return stored
 
 
-def _way(field: Any, database: BaseDatabaseWrapper, now: datetime) -> Callable[[models.Model], Any]:
-    """From a row to what the database is given for this field."""
+def _way(field: Any, database: BaseDatabaseWrapper, now: datetime) -> Callable[[Columns], Any]:
+    """From what a row holds to what the database is given for this field."""
     name, kind = field.attname, type(field)
     if kind is not models.DateTimeField:
-        # What an encrypted column holds as it is. Of JSON an empty text is a value like any other.
-        empty = None if kind is models.JSONField else ""
+        if kind is models.JSONField:
+            return _way_of_json(field, database)
 
-        def other(row: models.Model) -> Any:
-            value = field.pre_save(row, True)
-            return value if value is None or value == empty else field.get_db_prep_save(value, database)
+        def other(columns: Columns) -> Any:
+            value = columns[name]
+            # An encrypted column holds an empty text as it is.
+            return value if value is None or value == "" else field.get_db_prep_save(value, database)
 
         return other
     adapted = lru_cache(maxsize=64)(lambda moment: field.get_db_prep_save(moment, database))
     if field.auto_now or field.auto_now_add:
 
-        def this_moment(row: models.Model) -> Any:
-            setattr(row, name, now)
+        def this_moment(columns: Columns) -> Any:
+            columns[name] = now
             return adapted(now)
 
         return this_moment
 
-    def moment(row: models.Model) -> Any:
-        value = getattr(row, name)
+    def moment(columns: Columns) -> Any:
+        value = columns[name]
         return None if value is None else adapted(value)
 
     return moment
+
+
+def _way_of_json(field: Any, database: BaseDatabaseWrapper) -> Callable[[Columns], Any]:
+    """What most rows have is written once: the default, where it holds nothing but objects that are empty in the end.
+
+    Of such values alone, those that Python takes for equal are equal.
+    """
+    name = field.attname
+    usual = field.get_default() if field.has_default() else None
+    written = field.get_db_prep_save(usual, database) if _is_empty(usual) else None
+
+    def json(columns: Columns) -> Any:
+        value = columns[name]
+        if value is None:
+            return None
+        if written is not None and value == usual:
+            return written
+        return field.get_db_prep_save(value, database)
+
+    return json
+
+
+def _is_empty(value: Any) -> bool:
+    return isinstance(value, dict) and all(map(_is_empty, value.values()))
 
 
 @contextmanager
@@ -154,14 +217,18 @@ def room_for_many() -> Iterator[None]:
 
 
 @lru_cache
-def _defaults(model: type[models.Model]) -> list[tuple[str, Any, Callable[[], Any] | None]]:
-    """Of each column what it is where nobody says, or what makes that."""
-    return [
-        (field.attname, None, field.get_default)
+def _defaults(model: type[models.Model]) -> tuple[dict[str, Any], list[tuple[str, Callable[[], Any]]]]:
+    """Of each column what it is where nobody says; and what makes that, where it is made anew for each."""
+    fields = model._meta.concrete_fields
+    making = [
+        (field.attname, field.get_default)
+        for field in fields
         if field.has_default() and callable(field.default)
-        else (field.attname, field.get_default(), None)
-        for field in model._meta.concrete_fields
     ]
+    made_anew = {name for name, _ in making}
+    return {
+        field.attname: None if field.attname in made_anew else field.get_default() for field in fields
+    }, making
 
 
 @lru_cache

@@ -36,8 +36,11 @@ def parse_json(raw: bytes | str, *, max_bytes: int) -> Any:
             else ""
         )
         raise DocumentProblem(f"That is not valid JSON{where}.") from None
-    # Without an escape no text can hold what UTF-8 and the parser have not refused already.
-    _check(value, 0, texts="\\u" in text)
+    # Without an escape no text can hold what UTF-8 and the parser have not refused already, and with few brackets
+    # nothing is nested deep.
+    escaped = "\\u" in text
+    if escaped or text.count("{") + text.count("[") > MAX_DEPTH:
+        _check(value, 0, texts=escaped)
     return value
 
 
@@ -68,11 +71,11 @@ def check_initial_twin(twin: dict[str, Any]) -> dict[str, Any]:
 
 
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    result: dict[str, Any] = {}
-    for name, value in pairs:
-        if name in result:
-            raise DocumentProblem(f"The JSON names {_shown(name)} twice.")
-        result[name] = value
+    result = dict(pairs)
+    if len(result) < len(pairs):
+        seen: set[str] = set()
+        twice = next(name for name, _ in pairs if name in seen or seen.add(name))  # type: ignore[func-returns-value]
+        raise DocumentProblem(f"The JSON names {_shown(twice)} twice.")
     return result
 
 
@@ -80,7 +83,16 @@ def _no_constant(name: str) -> Any:
     raise DocumentProblem(f"{name} is not a JSON value.")
 
 
-_STRICT = json.JSONDecoder(object_pairs_hook=_without_duplicates, parse_constant=_no_constant)
+def _finite(digits: str) -> float:
+    number = float(digits)
+    if number in (float("inf"), float("-inf")):
+        raise DocumentProblem("The JSON holds a number that is too large.")
+    return number
+
+
+_STRICT = json.JSONDecoder(
+    object_pairs_hook=_without_duplicates, parse_constant=_no_constant, parse_float=_finite
+)
 
 
 def _check(value: Any, depth: int, *, texts: bool) -> None:
@@ -89,8 +101,6 @@ def _check(value: Any, depth: int, *, texts: bool) -> None:
     if isinstance(value, str):
         if texts:
             _check_text(value)
-    elif isinstance(value, float) and value in (float("inf"), float("-inf")):
-        raise DocumentProblem("The JSON holds a number that is too large.")
     elif isinstance(value, dict):
         for name, member in value.items():
             if texts:

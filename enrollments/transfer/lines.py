@@ -62,6 +62,8 @@ class Record:
     # Until when the entry stands as the message says, and why.
     switches_at: datetime | None = None
     schedule_reason: str = ""
+    # Of the line and what it takes out of a ZIP, in bytes, more or less.
+    size: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,11 +78,11 @@ def records(file: IO[bytes], format: ImportFormat, archive: Archive | None) -> I
     _check_encoding(file)
     read = _rows if format == ImportFormat.CSV else _json_lines
     reader, count = _Reader(archive), 0
-    for number, take in read(_bounded_lines(file)):
+    for number, size, take in read(_bounded_lines(file)):
         count += 1
         if count > MAX_LINES:
             raise ListRefused(f"The list has more than {MAX_LINES} lines: split it.")
-        yield reader.read(number, take)
+        yield reader.read(number, size, take)
     if not count:
         raise ListRefused("The list is empty.")
 
@@ -93,14 +95,14 @@ class _Reader:
         self._named: dict[tuple[bool, str], int] = {}
         self._groups = 0
 
-    def read(self, number: int, take: Callable[[], Line]) -> Record | BadLine:
+    def read(self, number: int, size: int, take: Callable[[], Line]) -> Record | BadLine:
         name = ""
         try:
             line = take()
             is_group, name = _named(line)
             self._refuse_repetition(number, is_group, name)
-            self._take_files(line)
-            return _record(number, is_group, name, line)
+            size += self._take_files(line)
+            return _record(number, is_group, name, line, size)
         except (_LineRefused, WrongCell, DocumentProblem) as problem:
             return BadLine(number, name[:128], str(problem))
         except (MemberRefused, PrivateKeyInUpload) as refused:
@@ -115,8 +117,12 @@ class _Reader:
         if self._groups > MAX_GROUPS:
             raise ListRefused(f"The list has more than {MAX_GROUPS} groups: split it.")
 
-    def _take_files(self, line: Line) -> None:
-        """Put certificates in the place of the names of their files. Raises MemberRefused, PrivateKeyInUpload."""
+    def _take_files(self, line: Line) -> int:
+        """Put certificates in the place of the names of their files; how many bytes that are.
+
+        Raises MemberRefused, PrivateKeyInUpload.
+        """
+        taken = 0
         for _, holder in certificates_of(line):
             text = holder["certificate"]
             if self._names_file(text):
@@ -127,10 +133,12 @@ class _Reader:
                 content = self._archive.read(text)
                 refuse_private_keys(content)
                 holder["certificate"] = _as_text(content)
+                taken += len(holder["certificate"])
             elif len(text) > MAX_UPLOAD_BYTES:
                 raise _LineRefused(f"A certificate has more than {MAX_UPLOAD_BYTES} bytes.")
             else:
                 refuse_private_keys(text)
+        return taken
 
     def _names_file(self, text: str) -> bool:
         if _FILE_NAME.fullmatch(text):
@@ -138,7 +146,7 @@ class _Reader:
         return self._archive is not None and len(text) <= 255 and text in self._archive
 
 
-def _record(number: int, is_group: bool, name: str, line: Line) -> Record:
+def _record(number: int, is_group: bool, name: str, line: Line, size: int) -> Record:
     operation = line.pop("operation", "create")
     predecessor, withheld = line.pop("predecessor", None), line.pop("secretsWithheld", False)
     if operation == "delete":
@@ -160,6 +168,7 @@ def _record(number: int, is_group: bool, name: str, line: Line) -> Record:
         withheld,
         switches_at=switches_at,
         schedule_reason=reason,
+        size=size,
     )
 
 
@@ -215,23 +224,23 @@ def _named(line: Line) -> tuple[bool, str]:
 
 def certificates_of(line: Line) -> list[tuple[Slot, dict[str, Any]]]:
     """The objects in which certificates stand, as far as the line has the form that it should have."""
-    x509 = _object(_object(line.get("attestation")).get("x509"))
-    pairs = (
-        [_object(x509.get(member)) for member in ("clientCertificates", "signingCertificates")]
-        if x509
-        else ()
-    )
-    return [
-        (slot, holder)
-        for pair in pairs
-        if pair
-        for slot in (Slot.PRIMARY, Slot.SECONDARY)
-        if isinstance((holder := _object(pair.get(slot))).get("certificate"), str)
-    ]
+    attestation = line.get("attestation")
+    x509 = attestation.get("x509") if isinstance(attestation, dict) else None
+    if not isinstance(x509, dict):
+        return []
+    found = []
+    for member in ("clientCertificates", "signingCertificates"):
+        pair = x509.get(member)
+        if isinstance(pair, dict):
+            for name, slot in _SLOTS:
+                holder = pair.get(name)
+                if isinstance(holder, dict) and isinstance(holder.get("certificate"), str):
+                    found.append((slot, holder))
+    return found
 
 
-def _object(value: Any) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
+# By their plain names: looking one up by a member of an enumeration takes ten times as long.
+_SLOTS = tuple((slot.value, slot) for slot in (Slot.PRIMARY, Slot.SECONDARY))
 
 
 def _as_text(content: bytes) -> str:
@@ -243,13 +252,14 @@ def _as_text(content: bytes) -> str:
     return b64encode(content).decode()
 
 
-Taken = Iterator[tuple[int, Callable[[], Line]]]
+# Its number and its size, and what reads it.
+Taken = Iterator[tuple[int, int, Callable[[], Line]]]
 
 
 def _json_lines(lines: Iterator[bytes]) -> Taken:
     for number, raw in enumerate(lines, 1):
         if raw.strip():
-            yield number, lambda raw=raw: _json_line(raw)  # type: ignore[misc]  # the default binds it
+            yield number, len(raw), lambda raw=raw: _json_line(raw)  # type: ignore[misc]  # the default binds it
 
 
 def _json_line(raw: bytes) -> Line:
@@ -271,7 +281,8 @@ def _rows(lines: Iterator[bytes]) -> Taken:
     names = _header(next(_parsed(rows, text)))
     for cells in _parsed(rows, text):
         if any(cell.strip() for cell in cells):
-            yield text.first_line, lambda cells=cells: _row(names, cells)  # type: ignore[misc]  # as above
+            size = sum(map(len, cells))
+            yield text.first_line, size, lambda cells=cells: _row(names, cells)  # type: ignore[misc]  # as above
 
 
 def _parsed(rows: Any, text: "_Text") -> Iterator[list[str]]:

@@ -36,6 +36,7 @@ from enrollments.models import (
     IndividualEnrollment,
     ProvisioningService,
 )
+from enrollments.models.inserting import numbers_by
 from enrollments.policy.names import registration_key, same_registration_id
 from enrollments.transfer.lines import Record, certificates_of
 from enrollments.wire import messages
@@ -113,7 +114,9 @@ def to_be_kept(record: Record, change: Change) -> Record:
             return record
         holder["certificate"] = b2a_base64(certificate.der, newline=False).decode()
         known[holder["certificate"]] = certificate
-    return replace(record, certificates=known)
+    kept = (record.line, record.is_group, record.name, record.operation, record.message)
+    whole = (*kept, record.predecessor, record.secrets_withheld, known)
+    return Record(*whole, record.switches_at, record.schedule_reason)
 
 
 def _texts(message: dict[str, Any]) -> Iterable[str]:
@@ -164,7 +167,8 @@ def _entries(service: ProvisioningService, records: Sequence[Record]) -> dict[tu
     }
     found: dict[tuple[bool, str], Entry] = {}
     individuals = service.individualenrollments.without_secrets()
-    there = list(individuals.filter(registration_key__in=keys[False])) if keys[False] else []
+    numbers = numbers_by(IndividualEnrollment, "registration_key", keys[False], service_id=service.pk)
+    there = list(individuals.filter(pk__in=numbers.values())) if numbers else []
     to_change = {registration_key(one.name) for one in records if one.operation != "disable"}
     read_what_changing_reads(one for one in there if one.registration_key in to_change)
     for one in there:

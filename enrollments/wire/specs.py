@@ -29,6 +29,7 @@ from enrollments.wire import messages
 from enrollments.wire.errors import NOT_ACCEPTED, ApiError
 
 Held = IndividualEnrollment | EnrollmentGroup
+_NO_KEYS = messages.SymmetricKeyAttestation()
 C = TypeVar("C")
 
 
@@ -212,7 +213,7 @@ def _check_attestation(attestation: messages.Attestation, *, names_beside_certif
 
 
 def _common(service: ProvisioningService, message: messages.Entry) -> Common:
-    keys = message.attestation.symmetric_key or messages.SymmetricKeyAttestation()
+    keys = message.attestation.symmetric_key or _NO_KEYS
     webhook = message.custom_allocation_definition
     policy, hubs = _allocation(service, message)
     return {

@@ -183,8 +183,10 @@ def _refuse_private_key_text(text: str) -> None:
     # Text in UTF-16 that does not say so has a zero byte beside each letter.
     text = text.replace("\x00", "")
     # In ASCII, where case is simple, looking for a word of each comes to the same in a thirtieth of the time.
-    if text.isascii() and not any(word in text.lower() for word in PRIVATE_KEY_WORDS):
-        return
+    if text.isascii():
+        lowered = text.lower()
+        if not any(word in lowered for word in PRIVATE_KEY_WORDS):
+            return
     if PRIVATE_KEY_TEXT.search(text):
         _refuse_as_private_key()
 
