@@ -151,7 +151,6 @@ DATABASES = {"default": env_database("DATABASE_URL", f"sqlite:///{DPS_DATA_DIR /
 DATABASES["default"]["CONN_MAX_AGE"] = None
 DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
 if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
-    DATABASES["default"]["ENGINE"] = "dpsportal.databases.sqlite3"
     # IMMEDIATE: a transaction that will write takes its turn when it begins, so what it then reads stays true
     # until it commits (R12). FULL: a revocation that was answered survives a power cut.
     DATABASES["default"]["OPTIONS"] = {
@@ -162,11 +161,16 @@ if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
 
 else:
     # R12 rests on it: under a stricter level a transaction that waited for the lock reads the state from before.
-    DATABASES["default"]["OPTIONS"] = {"isolation_level": IsolationLevel.READ_COMMITTED}
-    if env_bool("DPS_PREPARED_STATEMENTS", True):
-        # What is asked for the third time on a connection is planned by the server once. Its values travel apart from
-        # it then, whether it is prepared or not.
-        DATABASES["default"]["OPTIONS"] |= {"server_side_binding": True, "prepare_threshold": 2}
+    # Values travel apart from the statement, so that it can be prepared.
+    DATABASES["default"]["OPTIONS"] = {
+        "isolation_level": IsolationLevel.READ_COMMITTED,
+        "server_side_binding": True,
+    }
+DATABASES["default"]["ENGINE"] = DATABASES["default"]["ENGINE"].replace(
+    "django.db.backends", "dpsportal.databases"
+)
+# Where the server itself answers, and no pooler that gives each transaction another connection.
+DPS_PREPARED_STATEMENTS = env_bool("DPS_PREPARED_STATEMENTS", True)
 
 # --- Several nodes ---------------------------------------------------------------------------
 # Valkey or Redis, where all nodes count together how often devices come. Without, each counts for itself.

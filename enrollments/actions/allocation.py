@@ -16,6 +16,7 @@ from enrollments.models import (
     ProvisioningService,
     RegistrationRecord,
 )
+from enrollments.models.enrollments import NOT_ASKED
 from enrollments.models.prepared import Prepared
 from enrollments.policy.addresses import shown_url
 from enrollments.policy.allocation import AllocationPolicy, HubFacts, choose_hub, region_in
@@ -106,6 +107,7 @@ def question_for(
     service: ProvisioningService, entry: Entry, record: RegistrationRecord, judgement: Judgement, payload: Any
 ) -> Question:
     """What the contract (7.3) tells a webhook. Keys are not among it."""
+    entry.refresh_from_db(fields=NOT_ASKED)  # in one query
     chosen = entry.hubs.order_by("pk") if entry.hubs.exists() else service.hubs.order_by("pk")
     context: dict[str, Any] = {
         "registrationId": record.registration_id,

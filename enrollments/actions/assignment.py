@@ -516,7 +516,10 @@ def _save(record: RegistrationRecord) -> None:
 
 def _changed(record: RegistrationRecord) -> tuple[str, ...]:
     was = record.as_read
-    return tuple(name for name in _COLUMNS if name not in was or was[name] != getattr(record, name))
+    changed = [name for name in _COLUMNS if name not in was or was[name] != getattr(record, name)]
+    if record.returned_payload is not None and "returned_payload" not in changed:
+        changed.append("returned_payload")  # it may hold 1 where it held true: equal for Python, not in JSON
+    return tuple(changed)
 
 
 _COLUMNS = tuple(field.attname for field in RegistrationRecord._meta.local_concrete_fields)

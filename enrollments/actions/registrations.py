@@ -351,7 +351,7 @@ def _challenge(
     storage_root_key = claimed.storage_root_key or enrolled_storage_root_key(individual)
     if storage_root_key is None:
         raise Invalid({"storageRootKey": ["The storage root key of the TPM is missing."]})
-    with admission_lock(service, individual.registration_key):
+    with admission_lock(service):
         if not _still_holds(service, judgement):
             # The entry may be another's by now, or gone: the device asks again.
             return _throttled(request, service.retry_after_seconds)

@@ -191,6 +191,18 @@ def _is_empty(value: Any) -> bool:
     return isinstance(value, dict) and all(map(_is_empty, value.values()))
 
 
+def count_again(*tables: type[models.Model]) -> None:
+    """After many rows, have PostgreSQL look at these tables: what it has planned for few rows is planned anew.
+
+    It does so by itself, a minute later.
+    """
+    if connection.vendor != "postgresql":
+        return
+    names = ", ".join(connection.ops.quote_name(one._meta.db_table) for one in tables)
+    with connection.cursor() as cursor:
+        cursor.execute(f"ANALYZE {names}")
+
+
 @contextmanager
 def room_for_many() -> Iterator[None]:
     """On SQLite, this connection keeps more of the database in memory meanwhile, and more of its changes in the log.

@@ -19,24 +19,27 @@ _HISTORY = -1
 
 
 @contextmanager
-def admission_lock(service: ProvisioningService, registration_key: str) -> Iterator[None]:
+def admission_lock(service: ProvisioningService, registration_key: str = "") -> Iterator[None]:
     """A transaction that shares the lock: admissions run beside each other, never beside a change.
 
-    Nobody else registers under this ID meanwhile (R10, R11). Locking the record's row would not do: the first
-    registration has none yet, and PostgreSQL reads a row again after waiting for it, but not the rows that were joined
-    to it.
+    registration_key: of a device that has proven itself. Nobody else registers under this ID meanwhile (R10, R11).
+    Whoever has not yet proven anything takes no turn at it, and makes nobody wait for theirs (R14). Locking the
+    record's row would not do: the first registration has none yet, and PostgreSQL reads a row again after waiting for
+    it, but not the rows that were joined to it.
 
     The locks are the first statement of the transaction, by itself: a snapshot taken before or together with the
     wait would show the state from before it. On SQLite the transaction itself is the lock (BEGIN IMMEDIATE).
     """
     with in_line(), transaction.atomic(durable=True):
-        if connection.vendor == "postgresql":
+        if connection.vendor == "postgresql" and registration_key:
             with connection.cursor() as cursor:
                 # From left to right, so that all who wait for each other do so in one order.
                 cursor.execute(
                     "SELECT pg_advisory_xact_lock_shared(%s, %s), pg_advisory_xact_lock(%s)",
                     [ADVISORY_NAMESPACE, service.pk, _turn_at(service, registration_key)],
                 )
+        else:
+            _advisory_lock("pg_advisory_xact_lock_shared", service.pk)
         yield
 
 
@@ -47,16 +50,18 @@ def in_line() -> Iterator[None]:
     SQLite has its waiters look again from time to time, ten times a second in the end. While others write one after the
     other, whoever waits so finds it taken for longer than a device has patience. Here whoever comes first waits for the
     turn and has the door closed behind it; the next one is let in when it has had its turn, so nobody is overtaken by
-    those who come again and again.
+    those who come again and again. Whoever has the turn may take it again: what is done after a commit, for one.
     """
-    place = _place_in_line()
+    place = None if _running.has_turn else _place_in_line()
     if place is None:
         yield
         return
     turn = _locked(f"{place}-turn-of-writers", first=f"{place}-line-of-writers")
+    _running.has_turn = True
     try:
         yield
     finally:
+        _running.has_turn = False
         os.close(turn)
 
 
@@ -88,6 +93,8 @@ class _Running(threading.local):
     rehearsal = False
     # The service whose change lock this thread owns.
     changing: int | None = None
+    # On SQLite, whether it is this thread's turn to write.
+    has_turn = False
 
 
 _running = _Running()

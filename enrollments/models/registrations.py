@@ -177,6 +177,10 @@ class RegistrationRecord(models.Model):
         record.as_read = dict(zip(field_names, values, strict=True))
         return record
 
+    def refresh_from_db(self, *args: Any, **kwargs: Any) -> None:
+        super().refresh_from_db(*args, **kwargs)
+        self.as_read = MappingProxyType({})
+
     @classmethod
     def of(cls, service_pk: int, registration_key: str) -> "RegistrationRecord | None":
         """The record of this ID, with its holder and its hub: what every registration and every poll asks."""

@@ -32,9 +32,18 @@ from enrollments.attestation.x509 import CertificateFacts
 from enrollments.audit.actor import Way
 from enrollments.audit.sealer import seal_everything
 from enrollments.errors import DpsError, PreviewOutdated
-from enrollments.models import ImportFormat, ImportRun, ImportState, PartKind
+from enrollments.models import (
+    Certificate,
+    EnrollmentGroup,
+    HeldCertificate,
+    ImportFormat,
+    ImportRun,
+    ImportState,
+    IndividualEnrollment,
+    PartKind,
+)
 from enrollments.models.imports import WORKING
-from enrollments.models.inserting import room_for_many
+from enrollments.models.inserting import count_again, room_for_many
 from enrollments.models.locks import change_lock
 from enrollments.policy.names import registration_key
 from enrollments.transfer.archive import Archive, ArchiveRefused
@@ -150,6 +159,7 @@ def carry_out_run(run: ImportRun, holder: str, *, tell: Tell = lambda _: None) -
         while run.position < run.chunks:
             run = _chunk(run, holder)
             tell(run)
+    count_again(IndividualEnrollment, EnrollmentGroup, HeldCertificate, Certificate)
     return end_import(run.pk, holder)
 
 

@@ -5,7 +5,9 @@ from dataclasses import replace
 from datetime import timedelta
 from urllib.parse import quote
 
+import psycopg
 import pytest
+from django.db import connection
 from django.utils import timezone
 
 from enrollments.actions import rates, registrations
@@ -35,8 +37,10 @@ from enrollments.models import (
     RegistrationAttempt,
     RegistrationRecord,
     TpmChallenges,
+    locks,
 )
 from enrollments.policy.reasons import Reason
+from tests.actions.test_r12_at_once import finish, in_thread
 from tests.devices import ALICE, PEER, enroll_keys, new_service, signs
 from tests.soft_tpm import SoftTpm
 
@@ -560,3 +564,18 @@ def test_challenge_needs_a_storage_root_key_from_somewhere(service, tpm):
     change_individual_enrollment(service, ID, spec, expected_etag=entry.etag, actor=ALICE)
 
     assert register_device(service, bare).outcome is Outcome.CHALLENGE
+
+
+@pytest.mark.skipif(
+    connection.vendor != "postgresql", reason="on SQLite who writes has the one turn that there is"
+)
+@pytest.mark.django_db(transaction=True)
+def test_r14_who_has_proven_nothing_takes_no_turn_at_the_id(service, tpm):
+    enroll_tpm(service, tpm)
+    with psycopg.connect(connection.connection.info.dsn) as proven:
+        proven.execute("SELECT pg_advisory_xact_lock(%s)", [locks._turn_at(service, ID)])
+
+        thread, answers = in_thread(TpmDevice(service, tpm).challenge)
+        finish(thread)
+
+    assert answers[0].outcome is Outcome.CHALLENGE

@@ -91,6 +91,19 @@ def test_webhook_chooses_the_hub_the_twin_and_a_payload(service, webhook, custom
     assert the_trace()[-1]["said"] == "chooses"
 
 
+@pytest.mark.parametrize(("first", "second"), [(1, True), (False, 0), (1, 1.0)])
+def test_another_payload_is_kept_though_python_takes_it_for_the_same(service, webhook, custom, first, second):
+    top = root("Root A")
+    enroll_ca(service, top, **custom)
+    leaf = top.leaf("pump-042")
+
+    for minutes, value in enumerate((first, second)):
+        webhook.chooses("west.hub.internal", payload={"on": value})
+        register(service, leaf, at=timezone.now() + timedelta(minutes=minutes))
+
+    assert json.dumps(RegistrationRecord.objects.get().returned_payload) == json.dumps({"on": second})
+
+
 def test_webhook_is_told_what_the_contract_says_and_no_secret(service, webhook, custom):
     entry = enroll_keys(
         service, "pump-042", device_id="first-pump", initial_twin={"tags": {"a": 1}}, **custom

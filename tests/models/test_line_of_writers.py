@@ -89,6 +89,19 @@ def test_turn_of_a_process_that_was_killed_is_over(place):
             pass
 
 
+def test_whoever_has_the_turn_may_take_it_again(place):
+    """What is done after a commit is done before the turn is over."""
+
+    def twice():
+        with locks.in_line(), locks.in_line():
+            pass
+        os.close(locks._locked(f"{place}-turn-of-writers"))  # which is free again
+
+    thread, results = in_thread(twice)
+    finish(thread)
+    assert results == [None]
+
+
 def test_exception_ends_a_turn(place):
     for _ in range(2):
         with pytest.raises(ZeroDivisionError), locks.in_line():

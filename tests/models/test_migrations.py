@@ -65,7 +65,10 @@ def _problems_of(operation: Operation, migration: migrations.Migration, state: P
     elif isinstance(operation, migrations.AlterField):
         old = state.models["enrollments", operation.model_name_lower].fields[operation.name]
         if _is_altered(old, operation):
-            yield f"{what}: the version before has it otherwise, and the table may be written anew"
+            yield (
+                f"{what}: the version before has it otherwise, and may have prepared statements that fail then; the "
+                "table may be written anew"
+            )
     elif isinstance(operation, AddIndexMeanwhile):
         if migration.atomic or len(migration.operations) > 1:
             yield f"{what}: needs atomic = False, and a migration of its own"

@@ -624,3 +624,12 @@ def test_other_changes_are_kept_out_of_a_portion_only(service):
     carry_out_run(*held)
 
     assert names() == ["a", "b"]
+
+
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="SQLite looks at tables when it is told to")
+def test_postgresql_knows_at_once_that_there_are_many_more(service):
+    imported(service, *(keys(f"pump-{number}") for number in range(60)))
+
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT reltuples FROM pg_class WHERE relname = 'enrollments_individualenrollment'")
+        assert cursor.fetchone() == (60.0,)
