@@ -8,6 +8,7 @@ import math
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from enrollments.actions.imports import Change
 from enrollments.actions.preview import Preview
@@ -24,7 +25,15 @@ KEPT_SECONDS = 300.0
 
 def foresee(run: ImportRun) -> Preview:
     """Of an import that was checked, and as long as its lines are kept. Raises SecretUnreadable."""
-    return preview_of_list(run.service, lambda: _changes(run))
+    turning: set[int] = set()
+
+    def portions() -> Iterator[Sequence[Change]]:
+        for changes in _changes(run):
+            turning.update(one.line for one in changes if one.spec is not None and one.spec.switches_at)
+            yield changes
+
+    # Of whom nobody knows nothing is told, so nothing of when they turn either.
+    return replace(preview_of_list(run.service, portions), turning=len(turning))
 
 
 def foreseen_lately(run: ImportRun) -> Preview:

@@ -1,5 +1,7 @@
 """What a checked import would do to devices that are known, before it is started; and that it then does that."""
 
+from datetime import timedelta
+
 import pytest
 from django.utils import timezone
 
@@ -8,6 +10,7 @@ from enrollments.actions.enrollments import IndividualSpec, add_individual_enrol
 from enrollments.actions.imports import carry_out_changes
 from enrollments.actions.judging import judge
 from enrollments.actions.preview import Effect, above, singles, touched
+from enrollments.actions.preview.words import in_lines
 from enrollments.attestation.credential import PresentedCredential
 from enrollments.audit.actor import Actor, Way
 from enrollments.models import (
@@ -20,7 +23,7 @@ from enrollments.models import (
 from enrollments.transfer import foreseen
 from enrollments.transfer.foreseen import foresee, foreseen_lately
 from tests.certificates import EXPIRED, root, self_signed
-from tests.devices import ALICE, enroll_ca, enroll_device, new_service, register, shows, signs
+from tests.devices import ALICE, enroll_ca, enroll_device, enroll_keys, new_service, register, shows, signs
 from tests.transfer.lists import below, carried_out, checked, json_lines, keys, pinned, problems
 
 pytestmark = pytest.mark.django_db
@@ -358,3 +361,21 @@ def test_what_was_foreseen_is_kept_for_a_few_and_for_minutes(service, ca, lately
     foreseen_lately(runs[-1])
     assert lately[-1] == runs[-1].pk
     assert len(foreseen._LATELY._kept) <= foreseen.MOST_KEPT
+
+
+def test_of_entries_that_turn_at_a_time_it_is_said_that_they_do(service):
+    enroll_keys(service, "pump-1")
+    enroll_keys(service, "pump-2")
+    at = (timezone.now() + timedelta(days=1)).isoformat()
+    until = keys("pump-1", operation="update", provisioningStatus="disabled", switchesAt=at)
+    of_nobody = keys("new", provisioningStatus="enabled", switchesAt=at)
+
+    run = checked(service, json_lines(until, keys("pump-2", operation="update"), of_nobody))
+    assert not problems(run)
+    seen = foresee(run)
+
+    assert seen.turning == 1
+    assert (
+        in_lines(seen)[-1]
+        == "1 entry turns on or off at a time that the list gives: told is what holds until then."
+    )

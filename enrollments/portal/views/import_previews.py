@@ -7,6 +7,7 @@ from django.views.decorators.http import require_safe
 
 from enrollments.actions.imports import import_of
 from enrollments.actions.preview import Preview
+from enrollments.actions.preview.words import turning_in_line
 from enrollments.errors import Conflict
 from enrollments.models import ImportRun, ImportState, ProvisioningService
 from enrollments.policy.roles import Right
@@ -38,6 +39,7 @@ def import_preview(request: HttpRequest, service: ProvisioningService, import_pk
         context |= {
             "lines": lines_of(preview, address),
             "preview": preview,
+            "turning": turning_in_line(preview) if preview.turning else "",
             "page": page,
             "previous_url": f"{here}before={page.previous}" if page.previous else "",
             "next_url": f"{here}after={page.next}" if page.next else "",
