@@ -58,7 +58,9 @@ Line = dict[str, Any]
 
 
 class WrongCell(ValueError):
-    """One sentence about a cell that cannot be read."""
+    """One sentence about a cell that cannot be read. `name`: what its row calls the entry, where it does."""
+
+    name = ""
 
 
 def protected(text: str) -> str:
@@ -154,7 +156,8 @@ def _attestation(cells: Mapping[str, str]) -> dict[str, Any]:
     kind = said or ("x509" if pair or references else "tpm" if tpm else "symmetricKey" if keys else None)
     if kind is None:
         raise WrongCell(
-            "attestationType is empty, and there is no certificate, key or endorsement key that would tell it."
+            "attestationType is empty, and there is no certificate, key or endorsement key that would tell it: "
+            "say x509, symmetricKey or tpm."
         )
     member = "signingCertificates" if "enrollmentGroupId" in cells else "clientCertificates"
     attestation: dict[str, Any] = {"type": kind}

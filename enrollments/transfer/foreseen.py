@@ -8,7 +8,7 @@ import math
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from enrollments.actions.imports import Change
 from enrollments.actions.preview import Preview
@@ -23,20 +23,51 @@ MOST_KEPT = 2
 KEPT_SECONDS = 300.0
 
 
-def foresee(run: ImportRun) -> Preview:
+@dataclass(frozen=True, slots=True)
+class Foreseen:
+    """`now`: what holds once it is carried out.
+
+    turning: how many entries, of those that can matter to known devices, are to turn by themselves at a time that the
+    list gives. later: what holds once all of them have, if there are any; certificates are judged by their dates now.
+    """
+
+    now: Preview
+    turning: int = 0
+    later: Preview | None = None
+
+
+def foresee(run: ImportRun) -> Foreseen:
     """Of an import that was checked, and as long as its lines are kept. Raises SecretUnreadable."""
     turning: set[int] = set()
 
     def portions() -> Iterator[Sequence[Change]]:
         for changes in _changes(run):
-            turning.update(one.line for one in changes if one.spec is not None and one.spec.switches_at)
+            turning.update(one.line for one in changes if _turns(one))
             yield changes
 
-    # Of whom nobody knows nothing is told, so nothing of when they turn either.
-    return replace(preview_of_list(run.service, portions), turning=len(turning))
+    now = preview_of_list(run.service, portions)
+    if not turning:
+        return Foreseen(now)
+    later = preview_of_list(run.service, lambda: (list(map(_turned, one)) for one in _changes(run)))
+    return Foreseen(now, len(turning), later)
 
 
-def foreseen_lately(run: ImportRun) -> Preview:
+def _turns(change: Change) -> bool:
+    return change.spec is not None and change.spec.switches_at is not None
+
+
+def _turned(change: Change) -> Change:
+    """As if the line said what has become of the entry once its time has come."""
+    if change.spec is None or change.spec.switches_at is None:
+        return change
+    spec = change.spec
+    turned = replace(
+        spec, enabled=not spec.enabled, for_good=spec.enabled, switches_at=None, schedule_reason=""
+    )
+    return replace(change, spec=turned)
+
+
+def foreseen_lately(run: ImportRun) -> Foreseen:
     """As `foresee`, or what it said within the last minutes in this process, if nothing has changed since.
 
     To be looked at: whoever starts the import does so on an epoch (R12), and every line is judged once more then.
@@ -47,22 +78,22 @@ def foreseen_lately(run: ImportRun) -> Preview:
 class _Lately:
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._kept: dict[tuple[str, int, int], tuple[float, Preview]] = {}
+        self._kept: dict[tuple[str, int, int], tuple[float, Foreseen]] = {}
 
-    def of(self, run: ImportRun) -> Preview:
+    def of(self, run: ImportRun) -> Foreseen:
         standing = ProvisioningService.what_decisions_read(run.service_id)
         about = run.service.id_scope, run.pk, standing.epoch
         with self._lock:
-            at, preview = self._kept.get(about, (-math.inf, None))
-        if preview is None or standing.is_switch_due or time.monotonic() - at > KEPT_SECONDS:
-            preview = foresee(run)
+            at, seen = self._kept.get(about, (-math.inf, None))
+        if seen is None or standing.is_switch_due or time.monotonic() - at > KEPT_SECONDS:
+            seen = foresee(run)
             with self._lock:
                 # The oldest go first: what is kept anew is put behind them.
                 self._kept.pop(about, None)
                 for old in list(self._kept)[: max(0, len(self._kept) - MOST_KEPT + 1)]:
                     del self._kept[old]
-                self._kept[run.service.id_scope, run.pk, preview.epoch] = time.monotonic(), preview
-        return preview
+                self._kept[run.service.id_scope, run.pk, seen.now.epoch] = time.monotonic(), seen
+        return seen
 
 
 _LATELY = _Lately()

@@ -103,7 +103,9 @@ class _Reader:
             self._refuse_repetition(number, is_group, name)
             size += self._take_files(line)
             return _record(number, is_group, name, line, size)
-        except (_LineRefused, WrongCell, DocumentProblem) as problem:
+        except WrongCell as problem:
+            return BadLine(number, problem.name[:128], str(problem))
+        except (_LineRefused, DocumentProblem) as problem:
             return BadLine(number, name[:128], str(problem))
         except (MemberRefused, PrivateKeyInUpload) as refused:
             return BadLine(number, name[:128], refused.message)
@@ -318,7 +320,12 @@ def _row(names: list[str], cells: list[str]) -> Line:
         raise _LineRefused(f"This row has {len(cells)} cells, and there are {len(names)} columns.")
     if any("\x00" in cell for cell in cells):
         raise _LineRefused("This row holds a NUL character.")
-    return line_of_row(dict(zip(names, cells, strict=False)))
+    row = dict(zip(names, cells, strict=False))
+    try:
+        return line_of_row(row)
+    except WrongCell as problem:
+        problem.name = row.get("registrationId") or row.get("enrollmentGroupId") or ""
+        raise
 
 
 class _Text:

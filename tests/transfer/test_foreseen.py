@@ -6,11 +6,11 @@ import pytest
 from django.utils import timezone
 
 from enrollments.actions.enrollment_groups import delete_enrollment_groups, disable_enrollment_group
-from enrollments.actions.enrollments import IndividualSpec, add_individual_enrollments
+from enrollments.actions.enrollments import IndividualSpec, add_individual_enrollments, disable_enrollment
 from enrollments.actions.imports import carry_out_changes
 from enrollments.actions.judging import judge
 from enrollments.actions.preview import Effect, above, singles, touched
-from enrollments.actions.preview.words import in_lines
+from enrollments.actions.preview.words import turning_in_line
 from enrollments.attestation.credential import PresentedCredential
 from enrollments.audit.actor import Actor, Way
 from enrollments.models import (
@@ -23,11 +23,15 @@ from enrollments.models import (
 from enrollments.transfer import foreseen
 from enrollments.transfer.foreseen import foresee, foreseen_lately
 from tests.certificates import EXPIRED, root, self_signed
-from tests.devices import ALICE, enroll_ca, enroll_device, enroll_keys, new_service, register, shows, signs
+from tests.devices import ALICE, enroll_ca, enroll_device, new_service, register, shows, signs
 from tests.transfer.lists import below, carried_out, checked, json_lines, keys, pinned, problems
 
 pytestmark = pytest.mark.django_db
 ROOT = Actor("cli", "root", Way.COMMAND_LINE)
+
+
+def foresee_now(run):
+    return foresee(run).now
 
 
 @pytest.fixture
@@ -71,7 +75,7 @@ def test_devices_of_all_kinds_of_lines(service, ca):
     run = checked(service, lines, actor=ROOT)
     rows, epoch = HistoryEvent.objects.count(), ProvisioningService.epoch_of(service.pk)
 
-    seen = foresee(run)
+    seen = foresee_now(run)
 
     assert not problems(run)
     assert effects(seen) == {
@@ -99,7 +103,7 @@ def test_a_new_disabled_entry_that_bars_the_key_of_a_known_device_counts(service
     again = {**pinned(ca.leaf("pump-2", key=leaf.key)), "provisioningStatus": "disabled"}
 
     for line in (barring, again):
-        seen = foresee(checked(service, json_lines(line)))
+        seen = foresee_now(checked(service, json_lines(line)))
 
         assert effects(seen)["pump-1"] is Effect.REFUSED
 
@@ -110,7 +114,7 @@ def test_lines_about_one_entry_are_tried_together(service, ca):
     first = {**keys("pump-1"), "operation": "create"}
     second = {"registrationId": "pump-1", "operation": "disable"}
 
-    seen = foresee(checked(service, json_lines(first)))
+    seen = foresee_now(checked(service, json_lines(first)))
     assert effects(seen) == {"pump-1": Effect.REFUSED}
     # Whoever names an entry that only the list itself adds is told so by the check.
     assert checked(service, json_lines(first, second)).bad_lines == 1
@@ -130,7 +134,7 @@ def test_individuals_are_worked_out_while_nothing_is_locked(service, ca, monkeyp
     run = checked(service, json_lines(*lines))
     monkeypatch.setattr(locks.transaction, "atomic", refused)
 
-    seen = foresee(run)
+    seen = foresee_now(run)
 
     assert effects(seen) == {
         "pump-0": Effect.STILL_ADMITTED,
@@ -153,7 +157,7 @@ def test_a_list_of_any_length_is_worked_out(service):
     lines = [{"registrationId": name, "operation": "disable"} for name in names[::2]]
     lines += [keys(name, operation="update") for name in names[1::2]]
 
-    seen = foresee(checked(service, json_lines(*lines)))
+    seen = foresee_now(checked(service, json_lines(*lines)))
 
     assert seen.counts == {Effect.REFUSED: count // 2, Effect.STILL_ADMITTED: count // 2}
     assert seen.not_examined == 0
@@ -192,12 +196,12 @@ def test_only_lines_that_can_lie_above_devices_are_rehearsed(service, ca, rehear
         {"enrollmentGroupId": "other", "operation": "disable"},
         below("line", line),
     ]
-    foresee(checked(service, json_lines(*nobody_below)))
+    foresee_now(checked(service, json_lines(*nobody_below)))
     assert rehearsed == []
-    foresee(checked(service, json_lines(below("plant", ca, operation="update"))))
+    foresee_now(checked(service, json_lines(below("plant", ca, operation="update"))))
     assert rehearsed == [], "it is so already"
     changed = below("plant", ca, operation="update", provisioningStatus="disabled")
-    seen = foresee(checked(service, json_lines(*nobody_below, changed)))
+    seen = foresee_now(checked(service, json_lines(*nobody_below, changed)))
     assert rehearsed == [1]
     assert effects(seen) == {"pump-1": Effect.REFUSED}
 
@@ -206,7 +210,7 @@ def test_what_a_group_waits_for_is_rehearsed_with_it(service, ca, rehearsed):
     register_below(service, ca, "pump-1")
     lines = [below("first", root("First")), below("plant", ca, predecessor="first")]
 
-    seen = foresee(checked(service, json_lines(*lines)))
+    seen = foresee_now(checked(service, json_lines(*lines)))
 
     assert rehearsed == [2]
     assert effects(seen) == {"pump-1": Effect.COMES_IN}
@@ -225,7 +229,7 @@ def test_a_device_certificate_with_the_key_of_a_ca_bars_all_below(service, ca, r
     register(service, line.leaf("pump-1"))
     barring = {**pinned(ca.leaf("bars-line", key=line.key)), "provisioningStatus": "disabled"}
 
-    seen = foresee(checked(service, json_lines(barring)))
+    seen = foresee_now(checked(service, json_lines(barring)))
 
     assert rehearsed == [1, 1], "for what lies above the devices of the line, and above its own"
     assert effects(seen)["pump-1"] is Effect.REFUSED
@@ -240,7 +244,7 @@ def test_each_rehearsal_is_of_few_lines_however_many_there_are(service, monkeypa
         register(service, ca.leaf(f"pump-{number}"))
     lines = [{"enrollmentGroupId": f"plant-{number}", "operation": "disable"} for number in range(5)]
 
-    seen = foresee(checked(service, json_lines(*lines)))
+    seen = foresee_now(checked(service, json_lines(*lines)))
 
     assert rehearsed == [2, 2, 1]
     assert effects(seen) == {f"pump-{number}": Effect.REFUSED for number in range(5)}
@@ -256,7 +260,7 @@ def test_devices_that_too_many_lines_lie_above_are_counted(service, ca, monkeypa
     register(service, ca.leaf("pump-2"))
     lines = [{"enrollmentGroupId": name, "operation": "disable"} for name in ("plant", "line")]
 
-    seen = foresee(checked(service, json_lines(*lines)))
+    seen = foresee_now(checked(service, json_lines(*lines)))
 
     assert rehearsed == [1]
     assert (effects(seen), seen.not_examined) == ({"pump-2": Effect.REFUSED}, 1)
@@ -276,7 +280,7 @@ def test_whose_entry_alone_decides_is_never_too_many(service, ca, monkeypatch):
     lines = [{"registrationId": name, "operation": "disable"} for name in ("own-1", "pump-1", "pump-2")]
     lines += [pinned(own[0], operation="update"), keys("own-2", operation="update")]
 
-    seen = foresee(checked(service, json_lines(*lines)))
+    seen = foresee_now(checked(service, json_lines(*lines)))
 
     refused = dict.fromkeys(("own-1", "own-2", "pump-1", "pump-2"), Effect.REFUSED)
     assert effects(seen) == {"own-0": Effect.STILL_ADMITTED, **refused}
@@ -289,7 +293,7 @@ def test_a_leaf_that_is_not_valid_comes_in_by_no_entry(service, ca, monkeypatch)
     enroll_device(service, leaf, enabled=False)
     run = checked(service, json_lines({"registrationId": "own-1", "operation": "disable"}))
 
-    (device,) = foresee(run).devices
+    (device,) = foresee_now(run).devices
 
     assert device.after.verdict is verdict(service, "own-1", leaf)
 
@@ -305,7 +309,7 @@ def test_an_entry_does_not_decide_alone_where_a_key_above_may_be_barred(service,
     register(service, leaf)
     enroll_device(service, ca.leaf("bars-line", key=line.key), enabled=False)
 
-    seen = foresee(checked(service, json_lines(pinned(leaf, operation="update"))))
+    seen = foresee_now(checked(service, json_lines(pinned(leaf, operation="update"))))
 
     assert (effects(seen), seen.not_examined) == ({}, 1)
 
@@ -317,7 +321,7 @@ def test_a_ca_two_steps_above_is_found_through_what_is_held(service, ca, rehears
     enroll_ca(service, line, "line")
     register(service, PresentedCredential(certificates=(leaf.der,)), "pump-1")
 
-    seen = foresee(checked(service, json_lines(below("plant", ca, provisioningStatus="disabled"))))
+    seen = foresee_now(checked(service, json_lines(below("plant", ca, provisioningStatus="disabled"))))
 
     assert rehearsed == [1]
     assert effects(seen) == {"pump-1": Effect.REFUSED}
@@ -343,11 +347,11 @@ def test_what_was_foreseen_is_looked_at_page_by_page(service, ca, lately):
     run = checked(service, json_lines(keys("pump-1", provisioningStatus="disabled")))
 
     first, second = foreseen_lately(run), foreseen_lately(run)
-    assert effects(first) == {"pump-1": Effect.REFUSED}
+    assert effects(first.now) == {"pump-1": Effect.REFUSED}
     assert second is first
 
     disable_enrollment_group(service, "plant", actor=ALICE)
-    assert effects(foreseen_lately(run)) == {"pump-1": Effect.STILL_OUT}
+    assert effects(foreseen_lately(run).now) == {"pump-1": Effect.STILL_OUT}
     assert lately == [run.pk, run.pk]
 
 
@@ -363,19 +367,53 @@ def test_what_was_foreseen_is_kept_for_a_few_and_for_minutes(service, ca, lately
     assert len(foreseen._LATELY._kept) <= foreseen.MOST_KEPT
 
 
-def test_of_entries_that_turn_at_a_time_it_is_said_that_they_do(service):
-    enroll_keys(service, "pump-1")
-    enroll_keys(service, "pump-2")
+def test_what_a_list_does_at_the_times_that_it_gives(service, ca):
+    """Who is shut out until a time comes in then, and who is let in until a time does not any more."""
+    enroll_ca(service, ca, "plant")
+    leaves = {name: ca.leaf(name) for name in ("pump-1", "pump-2", "pump-3")}
+    for leaf in leaves.values():
+        enroll_device(service, leaf)
+        register(service, leaf)
+    disable_enrollment(service, "pump-1", actor=ALICE)
     at = (timezone.now() + timedelta(days=1)).isoformat()
-    until = keys("pump-1", operation="update", provisioningStatus="disabled", switchesAt=at)
-    of_nobody = keys("new", provisioningStatus="enabled", switchesAt=at)
-
-    run = checked(service, json_lines(until, keys("pump-2", operation="update"), of_nobody))
+    lines = [
+        pinned(leaves["pump-1"], operation="update", provisioningStatus="disabled", switchesAt=at),
+        pinned(leaves["pump-2"], operation="update", provisioningStatus="enabled", switchesAt=at),
+        pinned(leaves["pump-3"], operation="update", provisioningStatus="disabled"),
+        keys("new", provisioningStatus="enabled", switchesAt=at),
+    ]
+    run = checked(service, json_lines(*lines), actor=ROOT)
     assert not problems(run)
+
     seen = foresee(run)
 
-    assert seen.turning == 1
+    stays = {"pump-1": Effect.STILL_OUT, "pump-2": Effect.STILL_ADMITTED, "pump-3": Effect.REFUSED}
+    assert (effects(seen.now), seen.turning) == (stays, 2)
+    assert effects(seen.later) == {
+        "pump-1": Effect.COMES_IN,
+        "pump-2": Effect.REFUSED,
+        "pump-3": Effect.REFUSED,
+    }
+    carried_out(run, actor=ROOT)
+    at_that_time = {
+        name: judge(
+            service, name, shows(leaf), at=timezone.now(), entries_at=timezone.now() + timedelta(days=2)
+        )
+        for name, leaf in leaves.items()
+    }
+    told = {one.registration_id: one.after.verdict for one in seen.later.devices}
+    assert told == {name: judged.decision.verdict for name, judged in at_that_time.items()}
+
+
+def test_a_group_that_is_let_in_until_a_time_takes_its_devices_along(service, ca):
+    enroll_ca(service, ca, "plant")
+    register(service, ca.leaf("pump-1"))
+    at = (timezone.now() + timedelta(days=1)).isoformat()
+
+    line = below("plant", ca, operation="update", provisioningStatus="enabled", switchesAt=at)
+    seen = foresee(checked(service, json_lines(line)))
+
+    assert effects(seen.later) == {"pump-1": Effect.REFUSED}
     assert (
-        in_lines(seen)[-1]
-        == "1 entry turns on or off at a time that the list gives: told is what holds until then."
+        turning_in_line(seen.turning) == "1 entry turns by itself at a time that the list gives. Once it has:"
     )

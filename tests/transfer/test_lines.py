@@ -218,6 +218,12 @@ def test_a_bad_row_is_told(row, sentence):
     assert sentence in bad.sentence
 
 
+def test_a_row_with_a_bad_cell_is_told_by_the_name_of_its_entry():
+    (bad,) = read(csv_of({"registrationId": "pump-1", "iotEdge": "yes", "primaryKey": KEY}), CSV)
+
+    assert bad.name == "pump-1"
+
+
 def test_a_row_with_more_cells_than_columns_is_told():
     (bad,) = read(b"registrationId,primaryKey\na,b,c\n", CSV)
 

@@ -61,14 +61,12 @@ class Device:
 class Preview:
     """The effect of one change on the devices that it touches, as of one epoch.
 
-    not_examined: devices that would have had to be judged one by one, and were too many. turning: of a list, how many
-    of its entries turn by themselves at a time that it gives; what holds from then on is not in here.
+    not_examined: devices that would have had to be judged one by one, and were too many.
     """
 
     epoch: int
     devices: tuple[Device, ...]
     not_examined: int = 0
-    turning: int = 0
     counts: Counter[Effect] = field(init=False)
 
     def __post_init__(self) -> None:

@@ -64,18 +64,14 @@ def in_lines(preview: Preview) -> list[str]:
     if preview.not_examined:
         were = "was" if preview.not_examined == 1 else "were"
         lines.append(f"{counted(preview.not_examined, 'device')} {were} too many to be examined one by one.")
-    lines = lines or [NOBODY_KNOWN]
-    if preview.turning:
-        lines.append(turning_in_line(preview))
-    return lines
+    return lines or [NOBODY_KNOWN]
 
 
-def turning_in_line(preview: Preview) -> str:
-    """That some of a list will not stay so. There are some."""
-    turn = "entry turns" if preview.turning == 1 else "entries turn"
-    return (
-        f"{preview.turning:,} {turn} on or off at a time that the list gives: told is what holds until then."
-    )
+def turning_in_line(entries: int) -> str:
+    """What stands above the preview of the time when these, of a list, have turned by themselves."""
+    if entries == 1:
+        return "1 entry turns by itself at a time that the list gives. Once it has:"
+    return f"{entries:,} entries turn by themselves at times that the list gives. Once all of them have:"
 
 
 def in_line(left_open: OpenNames) -> str:

@@ -22,10 +22,9 @@ from enrollments.actions.imports import (
     start_import,
 )
 from enrollments.actions.outcomes import Outcome
-from enrollments.actions.preview import Preview
 from enrollments.actions.preview.table import cell
 from enrollments.actions.preview.words import as_json as as_json_preview
-from enrollments.actions.preview.words import in_lines
+from enrollments.actions.preview.words import in_lines, turning_in_line
 from enrollments.audit.sealer import seal_everything
 from enrollments.errors import Conflict
 from enrollments.management.command import (
@@ -38,7 +37,7 @@ from enrollments.management.command import (
 )
 from enrollments.management.progress import Progress
 from enrollments.models import ImportFormat, ImportRun, ImportState, ProvisioningService
-from enrollments.transfer.foreseen import foresee
+from enrollments.transfer.foreseen import Foreseen, foresee
 from enrollments.transfer.words import format_of, in_words
 from enrollments.transfer.work import carry_out_run, check_run
 
@@ -185,15 +184,15 @@ class Command(DpsCommand):
         return run
 
     def _tell_check(
-        self, run: ImportRun, errors: Path | None, seen: Preview | None, *, as_json: bool, dry_run: bool
+        self, run: ImportRun, errors: Path | None, seen: Foreseen | None, *, as_json: bool, dry_run: bool
     ) -> None:
         self._write_errors(run, errors)
         if as_json:
-            told = {"preview": as_json_preview(seen)} if seen else {}
+            told = {"preview": _as_json_preview(seen)} if seen else {}
             self.print_json({**_as_json(run, run.planned, dry_run=True), **told})
         else:
             self.stdout.write(f"{run.lines} lines: {in_words(run.planned)}.")
-            for line in in_lines(seen) if seen else ():
+            for line in _foreseen_in_lines(seen) if seen else ():
                 self.stdout.write(line)
             self._list_problems(run)
         if not run.bad_lines:
@@ -271,3 +270,15 @@ def _as_json(run: ImportRun, counts: dict[str, int], *, dry_run: bool) -> dict[s
             {"line": one.line, "entry": one.name, "problem": one.sentence} for one in problems[:1000]
         ],
     }
+
+
+def _foreseen_in_lines(seen: Foreseen) -> list[str]:
+    lines = in_lines(seen.now)
+    if seen.later is not None:
+        lines += [turning_in_line(seen.turning), *in_lines(seen.later)]
+    return lines
+
+
+def _as_json_preview(seen: Foreseen) -> dict[str, Any]:
+    told = as_json_preview(seen.now)
+    return {**told, "turning": seen.turning, "later": as_json_preview(seen.later)} if seen.later else told

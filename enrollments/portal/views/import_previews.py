@@ -6,7 +6,6 @@ from django.urls import reverse
 from django.views.decorators.http import require_safe
 
 from enrollments.actions.imports import import_of
-from enrollments.actions.preview import Preview
 from enrollments.actions.preview.words import turning_in_line
 from enrollments.errors import Conflict
 from enrollments.models import ImportRun, ImportState, ProvisioningService
@@ -14,7 +13,7 @@ from enrollments.policy.roles import Right
 from enrollments.portal.access import actor_of, may, requires
 from enrollments.portal.htmx import render_page
 from enrollments.portal.previews import effect_named, export, lines_of, page_of
-from enrollments.transfer.foreseen import foreseen_lately
+from enrollments.transfer.foreseen import Foreseen, foreseen_lately
 
 
 @require_safe
@@ -32,14 +31,15 @@ def import_preview(request: HttpRequest, service: ProvisioningService, import_pk
         "may_export": may(request, Right.EXPORT, service),
         "effect": effect,
     }
-    preview = _foreseen(run)
-    if preview is not None:
+    seen = _foreseen(run)
+    context["preview"] = preview = seen.now if seen is not None else None
+    if seen is not None and preview is not None:
         page = page_of(service, preview, effect, request.GET)
         here = f"{address}effect={effect}&" if effect else address
         context |= {
             "lines": lines_of(preview, address),
-            "preview": preview,
-            "turning": turning_in_line(preview) if preview.turning else "",
+            "turning": turning_in_line(seen.turning) if seen.later else "",
+            "later_lines": lines_of(seen.later, "") if seen.later else [],
             "page": page,
             "previous_url": f"{here}before={page.previous}" if page.previous else "",
             "next_url": f"{here}after={page.next}" if page.next else "",
@@ -54,13 +54,13 @@ def import_preview_export(
 ) -> HttpResponseBase:
     """Raises Conflict where nothing can be told."""
     run = import_of(service, import_pk)
-    preview = _foreseen(run)
-    if preview is None:
+    seen = _foreseen(run)
+    if seen is None:
         raise Conflict("There is no preview of this import: it is not waiting to be started.")
     effect = effect_named(request.GET.get("effect", ""))
-    return export(service, preview, effect, f"import {run.pk}", actor=actor_of(request))
+    return export(service, seen.now, effect, f"import {run.pk}", actor=actor_of(request))
 
 
-def _foreseen(run: ImportRun) -> Preview | None:
+def _foreseen(run: ImportRun) -> Foreseen | None:
     """None where it is not waiting to be started: what was done is told by the history."""
     return foreseen_lately(run) if run.state == ImportState.CHECKED else None
