@@ -1,5 +1,6 @@
 """Repetitions that take turns, and what remains of them: a median with its spread. Whatever it is that is measured."""
 
+import gc
 import random
 import statistics
 import time
@@ -165,6 +166,9 @@ def take_turns(
     whole: list[dict[str, Cost]] = []
     interrupted = False
     order = list(figures)
+    # What the preparations of other subjects hold is none of the garbage that is looked for while one is measured.
+    gc.collect()
+    gc.freeze()
     try:
         for number in range(rounds + 1):
             tell(f"round {number} of {rounds}")

@@ -3,11 +3,10 @@
 A worker that is killed leaves a run that nobody holds after a while; whoever looks at it then takes it over.
 """
 
-import gc
 import logging
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import IO
 
@@ -31,6 +30,7 @@ from enrollments.actions.schedule import settle_if_possible
 from enrollments.attestation.x509 import CertificateFacts
 from enrollments.audit.actor import Way
 from enrollments.audit.sealer import seal_everything
+from enrollments.collecting import without_collecting
 from enrollments.errors import DpsError, PreviewOutdated
 from enrollments.models import (
     Certificate,
@@ -60,21 +60,6 @@ TRIES = 4
 Tell = Callable[[ImportRun], None]
 
 
-@contextmanager
-def _without_collecting() -> Iterator[None]:
-    """A portion makes some ten thousand objects, which go again without anybody looking for cycles among them.
-
-    Looking over and over through all that the process holds would be a sixth of the work.
-    """
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()
-
-
 def check_run(
     run: ImportRun, holder: str, file: IO[bytes], archive: IO[bytes] | None, *, tell: Tell = lambda _: None
 ) -> None:
@@ -102,7 +87,7 @@ class _Checking:
     groups: set[str] = field(default_factory=set)
     authorities: dict[tuple[str, str], int] = field(default_factory=dict)
 
-    @_without_collecting()
+    @without_collecting()
     def check(self, portion: Portion, known: Known) -> None:
         good = [one for one in portion if isinstance(one, Record)]
         to_come = frozenset(self.groups)
@@ -163,7 +148,7 @@ def carry_out_run(run: ImportRun, holder: str, *, tell: Tell = lambda _: None) -
     return end_import(run.pk, holder)
 
 
-@_without_collecting()
+@without_collecting()
 def _chunk(run: ImportRun, holder: str) -> ImportRun:
     """Looked up and parsed before the lock is taken, and again where something was changed before it was had."""
     text = run.content.filter(number=run.position).values_list("content", flat=True).first()

@@ -39,6 +39,7 @@ from enrollments.actions.preview.world import (
 )
 from enrollments.actions.schedule import standing_now
 from enrollments.attestation.x509 import LeafRefused, ParsedCertificate, check_leaf, parse_der
+from enrollments.collecting import without_collecting
 from enrollments.models import (
     AttestationMechanism,
     ProvisioningService,
@@ -55,7 +56,7 @@ PORTION = 1000
 
 def preview_of_list(service: ProvisioningService, portions: Portions) -> Preview:
     """As if all of it were carried out that would not be refused. Raises SecretUnreadable."""
-    with secret_read_once():
+    with secret_read_once(), without_collecting():
         standing = standing_now(service)  # what is due by now is no part of the change
         time = Time.of(None)
         as_of = time.as_of(standing)

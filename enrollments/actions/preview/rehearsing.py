@@ -31,6 +31,7 @@ from enrollments.actions.preview.world import (
     read_leaf_bars,
 )
 from enrollments.actions.schedule import standing_now
+from enrollments.collecting import without_collecting
 from enrollments.models import ProvisioningService, RegistrationRecord
 from enrollments.models.locks import rehearsal
 from enrollments.models.switches import AsOf
@@ -51,7 +52,7 @@ def preview_of(
     at: what is decided at that time to come, with all that is scheduled until then, instead of now.
     instead_of: what the change is compared with, made and taken back likewise, if not with leaving all as it is.
     """
-    with secret_read_once():
+    with secret_read_once(), without_collecting():
         return _preview_of(service, change, entries, Time.of(at), instead_of)
 
 
