@@ -17,6 +17,7 @@ from enrollments.audit.chain import (
     sealed_rows,
 )
 from enrollments.audit.notes import BadNote, Checkpoint, UnknownSigner, VerifierKey, notes_in, read_checkpoint
+from enrollments.collecting import without_collecting
 from enrollments.models import HistoryCheckpoint
 from enrollments.policy.words import counted
 
@@ -122,6 +123,7 @@ def follow(links: Iterable[SealedRow], checkpoints: Checkpoints, report: Report)
     report.problem = checkpoints.cut_off(report.rows)
 
 
+@without_collecting()
 def verify_database(keys: list[VerifierKey], kept: Iterable[str] = (), own: Iterable[str] = ()) -> Report:
     """Check every row of the installation, and what was signed of it: in the database, and the notes `kept` elsewhere.
 
