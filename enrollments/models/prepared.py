@@ -4,6 +4,7 @@ Django compiles a query anew each time that it is asked. For one that finds a si
 times as long as the database does.
 """
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from functools import lru_cache, update_wrapper
@@ -19,6 +20,7 @@ from django.db.models.query import (
     ValuesListIterable,
     get_related_populators,
 )
+from psycopg.sql import Literal
 
 P = ParamSpec("P")
 Row = TypeVar("Row")
@@ -94,7 +96,7 @@ class _Compiled:
 
     def __init__(self, queryset: Any) -> None:
         compiler = queryset.query.get_compiler(using=DEFAULT_DB_ALIAS)
-        self._sql, self._parameters = compiler.as_sql()
+        self._sql, self._parameters = _with_constants_in_it(*compiler.as_sql())
         # The same on each connection to this database.
         self._converters = list(compiler.get_converters([column for column, _, _ in compiler.select]).items())
         self._row = _MADE_OF[queryset._iterable_class](compiler)
@@ -115,6 +117,29 @@ class _Compiled:
             for convert in converters:
                 converted[position] = convert(converted[position], expression, database)
         return converted
+
+
+def _with_constants_in_it(sql: str, parameters: Sequence[Any]) -> tuple[str, list[Any]]:
+    """On PostgreSQL, with what never changes written into the statement: it plans once for all values.
+
+    Of a place holder it does not know, for one, that it is the value that an index leaves out.
+    """
+    if connections[DEFAULT_DB_ALIAS].vendor != "postgresql":
+        return sql, list(parameters)
+    first, *others = _PLACE.split(sql)
+    parts, left = [first], []
+    for value, text in zip(parameters, others, strict=True):
+        if isinstance(value, (str, int)):
+            parts.append(Literal(value).as_string().replace("%", "%%"))
+        else:
+            parts.append("%s")
+            left.append(value)
+        parts.append(text)
+    return "".join(parts), left
+
+
+# As Django looks for them on SQLite.
+_PLACE = re.compile(r"(?<!%)%s")
 
 
 def _instances(compiler: Any) -> Callable[[Sequence[Any]], models.Model]:

@@ -137,3 +137,27 @@ def test_update_of_a_row_that_is_gone_says_so(service):
     row.pk = row.pk or 1
 
     assert not update_row(row, ("iot_edge",))
+
+
+@Prepared
+def in_role(service: int, role: str) -> "QuerySet[IndividualEnrollment, str]":
+    found = IndividualEnrollment.objects.filter(service=service, registration_key=role).exclude(
+        device_id="%s it's"
+    )
+    return found.values_list("registration_key", flat=True)
+
+
+def test_what_never_changes_is_part_of_the_statement_on_postgresql(service):
+    """So that one plan is good for all values, and indexes that leave something out are known to fit."""
+    enroll_keys(service, "pump-042")
+
+    for _ in range(2):
+        assert in_role(service.pk, "pump-042") == ["pump-042"]
+
+    (compiled,) = in_role._compiled.values()
+    constants = [one for one in compiled._parameters if isinstance(one, str)]
+    if connection.vendor == "postgresql":
+        assert "'%%s it''s'" in compiled._sql
+        assert constants == []
+    else:
+        assert constants == ["%s it's"]
