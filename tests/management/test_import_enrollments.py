@@ -6,8 +6,10 @@ import random
 import signal
 import subprocess
 import sys
+from datetime import timedelta
 
 import pytest
+from django.utils import timezone
 
 from dpsportal.serving.supervisor import PROJECT_DIR
 from enrollments.models import HistoryEvent, ImportRun, ImportState, IndividualEnrollment
@@ -66,6 +68,27 @@ def test_a_dry_run_says_every_error_and_changes_nothing(service, written, tmp_pa
     assert len(errors.read_text().splitlines()) == 3
     assert ImportRun.objects.get().state == ImportState.CANCELLED
     assert not HistoryEvent.objects.filter(event__startswith="import").exists()
+
+
+def test_a_dry_run_says_what_holds_once_the_times_of_the_list_have_come(service, written):
+    enroll_keys(service, "pump-1")
+    line = {
+        "registrationId": "pump-1",
+        "operation": "update",
+        "attestation": {"type": "symmetricKey"},
+        "provisioningStatus": "enabled",
+        "switchesAt": (timezone.now() + timedelta(days=1)).isoformat(),
+    }
+    path = written(json_lines(line))
+
+    text = printed_by("import_enrollments", path, "--dry-run")
+    told = json_of("import_enrollments", path, "--dry-run")["preview"]
+
+    now, _, later = text.partition("Once it has:\n")
+    assert "1 device will still be admitted" in now
+    assert "1 device will be refused: pump-1." in later
+    assert (told["turning"], told["effects"]["still_admitted"]["devices"]) == (1, 1)
+    assert told["later"]["effects"]["refused"]["devices"] == 1
 
 
 def test_a_dry_run_says_what_becomes_of_known_devices(service, written):

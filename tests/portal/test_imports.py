@@ -1,18 +1,23 @@
 """The pages of imports and exports: uploading whole and in pieces, what is wrong, starting, cancelling."""
 
 import json
+import re
+from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
 from django.urls import reverse
+from django.utils import timezone
 
 from enrollments.actions.imports import hold, start_import
 from enrollments.audit.actor import Actor, Way
 from enrollments.models import HistoryEvent, ImportRun, ImportState, IndividualEnrollment
 from enrollments.policy.roles import Role
 from enrollments.portal.paging import PAGE_SIZE
-from enrollments.transfer import work
+from enrollments.portal.views import import_previews
+from enrollments.transfer import foreseen, work
 from enrollments.transfer.limits import PART_BYTES
 from tests.certificates import self_signed
 from tests.devices import enroll_keys, new_service, register, signs
@@ -355,6 +360,30 @@ def test_what_only_shuts_out_is_not_held_up(service, operator):
     operator.post(url("import-start", service, import_pk=run.pk))
 
     assert not IndividualEnrollment.objects.get(registration_id="pump-1").enabled
+
+
+def test_what_holds_once_the_times_of_a_list_have_come_is_shown_by_itself(service, operator, monkeypatch):
+    enroll_keys(service, "pump-1")
+    at = (timezone.now() + timedelta(days=1)).isoformat()
+    line = keys("pump-1", operation="update", provisioningStatus="enabled", switchesAt=at)
+    run = checked(service, json_lines(line))
+    seen = foreseen.foresee(run)
+    # Each says of how many of its own nothing is told.
+    told = replace(seen, now=replace(seen.now, not_examined=3), later=replace(seen.later, not_examined=7))
+    monkeypatch.setattr(import_previews, "foreseen_lately", lambda run: told)
+
+    page = text_of(operator.get(url("import-preview", service, import_pk=run.pk)))
+    words = " ".join(re.sub(r"<[^>]+>", " ", page).split())
+    now, sentence, later = words.partition(
+        "1 entry turns by itself at a time that the list gives. Once it has:"
+    )
+
+    assert sentence
+    assert "known device will still be admitted" in now
+    assert "3 known devices were not examined" in now
+    assert "were not examined" not in now.replace("3 known devices were not examined", "")
+    assert "known device will be refused" in later
+    assert "7 known devices were not examined" in later
 
 
 def test_of_an_import_that_has_ended_there_is_no_preview(service, operator):

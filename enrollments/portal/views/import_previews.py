@@ -39,7 +39,8 @@ def import_preview(request: HttpRequest, service: ProvisioningService, import_pk
         context |= {
             "lines": lines_of(preview, address),
             "turning": turning_in_line(seen.turning) if seen.later else "",
-            "later_lines": lines_of(seen.later, "") if seen.later else [],
+            "later": seen.later,
+            "later_lines": lines_of(seen.later) if seen.later else [],
             "page": page,
             "previous_url": f"{here}before={page.previous}" if page.previous else "",
             "next_url": f"{here}after={page.next}" if page.next else "",
