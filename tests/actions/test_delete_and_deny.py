@@ -182,8 +182,8 @@ def test_what_somebody_changes_between_two_parts_ends_it_before_anything_is_dele
 def test_nothing_is_deleted_where_devices_could_not_be_examined(service, ca, line, monkeypatch):
     """R16: whoever was not looked at would come back in."""
     pumps = devices_of(service, line, 2)
-    monkeypatch.setattr("enrollments.actions.preview.touched.MAX_CLASSES", 0)
-    monkeypatch.setattr("enrollments.actions.preview.singles.MAX_SINGLY", 0)
+    monkeypatch.setattr("enrollments.actions.preview.limits.MAX_CLASSES", 0)
+    monkeypatch.setattr("enrollments.actions.preview.limits.MAX_SINGLY", 0)
 
     with pytest.raises(Conflict, match="2 devices could not be examined"):
         delete_and_deny(service, [group(service)], actor=ALICE, reason="sold")

@@ -55,7 +55,7 @@ pytestmark = pytest.mark.django_db
 OPERATIONS = 500
 # At so many of the steps everything is looked at, and at so many a single device.
 FLEETS, SINGLES, SPANS = 12, 10, 2
-UNLIMITED = FleetLimits(rows=None, singly=None, seconds=None)
+UNLIMITED = FleetLimits(rows=None, classes=None, singly=None, seconds=None)
 KEYS = tuple(f"{letter * 43}=" for letter in "abcd")
 
 

@@ -7,7 +7,7 @@ import threading
 import pytest
 from django.db import connection
 
-from enrollments.actions.preview import singles
+from enrollments.actions.preview import limits
 from enrollments.actions.revocation import deny_device
 from enrollments.models import HistoryEvent, ProvisioningService
 from enrollments.policy.roles import Role
@@ -400,7 +400,7 @@ def test_deleting_offers_to_disable_instead_and_to_keep_devices_out(operator, se
 def test_where_devices_could_not_be_examined_disabling_is_offered_all_the_same(
     operator, service, monkeypatch
 ):
-    monkeypatch.setattr(singles, "SECONDS_SINGLY", -1)
+    monkeypatch.setattr(limits, "SECONDS_SINGLY", -1)
     entry = an_individual(service)
 
     question = page(operator, f"enrollments/delete/?entry={entry.pk}&back=q%3Dpump")

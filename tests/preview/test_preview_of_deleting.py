@@ -5,7 +5,7 @@ import pytest
 from enrollments.actions.deleting import delete_and_deny
 from enrollments.actions.enrollment_groups import delete_enrollment_groups
 from enrollments.actions.enrollments import delete_enrollments
-from enrollments.actions.preview import Act, Effect, names_left_open, preview_of_act, ref_of, singles
+from enrollments.actions.preview import Act, Effect, limits, names_left_open, preview_of_act, ref_of
 from enrollments.actions.revocation import deny_device
 from enrollments.models import ProvisioningService
 from tests.certificates import root, self_signed
@@ -166,7 +166,7 @@ def test_a_device_of_a_group_with_keys_comes_in_again_when_its_deny_entry_goes(s
 
 def test_nobody_waits_long_for_the_answer_and_it_says_how_many_are_missing(service, monkeypatch):
     """Devices that have never registered share their evidence with nobody, so each is judged by itself."""
-    monkeypatch.setattr(singles, "SECONDS_SINGLY", -1)
+    monkeypatch.setattr(limits, "SECONDS_SINGLY", -1)
     entries = [enroll_device(service, self_signed(f"pump-{number}")) for number in range(3)]
 
     said = deleting(service, *entries)

@@ -9,7 +9,7 @@ from enrollments.actions.enrollment_groups import delete_enrollment_groups, disa
 from enrollments.actions.enrollments import IndividualSpec, add_individual_enrollments, disable_enrollment
 from enrollments.actions.imports import carry_out_changes
 from enrollments.actions.judging import judge
-from enrollments.actions.preview import Effect, above, singles, touched
+from enrollments.actions.preview import Effect, above, limits
 from enrollments.actions.preview.words import turning_in_line
 from enrollments.attestation.credential import PresentedCredential
 from enrollments.audit.actor import Actor, Way
@@ -268,8 +268,8 @@ def test_devices_that_too_many_lines_lie_above_are_counted(service, ca, monkeypa
 
 def test_whose_entry_alone_decides_is_never_too_many(service, ca, monkeypatch):
     """Devices that share with nobody what lies above them, and those that never came, by their leaf and their entry."""
-    monkeypatch.setattr(touched, "MAX_CLASSES", 0)
-    monkeypatch.setattr(singles, "MAX_SINGLY", 0)
+    monkeypatch.setattr(limits, "MAX_CLASSES", 0)
+    monkeypatch.setattr(limits, "MAX_SINGLY", 0)
     enroll_ca(service, ca, "plant")
     own = [self_signed(f"own-{number}") for number in range(3)]
     below_ca = [ca.leaf("pump-1"), ca.leaf("pump-2")]
@@ -288,7 +288,7 @@ def test_whose_entry_alone_decides_is_never_too_many(service, ca, monkeypatch):
 
 
 def test_a_leaf_that_is_not_valid_comes_in_by_no_entry(service, ca, monkeypatch):
-    monkeypatch.setattr(touched, "MAX_CLASSES", 0)
+    monkeypatch.setattr(limits, "MAX_CLASSES", 0)
     leaf = self_signed("own-1", **EXPIRED)
     enroll_device(service, leaf, enabled=False)
     run = checked(service, json_lines({"registrationId": "own-1", "operation": "disable"}))
@@ -300,8 +300,8 @@ def test_a_leaf_that_is_not_valid_comes_in_by_no_entry(service, ca, monkeypatch)
 
 def test_an_entry_does_not_decide_alone_where_a_key_above_may_be_barred(service, ca, monkeypatch):
     """R6 comes before R5: of a device that was not looked at nothing is said then."""
-    monkeypatch.setattr(touched, "MAX_CLASSES", 0)
-    monkeypatch.setattr(singles, "MAX_SINGLY", 0)
+    monkeypatch.setattr(limits, "MAX_CLASSES", 0)
+    monkeypatch.setattr(limits, "MAX_SINGLY", 0)
     line = ca.intermediate("Line")
     leaf = line.leaf("pump-1")
     enroll_ca(service, ca, "plant")

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from enrollments.actions.preview import Effect, above, lists, singles, touched
+from enrollments.actions.preview import Effect, above, limits, lists
 from enrollments.audit.actor import Actor, Way
 from enrollments.models import AttestationMechanism, EnrollmentGroup, IndividualEnrollment
 from enrollments.transfer.foreseen import foresee
@@ -48,8 +48,8 @@ def test_preview_of_a_list_equals_carrying_it_out(forest, barring, seed, monkeyp
 @pytest.mark.parametrize("seed", range(100, 140))
 def test_what_is_told_of_some_is_right_where_others_are_too_many(forest, barring, seed, monkeypatch):
     """Whose entry alone decides is told without a look at what lies above it."""
-    monkeypatch.setattr(touched, "MAX_CLASSES", seed % 3)
-    monkeypatch.setattr(singles, "MAX_SINGLY", seed % 2)
+    monkeypatch.setattr(limits, "MAX_CLASSES", seed % 3)
+    monkeypatch.setattr(limits, "MAX_SINGLY", seed % 2)
     chance = random.Random(seed)
     world = World(forest, chance)
     run = checked(world.service, json_lines(*lines(world, barring, chance)))

@@ -33,8 +33,10 @@ from enrollments.actions.past.walking import (
     undisturbed,
 )
 from enrollments.actions.preview import Device, Outcome, Preview
+from enrollments.actions.preview.limits import MAX_CLASSES
+from enrollments.actions.preview.looking import MOST_LOOKS
 from enrollments.actions.preview.outcomes import Decider, Known
-from enrollments.actions.preview.touched import MAX_CLASSES
+from enrollments.actions.preview.touched import in_portions
 from enrollments.actions.preview.world import Above, Individual, World, chain_of, look_above
 from enrollments.attestation.credential import PresentedCredential
 from enrollments.errors import Invalid
@@ -70,6 +72,7 @@ class FleetLimits:
     """None: as much as there is. Whoever writes on SQLite waits for as long as devices are judged one by one."""
 
     rows: int | None = MOST_ROWS
+    classes: int | None = MAX_CLASSES
     singly: int | None = MOST_SINGLY
     seconds: float | None = SECONDS_SINGLY
 
@@ -171,7 +174,7 @@ class _Fleet:
 
     def _look(self, time: _Standing, strangers: Mapping[str, "_Stranger"]) -> None:
         """In a rehearsal, with the entries that stood then: what is above each class, and who is judged alone."""
-        classes = _classes_at(self.service, time.at)
+        classes = _classes_at(self.service, time.at, self.limits.classes)
         differing = {
             subject: entry
             for subject, entry in time.entries.items()
@@ -183,13 +186,17 @@ class _Fleet:
             for subject, entry in differing.items()
             if subject[0] is EntryKind.GROUP or _bars(entry) or _bars(self.now[subject])
         }
+        above: dict[str, Above] = {}
+        for some in in_portions(classes, MOST_LOOKS):
+            with self._as_it_was(time, wanted):
+                above |= {one.evidence_class: look_above(self.service, one, time.at) for one in some}
         with self._as_it_was(time, wanted):
             time.world = World(
-                above={one.evidence_class: look_above(self.service, one, time.at) for one in classes},
+                above=above,
                 individuals=_as_values(time.individuals),
                 leaf_bars=_leaf_bars(time.individuals.values()),
             )
-            singles = self._singles(time.world.above, strangers)
+            singles = self._singles(above, strangers)
         own = {single.key for single in singles}
         wanted |= {
             subject: entry for subject, entry in differing.items() if self._name_of(subject, entry) in own
@@ -488,12 +495,12 @@ def _overlay(service: ProvisioningService, time: _Standing, live: Mapping[int, P
     time.key_groups = [one for one in key_groups.values() if one is not None]
 
 
-def _classes_at(service: ProvisioningService, at: datetime) -> list[RegistrationRecord]:
+def _classes_at(service: ProvisioningService, at: datetime, most: int | None) -> list[RegistrationRecord]:
     """One record for each class that shares a verified signature: one whose leaf was valid at that time, if any was."""
     records = service.registrations.exclude(evidence_class="").exclude(evidence_class__startswith=UNSIGNED)
     counted = records.order_by().values("evidence_class").annotate(devices=Count("pk")).order_by("-devices")
     representatives = []
-    for name in counted.values_list("evidence_class", flat=True)[:MAX_CLASSES]:
+    for name in counted.values_list("evidence_class", flat=True)[:most]:
         members = service.registrations.filter(evidence_class=name)
         current = members.filter(leaf_not_before__lte=at, leaf_not_after__gte=at)
         if (record := current.first() or members.first()) is not None:

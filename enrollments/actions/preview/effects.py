@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from enrollments.policy.decision import Verdict
-from enrollments.policy.facts import EntryRef
+from enrollments.policy.facts import EntryKind, EntryRef
 
 
 class Effect(StrEnum):
@@ -103,18 +103,19 @@ class Preview:
 
     def through(self, effect: Effect) -> list[tuple[EntryRef | None, int]]:
         """The entries that decide about the devices of one effect, the most frequent first."""
-        return Counter(
-            None if device.through is None else _without_own_name(device) for device in self.of(effect)
-        ).most_common()
+        # Told apart by their names: one that the change adds has another number in each rehearsal.
+        named: dict[tuple[EntryKind, str], EntryRef] = {}
+        counted: Counter[EntryRef | None] = Counter()
+        for device in self.of(effect):
+            ref = None if device.through is None else _without_own_name(device.through, device)
+            counted[ref if ref is None else named.setdefault((ref.kind, ref.name), ref)] += 1
+        return counted.most_common()
 
 
-def _without_own_name(device: Device) -> EntryRef:
+def _without_own_name(entry: EntryRef, device: Device) -> EntryRef:
     """Each device's own individual enrollment counts as one and the same answer: its own."""
-    entry = device.through
-    assert entry is not None  # the caller has asked
-    if entry.name.lower() == device.registration_id.lower():
-        return EntryRef(entry.kind, 0, OWN_ENTRY)
-    return entry
+    is_own = entry.kind is EntryKind.INDIVIDUAL and entry.name.lower() == device.registration_id.lower()
+    return EntryRef(entry.kind, 0, OWN_ENTRY) if is_own else entry
 
 
 # Read behind "individual enrollment": of each device its own.

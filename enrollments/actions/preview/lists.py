@@ -7,7 +7,6 @@ says which they are.
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from datetime import datetime
 from itertools import islice
 from ssl import PEM_cert_to_DER_cert
 
@@ -15,19 +14,23 @@ from django.db.models import QuerySet
 
 from enrollments.actions.evidence import is_signed
 from enrollments.actions.key_identifiers import secret_read_once
-from enrollments.actions.preview.above import Looked, enrolled_leaves, look_at_all
+from enrollments.actions.preview.above import Looked, look_at_all
 from enrollments.actions.preview.effects import Device, Preview
+from enrollments.actions.preview.kinds import leaf_problem
+from enrollments.actions.preview.leaves import enrolled_leaves
+from enrollments.actions.preview.limits import Limits, at_a_glance
+from enrollments.actions.preview.looking import Time
 from enrollments.actions.preview.near import lines_above
 from enrollments.actions.preview.outcomes import Decider, Known
 from enrollments.actions.preview.planned import Plan, Portions, read_after, read_plan
 from enrollments.actions.preview.secrets import Secrets
-from enrollments.actions.preview.singles import Time
 from enrollments.actions.preview.touched import (
     COLUMNS,
     in_portions,
     known_device,
     records_touched,
     secrets_of_groups,
+    touched_classes,
     with_dates_judged,
 )
 from enrollments.actions.preview.world import (
@@ -38,7 +41,7 @@ from enrollments.actions.preview.world import (
     read_many_individuals,
 )
 from enrollments.actions.schedule import standing_now
-from enrollments.attestation.x509 import LeafRefused, ParsedCertificate, check_leaf, parse_der
+from enrollments.attestation.x509 import ParsedCertificate, parse_der
 from enrollments.collecting import without_collecting
 from enrollments.models import (
     AttestationMechanism,
@@ -48,20 +51,25 @@ from enrollments.models import (
 )
 from enrollments.models.switches import AsOf
 from enrollments.policy.facts import Mechanism
-from enrollments.policy.reasons import Reason
 
 # Devices that are decided about together.
 PORTION = 1000
 
 
-def preview_of_list(service: ProvisioningService, portions: Portions) -> Preview:
-    """As if all of it were carried out that would not be refused. Raises SecretUnreadable."""
+def preview_of_list(
+    service: ProvisioningService, portions: Portions, limits: Limits | None = None
+) -> Preview:
+    """As if all of it were carried out that would not be refused. Raises SecretUnreadable.
+
+    limits: as much as can be told at a glance, unless it is said.
+    """
+    limits = limits or at_a_glance()
     with secret_read_once(), without_collecting():
         standing = standing_now(service)  # what is due by now is no part of the change
         time = Time.of(None)
         as_of = time.as_of(standing)
-        plan = read_plan(service, portions, as_of)
-        looked = look_at_all(service, plan, lines_above(service, plan, portions), time)
+        plan = read_plan(service, portions, as_of, limits)
+        looked = look_at_all(service, plan, lines_above(service, plan, portions), time, limits)
         deciding = _Deciding(service, plan, looked, time, as_of)
         devices = tuple(deciding.devices())
     return Preview(standing.epoch, devices, deciding.beyond)
@@ -92,7 +100,9 @@ class _Deciding:
             others = set(of_keys.values_list("registration_key", flat=True)) - self._told
             for portion in in_portions(others, PORTION):
                 yield from self._registered(self._records.filter(registration_key__in=portion))
-        for keys in in_portions({*looked.alone, *looked.unexamined} - self._told, PORTION):
+        moved = touched_classes(looked.touched, looked.before, looked.after)
+        of_kinds = {key for key, kind in looked.evidence.items() if kind in moved}
+        for keys in in_portions((of_kinds | looked.unexamined) - self._told, PORTION):
             yield from self._registered(self._records.filter(registration_key__in=keys))
         for keys in in_portions(self._plan.known_by_entry(), PORTION):
             yield from self._unregistered([key for key in keys if key not in self._told])
@@ -109,17 +119,16 @@ class _Deciding:
             yield from self._decided(self._with_leaves(known), worlds)
 
     def _unregistered(self, keys: Sequence[str]) -> Iterator[Device]:
-        shown = self._looked.shown
-        leaves = {**enrolled_leaves(self._service, keys), **{key: shown[key] for key in keys if key in shown}}
-        worlds = self._worlds(keys, {one.spki_sha256 for one in leaves.values()}, set())
+        enrolled = enrolled_leaves(self._service, keys)
+        worlds = self._worlds(keys, {one.spki_sha256 for one in enrolled.values()}, set())
         known = []
         for key in keys:
             own = worlds[0].individuals.get(key) or worlds[1].individuals[key]
-            leaf = leaves.get(key) or self._leaf_to_be(key)
+            leaf = enrolled.get(key) or self._leaf_to_be(key)
             if leaf is not None:
                 found_by = leaf.thumbprint_sha256, leaf.spki_sha256
                 one = Known(key, own.ref.name, Mechanism.X509, _NO_CLASS, *found_by)
-                known.append(replace(one, problem=_problem(leaf, self._at)))
+                known.append(replace(one, problem=leaf_problem(leaf, self._at)))
             else:
                 readings = (own.secrets,) if own.secrets else ()
                 known.append(Known(key, own.ref.name, own.mechanism, readings=readings))
@@ -137,20 +146,19 @@ class _Deciding:
             elif one.mechanism is Mechanism.X509 and not self._is_clear(one, worlds):
                 self.beyond += 1
             else:
-                alone = self._looked.alone.get(one.registration_key)
-                known = replace(one, evidence=alone) if alone else one
+                kind = self._looked.evidence.get(one.registration_key)
+                known = replace(one, evidence=kind) if kind is not None else one
                 before, after = (decider.outcome(known) for decider in deciders)
                 yield Device(one.registration_id, before, after)
 
     def _is_clear(self, device: Known, worlds: tuple[World, World]) -> bool:
         """Whether what lies above it is known, or cannot matter."""
-        key, evidence = device.registration_key, device.evidence
-        if key in self._looked.alone or evidence in self._looked.before.above:
+        looked, key = self._looked, device.registration_key
+        if key not in looked.unexamined and (
+            key in looked.evidence or device.evidence in looked.before.above or not is_signed(device.evidence)
+        ):
             return True
-        # Nothing was looked at that could have signed its leaf: nothing is there that could.
-        if not is_signed(evidence) and key not in self._looked.unexamined:
-            return True
-        return not self._looked.may_bar and all(
+        return not looked.may_bar and all(
             _decides_alone(world.individuals.get(key), device.leaf_thumbprint) for world in worlds
         )
 
@@ -162,15 +170,15 @@ class _Deciding:
             for one in devices
             if one.evidence
             and one.evidence not in looked.before.above
-            and one.registration_key not in looked.alone
+            and one.registration_key not in looked.evidence
         ]
         leaves = RegistrationEvidence.objects.filter(
             registration__service=self._service, registration__registration_key__in=keys, position=0
         )
         rows = leaves.values_list("registration__registration_key", "certificate__pem")
-        problems = {key: _problem(parse_der(PEM_cert_to_DER_cert(pem)), self._at) for key, pem in rows}
+        problems = {key: leaf_problem(parse_der(PEM_cert_to_DER_cert(pem)), self._at) for key, pem in rows}
         for one in devices:
-            problem = problems.get(one.registration_key)
+            problem = looked.problems.get(one.registration_key) or problems.get(one.registration_key)
             yield replace(one, problem=problem) if problem else one
 
     def _worlds(self, keys: Sequence[str], spkis: set[str], vague: set[str]) -> tuple[World, World]:
@@ -194,14 +202,6 @@ class _Deciding:
 
 # Of a device that never came: what lies above its leaf was not looked at.
 _NO_CLASS = "none"
-
-
-def _problem(leaf: ParsedCertificate, at: datetime) -> Reason | None:
-    try:
-        check_leaf(leaf, at)
-    except LeafRefused:
-        return Reason.LEAF_REFUSED
-    return None
 
 
 def _decides_alone(individual: Individual | None, thumbprint: str) -> bool:

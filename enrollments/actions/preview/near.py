@@ -13,6 +13,7 @@ from enrollments.actions.certificates import parsed
 from enrollments.actions.enrollment_groups import GroupSpec, foresee_group
 from enrollments.actions.imports import Change
 from enrollments.actions.outcomes import Outcome
+from enrollments.actions.preview.kinds import MAY_BAR
 from enrollments.actions.preview.planned import Plan, Portions
 from enrollments.actions.preview.touched import in_portions
 from enrollments.attestation.credential import PresentedCredential
@@ -78,7 +79,7 @@ class Near:
     def is_barred(self, service: ProvisioningService) -> bool:
         """Whether an individual enrollment that is disabled, or about to be, holds something that is asked for."""
         held = HeldCertificate.objects.filter(service=service, role=HeldRole.DEVICE)
-        held = held.filter(_MAY_BAR)
+        held = held.filter(MAY_BAR)
         return any(
             held.filter(**{f"{column}__in": some}).exists()
             for column, asked in (
@@ -165,7 +166,7 @@ def _self_issued(
     own = {subject: (spki, key_id) for subject, spki, key_id in leaves.values_list(*_LEAF)}
     named = {key_id: subject for subject, (_, key_id) in own.items() if key_id}
     bears = [one[:3] for one in listed] + [one[1:] for one in plan.barring]
-    held = HeldCertificate.objects.filter(service=service).filter(~Q(role=HeldRole.DEVICE) | _MAY_BAR)
+    held = HeldCertificate.objects.filter(service=service).filter(~Q(role=HeldRole.DEVICE) | MAY_BAR)
     for column, asked in (("subject_sha256", own), ("subject_key_id", named)):
         for some in in_portions(asked):
             bears += held.filter(**{f"{column}__in": some}).values_list(*_HELD[:3])
@@ -180,10 +181,6 @@ def _self_issued(
             spki, key_id = own[leaf.subject_sha256]
             if leaf.spki_sha256 == spki and not is_signed_by(leaf, leaf.public_key):
                 yield leaf.subject_sha256, key_id
-
-
-# Entries that are disabled, or will be without anybody's doing.
-_MAY_BAR = Q(individual__enabled=False) | Q(individual__switches_at__isnull=False)
 
 
 def certificates_of(change: Change) -> list[ParsedCertificate]:

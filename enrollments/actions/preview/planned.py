@@ -11,6 +11,7 @@ from typing import NamedTuple
 from enrollments.actions.enrollments import IndividualSpec
 from enrollments.actions.imports import Change
 from enrollments.actions.key_identifiers import endorsement_identifier, key_identifier
+from enrollments.actions.preview.limits import Limits
 from enrollments.actions.preview.secrets import NO_SECRETS, Secrets, secrets_in_place
 from enrollments.actions.preview.world import Individual, read_many_individuals
 from enrollments.attestation.x509 import own_key_id
@@ -26,7 +27,7 @@ Portions = Callable[[], Iterable[Sequence[Change]]]
 _FIRST_NEW = 10**15
 # A key that is made when the change is carried out: nobody has it.
 _MADE = frozenset({"(made)"})
-# Certificates of devices that are not known from a record, kept to be judged by.
+# Certificates of devices that are known by their entry alone, kept to be judged by.
 MAX_SHOWN = 5000
 
 
@@ -77,7 +78,8 @@ class Barring(NamedTuple):
 class Plan:
     """A list in short: all that decides about devices. By registration key, and `groups` as they are.
 
-    is_registered: of whom there is a record. shown: of others the certificate that the list gives, the first of them.
+    registered: of whom there is a record. shown: of others for whom no certificate is enrolled, the first that the list
+    gives; not of who is new and admitted, since nothing of that becomes of anybody who is known.
     switched, bars: numbers of the entries that are there, and the keys that the list bars. spkis: keys that are barred
     before or after it. issuers: names and key identifiers of what issued the certificates in the list.
     """
@@ -113,18 +115,24 @@ class Plan:
         ]
 
 
-def read_plan(service: ProvisioningService, portions: Portions, as_of: AsOf) -> Plan:
+def read_plan(service: ProvisioningService, portions: Portions, as_of: AsOf, limits: Limits) -> Plan:
     """Goes through the list once, and keeps of each line no more than what decides."""
     plan = Plan()
     for changes in portions():
         individuals = {registration_key(one.name): one for one in changes if not one.is_group}
         plan.groups += [one for one in changes if one.is_group]
         if individuals:
-            _add(service, plan, individuals, as_of)
+            _add(service, plan, individuals, as_of, None if limits.singly is None else MAX_SHOWN)
     return plan
 
 
-def _add(service: ProvisioningService, plan: Plan, changes: Mapping[str, Change], as_of: AsOf) -> None:
+def _add(
+    service: ProvisioningService,
+    plan: Plan,
+    changes: Mapping[str, Change],
+    as_of: AsOf,
+    most_shown: int | None,
+) -> None:
     rows = service.individualenrollments.filter(registration_key__in=list(changes))
     before = read_many_individuals(rows, as_of)
     records = service.registrations.filter(registration_key__in=list(changes))
@@ -153,8 +161,9 @@ def _add(service: ProvisioningService, plan: Plan, changes: Mapping[str, Change]
                 plan.issuers.add((one.issuer_sha256, one.authority_key_id or ""))
             if not planned.enabled:
                 plan.barring.append(Barring(key, one.subject_sha256, own_key_id(one), one.spki_sha256))
-            if key not in registered and key not in plan.shown and len(plan.shown) < MAX_SHOWN:
-                plan.shown[key] = one.der
+            is_stranger = key not in registered and (not planned.enabled if own is None else not own.pins)
+            if is_stranger and (most_shown is None or len(plan.shown) < most_shown):
+                plan.shown.setdefault(key, one.der)
         if not planned.enabled:
             _bar(plan, ref, {spki for _, spki in planned.certificates})
     held = HeldCertificate.objects.filter(individual__in=list(holding), role=HeldRole.DEVICE)

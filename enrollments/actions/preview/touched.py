@@ -9,6 +9,7 @@ from django.db.models import Case, Count, IntegerField, Max, Q, QuerySet, Value,
 
 from enrollments.actions.evidence import UNSIGNED
 from enrollments.actions.judging import group_ref
+from enrollments.actions.preview.limits import Limits
 from enrollments.actions.preview.outcomes import Known
 from enrollments.actions.preview.secrets import (
     KeyGroup,
@@ -33,8 +34,6 @@ from enrollments.policy.facts import EntryRef, Mechanism
 V = TypeVar("V")
 Entry = IndividualEnrollment | EnrollmentGroup
 
-# Classes of evidence that are looked at, those of most devices first: each costs a search for paths, twice.
-MAX_CLASSES = 300
 # Records that are named one by one in a query.
 MAX_NAMED = 5000
 
@@ -89,24 +88,25 @@ def in_portions(values: Iterable[V], most: int = MAX_NAMED) -> Iterator[list[V]]
 # --- Classes of evidence, and records of devices ------------------------------------------------------
 
 
-def classes_of(service: ProvisioningService) -> list[RegistrationRecord]:
-    """One record for each class that shares a verified signature: the one whose leaf is valid for longest."""
+def classes_of(service: ProvisioningService, limits: Limits) -> Iterator[RegistrationRecord]:
+    """One record for each class that shares a verified signature: the one whose leaf is valid for longest.
+
+    Those of most devices come first.
+    """
     counted = (
         service.registrations.exclude(evidence_class="")
         .exclude(evidence_class__startswith=UNSIGNED)
         .order_by()
         .values("evidence_class")
         .annotate(devices=Count("pk"), latest=Max("leaf_not_after"))
-        .order_by("-devices")[:MAX_CLASSES]
+        .order_by("-devices", "evidence_class")[: limits.classes]
     )
-    representatives = []
     for row in counted:
         members = service.registrations.filter(
             evidence_class=row["evidence_class"], leaf_not_after=row["latest"]
         )
         if (record := members.first()) is not None:
-            representatives.append(record)
-    return representatives
+            yield record
 
 
 def touched_classes(touched: Touched, before: World, after: World) -> set[str]:

@@ -76,7 +76,9 @@ class Command(DpsCommand):
                     f"{cause_of(spell)}"
                 )
             return
-        said = compare(found, time, until, limits=FleetLimits(rows=None, singly=None, seconds=None))
+        said = compare(
+            found, time, until, limits=FleetLimits(rows=None, classes=None, singly=None, seconds=None)
+        )
         if csv is not None:
             try:
                 with csv.open("w", encoding="utf-8", newline="") as file:

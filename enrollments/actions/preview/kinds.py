@@ -1,0 +1,158 @@
+"""Devices of no class of evidence: of whom no signature under their leaf was verified yet, or who never came at all.
+
+Whether a signature verifies hangs on what is enrolled now, or is then. It is checked here, once for each device. Those
+whose leaves were signed by one key, and say the same of their issuer, are of one kind: they share what lies above them.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+from time import monotonic
+
+from django.db.models import Q, QuerySet
+
+from enrollments.actions.certificates import parsed
+from enrollments.actions.evidence import UNSIGNED
+from enrollments.actions.preview.looking import Look
+from enrollments.actions.preview.touched import in_portions
+from enrollments.attestation.credential import PresentedCredential
+from enrollments.attestation.x509 import LeafRefused, ParsedCertificate, check_leaf, is_signed_by
+from enrollments.models import HeldCertificate, HeldRole, ProvisioningService, RegistrationEvidence
+from enrollments.policy.reasons import Reason
+
+# The name of the kind above which nothing lies.
+BARE = "bare"
+# With more keys of one name the search for paths may end at one of its bounds: such a device is looked at alone.
+MAX_SIGNERS = 16
+
+
+class Signers:
+    """Certificates whose keys may have signed leaves, by their names and key identifiers."""
+
+    def __init__(self, certificates: Iterable[ParsedCertificate]) -> None:
+        self._by_subject: dict[str, dict[str, ParsedCertificate]] = {}
+        self._by_key_id: dict[str, dict[str, ParsedCertificate]] = {}
+        for one in certificates:
+            self._by_subject.setdefault(one.subject_sha256, {})[one.spki_sha256] = one
+            if one.subject_key_id:
+                self._by_key_id.setdefault(one.subject_key_id, {})[one.spki_sha256] = one
+
+    def of(self, leaf: ParsedCertificate) -> list[ParsedCertificate]:
+        """As the search for paths would find them, one for each key; the leaf's own is not among them."""
+        found = {
+            **self._by_key_id.get(leaf.authority_key_id or "", {}),
+            **self._by_subject.get(leaf.issuer_sha256, {}),
+        }
+        found.pop(leaf.spki_sha256, None)
+        return list(found.values())
+
+
+@dataclass(slots=True)
+class Kinds:
+    """Sorts devices by their leaves. By registration key:
+
+    evidence: the kind of each, which is the name under which what lies above it is kept. problems: what is wrong with
+    their leaves at that time. alone: who is looked at alone. unexamined: for whom there was no time.
+    looks: for each kind a device by which to look at it. members: who is of it.
+    """
+
+    signers: Signers
+    at: datetime
+    deadline: float
+    evidence: dict[str, str] = field(default_factory=dict)
+    problems: dict[str, Reason] = field(default_factory=dict)
+    alone: set[str] = field(default_factory=set)
+    unexamined: set[str] = field(default_factory=set)
+    looks: dict[str, Look] = field(default_factory=dict)
+    members: dict[str, list[str]] = field(default_factory=dict)
+
+    def add(self, key: str, name: str, leaf: ParsedCertificate) -> None:
+        """leaf: all that this device shows. Who showed more has a class of its own."""
+        if monotonic() > self.deadline:
+            self.unexamined.add(key)
+            return
+        if problem := leaf_problem(leaf, self.at):
+            self.problems[key] = problem
+        possible = self.signers.of(leaf)
+        if len(possible) > MAX_SIGNERS:
+            self.alone.add(key)
+            return
+        signer = _signer(leaf, possible)
+        if not signer:
+            self.evidence[key] = BARE
+            return
+        kind = f"kind {leaf.issuer_sha256} {leaf.authority_key_id or ''} {signer}"
+        self.evidence[key] = kind
+        self.members.setdefault(kind, []).append(key)
+        if problem is None and kind not in self.looks:
+            self.looks[kind] = Look(kind, key, name, PresentedCredential(certificates=(leaf.der,)))
+
+    def split(self, kind: str) -> None:
+        """Its devices do not share what lies above them after all."""
+        for key in self.members.pop(kind):
+            del self.evidence[key]
+            self.alone.add(key)
+
+
+def _signer(leaf: ParsedCertificate, possible: Iterable[ParsedCertificate]) -> str:
+    """The public key that made the signature of this leaf, if it is one of these; one signature has one key."""
+    if leaf.is_self_issued and is_signed_by(leaf, leaf.public_key):
+        return ""
+    return next((one.spki_sha256 for one in possible if is_signed_by(leaf, one.public_key)), "")
+
+
+def leaf_problem(leaf: ParsedCertificate, at: datetime) -> Reason | None:
+    try:
+        check_leaf(leaf, at)
+    except LeafRefused:
+        return Reason.LEAF_REFUSED
+    return None
+
+
+# --- What is enrolled, and who came -------------------------------------------------------------
+
+
+def unsigned_evidence(service: ProvisioningService) -> "QuerySet[RegistrationEvidence]":
+    """The leaves under which no signature was verified: whoever shows one has shown nothing else that was kept."""
+    return RegistrationEvidence.objects.filter(
+        registration__service=service, registration__evidence_class__startswith=UNSIGNED, position=0
+    ).order_by()
+
+
+def by_a_known_name(service: ProvisioningService) -> Q:
+    """Of evidence: that its issuer, by name or by key identifier, is one whose certificates are held."""
+    held = possible_signers(service)
+    return Q(certificate__issuer_sha256__in=held.values("subject_sha256")) | Q(
+        certificate__authority_key_id__in=held.exclude(subject_key_id="").values("subject_key_id")
+    )
+
+
+def possible_signers(service: ProvisioningService) -> "QuerySet[HeldCertificate]":
+    """What the search for paths may go through (R7): CAs, helpers, and what bars keys or may come to (R6)."""
+    held = HeldCertificate.objects.filter(service=service)
+    return held.filter(~Q(role=HeldRole.DEVICE) | MAY_BAR)
+
+
+# Entries that are disabled, or will be without anybody's doing.
+MAY_BAR = Q(individual__enabled=False) | Q(individual__switches_at__isnull=False)
+
+
+def signers_named(
+    service: ProvisioningService, subjects: Iterable[str], key_ids: Iterable[str]
+) -> Iterator[str]:
+    """As PEM."""
+    held = possible_signers(service)
+    for column, asked in (("subject_sha256", subjects), ("subject_key_id", key_ids)):
+        for some in in_portions({one for one in asked if one}):
+            yield from held.filter(**{f"{column}__in": some}).values_list("certificate__pem", flat=True)
+
+
+def with_key_of_a_ca(service: ProvisioningService) -> set[str]:
+    """Registration keys of devices whose leaf has the key of a CA that is held: another one lies above nobody else."""
+    held = HeldCertificate.objects.filter(service=service).exclude(role=HeldRole.DEVICE)
+    records = service.registrations.exclude(leaf_spki="").filter(leaf_spki__in=held.values("spki_sha256"))
+    return set(records.values_list("registration_key", flat=True))
+
+
+def as_certificates(pems: Iterable[str]) -> Iterator[ParsedCertificate]:
+    return map(parsed, set(pems))

@@ -1,0 +1,140 @@
+"""The leaves of devices of no class of evidence to whom a list of changes could matter."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from ssl import PEM_cert_to_DER_cert
+
+from django.db.models import Q
+
+from enrollments.actions.certificates import parsed
+from enrollments.actions.enrollments import IndividualSpec
+from enrollments.actions.preview.kinds import (
+    Kinds,
+    Signers,
+    by_a_known_name,
+    signers_named,
+    unsigned_evidence,
+    with_key_of_a_ca,
+)
+from enrollments.actions.preview.limits import Limits
+from enrollments.actions.preview.looking import Look, Time, look_alone, registered_alone
+from enrollments.actions.preview.near import LinesAbove, certificates_of
+from enrollments.actions.preview.planned import Plan, Planned
+from enrollments.actions.preview.touched import in_portions
+from enrollments.attestation.credential import PresentedCredential
+from enrollments.attestation.x509 import ParsedCertificate, parse_der
+from enrollments.models import HeldCertificate, HeldRole, ProvisioningService, RegistrationEvidence
+
+# Registered devices, by registration key.
+_COLUMNS = (
+    "pk",
+    "registration__registration_key",
+    "registration__leaf_spki",
+    "certificate__issuer_sha256",
+    "certificate__authority_key_id",
+)
+_LEAF = ("registration__registration_key", "registration__registration_id", "certificate__pem")
+
+
+class Leaves:
+    def __init__(self, service: ProvisioningService, plan: Plan, lines: LinesAbove) -> None:
+        self._service, self._plan, self._lines = service, plan, lines
+
+    def sorted(self, time: Time, limits: Limits) -> Kinds:
+        """By who has signed them, of all that is held, and all that the list brings."""
+        own, evidence, issuers = self._with_keys_of_cas(), set(), set(self._plan.issuers)
+        for pk, key, spki, issuer, key_id in self._unsigned():
+            if key not in own and self._may_matter(key, spki):
+                evidence.add(pk)
+                issuers.add((issuer, key_id))
+        strangers = [
+            key for key in self._plan.known_by_entry() if self._may_need(self._plan.individuals[key])
+        ]
+        issuers.update(self._issuers_of_enrolled(strangers))
+        held = signers_named(self._service, {one for one, _ in issuers}, {one for _, one in issuers})
+        kinds = Kinds(Signers([*map(parsed, held), *self._brought()]), time.at, limits.deadline())
+        for some in in_portions(evidence):
+            rows = RegistrationEvidence.objects.filter(pk__in=some).values_list(*_LEAF)
+            for key, name, pem in rows.iterator(chunk_size=1000):
+                kinds.add(key, name, _read(pem))
+        for key, leaf in self._shown_by(strangers):
+            if leaf is None:
+                kinds.unexamined.add(key)
+            else:
+                kinds.add(key, self._plan.individuals[key].ref.name, leaf)
+        kinds.alone |= own
+        return kinds
+
+    def alone(self, keys: Sequence[str]) -> Iterator[Look]:
+        """Of these devices."""
+        strangers = [
+            key for key in keys if key in self._plan.individuals and key not in self._plan.registered
+        ]
+        yield from registered_alone(self._service, set(keys).difference(strangers))
+        for key, leaf in self._shown_by(strangers):
+            if leaf is not None:
+                shown = PresentedCredential(certificates=(leaf.der,))
+                yield look_alone(key, self._plan.individuals[key].ref.name, shown)
+
+    def _may_matter(self, key: str, spki: str) -> bool:
+        """Whether anything above it changes, or else its own entry, or what bars its key."""
+        return bool(self._lines.changes) or key in self._plan.individuals or spki in self._plan.spkis
+
+    def _may_need(self, entry: Planned) -> bool:
+        """Whether what lies above its device may decide: not where nothing changes but a switch."""
+        return self._lines.may_bar or entry.is_new or entry.mechanism is not None
+
+    def _with_keys_of_cas(self) -> set[str]:
+        own = with_key_of_a_ca(self._service)
+        for some in in_portions({one.spki for one in self._lines.listed}):
+            records = self._service.registrations.filter(leaf_spki__in=some)
+            own |= set(records.values_list("registration_key", flat=True))
+        return own if self._lines.changes else own & self._plan.individuals.keys()
+
+    def _unsigned(self) -> Iterator[tuple[int, str, str, str, str]]:
+        """Of those who may be signed by what is held, or will be."""
+        rows = unsigned_evidence(self._service)
+        wanted = [by_a_known_name(self._service)]
+        wanted += [Q(certificate__issuer_sha256__in=one) for one in in_portions(self._lines.by_subject)]
+        wanted += [Q(certificate__authority_key_id__in=one) for one in in_portions(self._lines.by_key_id)]
+        for some in wanted:
+            yield from rows.filter(some).values_list(*_COLUMNS).iterator(chunk_size=5000)
+
+    def _issuers_of_enrolled(self, keys: Sequence[str]) -> Iterator[tuple[str, str]]:
+        for some in in_portions(keys):
+            held = HeldCertificate.objects.filter(
+                service=self._service, role=HeldRole.DEVICE, individual__registration_key__in=some
+            )
+            names = held.values_list("certificate__issuer_sha256", "certificate__authority_key_id").order_by()
+            yield from ((issuer, key_id or "") for issuer, key_id in names.distinct())
+
+    def _brought(self) -> Iterator[ParsedCertificate]:
+        """All certificates of the lines that can lie above devices."""
+        for change in self._lines.changes:
+            yield from certificates_of(change)
+            if isinstance(change.spec, IndividualSpec):
+                yield from (parse_der(one.der) for one in change.spec.certificates.values())
+
+    def _shown_by(self, strangers: Sequence[str]) -> Iterator[tuple[str, ParsedCertificate | None]]:
+        """What is enrolled for each of them, or else what the list gives it; None where that was not kept."""
+        for some in in_portions(strangers, 1000):
+            enrolled = enrolled_leaves(self._service, some)
+            for key in some:
+                given = self._plan.shown.get(key)
+                yield key, enrolled.get(key) or (parse_der(given) if given is not None else None)
+
+
+def enrolled_leaves(service: ProvisioningService, keys: Iterable[str]) -> dict[str, ParsedCertificate]:
+    """By registration key, the certificate that is enrolled for a device: of two the primary one."""
+    held = HeldCertificate.objects.filter(
+        service=service, role=HeldRole.DEVICE, individual__registration_key__in=list(keys)
+    )
+    # The primary one comes last, and is written over the other.
+    rows = held.order_by("individual", "-slot").values_list(
+        "individual__registration_key", "certificate__pem"
+    )
+    return {key or "": _read(pem) for key, pem in dict(rows).items()}
+
+
+def _read(pem: str) -> ParsedCertificate:
+    """Without being kept in memory, as `parsed` does: there may be a hundred thousand of them."""
+    return parse_der(PEM_cert_to_DER_cert(pem))

@@ -1,0 +1,30 @@
+"""How much a preview looks at: what there is time for while somebody waits for a dialog, or all that there is."""
+
+from dataclasses import dataclass
+from time import monotonic
+
+# Classes of evidence that are looked at, those of most devices first: each costs a search for paths, twice.
+MAX_CLASSES = 300
+# Devices that share with nobody what lies above them: as many as there is time for.
+MAX_SINGLY = 300
+SECONDS_SINGLY = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """None: as much as there is."""
+
+    classes: int | None = None
+    singly: int | None = None
+    seconds: float | None = None
+
+    def deadline(self) -> float:
+        """On the clock of `monotonic`."""
+        return float("inf") if self.seconds is None else monotonic() + self.seconds
+
+
+NO_LIMITS = Limits()
+
+
+def at_a_glance() -> Limits:
+    return Limits(MAX_CLASSES, MAX_SINGLY, SECONDS_SINGLY)

@@ -1,0 +1,93 @@
+"""Devices of no class of evidence to whom a change could matter, with what may have signed their leaves."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from django.db.models import Q
+
+from enrollments.actions.certificates import parsed
+from enrollments.actions.preview.kinds import (
+    Kinds,
+    Signers,
+    by_a_known_name,
+    signers_named,
+    unsigned_evidence,
+    with_key_of_a_ca,
+)
+from enrollments.actions.preview.looking import Look, Time, look_alone, registered_alone
+from enrollments.actions.preview.touched import Touched, in_portions
+from enrollments.attestation.credential import PresentedCredential
+from enrollments.models import HeldCertificate, HeldRole, ProvisioningService, RegistrationEvidence
+
+
+@dataclass(slots=True)
+class Loose:
+    """As it is in one state of things, or in several.
+
+    leaves: of records, by the primary key of the evidence. own: registration keys of devices that have the key of a CA.
+    strangers: by registration key, name and certificate of devices that are enrolled, and have never registered.
+    signers: certificates whose keys may have signed any of these, as PEM.
+    """
+
+    leaves: set[int] = field(default_factory=set)
+    own: set[str] = field(default_factory=set)
+    strangers: dict[str, tuple[str, str]] = field(default_factory=dict)
+    signers: set[str] = field(default_factory=set)
+
+    def read(self, service: ProvisioningService, touched: Touched) -> None:
+        """What there is at present; a certificate that was seen before is kept to the device."""
+        rows = unsigned_evidence(service).filter(
+            Q(registration__registration_key__in=touched.keys)
+            | Q(registration__leaf_spki__in=touched.spkis)
+            | by_a_known_name(service)
+        )
+        found = list(rows.values_list("pk", "certificate__issuer_sha256", "certificate__authority_key_id"))
+        self.leaves.update(pk for pk, _, _ in found)
+        self.own |= with_key_of_a_ca(service)
+        strangers = _strangers(service, touched)
+        issuers = {(issuer, key_id) for _, issuer, key_id in found}
+        for _, pem in strangers.values():
+            leaf = parsed(pem)
+            issuers.add((leaf.issuer_sha256, leaf.authority_key_id or ""))
+        self.strangers = {**strangers, **self.strangers}
+        subjects, key_ids = {one for one, _ in issuers}, {one for _, one in issuers}
+        self.signers.update(signers_named(service, subjects, key_ids))
+
+    def sorted(self, time: Time, deadline: float) -> Kinds:
+        kinds = Kinds(Signers(map(parsed, self.signers)), time.at, deadline)
+        columns = ("registration__registration_key", "registration__registration_id", "certificate__pem")
+        for some in in_portions(self.leaves):
+            rows = RegistrationEvidence.objects.filter(pk__in=some).values_list(*columns)
+            for key, name, pem in rows.iterator(chunk_size=1000):
+                self._add(kinds, key, name, pem)
+        for key, (name, pem) in self.strangers.items():
+            self._add(kinds, key, name, pem)
+        kinds.alone |= self.own
+        return kinds
+
+    def _add(self, kinds: Kinds, key: str, name: str, pem: str) -> None:
+        if key not in self.own:
+            kinds.add(key, name, parsed(pem))
+
+    def alone(self, service: ProvisioningService, keys: Iterable[str]) -> Iterable[Look]:
+        """Of these devices."""
+        keys = set(keys)
+        yield from registered_alone(service, keys - self.strangers.keys())
+        for key in keys & self.strangers.keys():
+            name, pem = self.strangers[key]
+            yield look_alone(key, name, PresentedCredential(certificates=(parsed(pem).der,)))
+
+
+def _strangers(service: ProvisioningService, touched: Touched) -> Mapping[str, tuple[str, str]]:
+    """The devices of the entries themselves that have no record yet: of two certificates the primary one."""
+    records = service.registrations.filter(registration_key__in=touched.keys)
+    registered = set(records.values_list("registration_key", flat=True))
+    held = HeldCertificate.objects.filter(
+        service=service, role=HeldRole.DEVICE, individual__registration_key__in=touched.keys
+    ).order_by("individual", "slot")
+    columns = ("individual__registration_key", "individual__registration_id", "certificate__pem")
+    found: dict[str, tuple[str, str]] = {}
+    for key, name, pem in held.values_list(*columns):
+        if key is not None and key not in registered:
+            found.setdefault(key, (name or "", pem))
+    return found
