@@ -9,9 +9,11 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from enrollments.actions.imports import Change
 from enrollments.actions.preview import Preview
+from enrollments.actions.preview.limits import Limits
 from enrollments.actions.preview.lists import preview_of_list
 from enrollments.models import ImportRun, ProvisioningService
 from enrollments.policy.names import registration_key
@@ -36,8 +38,11 @@ class Foreseen:
     later: Preview | None = None
 
 
-def foresee(run: ImportRun) -> Foreseen:
-    """Of an import that was checked, and as long as its lines are kept. Raises SecretUnreadable."""
+def foresee(run: ImportRun, limits: Limits | None = None) -> Foreseen:
+    """Of an import that was checked, and as long as its lines are kept. Raises SecretUnreadable.
+
+    limits: as much as can be told at a glance, unless it is said.
+    """
     turning: set[int] = set()
 
     def portions() -> Iterator[Sequence[Change]]:
@@ -45,15 +50,19 @@ def foresee(run: ImportRun) -> Foreseen:
             turning.update(one.line for one in changes if _turns(one))
             yield changes
 
-    now = preview_of_list(run.service, portions)
+    now = preview_of_list(run.service, portions, limits)
     if not turning:
         return Foreseen(now)
-    later = preview_of_list(run.service, lambda: (list(map(_turned, one)) for one in _changes(run)))
+    later = preview_of_list(run.service, partial(_turned_portions, run), limits)
     return Foreseen(now, len(turning), later)
 
 
 def _turns(change: Change) -> bool:
     return change.spec is not None and change.spec.switches_at is not None
+
+
+def _turned_portions(run: ImportRun) -> Iterator[Sequence[Change]]:
+    return (list(map(_turned, changes)) for changes in _changes(run))
 
 
 def _turned(change: Change) -> Change:

@@ -4,7 +4,8 @@ import random
 
 import pytest
 
-from enrollments.actions.preview import Effect, preview_of
+from enrollments.actions.preview import Effect, preview_of, rehearsing
+from enrollments.actions.preview.limits import NO_LIMITS, Limits
 from tests.preview.worlds import World, by_name, grown, still_shown
 
 pytestmark = pytest.mark.django_db
@@ -16,27 +17,43 @@ def forest():
 
 
 @pytest.mark.parametrize("seed", range(40))
-def test_preview_equals_judging_every_device_before_and_after(forest, seed):
+def test_preview_equals_judging_every_device_before_and_after(forest, seed, monkeypatch):
+    monkeypatch.setattr(rehearsing, "MOST_LOOKS", 1 + seed % 4)  # several rehearsals
     world = World(forest, random.Random(seed))
     for _ in range(3):
-        change = world.change()
-        before = world.outcomes()
+        compare(world, limits=NO_LIMITS if seed % 2 else None)
 
-        said = preview_of(world.service, change, change.entries)
 
-        assert world.outcomes() == before, "a rehearsal leaves nothing behind"
-        change()
-        after = world.outcomes()
-        told = {device.registration_id.lower(): device for device in said.devices}
-        recorded = set(world.service.registrations.values_list("registration_key", flat=True))
-        assert said.not_examined == 0
-        for name in before:
-            device = told.get(name)
-            if device is None:
-                # Of who never proved anything nothing is kept, so nothing can be said.
-                assert before[name] == after[name] or name not in recorded or name in world.vague, name
-            elif device.effect is Effect.UNKNOWN:
-                assert name not in world.identified or name in world.vague, name
-            elif name in recorded and still_shown(world, name):
-                assert (device.before.verdict, device.before.through) == before[name], name
-                assert by_name(device.after.verdict, device.after.through) == by_name(*after[name]), name
+@pytest.mark.parametrize("seed", range(100, 130))
+def test_what_is_told_of_some_is_right_where_others_are_too_many(forest, seed):
+    limits = Limits(classes=seed % 3, singly=seed % 2, seconds=None)
+    world = World(forest, random.Random(seed))
+    for _ in range(3):
+        compare(world, limits=limits, is_whole=False)
+
+
+def compare(world, *, limits, is_whole=True):
+    change = world.change()
+    before = world.outcomes()
+
+    said = preview_of(world.service, change, change.entries, limits=limits)
+
+    assert world.outcomes() == before, "a rehearsal leaves nothing behind"
+    change()
+    after = world.outcomes()
+    told = {device.registration_id.lower(): device for device in said.devices}
+    assert len(told) == len(said.devices), "each device is told once"
+    recorded = set(world.service.registrations.values_list("registration_key", flat=True))
+    assert said.not_examined == 0 or not is_whole
+    for name in before:
+        device = told.get(name)
+        if device is None and not is_whole:
+            continue
+        if device is None:
+            # Of who never proved anything nothing is kept, so nothing can be said.
+            assert before[name] == after[name] or name not in recorded or name in world.vague, name
+        elif device.effect is Effect.UNKNOWN:
+            assert name not in world.identified or name in world.vague, name
+        elif name in recorded and still_shown(world, name):
+            assert (device.before.verdict, device.before.through) == before[name], name
+            assert by_name(device.after.verdict, device.after.through) == by_name(*after[name]), name

@@ -4,6 +4,7 @@ import random
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from cryptography import x509
 from django.utils import timezone
 
 from enrollments.actions.ca_certificates import delete_ca_certificate, groups_of
@@ -38,6 +39,13 @@ from enrollments.models import (
 from tests.certificates import EXPIRED, Minted, root, self_signed
 from tests.devices import ALICE, derived_key, new_service, prove, register, shows, signs
 
+PLANT_ALONE = x509.NameConstraints([x509.DNSName("plant.example")], None)
+HOSTS = ("pump.plant.example", "pump.shop.example")
+
+
+def named(host: str) -> tuple[x509.SubjectAlternativeName, bool]:
+    return x509.SubjectAlternativeName([x509.DNSName(host)]), False
+
 
 @dataclass
 class Forest:
@@ -52,9 +60,20 @@ def grown() -> Forest:
     plant = first.intermediate("Plant")
     crossed = plant.cross_signed_by(second)
     line = plant.intermediate("Line")
-    shop = second.intermediate("Shop")
-    lone = root("Lone")
-    cas = [first, second, plant, crossed, line, shop, lone, plant.reissued("Plant under another name")]
+    shop = second.intermediate("shop")
+    lone = root("lone")
+    fenced = first.intermediate("Fenced", extensions=[(PLANT_ALONE, True)])
+    cas = [
+        first,
+        second,
+        plant,
+        crossed,
+        line,
+        shop,
+        lone,
+        plant.reissued("Plant under another name"),
+        fenced,
+    ]
     leaves = [
         ca.leaf(f"{ca.parsed.common_names[0].lower().replace(' ', '-')}-{number}")
         for ca in (first, plant, line, shop, lone)
@@ -62,6 +81,12 @@ def grown() -> Forest:
     ]
     leaves += [line.leaf("line-old", **EXPIRED), crossed.leaf("crossed-1")]
     leaves += [self_signed(f"own-{number}") for number in range(3)]
+    leaves += [
+        fenced.leaf("fenced-0"),
+        *(fenced.leaf(f"fenced-{host}", extensions=[named(host)]) for host in HOSTS),
+    ]
+    # With the key of a CA; and with the name of one, and another key.
+    leaves += [line.leaf("twin-0", key=lone.key), self_signed("lone"), lone.leaf("shop")]
     return Forest(cas, leaves)
 
 
