@@ -76,9 +76,10 @@ class Individual:
 
     def knows_of(self, secrets: Secrets) -> bool:
         """Whether it can be seen that none of these is one of its own."""
-        return all(
-            self.has_fingerprints if is_fingerprint(one) else self.has_ids for one in own_among(secrets)
-        )
+        own = own_among(secrets)
+        if secrets and not own:
+            return False  # a key that a group derives, and no more is known of it: the entry may hold that very key
+        return all(self.has_fingerprints if is_fingerprint(one) else self.has_ids for one in own)
 
 
 @dataclass(slots=True)
