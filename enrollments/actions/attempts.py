@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 from django.db import connection, transaction
-from django.db.models import QuerySet
+from django.db.models import Exists, OuterRef, QuerySet
 from django.utils import timezone
 
 from enrollments import metrics
@@ -15,7 +15,13 @@ from enrollments.actions.callers import credential_of
 from enrollments.actions.judging import Judgement
 from enrollments.actions.tracking import read_tracking_id, tracking_id
 from enrollments.audit.actor import clean_client
-from enrollments.models import AttemptOutcome, Certificate, ProvisioningService, RegistrationAttempt
+from enrollments.models import (
+    AttemptOutcome,
+    Certificate,
+    ProvisioningService,
+    RegistrationAttempt,
+    RegistrationRecord,
+)
 from enrollments.models.locks import in_line
 from enrollments.models.prepared import Prepared
 from enrollments.policy.decision import Decision, Said
@@ -95,6 +101,28 @@ def proven_leaf(attempt: RegistrationAttempt) -> Certificate | None:
     if not is_proven(attempt) or not attempt.leaf_thumbprint:
         return None
     return Certificate.objects.filter(thumbprint_sha256=attempt.leaf_thumbprint).first()
+
+
+def devices_that_came(service: ProvisioningService) -> dict[str, tuple[str, str]]:
+    """Of whom there is no registration record, though they proved themselves by a certificate, which was kept.
+
+    By registration key: the name, and the certificate of the latest such attempt, as PEM.
+    """
+    records = RegistrationRecord.objects.filter(
+        service=OuterRef("service"), registration_key=OuterRef("registration_key")
+    )
+    attempts = service.attempts.filter(~Exists(records)).exclude(leaf_thumbprint="")
+    found: dict[str, tuple[str, str]] = {}
+    for attempt in attempts.order_by("registration_key", "last_at", "pk").iterator(chunk_size=1000):
+        if is_proven(attempt):
+            # The latest comes last, and is written over the others.
+            found[attempt.registration_key] = attempt.claimed_registration_id, attempt.leaf_thumbprint
+    pems: dict[str, str] = {}
+    thumbprints = sorted({thumbprint for _, thumbprint in found.values()})
+    for start in range(0, len(thumbprints), 1000):
+        rows = Certificate.objects.filter(thumbprint_sha256__in=thumbprints[start : start + 1000])
+        pems.update(rows.values_list("thumbprint_sha256", "pem"))
+    return {key: (name, pems[one]) for key, (name, one) in found.items() if one in pems}
 
 
 def is_proven(attempt: RegistrationAttempt) -> bool:

@@ -7,10 +7,11 @@ are planned, so that they cost no more than being read.
 import math
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
+from enrollments.actions.attempts import devices_that_came
 from enrollments.actions.imports import Change
 from enrollments.actions.preview import Preview
 from enrollments.actions.preview.limits import Limits
@@ -44,16 +45,17 @@ def foresee(run: ImportRun, limits: Limits | None = None) -> Foreseen:
     limits: as much as can be told at a glance, unless it is said.
     """
     turning: set[int] = set()
+    came = devices_that_came(run.service).keys()
 
     def portions() -> Iterator[Sequence[Change]]:
-        for changes in _changes(run):
+        for changes in _changes(run, came):
             turning.update(one.line for one in changes if _turns(one))
             yield changes
 
     now = preview_of_list(run.service, portions, limits)
     if not turning:
         return Foreseen(now)
-    later = preview_of_list(run.service, partial(_turned_portions, run), limits)
+    later = preview_of_list(run.service, partial(_turned_portions, run, came), limits)
     return Foreseen(now, len(turning), later)
 
 
@@ -61,8 +63,8 @@ def _turns(change: Change) -> bool:
     return change.spec is not None and change.spec.switches_at is not None
 
 
-def _turned_portions(run: ImportRun) -> Iterator[Sequence[Change]]:
-    return (list(map(_turned, changes)) for changes in _changes(run))
+def _turned_portions(run: ImportRun, came: Collection[str]) -> Iterator[Sequence[Change]]:
+    return (list(map(_turned, changes)) for changes in _changes(run, came))
 
 
 def _turned(change: Change) -> Change:
@@ -108,10 +110,10 @@ class _Lately:
 _LATELY = _Lately()
 
 
-def _changes(run: ImportRun) -> Iterator[Sequence[Change]]:
+def _changes(run: ImportRun, came: Collection[str]) -> Iterator[Sequence[Change]]:
     """What carrying it out would do, portion by portion; what would be refused then is not among it."""
     for records in _portions(run):
-        if lines := _that_matter(run.service, records):
+        if lines := _that_matter(run.service, records, came):
             yield plan(run.service_id, lines, thoroughly=False, compares=False).changes
 
 
@@ -120,10 +122,14 @@ def _portions(run: ImportRun) -> Iterator[list[Record]]:
     return (from_text(text) for text in chunks.iterator(chunk_size=5))
 
 
-def _that_matter(service: ProvisioningService, records: list[Record]) -> list[Record]:
-    """Those about groups, about devices with a record or an entry, and those that bar keys under a new name (R6)."""
+def _that_matter(service: ProvisioningService, records: list[Record], came: Collection[str]) -> list[Record]:
+    """Those about groups, about devices that are known, and those that bar keys under a new name (R6).
+
+    Known by a record, by an entry, or by an attempt (`came`).
+    """
     keys = {registration_key(one.name) for one in records if not one.is_group}
     known = {
+        *keys.intersection(came),
         *service.registrations.filter(registration_key__in=keys).values_list("registration_key", flat=True),
         *service.individualenrollments.filter(registration_key__in=keys).values_list(
             "registration_key", flat=True

@@ -70,7 +70,7 @@ def compare(world, run, *, is_whole, limits=None):
     after = world.outcomes()
     told = {device.registration_id.lower(): device for device in seen.devices}
     assert len(told) == len(seen.devices), "each device is told once"
-    recorded = set(world.service.registrations.values_list("registration_key", flat=True))
+    recorded = {*world.service.registrations.values_list("registration_key", flat=True), *world.came}
     for name in before:
         device = told.get(name)
         if device is None and not is_whole:

@@ -11,7 +11,6 @@ from time import monotonic
 
 from django.db.models import Q, QuerySet
 
-from enrollments.actions.certificates import parsed
 from enrollments.actions.evidence import UNSIGNED
 from enrollments.actions.preview.looking import Look
 from enrollments.actions.preview.touched import in_portions
@@ -147,12 +146,16 @@ def signers_named(
             yield from held.filter(**{f"{column}__in": some}).values_list("certificate__pem", flat=True)
 
 
-def with_key_of_a_ca(service: ProvisioningService) -> set[str]:
-    """Registration keys of devices whose leaf has the key of a CA that is held: another one lies above nobody else."""
+def with_key_of_a_ca(service: ProvisioningService, strangers: Iterable[tuple[str, str]]) -> set[str]:
+    """Registration keys of devices whose leaf has the key of a CA that is held: nobody shares with such a device.
+
+    strangers: those without a record, and the public keys of their leaves.
+    """
     held = HeldCertificate.objects.filter(service=service).exclude(role=HeldRole.DEVICE)
     records = service.registrations.exclude(leaf_spki="").filter(leaf_spki__in=held.values("spki_sha256"))
-    return set(records.values_list("registration_key", flat=True))
-
-
-def as_certificates(pems: Iterable[str]) -> Iterator[ParsedCertificate]:
-    return map(parsed, set(pems))
+    found = set(records.values_list("registration_key", flat=True))
+    for some in in_portions(strangers):
+        of_cas = held.filter(spki_sha256__in={spki for _, spki in some})
+        keys = set(of_cas.values_list("spki_sha256", flat=True))
+        found.update(key for key, spki in some if spki in keys)
+    return found

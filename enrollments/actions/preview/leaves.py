@@ -38,6 +38,7 @@ _LEAF = ("registration__registration_key", "registration__registration_id", "cer
 class Leaves:
     def __init__(self, service: ProvisioningService, plan: Plan, lines: LinesAbove) -> None:
         self._service, self._plan, self._lines = service, plan, lines
+        self._strangers = dict.fromkeys(plan.known_by_entry())
 
     def sorted(self, time: Time, limits: Limits) -> Kinds:
         """By who has signed them, of all that is held, and all that the list brings."""
@@ -46,10 +47,11 @@ class Leaves:
             if key not in own and self._may_matter(key, spki):
                 evidence.add(pk)
                 issuers.add((issuer, key_id))
-        strangers = [
-            key for key in self._plan.known_by_entry() if self._may_need(self._plan.individuals[key])
-        ]
+        strangers = [key for key in self._strangers if self._may_need(self._plan.individuals[key])]
         issuers.update(self._issuers_of_enrolled(strangers))
+        issuers.update(
+            (one.issuer_sha256, one.authority_key_id or "") for _, one in self._came(self._plan.came)
+        )
         held = signers_named(self._service, {one for one, _ in issuers}, {one for _, one in issuers})
         kinds = Kinds(Signers([*map(parsed, held), *self._brought()]), time.at, limits.deadline())
         for some in in_portions(evidence):
@@ -61,19 +63,25 @@ class Leaves:
                 kinds.unexamined.add(key)
             else:
                 kinds.add(key, self._plan.individuals[key].ref.name, leaf)
+        for key, leaf in self._came(self._plan.came):
+            kinds.add(key, self._plan.came[key][0], leaf)
         kinds.alone |= own
         return kinds
 
     def alone(self, keys: Sequence[str]) -> Iterator[Look]:
         """Of these devices."""
-        strangers = [
-            key for key in keys if key in self._plan.individuals and key not in self._plan.registered
-        ]
-        yield from registered_alone(self._service, set(keys).difference(strangers))
-        for key, leaf in self._shown_by(strangers):
-            if leaf is not None:
-                shown = PresentedCredential(certificates=(leaf.der,))
+        came = [key for key in keys if key in self._plan.came]
+        enrolled = [key for key in keys if key in self._strangers]
+        yield from registered_alone(self._service, set(keys).difference(came, enrolled))
+        for key, leaf in self._came(came):
+            yield look_alone(key, self._plan.came[key][0], PresentedCredential(certificates=(leaf.der,)))
+        for key, enrolled_leaf in self._shown_by(enrolled):
+            if enrolled_leaf is not None:
+                shown = PresentedCredential(certificates=(enrolled_leaf.der,))
                 yield look_alone(key, self._plan.individuals[key].ref.name, shown)
+
+    def _came(self, keys: Iterable[str]) -> Iterator[tuple[str, ParsedCertificate]]:
+        return ((key, _read(self._plan.came[key][1])) for key in keys)
 
     def _may_matter(self, key: str, spki: str) -> bool:
         """Whether anything above it changes, or else its own entry, or what bars its key."""
@@ -84,10 +92,14 @@ class Leaves:
         return self._lines.may_bar or entry.is_new or entry.mechanism is not None
 
     def _with_keys_of_cas(self) -> set[str]:
-        own = with_key_of_a_ca(self._service)
+        own = with_key_of_a_ca(
+            self._service, ((key, leaf.spki_sha256) for key, leaf in self._came(self._plan.came))
+        )
         for some in in_portions({one.spki for one in self._lines.listed}):
             records = self._service.registrations.filter(leaf_spki__in=some)
             own |= set(records.values_list("registration_key", flat=True))
+        brought = {one.spki for one in self._lines.listed}
+        own |= {key for key, leaf in self._came(self._plan.came) if leaf.spki_sha256 in brought}
         return own if self._lines.changes else own & self._plan.individuals.keys()
 
     def _unsigned(self) -> Iterator[tuple[int, str, str, str, str]]:

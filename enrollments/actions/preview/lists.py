@@ -5,7 +5,7 @@ can lie above devices, groups above all, is asked of the decision itself: those 
 says which they are.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
 from ssl import PEM_cert_to_DER_cert
@@ -105,7 +105,10 @@ class _Deciding:
         for keys in in_portions((of_kinds | looked.unexamined) - self._told, PORTION):
             yield from self._registered(self._records.filter(registration_key__in=keys))
         for keys in in_portions(self._plan.known_by_entry(), PORTION):
-            yield from self._unregistered([key for key in keys if key not in self._told])
+            yield from self._enrolled([key for key in keys if key not in self._told])
+        touched = of_kinds | looked.unexamined | self._plan.individuals.keys()
+        for keys in in_portions(self._plan.came.keys() - self._told, PORTION):
+            yield from self._that_came(keys, touched)
 
     def _registered(self, records: "QuerySet[RegistrationRecord]") -> Iterator[Device]:
         rows = records.values_list(*COLUMNS).iterator(chunk_size=PORTION)
@@ -118,21 +121,34 @@ class _Deciding:
             known = [known_device(row, self._of_groups, worlds) for row in portion]
             yield from self._decided(self._with_leaves(known), worlds)
 
-    def _unregistered(self, keys: Sequence[str]) -> Iterator[Device]:
-        enrolled = enrolled_leaves(self._service, keys)
-        worlds = self._worlds(keys, {one.spki_sha256 for one in enrolled.values()}, set())
+    def _enrolled(self, keys: Sequence[str]) -> Iterator[Device]:
+        """Devices that never came, and are known by their entries."""
+        leaves = enrolled_leaves(self._service, keys)
+        leaves |= {key: leaf for key in keys if key not in leaves and (leaf := self._leaf_to_be(key))}
+        worlds = self._worlds(keys, {one.spki_sha256 for one in leaves.values()}, set())
         known = []
         for key in keys:
             own = worlds[0].individuals.get(key) or worlds[1].individuals[key]
-            leaf = enrolled.get(key) or self._leaf_to_be(key)
-            if leaf is not None:
-                found_by = leaf.thumbprint_sha256, leaf.spki_sha256
-                one = Known(key, own.ref.name, Mechanism.X509, _NO_CLASS, *found_by)
-                known.append(replace(one, problem=leaf_problem(leaf, self._at)))
+            if key in leaves:
+                known.append(self._with_leaf(key, own.ref.name, leaves[key]))
             else:
                 readings = (own.secrets,) if own.secrets else ()
                 known.append(Known(key, own.ref.name, own.mechanism, readings=readings))
         yield from self._decided(known, worlds)
+
+    def _that_came(self, keys: Sequence[str], touched: Collection[str]) -> Iterator[Device]:
+        """Devices that are known by an attempt. touched: those that the list touches but by the key of their leaf."""
+        came = {key: self._plan.came[key] for key in keys}
+        leaves = {key: parse_der(PEM_cert_to_DER_cert(pem)) for key, (_, pem) in came.items()}
+        wanted = [
+            key for key, leaf in leaves.items() if key in touched or leaf.spki_sha256 in self._plan.spkis
+        ]
+        worlds = self._worlds(wanted, {leaves[key].spki_sha256 for key in wanted}, set())
+        yield from self._decided((self._with_leaf(key, came[key][0], leaves[key]) for key in wanted), worlds)
+
+    def _with_leaf(self, key: str, name: str, leaf: ParsedCertificate) -> Known:
+        found_by = leaf.thumbprint_sha256, leaf.spki_sha256
+        return Known(key, name, Mechanism.X509, _NO_CLASS, *found_by, problem=leaf_problem(leaf, self._at))
 
     def _leaf_to_be(self, key: str) -> ParsedCertificate | None:
         """The certificate that the list gives to a device of which none is enrolled."""

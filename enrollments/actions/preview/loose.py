@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from django.db.models import Q
 
+from enrollments.actions.attempts import devices_that_came
 from enrollments.actions.certificates import parsed
 from enrollments.actions.preview.kinds import (
     Kinds,
@@ -25,17 +26,23 @@ class Loose:
     """As it is in one state of things, or in several.
 
     leaves: of records, by the primary key of the evidence. own: registration keys of devices that have the key of a CA.
-    strangers: by registration key, name and certificate of devices that are enrolled, and have never registered.
+    strangers: by registration key, name and certificate of devices without a record. enrolled: those among them that
+    the change is about, who show what is enrolled; the others have shown it at an attempt.
     signers: certificates whose keys may have signed any of these, as PEM.
     """
 
+    strangers: dict[str, tuple[str, str]]
     leaves: set[int] = field(default_factory=set)
     own: set[str] = field(default_factory=set)
-    strangers: dict[str, tuple[str, str]] = field(default_factory=dict)
+    enrolled: set[str] = field(default_factory=set)
     signers: set[str] = field(default_factory=set)
 
+    @classmethod
+    def of(cls, service: ProvisioningService) -> "Loose":
+        return cls(devices_that_came(service))
+
     def read(self, service: ProvisioningService, touched: Touched) -> None:
-        """What there is at present; a certificate that was seen before is kept to the device."""
+        """What there is at present; a certificate that was enrolled before is kept to the device."""
         rows = unsigned_evidence(service).filter(
             Q(registration__registration_key__in=touched.keys)
             | Q(registration__leaf_spki__in=touched.spkis)
@@ -43,13 +50,15 @@ class Loose:
         )
         found = list(rows.values_list("pk", "certificate__issuer_sha256", "certificate__authority_key_id"))
         self.leaves.update(pk for pk, _, _ in found)
-        self.own |= with_key_of_a_ca(service)
-        strangers = _strangers(service, touched)
+        strangers = {
+            key: one for key, one in _strangers(service, touched).items() if key not in self.enrolled
+        }
+        self.strangers |= strangers
+        self.enrolled |= strangers.keys()
+        leaves = {key: parsed(pem) for key, (_, pem) in self.strangers.items()}
+        self.own |= with_key_of_a_ca(service, ((key, one.spki_sha256) for key, one in leaves.items()))
         issuers = {(issuer, key_id) for _, issuer, key_id in found}
-        for _, pem in strangers.values():
-            leaf = parsed(pem)
-            issuers.add((leaf.issuer_sha256, leaf.authority_key_id or ""))
-        self.strangers = {**strangers, **self.strangers}
+        issuers |= {(one.issuer_sha256, one.authority_key_id or "") for one in leaves.values()}
         subjects, key_ids = {one for one, _ in issuers}, {one for _, one in issuers}
         self.signers.update(signers_named(service, subjects, key_ids))
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
+from enrollments.actions.attempts import devices_that_came
 from enrollments.actions.enrollments import IndividualSpec
 from enrollments.actions.imports import Change
 from enrollments.actions.key_identifiers import endorsement_identifier, key_identifier
@@ -80,6 +81,7 @@ class Plan:
 
     registered: of whom there is a record. shown: of others for whom no certificate is enrolled, the first that the list
     gives; not of who is new and admitted, since nothing of that becomes of anybody who is known.
+    came: devices without a record that are known by an attempt, see devices_that_came.
     switched, bars: numbers of the entries that are there, and the keys that the list bars. spkis: keys that are barred
     before or after it. issuers: names and key identifiers of what issued the certificates in the list.
     """
@@ -88,6 +90,7 @@ class Plan:
     groups: list[Change] = field(default_factory=list)
     registered: set[str] = field(default_factory=set)
     shown: dict[str, bytes] = field(default_factory=dict)
+    came: dict[str, tuple[str, str]] = field(default_factory=dict)
     numbers: set[int] = field(default_factory=set)
     bars: dict[str, list[EntryRef]] = field(default_factory=dict)
     spkis: set[str] = field(default_factory=set)
@@ -117,12 +120,15 @@ class Plan:
 
 def read_plan(service: ProvisioningService, portions: Portions, as_of: AsOf, limits: Limits) -> Plan:
     """Goes through the list once, and keeps of each line no more than what decides."""
-    plan = Plan()
+    plan = Plan(came=devices_that_came(service))
     for changes in portions():
         individuals = {registration_key(one.name): one for one in changes if not one.is_group}
         plan.groups += [one for one in changes if one.is_group]
         if individuals:
             _add(service, plan, individuals, as_of, None if limits.singly is None else MAX_SHOWN)
+    # A device that is enrolled as well is known by its entry.
+    for key in plan.known_by_entry():
+        plan.came.pop(key, None)
     return plan
 
 

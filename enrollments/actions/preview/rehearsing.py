@@ -39,6 +39,7 @@ from enrollments.actions.preview.world import (
     read_individuals,
     read_individuals_of,
     read_leaf_bars,
+    read_many_individuals,
 )
 from enrollments.actions.schedule import standing_now
 from enrollments.collecting import without_collecting
@@ -85,7 +86,7 @@ class _Rehearsed:
     ) -> None:
         self._service, self._entries, self._time, self._limits = service, entries, time, limits
         self._change, self._instead_of = change, instead_of
-        self._before, self._after, self._loose = World(), World(), Loose()
+        self._before, self._after, self._loose = World(), World(), Loose.of(service)
         self._touched = touched_by(entries)
         self._unexamined: set[str] = set()
 
@@ -105,9 +106,14 @@ class _Rehearsed:
             self._before.individuals = {**others, **self._before.individuals}
             bars = read_leaf_bars(self._service, some, as_of)
             self._before.leaf_bars = {**self._before.leaf_bars, **bars}
-        strangers = self._strangers()
-        spkis = {one.leaf_spki for one in strangers}
-        self._before.leaf_bars |= bars_of_keys(self._service, spkis, as_of)
+        strangers = self._strangers(kinds)
+        for portion in in_portions(strangers):
+            keys, spkis = [one.registration_key for one in portion], [one.leaf_spki for one in portion]
+            others = read_many_individuals(
+                self._service.individualenrollments.filter(registration_key__in=keys), as_of
+            )
+            self._before.individuals = {**others, **self._before.individuals}
+            self._before.leaf_bars |= bars_of_keys(self._service, spkis, as_of)
         changed = self._before.changed(self._touched.keys, self._after)
         if instead is not None:
             self._before = self._before.changed(
@@ -198,19 +204,24 @@ class _Rehearsed:
     def _records(self, kinds: Kinds) -> "list[QuerySet[RegistrationRecord]]":
         worlds = self._before, self._after
         records = records_touched(self._service, self._touched, *worlds, self._time.at)
-        moved = touched_classes(self._touched, *worlds)
-        keys = {key for key, kind in kinds.evidence.items() if kind in moved} | self._unexamined
+        keys = self._moved(kinds) - self._loose.strangers.keys()
         judged = with_dates_judged(self._service.registrations.all(), self._time.at)
-        keys -= self._loose.strangers.keys()
         return [*records, *(judged.filter(registration_key__in=some) for some in in_portions(keys))]
 
-    def _strangers(self) -> list[Known]:
-        found = []
+    def _strangers(self, kinds: Kinds) -> list[Known]:
+        moved, found = self._moved(kinds), []
         for key, (name, pem) in self._loose.strangers.items():
             leaf = parsed(pem)
             thumbprint, spki = leaf.thumbprint_sha256, leaf.spki_sha256
-            found.append(Known(key, name, Mechanism.X509, BARE, thumbprint, spki))
+            is_touched = key in self._touched.keys or spki in self._touched.spkis
+            if is_touched or key in moved:
+                found.append(Known(key, name, Mechanism.X509, BARE, thumbprint, spki))
         return found
+
+    def _moved(self, kinds: Kinds) -> set[str]:
+        """Devices above which something changes, among those that have no class; and whoever was not looked at."""
+        moved = touched_classes(self._touched, self._before, self._after)
+        return {key for key, kind in kinds.evidence.items() if kind in moved} | self._unexamined
 
 
 class _Deciding:
