@@ -6,7 +6,7 @@ from benchmarks.copying import analyze, copy_row, digest
 from benchmarks.installation import Bench
 from benchmarks.measure import Figure, Part, in_this_process
 from enrollments.actions.preview import Act, preview_of_act
-from enrollments.models import RegistrationRecord
+from enrollments.models import RegistrationAttempt, RegistrationRecord
 from tests.certificates import root
 from tests.devices import enroll_ca, new_service, register
 
@@ -65,4 +65,7 @@ def _multiply(record: RegistrationRecord, devices: int) -> None:
     of_record = {"registration_id": f"{records} + i"}
     copy_row(leaf, devices - 1, {**of_record, "certificate_id": f"{leaves} + i"})
     copy_row(issuer, devices - 1, of_record)
+    attempt = RegistrationAttempt.objects.get(service=record.service)
+    named = {"claimed_registration_id": name, "registration_key": name, "leaf_thumbprint": thumbprint}
+    copy_row(attempt, devices - 1, named)
     analyze()

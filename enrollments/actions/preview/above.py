@@ -69,7 +69,7 @@ def look_at_all(
     if lines.of_keys:
         with looking.carried_out(lines.of_keys):
             looked.after.key_groups = read_key_groups(service, time.as_of(standing))
-    looking.at(look_at_class(one) for one in classes_of(service, limits))
+    looking.at(map(look_at_class, classes_of(service, limits, touched.group_pks)))
     looking.at_devices()
     return looked
 

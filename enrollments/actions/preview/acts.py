@@ -23,6 +23,7 @@ from enrollments.actions.enrollments import (
 from enrollments.actions.entries import check_epoch
 from enrollments.actions.judging import group_ref, individual_ref
 from enrollments.actions.preview.effects import Preview
+from enrollments.actions.preview.limits import Limits
 from enrollments.actions.preview.rehearsing import preview_of
 from enrollments.actions.preview.touched import Entry
 from enrollments.actions.services import change_settings
@@ -122,26 +123,35 @@ def cancel(
     return cancel_group_schedule(service, entry.group_id, **how)
 
 
-def preview_of_act(service: ProvisioningService, act: Act, entries: Sequence[Entry]) -> Preview:
-    """What it would do to the devices that are known."""
+def preview_of_act(
+    service: ProvisioningService, act: Act, entries: Sequence[Entry], *, limits: Limits | None = None
+) -> Preview:
+    """What it would do to the devices that are known. limits: see preview_of."""
 
     def change() -> list[Entry]:
         carry_out(service, act, entries, actor=NOBODY)
         return []
 
-    return preview_of(service, change, entries)
+    return preview_of(service, change, entries, limits=limits)
 
 
 def preview_of_settings(
-    service: ProvisioningService, values: dict[str, Any], groups: Sequence[EnrollmentGroup]
+    service: ProvisioningService,
+    values: dict[str, Any],
+    groups: Sequence[EnrollmentGroup],
+    *,
+    limits: Limits | None = None,
 ) -> Preview:
-    """What changing the settings of a service would do to the devices of these groups. Raises Invalid."""
+    """What changing the settings of a service would do to the devices of these groups. Raises Invalid.
+
+    limits: see preview_of.
+    """
 
     def change() -> list[Entry]:
         change_settings(service, values, actor=NOBODY)
         return []
 
-    return preview_of(service, change, groups)
+    return preview_of(service, change, groups, limits=limits)
 
 
 def what_disabling_did(service: ProvisioningService, entries: Sequence[Entry]) -> Preview | None:

@@ -93,7 +93,8 @@ class _Rehearsed:
     def preview(self) -> Preview:
         standing = standing_now(self._service)  # what is due by now is no part of the change
         as_of = self._time.as_of(standing)
-        classes = iter([look_at_class(one) for one in classes_of(self._service, self._limits)])
+        named = classes_of(self._service, self._limits, self._touched.group_pks)
+        classes = map(look_at_class, named)
         # Looked at in any case: what a change adds is not known before it is made.
         first = list(islice(classes, MOST_LOOKS))
         instead = self._read_both(first)

@@ -1,6 +1,6 @@
 """What a change touches: its entries before and after it, the classes of evidence, and the records of devices."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeVar
@@ -88,23 +88,27 @@ def in_portions(values: Iterable[V], most: int = MAX_NAMED) -> Iterator[list[V]]
 # --- Classes of evidence, and records of devices ------------------------------------------------------
 
 
-def classes_of(service: ProvisioningService, limits: Limits) -> Iterator[RegistrationRecord]:
+def classes_of(
+    service: ProvisioningService, limits: Limits, groups: Collection[int] = ()
+) -> Iterator[RegistrationRecord]:
     """One record for each class that shares a verified signature: the one whose leaf is valid for longest.
 
-    Those of most devices come first.
+    groups: those that a change is about. Classes with devices that came through one of them come first, then those of
+    most devices.
     """
-    counted = (
-        service.registrations.exclude(evidence_class="")
-        .exclude(evidence_class__startswith=UNSIGNED)
-        .order_by()
-        .values("evidence_class")
-        .annotate(devices=Count("pk"), latest=Max("leaf_not_after"))
-        .order_by("-devices", "evidence_class")[: limits.classes]
+    signed = service.registrations.exclude(evidence_class="").exclude(evidence_class__startswith=UNSIGNED)
+    counted = list(
+        signed.order_by()
+        .values_list("evidence_class", Max("leaf_not_after"))
+        .annotate(devices=Count("pk"))
+        .order_by("-devices", "evidence_class")
     )
-    for row in counted:
-        members = service.registrations.filter(
-            evidence_class=row["evidence_class"], leaf_not_after=row["latest"]
-        )
+    if limits.classes is not None and len(counted) > limits.classes:
+        of_groups = signed.filter(Q(group__in=groups) | Q(owner_group__in=groups)).order_by()
+        first = set(of_groups.values_list("evidence_class", flat=True).distinct())
+        counted.sort(key=lambda row: row[0] not in first)
+    for name, latest, _ in counted[: limits.classes]:
+        members = service.registrations.filter(evidence_class=name, leaf_not_after=latest)
         if (record := members.first()) is not None:
             yield record
 
