@@ -5,16 +5,23 @@ from dataclasses import dataclass
 
 from enrollments.actions.certificates import parsed
 from enrollments.actions.entries import check_epoch
-from enrollments.actions.preview import Act, Entry, carry_out, names_left_open, preview_of_act, ref_of
+from enrollments.actions.preview import (
+    NO_LIMITS,
+    Act,
+    Entry,
+    carry_out,
+    names_left_open,
+    preview_of_act,
+    ref_of,
+)
 from enrollments.actions.revocation import deny_device
 from enrollments.attestation.x509 import ParsedCertificate
 from enrollments.audit.actor import Actor
 from enrollments.audit.record import clean_reason
-from enrollments.errors import Conflict, PreviewOutdated
+from enrollments.errors import PreviewOutdated
 from enrollments.models import HeldCertificate, IndividualEnrollment, ProvisioningService, Slot
 from enrollments.models.locks import change_lock
 from enrollments.policy.names import registration_key
-from enrollments.policy.words import counted
 
 # Each deny entry is some ten statements, and admissions wait for as long as the change lock is held.
 DENIED_AT_ONCE = 100
@@ -48,18 +55,14 @@ def delete_and_deny(
     that size, while the entries are there, so that nobody comes in between; what was done then stays done, and
     calling again does the rest. A device of a group that nobody knows yet is not kept out: disabling does that.
 
-    Raises NotFound, Invalid; Conflict where devices could not be examined (R16); PreviewOutdated if something else
-    changed, before or between (see check_epoch).
+    All devices are examined, however many there are: whoever was not looked at would come back in (R16).
+
+    Raises NotFound, Invalid; PreviewOutdated if something else changed, before or between (see check_epoch).
     """
     reason = clean_reason(reason)
-    preview = preview_of_act(service, Act.DELETE, entries)
+    preview = preview_of_act(service, Act.DELETE, entries, limits=NO_LIMITS)
     if expected_epoch is not None and preview.epoch != expected_epoch:
         raise PreviewOutdated(str(service))
-    if preview.not_examined:
-        raise Conflict(
-            f"{counted(preview.not_examined, 'device')} could not be examined, so they cannot be kept out one "
-            "by one. Nothing was deleted: disable instead."
-        )
     passing = preview.passing_to_others({ref_of(one) for one in entries})
     # Who has an entry of its own among them is denied by another one, once that is gone.
     own = {one.registration_key for one in entries if isinstance(one, IndividualEnrollment)}

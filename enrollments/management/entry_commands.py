@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 from enrollments.actions.deleting import delete_and_deny
 from enrollments.actions.preview import (
+    NO_LIMITS,
     Act,
     Device,
     Entry,
@@ -295,7 +296,9 @@ class EntriesCommand(PeopleCommand):
 
     def _look(self, service: ProvisioningService, act: Act, entries: list[Entry]) -> Look:
         try:
-            preview: Preview | None = preview_of_act(service, act, entries)
+            # Whoever shuts out does not wait for what is told of it.
+            limits = NO_LIMITS if act.may_widen else None
+            preview: Preview | None = preview_of_act(service, act, entries, limits=limits)
         except SecretUnreadable:
             if act.may_widen:
                 raise

@@ -47,7 +47,7 @@ from enrollments.portal.entry_links import entry_url, keys_url, list_url
 from enrollments.portal.entry_lists import rows_of
 from enrollments.portal.htmx import render_page, wants_fragment
 from enrollments.portal.preview_times import Then
-from enrollments.portal.previews import export_url, lines_of, preview_url, worth_telling
+from enrollments.portal.previews import export_url, lines_of, of_everyone, preview_url, worth_telling
 
 logger = logging.getLogger(__name__)
 
@@ -346,8 +346,9 @@ def ask_before(
         "below": below,
         "unproven": lacking_proof(service, groups) if act is Act.ENABLE else [],
         "overrides": named(list(disabled_groups_above(service, opened, at=time))) if opened else "",
-        # Whom nobody examined cannot be kept out one by one.
-        "passing": 0 if preview is None or preview.not_examined else len(passing) + len(left_open.names),
+        "passing": len(passing) + len(left_open.names),
+        # Whoever was not looked at is, where devices are to be kept out.
+        "unsure": unsure,
         "left_open": left_open,
         "barring": [ref for ref, on in zip(gone, enabled, strict=True) if not on],
         "is_open": is_open,
@@ -399,5 +400,6 @@ def _told(
         "preview": preview,
         "lines": lines_of(preview, address) if preview is not None else [],
         "all_url": address,
+        "everyone_url": of_everyone(address),
         "export_url": export_url(service, act, asked.entries, then),
     }

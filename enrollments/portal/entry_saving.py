@@ -15,9 +15,11 @@ from enrollments.actions.enrollment_groups import GroupSpec
 from enrollments.actions.enrollments import IndividualSpec
 from enrollments.actions.entries import AlreadyEnrolled, EntrySpec
 from enrollments.actions.preview import (
+    NO_LIMITS,
     BelowAnother,
     Effect,
     Entry,
+    Limits,
     Preview,
     below_others,
     disabled_groups_above,
@@ -38,7 +40,14 @@ from enrollments.portal.access import actor_of, requires
 from enrollments.portal.entry_links import entry_url
 from enrollments.portal.forms_entries import EntryForm, GroupForm, IndividualForm
 from enrollments.portal.htmx import wants_fragment
-from enrollments.portal.previews import Line, effect_named, export, lines_of, page_of
+from enrollments.portal.previews import (
+    Line,
+    asks_for_everyone,
+    effect_named,
+    export,
+    lines_of,
+    page_of,
+)
 
 AnyForm = IndividualForm | GroupForm
 # Adds or changes the entry that the form is about; the epoch is that of the preview that was confirmed.
@@ -187,7 +196,7 @@ class _Rehearsed:
     preview: Preview
 
 
-def _rehearse(form: AnyForm, save: Save) -> _Rehearsed | None:
+def _rehearse(form: AnyForm, save: Save, limits: Limits | None = None) -> _Rehearsed | None:
     """None where the form has errors now, as if it had been saved."""
     made: list[tuple[EntryRef, str, BelowAnother | None]] = []
     previews: list[Preview] = []
@@ -200,7 +209,7 @@ def _rehearse(form: AnyForm, save: Save) -> _Rehearsed | None:
 
     def rehearse() -> None:
         current = [form.current] if form.current is not None else []
-        previews.append(preview_of(form.service, change, current))
+        previews.append(preview_of(form.service, change, current, limits=limits))
 
     return _Rehearsed(*made[0], previews[0]) if saved(form, rehearse) else None
 
@@ -269,7 +278,8 @@ def _has_typed_keys(form: AnyForm) -> bool:
 
 def answer_preview(request: HttpRequest, form: AnyForm, save: Save) -> HttpResponseBase:
     """A page of the devices of one effect, or all of them as CSV."""
-    told = _rehearse(form, save) if form.is_valid() else None
+    limits = NO_LIMITS if asks_for_everyone(request.POST) else None
+    told = _rehearse(form, save, limits) if form.is_valid() else None
     if told is None:
         sentences = " ".join(str(one) for errors in form.errors.values() for one in errors)
         message = f"Nothing can be previewed as long as the form has errors. {sentences}"

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from django.http import QueryDict
 from django.utils.dateparse import parse_datetime
 
-from enrollments.actions.preview import Act, Entry, Preview, preview_then
+from enrollments.actions.preview import Act, Entry, Limits, Preview, preview_then
 from enrollments.errors import Invalid
 from enrollments.models import ProvisioningService
 
@@ -47,9 +47,11 @@ class Then:
         turned = f"is {'enabled' if on else 'disabled'}{' again' if self.until is not None else ''}"
         return f"At {in_utc(moment)}, when it {turned}, with whatever else is scheduled until then:"
 
-    def preview(self, service: ProvisioningService, act: Act, entry: Entry) -> Preview:
-        """Raises Invalid, Conflict."""
-        return preview_then(service, act, entry, at=self.at, until=self.until)
+    def preview(
+        self, service: ProvisioningService, act: Act, entry: Entry, limits: Limits | None = None
+    ) -> Preview:
+        """Raises Invalid, Conflict. limits: see preview_of."""
+        return preview_then(service, act, entry, at=self.at, until=self.until, limits=limits)
 
 
 def in_utc(at: datetime | None) -> str:

@@ -132,6 +132,20 @@ def export_url(
     return f"{url}?{preview_query(act, entries, then)}"
 
 
+# --- More than can be told at a glance -----------------------------------------------------------
+
+EVERYONE = "everyone"
+
+
+def of_everyone(url: str) -> str:
+    """The address of the same preview, with all devices examined: it may take minutes."""
+    return f"{url}{'&' if '?' in url and not url.endswith('?') else '' if url.endswith('?') else '?'}{EVERYONE}=1"
+
+
+def asks_for_everyone(query: QueryDict) -> bool:
+    return query.get(EVERYONE) == "1"
+
+
 # --- The devices of one effect -------------------------------------------------------------------
 
 

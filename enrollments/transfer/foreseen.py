@@ -4,9 +4,6 @@ Of a list most lines add devices that nobody knows, and change nothing for those
 are planned, so that they cost no more than being read.
 """
 
-import math
-import threading
-import time
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -14,16 +11,13 @@ from functools import partial
 from enrollments.actions.attempts import devices_that_came
 from enrollments.actions.imports import Change
 from enrollments.actions.preview import Preview
+from enrollments.actions.preview.lately import Lately
 from enrollments.actions.preview.limits import Limits
 from enrollments.actions.preview.lists import preview_of_list
 from enrollments.models import ImportRun, ProvisioningService
 from enrollments.policy.names import registration_key
 from enrollments.transfer.lines import Record
 from enrollments.transfer.planning import from_text, plan
-
-# A preview of a hundred thousand devices, which takes half a minute, is looked at page by page and then exported.
-MOST_KEPT = 2
-KEPT_SECONDS = 300.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,36 +72,12 @@ def _turned(change: Change) -> Change:
     return replace(change, spec=turned)
 
 
-def foreseen_lately(run: ImportRun) -> Foreseen:
-    """As `foresee`, or what it said within the last minutes in this process, if nothing has changed since.
-
-    To be looked at: whoever starts the import does so on an epoch (R12), and every line is judged once more then.
-    """
-    return _LATELY.of(run)
+def foreseen_lately(run: ImportRun, limits: Limits | None = None) -> Foreseen:
+    """As `foresee`, or what it said within the last minutes in this process, if nothing has changed since."""
+    return _LATELY.of(run.service, (run.pk, limits), lambda: foresee(run, limits))
 
 
-class _Lately:
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._kept: dict[tuple[str, int, int], tuple[float, Foreseen]] = {}
-
-    def of(self, run: ImportRun) -> Foreseen:
-        standing = ProvisioningService.what_decisions_read(run.service_id)
-        about = run.service.id_scope, run.pk, standing.epoch
-        with self._lock:
-            at, seen = self._kept.get(about, (-math.inf, None))
-        if seen is None or standing.is_switch_due or time.monotonic() - at > KEPT_SECONDS:
-            seen = foresee(run)
-            with self._lock:
-                # The oldest go first: what is kept anew is put behind them.
-                self._kept.pop(about, None)
-                for old in list(self._kept)[: max(0, len(self._kept) - MOST_KEPT + 1)]:
-                    del self._kept[old]
-                self._kept[run.service.id_scope, run.pk, seen.now.epoch] = time.monotonic(), seen
-        return seen
-
-
-_LATELY = _Lately()
+_LATELY: Lately[Foreseen] = Lately()
 
 
 def _changes(run: ImportRun, came: Collection[str]) -> Iterator[Sequence[Change]]:

@@ -370,7 +370,7 @@ def test_what_holds_once_the_times_of_a_list_have_come_is_shown_by_itself(servic
     seen = foreseen.foresee(run)
     # Each says of how many of its own nothing is told.
     told = replace(seen, now=replace(seen.now, not_examined=3), later=replace(seen.later, not_examined=7))
-    monkeypatch.setattr(import_previews, "foreseen_lately", lambda run: told)
+    monkeypatch.setattr(import_previews, "foreseen_lately", lambda run, limits=None: told)
 
     page = text_of(operator.get(url("import-preview", service, import_pk=run.pk)))
     words = " ".join(re.sub(r"<[^>]+>", " ", page).split())

@@ -5,7 +5,14 @@ from datetime import timedelta
 
 import pytest
 
-from enrollments.actions.preview import Act, Effect, preview_of_disabling_at, preview_of_end, preview_then
+from enrollments.actions.preview import (
+    NO_LIMITS,
+    Act,
+    Effect,
+    preview_of_disabling_at,
+    preview_of_end,
+    preview_then,
+)
 from enrollments.actions.preview.acts import turn
 from enrollments.errors import Conflict, Invalid
 from enrollments.models import EnrollmentGroup, IndividualEnrollment
@@ -70,12 +77,14 @@ def test_a_preview_at_a_time_equals_judging_every_device_then(forest, seed, data
         return decided
 
     try:
-        said = preview_then(world.service, act, entry, **{"until" if is_end else "at": then})
+        said = preview_then(
+            world.service, act, entry, limits=NO_LIMITS, **{"until" if is_end else "at": then}
+        )
     except (Conflict, Invalid):
         assert act is Act.DISABLE
         return
     before = turned_and_taken_back(world, act, entry, outcomes_then) if is_end else outcomes_then()
-    turn(world.service, act, entry, actor=ALICE, **{"until" if is_end else "at": then})
+    turn(world.service, act, entry, actor=ALICE, limits=NO_LIMITS, **{"until" if is_end else "at": then})
     compared(world, said, before, outcomes_then())
 
 

@@ -9,7 +9,7 @@ from enrollments.actions.enrollment_groups import delete_enrollment_groups, disa
 from enrollments.actions.enrollments import IndividualSpec, add_individual_enrollments, disable_enrollment
 from enrollments.actions.imports import carry_out_changes
 from enrollments.actions.judging import judge
-from enrollments.actions.preview import Effect, above, limits
+from enrollments.actions.preview import Effect, above, lately, limits
 from enrollments.actions.preview.words import turning_in_line
 from enrollments.attestation.credential import PresentedCredential
 from enrollments.audit.actor import Actor, Way
@@ -328,20 +328,20 @@ def test_a_ca_two_steps_above_is_found_through_what_is_held(service, ca, rehears
 
 
 @pytest.fixture
-def lately(monkeypatch):
+def worked_out(monkeypatch):
     """What is kept of one test, and whose previews were worked out."""
-    worked_out = []
+    runs = []
 
-    def noting(run):
-        worked_out.append(run.pk)
-        return foresee(run)
+    def noting(run, limits):
+        runs.append(run.pk)
+        return foresee(run, limits)
 
-    monkeypatch.setattr(foreseen, "_LATELY", foreseen._Lately())
+    monkeypatch.setattr(foreseen, "_LATELY", lately.Lately())
     monkeypatch.setattr(foreseen, "foresee", noting)
-    return worked_out
+    return runs
 
 
-def test_what_was_foreseen_is_looked_at_page_by_page(service, ca, lately):
+def test_what_was_foreseen_is_looked_at_page_by_page(service, ca, worked_out):
     enroll_ca(service, ca, "plant")
     register(service, ca.leaf("pump-1"))
     run = checked(service, json_lines(keys("pump-1", provisioningStatus="disabled")))
@@ -352,19 +352,19 @@ def test_what_was_foreseen_is_looked_at_page_by_page(service, ca, lately):
 
     disable_enrollment_group(service, "plant", actor=ALICE)
     assert effects(foreseen_lately(run).now) == {"pump-1": Effect.STILL_OUT}
-    assert lately == [run.pk, run.pk]
+    assert worked_out == [run.pk, run.pk]
 
 
-def test_what_was_foreseen_is_kept_for_a_few_and_for_minutes(service, ca, lately, monkeypatch):
-    runs = [checked(service, json_lines(keys(f"pump-{number}"))) for number in range(foreseen.MOST_KEPT + 1)]
+def test_what_was_foreseen_is_kept_for_a_few_and_for_minutes(service, ca, worked_out, monkeypatch):
+    runs = [checked(service, json_lines(keys(f"pump-{number}"))) for number in range(lately.MOST_KEPT + 1)]
     for run in [*runs, runs[0], runs[-1]]:
         foreseen_lately(run)
-    assert lately == [*(run.pk for run in runs), runs[0].pk]
+    assert worked_out == [*(run.pk for run in runs), runs[0].pk]
 
-    monkeypatch.setattr(foreseen, "KEPT_SECONDS", -1)
+    monkeypatch.setattr(lately, "KEPT_SECONDS", -1)
     foreseen_lately(runs[-1])
-    assert lately[-1] == runs[-1].pk
-    assert len(foreseen._LATELY._kept) <= foreseen.MOST_KEPT
+    assert worked_out[-1] == runs[-1].pk
+    assert len(foreseen._LATELY._kept) <= lately.MOST_KEPT
 
 
 def test_what_a_list_does_at_the_times_that_it_gives(service, ca):

@@ -13,18 +13,21 @@ from enrollments.actions.preview.acts import (
 )
 from enrollments.actions.preview.below import BelowAnother, below_others, disabled_groups_above
 from enrollments.actions.preview.effects import Device, Effect, Outcome, Preview
+from enrollments.actions.preview.limits import NO_LIMITS, Limits
 from enrollments.actions.preview.open_names import NO_NAMES, OpenNames, names_left_open
 from enrollments.actions.preview.rehearsing import preview_of
 from enrollments.actions.preview.times import preview_of_disabling_at, preview_of_end, preview_then
 from enrollments.actions.preview.touched import Entry
 
 __all__ = [
+    "NO_LIMITS",
     "NO_NAMES",
     "Act",
     "BelowAnother",
     "Device",
     "Effect",
     "Entry",
+    "Limits",
     "OpenNames",
     "Outcome",
     "Preview",

@@ -4,7 +4,15 @@ from argparse import ArgumentParser
 from pathlib import Path
 from typing import Any
 
-from enrollments.actions.preview import NO_NAMES, Act, Preview, names_left_open, preview_of_act, ref_of
+from enrollments.actions.preview import (
+    NO_LIMITS,
+    NO_NAMES,
+    Act,
+    Preview,
+    names_left_open,
+    preview_of_act,
+    ref_of,
+)
 from enrollments.actions.preview.table import csv_text, in_order
 from enrollments.actions.preview.words import as_json, in_line, in_lines
 from enrollments.management.command import DpsCommand, add_service_option, called_wrongly, service_named
@@ -41,7 +49,7 @@ class Command(DpsCommand):
     ) -> None:
         found = service_named(service)
         entries = [entry_named(found, kind, name) for name in dict.fromkeys(map(registration_key, ids))]
-        told = preview_of_act(found, Act(act), entries)
+        told = preview_of_act(found, Act(act), entries, limits=NO_LIMITS)
         others = below(found, Act(act), entries)
         left_open = names_left_open(found, told, entries) if Act(act) is Act.DELETE else NO_NAMES
         if csv is not None:

@@ -6,6 +6,7 @@ from django.shortcuts import render
 from django.views.decorators.http import require_safe
 
 from enrollments.actions.preview import (
+    NO_LIMITS,
     NO_NAMES,
     Act,
     Effect,
@@ -16,6 +17,7 @@ from enrollments.actions.preview import (
     preview_of_act,
     ref_of,
 )
+from enrollments.actions.preview.lately import Lately
 from enrollments.actions.schedule import switches_now
 from enrollments.errors import Invalid, NotFound
 from enrollments.models import EnrollmentGroup, ProvisioningService
@@ -24,12 +26,14 @@ from enrollments.portal.access import actor_of, may, requires
 from enrollments.portal.entry_links import entry_url
 from enrollments.portal.preview_times import Then
 from enrollments.portal.previews import (
+    asks_for_everyone,
     effect_named,
     entries_named,
     export,
     export_url,
     in_words,
     lines_of,
+    of_everyone,
     page_of,
     preview_url,
     worth_telling,
@@ -41,13 +45,16 @@ from enrollments.portal.previews import (
 def preview(request: HttpRequest, service: ProvisioningService) -> HttpResponse:
     act, entries, then, effect = _asked(request, service)
     as_of = switches_now(service)
-    told = _preview(service, act, entries, then)
+    everyone = asks_for_everyone(request.GET)
+    told = _preview(service, act, entries, then, everyone=everyone)
     groups = [one for one in entries if isinstance(one, EnrollmentGroup)]
     gone = [ref_of(one) for one in entries] if act is Act.DELETE else []
-    address = preview_url(service, act, entries, then)
+    plain = preview_url(service, act, entries, then)
+    address = of_everyone(plain) if everyone else plain
     page = page_of(service, told, effect, request.GET)
     here = f"{address}&effect={effect}" if effect else address
     export_address = export_url(service, act, entries, then)
+    export_address = of_everyone(export_address) if everyone else export_address
     context = {
         "service": service,
         "title": f"Preview: {in_words(act, entries)}",
@@ -57,6 +64,7 @@ def preview(request: HttpRequest, service: ProvisioningService) -> HttpResponse:
         "lines": lines_of(told, address),
         "effect": effect,
         "all_url": address,
+        "everyone_url": of_everyone(plain),
         "acts": [
             {"label": one.value.capitalize(), "url": preview_url(service, one, entries), "active": one is act}
             for one in Act
@@ -79,7 +87,7 @@ def preview(request: HttpRequest, service: ProvisioningService) -> HttpResponse:
 @requires(Right.EXPORT)
 def preview_export(request: HttpRequest, service: ProvisioningService) -> HttpResponseBase:
     act, entries, then, effect = _asked(request, service)
-    told = _preview(service, act, entries, then)
+    told = _preview(service, act, entries, then, everyone=asks_for_everyone(request.GET))
     what = (
         in_words(act, entries)
         if then is None
@@ -88,8 +96,21 @@ def preview_export(request: HttpRequest, service: ProvisioningService) -> HttpRe
     return export(service, told, effect, what, actor=actor_of(request))
 
 
-def _preview(service: ProvisioningService, act: Act, entries: list[Entry], then: Then | None) -> Preview:
-    return preview_of_act(service, act, entries) if then is None else then.preview(service, act, entries[0])
+def _preview(
+    service: ProvisioningService, act: Act, entries: list[Entry], then: Then | None, *, everyone: bool
+) -> Preview:
+    limits = NO_LIMITS if everyone else None
+
+    def work_out() -> Preview:
+        if then is None:
+            return preview_of_act(service, act, entries, limits=limits)
+        return then.preview(service, act, entries[0], limits=limits)
+
+    what = act, tuple((ref_of(one), one.etag) for one in entries), then, everyone
+    return _LATELY.of(service, what, work_out)
+
+
+_LATELY: Lately[Preview] = Lately()
 
 
 def _asked(
