@@ -11,6 +11,21 @@ class DocumentProblem(ValueError):
     """One sentence about what is wrong with a JSON document."""
 
 
+class NotJson(DocumentProblem):
+    """That it is none. `place`: at which character, counted from one on; None where nobody knows."""
+
+    def __init__(self, problem: ValueError) -> None:
+        found = problem if isinstance(problem, json.JSONDecodeError) else None
+        where = f" at line {found.lineno}, column {found.colno}" if found else ""
+        super().__init__(f"That is not valid JSON{where}.")
+        self.place = found.pos + 1 if found else None
+
+    def within(self, of: str) -> str:
+        """For what is one line, or one cell, to whoever wrote it, and stands in a line with a number of its own."""
+        where = f" at {of} {self.place}" if self.place else ""
+        return f"That is not valid JSON{where}."
+
+
 def parse_json(raw: bytes | str, *, max_bytes: int) -> Any:
     """Strict RFC 8259: no duplicate names, NaN, NUL or lone surrogates, at most MAX_DEPTH levels deep.
 
@@ -30,12 +45,7 @@ def parse_json(raw: bytes | str, *, max_bytes: int) -> Any:
     except RecursionError:
         raise DocumentProblem(f"The JSON is nested more than {MAX_DEPTH} levels deep.") from None
     except ValueError as problem:
-        where = (
-            f" at line {problem.lineno}, column {problem.colno}"
-            if isinstance(problem, json.JSONDecodeError)
-            else ""
-        )
-        raise DocumentProblem(f"That is not valid JSON{where}.") from None
+        raise NotJson(problem) from None
     # Without an escape no text can hold what UTF-8 and the parser have not refused already, and with few brackets
     # nothing is nested deep.
     escaped = "\\u" in text

@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from enrollments.policy.documents import MAX_TWIN_BYTES, DocumentProblem, parse_json
+from enrollments.policy.documents import MAX_TWIN_BYTES, DocumentProblem, NotJson, parse_json
 
 COLUMNS = (
     "operation",
@@ -189,6 +189,8 @@ def _document(name: str, cells: Mapping[str, str]) -> Any:
         return None
     try:
         document = parse_json(cells[name], max_bytes=MAX_TWIN_BYTES)
+    except NotJson as problem:
+        raise WrongCell(f"{name}: {problem.within('character')}") from None
     except DocumentProblem as problem:
         raise WrongCell(f"{name}: {problem}") from None
     if not isinstance(document, dict):

@@ -17,7 +17,7 @@ from enrollments.attestation.x509 import (
 from enrollments.audit.record import clean_reason
 from enrollments.errors import DpsError, Invalid
 from enrollments.models import ImportFormat, Slot
-from enrollments.policy.documents import DocumentProblem, parse_json
+from enrollments.policy.documents import DocumentProblem, NotJson, parse_json
 from enrollments.policy.names import FORM_IN_WORDS, is_registration_id, registration_key
 from enrollments.transfer.archive import Archive, MemberRefused
 from enrollments.transfer.columns import COLUMNS, Line, WrongCell, line_of_row
@@ -266,7 +266,10 @@ def _json_lines(lines: Iterator[bytes]) -> Taken:
 
 def _json_line(raw: bytes) -> Line:
     _refuse_long(raw, MAX_LINE_BYTES)
-    value = parse_json(raw, max_bytes=MAX_LINE_BYTES)
+    try:
+        value = parse_json(raw, max_bytes=MAX_LINE_BYTES)
+    except NotJson as problem:
+        raise _LineRefused(problem.within("column")) from None
     if not isinstance(value, dict):
         raise _LineRefused("A line must be a JSON object.")
     return value

@@ -90,6 +90,30 @@ def test_a_list_that_cannot_be_read_is_refused_as_a_whole(content, format, sente
     assert sentence in refused.value.message
 
 
+@pytest.mark.parametrize(
+    ("content", "format", "sentence"),
+    [
+        pytest.param(
+            json_lines(keys("a"), '{"x" 1}'), JSON, "That is not valid JSON at column 6.", id="JSON"
+        ),
+        pytest.param(b'\xef\xbb\xbf{"x" 1}', JSON, "That is not valid JSON at column 6.", id="behind a mark"),
+        pytest.param(
+            json_lines('{"x": ' + "9" * 5000 + "}"), JSON, "That is not valid JSON.", id="nobody knows where"
+        ),
+        pytest.param(
+            csv_of({"registrationId": "a", "attestationType": "symmetricKey", "tags": '{\n"x" 1}'}),
+            CSV,
+            "tags: That is not valid JSON at character 7.",
+            id="a cell of two lines",
+        ),
+    ],
+)
+def test_where_json_is_wrong_is_told_within_a_line_that_has_its_number(content, format, sentence):
+    (bad,) = (one for one in read(content, format) if isinstance(one, BadLine))
+
+    assert bad.sentence == sentence
+
+
 def test_more_lines_than_allowed_are_refused(monkeypatch):
     monkeypatch.setattr(reading, "MAX_LINES", 3)
 
