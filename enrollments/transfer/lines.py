@@ -33,6 +33,8 @@ from enrollments.transfer.limits import (
 OPERATIONS = ("create", "update", "createOrUpdate", "disable")
 # Members of a line that are no members of an entry.
 OURS = ("operation", "predecessor", "secretsWithheld", "switchesAt", "scheduleReason")
+# Of columns that are not known: the sentence about them is kept as a whole.
+MOST_NAMED, MOST_OF_A_NAME = 8, 34
 _FILE_NAME = re.compile(r"[^\r\n]{1,250}\.(?:pem|crt|cer|cert|der|txt)", re.IGNORECASE)
 
 
@@ -308,14 +310,30 @@ def _parsed(rows: Any, text: "_Text") -> Iterator[list[str]]:
 def _header(cells: list[str]) -> list[str]:
     known = {name.lower(): name for name in COLUMNS}
     names = [known.get(cell.strip().lower(), "") for cell in cells]
-    for name, cell in zip(names, cells, strict=True):
-        if not name:
-            raise ListRefused(
-                f"There is no column {cell.strip()[:60]!a}. The columns are: {', '.join(COLUMNS)}."
-            )
+    if unknown := [cell.strip() for name, cell in zip(names, cells, strict=True) if not name]:
+        raise ListRefused(_unknown_columns(unknown))
+    for name in names:
         if names.count(name) > 1:
             raise ListRefused(f"The column {name} is there twice.")
     return names
+
+
+def _unknown_columns(unknown: list[str]) -> str:
+    shown = [_shortened(ascii(name)) for name in unknown[:MOST_NAMED]]
+    if more := len(unknown) - len(shown):
+        shown.append(f"{more} more")
+    if len(shown) == 1:
+        said = f"a column that is not known, {shown[0]}: rename it or take it out"
+    else:
+        named = f"{', '.join(shown[:-1])} and {shown[-1]}"
+        said = f"{len(unknown)} columns that are not known, {named}: rename them or take them out"
+    return (
+        f"The list has {said}. The page where lists are uploaded and docs/import.md name the columns that there are."
+    )
+
+
+def _shortened(name: str) -> str:
+    return name if len(name) <= MOST_OF_A_NAME else f"{name[: MOST_OF_A_NAME - 2]}…'"
 
 
 def _row(names: list[str], cells: list[str]) -> Line:

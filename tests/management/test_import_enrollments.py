@@ -144,7 +144,7 @@ def test_an_unreadable_list_is_refused(service, written):
     code, sentence = refusal_of("import_enrollments", written(b"colour\nred\n", "list.csv"))
 
     assert code == 1
-    assert "no column 'colour'" in sentence
+    assert "a column that is not known, 'colour'" in sentence
     assert "Nothing was changed" in sentence
 
 

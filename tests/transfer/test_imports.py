@@ -319,7 +319,7 @@ def test_an_unreadable_list_is_refused_and_ends(service):
     run = checked(service, b"registrationId,colour\na,b\n", format=ImportFormat.CSV)
 
     assert run.state == ImportState.REFUSED
-    assert "no column 'colour'" in run.problem
+    assert "a column that is not known, 'colour'" in run.problem
     with pytest.raises(Conflict, match="it is refused"):
         start_import(run, without_bad_lines=True, actor=ALICE)
 

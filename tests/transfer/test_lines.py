@@ -7,7 +7,7 @@ import zipfile
 
 import pytest
 
-from enrollments.models import ImportFormat
+from enrollments.models import ImportFormat, ImportRun
 from enrollments.transfer import lines as reading
 from enrollments.transfer.archive import Archive, ArchiveRefused, MemberRefused
 from enrollments.transfer.columns import COLUMNS, protected, unprotected
@@ -70,8 +70,8 @@ def test_a_bad_line_is_told_and_hinders_no_other(line, sentence):
         pytest.param(b"registrationId\n", CSV, "empty", id="CSV with columns alone"),
         pytest.param(json_lines(keys("a")).decode().encode("utf-16"), JSON, "UTF-16", id="UTF-16"),
         pytest.param(zip_of({"a": "b"}), CSV, "workbook", id="a workbook"),
-        pytest.param(b"registrationId,colour\na,b\n", CSV, "no column 'colour'", id="unknown column"),
-        pytest.param(b"registrationId,\na,b\n", CSV, "no column ''", id="column without name"),
+        pytest.param(b"registrationId,colour\na,b\n", CSV, "a column that is not known, 'colour'", id="unknown column"),
+        pytest.param(b"registrationId,\na,b\n", CSV, "a column that is not known, ''", id="column without name"),
         pytest.param(
             b"registrationId,REGISTRATIONID\na,b\n", CSV, "registrationId is there twice", id="column twice"
         ),
@@ -112,6 +112,26 @@ def test_where_json_is_wrong_is_told_within_a_line_that_has_its_number(content, 
     (bad,) = (one for one in read(content, format) if isinstance(one, BadLine))
 
     assert bad.sentence == sentence
+
+
+def test_all_unknown_columns_are_named_at_once():
+    with pytest.raises(ListRefused) as refused:
+        read(b"colour,registrationId,size,\na,b,c,d\n", CSV)
+
+    assert refused.value.message == (
+        "The list has 3 columns that are not known, 'colour', 'size' and '': rename them or take them out. The page "
+        "where lists are uploaded and docs/import.md name the columns that there are."
+    )
+
+
+def test_however_many_columns_are_unknown_the_sentence_can_be_kept():
+    header = ",".join(f"{chr(0x1F600) * 60}{number}" for number in range(500))
+
+    with pytest.raises(ListRefused) as refused:
+        read(f"{header}\n".encode(), CSV)
+
+    assert "and 492 more: rename" in refused.value.message
+    assert len(refused.value.message) <= ImportRun._meta.get_field("problem").max_length
 
 
 def test_more_lines_than_allowed_are_refused(monkeypatch):
