@@ -272,7 +272,7 @@ def start_import(
                 "lines": run.lines,
                 "left out": run.bad_lines,
                 "done before": run.lines_done,
-                **run.planned,
+                **_but_refused(run.planned),
             },
         )
     return run
@@ -479,7 +479,13 @@ def _end(run: ImportRun, state: ImportState, *, actor: Actor, reason: str = "") 
             actor=actor,
             service=run.service,
             reason=reason or run.reason,
-            after={"state": state.value, "lines": run.lines, "done": run.lines_done, **run.counts},
+            after={
+                "state": state.value,
+                "lines": run.lines,
+                "done": run.lines_done,
+                **_but_refused(run.counts),
+                "could not be carried out": run.counts.get(Outcome.REFUSED, 0),
+            },
         )
 
 
@@ -513,6 +519,11 @@ def _storable(sentence: str) -> str:
 
 def _sum(one: Mapping[str, int], other: Mapping[str, int]) -> dict[str, int]:
     return {name: one.get(name, 0) + other.get(name, 0) for name in {**one, **other}}
+
+
+def _but_refused(counts: Mapping[str, int]) -> dict[str, int]:
+    """For the history, in which devices are refused, and lines have words of their own."""
+    return {outcome: count for outcome, count in counts.items() if outcome != Outcome.REFUSED}
 
 
 def _lines(number: int) -> str:

@@ -16,7 +16,7 @@ class ImportState(models.TextChoices):
     PAUSED = "paused", "Paused"
     DONE = "done", "Done"
     CANCELLED = "cancelled", "Cancelled"
-    REFUSED = "refused", "Refused"
+    REFUSED = "refused", "Unusable"
 
 
 # Somebody works on these, or should: whoever finds one whose worker is gone takes it over.

@@ -327,9 +327,7 @@ def _unknown_columns(unknown: list[str]) -> str:
     else:
         named = f"{', '.join(shown[:-1])} and {shown[-1]}"
         said = f"{len(unknown)} columns that are not known, {named}: rename them or take them out"
-    return (
-        f"The list has {said}. The page where lists are uploaded and docs/import.md name the columns that there are."
-    )
+    return f"The list has {said}. The page where lists are uploaded and docs/import.md name the columns that there are."
 
 
 def _shortened(name: str) -> str:

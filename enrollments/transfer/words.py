@@ -1,10 +1,14 @@
 """An import in words, for pages and for the command."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from enrollments.actions.outcomes import Outcome
-from enrollments.models import ImportFormat
+from enrollments.actions.preview.table import cell
+from enrollments.models import ImportFormat, ImportProblem, ImportRun
 
+# Devices are refused. A line is wrong by what it says when it is checked, or could not be carried out at its turn.
+WRONG = "wrong"
+NOT_CARRIED_OUT = "could not be carried out"
 OUTCOMES = {
     Outcome.ADDED: "added",
     Outcome.ADDED_DISABLED: "added, disabled from the start",
@@ -13,7 +17,6 @@ OUTCOMES = {
     Outcome.DISABLED: "disabled",
     Outcome.ENABLED_LATER: "disabled until a time, and let in from then on",
     Outcome.UNCHANGED: "as they are already",
-    Outcome.REFUSED: "refused",
 }
 _ENDINGS = {
     ".csv": ImportFormat.CSV,
@@ -24,10 +27,39 @@ _ENDINGS = {
 }
 
 
-def in_words(counts: Mapping[str, int]) -> str:
-    """`3 added, 1 disabled`."""
-    told = [f"{counts[one]} {words}" for one, words in OUTCOMES.items() if counts.get(one)]
+def foreseen_in_words(run: ImportRun) -> str:
+    """`3 added, 1 wrong`."""
+    return _in_words(run.planned, WRONG)
+
+
+def done_in_words(run: ImportRun) -> str:
+    """`3 added, 1 could not be carried out`."""
+    return _in_words(run.counts, NOT_CARRIED_OUT)
+
+
+def _in_words(counts: Mapping[str, int], refused: str) -> str:
+    names = {**OUTCOMES, Outcome.REFUSED: refused}
+    told = [f"{counts[one]} {words}" for one, words in names.items() if counts.get(one)]
     return ", ".join(told) or "nothing"
+
+
+def figures(run: ImportRun) -> list[tuple[str, int, int]]:
+    """Of each outcome how many lines were foreseen and how many there are; those that do not occur are left out."""
+    told = [(words, run.planned.get(one, 0), run.counts.get(one, 0)) for one, words in OUTCOMES.items()]
+    wrong, undone = run.planned.get(Outcome.REFUSED, 0), run.counts.get(Outcome.REFUSED, 0)
+    told += [(WRONG, wrong, 0), (NOT_CARRIED_OUT, 0, undone)]
+    return [one for one in told if any(one[1:])] or told[:1]
+
+
+def found(problem: ImportProblem) -> str:
+    return "when carried out" if problem.at_run else "when checked"
+
+
+def problem_rows(run: ImportRun) -> Iterator[tuple[str, ...]]:
+    """As CSV, the heads of the columns first."""
+    yield "line", "entry", "problem", "found"
+    for one in run.problems.order_by("line", "at_run").iterator(chunk_size=1000):
+        yield str(one.line), cell(one.name), cell(one.sentence), found(one)
 
 
 def format_of(file_name: str) -> ImportFormat | None:

@@ -19,6 +19,14 @@ def json_of(*command: str) -> Any:
     return json.loads(printed_by(*command, "--json"))
 
 
+def refused_with_words(*command: str) -> tuple[int, str, str]:
+    """Exit code, what it printed before, and its sentence."""
+    out = StringIO()
+    with pytest.raises(CommandError) as refused:
+        call_command(*command, stdout=out)
+    return refused.value.returncode, out.getvalue(), str(refused.value)
+
+
 def refusal_of(*command: str) -> tuple[int, str]:
     """Exit code and sentence."""
     with pytest.raises(CommandError) as refused:

@@ -12,12 +12,14 @@ import pytest
 from django.utils import timezone
 
 from dpsportal.serving.supervisor import PROJECT_DIR
+from enrollments.management.commands import import_enrollments
 from enrollments.models import HistoryEvent, ImportRun, ImportState, IndividualEnrollment
 from enrollments.transfer.limits import CHUNK_LINES
+from enrollments.transfer.work import carry_out_run
 from tests.certificates import self_signed
 from tests.devices import enroll_keys, new_service, register, signs
 from tests.live import installation
-from tests.management.calls import json_of, printed_by, refusal_of
+from tests.management.calls import json_of, printed_by, refusal_of, refused_with_words
 from tests.transfer.lists import KEY, csv_of, json_lines, keys, pinned, zip_of
 
 pytestmark = pytest.mark.django_db
@@ -64,7 +66,7 @@ def test_a_dry_run_says_every_error_and_changes_nothing(service, written, tmp_pa
 
     assert (code, names()) == (1, [])
     assert sentence == "2 of 3 lines are wrong. Nothing was changed."
-    assert errors.read_text().splitlines()[0] == "line,entry,problem"
+    assert errors.read_text().splitlines()[0] == "line,entry,problem,found"
     assert len(errors.read_text().splitlines()) == 3
     assert ImportRun.objects.get().state == ImportState.CANCELLED
     assert not HistoryEvent.objects.filter(event__startswith="import").exists()
@@ -113,6 +115,45 @@ def test_one_bad_line_holds_up_the_list_unless_it_may_be_left_out(service, writt
     assert names() == []
     assert json_of("import_enrollments", path, "--skip-bad-lines")["added"] == 1
     assert names() == ["a"]
+
+
+def test_what_could_not_be_carried_out_is_told_from_what_was_wrong(service, written, monkeypatch, tmp_path):
+    """Somebody else adds the device between the check and its turn."""
+
+    def beaten(run, holder, **how):
+        enroll_keys(run.service, "a")
+        return carry_out_run(run, holder, **how)
+
+    monkeypatch.setattr(import_enrollments, "carry_out_run", beaten)
+    errors = tmp_path / "errors.csv"
+    path = written(json_lines(keys("a"), "bad", keys("b")))
+
+    code, told, sentence = refused_with_words(
+        "import_enrollments", path, "--skip-bad-lines", "--errors", str(errors)
+    )
+
+    assert (code, sentence) == (1, "1 line could not be carried out.")
+    assert ": 1 added, 1 could not be carried out.\n" in told
+    assert "line 1 (a) could not be carried out: " in told
+    assert "line 2: That is not valid JSON" in told
+    assert "refused" not in told
+    assert [line.rsplit(",", 1)[1] for line in errors.read_text().splitlines()[1:]] == [
+        "when carried out",
+        "when checked",
+    ]
+    ended_row = HistoryEvent.objects.get(event="import.ended").after
+    assert (ended_row["could not be carried out"], "refused" in ended_row) == (1, False)
+
+
+def test_what_is_wrong_is_not_called_refused(service, written):
+    path = written(json_lines(keys("a"), "bad"))
+
+    code, told, sentence = refused_with_words("import_enrollments", path)
+    (problem,) = json_of("import_enrollments", path, "--skip-bad-lines")["problems"]
+
+    assert (code, sentence.partition(".")[0]) == (1, "1 of 2 lines is wrong")
+    assert told.startswith("2 lines: 1 added, 1 wrong.\n")
+    assert problem["found"] == "when checked"
 
 
 def test_csv_with_a_zip(service, written):

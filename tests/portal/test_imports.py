@@ -129,6 +129,32 @@ def test_an_unreadable_list_says_why_on_its_page(service, operator, content):
     assert run.problem.split("'")[0] in text_of(page)
 
 
+def test_a_line_is_wrong_or_could_not_be_carried_out_and_a_list_is_unusable(service, operator):
+    """Refused are devices alone."""
+    run = checked(service, json_lines(keys("a"), "bad", keys("b")))
+    enroll_keys(service, "a")
+    done = text_of(start(operator, service, run))
+    taken = b"".join(operator.get(url("import-problems", service, import_pk=run.pk))).decode().splitlines()
+    unusable = text_of(uploaded(operator, service, b"", "list.csv"))
+    listed = text_of(operator.get(url("import-list", service)))
+
+    assert '<th scope="row">Wrong</th><td class="cell-number">1</td><td class="cell-number">0</td>' in done
+    assert (
+        '<th scope="row">Could not be carried out</th><td class="cell-number">0</td><td class="cell-number">1</td>'
+        in done
+    )
+    assert "So it could not be carried out." in done
+    assert [line.rsplit(",", 1)[1] for line in taken[1:]] == ["when carried out", "when checked"]
+    assert ">Unusable</span>" in unusable
+    assert ">Unusable</span>" in listed
+    assert "efused" not in "".join(page.split("<main")[1] for page in (done, unusable, listed))
+
+
+def start(client, service, run):
+    answer = {"without_bad_lines": "on", "epoch": type(service).epoch_of(service.pk)}
+    return client.post(url("import-start", service, import_pk=run.pk), answer, follow=True)
+
+
 def test_pieces_make_the_file(service, operator):
     """More than the listener reads at once: as the script of the page sends it."""
     content = json_lines(*(keys(f"p{number}", deviceId="x" * 100) for number in range(6000)))

@@ -320,7 +320,7 @@ def test_an_unreadable_list_is_refused_and_ends(service):
 
     assert run.state == ImportState.REFUSED
     assert "a column that is not known, 'colour'" in run.problem
-    with pytest.raises(Conflict, match="it is refused"):
+    with pytest.raises(Conflict, match="it is unusable"):
         start_import(run, without_bad_lines=True, actor=ALICE)
 
 

@@ -70,8 +70,12 @@ def test_a_bad_line_is_told_and_hinders_no_other(line, sentence):
         pytest.param(b"registrationId\n", CSV, "empty", id="CSV with columns alone"),
         pytest.param(json_lines(keys("a")).decode().encode("utf-16"), JSON, "UTF-16", id="UTF-16"),
         pytest.param(zip_of({"a": "b"}), CSV, "workbook", id="a workbook"),
-        pytest.param(b"registrationId,colour\na,b\n", CSV, "a column that is not known, 'colour'", id="unknown column"),
-        pytest.param(b"registrationId,\na,b\n", CSV, "a column that is not known, ''", id="column without name"),
+        pytest.param(
+            b"registrationId,colour\na,b\n", CSV, "a column that is not known, 'colour'", id="unknown column"
+        ),
+        pytest.param(
+            b"registrationId,\na,b\n", CSV, "a column that is not known, ''", id="column without name"
+        ),
         pytest.param(
             b"registrationId,REGISTRATIONID\na,b\n", CSV, "registrationId is there twice", id="column twice"
         ),

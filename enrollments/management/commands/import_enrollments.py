@@ -22,7 +22,6 @@ from enrollments.actions.imports import (
     start_import,
 )
 from enrollments.actions.outcomes import Outcome
-from enrollments.actions.preview.table import cell
 from enrollments.actions.preview.words import as_json as as_json_preview
 from enrollments.actions.preview.words import in_lines, turning_in_line
 from enrollments.audit.sealer import seal_everything
@@ -37,8 +36,17 @@ from enrollments.management.command import (
 )
 from enrollments.management.progress import Progress
 from enrollments.models import ImportFormat, ImportRun, ImportState, ProvisioningService
+from enrollments.policy.words import counted
 from enrollments.transfer.foreseen import Foreseen, foresee
-from enrollments.transfer.words import format_of, in_words
+from enrollments.transfer.words import (
+    NOT_CARRIED_OUT,
+    WRONG,
+    done_in_words,
+    foreseen_in_words,
+    format_of,
+    found,
+    problem_rows,
+)
 from enrollments.transfer.work import carry_out_run, check_run
 
 SHOWN = 20
@@ -191,7 +199,7 @@ class Command(DpsCommand):
             told = {"preview": _as_json_preview(seen)} if seen else {}
             self.print_json({**_as_json(run, run.planned, dry_run=True), **told})
         else:
-            self.stdout.write(f"{run.lines} lines: {in_words(run.planned)}.")
+            self.stdout.write(f"{run.lines} lines: {foreseen_in_words(run)}.")
             for line in _foreseen_in_lines(seen) if seen else ():
                 self.stdout.write(line)
             self._list_problems(run)
@@ -200,7 +208,8 @@ class Command(DpsCommand):
             return
         way_out = "" if dry_run else " Correct them, or import the others with --skip-bad-lines."
         raise CommandError(
-            f"{run.bad_lines} of {run.lines} lines are wrong. Nothing was changed.{way_out}",
+            f"{run.bad_lines} of {counted(run.lines, 'line')} {'is' if run.bad_lines == 1 else 'are'} {WRONG}. "
+            f"Nothing was changed.{way_out}",
             returncode=REFUSED,
         )
 
@@ -209,16 +218,17 @@ class Command(DpsCommand):
         if as_json:
             self.print_json(_as_json(run, run.counts, dry_run=False))
         else:
-            self.stdout.write(f"Import {run.pk}: {in_words(run.counts)}.")
+            self.stdout.write(f"Import {run.pk}: {done_in_words(run)}.")
             self._list_problems(run)
         refused = run.counts.get(Outcome.REFUSED, 0)
         if refused:
-            raise CommandError(f"{refused} lines could not be carried out.", returncode=REFUSED)
+            raise CommandError(f"{counted(refused, 'line')} {NOT_CARRIED_OUT}.", returncode=REFUSED)
 
     def _list_problems(self, run: ImportRun) -> None:
         problems = run.problems.order_by("line", "at_run")
         for one in problems[:SHOWN]:
-            self.stdout.write(f"line {one.line}{f' ({one.name})' if one.name else ''}: {one.sentence}")
+            named = f"line {one.line}{f' ({one.name})' if one.name else ''}"
+            self.stdout.write(f"{named}{f' {NOT_CARRIED_OUT}' if one.at_run else ''}: {one.sentence}")
         if (more := problems.count() - SHOWN) > 0:
             self.stdout.write(f"and {more} more: write them into a file with --errors.")
 
@@ -227,10 +237,7 @@ class Command(DpsCommand):
             return
         try:
             with path.open("w", newline="", encoding="utf-8") as file:
-                writer = csv.writer(file)
-                writer.writerow(("line", "entry", "problem"))
-                for one in run.problems.order_by("line", "at_run").iterator(chunk_size=1000):
-                    writer.writerow((one.line, cell(one.name), cell(one.sentence)))
+                csv.writer(file).writerows(problem_rows(run))
         except OSError as problem:
             called_wrongly(f"{path} cannot be written: {problem.strerror}")
 
@@ -267,7 +274,8 @@ def _as_json(run: ImportRun, counts: dict[str, int], *, dry_run: bool) -> dict[s
         "bad_lines": run.bad_lines,
         **{one.value: counts.get(one, 0) for one in Outcome},
         "problems": [
-            {"line": one.line, "entry": one.name, "problem": one.sentence} for one in problems[:1000]
+            {"line": one.line, "entry": one.name, "problem": one.sentence, "found": found(one)}
+            for one in problems[:1000]
         ],
     }
 

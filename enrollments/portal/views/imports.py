@@ -1,7 +1,6 @@
 """Imports: uploading a list, what is wrong with it, and the run, which goes on without anybody watching."""
 
 import csv
-from collections.abc import Iterator
 
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponse, JsonResponse, StreamingHttpResponse
@@ -21,8 +20,7 @@ from enrollments.actions.imports import (
     let_go,
     start_import,
 )
-from enrollments.actions.outcomes import Outcome
-from enrollments.actions.preview.table import Echo, cell
+from enrollments.actions.preview.table import Echo
 from enrollments.errors import Conflict, DpsError, Invalid, PreviewOutdated
 from enrollments.models import ImportRun, ImportState, PartKind, ProvisioningService
 from enrollments.policy.roles import Right
@@ -34,7 +32,7 @@ from enrollments.portal.paging import paged
 from enrollments.portal.refusals import STATUS
 from enrollments.transfer.columns import COLUMNS
 from enrollments.transfer.limits import MAX_ARCHIVE_BYTES, MAX_LIST_BYTES, PART_BYTES
-from enrollments.transfer.words import OUTCOMES
+from enrollments.transfer.words import figures, problem_rows
 from enrollments.transfer.work import take_over_where_left, work_in_background
 
 _MOST = {PartKind.LIST: MAX_LIST_BYTES, PartKind.ARCHIVE: MAX_ARCHIVE_BYTES}
@@ -89,7 +87,7 @@ def import_detail(request: HttpRequest, service: ProvisioningService, import_pk:
         "service": service,
         "run": run,
         "good_lines": run.lines - run.bad_lines,
-        "figures": _figures(run),
+        "figures": figures(run),
         "problems": problems,
         "is_moving": run.is_working,
         "epoch": ProvisioningService.epoch_of(service.pk),
@@ -162,18 +160,10 @@ def import_problems(request: HttpRequest, service: ProvisioningService, import_p
     note_export(f"problems of import {run.pk}", {}, actor=actor_of(request), service=service)
     name = f"import-{run.pk}-problems-{timezone.now():%Y-%m-%d}.csv"
     return StreamingHttpResponse(
-        _problems_as_csv(run),
+        map(csv.writer(Echo()).writerow, problem_rows(run)),
         content_type="text/csv; charset=utf-8",
         headers={"Content-Disposition": f'attachment; filename="{name}"'},
     )
-
-
-def _problems_as_csv(run: ImportRun) -> Iterator[str]:
-    writer = csv.writer(Echo())
-    yield writer.writerow(("line", "entry", "problem", "found"))
-    for one in run.problems.order_by("line", "at_run").iterator(chunk_size=1000):
-        found = "when carried out" if one.at_run else "when checked"
-        yield writer.writerow((one.line, cell(one.name), cell(one.sentence), found))
 
 
 def _check(run: ImportRun) -> None:
@@ -225,12 +215,3 @@ def _add_page(
 def _told(problem: DpsError) -> JsonResponse:
     status = next((status for kind, status in STATUS.items() if isinstance(problem, kind)), 500)
     return JsonResponse({"message": problem.message}, status=status)
-
-
-def _figures(run: ImportRun) -> list[tuple[str, int, int]]:
-    """Of each outcome how many lines were foreseen and how many there are; those that do not occur are left out."""
-    return [
-        (words, run.planned.get(one, 0), run.counts.get(one, 0))
-        for one, words in OUTCOMES.items()
-        if run.planned.get(one) or run.counts.get(one) or one is Outcome.ADDED
-    ]
