@@ -6,7 +6,7 @@ from django import forms
 
 from enrollments.audit.record import MAX_REASON
 from enrollments.models import ImportFormat
-from enrollments.transfer.words import format_of
+from enrollments.transfer.words import UPDATING_RESETS, format_of
 
 
 class ImportForm(forms.Form):
@@ -16,7 +16,8 @@ class ImportForm(forms.Form):
         label="List",
         required=False,
         allow_empty_file=True,
-        help_text="CSV (.csv) or JSON Lines (.jsonl), at most 250,000 lines. Without script at most 700 KB.",
+        help_text="CSV (.csv) or JSON Lines (.jsonl), at most 250,000 lines. Without script at most 700 KB. "
+        + UPDATING_RESETS,
         widget=forms.FileInput(attrs={"accept": ".csv,.txt,.jsonl,.ndjson,.json"}),
     )
     archive = forms.FileField(

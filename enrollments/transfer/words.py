@@ -9,6 +9,10 @@ from enrollments.models import ImportFormat, ImportProblem, ImportRun
 # Devices are refused. A line is wrong by what it says when it is checked, or could not be carried out at its turn.
 WRONG = "wrong"
 NOT_CARRIED_OUT = "could not be carried out"
+UPDATING_RESETS = (
+    "The operation update, and createOrUpdate of an entry that is there, make it what its line says: certificates "
+    "and keys that the line leaves out stay, and everything else that it leaves out goes back to its default."
+)
 OUTCOMES = {
     Outcome.ADDED: "added",
     Outcome.ADDED_DISABLED: "added, disabled from the start",

@@ -15,6 +15,7 @@ from dpsportal.serving.supervisor import PROJECT_DIR
 from enrollments.management.commands import import_enrollments
 from enrollments.models import HistoryEvent, ImportRun, ImportState, IndividualEnrollment
 from enrollments.transfer.limits import CHUNK_LINES
+from enrollments.transfer.words import UPDATING_RESETS
 from enrollments.transfer.work import carry_out_run
 from tests.certificates import self_signed
 from tests.devices import enroll_keys, new_service, register, signs
@@ -179,6 +180,12 @@ def test_called_wrongly(service, arguments, sentence):
 
     assert code == 2
     assert sentence in told
+
+
+def test_the_help_says_what_updating_resets():
+    told = import_enrollments.Command().create_parser("manage.py", "import_enrollments").format_help()
+
+    assert UPDATING_RESETS in " ".join(told.split())
 
 
 def test_an_unreadable_list_is_refused(service, written):

@@ -19,6 +19,7 @@ from enrollments.portal.paging import PAGE_SIZE
 from enrollments.portal.views import import_previews
 from enrollments.transfer import foreseen, work
 from enrollments.transfer.limits import PART_BYTES
+from enrollments.transfer.words import UPDATING_RESETS
 from tests.certificates import self_signed
 from tests.devices import enroll_keys, new_service, register, signs
 from tests.factories import a_user
@@ -275,6 +276,23 @@ def test_the_list_of_imports_takes_a_fixed_number_of_queries(service, operator, 
         page = operator.get(url("import-list", service))
 
     assert text_of(page).count("list.jsonl") == 3
+
+
+def test_the_list_of_imports_says_which_each_is_and_why(service, operator):
+    first = checked(service, json_lines(keys("a")), reason="ticket 4711")
+    second = checked(service, json_lines(keys("b")))
+
+    page = text_of(operator.get(url("import-list", service)))
+
+    newer, older = page.split("<tbody>")[1].split("</tr>")[:2]
+    assert f'<td data-label="Number" class="cell-number">{first.pk}</td>' in older
+    assert '<td data-label="Reason">ticket 4711</td>' in older
+    assert f'<td data-label="Number" class="cell-number">{second.pk}</td>' in newer
+    assert "none given" in newer
+
+
+def test_the_form_says_what_updating_resets(service, operator):
+    assert UPDATING_RESETS in text_of(operator.get(url("import-add", service)))
 
 
 def test_an_auditor_sees_imports_and_may_not_touch_them(service):

@@ -40,6 +40,7 @@ from enrollments.policy.words import counted
 from enrollments.transfer.foreseen import Foreseen, foresee
 from enrollments.transfer.words import (
     NOT_CARRIED_OUT,
+    UPDATING_RESETS,
     WRONG,
     done_in_words,
     foreseen_in_words,
@@ -55,7 +56,8 @@ SHOWN = 20
 class Command(DpsCommand):
     help = (
         "Create, change and disable enrollments and groups as a list says, CSV or JSON Lines (docs/import.md). Every "
-        "line is checked before anything is changed. An import that was interrupted goes on with --resume."
+        "line is checked before anything is changed. An import that was interrupted goes on with --resume. "
+        + UPDATING_RESETS
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
