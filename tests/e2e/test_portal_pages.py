@@ -118,6 +118,26 @@ def test_every_page_that_links_lead_to_is_sound(open_window, administrator_cooki
     assert names_of_views() - NOT_SHOWN - set(seen) == set()
 
 
+def test_in_a_narrow_window_each_page_of_the_navigation_says_whose_it_is(
+    open_window, administrator_cookies, plant
+):
+    page = open_window(
+        storage_state=administrator_cookies,
+        viewport={"width": 390, "height": 844},
+        color_scheme="dark",
+    )
+    page.goto(f"/services/{SERVICE}/")
+    links = page.locator(".nav-narrow .nav-list").first.get_by_role("link", include_hidden=True)
+    addresses = links.evaluate_all("(links) => links.map((link) => link.href)")
+    assert len(addresses) > 10
+
+    for address in addresses:
+        page.goto(address)
+        crumbs = page.get_by_role("navigation", name="Breadcrumb")
+        expect(crumbs.get_by_text(SERVICE, exact=True)).to_be_visible()
+        assert problems_of(page) == []
+
+
 def test_a_script_within_a_page_does_not_run_and_is_noticed(browser, live, administrator_cookies):
     with browser.new_context(base_url=live.portal_url, storage_state=administrator_cookies) as context:
         window = Window(context, urlsplit(live.portal_url).netloc)

@@ -69,6 +69,15 @@ def test_only_own_services_are_shown(client, plant):
     assert "Add service" not in page
 
 
+@pytest.mark.parametrize("page", ["", "history/", "enrollments/", "enrollments/add/", "imports/"])
+def test_each_page_of_a_service_says_beside_its_heading_whose_it_is(admin, plant, page):
+    """Where the navigation is folded away, nothing else does."""
+    shown = admin.get(f"/services/plant/{page}").content.decode()
+
+    crumbs = shown.split('<nav aria-label="Breadcrumb">')[1].split("</nav>")[0]
+    assert ">plant<" in crumbs
+
+
 def test_number_of_queries_does_not_grow_with_services(admin, plant, django_assert_max_num_queries):
     for number in range(10):
         a_service(f"lab-{number}")
