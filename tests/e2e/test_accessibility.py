@@ -41,7 +41,6 @@ NO_PAGE = {
     "import-check": "leads back to the import",
     "import-start": "leads back to the import",
     "import-cancel": "leads back to the import",
-    "entry-export-with-secrets": "a file",
     "ca-code": "leads back to the CA certificate",
     "history-seen": "leads back to the history",
     "installation-history-seen": "leads back to the history",

@@ -143,3 +143,23 @@ def test_an_export_is_downloaded_and_imported_again(page, tmp_path):
     assert [line["registrationId"] for line in lines] == ["again-1", "again-2"]
     upload(page, taken)
     expect(page.get_by_role("row", name="As they are already 2 0")).to_be_visible()
+
+
+def test_an_export_with_keys_is_asked_about_also_without_script(
+    live, open_window, administrator_cookies, tmp_path
+):
+    live.enroll_keys("again-keys")
+    page = open_window(storage_state=administrator_cookies, java_script_enabled=False)
+    page.goto("/services/local/exports/individuals/?q=again-keys")
+    page.get_by_role("link", name="Export with keys in clear").click()
+    expect(
+        page.get_by_role("heading", name="Export 1 individual enrollment with keys in clear?")
+    ).to_be_visible()
+    page.get_by_role("radio", name="JSON Lines").check()
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Export with keys").click()
+    taken = tmp_path / "taken.jsonl"
+    download.value.save_as(taken)
+
+    assert download.value.suggested_filename.startswith("individuals-with-keys-local-")
+    assert json.loads(taken.read_text())["attestation"]["symmetricKey"]["primaryKey"]

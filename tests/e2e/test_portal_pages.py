@@ -48,7 +48,6 @@ NOT_SHOWN = {
     "group-add-preview",
     "group-edit-preview",
     "group-keys",
-    "entry-export-with-secrets",
     "import-part",
     "import-check",
     "import-start",

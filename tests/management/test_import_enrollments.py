@@ -204,6 +204,22 @@ def test_resuming_what_is_not_there_or_done(service, written):
     assert "it is done" in refusal_of("import_enrollments", "--resume", str(run.pk))[1]
 
 
+@pytest.mark.parametrize("into_file", [False, True])
+def test_an_export_with_keys_says_so_beside_it(service, tmp_path, capsys, into_file):
+    enroll_keys(service, "a", primary_key=KEY, secondary_key=KEY)
+    out = str(tmp_path / "plant.jsonl")
+    where = ["--out", out] if into_file else []
+
+    printed_by("export_enrollments", *where, "--with-keys")
+
+    assert capsys.readouterr().err == (
+        f"{out if into_file else 'The list'} holds keys in clear: whoever has it can come in as any of its devices. "
+        "The history has it as a disclosure.\n"
+    )
+    printed_by("export_enrollments")
+    assert capsys.readouterr().err == ""
+
+
 def test_exports_go_to_a_file_that_nobody_else_can_read(service, tmp_path):
     enroll_keys(service, "a", primary_key=KEY, secondary_key=KEY)
     out = tmp_path / "out.jsonl"
@@ -214,7 +230,8 @@ def test_exports_go_to_a_file_that_nobody_else_can_read(service, tmp_path):
     assert json.loads(out.read_text())["attestation"]["symmetricKey"]["primaryKey"] == KEY
     assert HistoryEvent.objects.filter(event="keys.revealed").count() == 1
     assert KEY not in printed_by("export_enrollments")
-    assert refusal_of("export_enrollments", "--out", str(out))[0] == 2
+    assert refusal_of("export_enrollments", "--with-keys", "--out", str(out))[0] == 2
+    assert HistoryEvent.objects.filter(event="keys.revealed").count() == 1
     assert printed_by("export_enrollments", "--only", "groups") == ""
 
 

@@ -21,7 +21,7 @@ from enrollments.transfer import foreseen, work
 from enrollments.transfer.limits import PART_BYTES
 from enrollments.transfer.words import UPDATING_RESETS
 from tests.certificates import self_signed
-from tests.devices import enroll_keys, new_service, register, signs
+from tests.devices import enroll_device, enroll_keys, new_service, register, signs
 from tests.factories import a_user
 from tests.transfer.lists import KEY, checked, csv_of, json_lines, keys, zip_of
 
@@ -327,20 +327,50 @@ def test_exported_is_what_is_filtered(service):
 def test_keys_leave_with_administrators_alone_and_on_record(service):
     enroll_keys(service, "pump-1", primary_key=KEY, secondary_key=KEY)
     address = url("entry-export-with-secrets", service, exported="individuals")
+    operator = signed_in(Role.OPERATOR, service)
 
-    refused = signed_in(Role.OPERATOR, service).post(address, {"format": "csv"})
+    refused = operator.post(address, {"format": "csv"})
     answer = signed_in(Role.ADMINISTRATOR, service).post(address, {"format": "csv"})
 
-    assert refused.status_code == 403
+    assert refused.status_code == operator.get(address).status_code == 403
     assert KEY in text_of(answer)
+    assert 'filename="individuals-with-keys-plant-' in answer["Content-Disposition"]
     assert HistoryEvent.objects.filter(event="keys.revealed").count() == 1
 
 
-def test_a_filter_that_cannot_be_read_exports_nothing(service, operator):
-    address = url("entry-export", service, exported="groups") + "?status=on"
+def test_before_keys_leave_it_is_asked_with_what_will_be_in_the_file(service):
+    for name in ("pump-1", "pump-2", "press-1"):
+        enroll_keys(service, name, primary_key=KEY, secondary_key=KEY)
+    enroll_device(service, self_signed("pump-3"))
+    administrator = signed_in(Role.ADMINISTRATOR, service)
+    plain, address = (
+        f"{url(view, service, exported='individuals')}?q=pump"
+        for view in ("entry-export", "entry-export-with-secrets")
+    )
 
-    assert operator.get(address).status_code == 422
-    assert operator.post(address, {"format": "csv"}).status_code == 422
+    page = text_of(administrator.get(plain))
+    question = text_of(administrator.get(address))
+    wrong = administrator.post(address, {"format": "xlsx"})
+
+    assert f'<a class="btn" href="{address}">' in page
+    assert "formaction" not in page
+    assert "Export 3 individual enrollments with keys in clear?" in question
+    assert "Registration ID pump" in question
+    assert "both symmetric keys of <strong>2</strong> enrollments: whoever has the file can" in question
+    assert f'<form class="dialog-body dialog-danger" method="post" action="{address}">' in question
+    assert f'<a class="btn" href="{plain}" data-dialog-close>Cancel</a>' in question
+    assert wrong.status_code == 422
+    assert "with keys in clear?" in text_of(wrong)
+    assert not HistoryEvent.objects.filter(event__in=("keys.revealed", "history.exported")).exists()
+
+
+@pytest.mark.parametrize("view", ["entry-export", "entry-export-with-secrets"])
+def test_a_filter_that_cannot_be_read_exports_nothing(service, view):
+    administrator = signed_in(Role.ADMINISTRATOR, service)
+    address = url(view, service, exported="groups") + "?status=on"
+
+    assert administrator.get(address).status_code == 422
+    assert administrator.post(address, {"format": "csv"}).status_code == 422
     assert not HistoryEvent.objects.filter(event="history.exported").exists()
 
 

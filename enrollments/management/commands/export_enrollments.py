@@ -3,8 +3,9 @@
 import os
 from argparse import ArgumentParser
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from enrollments.management.command import (
     DpsCommand,
@@ -34,7 +35,10 @@ class Command(DpsCommand):
             "Without, an import elsewhere says which entries lack them.",
         )
         parser.add_argument(
-            "--out", type=Path, metavar="FILE", help="A file that is not there yet. Default: print."
+            "--out",
+            type=Path,
+            metavar="FILE",
+            help="A file that is not there yet; nobody else may read it. Default: print.",
         )
 
     def act(
@@ -44,19 +48,33 @@ class Command(DpsCommand):
         if out is None:
             for piece in _pieces(found, format, only, with_keys):
                 self.stdout.write(piece.decode(), ending="")
-            return
-        try:
-            descriptor = os.open(out, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        except OSError as problem:
-            called_wrongly(f"{out} cannot be written: {problem.strerror}")
-        whole = False
-        try:
-            with os.fdopen(descriptor, "wb") as file:
+        else:
+            # The file first: what cannot be written anywhere was not exported, as the history has it.
+            with _new_file(out) as file:
                 file.writelines(_pieces(found, format, only, with_keys))
-            whole = True
-        finally:
-            if not whole:
-                out.unlink()
+        if with_keys:
+            self.stderr.write(
+                f"{out or 'The list'} holds keys in clear: whoever has it can come in as any of its devices. "
+                "The history has it as a disclosure.",
+                style_func=str,
+            )
+
+
+@contextmanager
+def _new_file(path: Path) -> Iterator[IO[bytes]]:
+    """For its owner alone; gone again if it was not written to its end."""
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except OSError as problem:
+        called_wrongly(f"{path} cannot be written: {problem.strerror}")
+    whole = False
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            yield file
+        whole = True
+    finally:
+        if not whole:
+            path.unlink()
 
 
 def _pieces(service: ProvisioningService, format: str, only: str | None, with_keys: bool) -> Iterator[bytes]:
