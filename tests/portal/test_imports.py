@@ -1,29 +1,20 @@
-"""The pages of imports and exports: uploading whole and in pieces, what is wrong, starting, cancelling."""
-
-import json
-import re
-from dataclasses import replace
-from datetime import timedelta
+"""The pages of imports: uploading whole and in pieces, what is wrong, starting, cancelling."""
 
 import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
-from django.test import Client
-from django.urls import reverse
-from django.utils import timezone
 
 from enrollments.actions.imports import hold, start_import
 from enrollments.audit.actor import Actor, Way
 from enrollments.models import HistoryEvent, ImportRun, ImportState, IndividualEnrollment
 from enrollments.policy.roles import Role
 from enrollments.portal.paging import PAGE_SIZE
-from enrollments.portal.views import import_previews
-from enrollments.transfer import foreseen, work
+from enrollments.transfer import work
 from enrollments.transfer.limits import PART_BYTES
 from enrollments.transfer.words import UPDATING_RESETS
 from tests.certificates import self_signed
-from tests.devices import enroll_device, enroll_keys, new_service, register, signs
-from tests.factories import a_user
-from tests.transfer.lists import KEY, checked, csv_of, json_lines, keys, zip_of
+from tests.devices import enroll_keys, new_service
+from tests.portal.import_pages import signed_in, text_of, url
+from tests.transfer.lists import checked, csv_of, json_lines, keys, zip_of
 
 pytestmark = pytest.mark.django_db
 
@@ -45,26 +36,11 @@ def operator(service):
     return signed_in(Role.OPERATOR, service)
 
 
-def signed_in(role, service):
-    client = Client()
-    client.force_login(a_user(role, service, f"the-{role.value}"))
-    return client
-
-
-def url(view, service, **parameters):
-    return reverse(f"portal:{view}", kwargs={"service_name": service.name, **parameters})
-
-
 def uploaded(client, service, content, name="list.jsonl", *, archive=None, **data):
     files = {"list": SimpleUploadedFile(name, content)}
     if archive is not None:
         files["archive"] = SimpleUploadedFile("certificates.zip", archive)
     return client.post(url("import-add", service), {**files, **data}, follow=True)
-
-
-def text_of(response):
-    content = b"".join(response) if response.streaming else response.content
-    return " ".join(content.decode().split())
 
 
 def names():
@@ -306,74 +282,6 @@ def test_an_auditor_sees_imports_and_may_not_touch_them(service):
     assert auditor.post(url("import-start", service, import_pk=run.pk)).status_code == 403
 
 
-def test_exported_is_what_is_filtered(service):
-    for name in ("pump-1", "pump-2", "press-1"):
-        enroll_keys(service, name, primary_key=KEY, secondary_key=KEY)
-    auditor = signed_in(Role.AUDITOR, service)
-    address = url("entry-export", service, exported="individuals") + "?q=pump"
-
-    shown = text_of(auditor.get(address))
-    answer = auditor.post(address, {"format": "jsonl"})
-    lines = [json.loads(line) for line in b"".join(answer).splitlines()]
-
-    assert "Registration ID pump" in shown
-    assert "with keys in clear" not in shown
-    assert [line["registrationId"] for line in lines] == ["pump-1", "pump-2"]
-    assert all(line["secretsWithheld"] for line in lines)
-    assert answer["Content-Disposition"].startswith('attachment; filename="individuals-plant-')
-    assert HistoryEvent.objects.get(event="history.exported").after == {"q": "pump", "with secrets": False}
-
-
-def test_keys_leave_with_administrators_alone_and_on_record(service):
-    enroll_keys(service, "pump-1", primary_key=KEY, secondary_key=KEY)
-    address = url("entry-export-with-secrets", service, exported="individuals")
-    operator = signed_in(Role.OPERATOR, service)
-
-    refused = operator.post(address, {"format": "csv"})
-    answer = signed_in(Role.ADMINISTRATOR, service).post(address, {"format": "csv"})
-
-    assert refused.status_code == operator.get(address).status_code == 403
-    assert KEY in text_of(answer)
-    assert 'filename="individuals-with-keys-plant-' in answer["Content-Disposition"]
-    assert HistoryEvent.objects.filter(event="keys.revealed").count() == 1
-
-
-def test_before_keys_leave_it_is_asked_with_what_will_be_in_the_file(service):
-    for name in ("pump-1", "pump-2", "press-1"):
-        enroll_keys(service, name, primary_key=KEY, secondary_key=KEY)
-    enroll_device(service, self_signed("pump-3"))
-    administrator = signed_in(Role.ADMINISTRATOR, service)
-    plain, address = (
-        f"{url(view, service, exported='individuals')}?q=pump"
-        for view in ("entry-export", "entry-export-with-secrets")
-    )
-
-    page = text_of(administrator.get(plain))
-    question = text_of(administrator.get(address))
-    wrong = administrator.post(address, {"format": "xlsx"})
-
-    assert f'<a class="btn" href="{address}">' in page
-    assert "formaction" not in page
-    assert "Export 3 individual enrollments with keys in clear?" in question
-    assert "Registration ID pump" in question
-    assert "both symmetric keys of <strong>2</strong> enrollments: whoever has the file can" in question
-    assert f'<form class="dialog-body dialog-danger" method="post" action="{address}">' in question
-    assert f'<a class="btn" href="{plain}" data-dialog-close>Cancel</a>' in question
-    assert wrong.status_code == 422
-    assert "with keys in clear?" in text_of(wrong)
-    assert not HistoryEvent.objects.filter(event__in=("keys.revealed", "history.exported")).exists()
-
-
-@pytest.mark.parametrize("view", ["entry-export", "entry-export-with-secrets"])
-def test_a_filter_that_cannot_be_read_exports_nothing(service, view):
-    administrator = signed_in(Role.ADMINISTRATOR, service)
-    address = url(view, service, exported="groups") + "?status=on"
-
-    assert administrator.get(address).status_code == 422
-    assert administrator.post(address, {"format": "csv"}).status_code == 422
-    assert not HistoryEvent.objects.filter(event="history.exported").exists()
-
-
 def test_lists_lead_to_imports_and_exports_where_one_may(service, operator):
     enroll_keys(service, "pump-1")
     viewer = signed_in(Role.VIEWER, service)
@@ -383,87 +291,3 @@ def test_lists_lead_to_imports_and_exports_where_one_may(service, operator):
     assert url("entry-export", service, exported="individuals") in text_of(operator.get(address))
     assert url("import-list", service) not in text_of(viewer.get(address))
     assert url("entry-export", service, exported="individuals") not in text_of(viewer.get(address))
-
-
-def test_what_an_import_does_to_known_devices_is_shown_before_it_starts(service, operator):
-    entry = enroll_keys(service, "pump-1")
-    register(service, signs(service, "pump-1", entry.primary_key), "pump-1")
-    run = checked(service, json_lines(keys("a"), {"registrationId": "pump-1", "operation": "disable"}))
-    where = url("import-preview", service, import_pk=run.pk)
-
-    page = operator.get(url("import-detail", service, import_pk=run.pk)).content.decode()
-    fragment = text_of(operator.get(where, headers={"HX-Request": "true"}))
-    listed = text_of(operator.get(where, {"effect": "refused"}))
-    told = operator.get(f"{where}export/")
-
-    assert f'hx-get="{where}"' in page
-    assert "known device <strong>will be refused</strong>" in fragment
-    assert "<html" not in fragment
-    assert "1 to 1 of 1 device" in listed
-    assert b"".join(told.streaming_content).decode().splitlines()[1].startswith("pump-1,refused,admitted")
-    assert HistoryEvent.objects.filter(event="history.exported").count() == 1
-    entry.refresh_from_db()
-    assert entry.enabled
-
-
-def test_what_may_let_somebody_in_starts_on_the_state_that_was_looked_at(service, operator):
-    run = checked(service, json_lines(keys("a")))
-    start = url("import-start", service, import_pk=run.pk)
-    epoch = type(service).epoch_of(service.pk)
-    enroll_keys(service, "another")
-
-    for answer in ({}, {"epoch": epoch}):
-        page = text_of(operator.post(start, answer, follow=True))
-
-        assert "nothing was started" in page
-        assert ImportRun.objects.get().state == ImportState.CHECKED
-    operator.post(start, {"epoch": type(service).epoch_of(service.pk)})
-    assert "a" in names()
-
-
-def test_what_only_shuts_out_is_not_held_up(service, operator):
-    enroll_keys(service, "pump-1")
-    run = checked(
-        service,
-        json_lines(
-            {"registrationId": "pump-1", "operation": "disable"}, keys("b", provisioningStatus="disabled")
-        ),
-    )
-    enroll_keys(service, "another")
-
-    operator.post(url("import-start", service, import_pk=run.pk))
-
-    assert not IndividualEnrollment.objects.get(registration_id="pump-1").enabled
-
-
-def test_what_holds_once_the_times_of_a_list_have_come_is_shown_by_itself(service, operator, monkeypatch):
-    enroll_keys(service, "pump-1")
-    at = (timezone.now() + timedelta(days=1)).isoformat()
-    line = keys("pump-1", operation="update", provisioningStatus="enabled", switchesAt=at)
-    run = checked(service, json_lines(line))
-    seen = foreseen.foresee(run)
-    # Each says of how many of its own nothing is told.
-    told = replace(seen, now=replace(seen.now, not_examined=3), later=replace(seen.later, not_examined=7))
-    monkeypatch.setattr(import_previews, "foreseen_lately", lambda run, limits=None: told)
-
-    page = text_of(operator.get(url("import-preview", service, import_pk=run.pk)))
-    words = " ".join(re.sub(r"<[^>]+>", " ", page).split())
-    now, sentence, later = words.partition(
-        "1 entry turns by itself at a time that the list gives. Once it has:"
-    )
-
-    assert sentence
-    assert "known device will still be admitted" in now
-    assert "3 known devices were not examined" in now
-    assert "were not examined" not in now.replace("3 known devices were not examined", "")
-    assert "known device will be refused" in later
-    assert "7 known devices were not examined" in later
-
-
-def test_of_an_import_that_has_ended_there_is_no_preview(service, operator):
-    run = checked(service, json_lines(keys("a")))
-    operator.post(url("import-cancel", service, import_pk=run.pk))
-    where = url("import-preview", service, import_pk=run.pk)
-
-    assert "not waiting to be started any more" in text_of(operator.get(where))
-    assert operator.get(f"{where}export/").status_code == 409

@@ -1,0 +1,123 @@
+"""What an import would do to known devices: shown before it starts, and what it is started on."""
+
+import re
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+from django.utils import timezone
+
+from enrollments.models import HistoryEvent, ImportRun, ImportState, IndividualEnrollment
+from enrollments.policy.roles import Role
+from enrollments.portal.views import import_previews
+from enrollments.transfer import foreseen, work
+from tests.devices import enroll_keys, new_service, register, signs
+from tests.portal.import_pages import signed_in, text_of, url
+from tests.transfer.lists import checked, json_lines, keys
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def service():
+    return new_service()
+
+
+@pytest.fixture(autouse=True)
+def _at_once(monkeypatch):
+    """What a thread does otherwise."""
+    monkeypatch.setattr("enrollments.portal.views.imports.work_in_background", work.work_on)
+    monkeypatch.setattr(work, "work_in_background", work.work_on)
+
+
+@pytest.fixture
+def operator(service):
+    return signed_in(Role.OPERATOR, service)
+
+
+def names():
+    return sorted(IndividualEnrollment.objects.values_list("registration_id", flat=True))
+
+
+def test_what_an_import_does_to_known_devices_is_shown_before_it_starts(service, operator):
+    entry = enroll_keys(service, "pump-1")
+    register(service, signs(service, "pump-1", entry.primary_key), "pump-1")
+    run = checked(service, json_lines(keys("a"), {"registrationId": "pump-1", "operation": "disable"}))
+    where = url("import-preview", service, import_pk=run.pk)
+
+    page = operator.get(url("import-detail", service, import_pk=run.pk)).content.decode()
+    fragment = text_of(operator.get(where, headers={"HX-Request": "true"}))
+    listed = text_of(operator.get(where, {"effect": "refused"}))
+    told = operator.get(f"{where}export/")
+
+    assert f'hx-get="{where}"' in page
+    assert "known device <strong>will be refused</strong>" in fragment
+    assert "<html" not in fragment
+    assert "1 to 1 of 1 device" in listed
+    assert b"".join(told.streaming_content).decode().splitlines()[1].startswith("pump-1,refused,admitted")
+    assert HistoryEvent.objects.filter(event="history.exported").count() == 1
+    entry.refresh_from_db()
+    assert entry.enabled
+
+
+def test_what_may_let_somebody_in_starts_on_the_state_that_was_looked_at(service, operator):
+    run = checked(service, json_lines(keys("a")))
+    start = url("import-start", service, import_pk=run.pk)
+    epoch = type(service).epoch_of(service.pk)
+    enroll_keys(service, "another")
+
+    for answer in ({}, {"epoch": epoch}):
+        page = text_of(operator.post(start, answer, follow=True))
+
+        assert "nothing was started" in page
+        assert ImportRun.objects.get().state == ImportState.CHECKED
+    operator.post(start, {"epoch": type(service).epoch_of(service.pk)})
+    assert "a" in names()
+
+
+def test_what_only_shuts_out_is_not_held_up(service, operator):
+    enroll_keys(service, "pump-1")
+    run = checked(
+        service,
+        json_lines(
+            {"registrationId": "pump-1", "operation": "disable"}, keys("b", provisioningStatus="disabled")
+        ),
+    )
+    enroll_keys(service, "another")
+
+    operator.post(url("import-start", service, import_pk=run.pk))
+
+    assert not IndividualEnrollment.objects.get(registration_id="pump-1").enabled
+
+
+def test_what_holds_once_the_times_of_a_list_have_come_is_shown_by_itself(service, operator, monkeypatch):
+    enroll_keys(service, "pump-1")
+    at = (timezone.now() + timedelta(days=1)).isoformat()
+    line = keys("pump-1", operation="update", provisioningStatus="enabled", switchesAt=at)
+    run = checked(service, json_lines(line))
+    seen = foreseen.foresee(run)
+    # Each says of how many of its own nothing is told.
+    told = replace(seen, now=replace(seen.now, not_examined=3), later=replace(seen.later, not_examined=7))
+    monkeypatch.setattr(import_previews, "foreseen_lately", lambda run, limits=None: told)
+
+    page = text_of(operator.get(url("import-preview", service, import_pk=run.pk)))
+    words = " ".join(re.sub(r"<[^>]+>", " ", page).split())
+    now, sentence, later = words.partition(
+        "1 entry turns by itself at a time that the list gives. Once it has:"
+    )
+
+    assert sentence
+    assert "known device will still be admitted" in now
+    assert "3 known devices were not examined" in now
+    assert "were not examined" not in now.replace("3 known devices were not examined", "")
+    assert "known device will be refused" in later
+    assert "7 known devices were not examined" in later
+
+
+def test_of_an_import_that_has_ended_there_is_no_preview(service, operator):
+    run = checked(service, json_lines(keys("a")))
+    operator.post(url("import-cancel", service, import_pk=run.pk))
+    where = url("import-preview", service, import_pk=run.pk)
+
+    assert "not waiting to be started any more" in text_of(operator.get(where))
+    assert operator.get(f"{where}export/").status_code == 409
