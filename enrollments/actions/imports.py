@@ -235,12 +235,26 @@ def refuse_file(run_id: int, holder: str, sentence: str) -> None:
         run.save()
 
 
+def keep_foreseen(run: ImportRun, numbers: Mapping[str, Any] | None) -> None:
+    """What its preview says, for whoever starts it on that state; None forgets it. Of two, that of the later state."""
+    if run.state != ImportState.CHECKED or run.foreseen == numbers:
+        return
+    with transaction.atomic():
+        kept = _locked(run.pk)
+        is_older = (
+            numbers is not None and kept.foreseen is not None and kept.foreseen["epoch"] > numbers["epoch"]
+        )
+        if kept.state == ImportState.CHECKED and not is_older:
+            ImportRun.objects.filter(pk=run.pk).update(foreseen=numbers)
+
+
 def start_import(
     run: ImportRun, *, without_bad_lines: bool, actor: Actor, expected_epoch: int | None = None
 ) -> ImportRun:
     """Let a checked run begin, or a paused one go on. Who starts it is whose name its changes bear.
 
-    expected_epoch: see check_epoch. It counts where somebody may come in by a line, and nothing is done yet.
+    expected_epoch: see check_epoch. It counts where somebody may come in by a line, and nothing is done yet. A preview
+    of another state was not what was looked at, and is not kept.
     Raises Conflict where lines are bad and nobody said that they are to be left out; PreviewOutdated.
     """
     with transaction.atomic():
@@ -257,6 +271,8 @@ def start_import(
             raise Conflict("No line of this list can be imported.")
         if run.state == ImportState.CHECKED and _may_widen(run):
             check_epoch(run.service, expected_epoch)
+        if run.state == ImportState.CHECKED and expected_epoch is not None and run.foreseen:
+            run.foreseen = run.foreseen if run.foreseen["epoch"] == expected_epoch else None
         run.actor_kind, run.actor_name, run.way = actor.kind, actor.name[:150], actor.way.value
         run.address = actor.address[:45]
         run.state, run.problem = ImportState.RUNNING, ""
@@ -273,6 +289,7 @@ def start_import(
                 "left out": run.bad_lines,
                 "done before": run.lines_done,
                 **_but_refused(run.planned),
+                **({"preview": _told(run.foreseen)} if run.foreseen else {}),
             },
         )
     return run
@@ -524,6 +541,19 @@ def _sum(one: Mapping[str, int], other: Mapping[str, int]) -> dict[str, int]:
 def _but_refused(counts: Mapping[str, int]) -> dict[str, int]:
     """For the history, in which devices are refused, and lines have words of their own."""
     return {outcome: count for outcome, count in counts.items() if outcome != Outcome.REFUSED}
+
+
+def _told(foreseen: Mapping[str, Any]) -> dict[str, Any]:
+    """The numbers of a preview alone, for the history: devices by what becomes of them."""
+    effects = {name.replace("_", " "): one["devices"] for name, one in foreseen["effects"].items()}
+    told = {
+        "epoch": foreseen["epoch"],
+        "devices": {name: count for name, count in effects.items() if count},
+        "not examined": foreseen["not_examined"],
+    }
+    if later := foreseen.get("later"):
+        told |= {"turning": foreseen["turning"], "once turned": _told(later)}
+    return told
 
 
 def _lines(number: int) -> str:

@@ -38,6 +38,7 @@ class ImportRun(models.Model):
     """One file on its way into a service. `position`: how many chunks are done, written with what they changed.
 
     planned, counts: how many lines have which outcome, as the check foresaw it and as it came.
+    foreseen: the numbers of its preview, as last worked out; once it is started, of the one that it was started on.
     holder, held_until: the worker that has it, and until when nobody else takes it.
     """
 
@@ -58,6 +59,7 @@ class ImportRun(models.Model):
     lines_done = models.PositiveIntegerField(default=0)
     planned = models.JSONField(default=dict)
     counts = models.JSONField(default=dict)
+    foreseen = models.JSONField(null=True)
     problem = models.CharField(max_length=500, blank=True)
     holder = models.CharField(max_length=40, blank=True)
     held_until = models.DateTimeField(null=True)

@@ -129,6 +129,8 @@ def test_an_export_is_downloaded_and_imported_again(page, tmp_path):
     upload(page, path)
     page.get_by_role("button", name="Import 2 lines").click()
     expect(page.get_by_text("2 of 2 lines were carried out")).to_be_visible(timeout=60_000)
+    expect(page.get_by_role("heading", name="Preview that it was started on")).to_be_visible()
+    assert problems_of(page) == []
 
     page.goto("/services/local/enrollments/?q=again-")
     page.get_by_role("link", name="Export").click()

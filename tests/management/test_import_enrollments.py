@@ -12,6 +12,7 @@ import pytest
 from django.utils import timezone
 
 from dpsportal.serving.supervisor import PROJECT_DIR
+from enrollments.errors import SecretUnreadable
 from enrollments.management.commands import import_enrollments
 from enrollments.models import HistoryEvent, ImportRun, ImportState, IndividualEnrollment
 from enrollments.transfer.limits import CHUNK_LINES
@@ -109,6 +110,45 @@ def test_a_dry_run_says_what_becomes_of_known_devices(service, written):
     assert entry.enabled
 
 
+def test_what_an_import_is_started_on_is_said_and_kept(service, written):
+    for name in ("pump-1", "pump-2"):
+        entry = enroll_keys(service, name)
+        register(service, signs(service, name, entry.primary_key), name)
+    one, other = (
+        written(json_lines({"registrationId": name, "operation": "disable"}), f"{name}.jsonl")
+        for name in ("pump-1", "pump-2")
+    )
+
+    text = printed_by("import_enrollments", one)
+    told = json_of("import_enrollments", other)
+
+    assert text.startswith("1 device will be refused: pump-1.\nImport ")
+    assert told["preview"]["effects"]["refused"]["devices"] == 1
+    assert told["preview"] == ImportRun.objects.get(pk=told["import"]).foreseen
+    started = [row.after["preview"]["devices"] for row in HistoryEvent.objects.filter(event="import.started")]
+    assert started == [{"refused": 1}, {"refused": 1}]
+
+
+def test_an_import_starts_at_once_where_nobody_wants_a_preview(service, written, monkeypatch):
+    monkeypatch.setattr(import_enrollments, "foresee", None)
+    path = written(json_lines(keys("a")))
+
+    told = json_of("import_enrollments", path, "--no-preview")
+
+    assert (told["added"], told["preview"]) == (1, None)
+
+
+def test_an_import_whose_preview_fails_is_not_left_behind(service, written, monkeypatch):
+    def fails(run):
+        raise SecretUnreadable
+
+    monkeypatch.setattr(import_enrollments, "foresee", fails)
+
+    assert refusal_of("import_enrollments", written(json_lines(keys("a"))))[0] == 1
+    assert ImportRun.objects.get().state == ImportState.CANCELLED
+    assert names() == []
+
+
 def test_one_bad_line_holds_up_the_list_unless_it_may_be_left_out(service, written):
     path = written(json_lines(keys("a"), "bad"))
 
@@ -173,6 +213,7 @@ def test_csv_with_a_zip(service, written):
         pytest.param(["a.csv", "--resume", "1"], "Give the list, or --resume", id="both"),
         pytest.param(["nowhere.csv"], "cannot be read: No such file", id="no file"),
         pytest.param(["list.xlsx"], "say which it is, with --format", id="no format"),
+        pytest.param(["a.csv", "--dry-run", "--no-preview"], "leave --no-preview out", id="neither"),
     ],
 )
 def test_called_wrongly(service, arguments, sentence):

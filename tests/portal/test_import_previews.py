@@ -5,12 +5,18 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+from django.urls import reverse
 from django.utils import timezone
 
+from enrollments.actions.imports import keep_foreseen
+from enrollments.actions.preview import Device, Preview
+from enrollments.actions.preview import Outcome as PreviewOutcome
 from enrollments.models import HistoryEvent, ImportRun, ImportState, IndividualEnrollment
+from enrollments.policy.decision import Verdict
+from enrollments.policy.facts import EntryKind, EntryRef
 from enrollments.policy.roles import Role
 from enrollments.portal.views import import_previews
-from enrollments.transfer import foreseen, work
+from enrollments.transfer import foreseen, kept, work
 from tests.devices import enroll_keys, new_service, register, signs
 from tests.portal.import_pages import signed_in, text_of, url
 from tests.transfer.lists import checked, json_lines, keys
@@ -121,3 +127,96 @@ def test_of_an_import_that_has_ended_there_is_no_preview(service, operator):
 
     assert "not waiting to be started any more" in text_of(operator.get(where))
     assert operator.get(f"{where}export/").status_code == 409
+
+
+def disabling(service, *names):
+    for name in names:
+        entry = enroll_keys(service, name)
+        register(service, signs(service, name, entry.primary_key), name)
+    return [{"registrationId": name, "operation": "disable"} for name in names]
+
+
+def test_the_numbers_that_were_looked_at_stay_with_the_import(service, operator):
+    run = checked(service, json_lines(*disabling(service, "pump-1", "pump-2")))
+    here = {"service_name": service.name, "import_pk": run.pk}
+    fragment = text_of(
+        operator.get(reverse("portal:import-preview", kwargs=here), headers={"HX-Request": "true"})
+    )
+    (epoch,) = re.findall(r'<input type="hidden" form="import-start" name="epoch" value="(\d+)">', fragment)
+    enroll_keys(service, "another")
+
+    page = text_of(
+        operator.post(url("import-start", service, import_pk=run.pk), {"epoch": epoch}, follow=True)
+    )
+    afterwards = text_of(operator.get(reverse("portal:import-preview", kwargs=here)))
+    row = HistoryEvent.objects.get(event="import.started")
+
+    assert f"on the state of epoch {epoch};" in page
+    assert "<strong>2</strong> known devices <strong>will be refused</strong>." in page
+    assert ImportRun.objects.get().foreseen["effects"]["refused"]["devices"] == 2
+    assert row.after["preview"] == {"epoch": int(epoch), "devices": {"refused": 2}, "not examined": 0}
+    assert "has the numbers of the preview that it was started on" in afterwards
+
+
+def test_what_was_to_hold_later_stays_too(service, operator):
+    entry = enroll_keys(service, "pump-1")
+    register(service, signs(service, "pump-1", entry.primary_key), "pump-1")
+    at = (timezone.now() + timedelta(days=1)).isoformat()
+    line = keys("pump-1", operation="update", provisioningStatus="enabled", switchesAt=at)
+    run = checked(service, json_lines(line))
+    operator.get(url("import-preview", service, import_pk=run.pk))
+
+    epoch = type(service).epoch_of(service.pk)
+    page = text_of(
+        operator.post(url("import-start", service, import_pk=run.pk), {"epoch": epoch}, follow=True)
+    )
+    now, _, later = page.partition("1 entry turns by itself at a time that the list gives. Once it has:")
+    told = HistoryEvent.objects.get(event="import.started").after["preview"]
+
+    assert "<strong>will still be admitted</strong> through individual enrollment of its own." in now
+    assert "<strong>1</strong> known device <strong>will be refused</strong>." in later
+    assert (told["devices"], told["turning"]) == ({"still admitted": 1}, 1)
+    assert told["once turned"]["devices"] == {"refused": 1}
+
+
+def test_a_preview_of_another_state_is_not_taken_for_what_was_looked_at(service, operator):
+    """Somebody looks, something changes, and somebody else starts it without having looked."""
+    run = checked(service, json_lines(*disabling(service, "pump-1")))
+    operator.get(url("import-preview", service, import_pk=run.pk))
+    enroll_keys(service, "another")
+
+    epoch = type(service).epoch_of(service.pk)
+    page = text_of(
+        operator.post(url("import-start", service, import_pk=run.pk), {"epoch": epoch}, follow=True)
+    )
+
+    assert "None was kept: it was started before one was worked out." in page
+    assert ImportRun.objects.get().foreseen is None
+    assert "preview" not in HistoryEvent.objects.get(event="import.started").after
+
+
+def test_of_two_previews_that_of_the_later_state_is_kept(service):
+    run = checked(service, json_lines(keys("a")))
+    older = kept.numbers_of(foreseen.foresee(run))
+    enroll_keys(service, "another")
+    newer = kept.numbers_of(foreseen.foresee(run))
+
+    for numbers in (newer, older):
+        keep_foreseen(run, numbers)
+
+    assert ImportRun.objects.get().foreseen == newer
+    keep_foreseen(ImportRun.objects.get(), None)
+    assert ImportRun.objects.get().foreseen is None
+
+
+def test_entries_are_kept_up_to_a_number_and_the_others_counted(service):
+    run = checked(service, json_lines(keys("a")))
+    through = [EntryRef(EntryKind.GROUP, number, f"line-{number}") for number in range(30)]
+    admitted = [PreviewOutcome(Verdict.ADMIT, one) for one in through]
+    devices = tuple(Device(f"pump-{n}", one, one) for n, one in enumerate(admitted))
+    seen = replace(foreseen.foresee(run), now=Preview(1, devices))
+
+    (part,) = kept.parts_of(kept.numbers_of(seen))
+
+    (line,) = part.lines
+    assert (line.count, len(line.through), line.unnamed) == (30, kept.MOST_THROUGH, 10)

@@ -5,7 +5,7 @@ from django.http.response import HttpResponseBase
 from django.urls import reverse
 from django.views.decorators.http import require_safe
 
-from enrollments.actions.imports import import_of
+from enrollments.actions.imports import import_of, keep_foreseen
 from enrollments.actions.preview.words import turning_in_line
 from enrollments.errors import Conflict
 from enrollments.models import ImportRun, ImportState, ProvisioningService
@@ -14,6 +14,7 @@ from enrollments.portal.access import actor_of, may, requires
 from enrollments.portal.htmx import render_page
 from enrollments.portal.previews import effect_named, export, lines_of, page_of
 from enrollments.transfer.foreseen import Foreseen, foreseen_lately
+from enrollments.transfer.kept import numbers_of
 
 
 @require_safe
@@ -63,5 +64,12 @@ def import_preview_export(
 
 
 def _foreseen(run: ImportRun) -> Foreseen | None:
-    """None where it is not waiting to be started: what was done is told by the history."""
-    return foreseen_lately(run) if run.state == ImportState.CHECKED else None
+    """None where it is not waiting to be started: what it was started on is on its page.
+
+    What is shown is kept, so that it can be looked up once the import is started on it.
+    """
+    if run.state != ImportState.CHECKED:
+        return None
+    seen = foreseen_lately(run)
+    keep_foreseen(run, numbers_of(seen))
+    return seen

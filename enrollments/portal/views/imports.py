@@ -31,6 +31,7 @@ from enrollments.portal.htmx import render_page
 from enrollments.portal.paging import paged
 from enrollments.portal.refusals import STATUS
 from enrollments.transfer.columns import COLUMNS
+from enrollments.transfer.kept import parts_of
 from enrollments.transfer.limits import MAX_ARCHIVE_BYTES, MAX_LIST_BYTES, PART_BYTES
 from enrollments.transfer.words import figures, problem_rows
 from enrollments.transfer.work import take_over_where_left, work_in_background
@@ -88,6 +89,8 @@ def import_detail(request: HttpRequest, service: ProvisioningService, import_pk:
         "run": run,
         "good_lines": run.lines - run.bad_lines,
         "figures": figures(run),
+        "foreseen": run.foreseen if run.started_at else None,
+        "foreseen_parts": parts_of(run.foreseen) if run.foreseen and run.started_at else [],
         "problems": problems,
         "is_moving": run.is_working,
         "epoch": ProvisioningService.epoch_of(service.pk),

@@ -1,0 +1,18 @@
+"""What the preview of an import said, kept with the import that was started on it."""
+
+from django.db import migrations, models
+
+
+class Migration(migrations.Migration):
+
+    dependencies = [
+        ('enrollments', '0022_unusable_imports'),
+    ]
+
+    operations = [
+        migrations.AddField(
+            model_name='importrun',
+            name='foreseen',
+            field=models.JSONField(null=True),
+        ),
+    ]

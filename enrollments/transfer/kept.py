@@ -1,0 +1,74 @@
+"""What a preview says as JSON, and what is kept of it with the import that is started on it: numbers, no devices."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from enrollments.actions.preview import Effect
+from enrollments.actions.preview.words import as_json as preview_as_json
+from enrollments.actions.preview.words import turning_in_line, will
+from enrollments.transfer.foreseen import Foreseen
+
+# Entries by name, of one effect. There may be as many as a list has groups.
+MOST_THROUGH = 20
+_THROUGH = (Effect.STILL_ADMITTED, Effect.COMES_IN)
+
+
+def as_json(seen: Foreseen) -> dict[str, Any]:
+    told = preview_as_json(seen.now)
+    return {**told, "turning": seen.turning, "later": preview_as_json(seen.later)} if seen.later else told
+
+
+def numbers_of(seen: Foreseen) -> dict[str, Any]:
+    """The same, with at most MOST_THROUGH entries of an effect."""
+    told = as_json(seen)
+    for part in (told, told.get("later") or {}):
+        for effect in part.get("effects", {}).values():
+            del effect["through"][MOST_THROUGH:]
+    return told
+
+
+@dataclass(frozen=True, slots=True)
+class KeptLine:
+    """So many devices of one effect, and through which entries, where that is of interest. `unnamed`: the others."""
+
+    effect: Effect
+    count: int
+    through: tuple[tuple[str, int], ...]
+    unnamed: int
+
+    @property
+    def words(self) -> str:
+        return will(self.effect, self.count)
+
+
+@dataclass(frozen=True, slots=True)
+class KeptPart:
+    """What was to hold at first, or after what the sentence says."""
+
+    sentence: str
+    lines: tuple[KeptLine, ...]
+    not_examined: int
+
+
+def parts_of(numbers: dict[str, Any]) -> list[KeptPart]:
+    """Of numbers that were kept, by this version or another: an effect that is not known here is left out."""
+    parts = [_part(numbers, "")]
+    if later := numbers.get("later"):
+        parts.append(_part(later, turning_in_line(numbers["turning"])))
+    return parts
+
+
+def _part(numbers: dict[str, Any], sentence: str) -> KeptPart:
+    return KeptPart(sentence, tuple(_lines(numbers["effects"])), numbers["not_examined"])
+
+
+def _lines(effects: dict[str, Any]) -> Iterator[KeptLine]:
+    for effect in Effect:
+        told = effects.get(effect.value)
+        if told is None or not told["devices"]:
+            continue
+        named = tuple((one["entry"], one["devices"]) for one in told["through"] if one["entry"])
+        through = named if effect in _THROUGH else ()
+        unnamed = told["devices"] - sum(count for _, count in through) if through else 0
+        yield KeptLine(effect, told["devices"], through, unnamed)
