@@ -74,7 +74,16 @@ def test_a_dry_run_says_every_error_and_changes_nothing(service, written, tmp_pa
     assert not HistoryEvent.objects.filter(event__startswith="import").exists()
 
 
-def test_a_dry_run_says_what_holds_once_the_times_of_the_list_have_come(service, written):
+def test_devices_are_written_by_a_dry_run_alone(service, written, tmp_path):
+    path = written(json_lines(keys("a")))
+
+    code, sentence = refusal_of("import_enrollments", path, "--preview", str(tmp_path / "devices.csv"))
+
+    assert (code, names()) == (2, [])
+    assert "add --dry-run, or leave --preview out" in sentence
+
+
+def test_a_dry_run_says_what_holds_once_the_times_of_the_list_have_come(service, written, tmp_path):
     enroll_keys(service, "pump-1")
     line = {
         "registrationId": "pump-1",
@@ -86,8 +95,16 @@ def test_a_dry_run_says_what_holds_once_the_times_of_the_list_have_come(service,
     path = written(json_lines(line))
 
     text = printed_by("import_enrollments", path, "--dry-run")
-    told = json_of("import_enrollments", path, "--dry-run")["preview"]
+    devices = tmp_path / "devices.csv"
+    told = json_of("import_enrollments", path, "--dry-run", "--preview", str(devices))["preview"]
 
+    assert devices.read_text().splitlines() == [
+        "when,registration ID,effect,now,now by,afterwards,afterwards by",
+        "once carried out,pump-1,still_admitted,admitted,individual enrollment pump-1,admitted,"
+        "individual enrollment pump-1",
+        "once its entries have turned,pump-1,refused,admitted,individual enrollment pump-1,disabled,"
+        "individual enrollment pump-1",
+    ]
     now, _, later = text.partition("Once it has:\n")
     assert "1 device will still be admitted" in now
     assert "1 device will be refused: pump-1." in later
@@ -139,7 +156,7 @@ def test_an_import_starts_at_once_where_nobody_wants_a_preview(service, written,
 
 
 def test_an_import_whose_preview_fails_is_not_left_behind(service, written, monkeypatch):
-    def fails(run):
+    def fails(run, limits=None):
         raise SecretUnreadable
 
     monkeypatch.setattr(import_enrollments, "foresee", fails)

@@ -1,5 +1,6 @@
 """What an import would do to known devices: shown before it starts, and what it is started on."""
 
+import csv
 import re
 from dataclasses import replace
 from datetime import timedelta
@@ -106,7 +107,8 @@ def test_what_holds_once_the_times_of_a_list_have_come_is_shown_by_itself(servic
     told = replace(seen, now=replace(seen.now, not_examined=3), later=replace(seen.later, not_examined=7))
     monkeypatch.setattr(import_previews, "foreseen_lately", lambda run, limits=None: told)
 
-    page = text_of(operator.get(url("import-preview", service, import_pk=run.pk)))
+    where = url("import-preview", service, import_pk=run.pk)
+    page = text_of(operator.get(where, headers={"HX-Request": "true"}))
     words = " ".join(re.sub(r"<[^>]+>", " ", page).split())
     now, sentence, later = words.partition(
         "1 entry turns by itself at a time that the list gives. Once it has:"
@@ -118,6 +120,47 @@ def test_what_holds_once_the_times_of_a_list_have_come_is_shown_by_itself(servic
     assert "were not examined" not in now.replace("3 known devices were not examined", "")
     assert "known device will be refused" in later
     assert "7 known devices were not examined" in later
+    assert f'href="{where}?later=0&amp;everyone=1"' in page
+    assert f'href="{where}?later=1&amp;everyone=1"' in page
+
+
+def test_what_holds_later_has_pages_and_an_export_of_its_own(service, operator):
+    for name in ("pump-1", "pump-2"):
+        enroll_keys(service, name)
+    at = (timezone.now() + timedelta(days=1)).isoformat()
+    line = keys("pump-1", operation="update", provisioningStatus="enabled", switchesAt=at)
+    run = checked(service, json_lines(line, {"registrationId": "pump-2", "operation": "disable"}))
+    where = url("import-preview", service, import_pk=run.pk)
+
+    at_once, later = text_of(operator.get(where)), text_of(operator.get(f"{where}?later=1"))
+
+    assert "Once its entries have turned" in at_once
+    assert "1 entry turns by itself" not in at_once
+    assert "1 entry turns by itself at a time that the list gives. Once it has:" in later
+    assert table(operator.get(f"{where}export/?later=0")) == {"pump-1": "still_admitted", "pump-2": "refused"}
+    assert table(operator.get(f"{where}export/?later=1&everyone=1")) == {
+        "pump-1": "refused",
+        "pump-2": "refused",
+    }
+    assert table(operator.get(f"{where}export/?later=1&effect=comes_in")) == {}
+    rows = HistoryEvent.objects.filter(subject_kind="export").order_by("pk")
+    once_turned = f"import {run.pk}, once its entries have turned"
+    assert [row.after["change"] for row in rows] == [f"import {run.pk}", once_turned, once_turned]
+
+
+def table(response):
+    assert response.status_code == 200
+    lines = csv.reader(b"".join(response).decode().splitlines())
+    next(lines)
+    return {row[0]: row[1] for row in lines}
+
+
+def test_of_an_import_in_which_nothing_turns_there_is_no_later_export(service, operator):
+    run = checked(service, json_lines(keys("a")))
+
+    answer = operator.get(f"{url('import-preview', service, import_pk=run.pk)}export/?later=1")
+
+    assert answer.status_code == 409
 
 
 def test_of_an_import_that_has_ended_there_is_no_preview(service, operator):

@@ -1,7 +1,7 @@
 """A preview as a table, for lists and for spreadsheets."""
 
 import csv
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from enrollments.actions.preview.effects import Device, Effect, Outcome, Preview
 from enrollments.policy.decision import Verdict
@@ -46,10 +46,20 @@ class Echo:
 
 def csv_text(devices: Iterable[Device]) -> Iterator[str]:
     """The table as CSV, some lines at a time."""
+    return _as_csv(COLUMNS, map(values, devices))
+
+
+def csv_of_parts(parts: Mapping[str, Preview]) -> Iterator[str]:
+    """The tables of previews of several times as one, which says of each line of which it is."""
+    rows = ((when, *values(device)) for when, preview in parts.items() for device in in_order(preview))
+    return _as_csv(("when", *COLUMNS), rows)
+
+
+def _as_csv(names: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
     writer = csv.writer(Echo())
-    lines = [writer.writerow(COLUMNS)]
-    for device in devices:
-        lines.append(writer.writerow([cell(value) for value in values(device)]))
+    lines = [writer.writerow(names)]
+    for row in rows:
+        lines.append(writer.writerow(map(cell, row)))
         if len(lines) == CHUNK:
             yield "".join(lines)
             lines = []

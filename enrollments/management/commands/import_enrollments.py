@@ -23,6 +23,8 @@ from enrollments.actions.imports import (
     start_import,
 )
 from enrollments.actions.outcomes import Outcome
+from enrollments.actions.preview import NO_LIMITS, Limits
+from enrollments.actions.preview.table import csv_of_parts
 from enrollments.actions.preview.words import in_lines, turning_in_line
 from enrollments.audit.sealer import seal_everything
 from enrollments.errors import Conflict
@@ -81,6 +83,12 @@ class Command(DpsCommand):
             help="Check every line, say what becomes of known devices, and change nothing.",
         )
         parser.add_argument(
+            "--preview",
+            type=Path,
+            metavar="FILE",
+            help="With --dry-run: write each known device with what becomes of it into this file, as CSV.",
+        )
+        parser.add_argument(
             "--no-preview",
             action="store_true",
             help="Start at once. Otherwise what becomes of known devices is worked out before, and kept: half a minute "
@@ -109,6 +117,7 @@ class Command(DpsCommand):
         reason: str,
         dry_run: bool,
         skip_bad_lines: bool,
+        preview: Path | None,
         no_preview: bool,
         errors: Path | None,
         resume: int | None,
@@ -119,6 +128,8 @@ class Command(DpsCommand):
             called_wrongly("Give the list, or --resume and the number of an import that was interrupted.")
         if dry_run and no_preview:
             called_wrongly("A dry run is about the preview: leave --no-preview out, or --dry-run.")
+        if preview is not None and not dry_run:
+            called_wrongly("The devices are written by a dry run: add --dry-run, or leave --preview out.")
         found = service_named(service)
         progress = Progress(self.stderr)  # type: ignore[arg-type]  # Django's wrapper of a stream
         try:
@@ -130,9 +141,11 @@ class Command(DpsCommand):
                 raise CommandError(f"{run.problem} Nothing was changed.", returncode=REFUSED)
             if dry_run or (file is not None and not _may_start(run, skip_bad_lines)):
                 try:
-                    seen = _foreseen(run, progress) if dry_run else None
+                    seen = _foreseen(run, progress, NO_LIMITS) if dry_run else None
                 finally:
                     cancel_import(run, actor=command_line_actor())
+                if seen is not None and preview is not None:
+                    _write_devices(preview, seen)
                 self._tell_check(run, errors, seen, as_json=json, dry_run=dry_run)
                 return
             if run.state == ImportState.CHECKED:
@@ -311,9 +324,18 @@ def _as_json(run: ImportRun, counts: dict[str, int], *, dry_run: bool) -> dict[s
     }
 
 
-def _foreseen(run: ImportRun, progress: Progress) -> Foreseen:
+def _foreseen(run: ImportRun, progress: Progress, limits: Limits | None = None) -> Foreseen:
     progress.tell("working out what that does to known devices")
-    return foresee(run)
+    return foresee(run, limits)
+
+
+def _write_devices(path: Path, seen: Foreseen) -> None:
+    later = {"once its entries have turned": seen.later} if seen.later is not None else {}
+    try:
+        with path.open("w", encoding="utf-8", newline="") as file:
+            file.writelines(csv_of_parts({"once carried out": seen.now, **later}))
+    except OSError as problem:
+        called_wrongly(f"{path} cannot be written: {problem.strerror or problem}")
 
 
 def _foreseen_in_lines(seen: Foreseen) -> list[str]:

@@ -1,50 +1,102 @@
 """What a checked import would do to the devices that are known: before it is started, to look at and to take along."""
 
-from django.http import HttpRequest, HttpResponse
+from dataclasses import dataclass, replace
+from typing import Any
+
+from django.http import HttpRequest, HttpResponse, QueryDict
 from django.http.response import HttpResponseBase
 from django.urls import reverse
 from django.views.decorators.http import require_safe
 
 from enrollments.actions.imports import import_of, keep_foreseen
+from enrollments.actions.preview import NO_LIMITS, Effect, Preview
 from enrollments.actions.preview.words import turning_in_line
 from enrollments.errors import Conflict
 from enrollments.models import ImportRun, ImportState, ProvisioningService
 from enrollments.policy.roles import Right
 from enrollments.portal.access import actor_of, may, requires
 from enrollments.portal.htmx import render_page
-from enrollments.portal.previews import effect_named, export, lines_of, page_of
+from enrollments.portal.previews import (
+    asks_for_everyone,
+    effect_named,
+    export,
+    lines_of,
+    of_everyone,
+    page_of,
+)
 from enrollments.transfer.foreseen import Foreseen, foreseen_lately
 from enrollments.transfer.kept import numbers_of
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """Which preview of an import. `is_later`: of when all its entries have turned at their times."""
+
+    is_later: bool
+    everyone: bool
+    effect: Effect | None
+
+    @classmethod
+    def by(cls, query: QueryDict) -> "_Asked":
+        effect = effect_named(query.get("effect", ""))
+        return cls(query.get("later") == "1", asks_for_everyone(query), effect)
+
+    def seen(self, run: ImportRun) -> Foreseen | None:
+        """None where it is not waiting to be started: what it was started on is on its page.
+
+        What is shown is kept, so that it can be looked up once the import is started on it.
+        """
+        if run.state != ImportState.CHECKED:
+            return None
+        seen = foreseen_lately(run, NO_LIMITS if self.everyone else None)
+        keep_foreseen(run, numbers_of(seen))
+        return seen
+
+    def address(self, run: ImportRun, name: str = "portal:import-preview") -> str:
+        where = reverse(name, kwargs={"service_name": run.service.name, "import_pk": run.pk})
+        url = f"{where}?later={int(self.is_later)}"
+        return of_everyone(url) if self.everyone else url
+
+    def shown(self, run: ImportRun, told: Preview) -> dict[str, Any]:
+        """Its lines and addresses, as templates show them."""
+        address = self.address(run)
+        return {
+            "preview": told,
+            "lines": lines_of(told, address),
+            "all_url": address,
+            "everyone_url": replace(self, everyone=True).address(run),
+            "export_url": self.address(run, "portal:import-preview-export"),
+        }
 
 
 @require_safe
 @requires(Right.SEE_HISTORY)
 def import_preview(request: HttpRequest, service: ProvisioningService, import_pk: int) -> HttpResponse:
     run = import_of(service, import_pk)
-    names = {"service_name": service.name, "import_pk": run.pk}
-    address = f"{reverse('portal:import-preview', kwargs=names)}?"
-    effect = effect_named(request.GET.get("effect", ""))
-    context = {
-        "service": service,
-        "run": run,
-        "preview_url": address,
-        "export_url": reverse("portal:import-preview-export", kwargs=names),
-        "may_export": may(request, Right.EXPORT, service),
-        "effect": effect,
-    }
-    seen = _foreseen(run)
-    context["preview"] = preview = seen.now if seen is not None else None
-    if seen is not None and preview is not None:
-        page = page_of(service, preview, effect, request.GET)
-        here = f"{address}effect={effect}&" if effect else address
+    asked = _Asked.by(request.GET)
+    seen = asked.seen(run)
+    context: dict[str, Any] = {"service": service, "run": run, "preview": None}
+    context["may_export"] = may(request, Right.EXPORT, service)
+    if seen is not None:
+        context |= {"preview": seen.now, "now": replace(asked, is_later=False).shown(run, seen.now)}
+        told = seen.now
+        if seen.later is not None:
+            context["turning"] = turning_in_line(seen.turning)
+            context["later"] = replace(asked, is_later=True).shown(run, seen.later)
+            told = seen.later if asked.is_later else told
+            context["parts"] = [
+                {"label": label, "url": context[name]["all_url"], "active": context[name]["preview"] is told}
+                for name, label in (("now", "Once carried out"), ("later", "Once its entries have turned"))
+            ]
+        page = page_of(service, told, asked.effect, request.GET)
+        here = asked.address(run) + (f"&effect={asked.effect}" if asked.effect else "")
         context |= {
-            "lines": lines_of(preview, address),
-            "turning": turning_in_line(seen.turning) if seen.later else "",
-            "later": seen.later,
-            "later_lines": lines_of(seen.later) if seen.later else [],
+            "shown": context["now"] if told is seen.now else context["later"],
+            "is_later": told is not seen.now,
+            "effect": asked.effect,
             "page": page,
-            "previous_url": f"{here}before={page.previous}" if page.previous else "",
-            "next_url": f"{here}after={page.next}" if page.next else "",
+            "previous_url": f"{here}&before={page.previous}" if page.previous else "",
+            "next_url": f"{here}&after={page.next}" if page.next else "",
         }
     return render_page(request, "portal/imports/preview.html", "portal/imports/_preview.html", context)
 
@@ -56,20 +108,14 @@ def import_preview_export(
 ) -> HttpResponseBase:
     """Raises Conflict where nothing can be told."""
     run = import_of(service, import_pk)
-    seen = _foreseen(run)
+    asked = _Asked.by(request.GET)
+    seen = asked.seen(run)
     if seen is None:
         raise Conflict("There is no preview of this import: it is not waiting to be started.")
-    effect = effect_named(request.GET.get("effect", ""))
-    return export(service, seen.now, effect, f"import {run.pk}", actor=actor_of(request))
-
-
-def _foreseen(run: ImportRun) -> Foreseen | None:
-    """None where it is not waiting to be started: what it was started on is on its page.
-
-    What is shown is kept, so that it can be looked up once the import is started on it.
-    """
-    if run.state != ImportState.CHECKED:
-        return None
-    seen = foreseen_lately(run)
-    keep_foreseen(run, numbers_of(seen))
-    return seen
+    if asked.is_later and seen.later is None:
+        raise Conflict(
+            "No entry of this import turns by itself: there is one preview of it, and no later one."
+        )
+    told = seen.later if asked.is_later and seen.later is not None else seen.now
+    what = f"import {run.pk}{', once its entries have turned' if asked.is_later else ''}"
+    return export(service, told, asked.effect, what, actor=actor_of(request))
