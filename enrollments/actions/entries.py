@@ -92,8 +92,8 @@ class EntrySpec:
 
     switches_at: when the switch turns by itself, in whole seconds: scheduled by whoever saves this, because of
     schedule_reason, or else of what the whole is saved for.
-    for_good: without it, disabled also where it was to be enabled again at a time. Otherwise what is scheduled stays,
-    unless the switch is turned.
+    for_good: without it, as it stands until somebody turns the switch, whatever was scheduled. Otherwise what is
+    scheduled stays, unless the switch is turned.
     webhook_url: with its query, where it has one; the address alone keeps the query that is held with it.
     """
 
@@ -216,7 +216,7 @@ def write_common(
     if spec.switches_at is not None:
         if turned or entry.switches_at != spec.switches_at:
             schedule(entry, spec.switches_at, actor=actor, reason=spec.schedule_reason or reason)
-    elif turned or (spec.for_good and not spec.enabled):
+    elif turned or spec.for_good:
         clear_schedule(entry)
     entry.enabled = spec.enabled
     entry.allocation_policy = spec.allocation_policy

@@ -22,6 +22,7 @@ from enrollments.policy.reasons import Reason
 from enrollments.policy.reprovisioning import ReprovisioningPolicy
 from enrollments.wire.errors import FAILURES
 from enrollments.wire.requests import utc
+from enrollments.wire.schedules import schedule_told
 
 Held = IndividualEnrollment | EnrollmentGroup
 Entries = TypeVar("Entries", bound=QuerySet[Any])
@@ -134,6 +135,7 @@ def _common(entry: Held, as_of: AsOf, *, with_keys: bool) -> dict[str, Any]:
         }
         if entry.allocation_policy == AllocationPolicy.CUSTOM
         else None,
+        **schedule_told(entry, as_of),
     }
 
 

@@ -40,7 +40,7 @@ ENROLLMENT_PUT = Operation(
     "putEnrollment",
     "Add or change an enrollment",
     "Without `If-Match` it adds. With it, it changes what is there: keys, certificates and the query of a webhook "
-    "that are left out stay.",
+    "that are left out stay. What becomes of a time that is left out: see `switchesAt`.",
     answers=(
         Answer(200, "The enrollment as it is now, with keys.", messages.IndividualEnrollment, always=KEPT),
         REHEARSED,

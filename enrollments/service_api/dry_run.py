@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from typing import Any
 
 from django.http import HttpRequest, HttpResponse
@@ -11,6 +12,7 @@ from enrollments.actions.preview import (
     NO_NAMES,
     BelowAnother,
     Entry,
+    Preview,
     below_others,
     names_left_open,
     preview_of,
@@ -24,6 +26,7 @@ from enrollments.policy.names import registration_key
 from enrollments.service_api.bulk import Kind
 from enrollments.service_api.errors import WRONG_QUERY
 from enrollments.wire.errors import ApiError, json_response
+from enrollments.wire.schedules import time_told
 
 # The largest number that a column for an epoch holds.
 _MOST_DIGITS = 18
@@ -47,28 +50,39 @@ def told(
     Raises whatever it raises. What it returns, if that is a body, is told beside the preview.
     """
     results: list[Any] = []
+    times: set[datetime] = set()
     service, entries = caller.service, _found(caller, kind, names)
     there = {one.pk for one in entries}
 
     def change() -> list[Entry]:
         results.append(act())
-        return [one for one in _found(caller, kind, names) if one.pk not in there]
+        found = _found(caller, kind, names)
+        times.update(_times_changed(entries, found))
+        return [one for one in found if one.pk not in there]
 
     preview = preview_of(service, change, entries)
     groups = [one for one in entries if isinstance(one, EnrollmentGroup)]
-    below = below_others(service, groups, [ref_of(one) for one in entries] if deletes else ())
+    gone = [ref_of(one) for one in entries] if deletes else []
     left_open = names_left_open(service, preview, entries) if deletes else NO_NAMES
-    numbers = as_json(preview)
-    effects = numbers.pop("effects")
+    _, now = ProvisioningService.epoch_and_time(service.pk)
     body = {
         "dryRun": True,
-        **{_camel(name): value for name, value in numbers.items()},
-        "effects": {_camel(effect): devices for effect, devices in effects.items()},
-        "below": [_below(one) for one in below],
+        "epoch": preview.epoch,
+        **_numbers(preview),
+        "below": [_below(one) for one in below_others(service, groups, gone)],
         "leftOpen": {
             "registrationIds": list(left_open.names),
             "through": [str(ref) for ref in left_open.groups],
         },
+        "then": [
+            {
+                "at": time_told(at),
+                **_numbers(preview_of(service, change, entries, at=at)),
+                "below": [_below(one) for one in below_others(service, groups, gone, at=at)],
+            }
+            for at in sorted(times)
+            if at > now
+        ],
         **(results[0] if isinstance(results[0], dict) else {}),
     }
     return json_response(body, 200)
@@ -96,6 +110,21 @@ def _epoch(request: HttpRequest) -> int | None:
     if not (text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS):
         raise ApiError(WRONG_QUERY, "epoch is the number that the answer to dryRun=true has.")
     return int(text)
+
+
+def _times_changed(before: Sequence[Entry], after: Sequence[Entry]) -> set[datetime]:
+    """The times at which switches would turn, and those at which they would have turned, where that differs."""
+    was, now = ({(one.pk, one.enabled, one.switches_at) for one in entries} for entries in (before, after))
+    return {at for _, _, at in was ^ now if at is not None}
+
+
+def _numbers(preview: Preview) -> dict[str, Any]:
+    numbers = as_json(preview)
+    return {
+        "known": numbers["known"],
+        "notExamined": numbers["not_examined"],
+        "effects": {_camel(effect): devices for effect, devices in numbers["effects"].items()},
+    }
 
 
 def _found(caller: Caller, kind: Kind[Any], names: Sequence[str]) -> list[Entry]:

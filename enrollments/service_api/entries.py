@@ -30,10 +30,11 @@ from enrollments.models import (
 from enrollments.policy.access import AccessRight
 from enrollments.policy.names import registration_key
 from enrollments.service_api.answers import group_body, individual_body
-from enrollments.service_api.conditions import Condition
+from enrollments.service_api.conditions import Condition, condition_of_etag
 from enrollments.service_api.errors import ENROLLMENT_EXISTS, GROUP_EXISTS
 from enrollments.wire import messages
 from enrollments.wire.errors import ApiError
+from enrollments.wire.schedules import is_as_told
 from enrollments.wire.specs import group_spec, individual_spec
 
 # How often "whatever is there" is tried, where somebody else keeps changing it.
@@ -78,7 +79,7 @@ def save_individual(
         )
 
     return _changed(
-        service, lambda: find_individual(caller, name), change, condition, EnrollmentNotFound(name)
+        service, message, lambda: find_individual(caller, name), change, condition, EnrollmentNotFound(name)
     )
 
 
@@ -110,7 +111,7 @@ def save_group(
         )
 
     return _changed(
-        service, lambda: find_group(caller, name), change, condition, EnrollmentGroupNotFound(name)
+        service, message, lambda: find_group(caller, name), change, condition, EnrollmentGroupNotFound(name)
     )
 
 
@@ -146,6 +147,7 @@ def saved_group_body(
 
 def _changed(
     service: ProvisioningService,
+    message: messages.Entry,
     find: Callable[[], E | None],
     change: Callable[[E], E],
     condition: Condition,
@@ -157,13 +159,25 @@ def _changed(
         current = find()
         if current is None:
             raise missing
-        condition.check(current.etag, str(current))
+        _of_what_time_is(message, current, condition).check(current.etag, str(current))
         try:
             return change(current)
         except ChangedMeanwhile:
             if condition.etags or not left:
                 raise
     raise AssertionError("the last try either returns or raises")
+
+
+def _of_what_time_is(
+    message: messages.Entry, current: IndividualEnrollment | EnrollmentGroup, condition: Condition
+) -> Condition:
+    """A time that is not what is scheduled is meant for the version that the message says it was made of.
+
+    Where whatever is there is to be changed, one that is handed back would else bring back what was scheduled once.
+    """
+    if condition.etags or message.switches_at is None or is_as_told(message, current):
+        return condition
+    return condition_of_etag(message.etag) or condition
 
 
 def _tells_kept_keys(

@@ -1,7 +1,7 @@
 """What a member has to be beyond its type, for the OpenAPI document: checked by the actions, with their own words.
 
 Formats that JSON Schema does not know are names for what no schema can say: a certificate, a public area of a TPM, the
-host name of a hub that is linked, the name of an uploaded CA certificate.
+host name of a hub that is linked, the name of an uploaded CA certificate, a time that lies ahead.
 """
 
 from typing import Annotated, Any
@@ -27,6 +27,11 @@ HubName = Annotated[
 ]
 CaName = Annotated[str, WithJsonSchema({"type": "string", "format": "uploaded-ca", "examples": ["plant-ca"]})]
 WebhookUrl = Annotated[str, WithJsonSchema({"type": "string", "format": "webhook-url"})]
+SwitchTime = Annotated[
+    str,
+    WithJsonSchema({"type": "string", "format": "time-to-come", "examples": ["2030-05-03T14:00:00Z"]}),
+]
+ScheduleReason = Annotated[str, WithJsonSchema({"type": "string", "maxLength": 500})]
 ApiVersion = Annotated[
     str,
     WithJsonSchema({"type": "string", "format": "webhook-api-version", "examples": ["2021-10-01"]}),
@@ -106,7 +111,17 @@ def _entry(schema: Schema, attestation: Schema) -> None:
             "if": {"properties": {"iotHubHostName": {"type": "string"}}, "required": ["iotHubHostName"]},
             "then": {"properties": {"allocationPolicy": {"enum": ["static", None]}, "iotHubs": _NULL}},
         },
+        _beside("switchesAt", "provisioningStatus", {}),
+        _beside("scheduleReason", "switchesAt", {"type": "string"}),
     ]
+
+
+def _beside(member: str, other: str, schema: Schema) -> Schema:
+    """The one text is given only beside the other member."""
+    return {
+        "if": {"properties": {member: {"type": "string"}}, "required": [member]},
+        "then": {"properties": {other: schema}, "required": [other]},
+    }
 
 
 def _where(member: str, value: str, properties: Schema, *, required: bool = False) -> Schema:

@@ -26,8 +26,10 @@ from enrollments.wire.member_types import (
     NamedGroup,
     Query,
     RegistrationId,
+    ScheduleReason,
     Sha256,
     StorageRootKey,
+    SwitchTime,
     SymmetricKey,
     WebhookUrl,
     at_least_one_reference,
@@ -177,6 +179,12 @@ class Entry(Message):
     """Of this version, for `If-Match`. Changes with each write. In a request it is not looked at."""
     provisioning_status: Literal["enabled", "disabled"] | None = "enabled"
     """`disabled` shuts out: the device of this enrollment, every chain through the keys of this group."""
+    switches_at: SwitchTime | None = None
+    """Until when it is enabled or disabled, as `provisioningStatus` says, in whole seconds; its switch then turns by
+    itself. Absent where nothing is scheduled. In a change: left out, what is scheduled stays if it is to shut out;
+    `null` drops it; handed back as it was told beside another `provisioningStatus`, it is as if it was left out."""
+    schedule_reason: ScheduleReason | None = None
+    """Why the switch turns then, beside `switchesAt`."""
     reprovision_policy: ReprovisionPolicy | None = None
     created_date_time_utc: str | None = None
     """In a request not looked at."""
@@ -190,6 +198,11 @@ class Entry(Message):
     """For the policy `custom`."""
     credential_policy_name: None = None
     """Not offered by this service."""
+
+    @property
+    def drops_schedule(self) -> bool:
+        """Whether it says, as no client does that knows of no times, that nothing is to be scheduled."""
+        return self.switches_at is None and "switches_at" in self.model_fields_set
 
 
 class IndividualEnrollment(Entry):
@@ -315,6 +328,17 @@ class LeftOpen(Model):
     through: list[str]
 
 
+class DryRunThen(Model):
+    """What holds at a time to come, compared with the same time without the write."""
+
+    at: str
+    """A `switchesAt` of the write, or one that it drops."""
+    known: int
+    not_examined: int
+    effects: Effects
+    below: list[GroupBelow]
+
+
 class DryRun(Model):
     """What a write would do to devices. Nothing was done."""
 
@@ -328,6 +352,8 @@ class DryRun(Model):
     effects: Effects
     below: list[GroupBelow]
     left_open: LeftOpen
+    then: list[DryRunThen]
+    """For each time that the write sets or drops, the earliest first."""
     is_successful: bool | None = None
     """Of a bulk operation."""
     errors: list[BulkError] | None = None

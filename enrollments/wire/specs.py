@@ -1,6 +1,7 @@
 """From a message to what an action is asked for: certificates parsed, hubs looked up, what is held kept where meant."""
 
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from functools import partial
 from types import MappingProxyType
 from typing import Any, TypedDict, TypeVar
@@ -27,6 +28,7 @@ from enrollments.policy.allocation import AllocationPolicy
 from enrollments.policy.reprovisioning import ReprovisioningPolicy
 from enrollments.wire import messages
 from enrollments.wire.errors import NOT_ACCEPTED, ApiError
+from enrollments.wire.schedules import schedule_of
 
 Held = IndividualEnrollment | EnrollmentGroup
 _NO_KEYS = messages.SymmetricKeyAttestation()
@@ -43,6 +45,8 @@ class Common(TypedDict):
     initial_twin: dict[str, Any]
     enabled: bool
     for_good: bool
+    switches_at: datetime | None
+    schedule_reason: str
     iot_edge: bool
     webhook_url: str
     webhook_api_version: str
@@ -75,7 +79,7 @@ def individual_spec(
                 raise _refused(where, f"this holds {len(bundle)} certificates, and one is taken.")
     tpm = message.attestation.tpm
     return IndividualSpec(
-        **_common(service, message),
+        **_common(service, message, current),
         certificates={slot: bundle[0] for slot, bundle in bundles.items()},
         registration_id=message.registration_id,
         device_id=message.device_id or "",
@@ -114,7 +118,7 @@ def group_spec(
             raise _refused("attestation.x509", "a group holds signingCertificates, or caReferences.")
     given = tuple(helper for bundle in bundles.values() for helper in bundle[1:])
     return GroupSpec(
-        **_common(service, message),
+        **_common(service, message, current),
         certificates={slot: bundle[0] for slot, bundle in bundles.items()},
         group_id=message.enrollment_group_id,
         helpers=given or (_helpers_of(current) if current and bundles and not references else ()),
@@ -212,10 +216,11 @@ def _check_attestation(attestation: messages.Attestation, *, names_beside_certif
             )
 
 
-def _common(service: ProvisioningService, message: messages.Entry) -> Common:
+def _common(service: ProvisioningService, message: messages.Entry, current: Held | None) -> Common:
     keys = message.attestation.symmetric_key or _NO_KEYS
     webhook = message.custom_allocation_definition
     policy, hubs = _allocation(service, message)
+    schedule = schedule_of(service, message, current)
     return {
         "mechanism": AttestationMechanism(message.attestation.type),
         "primary_key": keys.primary_key or "",
@@ -225,8 +230,9 @@ def _common(service: ProvisioningService, message: messages.Entry) -> Common:
         "reprovisioning_policy": _reprovisioning(message.reprovision_policy).value,
         "initial_twin": _twin(message.initial_twin),
         "enabled": message.provisioning_status != "disabled",
-        # Who says "disabled" must not find it open tomorrow because it was to be so only until then.
-        "for_good": message.provisioning_status == "disabled",
+        "for_good": schedule.for_good,
+        "switches_at": schedule.at,
+        "schedule_reason": schedule.reason,
         "iot_edge": message.capabilities.iot_edge if message.capabilities else False,
         "webhook_url": webhook.webhook_url if webhook else "",
         "webhook_api_version": (webhook.api_version or "") if webhook else "",

@@ -18,6 +18,7 @@ _MEMBERS = {
     "allocation_policy": "allocationPolicy",
     "hubs": "iotHubs",
     "switches_at": "switchesAt",
+    "schedule_reason": "scheduleReason",
     "reprovisioning_policy": "reprovisionPolicy",
     "initial_twin": "initialTwin",
     "webhook_url": "customAllocationDefinition",

@@ -44,6 +44,7 @@ for name, value in {
     "webhook-api-version": "2021-10-01",
     "sha256-thumbprint": self_signed("pump-042").parsed.thumbprint_sha256,
     "registration-id-of-path": OF_PATH,
+    "time-to-come": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + 86400)),
 }.items():
     schemathesis.openapi.format(name, st.just(value))
 

@@ -194,6 +194,23 @@ def test_bulk(manage):
     assert [(one["registrationId"], one["errorCode"]) for one in again["errors"]] == [("b-1", 409201)]
 
 
+def test_who_knows_of_no_times_keeps_them_and_leaves_none_behind(manage, prepare):
+    """What was told is handed back, members included that the SDK has never heard of."""
+    results(manage(put(keyed("timed"))))
+    prepare(
+        "from datetime import UTC, datetime, timedelta\n"
+        "disable_enrollment(service, 'timed', at=datetime.now(UTC) + timedelta(days=1), reason='end', actor=ALICE)"
+    )
+
+    (got,) = results(manage(Call("get", "enrollment", "timed")))
+    (twin,) = results(manage(put({**got, "initialTwin": {"tags": {"line": 4}}}, got["etag"])))
+    (off,) = results(manage(put({**twin, "provisioningStatus": "disabled"}, twin["etag"])))
+
+    assert (got["provisioningStatus"], got["scheduleReason"]) == ("enabled", "end")
+    assert twin["switchesAt"] == got["switchesAt"]
+    assert (off["provisioningStatus"], off.get("switchesAt")) == ("disabled", None)
+
+
 @pytest.mark.parametrize(("size", "lengths"), [(1, [1] * 150), (50, [50] * 3), (None, [100, 50])])
 def test_queries_over_150_entries(manage, prepare, size, lengths):
     prepare(

@@ -2,9 +2,11 @@
 
 import base64
 import json
+from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.utils import timezone
 
 from enrollments.models import IndividualEnrollment
 from enrollments.wire import messages
@@ -39,6 +41,8 @@ def full() -> dict[str, Any]:
         "iotHubs": ["plant.hub.internal"],
         "customAllocationDefinition": {"webhookUrl": "https://hooks.example/", "apiVersion": "2021-10-01"},
         "credentialPolicyName": None,
+        "switchesAt": f"{timezone.now() + timedelta(days=1):%Y-%m-%dT%H:%M:%SZ}",
+        "scheduleReason": "trial",
     }
 
 
