@@ -449,9 +449,14 @@ def check_epoch(service: ProvisioningService, expected: int | None) -> None:
 
 
 def refuse_outdated(service: ProvisioningService, standing: Standing, expected: int | None) -> None:
-    """The same, where it is known what stands. A switch that is due has changed something, recorded or not."""
-    if expected is not None and (standing.epoch != expected or standing.is_switch_due):
+    """The same, where it is known what stands."""
+    if is_outdated(standing, expected):
         raise PreviewOutdated(str(service))
+
+
+def is_outdated(standing: Standing, expected: int | None) -> bool:
+    """A switch that is due has changed something, recorded or not."""
+    return expected is not None and (standing.epoch != expected or standing.is_switch_due)
 
 
 def set_enabled(

@@ -1,4 +1,4 @@
-"""What the pages of individual enrollments and of groups have in common: saving, asking, answering."""
+"""What the pages of individual enrollments and of groups have in common: asking, and answering."""
 
 import logging
 from collections.abc import Sequence
@@ -7,14 +7,12 @@ from typing import Any
 from urllib.parse import urlencode
 
 from django.contrib import messages
-from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.utils.cache import patch_vary_headers
 from django_htmx.http import HttpResponseClientRedirect, reswap, retarget, trigger_client_event
 
-from enrollments.actions.deleting import delete_and_deny
 from enrollments.actions.judging import group_ref, individual_ref
 from enrollments.actions.preview import (
     NO_NAMES,
@@ -22,17 +20,15 @@ from enrollments.actions.preview import (
     Entry,
     Preview,
     below_others,
-    carry_out,
     disabled_groups_above,
     names_left_open,
     preview_of_act,
     ref_of,
-    what_disabling_did,
 )
 from enrollments.actions.preview.proofs import lacking_proof
 from enrollments.actions.preview.words import did, named
-from enrollments.actions.schedule import settle_if_possible, switches_now
-from enrollments.errors import ChangedMeanwhile, Invalid, NotFound, SecretUnreadable
+from enrollments.actions.schedule import switches_now
+from enrollments.errors import SecretUnreadable
 from enrollments.models import (
     AttestationMechanism,
     EnrollmentGroup,
@@ -41,8 +37,8 @@ from enrollments.models import (
 )
 from enrollments.policy.facts import EntryRef
 from enrollments.policy.roles import Right
-from enrollments.portal.access import actor_of, may
-from enrollments.portal.confirmation import ReasonForm, ask, show_invalid
+from enrollments.portal.access import may
+from enrollments.portal.confirmation import ReasonForm, ask
 from enrollments.portal.entry_links import entry_url, keys_url, list_url
 from enrollments.portal.entry_lists import rows_of
 from enrollments.portal.htmx import render_page, wants_fragment
@@ -82,7 +78,7 @@ INDIVIDUALS = EntryPages(
 )
 GROUPS = EntryPages("enrollment group", "enrollment groups", "group", "portal/groups/_row.html")
 
-_DONE = {Act.DISABLE: "Disabled", Act.ENABLE: "Enabled", Act.DELETE: "Deleted"}
+DONE = {Act.DISABLE: "Disabled", Act.ENABLE: "Enabled", Act.DELETE: "Deleted"}
 
 
 def show_keys(
@@ -137,113 +133,6 @@ def and_what_it_did(said: str, preview: Preview | None) -> str:
     return f"{said}: {result}" if result[0].isdigit() else f"{said}. {result}"
 
 
-def chosen_ids(request: HttpRequest) -> list[int]:
-    """The rows that were ticked. What is no number was never ticked."""
-    given = request.GET.getlist("entry")
-    return [int(one) for one in given if one.isascii() and one.isdigit() and len(one) < 19]
-
-
-def answer_chosen(
-    request: HttpRequest, service: ProvisioningService, act: Act, pages: EntryPages
-) -> HttpResponse:
-    """An act on the rows that were ticked."""
-    rows: QuerySet[Any]
-    settle_if_possible(service)
-    if pages is INDIVIDUALS:
-        rows = service.individualenrollments.without_secrets().order_by("registration_key")
-    else:
-        rows = service.enrollmentgroups.without_secrets().order_by("group_key")
-    entries: list[Entry] = list(rows.filter(pk__in=chosen_ids(request)))
-    back = pages.list_url(service, request.GET.get("back", ""))
-    if not entries:
-        what = _DONE[act].lower()
-        gone = (
-            f"What you selected is gone already, so nothing was {what}: choose among the {pages.several} that "
-            "are left."
-        )
-        none = f"Nothing was selected, so nothing was {what}: tick the {pages.several} first."
-        messages.warning(request, gone if chosen_ids(request) else none)
-        return go_to(request, back)
-    return answer_act(request, service, act, entries, pages, back=back)
-
-
-def answer_act(
-    request: HttpRequest,
-    service: ProvisioningService,
-    act: Act,
-    entries: Sequence[Entry],
-    pages: EntryPages,
-    *,
-    back: str,
-) -> HttpResponse:
-    """The question with its preview, and the deed. What only narrows is done at once, whatever has changed since."""
-    # Read first: whatever changes while the preview is worked out makes the answer void.
-    epoch = ProvisioningService.epoch_of(service.pk)
-    is_answer = request.method == "POST"
-    form = ReasonForm(request.POST if is_answer else None)
-    outdated = is_answer and act.may_widen and request.POST.get("epoch") != str(epoch)
-    note = ""
-    if is_answer and not outdated and form.is_valid():
-        try:
-            said, note = _act(request, service, act, entries, pages, form.cleaned_data["reason"], epoch)
-        except Invalid as problem:
-            show_invalid(form, problem)
-        except (ChangedMeanwhile, NotFound):
-            word = _DONE[act].lower()
-            messages.warning(
-                request, f"Something was changed while you answered: nothing was {word}. Look again."
-            )
-            return go_to(request, request.get_full_path())
-        else:
-            if not note:
-                return done(request, back, said)
-            epoch, form = ProvisioningService.epoch_of(service.pk), ReasonForm()
-    return ask_before(
-        request,
-        service,
-        Asked(act, entries, pages, back, outdated=outdated, note=note),
-        form,
-        epoch if act.may_widen else None,
-        missing=len(set(chosen_ids(request))) - len(entries),
-    )
-
-
-def _act(
-    request: HttpRequest,
-    service: ProvisioningService,
-    act: Act,
-    entries: Sequence[Entry],
-    pages: EntryPages,
-    reason: str,
-    epoch: int,
-) -> tuple[str, str]:
-    """What is to be said; and, where there is more to do than one request does, what is left."""
-    actor, named = actor_of(request), pages.named(entries)
-    if act is Act.DISABLE:
-        as_of = switches_now(service)
-        turned = [one for one in entries if as_of.enabled(one)]
-        carry_out(service, act, entries, actor=actor, reason=reason)
-        if not turned:
-            return (
-                f"{named[0].upper()}{named[1:]} {'was' if len(entries) == 1 else 'were'} disabled already.",
-                "",
-            )
-        return and_what_it_did(f"Disabled {named}", what_disabling_did(service, turned)), ""
-    if act is Act.DELETE and "keep_out" in request.POST:
-        result = delete_and_deny(service, entries, actor=actor, reason=reason, expected_epoch=epoch)
-        one = result.denied == 1
-        devices = "1 device is" if one else f"{result.denied:,} devices are"
-        how = "by an entry of its own" if one else "each by an entry of its own"
-        if result.left:
-            return "", (
-                f"{devices} denied now {how}, and nothing is deleted yet: {result.left:,} are left. "
-                "Answer once more to go on with them."
-            )
-        return f"Deleted {named}: {devices} kept out, {how}.", ""
-    carry_out(service, act, entries, actor=actor, reason=reason, expected_epoch=epoch)
-    return f"{_DONE[act]} {named}.", ""
-
-
 def row_answer(
     request: HttpRequest, service: ProvisioningService, entry: Entry, template: str, said: str
 ) -> HttpResponse:
@@ -262,8 +151,9 @@ class Asked:
     """A question about entries, as it is shown. `back`: where Cancel leads without script.
 
     of: the act whose preview is shown, where that is another one; `before_preview` then says when it comes.
-    title, body, yes: where they are not those of the act. target: what the answer replaces on the page.
-    then: the preview is of what the switch of the one entry does at a time. later: the same, told besides what is now.
+    title, body, yes: where they are not those of the act. also: a sentence about some of the entries.
+    target: what the answer replaces on the page. missing: how many that were chosen are not there any more.
+    then: the preview is of what the switches do at a time. later: the same, told besides what is now.
     looks: another time can be looked at.
     """
 
@@ -274,6 +164,7 @@ class Asked:
     of: Act | None = None
     title: str = ""
     body: str = ""
+    also: str = ""
     before_preview: str = ""
     yes: str = ""
     target: str = ""
@@ -283,12 +174,13 @@ class Asked:
     then: Then | None = None
     later: Then | None = None
     looks: bool = False
+    missing: int = 0
 
     def preview(self, service: ProvisioningService, then: Then | None) -> Preview:
         shown = self.of or self.act
         if then is None:
             return preview_of_act(service, shown, self.entries)
-        return then.preview(service, self.act, self.entries[0])
+        return then.preview(service, self.act, self.entries)
 
 
 def ask_before(
@@ -296,11 +188,9 @@ def ask_before(
     service: ProvisioningService,
     asked: Asked,
     form: ReasonForm,
-    epoch: int | None,
-    *,
-    missing: int = 0,
+    epoch: int,
 ) -> HttpResponse:
-    """The question with its preview. `epoch`: that of the preview, where the answer may let somebody in."""
+    """The question with its preview, which is of this epoch."""
     act, entries, pages = asked.act, asked.entries, asked.pages
     shown = asked.of or act
     time = (asked.then.at or asked.then.until) if asked.then else None
@@ -336,10 +226,11 @@ def ask_before(
         "service": service,
         "act": shown.value,
         "told": asked.body,
+        "also": asked.also,
         "before_preview": asked.before_preview,
         "of_groups": pages is GROUPS,
         **_told(service, asked, preview, asked.then),
-        "later": {"words": asked.later.words(act, entries[0]), **_told(service, asked, later, asked.later)}
+        "later": {"words": asked.later.words(act, entries), **_told(service, asked, later, asked.later)}
         if asked.later and later is not None
         else None,
         "in_dialog": wants_fragment(request),
@@ -359,8 +250,8 @@ def ask_before(
         "has_group_keys": any(one.mechanism == AttestationMechanism.SYMMETRIC_KEY for one in groups),
         "outdated": asked.outdated,
         "note": asked.note,
-        "missing": missing,
-        "nothing_done": asked.nothing_done or f"nothing was {_DONE[act].lower()}",
+        "missing": asked.missing,
+        "nothing_done": asked.nothing_done or f"nothing was {DONE[act].lower()}",
         "buttons_template": _buttons_of(asked),
     }
     response = ask(
@@ -372,7 +263,7 @@ def ask_before(
         form=form,
         danger=act is Act.DELETE,
         yes=asked.yes or act.value.capitalize(),
-        hidden=(("epoch", str(epoch)),) if epoch is not None else (),
+        hidden=(("epoch", str(epoch)),),
         extra=extra,
     )
     if asked.outdated:

@@ -1,5 +1,6 @@
-"""Setting the switch of one entry, at once or for a time: the question with its preview, and the deed."""
+"""Setting the switches of entries, at once or for a time: the question with its preview, and the deed."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 
@@ -7,7 +8,7 @@ from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 
-from enrollments.actions.preview import Act, Entry, cancel, ref_of, turn, what_disabling_did
+from enrollments.actions.preview import Act, Entry, cancel, carry_out, ref_of, what_disabling_did
 from enrollments.actions.schedule import switches_now
 from enrollments.errors import Conflict, Invalid, NotFound, PreviewOutdated
 from enrollments.models import IndividualEnrollment, ProvisioningService
@@ -24,9 +25,12 @@ from enrollments.portal.entry_pages import (
     go_to,
     row_answer,
 )
-from enrollments.portal.forms_schedule import AT, DisableForm, EnableForm
+from enrollments.portal.forms_schedule import AT, UNTIL, DisableForm, EnableForm
 from enrollments.portal.htmx import wants_fragment
 from enrollments.portal.preview_times import Then, in_utc
+
+# So many are named in a sentence.
+MAX_NAMES = 20
 
 
 def switch_context(service: ProvisioningService, entry: Entry) -> dict[str, object]:
@@ -49,19 +53,39 @@ def switch_context(service: ProvisioningService, entry: Entry) -> dict[str, obje
 def answer_switch(
     request: HttpRequest, service: ProvisioningService, act: Act, entry: Entry, pages: EntryPages
 ) -> HttpResponse:
-    """Enable or disable one entry. By what only narrows access nobody is held up, whatever has changed since."""
+    """Enable or disable one entry, asked on its page or in its row."""
+    back, target = _back(request, service, entry, pages), _target(request, entry)
+    return answer_switches(request, service, act, [entry], pages, back=back, target=target)
+
+
+def answer_switches(
+    request: HttpRequest,
+    service: ProvisioningService,
+    act: Act,
+    entries: Sequence[Entry],
+    pages: EntryPages,
+    *,
+    back: str,
+    target: str = "",
+    missing: int = 0,
+) -> HttpResponse:
+    """Enable or disable entries, all of them or none. By what only narrows access nobody is held up.
+
+    target, missing: see Asked.
+    """
     # Read first: whatever changes while the preview is worked out makes an answer void that may let somebody in.
     epoch = ProvisioningService.epoch_of(service.pk)
-    was_enabled = switches_now(service).enabled(entry)
-    form = (DisableForm if act is Act.DISABLE else EnableForm).asked(request, entry)
+    as_of = switches_now(service)
+    were_enabled = [one for one in entries if as_of.enabled(one)]
+    form = (DisableForm if act is Act.DISABLE else EnableForm).asked(request, entries)
     outdated = False
     looks = request.method == "POST" and "look" in request.POST
     if request.method == "POST" and form.is_valid() and not looks:
         try:
-            current = turn(
+            current = carry_out(
                 service,
                 act,
-                entry,
+                entries,
                 actor=actor_of(request),
                 reason=form.cleaned_data["reason"],
                 expected_epoch=epoch_of_the_question(request),
@@ -70,34 +94,29 @@ def answer_switch(
         except PreviewOutdated:
             outdated = True
         except NotFound:
-            return _is_gone(request, service, entry, pages)
+            return _is_gone(request, entries, pages, pages.list_url(service) if len(entries) == 1 else back)
         except (Invalid, Conflict) as problem:
             form.show(problem)
         else:
-            said = _said(service, entry, current, pages, was_enabled=was_enabled, form_times=form.times)
-            return _answer(request, service, current, pages, said)
-    ends = False
-    if isinstance(form, DisableForm) and not was_enabled:
-        ends = True
-        form.is_about_its_end()
+            said = _said(service, act, entries, current, pages, were_enabled, form.times)
+            return _answer(request, service, current, pages, said, back=back, target=target)
     asked = Asked(
         act,
-        [entry],
+        entries,
         pages,
-        _back(request, service, entry, pages),
-        of=Act.ENABLE if ends else None,
-        title=f"Set when {pages.named([entry])} is enabled again?" if ends else "",
-        before_preview="It is disabled. When it is enabled again at the time below, as things stand now:"
-        if ends
-        else "",
-        yes="Set" if ends else "",
-        target=_target(request, entry),
+        back,
+        also="" if len(entries) == 1 else _also_of(act, entries, were_enabled),
+        target=target,
         outdated=outdated,
-        nothing_done="nothing was set" if ends else "",
         looks=True,
+        missing=missing,
     )
+    ends = isinstance(form, DisableForm) and not were_enabled
+    if isinstance(form, DisableForm) and ends:
+        form.is_about_an_end(entries)
+        asked = _about_an_end(asked)
     then = Then(**form.times_to_look_at)
-    if then != Then():
+    if not then.is_what_is_scheduled:
         try:
             return ask_before(request, service, _with_time(asked, then, ends=ends), form, epoch)
         except (Invalid, Conflict) as problem:
@@ -105,12 +124,40 @@ def answer_switch(
     return ask_before(request, service, asked, form, epoch)
 
 
+def _about_an_end(asked: Asked) -> Asked:
+    """All are disabled: what is asked is until when."""
+    they_are = _they_are(asked.entries)
+    return replace(
+        asked,
+        of=Act.ENABLE,
+        title=f"Set when {asked.pages.named(asked.entries)} {_is(asked.entries)} enabled again?",
+        also="",
+        before_preview=f"{they_are.capitalize()} disabled. When {they_are} enabled again at the time below, as things "
+        "stand now:",
+        yes="Set",
+        nothing_done="nothing was set",
+    )
+
+
+def _also_of(act: Act, entries: Sequence[Entry], were_enabled: Sequence[Entry]) -> str:
+    """Of several entries: those that stand already as is asked, and what the choice of a time means for them."""
+    already = [one for one in entries if (one in were_enabled) is (act is Act.ENABLE)]
+    if not already:
+        return ""
+    names = ", ".join(map(str, already[:MAX_NAMES]))
+    if more := len(already) - MAX_NAMES:
+        names += f" and {more} more" if more > 0 else ""
+    state, other = ("Enabled", "disabled") if act is Act.ENABLE else ("Disabled", "enabled")
+    return f"{state} already: {names}. If you choose an end, {_they_are(already)} {other} then, too."
+
+
 def _with_time(asked: Asked, then: Then, *, ends: bool) -> Asked:
     """The same question with what happens at the time that is chosen: besides what happens now, if anything does."""
-    words = then.words(asked.act, asked.entries[0])
+    words = then.words(asked.act, asked.entries)
     if then.until is not None and not ends:
         return replace(asked, before_preview="From now on:", later=then)
-    return replace(asked, before_preview=f"It is disabled. {words}" if ends else words, then=then)
+    state = f"{_they_are(asked.entries).capitalize()} disabled. " if ends else ""
+    return replace(asked, before_preview=f"{state}{words}", then=then)
 
 
 def answer_cancel(
@@ -118,6 +165,7 @@ def answer_cancel(
 ) -> HttpResponse:
     """Drop what is scheduled for the switch of an entry. Where it was to be disabled, devices stay in by that."""
     epoch = ProvisioningService.epoch_of(service.pk)
+    back, target = _back(request, service, entry, pages), _target(request, entry)
     form = ReasonForm(request.POST if request.method == "POST" else None)
     outdated = False
     if request.method == "POST" and form.is_valid():
@@ -132,18 +180,18 @@ def answer_cancel(
         except PreviewOutdated:
             outdated = True
         except NotFound:
-            return _is_gone(request, service, entry, pages)
+            return _is_gone(request, [entry], pages, pages.list_url(service))
         except Invalid as problem:
             show_invalid(form, problem)
         else:
             said = f"Nothing is scheduled for {pages.named([entry])} any more."
-            return _answer(request, service, current, pages, said)
+            return _answer(request, service, [current], pages, said, back=back, target=target)
     enabled = switches_now(service).enabled(entry)
     asked = Asked(
         Act.DISABLE if enabled else Act.ENABLE,
         [entry],
         pages,
-        _back(request, service, entry, pages),
+        back,
         title=f"Drop what is scheduled for {pages.named([entry])}?",
         body=f"It stays {'enabled' if enabled else 'disabled'}, until somebody turns its switch.",
         before_preview=f"What is scheduled for {in_utc(entry.switches_at)} would do this then:"
@@ -151,7 +199,7 @@ def answer_cancel(
         else "",
         then=Then() if entry.switches_at is not None else None,
         yes="Drop it",
-        target=_target(request, entry),
+        target=target,
         outdated=outdated,
         nothing_done="nothing was dropped",
     )
@@ -160,30 +208,51 @@ def answer_cancel(
 
 def _said(
     service: ProvisioningService,
-    before: Entry,
-    current: Entry,
+    act: Act,
+    before: Sequence[Entry],
+    current: Sequence[Entry],
     pages: EntryPages,
-    *,
-    was_enabled: bool,
-    form_times: dict[str, datetime],
+    were_enabled: Sequence[Entry],
+    times: dict[str, datetime],
 ) -> str:
     """What was done, and what came of it, for the message and for screen readers."""
-    named = pages.named([current])
-    at_first = f"{named[0].upper()}{named[1:]}"
-    if current.enabled:
-        if current.switches_at is None:
-            return f"Enabled {named}."
-        return f"{at_first} is enabled until {in_utc(current.switches_at)}, when it is disabled."
-    if AT in form_times:
-        return f"{at_first} is disabled already."
-    if not was_enabled and current.switches_at is None and before.switches_at is None:
-        return f"{at_first} was disabled already."
-    said = f"Disabled {named}"
-    if current.switches_at is not None:
-        said = f"{said} until {in_utc(current.switches_at)}"
-    elif not was_enabled:
-        said = f"{said} until further notice"
-    return and_what_it_did(said, what_disabling_did(service, [current])) if was_enabled else f"{said}."
+    named, until = pages.named(current), times.get(UNTIL)
+    if act is Act.ENABLE:
+        return f"Enabled {named}." if until is None else _said_until(pages, current, until)
+    if AT in times:
+        open_ = [one for one in current if one.enabled]
+        shut = [one for one in current if not one.enabled]
+        said = [_said_until(pages, open_, times[AT])] if open_ else []
+        said += [f"{_at_first(pages, shut)} {_is(shut)} disabled already."] if shut else []
+        return " ".join(said)
+    scheduled = any(one.switches_at is not None for one in (*before, *current))
+    if not were_enabled and not scheduled:
+        return f"{_at_first(pages, current)} {'was' if len(current) == 1 else 'were'} disabled already."
+    said_done = f"Disabled {named}"
+    if until is not None:
+        said_done = f"{said_done} until {in_utc(until)}"
+    if not were_enabled:
+        return f"{said_done}." if until is not None else f"{said_done} until further notice."
+    return and_what_it_did(said_done, what_disabling_did(service, were_enabled))
+
+
+def _said_until(pages: EntryPages, entries: Sequence[Entry], at: datetime) -> str:
+    said = f"{_at_first(pages, entries)} {_is(entries)} enabled until {in_utc(at)}"
+    return f"{said}, when {_they_are(entries)} disabled."
+
+
+def _is(entries: Sequence[Entry]) -> str:
+    return "is" if len(entries) == 1 else "are"
+
+
+def _they_are(entries: Sequence[Entry]) -> str:
+    return "it is" if len(entries) == 1 else "they are"
+
+
+def _at_first(pages: EntryPages, entries: Sequence[Entry]) -> str:
+    """At the beginning of a sentence."""
+    named = pages.named(entries)
+    return f"{named[0].upper()}{named[1:]}"
 
 
 def _is_from_its_page(request: HttpRequest) -> bool:
@@ -199,22 +268,26 @@ def _back(request: HttpRequest, service: ProvisioningService, entry: Entry, page
     return entry_url(service, ref_of(entry)) if _is_from_its_page(request) else pages.list_url(service)
 
 
-def _is_gone(
-    request: HttpRequest, service: ProvisioningService, entry: Entry, pages: EntryPages
-) -> HttpResponse:
-    named = pages.named([entry])
-    messages.warning(
-        request, f"{named[0].upper()}{named[1:]} was deleted while you answered: nothing was done."
-    )
-    return go_to(request, pages.list_url(service))
+def _is_gone(request: HttpRequest, entries: Sequence[Entry], pages: EntryPages, back: str) -> HttpResponse:
+    what = _at_first(pages, entries) if len(entries) == 1 else f"One of {pages.named(entries)}"
+    messages.warning(request, f"{what} was deleted while you answered: nothing was done.")
+    return go_to(request, back)
 
 
 def _answer(
-    request: HttpRequest, service: ProvisioningService, entry: Entry, pages: EntryPages, said: str
+    request: HttpRequest,
+    service: ProvisioningService,
+    entries: Sequence[Entry],
+    pages: EntryPages,
+    said: str,
+    *,
+    back: str,
+    target: str,
 ) -> HttpResponse:
     """To htmx the row of the entry as it then is, where it was asked in a row."""
-    if _is_from_its_page(request) or not wants_fragment(request):
-        return done(request, _back(request, service, entry, pages), said)
+    if not target or not wants_fragment(request):
+        return done(request, back, said)
+    (entry,) = entries
     current: Entry
     if isinstance(entry, IndividualEnrollment):
         current = with_row_columns(service.individualenrollments.all()).get(pk=entry.pk)

@@ -1,5 +1,6 @@
-"""The forms in which somebody says why a switch is turned, and for how long or from when on."""
+"""The forms in which somebody says why switches are turned, and for how long or from when on."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -34,13 +35,18 @@ class SwitchForm(ReasonForm):
         self.fields["moment"].help_text = "In UTC, not in your own time zone."
 
     @classmethod
-    def asked(cls, request: HttpRequest, entry: Entry) -> "SwitchForm":
-        """The form as it is opened, or as it was sent. A link may choose beforehand: ?when=until."""
+    def asked(cls, request: HttpRequest, entries: Sequence[Entry]) -> "SwitchForm":
+        """The form as it is opened, or as it was sent. A link may choose beforehand: ?when=until.
+
+        The time is the one that is scheduled for all of them.
+        """
         if request.method == "POST":
             return cls(request.POST)
         chosen = request.GET.get("when", NOW)
         is_known = chosen in dict(cls.choices)
-        return cls(initial={"when": chosen if is_known else NOW, "moment": entry.switches_at})
+        times = {one.switches_at for one in entries}
+        moment = times.pop() if len(times) == 1 else None
+        return cls(initial={"when": chosen if is_known else NOW, "moment": moment})
 
     def clean(self) -> dict[str, Any]:
         values = super().clean() or self.cleaned_data
@@ -91,10 +97,10 @@ class DisableForm(SwitchForm):
         (AT, "From the time below on"),
     )
 
-    def is_about_its_end(self) -> None:
-        """The entry is disabled, and what is asked is until when. A choice that was sent all the same is kept."""
+    def is_about_an_end(self, entries: Sequence[Entry]) -> None:
+        """All are disabled, and what is asked is until when. A choice that was sent all the same is kept."""
         when: Any = self.fields["when"]
-        when.label = "How long it stays disabled"
+        when.label = f"How long {'it stays' if len(entries) == 1 else 'they stay'} disabled"
         when.choices = [
             (NOW, "Until further notice"),
             (UNTIL, "Until the time below"),

@@ -1,5 +1,6 @@
 """Previews of what a switch does at a time to come: in dialogs, and by an address that can be handed on."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -15,7 +16,7 @@ _TIMES = ("at", "until")
 
 @dataclass(frozen=True, slots=True)
 class Then:
-    """An act on one entry at a time, until a time, or, with neither, what is scheduled for its switch."""
+    """An act on entries at a time, until a time, or, with neither, what is scheduled for the switch of one."""
 
     at: datetime | None = None
     until: datetime | None = None
@@ -38,20 +39,25 @@ class Then:
                 return [(name, moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"))]
         return [("scheduled", "1")]
 
-    def words(self, act: Act, entry: Entry) -> str:
-        """When that is, and what turns its switch then, as the beginning of a sentence about the devices."""
-        moment = self.at or self.until or entry.switches_at
+    @property
+    def is_what_is_scheduled(self) -> bool:
+        return self.at is None and self.until is None
+
+    def words(self, act: Act, entries: Sequence[Entry]) -> str:
+        """When that is, and what turns switches then, as the beginning of a sentence about the devices."""
+        moment = self.at or self.until or entries[0].switches_at
         on = act is Act.ENABLE if self.until is None else act is Act.DISABLE
-        if self.at is None and self.until is None:
-            on = not entry.enabled
-        turned = f"is {'enabled' if on else 'disabled'}{' again' if self.until is not None else ''}"
-        return f"At {in_utc(moment)}, when it {turned}, with whatever else is scheduled until then:"
+        if self.is_what_is_scheduled:
+            on = not entries[0].enabled
+        they_are = "it is" if len(entries) == 1 else "they are"
+        turned = f"{'enabled' if on else 'disabled'}{' again' if self.until is not None else ''}"
+        return f"At {in_utc(moment)}, when {they_are} {turned}, with whatever else is scheduled until then:"
 
     def preview(
-        self, service: ProvisioningService, act: Act, entry: Entry, limits: Limits | None = None
+        self, service: ProvisioningService, act: Act, entries: Sequence[Entry], limits: Limits | None = None
     ) -> Preview:
         """Raises Invalid, Conflict. limits: see preview_of."""
-        return preview_then(service, act, entry, at=self.at, until=self.until, limits=limits)
+        return preview_then(service, act, entries, at=self.at, until=self.until, limits=limits)
 
 
 def in_utc(at: datetime | None) -> str:

@@ -233,7 +233,7 @@ CASES: dict[str, Callable[[World], object]] = {
     "note_signing": lambda w: note_signing(Event.SIGNED_IN, w.people["bert"], actor=ALICE),
     "note_refusal": lambda w: note_refusal("POST /people/", actor=ALICE, service=w.service),
     "turn": lambda w: turn(w.service, Act.DISABLE, w.group, actor=ALICE, at=later()),
-    "carry_out": lambda w: carry_out(w.service, Act.DISABLE, [w.group], actor=ALICE),
+    "carry_out": lambda w: carry_out(w.service, Act.DISABLE, [w.group], actor=ALICE, until=later()),
     "start_quiet_period": lambda w: start_quiet_period(w.service, w.attempt, timedelta(hours=1), actor=ALICE),
     "deny_device": lambda w: deny_device(w.service, "pump-042", actor=ALICE),
     "deny_devices": lambda w: deny_devices(w.service, ["pump-042", "keyed-001"], actor=ALICE),

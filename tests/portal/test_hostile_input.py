@@ -15,7 +15,7 @@ from enrollments.models import (
     Slot,
 )
 from enrollments.policy.roles import Role
-from enrollments.portal import entry_pages
+from enrollments.portal import entry_choosing
 from tests.certificates import root
 from tests.devices import ALICE, enroll_ca, enroll_keys, new_service
 
@@ -125,13 +125,13 @@ def test_deletion_that_was_outrun_while_it_waited_for_the_lock_deletes_nothing(a
     group = enroll_ca(service, root("Root A"), "plant-7")
     url = f"{BASE}groups/delete/?entry={group.pk}"
     epoch = ProvisioningService.epoch_of(service.pk)
-    really = entry_pages.carry_out
+    really = entry_choosing.carry_out
 
     def outrun(*args, **kwargs):
         service.raise_epoch()
         return really(*args, **kwargs)
 
-    monkeypatch.setattr(entry_pages, "carry_out", outrun)
+    monkeypatch.setattr(entry_choosing, "carry_out", outrun)
     answer = admin.post(url, {"epoch": epoch, "reason": ""})
 
     assert (answer.status_code, answer["Location"]) == (302, url)

@@ -9,6 +9,7 @@ from enrollments.actions.preview import (
     NO_LIMITS,
     Act,
     Effect,
+    carry_out,
     preview_of_disabling_at,
     preview_of_end,
     preview_then,
@@ -61,12 +62,12 @@ def compared(world, said, before, after):
             assert by_name(device.after.verdict, device.after.through) == by_name(*after[name]), name
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", range(20))
 def test_a_preview_at_a_time_equals_judging_every_device_then(forest, seed, database_clock):
     world = World(forest, random.Random(seed))
     schedule_some(world, database_clock)
     now, then = database_clock.now, database_clock.ahead(days=3)
-    entry = world.chance.choice(entries_of(world))
+    entries = world.chance.sample(entries_of(world), world.chance.choice([1, 1, 2, 3]))
     act = world.chance.choice([Act.ENABLE, Act.DISABLE])
     is_end = act is Act.ENABLE or world.chance.random() < 0.5
 
@@ -78,19 +79,19 @@ def test_a_preview_at_a_time_equals_judging_every_device_then(forest, seed, data
 
     try:
         said = preview_then(
-            world.service, act, entry, limits=NO_LIMITS, **{"until" if is_end else "at": then}
+            world.service, act, entries, limits=NO_LIMITS, **{"until" if is_end else "at": then}
         )
     except (Conflict, Invalid):
         assert act is Act.DISABLE
         return
-    before = turned_and_taken_back(world, act, entry, outcomes_then) if is_end else outcomes_then()
-    turn(world.service, act, entry, actor=ALICE, limits=NO_LIMITS, **{"until" if is_end else "at": then})
+    before = done_and_taken_back(world, act, entries, outcomes_then) if is_end else outcomes_then()
+    carry_out(world.service, act, entries, actor=ALICE, **{"until" if is_end else "at": then})
     compared(world, said, before, outcomes_then())
 
 
-def turned_and_taken_back(world, act, entry, look):
+def done_and_taken_back(world, act, entries, look):
     with rehearsal():
-        turn(world.service, act, entry, actor=ALICE)
+        carry_out(world.service, act, entries, actor=ALICE)
         return look()
 
 
@@ -109,7 +110,7 @@ def test_whose_certificate_has_expired_by_then_is_out_anyway(service, database_c
     register(service, ca.leaf("pump-1"))
     register(service, ca.leaf("pump-2", not_after=database_clock.ahead(days=1)))
 
-    said = preview_of_disabling_at(service, group, database_clock.ahead(days=2))
+    said = preview_of_disabling_at(service, [group], database_clock.ahead(days=2))
 
     # Its leaf proves nothing any more, and it is told 401 whoever bars it.
     assert effects(said) == {"pump-1": Effect.REFUSED, "pump-2": Effect.STILL_OUT}
@@ -124,13 +125,13 @@ def test_whom_another_switch_shuts_out_before_then_is_out_already(service, datab
     turn(service, Act.DISABLE, device, actor=ALICE, at=database_clock.ahead(days=1))
     entry = enroll_device(service, ca.leaf("pump-2"))
 
-    assert effects(preview_of_disabling_at(service, entry, database_clock.ahead(days=2))) == {
+    assert effects(preview_of_disabling_at(service, [entry], database_clock.ahead(days=2))) == {
         "pump-2": Effect.REFUSED
     }
-    assert effects(preview_of_disabling_at(service, group, database_clock.ahead(hours=1))) == {
+    assert effects(preview_of_disabling_at(service, [group], database_clock.ahead(hours=1))) == {
         "pump-1": Effect.STILL_ADMITTED
     }
-    assert effects(preview_of_disabling_at(service, group, database_clock.ahead(days=2))) == {
+    assert effects(preview_of_disabling_at(service, [group], database_clock.ahead(days=2))) == {
         "pump-1": Effect.STILL_OUT
     }
 
@@ -141,7 +142,7 @@ def test_the_end_of_a_disabling_says_who_comes_back(service, database_clock):
     register(service, ca.leaf("pump-1"))
     register(service, ca.leaf("pump-2", not_after=database_clock.ahead(days=1)))
 
-    said = preview_of_end(service, Act.DISABLE, group, database_clock.ahead(days=2))
+    said = preview_of_end(service, Act.DISABLE, [group], database_clock.ahead(days=2))
 
     assert effects(said) == {"pump-1": Effect.COMES_IN, "pump-2": Effect.STILL_OUT}
     group.refresh_from_db()

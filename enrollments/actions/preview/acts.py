@@ -20,7 +20,7 @@ from enrollments.actions.enrollments import (
     disable_enrollment,
     enable_enrollment,
 )
-from enrollments.actions.entries import check_epoch
+from enrollments.actions.entries import check_epoch, is_outdated
 from enrollments.actions.judging import group_ref, individual_ref
 from enrollments.actions.preview.effects import Preview
 from enrollments.actions.preview.limits import Limits
@@ -62,27 +62,29 @@ def carry_out(
     actor: Actor,
     reason: str = "",
     expected_epoch: int | None = None,
-) -> None:
-    """Enable, disable or delete entries, all of them or none.
+    **times: datetime,
+) -> list[Entry]:
+    """Enable, disable or delete entries, all of them or none: what is there of them then.
 
-    Raises NotFound, Invalid; PreviewOutdated (see check_epoch).
+    times, expected_epoch: as of `turn`; for deleting there is no time, and the epoch counts in any case (check_epoch).
+    Raises NotFound, Invalid, Conflict; PreviewOutdated.
     """
     entries = list(entries)
-    individuals = [one.registration_id for one in entries if isinstance(one, IndividualEnrollment)]
-    groups = [one.group_id for one in entries if isinstance(one, EnrollmentGroup)]
     with change_lock(service):
-        check_epoch(service, expected_epoch)
-        match act:
-            case Act.DELETE:
-                delete_enrollments(service, individuals, actor=actor, reason=reason)
-                delete_enrollment_groups(service, groups, actor=actor, reason=reason)
-            case Act.ENABLE | Act.DISABLE:
-                turn_device = enable_enrollment if act is Act.ENABLE else disable_enrollment
-                for name in individuals:
-                    turn_device(service, name, actor=actor, reason=reason)
-                turn_group = enable_enrollment_group if act is Act.ENABLE else disable_enrollment_group
-                for name in groups:
-                    turn_group(service, name, actor=actor, reason=reason)
+        if act is Act.DELETE:
+            check_epoch(service, expected_epoch)
+            individuals = [one.registration_id for one in entries if isinstance(one, IndividualEnrollment)]
+            delete_enrollments(service, individuals, actor=actor, reason=reason)
+            groups = [one.group_id for one in entries if isinstance(one, EnrollmentGroup)]
+            delete_enrollment_groups(service, groups, actor=actor, reason=reason)
+            return []
+        # Each of them raises the epoch: what counts for all is that from before the first.
+        standing = ProvisioningService.what_decisions_read(service.pk)
+        expected = expected_epoch if is_outdated(standing, expected_epoch) else None
+        return [
+            turn(service, act, entry, actor=actor, reason=reason, expected_epoch=expected, **times)
+            for entry in entries
+        ]
 
 
 def turn(

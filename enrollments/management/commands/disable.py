@@ -180,11 +180,11 @@ class Command(DpsCommand):
 
         end: Preview | None = None
         if entry is not None and at is not None:
-            told = preview_then(service, Act.DISABLE, entry, at=at, limits=NO_LIMITS)
+            told = preview_then(service, Act.DISABLE, [entry], at=at, limits=NO_LIMITS)
         else:
             told = preview_of(service, change, [entry] if entry is not None else [], limits=NO_LIMITS)
             if entry is not None and until is not None:
-                end = preview_then(service, Act.DISABLE, entry, until=until, limits=NO_LIMITS)
+                end = preview_then(service, Act.DISABLE, [entry], until=until, limits=NO_LIMITS)
         if json:
             shown = {"kind": kind, "id": str(entry or id), "service": service.name, "changed": False}
             self.print_json({**shown, "dry_run": True, **_previews_as_json(told, end, at=at, until=until)})

@@ -21,13 +21,13 @@ from enrollments.models import IndividualEnrollment, ProvisioningService
 from enrollments.policy.roles import Right
 from enrollments.portal.access import actor_of, may, requires
 from enrollments.portal.certificate_input import preview_of
+from enrollments.portal.entry_choosing import answer_chosen
 from enrollments.portal.entry_links import entry_tabs, keys_url, list_url
 from enrollments.portal.entry_lists import EntryFilter, page_of_individuals, rows_of
 from enrollments.portal.entry_pages import (
     INDIVIDUALS,
     after_adding,
     and_what_it_did,
-    answer_chosen,
     done,
     show_keys,
 )

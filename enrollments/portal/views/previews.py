@@ -58,7 +58,7 @@ def preview(request: HttpRequest, service: ProvisioningService) -> HttpResponse:
     context = {
         "service": service,
         "title": f"Preview: {in_words(act, entries)}",
-        "when": then.words(act, entries[0]) if then else "",
+        "when": then.words(act, entries) if then else "",
         "entries": [(ref_of(one), entry_url(service, ref_of(one)), as_of.enabled(one)) for one in entries],
         "preview": told,
         "lines": lines_of(told, address),
@@ -91,7 +91,7 @@ def preview_export(request: HttpRequest, service: ProvisioningService) -> HttpRe
     what = (
         in_words(act, entries)
         if then is None
-        else f"{in_words(act, entries)}; {then.words(act, entries[0])[:-1]}"
+        else f"{in_words(act, entries)}; {then.words(act, entries)[:-1]}"
     )
     return export(service, told, effect, what, actor=actor_of(request))
 
@@ -104,7 +104,7 @@ def _preview(
     def work_out() -> Preview:
         if then is None:
             return preview_of_act(service, act, entries, limits=limits)
-        return then.preview(service, act, entries[0], limits=limits)
+        return then.preview(service, act, entries, limits=limits)
 
     what = act, tuple((ref_of(one), one.etag) for one in entries), then, everyone
     return _LATELY.of(service, what, work_out)
@@ -124,6 +124,6 @@ def _asked(
     if act not in set(Act) or not entries:
         raise Invalid({"": ["A preview is of an act on entries: open it from an entry, or from a question."]})
     then = Then.named(request.GET)
-    if then is not None and (len(entries) != 1 or act == Act.DELETE):
-        raise Invalid({"": ["What turns by itself is the switch of one entry: name one, and no deleting."]})
+    if then is not None and act == Act.DELETE:
+        raise Invalid({"": ["What turns by itself is a switch: a preview of deleting is of now."]})
     return Act(act), entries, then, effect_named(request.GET.get("effect", ""))
