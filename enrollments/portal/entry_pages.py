@@ -154,7 +154,7 @@ class Asked:
     title, body, yes: where they are not those of the act. also: a sentence about some of the entries.
     target: what the answer replaces on the page. missing: how many that were chosen are not there any more.
     then: the preview is of what the switches do at a time. later: the same, told besides what is now.
-    looks: another time can be looked at.
+    looks: another time can be looked at. looked: it was asked for, so that is where reading goes on.
     """
 
     act: Act
@@ -174,6 +174,7 @@ class Asked:
     then: Then | None = None
     later: Then | None = None
     looks: bool = False
+    looked: bool = False
     missing: int = 0
 
     def preview(self, service: ProvisioningService, then: Then | None) -> Preview:
@@ -228,6 +229,7 @@ def ask_before(
         "told": asked.body,
         "also": asked.also,
         "before_preview": asked.before_preview,
+        "looked": asked.looked,
         "of_groups": pages is GROUPS,
         **_told(service, asked, preview, asked.then),
         "later": {"words": asked.later.words(act, entries), **_told(service, asked, later, asked.later)}

@@ -109,6 +109,7 @@ def answer_switches(
         target=target,
         outdated=outdated,
         looks=True,
+        looked=looks,
         missing=missing,
     )
     ends = isinstance(form, DisableForm) and not were_enabled

@@ -3,6 +3,7 @@
 import json
 import os
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -265,6 +266,19 @@ def test_the_question_before_saving_violates_no_rule(page, values):
     expect(page.get_by_role("dialog")).to_be_visible()
 
     assert violations_of(page) == []
+
+
+def test_what_several_switches_do_at_a_time_violates_no_rule(page, values):
+    page.goto(reverse("portal:service-overview", args=[values["service_name"]]))
+    address = reverse("portal:group-disable-chosen", args=[values["service_name"]])
+    query = "entry={group}&entry={other_group}&when=until".format(**values)
+    page.evaluate("(address) => htmx.ajax('GET', address, '#dialog')", f"{address}?{query}")
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_label("Time (UTC)").fill(f"{datetime.now(UTC) + timedelta(days=3):%Y-%m-%dT%H:%M}")
+    dialog.get_by_role("button", name="Show what happens then").click()
+    expect(dialog).to_contain_text("when they are enabled again")
+
+    assert violations_of(page, "#dialog", ALL_VIEWS) == []
 
 
 def test_menus_violate_no_rule(page, values):
