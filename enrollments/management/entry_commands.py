@@ -2,74 +2,48 @@
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from contextlib import suppress
+from datetime import datetime
+from typing import Any
 
 from enrollments.actions.deleting import delete_and_deny
 from enrollments.actions.preview import (
     NO_LIMITS,
     Act,
-    Device,
     Entry,
     Preview,
     carry_out,
     names_left_open,
-    preview_of_act,
     ref_of,
-    what_disabling_did,
 )
-from enrollments.actions.preview.table import in_order, values
-from enrollments.actions.preview.words import as_json, did, in_line, in_lines
+from enrollments.actions.preview.words import in_line
 from enrollments.actions.schedule import settle_if_possible
 from enrollments.errors import Conflict, PreviewOutdated, SecretUnreadable
 from enrollments.management import entry_lists
 from enrollments.management.command import called_wrongly, command_line_actor, whole_number
 from enrollments.management.dialogue import (
     TRIES,
-    PeopleCommand,
     add_act_options,
     add_json,
     add_names,
     names_given,
     needs_reason,
 )
-from enrollments.management.entry_kinds import EntryKindWords
+from enrollments.management.entry_reports import EntryReports, Look
 from enrollments.management.previewing import below, below_as_json, below_in_lines, left_open_as_json
 from enrollments.management.progress import Progress
 from enrollments.management.showing import show_entry
-from enrollments.management.tables import Column, as_json_lines, as_table, facts
-from enrollments.models import (
-    ProvisioningService,
-)
+from enrollments.management.tables import as_json_lines, facts
+from enrollments.management.timed import MARK, Times, add_times, foresee
+from enrollments.models import ProvisioningService
 
-_OF_DEVICES = (
-    Column("REGISTRATION ID", 40),
-    Column("EFFECT", 14),
-    Column("NOW", 34),
-    Column("AFTERWARDS", 34),
-)
-_DONE = {Act.DISABLE: "Disabled", Act.ENABLE: "Enabled", Act.DELETE: "Deleted"}
 _KEY_UNREADABLE = (
     "What this does to the devices that are known cannot be worked out, because DPS_ENCRYPTION_KEY is not the key that "
     "the stored secrets were written with. Shutting out works all the same."
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Look:
-    """What an act would do: in lines for people; for programs `told`, beside the preview.
-
-    preview: None where it cannot be worked out, which only shutting out lives with.
-    """
-
-    preview: Preview | None
-    lines: list[str]
-    told: dict[str, Any]
-
-
-class EntriesCommand(PeopleCommand):
-    kind: ClassVar[EntryKindWords]
-
+class EntriesCommand(EntryReports):
     def add_verbs(self) -> None:
         several = self.kind.several
         listed = self.add_verb("list", self.list_entries, f"List {several} in the order of their IDs.")
@@ -84,17 +58,20 @@ class EntriesCommand(PeopleCommand):
         ):
             parser = self.add_verb(act.value, self._carrying_out(act), f"{help} All of them or none.")
             add_names(parser, self.kind.id_of)
-            add_act_options(parser, asks=act.may_widen)
+            # Disabling asks where it is for a time by which somebody may come in.
+            add_act_options(parser, asks=True)
+            if act is not Act.DELETE:
+                add_times(parser, act)
             parser.add_argument(
                 "--list", dest="listed", action="store_true", help="In a dry run: every device by its name."
             )
-            if act.may_widen:
-                parser.add_argument(
-                    "--epoch",
-                    type=whole_number(0, 2**63 - 1),
-                    metavar="N",
-                    help="Only on the state that a dry run looked at; it says which epoch that was.",
-                )
+            parser.add_argument(
+                "--epoch",
+                type=whole_number(0, 2**63 - 1),
+                metavar="N",
+                help="Only on the state that a dry run looked at; it says which epoch that was. What only narrows "
+                "access is not held up by it.",
+            )
             if act is Act.DELETE:
                 parser.add_argument(
                     "--keep-out",
@@ -125,20 +102,33 @@ class EntriesCommand(PeopleCommand):
     # --- Changing -----------------------------------------------------------------------------------
 
     def _carrying_out(self, act: Act) -> Callable[..., None]:
-        def carry_out_act(service: ProvisioningService, **options: Any) -> None:
+        def carry_out_act(
+            service: ProvisioningService,
+            *,
+            until: datetime | None = None,
+            at: datetime | None = None,
+            **options: Any,
+        ) -> None:
             needs_reason(options["reason"], dry_run=options["dry_run"])
-            if act is Act.DISABLE:
-                self._disable(service, **options)
-            else:
-                self._widen(service, act, **options)
+            times, names = Times(until, at), names_given(options.pop("names"))
+            settle_if_possible(service)  # what was due before is no part of this
+            epoch = ProvisioningService.epoch_of(service.pk)
+            if not act.may_widen and not times.may_widen(self.kind.found(service, names)):
+                # Unless somebody may come in by it, after what has been changed since.
+                with suppress(PreviewOutdated):
+                    self._disable(service, names, times, epoch, **options)
+                    return
+            self._widen(service, act, names, times, **options)
 
         return carry_out_act
 
     def _disable(
         self,
         service: ProvisioningService,
-        *,
         names: list[str],
+        times: Times,
+        seen: int,
+        *,
         reason: str,
         dry_run: bool,
         listed: bool,
@@ -146,33 +136,25 @@ class EntriesCommand(PeopleCommand):
         **_: Any,
     ) -> None:
         """Never held up, and told afterwards."""
-        settle_if_possible(service)  # what was due before is no part of this
-        entries = self.kind.found(service, names_given(names))
+        entries = self.kind.found(service, names)
         if dry_run:
-            look = self._look(service, Act.DISABLE, entries)
-            self._say(service, Act.DISABLE, entries, look, listed=listed, json=json)
+            look = self._look(service, Act.DISABLE, entries, times)
+            self.say(service, Act.DISABLE, entries, look, listed=listed, json=json)
             return
-        carry_out(service, Act.DISABLE, entries, actor=command_line_actor(), reason=reason)
+        actor = command_line_actor()
+        carry_out(
+            service, Act.DISABLE, entries, actor=actor, reason=reason, expected_epoch=seen, **times.given
+        )
         self.done = True
-        changed = self._changed(service, entries)
-        # One that was disabled until some time is disabled for good now, and shuts nobody out by that.
-        turned = [one for one in changed if one.enabled]
-        preview = what_disabling_did(service, turned) if turned else None
-        if json:
-            self._print_act(service, Act.DISABLE, entries, changed=changed, preview=preview)
-            return
-        if turned:
-            self.stdout.write(f"Disabled {self.kind.named(turned)} of {service}: {_going_on(did(preview))}")
-        if held := [one for one in changed if not one.enabled]:
-            self.stdout.write(f"Disabled for good, and no longer for a time: {self.kind.named(held)}.")
-        self._tell_already(Act.DISABLE, entries, changed)
+        self.report_disabled(service, entries, times, json=json)
 
     def _widen(
         self,
         service: ProvisioningService,
         act: Act,
-        *,
         names: list[str],
+        times: Times,
+        *,
         reason: str,
         dry_run: bool,
         listed: bool,
@@ -185,23 +167,22 @@ class EntriesCommand(PeopleCommand):
         """Looked at, agreed to, and done on the state that was looked at."""
         if json and not (yes or dry_run):
             called_wrongly("With --json nobody is asked: say --yes, or --dry-run to look at it first.")
-        given = names_given(names)
         for left in reversed(range(TRIES)):
             settle_if_possible(service)
-            entries = self.kind.found(service, given)
-            look = self._look(service, act, entries)
+            entries = self.kind.found(service, names)
+            look = self._look(service, act, entries, times)
             assert look.preview is not None  # only shutting out goes on without one
             if dry_run:
-                self._say(service, act, entries, look, listed=listed, json=json)
+                self.say(service, act, entries, look, listed=listed, json=json)
                 return
             if epoch is not None and look.preview.epoch != epoch:
                 raise PreviewOutdated(str(service))
             if not yes:
-                self._tell(service, act, entries, look)
+                self.tell(service, act, entries, look)
                 if not self.agreed(f"{act.value.capitalize()}?"):
                     raise Conflict("Nobody said yes, so nothing was changed.")
             try:
-                denied = self._do(service, act, entries, look.preview, reason, keep_out=keep_out)
+                denied = self._do(service, act, entries, times, look.preview, reason, keep_out=keep_out)
             except PreviewOutdated:
                 if epoch is not None or not left:
                     raise
@@ -211,7 +192,10 @@ class EntriesCommand(PeopleCommand):
                     )
                 continue
             self.done = True
-            self._report(service, act, entries, look, denied, json=json)
+            if act is Act.DISABLE:
+                self.report_disabled(service, entries, times, json=json)
+            else:
+                self.report(service, act, entries, times, look, denied, json=json)
             return
 
     def _do(
@@ -219,6 +203,7 @@ class EntriesCommand(PeopleCommand):
         service: ProvisioningService,
         act: Act,
         entries: list[Entry],
+        times: Times,
         preview: Preview,
         reason: str,
         *,
@@ -227,7 +212,9 @@ class EntriesCommand(PeopleCommand):
         """How many devices were denied; None where that was not asked for."""
         actor = command_line_actor()
         if not keep_out:
-            carry_out(service, act, entries, actor=actor, reason=reason, expected_epoch=preview.epoch)
+            carry_out(
+                service, act, entries, actor=actor, reason=reason, expected_epoch=preview.epoch, **times.given
+            )
             return None
         progress = Progress(sys.stderr)
         expected: int | None = preview.epoch
@@ -252,145 +239,29 @@ class EntriesCommand(PeopleCommand):
         finally:
             progress.close()
 
-    def _report(
-        self,
-        service: ProvisioningService,
-        act: Act,
-        entries: list[Entry],
-        look: Look,
-        denied: int | None,
-        *,
-        json: bool,
-    ) -> None:
-        changed = entries if act is Act.DELETE else self._changed(service, entries)
-        if json:
-            more: dict[str, Any] = {} if denied is None else {"denied": denied}
-            self._print_act(service, act, entries, changed=changed, preview=look.preview, **more)
-            return
-        if changed:
-            what = did(look.preview)
-            if denied is not None:
-                how = (
-                    "is kept out, by an entry of its own"
-                    if denied == 1
-                    else "are kept out, each by its own entry"
-                )
-                what = f"{denied:,} {'device' if denied == 1 else 'devices'} {how}."
-            self.stdout.write(f"{_DONE[act]} {self.kind.named(changed)} of {service}: {_going_on(what)}")
-        self._tell_already(act, entries, changed)
-
-    def _changed(self, service: ProvisioningService, entries: Sequence[Entry]) -> list[Entry]:
-        """Each write gives an entry a new etag."""
-        now = dict(
-            self.kind.rows(service).filter(pk__in=[one.pk for one in entries]).values_list("pk", "etag")
-        )
-        return [one for one in entries if now.get(one.pk) != one.etag]
-
-    def _tell_already(self, act: Act, entries: Sequence[Entry], changed: Sequence[Entry]) -> None:
-        if already := [one for one in entries if one not in changed]:
-            words = "was" if len(already) == 1 else "were"
-            named = self.kind.named(already)
-            self.stdout.write(
-                f"{named[0].upper()}{named[1:]} {words} {_DONE[act].lower()} already; nothing was changed there."
-            )
-
-    def _look(self, service: ProvisioningService, act: Act, entries: list[Entry]) -> Look:
+    def _look(self, service: ProvisioningService, act: Act, entries: list[Entry], times: Times) -> Look:
         try:
             # Whoever shuts out does not wait for what is told of it.
-            limits = NO_LIMITS if act.may_widen else None
-            preview: Preview | None = preview_of_act(service, act, entries, limits=limits)
+            asks = act.may_widen or times.may_widen(entries)
+            foreseen = foresee(service, act, entries, times, NO_LIMITS if asks else None)
         except SecretUnreadable:
-            if act.may_widen:
+            if act.may_widen or times.may_widen(entries):
                 raise
-            return Look(None, [_KEY_UNREADABLE], {})
-        assert preview is not None
-        others = below(service, act, entries)
-        lines = [*in_lines(preview), *below_in_lines(act, others)]
-        told: dict[str, Any] = {"below": [below_as_json(one) for one in others]}
+            return Look(None, [f"{MARK}{_KEY_UNREADABLE}"], {})
+        others = below(service, act, entries, at=times.at)
+        more = below_in_lines(act, others)
+        # What is done now is told beside it.
+        told = {name: value for name, value in foreseen.as_json().items() if name != "preview"}
+        told["below"] = [below_as_json(one) for one in others]
         if act is Act.DELETE:
-            left_open = names_left_open(service, preview, entries)
+            left_open = names_left_open(service, foreseen.preview, entries)
             told["left_open"] = left_open_as_json(left_open)
-            lines += [*([in_line(left_open)] if left_open else []), *_of_deleting(entries)]
-        return Look(preview, lines, told)
-
-    def _tell(self, service: ProvisioningService, act: Act, entries: Sequence[Entry], look: Look) -> None:
-        self.stdout.write(f"If you {act} {self.kind.named(entries)} of {service}:")
-        self.tell_lines(f"- {line}" for line in look.lines)
-
-    def _say(
-        self,
-        service: ProvisioningService,
-        act: Act,
-        entries: list[Entry],
-        look: Look,
-        *,
-        listed: bool,
-        json: bool,
-    ) -> None:
-        """The dry run."""
-        devices = in_order(look.preview) if listed and look.preview is not None else []
-        if json:
-            more: dict[str, Any] = {"devices": list(map(_device, devices))} if listed else {}
-            self._print_act(
-                service,
-                act,
-                entries,
-                changed=[],
-                preview=look.preview,
-                dry_run=True,
-                **look.told,
-                **more,
-            )
-            return
-        self._tell(service, act, entries, look)
-        self.tell_lines(
-            as_table(_OF_DEVICES, [[list(map(str, _device(one).values())) for one in devices]])
-            if devices
-            else []
-        )
-        on = f" It was looked at on epoch {look.preview.epoch}." if act.may_widen and look.preview else ""
-        self.stdout.write(f"Nothing was changed.{on}")
-
-    def _print_act(
-        self,
-        service: ProvisioningService,
-        act: Act,
-        entries: Sequence[Entry],
-        *,
-        changed: Sequence[Entry],
-        preview: Preview | None,
-        dry_run: bool = False,
-        **more: Any,
-    ) -> None:
-        self.print_json(
-            {
-                "service": service.name,
-                "act": act.value,
-                "entries": [str(one) for one in entries],
-                "changed": [str(one) for one in changed],
-                "dry_run": dry_run,
-                "preview": as_json(preview) if preview is not None else None,
-                **more,
-            }
-        )
-
-
-def _device(one: Device) -> dict[str, str]:
-    name, effect, now, now_by, then, then_by = values(one)
-    return {
-        "registration_id": name,
-        "effect": effect,
-        "now": f"{now} by {now_by}" if now_by else now,
-        "afterwards": f"{then} by {then_by}" if then_by else then,
-    }
+            more += [*([in_line(left_open)] if left_open else []), *_of_deleting(entries)]
+        lines = [*foreseen.in_lines(act, len(entries), MARK), *(f"{MARK}{line}" for line in more)]
+        return Look(foreseen.preview, lines, told, is_timed=bool(times))
 
 
 def _of_deleting(entries: Sequence[Entry]) -> Iterator[str]:
     for one in [one for one in entries if not one.enabled][:5]:
         yield f"{ref_of(one)} is disabled: deleting it ends its bar, under this name and for its keys."
     yield "The registration IDs become free: another entry that admits their devices may take them over."
-
-
-def _going_on(sentence: str) -> str:
-    """Behind a colon."""
-    return sentence if sentence[0].isdigit() else f"{sentence[0].lower()}{sentence[1:]}"

@@ -1,6 +1,7 @@
 """What acts on entries do, as commands say it: of the devices that are known, and of those that nobody knows yet."""
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 from enrollments.actions.preview import Act, BelowAnother, Entry, OpenNames, below_others, ref_of
@@ -23,9 +24,11 @@ def entry_named(service: ProvisioningService, kind: str, name: str) -> Entry:
     return found
 
 
-def below(service: ProvisioningService, act: Act, entries: Sequence[Entry]) -> list[BelowAnother]:
+def below(
+    service: ProvisioningService, act: Act, entries: Sequence[Entry], *, at: datetime | None = None
+) -> list[BelowAnother]:
     groups = [one for one in entries if isinstance(one, EnrollmentGroup)]
-    return below_others(service, groups, [ref_of(one) for one in entries] if act is Act.DELETE else ())
+    return below_others(service, groups, [ref_of(one) for one in entries] if act is Act.DELETE else (), at=at)
 
 
 def below_as_json(one: BelowAnother) -> dict[str, Any]:

@@ -13,11 +13,10 @@ from enrollments.actions.preview import (
     Entry,
     Preview,
     preview_of,
-    preview_then,
     what_adding_did,
     what_disabling_did,
 )
-from enrollments.actions.preview.words import as_json, did, in_lines
+from enrollments.actions.preview.words import as_json, did
 from enrollments.actions.revocation import deny_device
 from enrollments.actions.schedule import as_text, settle_if_possible
 from enrollments.errors import NotFound
@@ -29,6 +28,7 @@ from enrollments.management.command import (
     moment,
     service_named,
 )
+from enrollments.management.timed import Foreseen, Times, foresee
 from enrollments.models import IndividualEnrollment, ProvisioningService
 from enrollments.policy.names import registration_key
 
@@ -171,37 +171,21 @@ class Command(DpsCommand):
             known = EnrollmentGroupNotFound(id) if kind == "group" else EnrollmentNotFound(id)
             raise NotFound(f"{known.message} Nothing was changed.")
 
-        def change() -> list[Entry]:
-            if kind == "group":
-                made: Entry = disable_enrollment_group(service, id, actor=command_line_actor())
-            else:
-                made = _disable_device(service, id, reason="", deny=deny, until=None, at=None)
-            return [made] if entry is None else []
+        times = Times(until, at)
+        if entry is None:
 
-        end: Preview | None = None
-        if entry is not None and at is not None:
-            told = preview_then(service, Act.DISABLE, [entry], at=at, limits=NO_LIMITS)
+            def add() -> list[Entry]:
+                return [_disable_device(service, id, reason="", deny=True, until=None, at=None)]
+
+            foreseen = Foreseen(preview_of(service, add, limits=NO_LIMITS), times)
         else:
-            told = preview_of(service, change, [entry] if entry is not None else [], limits=NO_LIMITS)
-            if entry is not None and until is not None:
-                end = preview_then(service, Act.DISABLE, [entry], until=until, limits=NO_LIMITS)
+            foreseen = foresee(service, Act.DISABLE, [entry], times)
         if json:
             shown = {"kind": kind, "id": str(entry or id), "service": service.name, "changed": False}
-            self.print_json({**shown, "dry_run": True, **_previews_as_json(told, end, at=at, until=until)})
+            self.print_json({**shown, "dry_run": True, **foreseen.as_json()})
             return
-        if at is not None:
-            self.stdout.write(f"At {as_text(at)}, with whatever else is scheduled until then:")
-        elif end is not None:
-            self.stdout.write("From now on:")
-        for line in in_lines(told):
+        for line in [*foreseen.in_lines(Act.DISABLE, 1), "Nothing was changed."]:
             self.stdout.write(line)
-        if end is not None and until is not None:
-            self.stdout.write(
-                f"At {as_text(until)}, when it is enabled again, with whatever else is scheduled until then:"
-            )
-            for line in in_lines(end):
-                self.stdout.write(line)
-        self.stdout.write("Nothing was changed.")
 
     def _disable_policy(self, service: ProvisioningService, name: str, *, reason: str, json: bool) -> None:
         policy, changed = disable_policy(service, name, actor=command_line_actor(), reason=reason)
@@ -216,18 +200,6 @@ class Command(DpsCommand):
             self.stdout.write(
                 f"Access policy {policy} of {service} was disabled already; nothing was changed."
             )
-
-
-def _previews_as_json(
-    told: Preview, end: Preview | None, *, at: datetime | None, until: datetime | None
-) -> dict[str, Any]:
-    """`preview` is of `at` where that is there, else of now; `at_the_end` is of `until`."""
-    shown: dict[str, Any] = {"preview": as_json(told)}
-    if at is not None:
-        shown["at"] = at.isoformat()
-    if end is not None and until is not None:
-        shown |= {"until": until.isoformat(), "at_the_end": as_json(end)}
-    return shown
 
 
 def _what_it_did(service: ProvisioningService, before: Entry | None, after: Entry) -> Preview | None:

@@ -1,20 +1,13 @@
 """`manage.py preview`: what enabling, disabling or deleting entries would do to the devices that are known."""
 
 from argparse import ArgumentParser
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from enrollments.actions.preview import (
-    NO_LIMITS,
-    NO_NAMES,
-    Act,
-    Preview,
-    names_left_open,
-    preview_of_act,
-    ref_of,
-)
+from enrollments.actions.preview import NO_NAMES, Act, Preview, names_left_open, ref_of
 from enrollments.actions.preview.table import csv_text, in_order
-from enrollments.actions.preview.words import as_json, in_line, in_lines
+from enrollments.actions.preview.words import as_json, in_line
 from enrollments.management.command import DpsCommand, add_service_option, called_wrongly, service_named
 from enrollments.management.previewing import (
     below,
@@ -23,6 +16,7 @@ from enrollments.management.previewing import (
     entry_named,
     left_open_as_json,
 )
+from enrollments.management.timed import MARK, Times, add_times, foresee
 from enrollments.policy.names import registration_key
 
 
@@ -40,17 +34,37 @@ class Command(DpsCommand):
             "ids", metavar="ID", nargs="+", help="Registration IDs, or IDs of enrollment groups."
         )
         add_service_option(parser)
+        add_times(parser, Act.DISABLE, Act.ENABLE)
         parser.add_argument(
-            "--csv", type=Path, metavar="FILE", help="Write each device with what becomes of it to a file."
+            "--csv",
+            type=Path,
+            metavar="FILE",
+            help="Write each device with what becomes of it to a file; of what is done until a time, not of its end.",
         )
 
     def act(
-        self, *, act: str, kind: str, ids: list[str], service: str, json: bool, csv: Path | None, **_: Any
+        self,
+        *,
+        act: str,
+        kind: str,
+        ids: list[str],
+        service: str,
+        json: bool,
+        csv: Path | None,
+        until: datetime | None,
+        at: datetime | None,
+        **_: Any,
     ) -> None:
+        times = Times(until, at)
+        if times and Act(act) is Act.DELETE:
+            called_wrongly("What is deleted is deleted at once, and for good: give no time.")
+        if at is not None and Act(act) is Act.ENABLE:
+            called_wrongly("Nothing is enabled at a time to come: give --until, or no time.")
         found = service_named(service)
         entries = [entry_named(found, kind, name) for name in dict.fromkeys(map(registration_key, ids))]
-        told = preview_of_act(found, Act(act), entries, limits=NO_LIMITS)
-        others = below(found, Act(act), entries)
+        foreseen = foresee(found, Act(act), entries, times)
+        told = foreseen.preview
+        others = below(found, Act(act), entries, at=at)
         left_open = names_left_open(found, told, entries) if Act(act) is Act.DELETE else NO_NAMES
         if csv is not None:
             _write(csv, told)
@@ -61,6 +75,7 @@ class Command(DpsCommand):
                     "act": act,
                     "entries": [str(ref_of(one)) for one in entries],
                     **as_json(told),
+                    **{name: value for name, value in foreseen.as_json().items() if name != "preview"},
                     "below": [below_as_json(one) for one in others],
                     "left_open": left_open_as_json(left_open),
                 }
@@ -68,12 +83,12 @@ class Command(DpsCommand):
             return
         named = ", ".join(str(ref_of(one)) for one in entries)
         self.stdout.write(f"If you {act} {named} of {found}:")
+        more = [*below_in_lines(Act(act), others), *([in_line(left_open)] if left_open else [])]
         for line in [
-            *in_lines(told),
-            *below_in_lines(Act(act), others),
-            *([in_line(left_open)] if left_open else []),
+            *foreseen.in_lines(Act(act), len(entries), MARK),
+            *(f"{MARK}{line}" for line in more),
         ]:
-            self.stdout.write(f"- {line}")
+            self.stdout.write(line)
         self.stdout.write("Nothing was changed.")
 
 

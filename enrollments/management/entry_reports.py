@@ -1,0 +1,198 @@
+"""What commands about entries say: beforehand of a dry run, and afterwards of what was done."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from enrollments.actions.preview import Act, Device, Entry, Preview, what_disabling_did
+from enrollments.actions.preview.table import in_order, values
+from enrollments.actions.preview.words import as_json, did
+from enrollments.actions.schedule import as_text
+from enrollments.management.dialogue import PeopleCommand
+from enrollments.management.entry_kinds import EntryKindWords
+from enrollments.management.tables import Column, as_table
+from enrollments.management.timed import Times
+from enrollments.models import ProvisioningService
+
+_OF_DEVICES = (
+    Column("REGISTRATION ID", 40),
+    Column("EFFECT", 14),
+    Column("NOW", 34),
+    Column("AFTERWARDS", 34),
+)
+_DONE = {Act.DISABLE: "Disabled", Act.ENABLE: "Enabled", Act.DELETE: "Deleted"}
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What an act would do: in lines for people; for programs `told`, beside the preview.
+
+    preview: None where it cannot be worked out, which only shutting out lives with.
+    """
+
+    preview: Preview | None
+    lines: list[str]
+    told: dict[str, Any]
+    is_timed: bool = False
+
+
+class EntryReports(PeopleCommand):
+    kind: ClassVar[EntryKindWords]
+
+    def report_disabled(
+        self, service: ProvisioningService, entries: list[Entry], times: Times, *, json: bool
+    ) -> None:
+        changed = self.changed(service, entries)
+        # One that was disabled until some time and is so for good now shuts nobody out by that.
+        turned = [one for one in changed if one.enabled and times.at is None]
+        preview = what_disabling_did(service, turned) if turned else None
+        if json:
+            more: dict[str, Any] = times.as_json()
+            self._print_act(service, Act.DISABLE, entries, changed=changed, preview=preview, **more)
+            return
+        if times.at is not None and changed:
+            self.stdout.write(
+                f"{self._at_first(changed)} of {service} will be disabled at {as_text(times.at)}. Until then "
+                f"{'it is' if len(changed) == 1 else 'they are'} enabled."
+            )
+        until = f" until {as_text(times.until)}" if times.until is not None else ""
+        if turned:
+            self.stdout.write(
+                f"Disabled {self.kind.named(turned)} of {service}{until}: {_going_on(did(preview))}"
+            )
+        if held := [one for one in changed if not one.enabled]:
+            for_good = "for good, and no longer for a time"
+            self.stdout.write(f"Disabled{until or f' {for_good}'}: {self.kind.named(held)}.")
+        self._tell_already(Act.DISABLE, entries, changed)
+
+    def report(
+        self,
+        service: ProvisioningService,
+        act: Act,
+        entries: list[Entry],
+        times: Times,
+        look: Look,
+        denied: int | None,
+        *,
+        json: bool,
+    ) -> None:
+        changed = entries if act is Act.DELETE else self.changed(service, entries)
+        if json:
+            more: dict[str, Any] = times.as_json() if denied is None else {"denied": denied}
+            self._print_act(service, act, entries, changed=changed, preview=look.preview, **more)
+            return
+        if changed:
+            what = did(look.preview)
+            if denied is not None:
+                how = (
+                    "is kept out, by an entry of its own"
+                    if denied == 1
+                    else "are kept out, each by its own entry"
+                )
+                what = f"{denied:,} {'device' if denied == 1 else 'devices'} {how}."
+            until = f" until {as_text(times.until)}" if times.until is not None else ""
+            self.stdout.write(
+                f"{_DONE[act]} {self.kind.named(changed)} of {service}{until}: {_going_on(what)}"
+            )
+        self._tell_already(act, entries, changed)
+
+    def changed(self, service: ProvisioningService, entries: Sequence[Entry]) -> list[Entry]:
+        """Each write gives an entry a new etag."""
+        now = dict(
+            self.kind.rows(service).filter(pk__in=[one.pk for one in entries]).values_list("pk", "etag")
+        )
+        return [one for one in entries if now.get(one.pk) != one.etag]
+
+    def _tell_already(self, act: Act, entries: Sequence[Entry], changed: Sequence[Entry]) -> None:
+        unchanged = [one for one in entries if one not in changed]
+        if waiting := [one for one in unchanged if act is Act.DISABLE and one.enabled]:
+            self.stdout.write(
+                f"{self._at_first(waiting)} will be disabled then already; nothing was changed there."
+            )
+        if already := [one for one in unchanged if one not in waiting]:
+            words = "was" if len(already) == 1 else "were"
+            self.stdout.write(
+                f"{self._at_first(already)} {words} {_DONE[act].lower()} already; nothing was changed there."
+            )
+
+    def _at_first(self, entries: Sequence[Entry]) -> str:
+        """At the beginning of a sentence."""
+        named = self.kind.named(entries)
+        return f"{named[0].upper()}{named[1:]}"
+
+    def tell(self, service: ProvisioningService, act: Act, entries: Sequence[Entry], look: Look) -> None:
+        self.stdout.write(f"If you {act} {self.kind.named(entries)} of {service}:")
+        self.tell_lines(look.lines)
+
+    def say(
+        self,
+        service: ProvisioningService,
+        act: Act,
+        entries: list[Entry],
+        look: Look,
+        *,
+        listed: bool,
+        json: bool,
+    ) -> None:
+        """The dry run."""
+        devices = in_order(look.preview) if listed and look.preview is not None else []
+        if json:
+            more: dict[str, Any] = {"devices": list(map(_device, devices))} if listed else {}
+            self._print_act(
+                service,
+                act,
+                entries,
+                changed=[],
+                preview=look.preview,
+                dry_run=True,
+                **look.told,
+                **more,
+            )
+            return
+        self.tell(service, act, entries, look)
+        self.tell_lines(
+            as_table(_OF_DEVICES, [[list(map(str, _device(one).values())) for one in devices]])
+            if devices
+            else []
+        )
+        asks = act.may_widen or look.is_timed
+        on = f" It was looked at on epoch {look.preview.epoch}." if asks and look.preview else ""
+        self.stdout.write(f"Nothing was changed.{on}")
+
+    def _print_act(
+        self,
+        service: ProvisioningService,
+        act: Act,
+        entries: Sequence[Entry],
+        *,
+        changed: Sequence[Entry],
+        preview: Preview | None,
+        dry_run: bool = False,
+        **more: Any,
+    ) -> None:
+        self.print_json(
+            {
+                "service": service.name,
+                "act": act.value,
+                "entries": [str(one) for one in entries],
+                "changed": [str(one) for one in changed],
+                "dry_run": dry_run,
+                "preview": as_json(preview) if preview is not None else None,
+                **more,
+            }
+        )
+
+
+def _device(one: Device) -> dict[str, str]:
+    name, effect, now, now_by, then, then_by = values(one)
+    return {
+        "registration_id": name,
+        "effect": effect,
+        "now": f"{now} by {now_by}" if now_by else now,
+        "afterwards": f"{then} by {then_by}" if then_by else then,
+    }
+
+
+def _going_on(sentence: str) -> str:
+    """Behind a colon."""
+    return sentence if sentence[0].isdigit() else f"{sentence[0].lower()}{sentence[1:]}"
