@@ -9,17 +9,26 @@ from enrollments.actions.preview import (
     NO_LIMITS,
     Act,
     Entry,
+    Preview,
+    below_others,
     carry_out,
     names_left_open,
     preview_of_act,
     ref_of,
 )
 from enrollments.actions.revocation import deny_device
+from enrollments.actions.schedule import switches_now
 from enrollments.attestation.x509 import ParsedCertificate
 from enrollments.audit.actor import Actor
 from enrollments.audit.record import clean_reason
 from enrollments.errors import PreviewOutdated
-from enrollments.models import HeldCertificate, IndividualEnrollment, ProvisioningService, Slot
+from enrollments.models import (
+    EnrollmentGroup,
+    HeldCertificate,
+    IndividualEnrollment,
+    ProvisioningService,
+    Slot,
+)
 from enrollments.models.locks import change_lock
 from enrollments.policy.names import registration_key
 
@@ -91,6 +100,26 @@ def delete_and_deny(
             held = certificates.get(registration_key(name))
             deny_device(service, name, actor=actor, reason=reason, certificates=held)
     return Deleted(len(entries), len(others) + len(afterwards))
+
+
+def preview_if_it_only_narrows(service: ProvisioningService, entries: Sequence[Entry]) -> Preview | None:
+    """Of deleting enabled entries, where that lets nobody in, known or unknown; else None.
+
+    Such a deletion is never held up (R12): it may be made on the epoch of this preview, whatever was shown before.
+    """
+    as_of = switches_now(service)
+    if not all(map(as_of.enabled, entries)):
+        return None  # a bar ends
+    preview = preview_of_act(service, Act.DELETE, entries)
+    gone = [ref_of(one) for one in entries]
+    groups = [one for one in entries if isinstance(one, EnrollmentGroup)]
+    lets_in = (
+        preview.not_examined
+        or preview.passing_to_others(gone)
+        or names_left_open(service, preview, entries)
+        or any(one.is_open or one.uncertain for one in below_others(service, groups, gone))
+    )
+    return None if lets_in else preview
 
 
 def _deny(service: ProvisioningService, names: Sequence[str], actor: Actor, reason: str) -> None:

@@ -7,14 +7,23 @@ from django.contrib import messages
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 
-from enrollments.actions.deleting import delete_and_deny
+from enrollments.actions.deleting import delete_and_deny, preview_if_it_only_narrows
 from enrollments.actions.preview import Act, Entry, carry_out
 from enrollments.actions.schedule import settle_if_possible
 from enrollments.errors import ChangedMeanwhile, Invalid, NotFound
 from enrollments.models import ProvisioningService
 from enrollments.portal.access import actor_of
 from enrollments.portal.confirmation import ReasonForm, show_invalid
-from enrollments.portal.entry_pages import DONE, INDIVIDUALS, Asked, EntryPages, ask_before, done, go_to
+from enrollments.portal.entry_pages import (
+    DONE,
+    INDIVIDUALS,
+    Asked,
+    EntryPages,
+    and_what_it_did,
+    ask_before,
+    done,
+    go_to,
+)
 from enrollments.portal.entry_switching import answer_switches
 
 
@@ -61,16 +70,22 @@ def _answer_deleting(
     back: str,
     missing: int,
 ) -> HttpResponse:
-    """The question with its preview, and the deed."""
+    """The question with its preview, and the deed. Where it lets nobody in, it is done whatever has changed since."""
     # Read first: whatever changes while the preview is worked out makes the answer void.
     epoch = ProvisioningService.epoch_of(service.pk)
     is_answer = request.method == "POST"
     form = ReasonForm(request.POST if is_answer else None)
     outdated = is_answer and request.POST.get("epoch") != str(epoch)
     note = ""
+    narrowing = None
+    if outdated and "keep_out" not in request.POST and form.is_valid():
+        narrowing = preview_if_it_only_narrows(service, entries)
+    if narrowing is not None:
+        outdated, epoch = False, narrowing.epoch
     if is_answer and not outdated and form.is_valid():
         try:
             said, note = _delete(request, service, entries, pages, form.cleaned_data["reason"], epoch)
+            said = and_what_it_did(said[:-1], narrowing) if narrowing is not None else said
         except Invalid as problem:
             show_invalid(form, problem)
         except (ChangedMeanwhile, NotFound):
