@@ -99,7 +99,7 @@ def assign(
     if record is not None and not may_take_name(
         holder_of(record), _ref(entry), predecessor=predecessor, groups_proven=judgement.groups_proven
     ):
-        return Assigned(None, Reason.NAME_HELD_BY_OTHER_ENTRY, operation_id, steps=(_held_by_other(record),))
+        return Assigned(None, Reason.NAME_HELD_BY_OTHER_ENTRY, operation_id, steps=(held_by_other(record),))
     is_resumed = choice is not None and record is not None and record.operation_id == operation_id
     if record is not None and not is_resumed and _is_running(record, judgement, arrived_at):
         return Assigned(record, Reason.ADMITTED, record.operation_id)
@@ -241,6 +241,20 @@ def holder_of(record: RegistrationRecord) -> EntryRef | None:
     return None
 
 
+def may_take(record: RegistrationRecord, judgement: Judgement) -> bool:
+    """Whether a device that is admitted so may have the name that this record holds (R11)."""
+    taker = judgement.decision.entry
+    if taker is None:
+        return False
+    holder, predecessor = holder_of(record), None
+    if taker.kind is EntryKind.GROUP and holder != taker:
+        # It may have been deleted since; the caller compares the epoch before it tells anything.
+        predecessor = (
+            EnrollmentGroup.objects.filter(pk=taker.pk).values_list("predecessor_id", flat=True).first()
+        )
+    return may_take_name(holder, taker, predecessor=predecessor, groups_proven=judgement.groups_proven)
+
+
 def speaks_for(judgement: Judgement, record: RegistrationRecord) -> bool:
     """Whether this proof concerns the device that holds the name, or a stranger with the same name."""
     holder = holder_of(record)
@@ -252,7 +266,7 @@ def speaks_for(judgement: Judgement, record: RegistrationRecord) -> bool:
     return individual is not None and individual.own_credential_proven
 
 
-def _held_by_other(record: RegistrationRecord) -> TraceStep:
+def held_by_other(record: RegistrationRecord) -> TraceStep:
     because = (
         f"the name is held through {holder_of(record)}, which neither is this entry nor is named by it as predecessor, "
         "nor has a CA on the proven path; an operator can release it"

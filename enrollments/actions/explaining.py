@@ -5,12 +5,13 @@ kept at that moment, and never worked out again.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
 from django.utils import timezone
 
+from enrollments.actions.assignment import held_by_other, may_take
 from enrollments.actions.attempts import find_attempt, shown_trace, tracking_id_of_latest
 from enrollments.actions.certificates import parsed
 from enrollments.actions.drawn_chains import DrawnCertificate, DrawnChain, draw_chain
@@ -27,6 +28,8 @@ from enrollments.models import (
     HeldRole,
     ProvisioningService,
     RegistrationAttempt,
+    RegistrationRecord,
+    RegistrationStatus,
 )
 from enrollments.policy.decision import Decision, Said, Verdict
 from enrollments.policy.facts import EntryRef, RegistrationFacts
@@ -78,6 +81,7 @@ class Explanation:
     """What is decided about a device, and why.
 
     basis: in words, what is judged. attempt: where it is told from a trace that was kept, and not judged now.
+    note: what else is known to hinder it.
     """
 
     registration_id: str
@@ -92,6 +96,12 @@ class Explanation:
     attempt: RegistrationAttempt | None = None
     tracking_id: str = ""
     is_another_time: bool = False
+    note: str = ""
+
+    @property
+    def fails(self) -> bool:
+        """Admitted by an entry, and not assigned all the same (R10, R11)."""
+        return self.verdict is Verdict.ADMIT and any(step.said == Said.FAILS for step in self.steps)
 
     @property
     def was_kept(self) -> bool:
@@ -109,6 +119,8 @@ class Explanation:
             "verdict": self.verdict.value,
             "reason": self.reason.value,
             "because": self.reason.in_words,
+            "fails": self.fails,
+            "note": self.note or None,
             "entry": self.entry_words or None,
             "trace": [
                 {
@@ -261,7 +273,12 @@ def _key_group(service: ProvisioningService, question: Question) -> EnrollmentGr
 
 
 def _judged(
-    service: ProvisioningService, known: KnownCredential, at: datetime, *, entries_at: datetime | None
+    service: ProvisioningService,
+    known: KnownCredential,
+    at: datetime,
+    *,
+    entries_at: datetime | None,
+    with_names: bool = True,
 ) -> Explanation:
     judgement: Judgement | Assumed
     if known.shown is None:
@@ -269,15 +286,38 @@ def _judged(
     else:
         judgement = judge(service, known.registration_id, known.shown, at=at, entries_at=entries_at)
     decision, facts = judgement.decision, judgement.facts
+    note = ""
+    if with_names and isinstance(judgement, Judgement) and decision.verdict is Verdict.ADMIT:
+        decision, note = _with_name(service, judgement)
     chain = None
     if known.chain:
         chain = draw_chain(service, known.chain, facts, decision, at=at, entries_at=entries_at)
-    return explanation_of(known, at, facts, decision, chain=chain, is_another_time=entries_at is not None)
+    told = explanation_of(known, at, facts, decision, chain=chain, is_another_time=entries_at is not None)
+    return replace(told, note=note)
+
+
+def _with_name(service: ProvisioningService, judgement: Judgement) -> tuple[Decision, str]:
+    """What follows for who is admitted (R11): whether it may have its name. And what it failed for last, if it did."""
+    record = RegistrationRecord.of(service.pk, judgement.registration_key)
+    decision = judgement.decision
+    if record is not None and not may_take(record, judgement):
+        steps = (*decision.trace, held_by_other(record))
+        return replace(decision, trace=steps, reason=Reason.NAME_HELD_BY_OTHER_ENTRY), ""
+    if record is not None and record.status == RegistrationStatus.FAILED and record.reason:
+        why = Reason(record.reason).in_words
+        return decision, (
+            f"At its last registration it was admitted too, and failed all the same: {why}. Which hub and which device "
+            "ID it gets is found out when it registers."
+        )
+    return decision, ""
 
 
 def explain_known(service: ProvisioningService, known: KnownCredential, *, at: datetime) -> Explanation:
-    """With the entries as they stand where this is asked, be it in a rehearsal, and dates as of `at`."""
-    return _judged(service, known, at, entries_at=None)
+    """With the entries as they stand where this is asked, be it in a rehearsal, and dates as of `at`.
+
+    Who holds which name is not asked: that is known of now alone.
+    """
+    return _judged(service, known, at, entries_at=None, with_names=False)
 
 
 def explanation_of(

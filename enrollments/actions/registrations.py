@@ -16,8 +16,8 @@ from enrollments.actions.assignment import (
     Assigned,
     abandon,
     assign,
-    holder_of,
     keep_disabled,
+    may_take,
     settle_remote,
     speaks_for,
 )
@@ -49,7 +49,6 @@ from enrollments.errors import HubUnavailable, Invalid, NotFound
 from enrollments.hubs import DeviceIdTaken
 from enrollments.models import (
     AttemptOutcome,
-    EnrollmentGroup,
     ProvisioningService,
     RegistrationRecord,
     RegistrationStatus,
@@ -57,9 +56,7 @@ from enrollments.models import (
 from enrollments.models.locks import admission_lock
 from enrollments.models.services import Standing
 from enrollments.policy.decision import Verdict
-from enrollments.policy.facts import EntryKind
 from enrollments.policy.names import registration_key
-from enrollments.policy.ownership import may_take_name
 from enrollments.policy.reasons import Reason
 
 # How often a registration is judged anew because entries changed meanwhile, before it is judged under the lock.
@@ -572,7 +569,7 @@ def _told(
         return answer if record is None or speaks_for(judgement, record) else replace(answer, record=None)
     if record is None:
         return None
-    if not _may_take(record, judgement):
+    if not may_take(record, judgement):
         return replace(answer, outcome=Outcome.FAILED, reason=Reason.NAME_HELD_BY_OTHER_ENTRY, record=None)
     same_ground = (
         record.epoch == judgement.epoch
@@ -584,16 +581,3 @@ def _told(
     if not same_ground or record.status not in (RegistrationStatus.ASSIGNED, RegistrationStatus.FAILED):
         return None
     return replace(answer, outcome=Outcome(record.status), reason=Reason(record.reason or Reason.ADMITTED))
-
-
-def _may_take(record: RegistrationRecord, judgement: Judgement) -> bool:
-    taker = judgement.decision.entry
-    if taker is None:
-        return False
-    holder, predecessor = holder_of(record), None
-    if taker.kind is EntryKind.GROUP and holder != taker:
-        # It may have been deleted since; the caller compares the epoch before it tells anything.
-        predecessor = (
-            EnrollmentGroup.objects.filter(pk=taker.pk).values_list("predecessor_id", flat=True).first()
-        )
-    return may_take_name(holder, taker, predecessor=predecessor, groups_proven=judgement.groups_proven)

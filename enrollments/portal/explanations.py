@@ -31,6 +31,7 @@ _VERDICT = {
     "disabled": ("told that it is disabled", "Disabled", "ban", "alert-danger"),
     "unauthorized": ("refused with 401", "Refused", "circle-x", "alert-danger"),
 }
+_FAILED = ("admitted, and told that it failed", "Failed", "alert-triangle", "alert-warning")
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +84,7 @@ def shown(
     service: ProvisioningService, explanation: Explanation, *, gone: Collection[EntryRef] = ()
 ) -> Shown:
     """`gone`: entries that have no page any more."""
-    words, verdict, icon, css = _VERDICT[explanation.verdict]
+    words, verdict, icon, css = _FAILED if explanation.fails else _VERDICT[explanation.verdict]
     tense = "was" if explanation.was_kept else "would be"
     return Shown(
         explanation,

@@ -368,3 +368,36 @@ def test_group_is_drawn_with_what_stands_above_it(service):
     assert [one.certificate.common_names for one in drawn.path] == [("Line",), ("Plant",)]
     assert [str(ref) for ref in drawn.path[1].barred_by] == ["enrollment group plant"]
     assert not any(one.sent for one in drawn.path)
+
+
+class TestNames:
+    """R11: who is admitted may not have the name all the same."""
+
+    def test_a_device_whose_name_another_entry_holds_is_admitted_and_fails(self, service):
+        ca, other = root("Plant"), root("Strangers")
+        enroll_ca(service, ca, "plant")
+        enroll_ca(service, other, "strangers")
+        register(service, ca.leaf("pump-1"))
+        leaf = other.leaf("pump-1")
+
+        foretold = explain(service, Question(certificates=(leaf.parsed,)))
+        heard = register(service, leaf)
+
+        assert (foretold.verdict, foretold.fails) == (Verdict.ADMIT, True)
+        assert foretold.reason is heard.reason is Reason.NAME_HELD_BY_OTHER_ENTRY
+        assert foretold.steps[-1].rule == "R11"
+        assert foretold.steps[-1].decides
+        assert "enrollment group plant" in foretold.steps[-1].because
+
+    def test_what_it_failed_for_last_is_told_beside(self, service):
+        ca, first = root("Plant"), self_signed("valve-1")
+        enroll_ca(service, ca, "plant")
+        enroll_device(service, first, device_id="pump-1")
+        assert register(service, first).outcome is Outcome.ASSIGNED
+        assert register(service, ca.leaf("pump-1")).reason is Reason.DEVICE_ID_TAKEN
+
+        told = named(service, "pump-1")
+
+        assert (told.verdict, told.fails) == (Verdict.ADMIT, False), "that is found out when it registers"
+        assert "failed all the same: the device ID at the hub belongs to another registration" in told.note
+        assert named(service, "valve-1").note == ""

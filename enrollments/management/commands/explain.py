@@ -109,7 +109,10 @@ def _as_text(service: str, explanation: Explanation) -> str:
         lines.append(f"{number:2}. {step.rule}  {step.candidate}: {step.said}{decides}")
         lines.append(f"        {step.because}")
     decided_by = f", decided by {explanation.entry_words}" if explanation.entry_words else ""
-    lines += ["", f"Verdict: {explanation.verdict.value} ({explanation.reason.in_words}){decided_by}"]
+    fails = ", and failed" if explanation.fails else ""
+    lines += ["", f"Verdict: {explanation.verdict.value}{fails} ({explanation.reason.in_words}){decided_by}"]
+    if explanation.note:
+        lines.append(explanation.note)
     return "\n".join(lines)
 
 
