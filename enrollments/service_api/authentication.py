@@ -19,6 +19,7 @@ from enrollments.attestation.service_token import Host, Place
 from enrollments.errors import DpsError
 from enrollments.models import ProvisioningService
 from enrollments.policy.access import AccessRight
+from enrollments.service_api.dry_run import check_rehearsal
 from enrollments.service_api.errors import NO_SUCH_SERVICE, UNAUTHORIZED, WRONG_METHOD, answer_to
 from enrollments.wire.errors import THROTTLED, ApiError, ErrorAnswer, error_response
 from enrollments.wire.requests import check_api_version
@@ -85,6 +86,7 @@ def _answered(request: HttpRequest, handlers: dict[str, Handler], names: dict[st
         if right not in READING:
             note_lacking_right(f"{request.method} {request.path}"[:200], caller, right)
         raise
+    check_rehearsal(request, handler.operation)  # type: ignore[attr-defined]  # set by `declares`
     response = handler(request, caller, **names)
     # R12: nothing is handed out to whoever was shut out while this was being answered.
     caller.require_still(right)

@@ -230,10 +230,19 @@ REGISTRATION_DELETE = Operation(
     "deleteRegistration",
     "Delete a registration record",
     "What its hub knows of the device stays. A device that is still admitted gets a new record when it registers "
-    "again.",
-    answers=(Answer(204, "It is gone."),),
-    takes=(IF_MATCH,),
-    refusals=(NAME_IS_WRONG, EMPTY_CONDITION, NO_SUCH_REGISTRATION, PRECONDITION_FAILED),
+    "again. It frees the name: whichever entry admits a device of this name next holds it then.",
+    answers=(
+        Answer(204, "It is gone."),
+        REHEARSED,
+    ),
+    takes=(IF_MATCH, *DRY_RUN),
+    refusals=(
+        NAME_IS_WRONG,
+        EMPTY_CONDITION,
+        NO_SUCH_REGISTRATION,
+        PRECONDITION_FAILED,
+        *NOT_REHEARSED,
+    ),
 )
 
 REGISTRATION_QUERY = Operation(

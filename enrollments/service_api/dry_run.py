@@ -7,11 +7,14 @@ from typing import Any
 
 from django.http import HttpRequest, HttpResponse
 
+from enrollments.actions.assignment import holder_of
 from enrollments.actions.entries import check_epoch
+from enrollments.actions.name_claims import claims_on
 from enrollments.actions.preview import (
     NO_NAMES,
     BelowAnother,
     Entry,
+    OpenNames,
     Preview,
     below_others,
     names_left_open,
@@ -20,16 +23,40 @@ from enrollments.actions.preview import (
 )
 from enrollments.actions.preview.words import as_json
 from enrollments.actions.service_access import Caller
-from enrollments.models import EnrollmentGroup, ProvisioningService
+from enrollments.models import EnrollmentGroup, ProvisioningService, RegistrationRecord
 from enrollments.models.locks import change_lock
 from enrollments.policy.names import registration_key
 from enrollments.service_api.bulk import Kind
 from enrollments.service_api.errors import WRONG_QUERY
 from enrollments.wire.errors import ApiError, json_response
+from enrollments.wire.operations import Operation
+from enrollments.wire.requests import utc
 from enrollments.wire.schedules import time_told
 
+# The names of both parameters as they read without case and punctuation.
+_MEANT = {"dryrun": "dryRun", "epoch": "epoch"}
 # The largest number that a column for an epoch holds.
 _MOST_DIGITS = 18
+
+
+def check_rehearsal(request: HttpRequest, operation: Operation) -> None:
+    """Who asked for a rehearsal, or for the act on one state alone, must not get the act for another spelling.
+
+    Raises ApiError where the operation takes no such parameter, where it is spelled otherwise, or comes twice.
+    """
+    taken = {one.name for one in operation.takes if one.place == "query"}
+    for given, values in request.GET.lists():
+        meant = _MEANT.get("".join(filter(str.isalnum, given)).lower())
+        if meant is None:
+            continue
+        if meant not in taken:
+            raise ApiError(
+                WRONG_QUERY, f"This call takes no {meant}: it writes nothing that a dry run tells of."
+            )
+        if given != meant:
+            raise ApiError(WRONG_QUERY, f"The query parameter {meant} is spelled so, in this case.")
+        if len(values) > 1:
+            raise ApiError(WRONG_QUERY, f"{meant} is given more than once.")
 
 
 def is_dry_run(request: HttpRequest) -> bool:
@@ -65,27 +92,59 @@ def told(
     gone = [ref_of(one) for one in entries] if deletes else []
     left_open = names_left_open(service, preview, entries) if deletes else NO_NAMES
     _, now = ProvisioningService.epoch_and_time(service.pk)
-    body = {
+    then = [
+        {
+            "at": time_told(at),
+            **_numbers(preview_of(service, change, entries, at=at)),
+            "below": [_below(one) for one in below_others(service, groups, gone, at=at)],
+        }
+        for at in sorted(times)
+        if at > now
+    ]
+    of_bulk = results[0] if isinstance(results[0], dict) else {}
+    told_now = _body(preview, below_others(service, groups, gone), left_open)
+    return json_response({**told_now, "then": then, **of_bulk}, 200)
+
+
+def told_of_name(
+    caller: Caller, find: Callable[[], RegistrationRecord], act: Callable[[], object]
+) -> HttpResponse:
+    """The same of an act that frees the name of a registration record: no decision changes, but whose the name is.
+
+    find: the record as it is now. Raises whatever these raise.
+    """
+
+    def change() -> list[Entry]:
+        act()
+        return []
+
+    preview = preview_of(caller.service, change)
+    # Read after the epoch: what changes in between makes the answer void.
+    record = find()
+    held_by = holder_of(record)
+    freed = {
+        "registrationId": record.registration_id,
+        "etag": record.etag,
+        "heldBy": str(held_by) if held_by is not None else None,
+        "wantedBy": [
+            {"entry": str(one.entry), "refused": one.times, "lastDateTimeUtc": utc(one.last_at)}
+            for one in claims_on(record)
+        ],
+    }
+    return json_response({**_body(preview, (), NO_NAMES), "then": [], "frees": freed}, 200)
+
+
+def _body(preview: Preview, below: Sequence[BelowAnother], left_open: OpenNames) -> dict[str, Any]:
+    return {
         "dryRun": True,
         "epoch": preview.epoch,
         **_numbers(preview),
-        "below": [_below(one) for one in below_others(service, groups, gone)],
+        "below": [_below(one) for one in below],
         "leftOpen": {
             "registrationIds": list(left_open.names),
             "through": [str(ref) for ref in left_open.groups],
         },
-        "then": [
-            {
-                "at": time_told(at),
-                **_numbers(preview_of(service, change, entries, at=at)),
-                "below": [_below(one) for one in below_others(service, groups, gone, at=at)],
-            }
-            for at in sorted(times)
-            if at > now
-        ],
-        **(results[0] if isinstance(results[0], dict) else {}),
     }
-    return json_response(body, 200)
 
 
 @contextmanager

@@ -31,6 +31,7 @@ SERVICE_API = Api(
         VERSION_REFUSAL,
         UNAUTHORIZED,
         ErrorAnswer(LACKS_RIGHT, "The right that this needs was not given."),
+        ErrorAnswer(WRONG_QUERY, "dryRun or epoch is spelled otherwise, comes twice, or is not taken here."),
         NO_SUCH_SERVICE,
         THROTTLED,
         INTERNAL,

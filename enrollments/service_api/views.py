@@ -10,7 +10,13 @@ from enrollments.actions.enrollments import EnrollmentNotFound, reveal_enrollmen
 from enrollments.actions.revocation import delete_registration
 from enrollments.actions.schedule import switches_now
 from enrollments.actions.service_access import Caller
-from enrollments.models import AttestationMechanism, EnrollmentGroup, IndividualEnrollment
+from enrollments.models import (
+    AttestationMechanism,
+    EnrollmentGroup,
+    IndividualEnrollment,
+    RegistrationRecord,
+)
+from enrollments.models.enrollments import secrets_of
 from enrollments.policy.access import AccessRight
 from enrollments.policy.names import FORM_IN_WORDS, is_registration_id, registration_key, same_registration_id
 from enrollments.policy.roles import Right
@@ -26,7 +32,7 @@ from enrollments.service_api.answers import (
 from enrollments.service_api.authentication import needs
 from enrollments.service_api.bulk import GROUPS, INDIVIDUALS, Kind, names_in, run_bulk
 from enrollments.service_api.conditions import condition_of
-from enrollments.service_api.dry_run import is_dry_run, on_epoch_asked_for, told
+from enrollments.service_api.dry_run import is_dry_run, on_epoch_asked_for, told, told_of_name
 from enrollments.service_api.entries import (
     delete_group,
     delete_individual,
@@ -182,11 +188,7 @@ def group_bulk(request: HttpRequest, caller: Caller) -> HttpResponse:
 @declares(declarations.REGISTRATION_GET)
 def registration_get(request: HttpRequest, caller: Caller, name: str) -> HttpResponse:
     _check_form(name)
-    records = caller.service.registrations.select_related("hub")
-    record = records.filter(registration_key=registration_key(name)).first()
-    if record is None:
-        raise ApiError(*NO_SUCH_REGISTRATION)
-    return json_response(registration_body(record), 200)
+    return json_response(registration_body(_record(caller, name)), 200)
 
 
 @needs(STATUS_WRITE)
@@ -195,7 +197,14 @@ def registration_delete(request: HttpRequest, caller: Caller, name: str) -> Http
     _check_form(name)
     condition = condition_of(request)
     etags = condition.etags if condition else ()
-    delete_registration(caller.service, name, actor=caller.actor(STATUS_WRITE), expected_etags=etags)
+
+    def delete() -> None:
+        delete_registration(caller.service, name, actor=caller.actor(STATUS_WRITE), expected_etags=etags)
+
+    if is_dry_run(request):
+        return told_of_name(caller, lambda: _record(caller, name), delete)
+    with on_epoch_asked_for(request, caller.service):
+        delete()
     return HttpResponse(status=204)
 
 
@@ -253,6 +262,15 @@ def _individual(caller: Caller, name: str) -> IndividualEnrollment:
     if entry is None:
         raise EnrollmentNotFound(name)
     return entry
+
+
+def _record(caller: Caller, name: str) -> RegistrationRecord:
+    entries = ("owner_individual", "owner_group")
+    records = caller.service.registrations.select_related("hub", *entries).defer(*secrets_of(*entries))
+    record = records.filter(registration_key=registration_key(name)).first()
+    if record is None:
+        raise ApiError(*NO_SUCH_REGISTRATION)
+    return record
 
 
 def _group(caller: Caller, name: str) -> EnrollmentGroup:

@@ -339,6 +339,25 @@ class DryRunThen(Model):
     below: list[GroupBelow]
 
 
+class NameWanted(Model):
+    """An entry that admits a device of this name, which was refused the name: it has it from its next call on."""
+
+    entry: str
+    refused: int
+    """How often, as far as attempts are kept."""
+    last_date_time_utc: str
+
+
+class NameFreed(Model):
+    """A registration ID that no entry holds any more: whichever admits a device of this name next takes it over."""
+
+    registration_id: str
+    etag: str
+    """Of the record, for `If-Match`: who holds the name may change without the epoch."""
+    held_by: str | None
+    wanted_by: list[NameWanted]
+
+
 class DryRun(Model):
     """What a write would do to devices. Nothing was done."""
 
@@ -354,6 +373,8 @@ class DryRun(Model):
     left_open: LeftOpen
     then: list[DryRunThen]
     """For each time that the write sets or drops, the earliest first."""
+    frees: NameFreed | None = None
+    """Of a registration record that is deleted."""
     is_successful: bool | None = None
     """Of a bulk operation."""
     errors: list[BulkError] | None = None

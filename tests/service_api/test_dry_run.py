@@ -137,6 +137,65 @@ def test_whoever_cannot_be_understood_to_rehearse_does_not_get_the_act(api, serv
     assert service.individualenrollments.exists()
 
 
+# --- A registration record --------------------------------------------------------------------------
+
+
+@pytest.fixture
+def wanted(service):
+    """A record whose name one group holds and another one wants."""
+    one, other = root("Supplier 1"), root("Supplier 2")
+    enroll_ca(service, one, "supplier-1")
+    enroll_ca(service, other, "supplier-2")
+    register(service, one.leaf("pump-0"))
+    register(service, other.leaf("pump-0"))
+    return service.registrations.get()
+
+
+def test_deleting_a_record_is_told_with_who_gets_the_name_and_not_done(api, service, wanted):
+    before = state(service)
+
+    told = api.call("DELETE", "/registrations/pump-0", query=DRY).json()
+
+    freed = told["frees"]
+    assert (freed["registrationId"], freed["heldBy"]) == ("pump-0", "enrollment group supplier-1")
+    assert [(one["entry"], one["refused"]) for one in freed["wantedBy"]] == [
+        ("enrollment group supplier-2", 1)
+    ]
+    assert (told["dryRun"], told["epoch"], told["known"]) == (True, before[0], 0)
+    assert freed["etag"] == service.registrations.get().etag == wanted.etag
+    assert state(service) == before
+
+
+def test_a_record_is_deleted_on_the_epoch_and_the_etag_that_were_told(api, service, wanted):
+    told = api.call("DELETE", "/registrations/pump-0", query=DRY).json()
+    query = f"{VERSION}&epoch={told['epoch']}"
+
+    other = api.call("DELETE", "/registrations/pump-0", query=query, If_Match="another")
+    answer = api.call("DELETE", "/registrations/pump-0", query=query, If_Match=told["frees"]["etag"])
+
+    assert error_of(other)[:2] == (412, 412001)
+    assert answer.status_code == 204
+    assert not service.registrations.exists()
+
+
+def test_a_record_stays_where_something_changed_since(api, service, wanted):
+    epoch = api.call("DELETE", "/registrations/pump-0", query=DRY).json()["epoch"]
+    deny_device(service, "somebody", actor=ALICE)
+
+    answer = api.call("DELETE", "/registrations/pump-0", query=f"{VERSION}&epoch={epoch}")
+
+    assert error_of(answer)[:2] == (412, 412002)
+    assert service.registrations.exists()
+
+
+def test_what_would_be_refused_of_a_record_is_refused(api, service, wanted):
+    missing = api.call("DELETE", "/registrations/nobody", query=DRY)
+    other = api.call("DELETE", "/registrations/pump-0", query=DRY, If_Match="another")
+
+    assert error_of(missing)[:2] == (404, 404203)
+    assert error_of(other)[:2] == (412, 412001)
+
+
 # --- On the state that was told of ------------------------------------------------------------------
 
 

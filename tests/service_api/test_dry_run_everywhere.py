@@ -1,0 +1,143 @@
+"""No operation is carried out for whoever asked for a rehearsal, however that was spelled; each route is tried."""
+
+import pytest
+from django.apps import apps
+
+from enrollments.openapi.routes import routes
+from enrollments.service_api.operations import DRY_RUN, SERVICE_API
+from tests.device_api.conftest import DeviceClient
+from tests.devices import derived_key, enroll_key_group, enroll_keys, signs
+from tests.service_api.conftest import VERSION, error_of, keys
+
+pytestmark = pytest.mark.django_db
+
+NAME, GROUP = "pump-042", "factory"
+ROUTES = [route for route in routes() if route.api is SERVICE_API]
+BODIES = {
+    "putEnrollment": keys(NAME, provisioningStatus="disabled"),
+    "putEnrollmentGroup": {
+        "enrollmentGroupId": GROUP,
+        "attestation": {"type": "symmetricKey"},
+        "provisioningStatus": "disabled",
+    },
+    "bulkEnrollments": {"mode": "delete", "enrollments": [{"registrationId": NAME}]},
+    "bulkEnrollmentGroups": {"mode": "delete", "enrollmentGroups": [{"enrollmentGroupId": GROUP}]},
+    "queryEnrollments": {"query": "SELECT *"},
+    "queryEnrollmentGroups": {"query": "SELECT *"},
+    "queryRegistrations": {"query": "SELECT *"},
+}
+each_route = pytest.mark.parametrize("route", ROUTES, ids=lambda route: route.operation.name)
+
+
+@pytest.fixture
+def call(api, service):
+    """One operation on what is there: an enrollment, a group, and a record of both names."""
+    group = enroll_key_group(service, GROUP)
+    for name in (NAME, GROUP):
+        DeviceClient(service.id_scope).register(
+            name, signs(service, name, derived_key(group.primary_key, name))
+        )
+    enroll_keys(service, NAME)
+
+    def call(route, query):
+        path = route.path.format(registrationId=NAME, enrollmentGroupId=GROUP)
+        how = {"If_Match": "*"} if route.method in ("PUT", "DELETE") else {}
+        return api.call(
+            route.method, path, BODIES.get(route.operation.name), query=f"{VERSION}{query}", **how
+        )
+
+    return call
+
+
+def database():
+    return {model: list(model.objects.order_by("pk").values()) for model in apps.get_models()}
+
+
+def rehearses(route):
+    return all(one in route.operation.takes for one in DRY_RUN)
+
+
+def writes(route):
+    """That somebody was shown keys is a row of the history."""
+    return "query" not in route.path and route.method != "GET"
+
+
+@each_route
+def test_each_route_does_something_here_unless_it_only_reads(call, route):
+    before = database()
+
+    answer = call(route, "")
+
+    assert answer.status_code in (200, 204), answer.content
+    assert (database() != before) == writes(route)
+
+
+@each_route
+def test_a_dry_run_of_any_route_changes_nothing(call, route):
+    before = database()
+
+    answer = call(route, "&dryRun=true")
+
+    if rehearses(route):
+        assert (answer.status_code, answer.json()["dryRun"]) == (200, True)
+    else:
+        assert error_of(answer)[:2] == (400, 400102)
+    assert database() == before
+
+
+@each_route
+@pytest.mark.parametrize(
+    "query",
+    [
+        "dryrun=true",
+        "DRYRUN=TRUE",
+        "dry_run=true",
+        "dry-run=true",
+        "dryRun%20=true",
+        "dryRun[]=true",
+        "dryRun=true&dryRun=false",
+        "dryRun=false&dryRun=true",
+        "dryRun=false&dryrun=true",
+        "dryRun=",
+        "dryRun",
+        "dryRun=yes",
+        "dryRun=1",
+        "dryRun=nonsense",
+        "dryRun=true%20",
+        "epoch=",
+        "epoch=x",
+        "epoch=-1",
+        "Epoch=0",
+        "epoch=0&epoch=1",
+        "epoch=1&dryRun=2",
+    ],
+)
+def test_what_cannot_be_understood_is_refused_by_any_route(call, route, query):
+    before = database()
+
+    assert error_of(call(route, f"&{query}"))[:2] == (400, 400102)
+    assert database() == before
+
+
+@each_route
+def test_whatever_changes_something_can_be_rehearsed(route):
+    reveals = route.path.endswith("/attestationmechanism")
+
+    assert rehearses(route) == (writes(route) and not reveals)
+
+
+@each_route
+def test_no_route_does_anything_on_an_epoch_that_has_passed(call, route):
+    before = database()
+
+    code = error_of(call(route, "&epoch=0"))[1]
+
+    assert code == (412002 if rehearses(route) else 400102)
+    assert database() == before
+
+
+def test_what_has_another_name_is_no_rehearsal(call):
+    """Clients send parameters that we do not know."""
+    delete = next(route for route in ROUTES if route.operation.name == "deleteEnrollment")
+
+    assert call(delete, "&x-trace=dryRun").status_code == 204
