@@ -1,7 +1,13 @@
-"""What denying a device will do, said before it is done: for a registration record, and for an attempt."""
+"""Denying a device from its registration record or from an attempt: what it will do, and afterwards what it did."""
+
+import logging
+from typing import Any
 
 from enrollments.actions.attempts import is_proven
+from enrollments.actions.denying import StoodBefore, what_denying_did
+from enrollments.actions.preview.words import did
 from enrollments.actions.schedule import switches_now
+from enrollments.errors import SecretUnreadable
 from enrollments.models import (
     AttestationMechanism,
     IndividualEnrollment,
@@ -10,6 +16,9 @@ from enrollments.models import (
     RegistrationRecord,
 )
 from enrollments.policy.names import registration_key
+from enrollments.portal.preview_changes import Denial, in_question
+
+logger = logging.getLogger(__name__)
 
 
 def denying_record(service: ProvisioningService, record: RegistrationRecord) -> str:
@@ -43,6 +52,28 @@ def denying_attempt(
     return told if proven else f"{_whose_name(attempt, record)} {told}"
 
 
+def denial_in_question(denial: Denial, told: str) -> dict[str, Any]:
+    """What the question shows, by `portal/previews/_act.html`. `told`: the sentences about it."""
+    try:
+        preview = denial.preview()
+    except SecretUnreadable as problem:
+        # R16: shutting out works without the key of the installation, and its preview does not.
+        logger.warning("No preview in service %s: %s", denial.service, problem)
+        preview = None
+    return {"told": told, **in_question(denial.service, denial, preview)}
+
+
+def what_came_of_denying(
+    service: ProvisioningService, before: StoodBefore, made: IndividualEnrollment
+) -> str:
+    """In sentences, for the message."""
+    if before.shut_out([made]):
+        return did(what_denying_did(service, before, [made]))
+    if before.changed([made]):
+        return "It was disabled for a time, and is now until further notice."
+    return "It was denied already; nothing was changed there."
+
+
 def individual_of(service: ProvisioningService, registration_id: str) -> IndividualEnrollment | None:
     entries = service.individualenrollments.without_secrets()
     return entries.filter(registration_key=registration_key(registration_id)).first()
@@ -68,13 +99,14 @@ def _what_denies(
     if individual is None:
         return (
             f"A disabled individual enrollment is added for {registration_id}"
-            f"{_what_it_bars(mechanism, by_certificate)} Other devices of its group are not touched."
+            f"{_what_it_bars(mechanism, by_certificate)}"
         )
     kind = AttestationMechanism(individual.mechanism).label
+    is_x509 = individual.mechanism == AttestationMechanism.X509
     if switches_now(service).enabled(individual):
         return (
             f"Its individual enrollment is disabled, and {registration_id} is refused from its next request on, "
-            f"whatever it shows ({kind} is enrolled)."
+            f"whatever it shows ({kind} is enrolled).{_BARS_KEYS if is_x509 else ''}"
         )
     if individual.switches_at is not None:
         until = f"{individual.switches_at:%Y-%m-%d %H:%M} UTC"
@@ -84,7 +116,19 @@ def _what_denies(
 
 def _what_it_bars(mechanism: str, by_certificate: str) -> str:
     if by_certificate:
-        return f" with the certificate {by_certificate}, whose key is then barred under any name."
+        return (
+            f" with the certificate {by_certificate}, whose key is then barred under any name and anywhere on a chain: "
+            "other devices that have it are refused as well."
+        )
     if mechanism == AttestationMechanism.SYMMETRIC_KEY:
-        return ". It bars this registration ID, whichever key signs for it; the keys of its group stay as they are."
-    return ". It bars this registration ID, whatever is shown for it; no certificate of the device is known."
+        return (
+            ". It bars this registration ID, whichever key signs for it; the keys of its group stay as they are. "
+            "Other devices of its group are not touched."
+        )
+    return (
+        ". It bars this registration ID, whatever is shown for it; no certificate of the device is known, so no key is "
+        "barred."
+    )
+
+
+_BARS_KEYS = " The keys of its certificates are then barred under any name and anywhere on a chain."

@@ -184,6 +184,34 @@ def test_deprovisioning_says_of_each_what_was_confirmed(service, monkeypatch):
     assert "valve-1 is deprovisioned" in printed_by("registrations", "deprovision", "valve-1", *WHY)
 
 
+@pytest.mark.parametrize("act", ["disable", "deprovision"])
+def test_who_shares_the_key_is_counted_before_and_after(service, act):
+    """R6: the deny entry pins the certificate of the device, and bars its key."""
+    twin = CA.leaf("twin-0")
+    for one in (twin, CA.leaf("twin-1", key=twin.key)):
+        register(service, one)
+
+    dry = printed_by("registrations", act, "twin-0", "--dry-run")
+    told = json_of("registrations", act, "twin-0", "--dry-run")
+    text = printed_by("registrations", act, "twin-0", *WHY)
+
+    assert "- 2 devices will be refused: twin-0, twin-1.\nNothing was changed." in dry
+    assert told["previews"][0]["effects"]["refused"]["devices"] == 2
+    assert "2 devices are refused from now on." in text
+
+
+def test_what_denying_several_did_is_one_sum(service):
+    """Of one the entry is turned off, to another one is added, and both have the key of a third device."""
+    twin = CA.leaf("twin-0")
+    for one in (twin, CA.leaf("twin-1", key=twin.key)):
+        register(service, one)
+    enroll_keys(service, "valve-2")
+
+    told = json_of("registrations", "disable", "twin-0", "twin-1", "valve-2", *WHY)["previews"]
+
+    assert [one["effects"]["refused"]["devices"] for one in told] == [2]
+
+
 def test_enabling_says_which_entry_it_takes(service):
     """A record admits nobody: whether the device's own entry or its group is meant is for people to say."""
     for arguments in (("groups", "disable", "plant-7"), ("registrations", "disable", "valve-0")):

@@ -186,7 +186,8 @@ def test_question_is_a_page_and_a_dialog(operator, pump):
     for text in (whole, dialog):
         assert "A disabled individual enrollment is added for Pump-042" in text
         assert "whose key is then barred under any name" in text
-        assert "Other devices of its group are not touched." in text
+        assert "other devices that have it are refused as well" in text
+        assert "Other devices of its group are not touched" not in text
     assert not IndividualEnrollment.objects.exists()
 
 

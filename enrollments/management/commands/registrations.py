@@ -1,18 +1,12 @@
 """`manage.py registrations`: what became of each device, and what can be done about it, from the command line."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from enrollments.actions.assignment import holder_of
+from enrollments.actions.denying import StoodBefore, preview_of_denying, what_denying_did
 from enrollments.actions.name_claims import freeing_allows, name_version
-from enrollments.actions.preview import (
-    Entry,
-    Preview,
-    preview_of,
-    ref_of,
-    what_adding_did,
-    what_disabling_did,
-)
+from enrollments.actions.preview import Preview, ref_of
 from enrollments.actions.preview.words import as_json, did, in_lines
 from enrollments.actions.revocation import deny_devices, deprovision_device, free_names
 from enrollments.actions.schedule import settle_if_possible
@@ -112,20 +106,16 @@ class Command(PeopleCommand):
         needs_reason(reason, dry_run=dry_run)
         settle_if_possible(service)  # what was due before is no part of this
         records = _records(service, names)
-        before = _individuals(service, records)
         ids = [one.registration_id for one in records]
         if dry_run:
-            preview = _rehearsed(service, ids, before)
+            preview = _rehearsed(service, ids)
             self._print_denied(service, "disable", ids, [], preview, dry_run=True, json=json)
             return
+        before = StoodBefore.of(service, ids)
         made = deny_devices(service, ids, actor=command_line_actor(), reason=reason)
         self.done = True
-        turned = [before[one.pk] for one in made if one.pk in before and before[one.pk].enabled]
-        added = [one for one in made if one.pk not in before]
-        # Each write gives an entry a new etag.
-        changed = [str(one) for one in made if one.pk not in before or before[one.pk].etag != one.etag]
-        previews = [what_disabling_did(service, turned)] if turned else []
-        previews += [what_adding_did(service, *added)] if added else []
+        changed = list(map(str, before.changed(made)))
+        previews = [what_denying_did(service, before, made)] if before.shut_out(made) else []
         self._print_denied(service, "disable", ids, changed, *previews, json=json)
 
     def _print_denied(
@@ -139,7 +129,7 @@ class Command(PeopleCommand):
         json: bool,
     ) -> None:
         if json:
-            told = [as_json(one) if one is not None else None for one in previews]
+            told = _as_json(previews)
             self.print_json(_document(service, act, ids, changed, dry_run=dry_run, previews=told))
         elif dry_run:
             self.stdout.write(f"If you deny {list_of(ids)} of {service}:")
@@ -169,19 +159,25 @@ class Command(PeopleCommand):
         records = _records(service, names)
         ids = [one.registration_id for one in records]
         if dry_run:
+            preview = _rehearsed(service, ids)
             if json:
                 hubs = {str(one): one.hub.host_name if one.hub else None for one in records}
-                self.print_json(_document(service, "deprovision", ids, [], dry_run=True, hubs=hubs))
+                told = _as_json([preview])
+                self.print_json(
+                    _document(service, "deprovision", ids, [], dry_run=True, hubs=hubs, previews=told)
+                )
                 return
             for one in records:
                 hub = f"deregistered at hub {one.hub} as {one.device_id}" if one.hub else "is at no hub"
                 self.stdout.write(f"{one} would be denied, and {hub}.")
-            self.stdout.write("Nothing was changed.")
+            self._print_denied(service, "deprovision", ids, [], preview, dry_run=True, json=json)
             return
+        before, entries = StoodBefore.of(service, ids), []
         done: list[str] = []
         problems: dict[str, str] = {}
         for name in ids:
             result = deprovision_device(service, name, actor=command_line_actor(), reason=reason)
+            entries.append(result.entry)
             if result.done:
                 done.append(name)
                 said = f"{name} is deprovisioned: it is denied, and its hub holds it no more."
@@ -193,8 +189,14 @@ class Command(PeopleCommand):
             if not json:
                 self.stdout.write(said)
         self.done = not problems
+        previews = [what_denying_did(service, before, entries)] if before.shut_out(entries) else []
         if json:
-            self.print_json(_document(service, "deprovision", ids, done, not_confirmed=problems))
+            told = _as_json(previews)
+            self.print_json(
+                _document(service, "deprovision", ids, done, not_confirmed=problems, previews=told)
+            )
+        else:
+            self.tell_lines(map(did, previews))
         if problems:
             raise HubUnavailable(
                 f"Not done for {list_of(list(problems))}: deprovision again when the hub answers."
@@ -304,25 +306,15 @@ def _document(
     }
 
 
-def _rehearsed(
-    service: ProvisioningService, ids: list[str], before: dict[int, IndividualEnrollment]
-) -> Preview | None:
-    def change() -> list[Entry]:
-        made = deny_devices(service, ids, actor=command_line_actor())
-        return [one for one in made if one.pk not in before]
+def _as_json(previews: Sequence[Preview | None]) -> list[dict[str, Any] | None]:
+    return [as_json(one) if one is not None else None for one in previews]
 
+
+def _rehearsed(service: ProvisioningService, ids: list[str]) -> Preview | None:
     try:
-        return preview_of(service, change, list(before.values()))
+        return preview_of_denying(service, ids)
     except SecretUnreadable:  # R16: denying works all the same
         return None
-
-
-def _individuals(
-    service: ProvisioningService, records: list[RegistrationRecord]
-) -> dict[int, IndividualEnrollment]:
-    keys = [one.registration_key for one in records]
-    rows = service.individualenrollments.without_secrets().filter(registration_key__in=keys)
-    return {row.pk: row for row in rows}
 
 
 def _records(service: ProvisioningService, names: list[str]) -> list[RegistrationRecord]:

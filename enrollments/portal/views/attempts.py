@@ -10,6 +10,7 @@ from django.urls import reverse
 from django.views.decorators.http import require_http_methods, require_safe
 
 from enrollments.actions.attempts import OVERFLOW_NAME, find_attempt, proven_leaf
+from enrollments.actions.denying import StoodBefore
 from enrollments.actions.explaining import explain_attempt
 from enrollments.actions.quiet_periods import REFUSED, caller_of
 from enrollments.actions.rates import held_back_of
@@ -23,11 +24,17 @@ from enrollments.policy.reasons import Reason
 from enrollments.policy.roles import Right
 from enrollments.portal.access import actor_of, may, requires
 from enrollments.portal.confirmation import ReasonForm, ask, show_invalid
-from enrollments.portal.denying import denying_attempt, individual_of
+from enrollments.portal.denying import (
+    denial_in_question,
+    denying_attempt,
+    individual_of,
+    what_came_of_denying,
+)
 from enrollments.portal.explanations import shown
 from enrollments.portal.forms_filters import AttemptFilter
 from enrollments.portal.htmx import render_page
 from enrollments.portal.paging import paged
+from enrollments.portal.preview_changes import Denial
 
 SORTS = {"last": "last_at", "registration_id": "registration_key"}
 
@@ -93,19 +100,24 @@ def attempt_deny(request: HttpRequest, service: ProvisioningService, pk: int) ->
     here = reverse("portal:attempt-detail", args=[service.name, pk])
     form = ReasonForm(request.POST if request.method == "POST" else None)
     if form.is_bound and form.is_valid():
+        before, reason = StoodBefore.of(service, [name]), form.cleaned_data["reason"]
         try:
-            deny_device_of(service, attempt, actor=actor_of(request), reason=form.cleaned_data["reason"])
+            entry = deny_device_of(service, attempt, actor=actor_of(request), reason=reason)
         except Invalid as problem:
             show_invalid(form, problem)
         else:
             said = f"Device {name} is denied from now on, by a disabled individual enrollment."
-            messages.success(request, said)
+            messages.success(request, f"{said} {what_came_of_denying(service, before, entry)}")
             return redirect(here)
     record = service.registrations.filter(registration_key=attempt.registration_key).first()
     return ask(
         request,
         title=f"Deny device {name}?",
-        body=denying_attempt(service, attempt, record),
+        body="",
+        body_template="portal/previews/_act.html",
+        extra=denial_in_question(
+            Denial.of_attempt(service, attempt), denying_attempt(service, attempt, record)
+        ),
         cancel_url=here,
         form=form,
         yes="Deny",

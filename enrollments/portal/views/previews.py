@@ -24,6 +24,7 @@ from enrollments.models import EnrollmentGroup, ProvisioningService
 from enrollments.policy.roles import Right
 from enrollments.portal.access import actor_of, may, requires
 from enrollments.portal.entry_links import entry_url
+from enrollments.portal.preview_changes import Change, change_named, in_question
 from enrollments.portal.preview_times import Then
 from enrollments.portal.previews import (
     asks_for_everyone,
@@ -43,6 +44,8 @@ from enrollments.portal.previews import (
 @require_safe
 @requires(Right.SEE_HISTORY)
 def preview(request: HttpRequest, service: ProvisioningService) -> HttpResponse:
+    if (change := change_named(service, request.GET)) is not None:
+        return _page_of_change(request, service, change)
     act, entries, then, effect = _asked(request, service)
     as_of = switches_now(service)
     everyone = asks_for_everyone(request.GET)
@@ -86,6 +89,9 @@ def preview(request: HttpRequest, service: ProvisioningService) -> HttpResponse:
 @require_safe
 @requires(Right.EXPORT)
 def preview_export(request: HttpRequest, service: ProvisioningService) -> HttpResponseBase:
+    if (change := change_named(service, request.GET)) is not None:
+        effect = effect_named(request.GET.get("effect", ""))
+        return export(service, change.preview(), effect, change.words, actor=actor_of(request))
     act, entries, then, effect = _asked(request, service)
     told = _preview(service, act, entries, then, everyone=asks_for_everyone(request.GET))
     what = (
@@ -94,6 +100,27 @@ def preview_export(request: HttpRequest, service: ProvisioningService) -> HttpRe
         else f"{in_words(act, entries)}; {then.words(act, entries)[:-1]}"
     )
     return export(service, told, effect, what, actor=actor_of(request))
+
+
+def _page_of_change(request: HttpRequest, service: ProvisioningService, change: Change) -> HttpResponse:
+    effect = effect_named(request.GET.get("effect", ""))
+    told = change.preview()
+    page = page_of(service, told, effect, request.GET)
+    shown = in_question(service, change, told)
+    more = f"&effect={effect}" if effect else ""
+    here = shown["all_url"] + more
+    context = {
+        **shown,
+        "title": f"Preview: {change.words}",
+        "about": change.about,
+        "effect": effect,
+        "page": page,
+        "previous_url": f"{here}&before={page.previous}" if page.previous else "",
+        "next_url": f"{here}&after={page.next}" if page.next else "",
+        "export_url": shown["export_url"] + more,
+        "may_export": may(request, Right.EXPORT, service),
+    }
+    return render(request, "portal/previews/of_change.html", context)
 
 
 def _preview(

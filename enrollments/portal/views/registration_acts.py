@@ -9,6 +9,7 @@ from django.shortcuts import redirect
 from django.urls import reverse
 from django.views.decorators.http import require_http_methods
 
+from enrollments.actions.denying import StoodBefore
 from enrollments.actions.name_claims import freeing_allows, name_version
 from enrollments.actions.revocation import (
     delete_registration,
@@ -21,7 +22,8 @@ from enrollments.models import ProvisioningService, RegistrationRecord
 from enrollments.policy.roles import Right
 from enrollments.portal.access import actor_of, requires
 from enrollments.portal.confirmation import ReasonForm, ask, show_invalid
-from enrollments.portal.denying import denying_record
+from enrollments.portal.denying import denial_in_question, denying_record, what_came_of_denying
+from enrollments.portal.preview_changes import Denial
 from enrollments.portal.views.registrations import record_of
 
 _OUTDATED = (
@@ -33,6 +35,7 @@ class Question(NamedTuple):
     """What is asked before one of the acts on a registration record.
 
     frees_name: others may have the name by it, so the answer holds for the state that was looked at.
+    denies: what is denied by it, whose preview is shown.
     """
 
     title: str
@@ -40,6 +43,7 @@ class Question(NamedTuple):
     yes: str
     danger: bool = True
     frees_name: bool = False
+    denies: Denial | None = None
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -78,14 +82,18 @@ def registration_deny(
 ) -> HttpResponse:
     record = record_of(service, registration_id)
     question = Question(
-        f"Deny device {record}?", f"{denying_record(service, record)} {_what_stays(record)}", "Deny"
+        f"Deny device {record}?",
+        f"{denying_record(service, record)} {_what_stays(record)}",
+        "Deny",
+        denies=Denial(service, record.registration_id),
     )
 
     def act(reason: str) -> str:
-        deny_device(service, record.registration_id, actor=actor_of(request), reason=reason)
-        messages.success(
-            request, f"Device {record} is denied from now on, by a disabled individual enrollment."
-        )
+        before = StoodBefore.of(service, [record.registration_id])
+        entry = deny_device(service, record.registration_id, actor=actor_of(request), reason=reason)
+        came = what_came_of_denying(service, before, entry)
+        said = f"Device {record} is denied from now on, by a disabled individual enrollment."
+        messages.success(request, f"{said} {came}")
         return _detail_url(service, record)
 
     return _asked(request, service, record, question, act)
@@ -103,19 +111,27 @@ def registration_deprovision(
         if record.hub
         else "No hub holds the device, so there is nothing to deregister."
     )
-    question = Question(f"Deprovision {record}?", f"{denying_record(service, record)} {hub}", "Deprovision")
+    question = Question(
+        f"Deprovision {record}?",
+        f"{denying_record(service, record)} {hub}",
+        "Deprovision",
+        denies=Denial(service, record.registration_id),
+    )
 
     def act(reason: str) -> str:
+        before = StoodBefore.of(service, [record.registration_id])
         result = deprovision_device(service, record.registration_id, actor=actor_of(request), reason=reason)
+        came = what_came_of_denying(service, before, result.entry)
         if result.done:
             messages.success(
-                request, f"Device {record} is deprovisioned: it is disenrolled, and its hub holds it no more."
+                request,
+                f"Device {record} is deprovisioned: it is disenrolled, and its hub holds it no more. {came}",
             )
         else:
             messages.error(
                 request,
                 f"Not done: {record} is disenrolled, but its hub has not confirmed that it is gone. "
-                f"{result.hub_problem} Deprovision it again when the hub answers.",
+                f"{result.hub_problem} Deprovision it again when the hub answers. {came}",
             )
         return _detail_url(service, record)
 
@@ -170,10 +186,13 @@ def _asked(
                 request, "Something was changed while you answered: nothing was done. Look again."
             )
             return redirect(_detail_url(service, record))
+    denies = question.denies
     response = ask(
         request,
         title=question.title,
         body=f"{_OUTDATED} {question.body}" if outdated else question.body,
+        body_template="portal/previews/_act.html" if denies else "",
+        extra=denial_in_question(denies, question.body) if denies else None,
         hidden=(("name_version", version),) if question.frees_name else (),
         yes=question.yes,
         danger=question.danger,

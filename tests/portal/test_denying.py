@@ -1,0 +1,227 @@
+"""Denying a device: question and answer say what becomes of all devices, those with the same key too (R6)."""
+
+import csv
+import html
+import re
+
+import pytest
+from cryptography.fernet import Fernet
+from django.urls import reverse
+
+from enrollments.actions.revocation import delete_registration, deny_device
+from enrollments.hubs import CONNECTORS
+from enrollments.models import HistoryEvent, IndividualEnrollment, ProvisioningService
+from enrollments.policy.roles import Role
+from enrollments.portal import previews
+from tests.certificates import root
+from tests.devices import ALICE, enroll_ca, enroll_keys, register, shows, signs
+from tests.factories import a_service, a_user
+from tests.portal.test_registrations import SilentHub
+
+pytestmark = pytest.mark.django_db
+
+CA = root("Plant CA")
+TWIN_0 = CA.leaf("twin-0")
+TWIN_1 = CA.leaf("twin-1", key=TWIN_0.key)
+RECORD = "/services/plant/registrations/twin-0/"
+# Each way to deny twin-0, by its certificate.
+WAYS = ["registration-deny", "registration-deprovision", "attempt-deny"]
+
+
+@pytest.fixture
+def plant():
+    """Two devices have one key; a third one of the same group has its own."""
+    service = a_service("plant")
+    enroll_ca(service, CA, "plant-7")
+    for leaf in (TWIN_0, TWIN_1, CA.leaf("pump-0")):
+        register(service, leaf)
+    return service
+
+
+@pytest.fixture
+def operator(client, plant):
+    client.force_login(a_user(Role.OPERATOR, plant))
+    return client
+
+
+def url_of(plant, way):
+    about = plant.attempts.get(registration_key="twin-0").pk if way == "attempt-deny" else "twin-0"
+    return reverse(f"portal:{way}", args=["plant", about])
+
+
+def words(text):
+    return " ".join(html.unescape(re.sub(r"<[^>]+>", "", text)).split())
+
+
+def question(client, url, **headers):
+    answer = client.get(url, headers=headers)
+    assert answer.status_code == 200
+    return answer.content.decode()
+
+
+def addresses(text):
+    return [html.unescape(one) for one in re.findall(r'href="(/services/plant/preview/[^"]+)"', text)]
+
+
+def state():
+    return (
+        HistoryEvent.objects.count(),
+        ProvisioningService.epoch_of(ProvisioningService.objects.get().pk),
+        list(IndividualEnrollment.objects.values_list("registration_key", "enabled", "etag")),
+    )
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("headers", [{}, {"HX-Request": "true"}], ids=["page", "dialog"])
+def test_the_question_counts_and_names_every_device_with_the_key(operator, plant, way, headers):
+    before = state()
+
+    text = question(operator, url_of(plant, way), **headers)
+
+    assert "2 known devices will be refused: twin-0, twin-1." in words(text)
+    assert "Other devices of its group are not touched" not in text
+    assert state() == before
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_what_it_did_is_told_after_it(operator, plant, way):
+    answer = operator.post(url_of(plant, way), {"reason": "stolen"}, follow=True)
+
+    assert "2 devices are refused from now on." in words(answer.content.decode())
+    assert [register(plant, one).outcome for one in (TWIN_0, TWIN_1)] == ["disabled", "disabled"]
+    assert register(plant, CA.leaf("pump-0")).outcome == "assigned"
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_the_devices_are_in_a_list_with_an_address_and_an_export(operator, plant, way):
+    page, export = addresses(question(operator, url_of(plant, way)))
+
+    listed = operator.get(page).content.decode()
+    answer = operator.get(export)
+    table = list(csv.reader(b"".join(answer.streaming_content).decode().splitlines()))
+
+    assert "Preview: deny device twin-0" in words(listed)
+    assert f'href="{RECORD}"' in listed
+    assert re.findall(r'<th scope="row"><a[^>]*>([\w-]+)<', listed) == ["twin-0", "twin-1"]
+    assert [row[:2] for row in table[1:]] == [["twin-0", "refused"], ["twin-1", "refused"]]
+    exported = HistoryEvent.objects.get(subject_name="preview as CSV")
+    assert exported.after == {"change": "deny device twin-0"}
+    assert not IndividualEnrollment.objects.exists()
+
+
+def test_the_list_is_paged_and_filtered_by_effect(operator, plant, monkeypatch):
+    monkeypatch.setattr(previews.page_of, "__defaults__", (1,))
+    url = "/services/plant/preview/?act=deny&device=twin-0&effect=refused"
+
+    first = operator.get(url).content.decode()
+    following = html.unescape(re.search(r'rel="next" href="([^"]+)"', first)[1])
+    second = operator.get(following).content.decode()
+
+    assert ("twin-0/" in first, "twin-1/" in first) == (True, False)
+    assert re.findall(r'<th scope="row"><a[^>]*>([\w-]+)<', second) == ["twin-1"]
+    assert f'href="{html.escape(url)}" aria-current="page"' in first
+    for text in (first, second):
+        assert "/preview/export/?act=deny&amp;device=twin-0&amp;effect=refused" in text
+
+
+@pytest.mark.parametrize(
+    ("query", "status"),
+    [
+        ("act=deny", 422),
+        ("act=deny&device=", 422),
+        ("act=deny&device=%F0%9F%92%A5", 422),
+        ("act=deny&attempt=999", 404),
+        ("act=deny&attempt=x", 404),
+        ("act=deny&attempt=%D9%A1", 404),
+        ("act=deny&device=nobody", 200),
+    ],
+)
+def test_an_address_that_names_nobody_is_answered_with_a_sentence(operator, query, status):
+    assert operator.get(f"/services/plant/preview/?{query}").status_code == status
+    assert operator.get(f"/services/plant/preview/export/?{query}").status_code == status
+
+
+def test_r1_an_attempt_of_another_service_has_no_preview_here(operator, plant):
+    other = a_service("elsewhere")
+    register(other, root("Stranger").leaf("odd-1"))
+
+    answer = operator.get(f"/services/plant/preview/?act=deny&attempt={other.attempts.get().pk}")
+
+    assert answer.status_code == 404
+
+
+def test_who_is_denied_already_is_told_so(operator, plant):
+    deny_device(plant, "twin-0", actor=ALICE)
+    before = IndividualEnrollment.objects.get().etag
+
+    answer = operator.post(f"{RECORD}deny/", follow=True)
+
+    assert "It was denied already; nothing was changed there." in words(answer.content.decode())
+    assert IndividualEnrollment.objects.get().etag == before
+
+
+def test_nobody_waits_for_a_preview(operator, plant, monkeypatch):
+    """It narrows access: the preview is in the question, and nothing rests on it."""
+
+    def fails(*_, **__):
+        raise AssertionError("the act needs no preview")
+
+    monkeypatch.setattr("enrollments.portal.preview_changes.preview_of_denying", fails)
+
+    assert operator.post(f"{RECORD}deny/").status_code == 302
+    assert not IndividualEnrollment.objects.get().enabled
+
+
+@pytest.mark.parametrize("act", ["deny", "deprovision"])
+def test_r16_shutting_out_works_although_its_preview_cannot_be_worked_out(operator, plant, settings, act):
+    entry = enroll_keys(plant, "key-1")
+    register(plant, signs(plant, "key-1", entry.primary_key), "key-1")
+    settings.DPS_ENCRYPTION_KEY = Fernet.generate_key().decode()
+    url = f"/services/plant/registrations/key-1/{act}/"
+
+    text = words(question(operator, url))
+    answer = operator.post(url, follow=True)
+
+    assert "cannot be worked out, because DPS_ENCRYPTION_KEY" in text
+    assert "What that changed for the devices could not be worked out." in words(answer.content.decode())
+    assert not IndividualEnrollment.objects.without_secrets().get().enabled
+
+
+def test_what_a_deprovisioning_did_is_told_although_the_hub_is_silent(operator, plant, monkeypatch):
+    monkeypatch.setitem(CONNECTORS, "builtin", SilentHub())
+
+    text = words(operator.post(f"{RECORD}deprovision/", follow=True).content.decode())
+
+    assert "Not done: twin-0 is disenrolled" in text
+    assert "2 devices are refused from now on." in text
+
+
+def test_an_attempt_bars_the_key_that_it_proved_although_its_record_is_gone(operator, plant):
+    """By its ID alone nothing would be known of its key."""
+    url = url_of(plant, "attempt-deny")
+    delete_registration(plant, "twin-0", actor=ALICE)
+
+    by_attempt = words(question(operator, url))
+    by_name = words(operator.get("/services/plant/preview/?act=deny&device=twin-0").content.decode())
+
+    assert "2 known devices will be refused: twin-0, twin-1." in by_attempt
+    assert "twin-1" not in by_name
+    operator.post(url)
+    assert register(plant, TWIN_1).outcome == "disabled"
+
+
+def test_who_proved_nothing_may_have_called_a_name_that_nobody_has(operator, plant):
+    register(plant, shows(root("Stranger").leaf("ghost-1")), "ghost-1")
+    attempt = plant.attempts.get(registration_key="ghost-1")
+
+    text = words(question(operator, reverse("portal:attempt-deny", args=["plant", attempt.pk])))
+
+    assert "No device has registered under that name." in text
+    assert "will be refused" not in text
+
+
+def test_a_viewer_sees_neither_question_nor_preview(client, plant):
+    client.force_login(a_user(Role.VIEWER, plant))
+
+    for url in (f"{RECORD}deny/", "/services/plant/preview/?act=deny&device=twin-0"):
+        assert client.get(url).status_code == 403
