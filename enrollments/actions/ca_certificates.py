@@ -5,7 +5,7 @@ and by nothing else.
 """
 
 import secrets
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from django.db.models import QuerySet
 from django.utils import timezone
@@ -133,9 +133,8 @@ def verify_ca_certificate(
             check_possession(proof, parsed(row.certificate.pem), row.code, now)
         except AttestationError as problem:
             raise Invalid({"verification_certificate": [problem.message]}) from None
-        row.code, row.code_expires_at, row.etag = "", None, new_etag()
-        row.verified_at, row.proof = now, Certificate.objects.stored(proof)
-        row.save(update_fields=["code", "code_expires_at", "verified_at", "proof", "etag", "updated_at"])
+        stored = Certificate.objects.stored(proof)
+        _prove(row, stored, now)
         record(
             Event.CA_VERIFIED,
             subject=row,
@@ -143,7 +142,7 @@ def verify_ca_certificate(
             service=service,
             reason=reason,
             before={"verified": False},
-            after={"verified": True, "proof": _described(row.proof)},
+            after={"verified": True, "proof": _described(stored)},
         )
     return row
 
@@ -191,6 +190,12 @@ def groups_of(row: CaCertificate) -> "QuerySet[EnrollmentGroup]":
     )
 
 
+def may_let_in_by_proof(row: CaCertificate) -> bool:
+    """Whether a group waits for a proof of this name and key, so that devices may come in by it (R7)."""
+    demanded = ProvisioningService.what_decisions_read(row.service_id).proof_of_possession
+    return demanded and groups_of(row).exists()
+
+
 def preview_of_verifying(
     service: ProvisioningService, row: CaCertificate, proof: ParsedCertificate
 ) -> Preview:
@@ -198,6 +203,21 @@ def preview_of_verifying(
 
     def change() -> list[EnrollmentGroup]:
         verify_ca_certificate(service, row.name, proof, actor=NOBODY, expected_etag=row.etag)
+        return []
+
+    return preview_of(service, change, list(groups_of(row)))
+
+
+def preview_of_proof(service: ProvisioningService, row: CaCertificate) -> Preview:
+    """What it would do if its code were answered, for whoever has no answer at hand. Raises Conflict."""
+    if row.is_verified:
+        raise Conflict(f"CA certificate {row} is verified already: there is nothing left to prove.")
+
+    def change() -> list[EnrollmentGroup]:
+        with change_lock(service):
+            current = _get(service, row.name)
+            # Whatever stands for the answer: this is taken back.
+            _prove(current, current.certificate, timezone.now())
         return []
 
     return preview_of(service, change, list(groups_of(row)))
@@ -234,11 +254,23 @@ def signing_commands(code: str) -> str:
     )
 
 
-def _get(service: ProvisioningService, name: str, expected_etag: str = "") -> CaCertificate:
-    rows = service.ca_certificates.select_related("certificate", "proof")
+def _prove(row: CaCertificate, proof: Certificate, now: datetime) -> None:
+    row.code, row.code_expires_at, row.etag = "", None, new_etag()
+    row.verified_at, row.proof = now, proof
+    row.save(update_fields=["code", "code_expires_at", "verified_at", "proof", "etag", "updated_at"])
+
+
+def ca_certificate_named(service: ProvisioningService, name: str) -> CaCertificate:
+    """Raises CaCertificateNotFound. Case does not count."""
+    rows = service.ca_certificates.select_related("service", "certificate", "proof")
     row = rows.filter(name_key=registration_key(name)).first()
     if row is None:
         raise CaCertificateNotFound(name)
+    return row
+
+
+def _get(service: ProvisioningService, name: str, expected_etag: str = "") -> CaCertificate:
+    row = ca_certificate_named(service, name)
     if expected_etag and row.etag != expected_etag:
         raise ChangedMeanwhile(f"CA certificate {row}")
     return row

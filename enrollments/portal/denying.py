@@ -1,13 +1,11 @@
 """Denying a device from its registration record or from an attempt: what it will do, and afterwards what it did."""
 
-import logging
 from typing import Any
 
 from enrollments.actions.attempts import is_proven
 from enrollments.actions.denying import StoodBefore, what_denying_did
 from enrollments.actions.preview.words import did
 from enrollments.actions.schedule import switches_now
-from enrollments.errors import SecretUnreadable
 from enrollments.models import (
     AttestationMechanism,
     IndividualEnrollment,
@@ -16,9 +14,7 @@ from enrollments.models import (
     RegistrationRecord,
 )
 from enrollments.policy.names import registration_key
-from enrollments.portal.preview_changes import Denial, in_question
-
-logger = logging.getLogger(__name__)
+from enrollments.portal.preview_changes import Denial, shut_out_in_question
 
 
 def denying_record(service: ProvisioningService, record: RegistrationRecord) -> str:
@@ -54,13 +50,7 @@ def denying_attempt(
 
 def denial_in_question(denial: Denial, told: str) -> dict[str, Any]:
     """What the question shows, by `portal/previews/_act.html`. `told`: the sentences about it."""
-    try:
-        preview = denial.preview()
-    except SecretUnreadable as problem:
-        # R16: shutting out works without the key of the installation, and its preview does not.
-        logger.warning("No preview in service %s: %s", denial.service, problem)
-        preview = None
-    return {"told": told, **in_question(denial.service, denial, preview)}
+    return {"told": told, **shut_out_in_question(denial.service, denial)}
 
 
 def what_came_of_denying(

@@ -1,5 +1,7 @@
 """Changes that are no act on entries, and have a preview with an address like theirs: to look at, and to hand on."""
 
+import logging
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 from urllib.parse import urlencode
@@ -7,13 +9,21 @@ from urllib.parse import urlencode
 from django.http import QueryDict
 from django.urls import reverse
 
+from enrollments.actions.ca_certificates import (
+    ca_certificate_named,
+    preview_of_deleting,
+    preview_of_proof,
+)
 from enrollments.actions.denying import preview_of_denying, preview_of_denying_attempt
-from enrollments.actions.preview import Preview
-from enrollments.errors import Invalid, NotFound
-from enrollments.models import ProvisioningService, RegistrationAttempt
+from enrollments.actions.preview import Preview, preview_of_switching
+from enrollments.actions.preview.settings import SWITCHES, switches_of
+from enrollments.errors import Invalid, NotFound, SecretUnreadable
+from enrollments.models import CaCertificate, ProvisioningService, RegistrationAttempt
 from enrollments.policy.names import FORM_IN_WORDS, is_registration_id, registration_key
 from enrollments.portal.preview_times import in_utc
 from enrollments.portal.previews import lines_of
+
+logger = logging.getLogger(__name__)
 
 
 class Change(Protocol):
@@ -96,13 +106,99 @@ class Denial:
         return preview_of_denying(self.service, [self.registration_id])
 
 
+@dataclass(frozen=True, slots=True)
+class Switching:
+    """Turning settings of the service by which whole kinds of groups admit."""
+
+    service: ProvisioningService
+    values: Mapping[str, bool]
+
+    @classmethod
+    def named(cls, service: ProvisioningService, query: QueryDict) -> "Switching":
+        given = {name: query.get(name, "") for name in SWITCHES if name in query}
+        if not given or not set(given.values()) <= {"on", "off"}:
+            raise Invalid(
+                {
+                    "": [
+                        f"A preview of settings says on or off of {' or '.join(SWITCHES)}: open it from there."
+                    ]
+                }
+            )
+        return cls(service, {name: text == "on" for name, text in given.items()})
+
+    @classmethod
+    def of_settings(cls, service: ProvisioningService, settings: Mapping[str, Any]) -> "Switching":
+        """Of all these settings the switches that turn."""
+        now = switches_of(service)
+        return cls(service, {name: settings[name] for name in SWITCHES if settings[name] != now[name]})
+
+    @property
+    def query(self) -> list[tuple[str, str]]:
+        return [("act", "settings"), *((name, "on" if on else "off") for name, on in self.values.items())]
+
+    @property
+    def words(self) -> str:
+        return " and ".join(_SWITCHED[name][on] for name, on in self.values.items())
+
+    @property
+    def about(self) -> list[Linked]:
+        page = reverse("portal:service-settings", args=[self.service.name])
+        return [Linked("Settings of", self.service.name, page)]
+
+    def preview(self) -> Preview:
+        return preview_of_switching(self.service, self.values)
+
+
+# Off and on.
+_SWITCHED = {
+    "symmetric_key_groups": (
+        "let no groups with symmetric keys admit",
+        "let groups with symmetric keys admit",
+    ),
+    "proof_of_possession": ("demand no proof of possession", "demand proof of possession"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class OfCaCertificate:
+    """What is done with a CA certificate and its proof of possession."""
+
+    act: str
+    ca: CaCertificate
+
+    @property
+    def query(self) -> list[tuple[str, str]]:
+        return [("act", self.act), ("ca", self.ca.name)]
+
+    @property
+    def words(self) -> str:
+        return f"{self.act} CA certificate {self.ca}"
+
+    @property
+    def about(self) -> list[Linked]:
+        page = reverse("portal:ca-detail", args=[self.ca.service.name, self.ca.name])
+        return [Linked("CA certificate", self.ca.name, page)]
+
+    def preview(self) -> Preview:
+        return _OF_CA[self.act](self.ca.service, self.ca)
+
+
+_OF_CA: dict[str, Callable[[ProvisioningService, CaCertificate], Preview]] = {
+    "verify": preview_of_proof,
+    "delete": preview_of_deleting,
+}
+
+
 def change_named(service: ProvisioningService, query: QueryDict) -> Change | None:
     """The change that an address names; None for an act on entries. Raises Invalid, NotFound."""
-    match query.get("act", ""):
-        case "deny":
-            return Denial.named(service, query)
-        case _:
-            return None
+    act = query.get("act", "")
+    if act == "deny":
+        return Denial.named(service, query)
+    if act == "settings":
+        return Switching.named(service, query)
+    if act in _OF_CA and "ca" in query:
+        return OfCaCertificate(act, ca_certificate_named(service, query.get("ca", "")))
+    return None
 
 
 def change_url(service: ProvisioningService, change: Change, view: str = "preview") -> str:
@@ -120,3 +216,13 @@ def in_question(service: ProvisioningService, change: Change, preview: Preview |
         "all_url": address,
         "export_url": change_url(service, change, "preview-export"),
     }
+
+
+def shut_out_in_question(service: ProvisioningService, change: Change) -> dict[str, Any]:
+    """The same of a change that only narrows access: it works without the key of the installation, its preview not."""
+    try:
+        preview = change.preview()
+    except SecretUnreadable as problem:  # R16
+        logger.warning("No preview in service %s: %s", service, problem)
+        preview = None
+    return in_question(service, change, preview)

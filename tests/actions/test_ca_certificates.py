@@ -15,6 +15,7 @@ from enrollments.actions.ca_certificates import (
     delete_ca_certificate,
     make_verification_code,
     preview_of_deleting,
+    preview_of_proof,
     preview_of_verifying,
     verify_ca_certificate,
     what_deleting_did,
@@ -28,7 +29,7 @@ from enrollments.actions.enrollment_groups import (
 )
 from enrollments.actions.judging import judge
 from enrollments.actions.preview import Effect, below_others
-from enrollments.actions.preview.proofs import preview_of_demanding, what_demanding_did
+from enrollments.actions.preview.settings import preview_of_switching, what_switching_did
 from enrollments.actions.registrations import Outcome
 from enrollments.actions.services import change_settings
 from enrollments.audit.events import Event
@@ -458,10 +459,10 @@ def fleet(service, ca):
 
 
 def test_preview_of_demanding_proof(fleet, ca):
-    assert preview_of_demanding(fleet, True).counts == {Effect.REFUSED: 2}
+    assert preview_of_switching(fleet, {"proof_of_possession": True}).counts == {Effect.REFUSED: 2}
     demand_proof(fleet)
-    assert what_demanding_did(fleet).counts == {Effect.REFUSED: 2}
-    assert preview_of_demanding(fleet, False).counts == {Effect.COMES_IN: 2}
+    assert what_switching_did(fleet, {"proof_of_possession": False}).counts == {Effect.REFUSED: 2}
+    assert preview_of_switching(fleet, {"proof_of_possession": False}).counts == {Effect.COMES_IN: 2}
 
 
 def test_preview_of_verifying_and_deleting(fleet, ca, row):
@@ -470,6 +471,9 @@ def test_preview_of_verifying_and_deleting(fleet, ca, row):
     demand_proof(fleet)
 
     assert preview_of_verifying(fleet, row, answer.parsed).counts == {Effect.COMES_IN: 2}
+    assert preview_of_proof(fleet, row).counts == {Effect.COMES_IN: 2}
+    row.refresh_from_db()
+    assert not row.is_verified
     proven = verify(fleet, row, answer)
     assert preview_of_deleting(fleet, proven).counts == {Effect.REFUSED: 2}
     gone = delete_ca_certificate(fleet, proven.name, actor=ALICE)

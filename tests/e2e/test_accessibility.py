@@ -121,6 +121,10 @@ BESIDES = [
     Visit("device-list", query="q=no-such-device"),
     Visit("history-list", query="subject=nothing+of+the+kind"),
     Visit("preview", query="act=delete&entry=group:demo-pumps&effect=refused"),
+    *(
+        Visit("preview", query=one)
+        for one in ("act=deny&device=pump-01", "act=settings&symmetric_key_groups=off")
+    ),
     Visit("enrollment-add", post=ONE_CERTIFICATE),
     Visit(
         "enrollment-add", post={"mechanism": "x509", "primary_pem": "no certificate", "initial_twin": "[1]"}

@@ -5,7 +5,6 @@ from enrollments.actions.preview.acts import (
     cancel,
     carry_out,
     preview_of_act,
-    preview_of_settings,
     ref_of,
     turn,
     what_adding_did,
@@ -16,6 +15,7 @@ from enrollments.actions.preview.effects import Device, Effect, Outcome, Preview
 from enrollments.actions.preview.limits import NO_LIMITS, Limits
 from enrollments.actions.preview.open_names import NO_NAMES, OpenNames, names_left_open
 from enrollments.actions.preview.rehearsing import preview_of
+from enrollments.actions.preview.settings import preview_of_switching, what_switching_did
 from enrollments.actions.preview.times import preview_of_disabling_at, preview_of_end, preview_then
 from enrollments.actions.preview.touched import Entry
 
@@ -40,10 +40,11 @@ __all__ = [
     "preview_of_act",
     "preview_of_disabling_at",
     "preview_of_end",
-    "preview_of_settings",
+    "preview_of_switching",
     "preview_then",
     "ref_of",
     "turn",
     "what_adding_did",
     "what_disabling_did",
+    "what_switching_did",
 ]

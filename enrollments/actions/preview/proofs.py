@@ -1,21 +1,9 @@
-"""What it would do to demand proof of possession of all groups, or to demand it no longer (R7)."""
+"""The groups that proof of possession is about, where a service demands it (R7)."""
 
 from collections.abc import Iterable
 
-from enrollments.actions.preview.acts import preview_of_settings, told_afterwards
-from enrollments.actions.preview.effects import Preview
 from enrollments.models import AttestationMechanism, EnrollmentGroup, ProvisioningService, TrustAnchor
 from enrollments.models.ca_certificates import with_proof
-
-
-def preview_of_demanding(service: ProvisioningService, demanded: bool) -> Preview:
-    """To the devices that are known. Touched are the groups with a CA of which there is no proof."""
-    return preview_of_settings(service, {"proof_of_possession": demanded}, groups_without_proof(service))
-
-
-def what_demanding_did(service: ProvisioningService) -> Preview | None:
-    """What demanding it did, told by rehearsing its opposite, now that it is done (see what_disabling_did)."""
-    return told_afterwards(service, lambda: preview_of_demanding(service, False))
 
 
 def groups_without_proof(service: ProvisioningService) -> "list[EnrollmentGroup]":

@@ -11,13 +11,13 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 from enrollments.actions.ca_certificates import (
     CODE_VALID,
     CaCertificateInUse,
-    CaCertificateNotFound,
     add_ca_certificate,
+    ca_certificate_named,
     delete_ca_certificate,
     groups_of,
     groups_that_refer_to,
     make_verification_code,
-    preview_of_deleting,
+    may_let_in_by_proof,
     preview_of_verifying,
     signing_commands,
     verify_ca_certificate,
@@ -29,7 +29,6 @@ from enrollments.attestation.x509 import ParsedCertificate
 from enrollments.errors import Conflict, Invalid, PreviewOutdated
 from enrollments.models import CaCertificate, ProvisioningService
 from enrollments.models.keyset import starting_with
-from enrollments.policy.names import registration_key
 from enrollments.policy.roles import Right
 from enrollments.portal.access import actor_of, may, requires
 from enrollments.portal.certificate_input import Card, validity
@@ -39,7 +38,7 @@ from enrollments.portal.explanations import possession_mark
 from enrollments.portal.forms_ca_certificates import CaFilter, CaUploadForm, ProofForm
 from enrollments.portal.htmx import render_page
 from enrollments.portal.paging import paged
-from enrollments.portal.previews import lines_of
+from enrollments.portal.preview_changes import OfCaCertificate, in_question, shut_out_in_question
 
 
 @require_safe
@@ -100,7 +99,7 @@ def ca_add(request: HttpRequest, service: ProvisioningService) -> HttpResponse:
 @require_safe
 @requires(Right.SEE)
 def ca_detail(request: HttpRequest, service: ProvisioningService, ca_name: str) -> HttpResponse:
-    return _detail_page(request, _get(service, ca_name))
+    return _detail_page(request, ca_certificate_named(service, ca_name))
 
 
 @require_POST
@@ -113,7 +112,7 @@ def ca_code(request: HttpRequest, service: ProvisioningService, ca_name: str) ->
         )
     except Conflict as problem:
         messages.error(request, problem.message)
-        return redirect(_url("ca-detail", _get(service, ca_name)))
+        return redirect(_url("ca-detail", ca_certificate_named(service, ca_name)))
     messages.success(
         request, f"CA certificate {row} has a new verification code, good for {CODE_VALID.days} days."
     )
@@ -125,16 +124,14 @@ def ca_code(request: HttpRequest, service: ProvisioningService, ca_name: str) ->
 @requires(Right.CHANGE_ENTRIES)
 def ca_verify(request: HttpRequest, service: ProvisioningService, ca_name: str) -> HttpResponse:
     """The answer to the code. Where devices may come in by it, it rests on a preview that was confirmed."""
-    row, form = _get(service, ca_name), ProofForm(request.POST, request.FILES)
+    row, form = ca_certificate_named(service, ca_name), ProofForm(request.POST, request.FILES)
     if not form.is_valid() or form.certificate is None:
         return _detail_page(request, row, form)
     # Read first: whatever changes while the preview is worked out makes the answer void.
     epoch = ProvisioningService.epoch_of(service.pk)
-    service.refresh_from_db(fields=["proof_of_possession"])
-    widens = service.proof_of_possession and groups_of(row).exists()
     given = request.POST.get("epoch", "")
     try:
-        if widens and given != str(epoch):
+        if may_let_in_by_proof(row) and given != str(epoch):
             return _ask_to_verify(request, row, form, form.certificate, epoch, outdated=bool(given))
         verify_ca_certificate(
             service,
@@ -164,7 +161,7 @@ def ca_verify(request: HttpRequest, service: ProvisioningService, ca_name: str) 
 @requires(Right.CHANGE_ENTRIES)
 def ca_delete(request: HttpRequest, service: ProvisioningService, ca_name: str) -> HttpResponse:
     """It narrows access at most, so nobody waits for a preview; what it would do is told all the same."""
-    row = _get(service, ca_name)
+    row = ca_certificate_named(service, ca_name)
     form = ReasonForm(request.POST if request.method == "POST" else None)
     try:
         if request.method == "POST" and form.is_valid():
@@ -174,10 +171,10 @@ def ca_delete(request: HttpRequest, service: ProvisioningService, ca_name: str) 
             said = f"CA certificate {gone} is deleted"
             messages.success(request, and_what_it_did(said, what_deleting_did(service, gone)))
             return redirect("portal:ca-list", service_name=service.name)
-        preview = preview_of_deleting(service, row)
+        shown = shut_out_in_question(service, OfCaCertificate("delete", row))
     except Invalid as problem:
         show_invalid(form, problem)
-        preview = preview_of_deleting(service, row)
+        shown = shut_out_in_question(service, OfCaCertificate("delete", row))
     except CaCertificateInUse as problem:
         context = {"message": problem.message, "status": 409}
         return render(request, "portal/refused.html", context, status=409)
@@ -189,16 +186,8 @@ def ca_delete(request: HttpRequest, service: ProvisioningService, ca_name: str) 
         form=form,
         yes="Delete",
         cancel_url=_url("ca-detail", row),
-        extra={"service": service, "ca": row, "preview": preview, "lines": lines_of(preview), "no": "Cancel"},
+        extra={**shown, "ca": row},
     )
-
-
-def _get(service: ProvisioningService, name: str) -> CaCertificate:
-    rows = service.ca_certificates.select_related("service", "certificate", "proof")
-    row = rows.filter(name_key=registration_key(name)).first()
-    if row is None:
-        raise CaCertificateNotFound(name)
-    return row
 
 
 def _url(view: str, row: CaCertificate) -> str:
@@ -235,7 +224,7 @@ def _ask_to_verify(
             ("etag", form.cleaned_data["etag"]),
             ("epoch", str(epoch)),
         ),
-        extra={"preview": preview, "lines": lines_of(preview), "outdated": outdated, "no": "Cancel"},
+        extra={**in_question(row.service, OfCaCertificate("verify", row), preview), "outdated": outdated},
     )
     if outdated:
         response.status_code = 409

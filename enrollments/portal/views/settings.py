@@ -8,8 +8,8 @@ from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_POST, require_safe
 
-from enrollments.actions.preview import preview_of_settings
-from enrollments.actions.preview.proofs import what_demanding_did
+from enrollments.actions.preview import preview_of_switching, what_switching_did
+from enrollments.actions.preview.settings import SWITCHES, switches_of
 from enrollments.actions.reach import groups_let_in_by, may_let_groups_in
 from enrollments.actions.services import SETTINGS, change_settings, settings_version
 from enrollments.errors import ChangedMeanwhile, Invalid, PreviewOutdated
@@ -19,7 +19,7 @@ from enrollments.portal.access import actor_of, may, requires
 from enrollments.portal.confirmation import ask, show_invalid
 from enrollments.portal.entry_pages import and_what_it_did
 from enrollments.portal.forms_services import SettingsForm
-from enrollments.portal.previews import lines_of
+from enrollments.portal.preview_changes import Switching, change_url, in_question
 
 
 @require_safe
@@ -34,7 +34,7 @@ def service_settings_change(request: HttpRequest, service: ProvisioningService) 
     form = SettingsForm(request.POST)
     if not form.is_valid():
         return _page(request, service, form, 422)
-    values = {name: form.cleaned_data[name] for name in SETTINGS}
+    values, before = {name: form.cleaned_data[name] for name in SETTINGS}, switches_of(service)
     epoch = ProvisioningService.epoch_of(service.pk)
     waiting = groups_let_in_by(service, values)
     given = request.POST.get("confirmed", "")
@@ -64,9 +64,9 @@ def service_settings_change(request: HttpRequest, service: ProvisioningService) 
         show_invalid(form, problem)
         return _page(request, service, form, 422)
     said = "The settings are saved and hold from now on"
-    if values["proof_of_possession"] and not service.proof_of_possession:
-        # What only narrows is not held up: what it did is told afterwards.
-        messages.success(request, and_what_it_did(said, what_demanding_did(service)))
+    if _narrows(before, values):
+        # That is not held up: what it did is told afterwards.
+        messages.success(request, and_what_it_did(said, what_switching_did(service, before)))
     else:
         messages.success(request, f"{said}.")
     return redirect("portal:service-settings", service_name=service.name)
@@ -83,7 +83,7 @@ def _ask(
     """Before groups come in by it: the preview, and the form in hidden fields. Raises Invalid."""
     keyed = [group for group in waiting if group.mechanism == AttestationMechanism.SYMMETRIC_KEY]
     unproven = [group for group in waiting if group.mechanism == AttestationMechanism.X509]
-    preview = preview_of_settings(service, values, waiting)
+    preview = preview_of_switching(service, values)
     kept = [(name, str(text)) for name, text in request.POST.items() if name in SettingsForm.base_fields]
     response = ask(
         request,
@@ -95,15 +95,26 @@ def _ask(
         danger=False,
         hidden=(*kept, ("confirmed", str(preview.epoch))),
         extra={
+            **in_question(service, Switching.of_settings(service, values), preview),
             "outdated": outdated,
-            "preview": preview,
-            "lines": lines_of(preview),
             "groups": keyed,
             "unproven": unproven,
         },
     )
     response.status_code = 409 if outdated else 200
     return response
+
+
+def _narrows(before: dict[str, bool], values: dict[str, Any]) -> bool:
+    """Whether groups admit no more that did: those with keys, or those without proof."""
+    keys_off = before["symmetric_key_groups"] and not values["symmetric_key_groups"]
+    return keys_off or (values["proof_of_possession"] and not before["proof_of_possession"])
+
+
+def _looks(service: ProvisioningService) -> list[tuple[str, str]]:
+    """What turning each switch would do, to look at before: the words, and the address."""
+    turned = [Switching(service, {name: not getattr(service, name)}) for name in SWITCHES]
+    return [(one.words, change_url(service, one)) for one in turned]
 
 
 def _initial(service: ProvisioningService) -> dict[str, Any]:
@@ -121,6 +132,7 @@ def _page(
         "service": service,
         "form": form,
         "may_change": may_change,
+        "looks": _looks(service),
         "current": _current(service) if status == 409 else [],
     }
     return render(request, "portal/settings/settings.html", context, status=status)
