@@ -28,26 +28,13 @@ TRIES = 5
 STANDARD_INPUT = "-"
 
 
-class PeopleCommand(DpsCommand):
-    """A command with sub-commands. Each is given to `add_verb` with what carries it out.
+class AskingCommand(DpsCommand):
+    """A command that may ask before it does something.
 
     done: whether what was asked for has happened. Set by what changes something, as soon as that is committed.
     """
 
     done = False
-
-    def add_arguments(self, parser: ArgumentParser) -> None:
-        self.verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
-        self.add_verbs()
-
-    def add_verbs(self) -> None:
-        raise NotImplementedError
-
-    def add_verb(self, name: str, carry_out: Callable[..., None], help: str) -> ArgumentParser:
-        parser: ArgumentParser = self.verbs.add_parser(name, help=help, description=help)
-        parser.set_defaults(carry_out=carry_out)
-        add_service_option(parser)
-        return parser
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
@@ -66,6 +53,35 @@ class PeopleCommand(DpsCommand):
             sentence = "Interrupted." if self.done else "Interrupted before it was done."
             raise CommandError(sentence, returncode=INTERRUPTED) from None
 
+    def agreed(self, question: str) -> bool:
+        """Asked on a terminal, of whoever sits there. Standard error, so that what is printed can go elsewhere."""
+        if not sys.stdin.isatty():
+            called_wrongly(
+                "Somebody may come in by this, so it is asked about first, and nobody is here to answer: look at it "
+                "with --dry-run, then say --yes."
+            )
+        self.stdout.flush()
+        sys.stderr.write(f"{question} [y/N] ")
+        sys.stderr.flush()
+        return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
+class PeopleCommand(AskingCommand):
+    """A command with sub-commands. Each is given to `add_verb` with what carries it out."""
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        self.verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
+        self.add_verbs()
+
+    def add_verbs(self) -> None:
+        raise NotImplementedError
+
+    def add_verb(self, name: str, carry_out: Callable[..., None], help: str) -> ArgumentParser:
+        parser: ArgumentParser = self.verbs.add_parser(name, help=help, description=help)
+        parser.set_defaults(carry_out=carry_out)
+        add_service_option(parser)
+        return parser
+
     def act(self, *, carry_out: Callable[..., None], service: str, **options: Any) -> None:
         carry_out(service_named(service), **options)
 
@@ -82,18 +98,6 @@ class PeopleCommand(DpsCommand):
             empty = False
         if empty:
             self.stderr.write(none, style_func=str)
-
-    def agreed(self, question: str) -> bool:
-        """Asked on a terminal, of whoever sits there. Standard error, so that what is printed can go elsewhere."""
-        if not sys.stdin.isatty():
-            called_wrongly(
-                "Somebody may come in by this, so it is asked about first, and nobody is here to answer: look at it "
-                "with --dry-run, then say --yes."
-            )
-        self.stdout.flush()
-        sys.stderr.write(f"{question} [y/N] ")
-        sys.stderr.flush()
-        return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
 def add_names(parser: ArgumentParser, what: str) -> None:
@@ -134,6 +138,16 @@ def add_act_options(parser: ArgumentParser, *, asks: bool, previews: bool = True
             "--yes", action="store_true", help="Do it without asking; needed where there is no terminal."
         )
     add_json(parser)
+
+
+def add_epoch(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--epoch",
+        type=whole_number(0, 2**63 - 1),
+        metavar="N",
+        help="Only on the state that a dry run looked at; it says which epoch that was. What only narrows access is "
+        "not held up by it.",
+    )
 
 
 def needs_reason(reason: str, *, dry_run: bool = False) -> None:

@@ -20,10 +20,11 @@ from enrollments.actions.preview.words import in_line
 from enrollments.actions.schedule import settle_if_possible
 from enrollments.errors import Conflict, PreviewOutdated, SecretUnreadable
 from enrollments.management import entry_lists
-from enrollments.management.command import called_wrongly, command_line_actor, whole_number
+from enrollments.management.command import called_wrongly, command_line_actor
 from enrollments.management.dialogue import (
     TRIES,
     add_act_options,
+    add_epoch,
     add_json,
     add_names,
     names_given,
@@ -65,13 +66,7 @@ class EntriesCommand(EntryReports):
             parser.add_argument(
                 "--list", dest="listed", action="store_true", help="In a dry run: every device by its name."
             )
-            parser.add_argument(
-                "--epoch",
-                type=whole_number(0, 2**63 - 1),
-                metavar="N",
-                help="Only on the state that a dry run looked at; it says which epoch that was. What only narrows "
-                "access is not held up by it.",
-            )
+            add_epoch(parser)
             if act is Act.DELETE:
                 parser.add_argument(
                     "--keep-out",

@@ -1,11 +1,14 @@
 """`manage.py ca_certificates`."""
 
 import pytest
+from cryptography.fernet import Fernet
 
+from enrollments.management.commands import ca_certificates
 from enrollments.models import CaCertificate, HistoryEvent
 from tests.certificates import root
-from tests.devices import demand_proof, enroll_ca, new_service, register
+from tests.devices import demand_proof, enroll_ca, enroll_key_group, new_service, register
 from tests.management.calls import json_of, printed_by, refusal_of
+from tests.management.test_entry_commands import answering
 
 pytestmark = pytest.mark.django_db
 
@@ -68,18 +71,121 @@ def test_dry_runs_tell_and_change_nothing(service, ca, file):
 
     text = printed_by(*verify, "--dry-run")
 
-    assert "1 device will come in anew" in text and text.endswith("Nothing was changed.\n")
+    assert "1 device will come in anew" in text and "Nothing was changed. It was looked at on epoch" in text
     assert not CaCertificate.objects.get().is_verified
-    printed_by(*verify)
+    printed_by(*verify, "--yes")
     told = json_of("ca_certificates", "delete", "plant", "--dry-run")
     assert told["preview"]["effects"]["refused"]["devices"] == 1
     assert CaCertificate.objects.exists()
     assert "1 device is refused from now on" in printed_by("ca_certificates", "delete", "plant")
 
 
+# --- Where devices may come in by the proof (R7, R12) -----------------------------------------------
+
+
+@pytest.fixture
+def verify(service, ca, file):
+    """The command, where one device waits for the proof that its service demands."""
+    enroll_ca(service, ca)
+    register(service, ca.leaf("pump-042"))
+    demand_proof(service)
+    json_of("ca_certificates", "add", "plant", "--certificate", file(ca.pem))
+    code = json_of("ca_certificates", "code", "plant")["code"]
+    return ("ca_certificates", "verify", "plant", "--certificate", file(ca.leaf(code).pem))
+
+
+def is_verified():
+    return CaCertificate.objects.get().is_verified
+
+
+def test_it_is_asked_about_and_done_on_a_yes(verify, monkeypatch):
+    answering(monkeypatch, "n\n")
+    code, sentence = refusal_of(*verify)
+    assert (code, sentence, is_verified()) == (1, "Nobody said yes, so nothing was changed.", False)
+
+    answering(monkeypatch, "y\n")
+    text = printed_by(*verify)
+
+    assert "If possession of the key of plant is verified:\n- 1 device will come in anew" in text
+    assert "is verified. 1 device is admitted from now on through enrollment group plant-ca." in text
+    assert is_verified()
+
+
+@pytest.mark.parametrize("more", [(), ("--json",)])
+def test_where_nobody_answers_a_yes_is_needed(verify, monkeypatch, more):
+    answering(monkeypatch, "y\n", is_terminal=False)
+
+    code, sentence = refusal_of(*verify, *more)
+
+    assert (code, "say --yes" in sentence, is_verified()) == (2, True, False)
+    told = json_of(*verify, "--yes")
+    assert (told["verified"], told["preview"]["effects"]["comes_in"]["devices"]) == (True, 1)
+
+
+def test_a_script_can_verify_on_the_state_that_its_dry_run_saw(service, verify):
+    epoch = str(json_of(*verify, "--dry-run")["preview"]["epoch"])
+    service.raise_epoch()
+
+    code, sentence = refusal_of(*verify, "--yes", "--epoch", epoch)
+
+    assert (code, "changed after the preview was made" in sentence, is_verified()) == (1, True, False)
+    epoch = str(json_of(*verify, "--dry-run")["preview"]["epoch"])
+    assert json_of(*verify, "--yes", "--epoch", epoch)["verified"]
+
+
+def test_what_changes_while_it_is_asked_is_shown_and_asked_again(service, verify, monkeypatch):
+    asked = []
+
+    def answer(self, question):
+        asked.append(question)
+        if len(asked) == 1:
+            service.raise_epoch()
+        return True
+
+    monkeypatch.setattr(ca_certificates.Command, "agreed", answer)
+
+    text = printed_by(*verify)
+
+    assert asked == ["Verify?"] * 2
+    assert "Something was changed meanwhile, and nothing was done. This holds now:" in text
+    assert is_verified()
+
+
+def test_a_demand_that_comes_in_between_is_asked_about(service, verify, monkeypatch):
+    """Nobody waited for the proof when it was looked at, and a device does when it is done."""
+    demand_proof(service, False)
+    really, called = ca_certificates.verify_ca_certificate, []
+
+    def late(*arguments, **how):
+        if not called:
+            demand_proof(service)
+        called.append(how)
+        return really(*arguments, **how)
+
+    monkeypatch.setattr(ca_certificates, "verify_ca_certificate", late)
+    answering(monkeypatch, "n\n")
+
+    code, sentence = refusal_of(*verify)
+
+    assert (code, sentence, is_verified()) == (1, "Nobody said yes, so nothing was changed.", False)
+
+
+def test_nobody_is_asked_where_nobody_can_come_in(service, verify, monkeypatch, settings):
+    """Nor is anything looked at: what cannot be decrypted stands in nobody's way."""
+    demand_proof(service, False)
+    enroll_key_group(service)
+    settings.DPS_ENCRYPTION_KEY = Fernet.generate_key().decode()
+    answering(monkeypatch, "", is_terminal=False)
+
+    assert json_of(*verify)["preview"] is None
+    assert is_verified()
+
+
 @pytest.mark.parametrize(
     ("command", "code", "says"),
     [
+        (("delete", "plant", "--yes"), 2, "--yes and --epoch are for verify"),
+        (("code", "plant", "--epoch", "0"), 2, "--yes and --epoch are for verify"),
         (("add",), 2, "its name is missing"),
         (("list", "plant"), 2, "list takes no name"),
         (("add", "plant"), 2, "add needs --certificate"),

@@ -7,11 +7,12 @@ from typing import Any
 from django.utils import timezone
 
 from enrollments.actions.ca_certificates import (
-    CaCertificateNotFound,
     add_ca_certificate,
+    ca_certificate_named,
     delete_ca_certificate,
     groups_of,
     make_verification_code,
+    may_let_in_by_proof,
     preview_of_deleting,
     preview_of_verifying,
     signing_commands,
@@ -22,22 +23,22 @@ from enrollments.actions.possession import state_of
 from enrollments.actions.preview import Preview
 from enrollments.actions.preview.words import as_json, did, in_lines
 from enrollments.attestation.x509 import MAX_UPLOAD_BYTES, ParsedCertificate, read_one
+from enrollments.errors import Conflict, PreviewOutdated
 from enrollments.management.command import (
-    DpsCommand,
     add_service_option,
     called_wrongly,
     command_line_actor,
     service_named,
 )
+from enrollments.management.dialogue import TRIES, AskingCommand, add_epoch
 from enrollments.models import CaCertificate, ProvisioningService
-from enrollments.policy.names import registration_key
 
 ACTS = ("list", "add", "code", "verify", "delete")
 TAKES_FILE = ("add", "verify")
 TAKES_DRY_RUN = ("verify", "delete")
 
 
-class Command(DpsCommand):
+class Command(AskingCommand):
     help = (
         "CA certificates and proof of possession. add: upload one under a name. code: make a verification code, "
         "which takes the place of the one before. verify: give the certificate that the CA has signed for the code. "
@@ -61,6 +62,12 @@ class Command(DpsCommand):
             action="store_true",
             help="With verify and delete: only say what would become of the devices that are known.",
         )
+        parser.add_argument(
+            "--yes",
+            action="store_true",
+            help="With verify: do it without asking where devices may come in by it; needed without a terminal.",
+        )
+        add_epoch(parser)
 
     def act(
         self,
@@ -71,6 +78,8 @@ class Command(DpsCommand):
         service: str,
         reason: str,
         dry_run: bool,
+        yes: bool,
+        epoch: int | None,
         json: bool,
         **_: Any,
     ) -> None:
@@ -88,6 +97,8 @@ class Command(DpsCommand):
             )
         if dry_run and act not in TAKES_DRY_RUN:
             called_wrongly(f"--dry-run is for {' and '.join(TAKES_DRY_RUN)}: no device is touched by {act}.")
+        if (yes or epoch is not None) and act != "verify":
+            called_wrongly(f"--yes and --epoch are for verify: nobody comes in by {act}.")
         found = service_named(service)
         actor = command_line_actor()
         parsed = _certificate_in(certificate) if certificate is not None else None
@@ -101,21 +112,83 @@ class Command(DpsCommand):
                 row = make_verification_code(found, name, actor=actor, reason=reason)
                 self._say(row, _how_to_answer(row), json=json)
             case "verify" if parsed is not None:
-                if dry_run:
-                    self._foretell(preview_of_verifying(found, _named(found, name), parsed), json=json)
-                    return
-                row = verify_ca_certificate(found, name, parsed, actor=actor, reason=reason)
-                self._say(row, f"Possession of the key of CA certificate {row} is verified.", json=json)
+                self._verify(
+                    found, name, parsed, reason=reason, dry_run=dry_run, yes=yes, epoch=epoch, json=json
+                )
             case _:
                 self._delete(found, name, reason=reason, dry_run=dry_run, json=json)
+
+    def _verify(
+        self,
+        service: ProvisioningService,
+        name: str,
+        proof: ParsedCertificate,
+        *,
+        reason: str,
+        dry_run: bool,
+        yes: bool,
+        epoch: int | None,
+        json: bool,
+    ) -> None:
+        """Where devices may come in by it, looked at, agreed to, and done on the state that was looked at (R7, R12)."""
+        for left in reversed(range(TRIES)):
+            # Read first: whatever changes while it is looked at makes the answer void.
+            looked_at = ProvisioningService.epoch_of(service.pk)
+            row = ca_certificate_named(service, name)
+            widens = may_let_in_by_proof(row)
+            preview = preview_of_verifying(service, row, proof) if widens or dry_run else None
+            if dry_run and preview is not None:
+                self._foretell(preview, json=json, on_epoch=True)
+                return
+            if epoch is not None and looked_at != epoch:
+                raise PreviewOutdated(str(service))
+            if preview is not None and not yes:
+                if json:
+                    called_wrongly(
+                        "Somebody may come in by this, and with --json nobody is asked: say --yes, or --dry-run to "
+                        "look at it first."
+                    )
+                self.stdout.write(f"If possession of the key of {row} is verified:")
+                for line in in_lines(preview):
+                    self.stdout.write(f"- {line}")
+                if not self.agreed("Verify?"):
+                    raise Conflict("Nobody said yes, so nothing was changed.")
+            try:
+                row = verify_ca_certificate(
+                    service,
+                    name,
+                    proof,
+                    actor=command_line_actor(),
+                    reason=reason,
+                    expected_etag=row.etag,
+                    expected_epoch=looked_at,
+                )
+            except PreviewOutdated:
+                if epoch is not None or not left:
+                    raise
+                if preview is not None and not yes:
+                    self.stdout.write(
+                        "Something was changed meanwhile, and nothing was done. This holds now:"
+                    )
+                continue
+            self.done = True
+            said = f"Possession of the key of CA certificate {row} is verified."
+            if json:
+                self.print_json(
+                    {**_as_json(row), "preview": as_json(preview) if preview is not None else None}
+                )
+            else:
+                self.stdout.write(f"{said} {did(preview)}" if preview is not None else said)
+            return
 
     def _delete(
         self, service: ProvisioningService, name: str, *, reason: str, dry_run: bool, json: bool
     ) -> None:
         if dry_run:
-            self._foretell(preview_of_deleting(service, _named(service, name)), json=json)
+            self._foretell(preview_of_deleting(service, ca_certificate_named(service, name)), json=json)
             return
         row = delete_ca_certificate(service, name, actor=command_line_actor(), reason=reason)
+        self.done = True
         what = what_deleting_did(service, row)
         if json:
             told = {"name": row.name, "service": service.name, "deleted": True}
@@ -135,18 +208,20 @@ class Command(DpsCommand):
             self.stdout.write(f"There is no CA certificate in {service}.")
 
     def _say(self, row: CaCertificate, sentence: str, *, json: bool) -> None:
+        self.done = True
         if json:
             self.print_json(_as_json(row))
         else:
             self.stdout.write(sentence)
 
-    def _foretell(self, preview: Preview, *, json: bool) -> None:
+    def _foretell(self, preview: Preview, *, json: bool, on_epoch: bool = False) -> None:
         if json:
             self.print_json({"dry_run": True, "preview": as_json(preview)})
             return
         for line in in_lines(preview):
             self.stdout.write(line)
-        self.stdout.write("Nothing was changed.")
+        on = f" It was looked at on epoch {preview.epoch}." if on_epoch else ""
+        self.stdout.write(f"Nothing was changed.{on}")
 
 
 def _certificate_in(path: Path) -> ParsedCertificate:
@@ -155,13 +230,6 @@ def _certificate_in(path: Path) -> ParsedCertificate:
             return read_one(file.read(MAX_UPLOAD_BYTES + 1))
     except OSError as problem:
         called_wrongly(f"{path} cannot be read: {problem.strerror}.")
-
-
-def _named(service: ProvisioningService, name: str) -> CaCertificate:
-    row = service.ca_certificates.filter(name_key=registration_key(name)).first()
-    if row is None:
-        raise CaCertificateNotFound(name)
-    return row
 
 
 def _how_to_answer(row: CaCertificate) -> str:
