@@ -12,7 +12,7 @@ from django.utils import timezone
 
 from enrollments.actions.certificates import parsed
 from enrollments.actions.entries import check_epoch, findings
-from enrollments.actions.preview import Preview, preview_of
+from enrollments.actions.preview import Limits, Preview, preview_of
 from enrollments.actions.preview.acts import NOBODY, told_afterwards
 from enrollments.attestation.x509 import ParsedCertificate, check_possession
 from enrollments.audit.actor import Actor
@@ -208,7 +208,9 @@ def preview_of_verifying(
     return preview_of(service, change, list(groups_of(row)))
 
 
-def preview_of_proof(service: ProvisioningService, row: CaCertificate) -> Preview:
+def preview_of_proof(
+    service: ProvisioningService, row: CaCertificate, *, limits: Limits | None = None
+) -> Preview:
     """What it would do if its code were answered, for whoever has no answer at hand. Raises Conflict."""
     if row.is_verified:
         raise Conflict(f"CA certificate {row} is verified already: there is nothing left to prove.")
@@ -220,15 +222,17 @@ def preview_of_proof(service: ProvisioningService, row: CaCertificate) -> Previe
             _prove(current, current.certificate, timezone.now())
         return []
 
-    return preview_of(service, change, list(groups_of(row)))
+    return preview_of(service, change, list(groups_of(row)), limits=limits)
 
 
-def preview_of_deleting(service: ProvisioningService, row: CaCertificate) -> Preview:
+def preview_of_deleting(
+    service: ProvisioningService, row: CaCertificate, *, limits: Limits | None = None
+) -> Preview:
     def change() -> list[EnrollmentGroup]:
         delete_ca_certificate(service, row.name, actor=NOBODY)
         return []
 
-    return preview_of(service, change, list(groups_of(row)))
+    return preview_of(service, change, list(groups_of(row)), limits=limits)
 
 
 def what_deleting_did(service: ProvisioningService, row: CaCertificate) -> Preview | None:

@@ -6,7 +6,7 @@ A deny entry pins the certificate of its device, so that its key is refused unde
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 
-from enrollments.actions.preview import Act, Entry, Preview, carry_out, preview_of
+from enrollments.actions.preview import Act, Entry, Limits, Preview, carry_out, preview_of
 from enrollments.actions.preview.acts import NOBODY, told_afterwards
 from enrollments.actions.revocation import deny_device_of, deny_devices
 from enrollments.actions.schedule import switches_now
@@ -39,16 +39,20 @@ class StoodBefore:
         return [one for one in made if one.pk not in self.entries or one.pk in self.enabled]
 
 
-def preview_of_denying(service: ProvisioningService, registration_ids: Iterable[str]) -> Preview:
-    """What denying these devices would do to those that are known. Raises SecretUnreadable."""
+def preview_of_denying(
+    service: ProvisioningService, registration_ids: Iterable[str], *, limits: Limits | None = None
+) -> Preview:
+    """What denying these devices would do to those that are known. Raises SecretUnreadable. limits: see preview_of."""
     names = list(registration_ids)
-    return _preview(service, names, lambda: deny_devices(service, names, actor=NOBODY))
+    return _preview(service, names, lambda: deny_devices(service, names, actor=NOBODY), limits)
 
 
-def preview_of_denying_attempt(service: ProvisioningService, attempt: RegistrationAttempt) -> Preview:
+def preview_of_denying_attempt(
+    service: ProvisioningService, attempt: RegistrationAttempt, *, limits: Limits | None = None
+) -> Preview:
     """The same of whoever made an attempt. Raises SecretUnreadable, Conflict."""
     names = [attempt.claimed_registration_id]
-    return _preview(service, names, lambda: [deny_device_of(service, attempt, actor=NOBODY)])
+    return _preview(service, names, lambda: [deny_device_of(service, attempt, actor=NOBODY)], limits)
 
 
 def what_denying_did(
@@ -68,11 +72,14 @@ def what_denying_did(
 
 
 def _preview(
-    service: ProvisioningService, names: list[str], deny: Callable[[], Iterable[IndividualEnrollment]]
+    service: ProvisioningService,
+    names: list[str],
+    deny: Callable[[], Iterable[IndividualEnrollment]],
+    limits: Limits | None,
 ) -> Preview:
     before = StoodBefore.of(service, names)
 
     def change() -> list[Entry]:
         return [one for one in deny() if one.pk not in before.entries]
 
-    return preview_of(service, change, list(before.entries.values()))
+    return preview_of(service, change, list(before.entries.values()), limits=limits)

@@ -1,7 +1,7 @@
 """Changes that are no act on entries, and have a preview with an address like theirs: to look at, and to hand on."""
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 from urllib.parse import urlencode
@@ -15,13 +15,13 @@ from enrollments.actions.ca_certificates import (
     preview_of_proof,
 )
 from enrollments.actions.denying import preview_of_denying, preview_of_denying_attempt
-from enrollments.actions.preview import Preview, preview_of_switching
+from enrollments.actions.preview import Limits, Preview, preview_of_switching
 from enrollments.actions.preview.settings import SWITCHES, switches_of
 from enrollments.errors import Invalid, NotFound, SecretUnreadable
 from enrollments.models import CaCertificate, ProvisioningService, RegistrationAttempt
 from enrollments.policy.names import FORM_IN_WORDS, is_registration_id, registration_key
 from enrollments.portal.preview_times import in_utc
-from enrollments.portal.previews import lines_of
+from enrollments.portal.previews import lines_of, of_everyone
 
 logger = logging.getLogger(__name__)
 
@@ -40,8 +40,8 @@ class Change(Protocol):
     def about(self) -> "list[Linked]":
         """What it is about, with its pages."""
 
-    def preview(self) -> Preview:
-        """What it would do to the devices that are known. Raises what the change raises."""
+    def preview(self, limits: Limits | None = None) -> Preview:
+        """What it would do to the devices that are known. Raises what the change raises. limits: see preview_of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,10 +100,10 @@ class Denial:
             about.append(Linked("Attempt of", in_utc(self.attempt.last_at), page))
         return about
 
-    def preview(self) -> Preview:
+    def preview(self, limits: Limits | None = None) -> Preview:
         if self.attempt is not None:
-            return preview_of_denying_attempt(self.service, self.attempt)
-        return preview_of_denying(self.service, [self.registration_id])
+            return preview_of_denying_attempt(self.service, self.attempt, limits=limits)
+        return preview_of_denying(self.service, [self.registration_id], limits=limits)
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,8 +145,8 @@ class Switching:
         page = reverse("portal:service-settings", args=[self.service.name])
         return [Linked("Settings of", self.service.name, page)]
 
-    def preview(self) -> Preview:
-        return preview_of_switching(self.service, self.values)
+    def preview(self, limits: Limits | None = None) -> Preview:
+        return preview_of_switching(self.service, self.values, limits=limits)
 
 
 # Off and on.
@@ -179,14 +179,12 @@ class OfCaCertificate:
         page = reverse("portal:ca-detail", args=[self.ca.service.name, self.ca.name])
         return [Linked("CA certificate", self.ca.name, page)]
 
-    def preview(self) -> Preview:
-        return _OF_CA[self.act](self.ca.service, self.ca)
+    def preview(self, limits: Limits | None = None) -> Preview:
+        preview = preview_of_proof if self.act == "verify" else preview_of_deleting
+        return preview(self.ca.service, self.ca, limits=limits)
 
 
-_OF_CA: dict[str, Callable[[ProvisioningService, CaCertificate], Preview]] = {
-    "verify": preview_of_proof,
-    "delete": preview_of_deleting,
-}
+_OF_CA = ("verify", "delete")
 
 
 def change_named(service: ProvisioningService, query: QueryDict) -> Change | None:
@@ -214,6 +212,7 @@ def in_question(service: ProvisioningService, change: Change, preview: Preview |
         "preview": preview,
         "lines": lines_of(preview, address) if preview is not None else [],
         "all_url": address,
+        "everyone_url": of_everyone(address),
         "export_url": change_url(service, change, "preview-export"),
     }
 

@@ -8,6 +8,7 @@ import pytest
 from cryptography.fernet import Fernet
 from django.urls import reverse
 
+from enrollments.actions.preview import NO_LIMITS, Preview
 from enrollments.actions.revocation import delete_registration, deny_device
 from enrollments.hubs import CONNECTORS
 from enrollments.models import HistoryEvent, IndividualEnrollment, ProvisioningService
@@ -225,3 +226,20 @@ def test_a_viewer_sees_neither_question_nor_preview(client, plant):
 
     for url in (f"{RECORD}deny/", "/services/plant/preview/?act=deny&device=twin-0"):
         assert client.get(url).status_code == 403
+
+
+def test_all_devices_are_examined_where_that_is_asked_for(operator, plant, monkeypatch):
+    asked = []
+
+    def preview(service, names, *, limits=None):
+        asked.append(limits)
+        return Preview(plant.epoch, (), 7 if limits is None else 0)
+
+    monkeypatch.setattr("enrollments.portal.preview_changes.preview_of_denying", preview)
+    url = "/services/plant/preview/?act=deny&device=pump-0"
+
+    glance = operator.get(url).content.decode()
+    operator.get(f"{url}&everyone=1")
+
+    assert asked == [None, NO_LIMITS]
+    assert f'href="{html.escape(url)}&amp;everyone=1"' in glance

@@ -5,6 +5,7 @@ from typing import Any
 
 from enrollments.actions.preview.acts import preview_of_settings, told_afterwards
 from enrollments.actions.preview.effects import Preview
+from enrollments.actions.preview.limits import Limits
 from enrollments.actions.preview.proofs import groups_without_proof
 from enrollments.models import AttestationMechanism, EnrollmentGroup, ProvisioningService
 
@@ -18,9 +19,14 @@ def switches_of(service: ProvisioningService) -> dict[str, bool]:
     return dict(zip(SWITCHES, (standing.groups_with_keys_admit, standing.proof_of_possession), strict=True))
 
 
-def preview_of_switching(service: ProvisioningService, values: Mapping[str, Any]) -> Preview:
-    """What changing settings to these would do to the devices that are known. Raises Invalid, SecretUnreadable."""
-    return preview_of_settings(service, dict(values), _groups_touched(service, values))
+def preview_of_switching(
+    service: ProvisioningService, values: Mapping[str, Any], *, limits: Limits | None = None
+) -> Preview:
+    """What changing settings to these would do to the devices that are known. Raises Invalid, SecretUnreadable.
+
+    limits: see preview_of.
+    """
+    return preview_of_settings(service, dict(values), _groups_touched(service, values), limits=limits)
 
 
 def what_switching_did(service: ProvisioningService, before: Mapping[str, bool]) -> Preview | None:

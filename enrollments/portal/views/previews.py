@@ -91,7 +91,8 @@ def preview(request: HttpRequest, service: ProvisioningService) -> HttpResponse:
 def preview_export(request: HttpRequest, service: ProvisioningService) -> HttpResponseBase:
     if (change := change_named(service, request.GET)) is not None:
         effect = effect_named(request.GET.get("effect", ""))
-        return export(service, change.preview(), effect, change.words, actor=actor_of(request))
+        told = _preview_of_change(request, service, change)
+        return export(service, told, effect, change.words, actor=actor_of(request))
     act, entries, then, effect = _asked(request, service)
     told = _preview(service, act, entries, then, everyone=asks_for_everyone(request.GET))
     what = (
@@ -104,23 +105,34 @@ def preview_export(request: HttpRequest, service: ProvisioningService) -> HttpRe
 
 def _page_of_change(request: HttpRequest, service: ProvisioningService, change: Change) -> HttpResponse:
     effect = effect_named(request.GET.get("effect", ""))
-    told = change.preview()
+    told = _preview_of_change(request, service, change)
     page = page_of(service, told, effect, request.GET)
     shown = in_question(service, change, told)
+    urls = {name: shown[name] for name in ("all_url", "export_url")}
+    if asks_for_everyone(request.GET):
+        urls = {name: of_everyone(url) for name, url in urls.items()}
     more = f"&effect={effect}" if effect else ""
-    here = shown["all_url"] + more
+    here = urls["all_url"] + more
     context = {
         **shown,
+        "lines": lines_of(told, urls["all_url"]),
+        "all_url": urls["all_url"],
         "title": f"Preview: {change.words}",
         "about": change.about,
         "effect": effect,
         "page": page,
         "previous_url": f"{here}&before={page.previous}" if page.previous else "",
         "next_url": f"{here}&after={page.next}" if page.next else "",
-        "export_url": shown["export_url"] + more,
+        "export_url": urls["export_url"] + more,
         "may_export": may(request, Right.EXPORT, service),
     }
     return render(request, "portal/previews/of_change.html", context)
+
+
+def _preview_of_change(request: HttpRequest, service: ProvisioningService, change: Change) -> Preview:
+    everyone = asks_for_everyone(request.GET)
+    what = tuple(change.query), everyone
+    return _LATELY.of(service, what, lambda: change.preview(NO_LIMITS if everyone else None))
 
 
 def _preview(
