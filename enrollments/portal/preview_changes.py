@@ -97,7 +97,7 @@ class Denial:
         about = [Linked("Device", name, url)]
         if self.attempt is not None:
             page = reverse("portal:attempt-detail", args=[service.name, self.attempt.pk])
-            about.append(Linked("Attempt of", in_utc(self.attempt.last_at), page))
+            about.append(Linked("attempt of", in_utc(self.attempt.last_at), page))
         return about
 
     def preview(self, limits: Limits | None = None) -> Preview:
