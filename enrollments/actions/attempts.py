@@ -1,5 +1,6 @@
 """Attempts: counting what devices try, with the trace of the latest, in a table of bounded size (R3, R14)."""
 
+import hashlib
 import json
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -30,6 +31,8 @@ from enrollments.policy.reasons import Reason
 
 # An hour of a service holds so many refused devices one by one, and then one row for all the others.
 MAX_PER_HOUR = {AttemptOutcome.REFUSED: 2000, AttemptOutcome.DISABLED: 20_000}
+# An hour of a device that is admitted holds so many ways in which it came, and then one row for each credential.
+MAX_WAYS_PER_HOUR = 20
 MAX_TRACE_TEXT = 300
 OVERFLOW_NAME = "(many others)"
 
@@ -53,11 +56,10 @@ def count_attempt(
     times: int = 1,
 ) -> str:
     """Count one attempt and return its tracking ID. `times`: with those before it that were not even judged (R14)."""
-    name, source = claimed_registration_id, ""
-    if outcome is AttemptOutcome.REFUSED:
-        source = judgement.leaf_key or peer.address[:45]
-    if not has_room(service, judgement, name, outcome, reason, source):
-        name, source = OVERFLOW_NAME, ""
+    name, source = claimed_registration_id, _source(judgement, outcome, peer)
+    credential = credential_of(judgement, peer.address)[:64]
+    if not has_room(service, judgement, name, outcome, reason, peer):
+        name, source, credential = OVERFLOW_NAME, "", ""
     entry = judgement.decision.entry
     is_evidence = outcome is not AttemptOutcome.ASSIGNED and judgement.decision.proven
     values = {
@@ -75,12 +77,14 @@ def count_attempt(
         "entry_name": entry.name if entry else "",
         "trace": json.dumps(shown_trace(judgement.decision)),
         "leaf_thumbprint": judgement.leaf_thumbprint,
-        "credential": credential_of(judgement, peer.address)[:64],
+        "key_id": judgement.key_id if judgement.decision.proven else "",
+        "credential": credential,
         "peer_address": peer.address[:45],
         "client": clean_client(peer.client),
     }
+    crowded = "" if outcome in MAX_PER_HOUR else _source_of_many(judgement)
     with in_line():
-        row, count = _upsert(values)
+        row, count = _upsert(values, crowded)
         if is_evidence and name != OVERFLOW_NAME:
             # Of the assigned it is kept as evidence; of who proved nothing the thumbprint is all that is kept.
             Certificate.objects.store_all(judgement.chain[:1])
@@ -164,6 +168,19 @@ def find_attempt(service: ProvisioningService, text: str) -> RegistrationAttempt
     return service.attempts.filter(pk=pk, count__gte=ordinal).first()
 
 
+def ordinal_of(attempt: RegistrationAttempt, text: str) -> int:
+    """Which of the attempts that this row counts the tracking ID names; the latest, where it names none of them."""
+    found = read_tracking_id(text)
+    if found is None or found[0] != attempt.pk or not 0 < found[1] <= attempt.count:
+        return attempt.count
+    return found[1]
+
+
+def are_alike(attempt: RegistrationAttempt) -> bool:
+    """Whether what is shown of the row holds for each of the attempts that it counts, and not for the latest alone."""
+    return attempt.count == 1 or attempt.source.startswith(_ALIKE)
+
+
 def forget_old_attempts(service: ProvisioningService) -> int:
     """Delete attempts older than the service's setting; how many rows that were."""
     horizon = timezone.now() - timedelta(days=service.attempts_kept_days)
@@ -177,20 +194,55 @@ def has_room(
     claimed_registration_id: str,
     outcome: AttemptOutcome,
     reason: Reason,
-    source: str = "",
+    peer: Peer,
 ) -> bool:
     """Whether another device may have a row of its own in this hour (R14).
 
     Claims cost nothing, and whoever holds the key of a barred CA makes as many proven devices as they like. The
-    admitted are as many as were enrolled.
+    admitted are as many as were enrolled, and came in as many ways as MAX_WAYS_PER_HOUR says.
     """
     if outcome not in MAX_PER_HOUR:
         return True
     hour, key = _hour_of(judgement), registration_key(claimed_registration_id)
+    source = _source(judgement, outcome, peer)
     if _own_row(service.pk, hour, key, outcome.value, reason.value, source):
         return True
     rows = RegistrationAttempt.objects.filter(service=service, hour=hour, outcome=outcome.value)
     return rows.count() < MAX_PER_HOUR[outcome]
+
+
+# What is counted in one row of this source had the same credential, deciding entry and trace each time, and what was
+# admitted had the same address and client besides. Of other rows with a count that is not so.
+_ALIKE = "alike:"
+
+
+def _source(judgement: Judgement, outcome: AttemptOutcome, peer: Peer) -> str:
+    """What tells attempts of one name with one cause apart: nothing that is shown of one row is of some of them alone.
+
+    Before proof a device is the key or the address that it comes with, and makes certificates as it likes.
+    """
+    trace = json.dumps(shown_trace(judgement.decision))
+    way = () if outcome in MAX_PER_HOUR else (peer.address[:45], clean_client(peer.client))
+    whose = _proven(judgement) if judgement.decision.proven else (judgement.leaf_key or peer.address[:45],)
+    return f"{_ALIKE}{_digest(*whose, *_entry(judgement), trace, *way)}"
+
+
+def _source_of_many(judgement: Judgement) -> str:
+    """The same for a device that came in more ways than are kept one by one: by what it proved, and who admitted it."""
+    return f"many:{_digest(*_proven(judgement), *_entry(judgement))}"
+
+
+def _proven(judgement: Judgement) -> tuple[str, ...]:
+    return judgement.leaf_thumbprint, judgement.key_id, judgement.token_of
+
+
+def _entry(judgement: Judgement) -> tuple[str, ...]:
+    entry = judgement.decision.entry
+    return (entry.kind.value, str(entry.pk)) if entry else ()
+
+
+def _digest(*parts: str) -> str:
+    return hashlib.blake2b(json.dumps(parts).encode(), digest_size=20).hexdigest()
 
 
 @Prepared
@@ -214,25 +266,38 @@ _LATEST = (
     "entry_name",
     "trace",
     "leaf_thumbprint",
+    "key_id",
     "credential",
     "peer_address",
     "client",
 )
+_OF_THIS_HOUR = " AND ".join(f"{column} = %s" for column in _KEY[:-1])
 
 
-def _upsert(values: dict[str, Any]) -> tuple[int, int]:
-    """Insert the row or count it up, in one statement that both databases know. Returns its id and count."""
+def _upsert(values: dict[str, Any], crowded: str = "") -> tuple[int, int]:
+    """Insert the row or count it up, in one statement that both databases know. Returns its id and count.
+
+    crowded: the source where this hour has as many rows of the name as are kept one by one.
+    """
+    adapt = connection.ops.adapt_datetimefield_value
+    given = {name: adapt(one) if isinstance(one, datetime) else one for name, one in values.items()}
     table = RegistrationAttempt._meta.db_table
+    places = dict.fromkeys(given, "%s")
+    parameters = {name: [one] for name, one in given.items()}
+    if crowded:
+        of_others = f"{_OF_THIS_HOUR} AND source LIKE '{_ALIKE}%%' AND source <> %s"
+        places["source"] = (
+            f"CASE WHEN (SELECT COUNT(*) FROM {table} WHERE {of_others}) < %s THEN %s ELSE %s END"  # noqa: S608  # as below
+        )
+        parameters["source"] = [*(given[name] for name in _KEY), MAX_WAYS_PER_HOUR, given["source"], crowded]
     sql = (
         f"INSERT INTO {table} ({', '.join(values)}) "  # noqa: S608  # names of our own columns
-        f"VALUES ({', '.join(['%s'] * len(values))}) "
+        f"VALUES ({', '.join(places.values())}) "
         f"ON CONFLICT ({', '.join(_KEY)}) DO UPDATE SET count = {table}.count + excluded.count, "
         f"{', '.join(f'{name} = excluded.{name}' for name in _LATEST)} "
         "RETURNING id, count"
     )
-    adapt = connection.ops.adapt_datetimefield_value
-    parameters = [adapt(value) if isinstance(value, datetime) else value for value in values.values()]
     with connection.cursor() as cursor:
-        cursor.execute(sql, parameters)
+        cursor.execute(sql, [one for several in parameters.values() for one in several])
         row = cursor.fetchone()
     return row[0], row[1]

@@ -12,12 +12,13 @@ from typing import Any
 from django.utils import timezone
 
 from enrollments.actions.assignment import held_by_other, may_take
-from enrollments.actions.attempts import find_attempt, shown_trace, tracking_id_of_latest
+from enrollments.actions.attempts import OVERFLOW_NAME, are_alike, find_attempt, ordinal_of, shown_trace
 from enrollments.actions.certificates import parsed
 from enrollments.actions.drawn_chains import DrawnCertificate, DrawnChain, draw_chain
 from enrollments.actions.judging import Judgement, group_ref, individual_ref, judge
 from enrollments.actions.judging.assumed import Assumed, judge_tpm_as_proven
 from enrollments.actions.known_credentials import KnownCredential, derived_from_group, known_credential
+from enrollments.actions.tracking import tracking_id
 from enrollments.attestation.credential import PresentedCredential
 from enrollments.attestation.x509 import ParsedCertificate
 from enrollments.errors import Invalid, NotFound
@@ -82,6 +83,8 @@ class Explanation:
 
     basis: in words, what is judged. attempt: where it is told from a trace that was kept, and not judged now.
     note: what else is known to hinder it.
+    is_latest: whether the tracking ID is that of the latest that is counted there. is_of_another: whether what was kept
+    besides the cause is of another device.
     """
 
     registration_id: str
@@ -95,6 +98,8 @@ class Explanation:
     chain: DrawnChain | None = None
     attempt: RegistrationAttempt | None = None
     tracking_id: str = ""
+    is_latest: bool = True
+    is_of_another: bool = False
     is_another_time: bool = False
     note: str = ""
 
@@ -135,11 +140,12 @@ class Explanation:
         }
         if self.chain is not None:
             told["chain"] = [_certificate_as_json(one) for one in self.chain.path]
-        if self.attempt is not None:
+        if self.attempt is not None and not self.is_of_another:
             told["from"] = {
                 "address": self.attempt.peer_address,
                 "client": self.attempt.client,
                 "leaf_thumbprint_sha256": self.attempt.leaf_thumbprint,
+                "key_id": self.attempt.key_id,
             }
         return told
 
@@ -151,7 +157,7 @@ def explain(service: ProvisioningService, question: Question) -> Explanation:
         found = find_attempt(service, question.tracking_id)
         if found is None:
             raise NotFound(_nothing_kept(service, f"the tracking ID {question.tracking_id[:60]}"))
-        return explain_attempt(service, found)
+        return explain_attempt(service, found, question.tracking_id)
     if question.registration_id and not is_registration_id(question.registration_id):
         raise Invalid(
             {
@@ -173,16 +179,23 @@ def explain(service: ProvisioningService, question: Question) -> Explanation:
     return explain_attempt(service, latest)
 
 
-def explain_attempt(service: ProvisioningService, attempt: RegistrationAttempt) -> Explanation:
-    """As it was decided then: the trace that was kept. Of an attempt that was counted often, that of the latest."""
+def explain_attempt(
+    service: ProvisioningService, attempt: RegistrationAttempt, asked_by: str = ""
+) -> Explanation:
+    """As it was decided then: the trace that was kept. Of an attempt that was counted often, that of the latest.
+
+    asked_by: the tracking ID of the one in question. Where the trace kept is that of another device, none is shown.
+    """
     words = {"individual": INDIVIDUAL, "group": GROUP}.get(attempt.entry_kind, "")
-    trace = shown_trace(attempt)
+    ordinal = ordinal_of(attempt, asked_by)
+    is_another = _counts_many(attempt) and ordinal < attempt.count
+    if is_another:
+        words = ""
+    trace = [] if is_another else shown_trace(attempt)
     there = _entries_named(service, [*(step["candidate"] for step in trace), f"{words}{attempt.entry_name}"])
     return Explanation(
         attempt.claimed_registration_id,
-        f"the latest of {attempt.count} such attempts since {attempt.first_at:%Y-%m-%d %H:%M:%S} UTC"
-        if attempt.count > 1
-        else "one attempt",
+        _which_of(attempt, ordinal),
         attempt.last_at,
         _VERDICTS[AttemptOutcome(attempt.outcome)],
         Reason(attempt.reason),
@@ -190,8 +203,44 @@ def explain_attempt(service: ProvisioningService, attempt: RegistrationAttempt) 
         entry_words=f"{words}{attempt.entry_name}" if words else "",
         entry=there.get(f"{words}{attempt.entry_name}") if words else None,
         attempt=attempt,
-        tracking_id=tracking_id_of_latest(attempt),
+        tracking_id=tracking_id(attempt.pk, ordinal),
+        is_latest=ordinal == attempt.count,
+        is_of_another=is_another,
     )
+
+
+def _counts_many(attempt: RegistrationAttempt) -> bool:
+    return attempt.claimed_registration_id == OVERFLOW_NAME
+
+
+def _which_of(attempt: RegistrationAttempt, ordinal: int) -> str:
+    """Which attempt is told about, in words, where the row counts several."""
+    if attempt.count == 1:
+        return "one attempt"
+    number, since, last = attempt.count, _moment(attempt.first_at), _moment(attempt.last_at)
+    if ordinal == attempt.count:
+        return f"the latest of {number:,} such attempts since {since}"
+    if are_alike(attempt):
+        of_the_last = (
+            "" if attempt.outcome == AttemptOutcome.ASSIGNED else "; address and client are those of the last"
+        )
+        return (
+            f"one of {number:,} such attempts from {since} to {last}: each that was judged took just these steps, and "
+            f"at which of these times this one came is not kept{of_the_last}"
+        )
+    if _counts_many(attempt):
+        return (
+            f"one of {number:,} attempts with this cause from {since} to {last}, of devices counted together: "
+            "which it was and the steps of its decision are not kept"
+        )
+    return (
+        f"one of {number:,} attempts of this name with this cause since {since}: what is shown is the last of them, of "
+        f"{last}"
+    )
+
+
+def _moment(at: datetime) -> str:
+    return f"{at:%Y-%m-%d %H:%M:%S} UTC"
 
 
 # An attempt that an entry admitted, and that found no hub, was admitted all the same.

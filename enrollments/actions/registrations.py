@@ -423,7 +423,7 @@ def _apply(
     if judgement.decision.verdict is Verdict.DISABLED:
         outcome, reason = Outcome.DISABLED, judgement.decision.reason
         may_add = has_room(
-            service, judgement, request.claimed_registration_id, AttemptOutcome.DISABLED, reason
+            service, judgement, request.claimed_registration_id, AttemptOutcome.DISABLED, reason, request.peer
         )
         record = keep_disabled(
             service, request.claimed_registration_id, judgement, record, operation_id, may_add=may_add

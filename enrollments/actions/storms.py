@@ -1,9 +1,12 @@
 """Storms: who is refused most, how often it comes, and when it may try again (R14). Looks, and changes nothing."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
-from django.db.models import Count, Max, Min, Sum
+from django.db.models import Count, Max, Min, QuerySet, Sum, Window
+from django.db.models.functions import RowNumber
 
 from enrollments.actions.attempts import OVERFLOW_NAME, tracking_id_of_latest
 from enrollments.actions.quiet_periods import REFUSED, caller_of
@@ -12,6 +15,8 @@ from enrollments.policy.back_off import FREE_REFUSALS
 from enrollments.throttling import BackOff, limiter
 
 MOST_SHOWN = 50
+# Whom rates and back-off take for one.
+_CALLER = ("registration_key", "outcome", "credential")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,25 +68,28 @@ def storms(service: ProvisioningService, *, window: timedelta, at: datetime) -> 
         outcome__in=REFUSED,
         last_at__gte=since,
     )
-    by_caller = refused.values("registration_key", "outcome", "source").order_by()
+    by_caller = refused.values(*_CALLER).order_by()
     rows = list(
-        by_caller.annotate(
-            times=Sum("count"), first=Min("first_at"), last=Max("last_at"), latest=Max("pk")
-        ).order_by("-times", "-last", "-latest")[:MOST_SHOWN]
+        by_caller.annotate(times=Sum("count"), first=Min("first_at"), last=Max("last_at")).order_by(
+            "-times", "-last", *_CALLER
+        )[:MOST_SHOWN]
     )
     callers = len(rows)
     if callers == MOST_SHOWN:
         callers = by_caller.annotate(rows=Count("pk")).count()
-    latest = service.attempts.in_bulk([row["latest"] for row in rows])
+    latest = _latest_of(refused, (row["registration_key"] for row in rows))
     quiet = tuple(service.quiet_periods.filter(until__gt=at).order_by("until", "pk"))
     by_whom = {(one.registration_key, one.credential, one.is_proven): one for one in quiet}
     shown = []
     for row in rows:
-        caller = caller_of(latest[row["latest"]])
+        attempt = latest.get(_caller(row))
+        if attempt is None:
+            continue  # forgotten meanwhile
+        caller = caller_of(attempt)
         back_off = limiter().back_off_of(caller) if caller else None
         shown.append(
             Storm(
-                latest[row["latest"]],
+                attempt,
                 row["times"] + (back_off.unjudged if back_off else 0),
                 row["first"],
                 row["last"],
@@ -94,6 +102,19 @@ def storms(service: ProvisioningService, *, window: timedelta, at: datetime) -> 
             )
         )
     return Storms(tuple(shown), callers, quiet)
+
+
+def _latest_of(
+    refused: QuerySet[RegistrationAttempt], names: Iterable[str]
+) -> dict[tuple[str, ...], RegistrationAttempt]:
+    """The latest attempt of each caller with one of these names."""
+    place = Window(RowNumber(), partition_by=_CALLER, order_by=["-last_at", "-pk"])
+    latest = refused.filter(registration_key__in=set(names)).annotate(place=place).filter(place=1)
+    return {_caller(vars(one)): one for one in latest}
+
+
+def _caller(row: dict[str, Any]) -> tuple[str, ...]:
+    return tuple(row[name] for name in _CALLER)
 
 
 def _next_try(service: ProvisioningService, back_off: BackOff | None, at: datetime) -> datetime | None:

@@ -241,10 +241,10 @@ class AttemptOutcome(models.TextChoices):
 
 
 class RegistrationAttempt(models.Model):
-    """Attempts of one device with one outcome within one hour, counted: the trace is that of the latest.
+    """Attempts of one device with one cause within one hour that were decided alike, counted.
 
-    Before proof a device is what it claims, together with its leaf's key or its address (R14); `source` holds
-    that. After proof `source` is empty.
+    Alike: by the same entry, with the same trace, and after proof on the same evidence (R14). `source` tells those
+    apart that are not; actions/attempts.py makes it, and says which rows count others together.
     """
 
     service = models.ForeignKey(ProvisioningService, on_delete=models.PROTECT, related_name="attempts")
@@ -261,6 +261,12 @@ class RegistrationAttempt(models.Model):
     entry_name = models.CharField(max_length=128, blank=True)
     trace = models.JSONField(default=list)
     leaf_thumbprint = models.CharField(max_length=64, blank=True)
+    key_id = models.CharField(
+        max_length=64,
+        blank=True,
+        db_default="",
+        help_text="What identifies the enrolled key that a token proved (actions/key_identifiers.py).",
+    )
     credential = models.CharField(
         max_length=64, blank=True, help_text="Who came, as rates and back-off tell one caller from another."
     )

@@ -60,7 +60,7 @@ def test_row_keeps_the_full_cause_and_who_asked(service):
         "test device",
     )
     assert row.leaf_thumbprint == stranger.parsed.thumbprint_sha256
-    assert row.source == stranger.parsed.spki_sha256
+    assert row.credential == stranger.parsed.spki_sha256
     assert [step["rule"] for step in row.trace] == ["R3", "R5", "R7"]
 
 

@@ -11,9 +11,11 @@ from enrollments.actions.past.putting_back import stored_certificates
 from enrollments.attestation.credential import PresentedCredential
 from enrollments.attestation.x509 import ParsedCertificate
 from enrollments.errors import NotFound
-from enrollments.models import AttestationMechanism, ProvisioningService
+from enrollments.models import AttemptOutcome, AttestationMechanism, ProvisioningService
 from enrollments.policy.facts import Mechanism
 from enrollments.policy.names import registration_key
+
+LOOKED_AT = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +56,10 @@ def shown_by(service: ProvisioningService, registration_id: str, own: Iterable[P
     for entry in own:
         if found := _enrolled(entry):
             return found
-    for attempt in service.attempts.filter(registration_key=key).order_by("-last_at", "-id")[:20]:
+    tried = service.attempts.filter(registration_key=key).order_by("-last_at", "-id")
+    # Whoever called the name without proof, however often, does not stand before who proved something.
+    refused = tried.filter(outcome=AttemptOutcome.REFUSED)
+    for attempt in (*tried.exclude(outcome=AttemptOutcome.REFUSED)[:LOOKED_AT], *refused[:LOOKED_AT]):
         if (leaf := proven_leaf(attempt)) is not None:
             basis = "the certificate with which it proved itself at its latest attempt"
             return Shown(attempt.claimed_registration_id, basis, Mechanism.X509, (parsed(leaf.pem),))
