@@ -174,6 +174,8 @@ def _attempt(one: RegistrationAttempt) -> dict[str, Any]:
         "entry": f"{one.entry_kind} {one.entry_name}" if one.entry_kind else None,
         "from": printable(one.peer_address) or None,
         "client": printable(one.client) or None,
+        "certificate": one.leaf_thumbprint or None,
+        "key": one.key_id or None,
     }
 
 

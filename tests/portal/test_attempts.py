@@ -86,7 +86,7 @@ def test_tracking_id_leads_to_its_attempt(auditor, plant):
 
     found = auditor.get(URL, {"tracking_id": f" {answer.tracking_id} "})
 
-    assert found["Location"] == f"{URL}{plant.attempts.get().pk}/"
+    assert found["Location"] == f"{URL}{plant.attempts.get().pk}/?tracking_id={answer.tracking_id}"
 
 
 def test_tracking_id_of_another_service_leads_nowhere(auditor):
@@ -399,3 +399,28 @@ def test_page_of_one_states_its_queries(auditor, plant, django_assert_max_num_qu
 
     with django_assert_max_num_queries(11):
         the_attempt(auditor, plant)
+
+
+def test_tracking_id_of_an_earlier_attempt_says_which_of_them_it_is(auditor, plant):
+    stranger = root("Stranger").leaf("odd-1")
+    now = timezone.now()
+    answers = [register(plant, stranger, at=now) for _ in range(3)]
+
+    shown = auditor.get(URL, {"tracking_id": answers[0].tracking_id}, follow=True).content.decode()
+
+    assert "One of 3 such attempts from " in shown
+    assert f"{stranger.parsed.thumbprint_sha256[:8]}…" in page(auditor)
+    assert "each that was judged took just these steps" in shown
+    assert answers[0].tracking_id in shown
+    assert "How each was decided" in shown
+
+
+def test_key_that_a_token_proved_is_named_by_its_identifier(auditor, plant):
+    entry = enroll_keys(plant, "press-01")
+    register(plant, signs(plant, "press-01", entry.secondary_key), "press-01")
+
+    shown = page(auditor, f"{URL}{plant.attempts.get().pk}/")
+
+    assert "Key proven" in shown
+    assert entry.secondary_key_id in shown
+    assert entry.secondary_key not in shown

@@ -96,9 +96,10 @@ def _as_text(service: str, explanation: Explanation) -> str:
         f"Judged by       {explanation.basis}",
         f"At              {explanation.at.isoformat()}",
     ]
-    if (attempt := explanation.attempt) is not None:
+    if (attempt := explanation.attempt) is not None and not explanation.is_of_another:
         thumbprint = f"certificate SHA-256 {attempt.leaf_thumbprint}" if attempt.leaf_thumbprint else ""
-        told = ", ".join(filter(None, (attempt.peer_address, attempt.client, thumbprint)))
+        key = f"key {attempt.key_id}" if attempt.key_id else ""
+        told = ", ".join(filter(None, (attempt.peer_address, attempt.client, thumbprint, key)))
         lines.append(f"From            {told or 'unknown'}")
     if explanation.chain is not None:
         lines += ["", "The path, from the device upwards:"]

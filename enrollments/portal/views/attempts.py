@@ -1,6 +1,7 @@
 """Attempts: what devices tried, and the trace of how it was decided. For who may see the history (R17)."""
 
 from typing import Any
+from urllib.parse import urlencode
 
 from django.contrib import messages
 from django.db.models import QuerySet
@@ -9,7 +10,7 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_http_methods, require_safe
 
-from enrollments.actions.attempts import OVERFLOW_NAME, find_attempt, proven_leaf
+from enrollments.actions.attempts import OVERFLOW_NAME, are_alike, find_attempt, proven_leaf
 from enrollments.actions.denying import StoodBefore
 from enrollments.actions.explaining import explain_attempt
 from enrollments.actions.quiet_periods import REFUSED, caller_of
@@ -49,7 +50,8 @@ def attempt_list(request: HttpRequest, service: ProvisioningService) -> HttpResp
         if "tracking_id" in chosen:
             found = find_attempt(service, chosen["tracking_id"])
             if found is not None:
-                return redirect("portal:attempt-detail", service_name=service.name, pk=found.pk)
+                address = reverse("portal:attempt-detail", args=[service.name, found.pk])
+                return redirect(f"{address}?{urlencode({'tracking_id': chosen['tracking_id']})}")
             form.add_error(
                 "tracking_id",
                 "No attempt has this tracking ID: it is mistyped, of another service, or no longer kept.",
@@ -73,11 +75,12 @@ def attempt_list(request: HttpRequest, service: ProvisioningService) -> HttpResp
 @requires(Right.SEE_HISTORY)
 def attempt_detail(request: HttpRequest, service: ProvisioningService, pk: int) -> HttpResponse:
     attempt = get_object_or_404(RegistrationAttempt, service=service, pk=pk)
-    explanation = explain_attempt(service, attempt)
+    explanation = explain_attempt(service, attempt, request.GET.get("tracking_id", ""))
     context = {
         "service": service,
         "attempt": attempt,
         "is_overflow": is_overflow(attempt),
+        "are_alike": are_alike(attempt),
         "shown": shown(service, explanation),
         "told": _told(attempt),
         "held_back": held_back_of(service, attempt),
