@@ -6,6 +6,7 @@ from django.db import models
 from django.db.models.functions import Lower
 
 from enrollments.errors import HistoryIsFinal
+from enrollments.models.history_shut_outs import ShutOutByChange
 from enrollments.policy.words import counted
 
 
@@ -57,6 +58,12 @@ class HistoryEvent(models.Model):
             models.Index(fields=["service_id", "subject_kind", "at"], name="history_by_kind"),
             models.Index("service_id", Lower("subject_name"), "at", name="history_by_name"),
             models.Index(fields=["at"], name="history_by_moment"),
+            # Of all changes those that can shut out, which are few among many.
+            models.Index(
+                fields=["service_id", "at", "id"],
+                condition=models.Q(ShutOutByChange()),
+                name="history_shut_out_by_change",
+            ),
         ]
 
     def __str__(self) -> str:

@@ -13,6 +13,7 @@ from django.db.models.functions import Coalesce, Lower
 
 from enrollments.models import HistoryEvent, HistorySeal, ProvisioningService, UnsealedEvent
 from enrollments.models.history import HistoryQuerySet
+from enrollments.models.history_shut_outs import ShutOutByChange
 from enrollments.models.merging import MOST_RANGES
 from enrollments.policy.names import registration_key
 from enrollments.portal.forms_history import LAST, NO_SERVICE, SHUTS_OUT, HistoryFilter
@@ -81,10 +82,10 @@ def search(
         ranges.append(device)
     if chosen.get("event") == SHUTS_OUT:
         if device or _is_rare(rows, lead, exact, service):
-            rows = rows.filter(event_unseen__in=sorted(SHUTTING_OUT))
+            rows = rows.filter(Q(event_unseen__in=sorted(SHUTTING_OUT)) | Q(ShutOutByChange()))
         else:
             lead = ""
-            ranges.append([Q(event=event) for event in sorted(SHUTTING_OUT)])
+            ranges.append([*(Q(event=event) for event in sorted(SHUTTING_OUT)), Q(ShutOutByChange())])
     for column, value in exact.items():
         rows = rows.filter(**{column if column == lead else f"{column}_unseen": value})
     # Of one device there are so few that all of them are looked through.

@@ -10,6 +10,7 @@ from django.urls import reverse
 
 from enrollments.audit.events import Event
 from enrollments.models import HistoryEvent, HistorySeal, ProvisioningService
+from enrollments.models.history_shut_outs import is_shut_out_by_change
 from enrollments.portal.history_difference import Differences, differences
 from enrollments.portal.history_words import ACTOR_KINDS, SHUTTING_OUT, SUBJECT_KINDS, words_of
 
@@ -82,7 +83,7 @@ def rows_of(events: Iterable[HistoryEvent], service: ProvisioningService | None)
             subject_url=_subject_url(event, service),
             own_url=row_url(event, service),
             differences=differences(event.before, event.after),
-            shuts_out=event.event in SHUTTING_OUT,
+            shuts_out=event.event in SHUTTING_OUT or is_shut_out_by_change(event),
         )
         for event in events
     ]
