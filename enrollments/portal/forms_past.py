@@ -1,24 +1,29 @@
 """What can be asked about the past."""
 
-from datetime import UTC, datetime, timedelta
-from typing import Any
+from datetime import UTC, datetime
+from typing import Any, cast
 
+from django.forms import DateTimeInput
 from django.http import QueryDict
 
 from enrollments.errors import Invalid
 from enrollments.portal.forms_filters import MOMENT_FORMATS, FilterForm, Moment, search_field
 
 _FINER = ["%Y-%m-%dT%H:%M:%S.%f", "%Y-%m-%d %H:%M:%S", "%Y-%m-%d %H:%M:%S.%f"]
-MILLISECOND = timedelta(milliseconds=1)
 
 
 class PastMoment(Moment):
-    """A moment that may be told to the millisecond: much can happen within a minute."""
+    """A moment that may be told to the microsecond, as the history has it: much can happen within a minute."""
 
     def __init__(self, label: str) -> None:
         super().__init__(label)
         self.input_formats = [*MOMENT_FORMATS, *_FINER]
         self.widget.attrs["step"] = "0.001"
+
+    def show_as_text(self) -> None:
+        """Browsers have no calendar for a time that is finer than a millisecond, and would leave the field empty."""
+        del self.widget.attrs["step"]
+        cast(DateTimeInput, self.widget).input_type = "text"
 
 
 class PastForm(FilterForm):
@@ -29,7 +34,10 @@ class PastForm(FilterForm):
     registration_id = search_field("Registration ID")
 
     def __init__(self, query: QueryDict) -> None:
-        super().__init__(_to_the_millisecond(query))
+        super().__init__(_without_zone(query))
+        for name in ("at", "until"):
+            if _is_finer_than_a_field(self.data.get(name, "")):
+                cast(PastMoment, self.fields[name]).show_as_text()
         self.fields["at"].required = "at" in query
         self.fields["at"].help_text = "A change made at exactly this time counts as made."
         self.fields["until"].help_text = "Empty: now."
@@ -50,26 +58,19 @@ class PastForm(FilterForm):
 
 
 def in_address(at: datetime) -> str:
-    """A time as links give it: rounded up to the millisecond, so that what happened at it counts as made.
-
-    Browsers do not show a finer one in a field.
-    """
+    """A time as links give it, exactly: what happened at it counts as made, and what happened just after does not."""
     utc = at.astimezone(UTC)
-    rest = utc.microsecond % 1000
-    utc = utc + MILLISECOND - timedelta(microseconds=rest) if rest else utc
-    return f"{utc:%Y-%m-%dT%H:%M:%S}.{utc.microsecond // 1000:03}"
+    return f"{utc:%Y-%m-%dT%H:%M:%S}.{utc.microsecond:06}".removesuffix("000")
 
 
-def _to_the_millisecond(query: QueryDict) -> QueryDict:
-    """The same address, with times that are finer than a field can show rounded up."""
+def _is_finer_than_a_field(text: str) -> bool:
+    digits = text.partition(".")[2]
+    return digits.isdigit() and bool(digits[3:].strip("0"))
+
+
+def _without_zone(query: QueryDict) -> QueryDict:
+    """The same address, with times as ISO 8601 writes UTC taken for what fields have: that is UTC anyway."""
     data = query.copy()
-    for name in ("at", "until"):
-        text = data.get(name, "").removesuffix("Z")
-        try:
-            at = datetime.strptime(text, "%Y-%m-%dT%H:%M:%S.%f").replace(tzinfo=UTC)
-        except ValueError:
-            if name in data:
-                data[name] = text
-            continue
-        data[name] = in_address(at)
+    for name in {"at", "until"} & set(data):
+        data[name] = str(data[name]).removesuffix("Z")
     return data

@@ -2,12 +2,15 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import urlencode
 
 from django.db.models import QuerySet, Value
 from django.urls import reverse
 
+from enrollments.actions.past.entries import due
+from enrollments.audit.actor import Way
 from enrollments.audit.events import Event
 from enrollments.models import HistoryEvent, HistorySeal, ProvisioningService
 from enrollments.models.history_shut_outs import is_shut_out_by_change
@@ -40,6 +43,14 @@ class HistoryRow:
         if not after.get("until") or "status" not in after:
             return ""
         return f"{'at' if self.event.event in _DISABLING_SCHEDULED else 'until'} {after['until']}"
+
+    @property
+    def just_before(self) -> datetime:
+        """The last moment at which it had not happened. Of a switch that turned by itself, that is when it was due."""
+        at = self.event.at
+        if self.event.way == Way.SCHEDULE.value:
+            at = min(at, due((self.event.before or {}).get("until")) or at)
+        return at - timedelta(microseconds=1)
 
     @property
     def seal(self) -> HistorySeal | None:

@@ -5,23 +5,32 @@ import io
 import json
 import re
 import time
+from datetime import timedelta
 from functools import partial
 
 import pytest
+from django.http import QueryDict
 from django.test import Client
 from django.utils import timezone
 
 from enrollments.actions.ca_certificates import delete_ca_certificate
-from enrollments.actions.enrollment_groups import delete_enrollment_groups, disable_enrollment_group
+from enrollments.actions.enrollment_groups import (
+    delete_enrollment_groups,
+    disable_enrollment_group,
+    enable_enrollment_group,
+)
+from enrollments.actions.enrollments import delete_enrollments
 from enrollments.actions.past import Limits, look_back
 from enrollments.actions.revocation import deny_device
 from enrollments.models import HistoryEvent, ProvisioningService
 from enrollments.policy.roles import Role
-from enrollments.portal.forms_past import in_address
+from enrollments.portal.forms_past import PastForm, in_address
+from enrollments.portal.history_rows import rows_of
 from enrollments.portal.views import past
 from tests.certificates import root
 from tests.devices import ALICE, demand_proof, enroll_ca, enroll_keys, prove, register
 from tests.factories import a_service, a_user
+from tests.portal.test_history import a_row
 
 URL = "/services/plant/back-in-time/"
 CA = root("Plant CA")
@@ -53,7 +62,7 @@ def words(html: str) -> str:
 
 
 def now() -> str:
-    """A time that has passed: an address gives it rounded up, and what happened by then counts as made."""
+    """A time that has passed: what happened by then counts as made, and what comes after does not."""
     told = in_address(timezone.now())
     while in_address(timezone.now()) <= told:
         time.sleep(0.0005)
@@ -194,6 +203,72 @@ def test_the_history_leads_to_the_moment_of_each_of_its_rows(auditor, plant):
     found = re.search(r'href="(/services/plant/back-in-time/[^"]+)">could it have registered then', text)
     told = words(auditor.get(found[1].replace("&amp;", "&")).content.decode())
     assert "pump-1 could not have registered" in told
+
+
+def compared_by(auditor: Client) -> str:
+    """What the newest row's link to the difference leads to."""
+    (row, *_) = auditor.get("/services/plant/history/").context["rows"]
+    text = auditor.get(row.own_url).content.decode()
+    found = re.search(
+        r'href="(/services/plant/back-in-time/[^"]+)">which devices it let in or shut out', text
+    )
+    return auditor.get(found[1].replace("&amp;", "&")).content.decode()
+
+
+def test_row_leads_to_what_it_changed_for_all_devices_without_a_time_being_typed(auditor, plant):
+    disable_enrollment_group(plant, "plant-7", actor=ALICE)
+    before = words(compared_by(auditor))
+    enable_enrollment_group(plant, "plant-7", actor=ALICE)
+    after = words(compared_by(auditor))
+
+    assert "3 of 3 known devices could have registered at" in before
+    assert "0 of 3 known devices could have registered at" in after
+
+
+def test_row_of_one_act_on_many_entries_tells_of_its_own_entry_alone(auditor, plant):
+    for number in (0, 1):
+        deny_device(plant, f"pump-{number}", actor=ALICE)
+    delete_enrollments(plant, ["pump-0", "pump-1"], actor=ALICE)
+
+    told = words(compared_by(auditor))
+    assert "2 of 3 known devices could have registered at" in told
+    assert "Only at the second (1)" in told
+
+
+def test_time_within_a_microsecond_of_a_change_is_taken_as_it_is(auditor, plant):
+    disable_enrollment_group(plant, "plant-7", actor=ALICE)
+    at = HistoryEvent.objects.latest("pk").at
+    told = [in_address(at - timedelta(microseconds=1)), in_address(at)]
+
+    html = page(auditor, at=told[0], until=told[1])
+
+    assert f"{at - timedelta(microseconds=1):%Y-%m-%d %H:%M:%S.%f}" in html
+    assert "3 of 3 known devices could have registered at" in words(html)
+    assert "UTC: 0" in words(html)
+
+
+@pytest.mark.parametrize(
+    ("told", "kind"),
+    [("2026-05-01T10:00:00.123", "datetime-local"), ("2026-05-01T10:00:00.123456", "text")],
+)
+def test_field_shows_a_time_that_browsers_can_show(told, kind):
+    form = PastForm(QueryDict(f"at={told}"))
+
+    assert f'type="{kind}"' in str(form["at"])
+    assert f'value="{told}"' in str(form["at"])
+    assert form.is_valid()
+    assert in_address(form.chosen["at"]) == told
+
+
+def test_before_a_switch_that_turned_by_itself_is_before_it_was_due(plant):
+    at = timezone.now()
+    due = at.replace(microsecond=0) - timedelta(minutes=3)
+    before = {"status": "disabled", "until": f"{due:%Y-%m-%d %H:%M:%S} UTC"}
+    event = a_row(plant, "pump-1", at, way="schedule", event="enrollment.enabled", before=before)
+
+    (row,) = rows_of([event], plant)
+
+    assert row.just_before == due - timedelta(microseconds=1)
 
 
 def test_pages_of_a_device_lead_here(auditor, plant):

@@ -157,7 +157,7 @@ def _with_members(
         entry = replace(entry, enabled=state["status"] == ProvisioningStatus.ENABLED)
     if "status" in state or "until" in state or "until" in (event.after or {}):
         # Where the switch was turned, what was scheduled went with it: both stand in the row, or neither was there.
-        entry = replace(entry, switches_at=_due(state.get("until")))
+        entry = replace(entry, switches_at=due(state.get("until")))
     if "mechanism" in state:
         entry = replace(entry, mechanism=str(state["mechanism"]))
     if "certificates" in state:
@@ -217,7 +217,7 @@ def _in_places(own: Mapping[str, str], helpers: Iterable[str]) -> tuple[tuple[st
     return tuple(sorted({**own, **{f"helper {thumbprint}": thumbprint for thumbprint in helpers}}.items()))
 
 
-def _due(text: object) -> datetime | None:
+def due(text: object) -> datetime | None:
     return datetime.strptime(str(text), DUE).replace(tzinfo=UTC) if text else None
 
 

@@ -117,6 +117,7 @@ def _of_fleet(
     query = {**asked, "effect": effect.value if effect else ""}
     return {
         "said": said,
+        "fine": said.at.replace(microsecond=0) == said.until.replace(microsecond=0),
         "then": then,
         "later": later,
         "through_then": through_at(said, first=True),
