@@ -12,7 +12,7 @@ from django.db.models import Q
 from django.utils import timezone
 
 from enrollments.actions.api_tokens import digest_of
-from enrollments.actions.people import note_refusal, role_in
+from enrollments.actions.people import Tried, note_refusal, role_in
 from enrollments.attestation.service_token import Host, Place, check_service_token
 from enrollments.attestation.symmetric_key import key_bytes, read_token
 from enrollments.audit.actor import Actor, Way
@@ -115,9 +115,9 @@ def let_in(service: ProvisioningService, knock: Knock) -> Caller:
     return _judge(service.pk, knock, timezone.now(), for_update=False)
 
 
-def note_lacking_right(what: str, caller: Caller, right: AccessRight) -> None:
+def note_lacking_right(tried: Tried, caller: Caller, right: AccessRight) -> None:
     """A refused attempt at a change is history (R15)."""
-    note_refusal(what, actor=replace(caller.actor(right), still_may=None), service=caller.service)
+    note_refusal(tried, actor=replace(caller.actor(right), still_may=None), service=caller.service)
 
 
 def wait_of_unknown(service: ProvisioningService, address: str, at: datetime) -> tuple[int, bool]:

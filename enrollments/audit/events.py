@@ -3,6 +3,11 @@
 from enum import StrEnum
 
 
+def refused_on(kind: str) -> str:
+    """The kind of subject of a refused act on one object. It is about that, and has not changed it."""
+    return f"refused:{kind}"
+
+
 class Event(StrEnum):
     ENROLLMENT_ADDED = "enrollment.added"
     ENROLLMENT_ADDED_DISABLED = "enrollment.added_disabled"

@@ -1,6 +1,6 @@
 """Who may see and do what in the portal: each view declares its right, and is refused without one (R17)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import wraps
 from typing import Any, NoReturn
 
@@ -13,6 +13,7 @@ from enrollments.actions.people import has_right, note_refusal, role_in, roles_i
 from enrollments.audit.actor import Actor, Way
 from enrollments.models import ProvisioningService
 from enrollments.policy.roles import Right, Role
+from enrollments.portal.refused_acts import tried
 
 View = Callable[..., HttpResponseBase]
 
@@ -31,7 +32,7 @@ def requires(right: Right) -> Callable[[View], View]:
             request.current_role = role  # type: ignore[attr-defined]  # the same
             request.role_everywhere = everywhere  # type: ignore[attr-defined]  # the same
             if right not in role.rights:
-                _refuse(right, request, service)
+                _refuse(right, request, service, rest)
             return view(request, service, **rest)
 
         wrapped.declared_right = right  # type: ignore[attr-defined]  # a test reads it from every view
@@ -47,7 +48,7 @@ def requires_everywhere(right: Right) -> Callable[[View], View]:
         @wraps(view)
         def wrapped(request: HttpRequest, **rest: Any) -> HttpResponseBase:
             if not has_right(person(request), right, None):
-                _refuse(right, request, None)
+                _refuse(right, request, None, rest)
             return view(request, **rest)
 
         wrapped.declared_right = right  # type: ignore[attr-defined]  # a test reads it from every view
@@ -93,9 +94,11 @@ def actor_of(request: HttpRequest) -> Actor:
     )
 
 
-def _refuse(right: Right, request: HttpRequest, service: ProvisioningService | None) -> NoReturn:
+def _refuse(
+    right: Right, request: HttpRequest, service: ProvisioningService | None, named: Mapping[str, Any]
+) -> NoReturn:
     if right.is_recorded_when_refused or request.method not in ("GET", "HEAD"):
-        note_refusal(f"{request.method} {request.path}"[:200], actor=actor_of(request), service=service)
+        note_refusal(tried(request, service, named), actor=actor_of(request), service=service)
     raise PermissionDenied(
         f"Your role does not allow this; it needs the right to {right.value.replace('_', ' ')}."
     )

@@ -25,6 +25,7 @@ from enrollments.portal.entry_pages import (
     go_to,
 )
 from enrollments.portal.entry_switching import answer_switches
+from enrollments.portal.refused_acts import chosen_ids
 
 
 def answer_chosen(
@@ -37,7 +38,7 @@ def answer_chosen(
         rows = service.individualenrollments.without_secrets().order_by("registration_key")
     else:
         rows = service.enrollmentgroups.without_secrets().order_by("group_key")
-    chosen = set(_chosen_ids(request))
+    chosen = set(chosen_ids(request))
     entries: list[Entry] = list(rows.filter(pk__in=chosen))
     back = pages.list_url(service, request.GET.get("back", ""))
     if not entries:
@@ -53,12 +54,6 @@ def answer_chosen(
     if act is Act.DELETE:
         return _answer_deleting(request, service, entries, pages, back=back, missing=missing)
     return answer_switches(request, service, act, entries, pages, back=back, missing=missing)
-
-
-def _chosen_ids(request: HttpRequest) -> list[int]:
-    """What is no number was never ticked."""
-    given = request.GET.getlist("entry")
-    return [int(one) for one in given if one.isascii() and one.isdigit() and len(one) < 19]
 
 
 def _answer_deleting(

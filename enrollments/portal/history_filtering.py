@@ -11,6 +11,7 @@ from django.db import connection
 from django.db.models import Min, Q, Value
 from django.db.models.functions import Coalesce, Lower
 
+from enrollments.audit.events import refused_on
 from enrollments.models import HistoryEvent, HistorySeal, ProvisioningService, UnsealedEvent
 from enrollments.models.history import HistoryQuerySet
 from enrollments.models.history_shut_outs import ShutOutByChange
@@ -20,7 +21,14 @@ from enrollments.portal.forms_history import LAST, NO_SERVICE, SHUTS_OUT, Histor
 from enrollments.portal.history_words import ACTOR_KINDS, SHUTTING_OUT
 
 # Everything that is kept under a registration ID.
-DEVICE_KINDS = ("IndividualEnrollment", "RegistrationRecord", "HubDevice", "QuietPeriod")
+DEVICE_KINDS = (
+    "IndividualEnrollment",
+    "RegistrationRecord",
+    "HubDevice",
+    "QuietPeriod",
+    refused_on("IndividualEnrollment"),
+    refused_on("RegistrationRecord"),
+)
 # Of a device, so many rows are looked through for the device IDs that it had, and so many of these are followed.
 ROWS_WITH_NAMES, MOST_NAMES = 200, 10
 # A value that fewer rows have than these is rare: going through them all takes a few milliseconds.
@@ -86,6 +94,10 @@ def search(
         else:
             lead = ""
             ranges.append([*(Q(event=event) for event in sorted(SHUTTING_OUT)), Q(ShutOutByChange())])
+    if "subject_key" in exact and "subject_kind" in exact:
+        # Of one object, with what was refused on it.
+        kind: str = exact.pop("subject_kind")
+        rows = rows.filter(subject_kind_unseen__in=[kind, refused_on(kind)])
     for column, value in exact.items():
         rows = rows.filter(**{column if column == lead else f"{column}_unseen": value})
     # Of one device there are so few that all of them are looked through.

@@ -15,7 +15,7 @@ from enrollments.audit.events import Event
 from enrollments.models import HistoryEvent, HistorySeal, ProvisioningService
 from enrollments.models.history_shut_outs import is_shut_out_by_change
 from enrollments.portal.history_difference import Differences, differences
-from enrollments.portal.history_words import ACTOR_KINDS, SHUTTING_OUT, SUBJECT_KINDS, words_of
+from enrollments.portal.history_words import ACTOR_KINDS, REFUSED_ON, SHUTTING_OUT, SUBJECT_KINDS, words_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +110,8 @@ def _subject_url(event: HistoryEvent, service: ProvisioningService | None) -> st
     """The rows of this object. What was exported or refused is no object that has a history."""
     if event.subject_kind not in SUBJECT_KINDS or event.subject_kind in ("export", "action"):
         return ""
-    return history_url(service, {"kind": event.subject_kind, "subject": f"={event.subject_name}"})
+    kind = REFUSED_ON.get(event.subject_kind, event.subject_kind)
+    return history_url(service, {"kind": kind, "subject": f"={event.subject_name}"})
 
 
 def _urls(events: list[HistoryEvent], service: ProvisioningService) -> dict[tuple[str, str], str]:

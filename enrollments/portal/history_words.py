@@ -1,6 +1,6 @@
 """How the history's own names read on pages."""
 
-from enrollments.audit.events import Event
+from enrollments.audit.events import Event, refused_on
 from enrollments.models import HistoryEvent
 
 SUBJECT_KINDS = {
@@ -19,6 +19,11 @@ SUBJECT_KINDS = {
     "export": "export",
     "action": "refused action",
 }
+# Acts on one object that were refused, which are in its history.
+REFUSED_ON = {
+    refused_on(kind): kind for kind in ("IndividualEnrollment", "EnrollmentGroup", "RegistrationRecord")
+}
+SUBJECT_KINDS |= {refused: f"refused act on {SUBJECT_KINDS[kind]}" for refused, kind in REFUSED_ON.items()}
 ACTOR_KINDS = {
     "user": "person",
     "service": "access policy or API token",
@@ -32,7 +37,10 @@ SHUTTING_OUT = frozenset(event.value for event in Event if event.shuts_out)
 
 def words_of(event: HistoryEvent) -> str:
     """A row keeps its meaning even if a later version of the program wrote it."""
-    return Event(event.event).in_words if event.event in set(Event) else event.event
+    words = Event(event.event).in_words if event.event in set(Event) else event.event
+    if event.subject_kind in REFUSED_ON:
+        return f"{words} an act on {SUBJECT_KINDS[REFUSED_ON[event.subject_kind]]}"
+    return words
 
 
 def label_of(event: Event) -> str:

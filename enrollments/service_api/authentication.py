@@ -21,6 +21,7 @@ from enrollments.models import ProvisioningService
 from enrollments.policy.access import AccessRight
 from enrollments.service_api.dry_run import check_rehearsal
 from enrollments.service_api.errors import NO_SUCH_SERVICE, UNAUTHORIZED, WRONG_METHOD, answer_to
+from enrollments.service_api.refused_acts import tried
 from enrollments.wire.errors import THROTTLED, ApiError, ErrorAnswer, error_response
 from enrollments.wire.requests import check_api_version
 
@@ -84,7 +85,7 @@ def _answered(request: HttpRequest, handlers: dict[str, Handler], names: dict[st
         caller.require(right)
     except LacksRight:
         if right not in READING:
-            note_lacking_right(f"{request.method} {request.path}"[:200], caller, right)
+            note_lacking_right(tried(request, names), caller, right)
         raise
     check_rehearsal(request, handler.operation)  # type: ignore[attr-defined]  # set by `declares`
     response = handler(request, caller, **names)

@@ -57,6 +57,7 @@ from enrollments.actions.history import export_history, note_export
 from enrollments.actions.hubs import HubSpec, change_hub, link_hub, reveal_device_keys, unlink_hub
 from enrollments.actions.imports import cancel_import, start_import
 from enrollments.actions.people import (
+    Tried,
     add_person,
     change_password,
     note_refusal,
@@ -231,7 +232,7 @@ CASES: dict[str, Callable[[World], object]] = {
     "change_password": lambda w: change_password("bert", actor=ALICE),
     "restore_administrator": lambda w: restore_administrator("bert", actor=ALICE, reason="locked out"),
     "note_signing": lambda w: note_signing(Event.SIGNED_IN, w.people["bert"], actor=ALICE),
-    "note_refusal": lambda w: note_refusal("POST /people/", actor=ALICE, service=w.service),
+    "note_refusal": lambda w: note_refusal(Tried("POST /people/"), actor=ALICE, service=w.service),
     "turn": lambda w: turn(w.service, Act.DISABLE, w.group, actor=ALICE, at=later()),
     "carry_out": lambda w: carry_out(w.service, Act.DISABLE, [w.group], actor=ALICE, until=later()),
     "start_quiet_period": lambda w: start_quiet_period(w.service, w.attempt, timedelta(hours=1), actor=ALICE),

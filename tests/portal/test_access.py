@@ -255,10 +255,12 @@ def test_r15_refusal_names_who_tried_what(world):
     client.post(f"/services/plant/registrations/{world.values['registration_id']}/deny/")
 
     row = HistoryEvent.objects.get(event="action.refused")
-    assert (row.actor_name, row.subject_name, row.service_name) == (
+    assert (row.actor_name, row.subject_kind, row.subject_name, row.service_name, row.after) == (
         "some-viewer",
-        "POST /services/plant/registrations/keyed-001/deny/",
+        "refused:RegistrationRecord",
+        "keyed-001",
         "plant",
+        {"tried": "POST /services/plant/registrations/keyed-001/deny/"},
     )
 
 

@@ -138,11 +138,33 @@ def test_refused_attempt_at_a_change_is_history_and_one_at_reading_is_not(servic
     back_end.put("/enrollments/x", keys("x"))
 
     row = HistoryEvent.objects.latest("pk")
-    assert (row.event, row.actor_name, row.subject_name) == (
+    assert (row.event, row.actor_name, row.subject_kind, row.subject_name, row.after) == (
         "action.refused",
         "fleet-sync",
-        "PUT /enrollments/x",
+        "refused:IndividualEnrollment",
+        "x",
+        {"tried": "PUT /enrollments/x"},
     )
+
+
+@pytest.mark.parametrize(
+    ("body", "named"),
+    [
+        (
+            {"mode": "delete", "enrollments": [{"registrationId": "a"}, {"registrationId": "b"}, 7, {}]},
+            {"kind": "IndividualEnrollment", "names": ["a", "b"]},
+        ),
+        ({"mode": "delete", "enrollments": "none"}, None),
+        ([], None),
+    ],
+)
+def test_refused_bulk_operation_names_its_entries(service, body, named):
+    back_end = with_policy(a_policy(service, AccessRight.SERVICE_CONFIG))
+
+    assert error_of(back_end.call("POST", "/enrollments", body))[0] == 403
+
+    row = HistoryEvent.objects.latest("pk")
+    assert (row.subject_name, row.after) == ("POST /enrollments", named)
 
 
 @pytest.mark.parametrize(

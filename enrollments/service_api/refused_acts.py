@@ -1,0 +1,38 @@
+"""What a refused act was about: for the row of the history that it leaves (R15)."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from django.http import HttpRequest
+
+from enrollments.actions.people import Tried
+from enrollments.service_api.bulk import GROUPS, INDIVIDUALS
+from enrollments.wire.errors import ApiError
+from enrollments.wire.requests import json_object
+
+_KINDS = {"registrations": "RegistrationRecord", "enrollmentgroups": "EnrollmentGroup"}
+
+
+def tried(request: HttpRequest, named: Mapping[str, Any]) -> Tried:
+    """`named`: what stands in the path. A bulk operation names its entries in the body."""
+    what = f"{request.method} {request.path}"[:200]
+    first = request.path_info.lower().strip("/").partition("/")[0]
+    kind = _KINDS.get(first, "IndividualEnrollment")
+    return Tried(what, kind, (named["name"],) if "name" in named else _in_body(request))
+
+
+def _in_body(request: HttpRequest) -> tuple[str, ...]:
+    try:
+        message = json_object(request) or {}
+    except ApiError:
+        return ()  # a body that cannot be read names nobody, and is refused as any other here
+    return tuple(
+        name
+        for kind in (INDIVIDUALS, GROUPS)
+        for entry in _dicts(message.get(kind.member))
+        if isinstance(name := entry.get(kind.name), str)
+    )
+
+
+def _dicts(several: Any) -> list[dict[str, Any]]:
+    return [one for one in several if isinstance(one, dict)] if isinstance(several, list) else []
