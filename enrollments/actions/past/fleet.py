@@ -187,10 +187,12 @@ class _Fleet:
             if subject[0] is EntryKind.GROUP or _bars(entry) or _bars(self.now[subject])
         }
         above: dict[str, Above] = {}
-        for some in in_portions(classes, MOST_LOOKS):
+        *others, last = [*in_portions(classes, MOST_LOOKS)] or [[]]
+        for some in others:
             with self._as_it_was(time, wanted):
                 above |= {one.evidence_class: look_above(self.service, one, time.at) for one in some}
         with self._as_it_was(time, wanted):
+            above |= {one.evidence_class: look_above(self.service, one, time.at) for one in last}
             time.world = World(
                 above=above,
                 individuals=_as_values(time.individuals),
