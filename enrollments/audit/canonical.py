@@ -11,7 +11,7 @@ import re
 from datetime import UTC, datetime
 from functools import lru_cache
 from json.encoder import encode_basestring as quoted
-from typing import Any
+from typing import Any, NoReturn
 
 from enrollments.errors import DpsError
 
@@ -39,8 +39,7 @@ MEMBERS = (
     "subject_name",
     "way",
 )
-# The client, where there is one, brings its own name and comma.
-_ROW = "{" + ",".join(f'"{name}":%s' for name in MEMBERS).replace('"client":%s,', "%s") + "}"
+_BETWEEN = "\x7f"
 _MOMENT = re.compile(r"(\d{4}-\d\d-\d\d)[ T](\d\d:\d\d:\d\d)(?:\.(\d{6}))?Z?", re.ASCII)
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -76,34 +75,36 @@ def row_form(
     """
     if type(id) is not int or not (service_id is None or type(service_id) is int):
         raise NotCanonical("id and service_id are whole numbers")
+    # fmt: off
+    texts = (
+        actor_kind, actor_name, address, client, event, reason, request_id, service_name, subject_id, subject_kind,
+        subject_name, way,
+    )
+    # fmt: on
     try:
-        text = _ROW % (
-            quoted(actor_kind),
-            quoted(actor_name),
-            quoted(address),
-            "null" if after is None else _state(after),
-            quoted(moment(at)),
-            "null" if before is None else _state(before),
-            _client(client),
-            quoted(event),
-            id,
-            quoted(reason),
-            quoted(request_id),
-            "null" if service_id is None else service_id,
-            quoted(service_name),
-            quoted(subject_id),
-            quoted(subject_kind),
-            quoted(subject_name),
-            quoted(way),
-        )
+        # In one go, and taken apart again at a character that is never escaped: sooner done than each by itself.
+        escaped = quoted(_BETWEEN.join(texts))[1:-1].split(_BETWEEN)
+        at = moment(at)
+        after = "null" if after is None else _state(after)
+        before = "null" if before is None else _state(before)
     except TypeError:
         raise NotCanonical("it holds something that is no text where text belongs") from None
-    return in_utf8(text)
-
-
-def _client(client: str) -> str:
-    """The member, or nothing at all."""
-    return f'"client":{quoted(client)},' if client != "" else ""
+    if len(escaped) != len(texts):
+        escaped = [quoted(text)[1:-1] for text in texts]
+    # fmt: off
+    (
+        actor_kind, actor_name, address, client, event, reason, request_id, service_name, subject_id, subject_kind,
+        subject_name, way,
+    ) = escaped
+    # fmt: on
+    named_client = f'"client":"{client}",' if client else ""
+    # Written out, in the order of MEMBERS, since this is most of a verifier's work.
+    return in_utf8(
+        f'{{"actor_kind":"{actor_kind}","actor_name":"{actor_name}","address":"{address}","after":{after},"at":"{at}",'
+        f'"before":{before},{named_client}"event":"{event}","id":{id},"reason":"{reason}","request_id":"{request_id}",'
+        f'"service_id":{"null" if service_id is None else service_id},"service_name":"{service_name}",'
+        f'"subject_id":"{subject_id}","subject_kind":"{subject_kind}","subject_name":"{subject_name}","way":"{way}"}}'
+    )
 
 
 def row_hash(canonical: bytes) -> str:
@@ -127,16 +128,43 @@ def moment_of(at: datetime) -> str:
     return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
-@lru_cache(maxsize=4096)
+def _intricate(_: str) -> NoReturn:
+    raise _Intricate
+
+
+class _Intricate(Exception):
+    """Only the long way gets this right."""
+
+
 def json_form(text: str) -> str:
     """JSON text in its canonical form. Raises NotCanonical where a name stands twice, or it is no JSON."""
     try:
-        value = json.loads(text, object_pairs_hook=_once)
+        return _short_way(text)
+    except _Intricate:
+        value = _read(text)
     except (ValueError, RecursionError):
         raise NotCanonical("before or after is no JSON") from None
     return written(value)
 
 
+def _read(text: str) -> Any:
+    try:
+        return json.loads(text, object_pairs_hook=_once)
+    except (ValueError, RecursionError):
+        raise NotCanonical("before or after is no JSON") from None
+
+
+def _short_way(text: str) -> str:
+    """What `written` makes of it, several times as fast, where no number has a fraction and no name more than ASCII.
+
+    json itself sorts names by code points, which RFC 8785 sorts by UTF-16: the same for ASCII.
+    """
+    if "\\u" in text or not text.isascii():
+        raise _Intricate
+    return _write_simple(_read_simple(text))
+
+
+@lru_cache(maxsize=4096)
 def _state(text: str) -> str:
     """No state is NULL in the column, and nothing else: the two must not stand for each other."""
     form = json_form(text)
@@ -184,6 +212,14 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(members) != len(pairs):
         raise NotCanonical("before or after names something twice")
     return members
+
+
+_read_simple = json.JSONDecoder(
+    object_pairs_hook=_once, parse_float=_intricate, parse_constant=_intricate
+).decode
+_write_simple = json.JSONEncoder(
+    ensure_ascii=False, check_circular=False, sort_keys=True, separators=(",", ":")
+).encode
 
 
 def _number(value: float) -> str:

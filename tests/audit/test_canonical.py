@@ -67,6 +67,32 @@ def test_rows_are_written_as_another_implementation_writes_them(texts, state):
     assert form == rfc8785.dumps(wanted)
 
 
+@settings(max_examples=300, deadline=None)
+@given(VALUES, st.booleans())
+@example({"\ue000": 1, "\U0001f600": 2}, False)
+@example({"share": 1e21, "small": 5e-324, "whole": 1.0}, True)
+@example({"b": 1, "a": [True, None, "x\x7f"], "n": 10**30}, True)
+def test_stored_values_have_one_form_whichever_way_it_is_made(value, ascii_alone):
+    stored = json.dumps(value, ensure_ascii=ascii_alone)
+
+    assert json_form(stored) == written(json.loads(stored))
+
+
+def test_what_is_plain_takes_the_short_way(monkeypatch):
+    monkeypatch.setattr("enrollments.audit.canonical.written", lambda _: pytest.fail("the long way"))
+
+    assert json_form('{"b": {"d": [1, null]}, "a": false}') == '{"a":false,"b":{"d":[1,null]}}'
+
+
+def test_row_may_hold_the_character_at_which_its_texts_are_taken_apart():
+    form = a_row(reason='a\x7f"b\x7f', actor_name="\x7f")
+
+    wanted = dict.fromkeys(MEMBERS, "x") | ROW | {"reason": 'a\x7f"b\x7f', "actor_name": "\x7f"}
+    assert form == rfc8785.dumps(
+        wanted | {"at": "2026-05-01T10:00:00.000000Z", "before": {"status": "enabled"}}
+    )
+
+
 @pytest.mark.parametrize(
     ("number", "form"),
     [
@@ -102,7 +128,16 @@ def test_times_have_one_form(at):
 
 @pytest.mark.parametrize(
     "changed",
-    [{"reason": b"x"}, {"reason": None}, {"id": "7"}, {"id": True}, {"service_id": 1.5}, {"after": "null"}],
+    [
+        {"reason": b"x"},
+        {"reason": None},
+        {"id": "7"},
+        {"id": True},
+        {"service_id": 1.5},
+        {"after": "null"},
+        {"after": b"{}"},
+        {"at": b"2026-05-01 10:00:00"},
+    ],
 )
 def test_column_of_another_type_is_no_row(changed):
     with pytest.raises(NotCanonical):
