@@ -532,6 +532,9 @@ def main():
                 "--against FILE belongs to an excerpt, which cannot be checked without it.", file=sys.stderr
             )
             return 2
+        if given.against and Excerpt.is_one(given.against):
+            print(f"{given.against} is an excerpt itself: --against takes a whole history.", file=sys.stderr)
+            return 2
         source = whole(given.against or given.file)
         excerpt = Excerpt(given.file) if given.against else None
         found = verify_excerpt(excerpt, source, keys, kept) if excerpt else verify(source, keys, kept)

@@ -13,7 +13,8 @@ from enrollments.actions.enrollments import disable_enrollment, enable_enrollmen
 from enrollments.audit import checkpoints, upkeep
 from enrollments.audit.export import export_lines
 from enrollments.audit.sealer import seal_everything
-from enrollments.audit.verify import verify_database, verify_export
+from enrollments.audit.verify import verify_database
+from enrollments.audit.verify_export import verify_export
 from tests.audit.histories import fill
 from tests.devices import ALICE, enroll_keys, new_service
 

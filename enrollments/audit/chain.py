@@ -11,6 +11,7 @@ from enrollments.audit.canonical import MEMBERS, NOTHING_BEFORE, NotCanonical, r
 from enrollments.models import HistoryEvent, HistorySeal, UnsealedEvent
 
 CHUNK = 2000
+LOOKED_UP_AT_ONCE = 100_000
 # Places begin at 1; a verifier looks below as well, where somebody might hide a row.
 LOWEST = -(2**63)
 EVENTS, SEALS, WAITING = (model._meta.db_table for model in (HistoryEvent, HistorySeal, UnsealedEvent))
@@ -55,7 +56,14 @@ def sealed_rows(last: int, first: int = LOWEST) -> Iterator[SealedRow]:
     )
     while chunk := _fetched(sql, [first, last, CHUNK]):
         for index, previous, hash, event_id, *row in chunk:
-            yield _sealed(index, previous, hash, event_id, row)
+            form, at, unreadable = None, "", ""
+            try:
+                form, at = row_form(*row), row[_AT]
+            except NotCanonical as problem:
+                unreadable = "is gone" if row[_ID] is None else f"is no row: {problem.message}"
+            # Past the constructor, which would be a twentieth of a verifier's work.
+            seal = (index, previous, hash, event_id, form, at, row[_SERVICE], unreadable, "")
+            yield tuple.__new__(SealedRow, seal)
         first = chunk[-1][0] + 1
 
 
@@ -94,13 +102,18 @@ def count_waiting() -> int:
     return UnsealedEvent.objects.count()
 
 
-def first_unaccounted() -> int | None:
-    """The first row that is neither sealed nor waiting: it did not come in by the door."""
-    return _first(
-        f"SELECT MIN(e.id) FROM {EVENTS} e "  # noqa: S608  # names of our own
-        f"WHERE NOT EXISTS (SELECT 1 FROM {SEALS} s WHERE s.event_id = e.id) "
-        f"AND NOT EXISTS (SELECT 1 FROM {WAITING} w WHERE w.event_id = e.id)"
-    )
+def unaccounted(after: int) -> tuple[int | None, int | None]:
+    """Of the next rows after an ID: the last one's, None where there are no more, and the first that is neither sealed
+    nor waiting: it did not come in by the door."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT MAX(e.id), MIN(CASE WHEN s.event_id IS NULL AND w.event_id IS NULL THEN e.id END) "  # noqa: S608  # ours
+            f"FROM (SELECT id FROM {EVENTS} WHERE id > %s ORDER BY id LIMIT %s) e "
+            f"LEFT JOIN {SEALS} s ON s.event_id = e.id LEFT JOIN {WAITING} w ON w.event_id = e.id",
+            [after, LOOKED_UP_AT_ONCE],
+        )
+        last, stranger = cursor.fetchone()
+    return last, stranger
 
 
 def first_gone_while_waiting() -> int | None:
@@ -126,15 +139,6 @@ def columns_as_text() -> str:
         special = {"at": "CAST(e.at AS TEXT)"}
     # A quotation mark around each, since "before" and "after" are words of SQL.
     return ", ".join(special.get(name, f'e."{name}"') for name in MEMBERS)
-
-
-def _sealed(index: int, previous: str, hash: str, event_id: int, row: list[Any]) -> SealedRow:
-    if row[_ID] is None:
-        return SealedRow(index, previous, hash, event_id, None, unreadable="is gone")
-    try:
-        return SealedRow(index, previous, hash, event_id, form_of(row), row[_AT], row[_SERVICE])
-    except NotCanonical as problem:
-        return SealedRow(index, previous, hash, event_id, None, unreadable=f"is no row: {problem.message}")
 
 
 def _fetched(sql: str, parameters: list[int]) -> list[tuple[Any, ...]]:

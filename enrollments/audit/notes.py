@@ -29,6 +29,10 @@ class UnknownSigner(BadNote):
 
     code = "unknown_signer"
 
+    def __init__(self, signers: str) -> None:
+        super().__init__(f"This checkpoint was signed by {signers}, whose verifier key is not known here.")
+        self.signers = signers
+
 
 @dataclass(frozen=True, slots=True)
 class VerifierKey:
@@ -125,6 +129,14 @@ def notes_in(text: str) -> list[str]:
     return notes
 
 
+def claimed_size(note: str) -> int:
+    """For how many rows a note says that it was signed, before anybody has checked that. Raises BadNote."""
+    size = note.split("\n", 2)[1:2]
+    if not size or not size[0].isascii() or not size[0].isdigit() or len(size[0]) > 18:
+        raise BadNote("The text of this checkpoint is of another form.")
+    return int(size[0])
+
+
 def _check_signature(text: str, lines: list[str], keys: list[VerifierKey]) -> None:
     found = [match for line in lines if (match := _SIGNATURE.fullmatch(line))]
     if len(found) != len(lines) or not lines:
@@ -142,4 +154,4 @@ def _check_signature(text: str, lines: list[str], keys: list[VerifierKey]) -> No
                     raise BadNote(f"The signature of {key.name} does not fit this checkpoint.") from None
                 return
     names = ", ".join(match[1] for match in found)
-    raise UnknownSigner(f"This checkpoint was signed by {names}, whose verifier key is not known here.")
+    raise UnknownSigner(names)

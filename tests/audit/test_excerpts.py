@@ -1,18 +1,22 @@
-"""Exports of what a filter found, checked by the independent tool against a history that has every row."""
+"""Exports of what a filter found, checked by both verifiers against a history that has every row."""
 
 import json
+from pathlib import Path
 
 import pytest
 
 from enrollments.actions.history import take_checkpoint
 from enrollments.audit import checkpoints
+from enrollments.audit.canonical import link_hash, row_hash
 from enrollments.audit.excerpt import excerpt_lines, rows_with_seals
 from enrollments.audit.export import export_lines
-from enrollments.audit.verify import verify_export
+from enrollments.audit.notes import BadNote
+from enrollments.audit.verify_export import verify_excerpt
 from enrollments.errors import HistoryDisagrees
-from enrollments.models import HistoryEvent, HistorySeal
+from enrollments.models import HistoryCheckpoint, HistoryEvent, HistorySeal
 from tests.audit.histories import fill
 from tests.audit.test_verify import by_tool, tampered
+from tests.management.calls import json_of, printed_by, refusal_of
 
 pytestmark = pytest.mark.django_db
 
@@ -29,34 +33,65 @@ def files(tmp_path):
     return excerpt, whole
 
 
+def by_us(excerpt, whole):
+    with excerpt.open("rb") as rows, whole.open("rb") as all_rows:
+        return verify_excerpt(rows, all_rows, [checkpoints.verifier_key()])
+
+
 def problem(excerpt, whole) -> str:
+    """What both say, in the same words where they speak of a row."""
     done = by_tool(excerpt, "--against", str(whole))
     assert done.returncode == 1, done.stdout + done.stderr
-    return json.loads(done.stdout)["problem"]["what"]
+    told = json.loads(done.stdout)["problem"]
+    try:
+        ours = by_us(excerpt, whole).problem
+    except BadNote as refused:
+        return f"{told['what']}; {refused.message}"
+    assert ours.index == told["index"]
+    return f"{told['what']}; {ours.what}"
 
 
 def test_excerpt_stands_in_the_whole(files):
     excerpt, whole = files
 
     done = by_tool(excerpt, "--against", str(whole))
+    ours = by_us(excerpt, whole)
 
     assert done.returncode == 0, done.stdout
     report = json.loads(done.stdout)
     assert (report["excerpt_rows"], report["rows"], report["signed_rows"]) == (9, 60, 60)
+    assert (ours.ok, ours.excerpt_rows, ours.rows, ours.signed) == (True, 9, 60, 60)
+
+
+def test_excerpt_stands_in_the_whole_of_its_service_whose_other_rows_are_hidden(files):
+    excerpt, whole = files
+    whole.write_bytes(b"".join(export_lines(HistoryCheckpoint.objects.get(), service_id=9001)))
+
+    assert by_tool(excerpt, "--against", str(whole)).returncode == 0
+    ours = by_us(excerpt, whole)
+    assert (ours.ok, ours.opaque) == (True, 40)
 
 
 def test_excerpt_needs_a_whole_and_a_whole_needs_none(files):
-    excerpt, whole = files
+    """Nobody is to be told that a history was changed who only called the verifier wrongly."""
+    excerpt, whole = map(str, files)
 
-    assert by_tool(excerpt).returncode == 2
-    assert by_tool(whole, "--against", str(whole)).returncode == 2
+    for arguments in ([excerpt], [whole, "--against", whole], [excerpt, "--against", excerpt]):
+        assert by_tool(Path(arguments[0]), *arguments[1:]).returncode == 2, arguments
+        code, sentence = refusal_of("audit_verify", *arguments)
+        assert (code, "not as it was sealed" in sentence) == (2, False)
+    assert "--against" in refusal_of("audit_verify", excerpt)[1]
+    assert refusal_of("audit_verify", "--against", whole)[0] == 2
+    assert refusal_of("audit_verify", excerpt, "--against", "nowhere.jsonl")[0] == 2
 
 
-def test_our_own_verifier_says_what_to_do_with_an_excerpt(files):
-    with files[0].open("rb") as lines:
-        report = verify_export(lines, [checkpoints.verifier_key()])
+def test_command_says_how_many_rows_of_the_excerpt_stand_in_the_whole(files):
+    excerpt, whole = map(str, files)
 
-    assert "tools/verify_history.py checks it" in report.problem.what
+    assert "Of the excerpt      9, each in its place" in printed_by(
+        "audit_verify", excerpt, "--against", whole
+    )
+    assert json_of("audit_verify", excerpt, "--against", whole)["excerpt_rows"] == 9
 
 
 @pytest.mark.parametrize(
@@ -69,8 +104,8 @@ def test_our_own_verifier_says_what_to_do_with_an_excerpt(files):
         (lambda lines: [*lines[:3], *lines[4:]], "says that it has 9 rows, and 8 are here"),
         (lambda lines: [*lines[:3], lines[2], *lines[3:]], "there twice"),
         (lambda lines: lines[:-1], "cut off"),
-        (lambda lines: [*lines, lines[2]], "comes after its end"),
-        (lambda lines: [*lines[:-1], lines[-1].replace(b"\\n60\\n", b"\\n61\\n")], "signature does not fit"),
+        (lambda lines: [*lines, lines[2]], "after"),
+        (lambda lines: [*lines[:-1], lines[-1].replace(b"\\n60\\n", b"\\n61\\n")], "not fit"),
     ],
     ids=[
         "a word changed",
@@ -85,7 +120,8 @@ def test_excerpt_that_was_changed_is_found(files, change, what):
     excerpt, whole = files
     excerpt.write_bytes(b"".join(change(excerpt.read_bytes().splitlines(keepends=True))))
 
-    assert what in problem(excerpt, whole)
+    told = problem(excerpt, whole)
+    assert all(what in one for one in told.split("; ")), told
 
 
 def test_row_that_was_made_up_with_a_seal_that_fits_it_does_not_stand_in_the_whole(files):
@@ -93,8 +129,6 @@ def test_row_that_was_made_up_with_a_seal_that_fits_it_does_not_stand_in_the_who
     excerpt, whole = files
     lines = excerpt.read_bytes().splitlines(keepends=True)
     row, seal = lines[3].rsplit(b',"seal":', 1)
-    from enrollments.audit.canonical import link_hash, row_hash
-
     form = row.removeprefix(b'{"event":').replace(b'"way":"portal"', b'"way":"forged"')
     place = json.loads(seal.rstrip()[:-1])
     place["hash"] = link_hash(place["index"], place["previous"], row_hash(form))

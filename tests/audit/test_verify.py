@@ -23,12 +23,14 @@ from hypothesis import settings as hypothesis
 from hypothesis import strategies as st
 
 from enrollments.actions.history import export_history
-from enrollments.audit import checkpoints
+from enrollments.audit import checkpoints, verify
 from enrollments.audit.canonical import MEMBERS
 from enrollments.audit.export import export_lines
 from enrollments.audit.notes import BadNote, SigningKey, UnknownSigner
+from enrollments.audit.report import Problem
 from enrollments.audit.sealer import seal_everything
-from enrollments.audit.verify import Problem, verify_database, verify_export
+from enrollments.audit.verify import verify_database
+from enrollments.audit.verify_export import verify_export
 from enrollments.models import HistoryCheckpoint, HistoryEvent, HistorySeal, UnsealedEvent
 from tests.audit.histories import execute, fill
 from tests.devices import ALICE, new_service
@@ -206,7 +208,9 @@ def wanted(row: int) -> dict[str, tuple[int | None, int | None]]:
 
 
 @pytest.mark.django_db
-def test_database_verifier_names_every_tampering(history):
+@pytest.mark.parametrize("portion", [verify.PORTION, ROWS // 7], ids=["in one", "in portions"])
+def test_database_verifier_names_every_tampering(history, portion, monkeypatch):
+    monkeypatch.setattr(verify, "PORTION", portion)
     found = {}
     row = row_at_hit()
     for one in TAMPERINGS:
@@ -218,6 +222,25 @@ def test_database_verifier_names_every_tampering(history):
     assert found == {name: place for name, place in wanted(row).items() if name in found}
     assert len(found) >= 26
     assert verify_database([checkpoints.verifier_key()]).ok
+
+
+@pytest.mark.django_db
+def test_gap_that_is_longer_than_a_portion_is_found(history, monkeypatch):
+    monkeypatch.setattr(verify, "PORTION", 10)
+    with tampered(f'DELETE FROM {SEAL} WHERE "index" > 20 AND "index" < 200', f"DELETE FROM {CHECKPOINT}"):
+        assert by_us(verify_database, [checkpoints.verifier_key()]) == (21, None)
+
+
+@pytest.mark.django_db
+def test_checkpoints_are_counted_by_who_signed_them_in_whatever_portions(history, monkeypatch):
+    monkeypatch.setattr(verify, "PORTION", 7)
+    fill(9, seed=3)
+    latest = checkpoints.make_checkpoint().note
+
+    report = verify_database([checkpoints.verifier_key()], [history], [history, latest])
+
+    assert (report.ok, report.checkpoints, report.signed) == (True, 5, ROWS + 9)
+    assert report.signers == {checkpoints.verifier_key().name: 5}
 
 
 @pytest.mark.django_db(transaction=True)

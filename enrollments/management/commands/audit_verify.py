@@ -9,8 +9,10 @@ from django.conf import settings
 from django.core.management.base import CommandError
 
 from enrollments.audit.checkpoints import verifier_key
-from enrollments.audit.notes import BadNote, VerifierKey
-from enrollments.audit.verify import Report, notes_of_file, verify_database, verify_export
+from enrollments.audit.notes import BadNote, VerifierKey, notes_in
+from enrollments.audit.report import Report
+from enrollments.audit.verify import verify_database
+from enrollments.audit.verify_export import IsExcerpt, is_excerpt, verify_excerpt, verify_export
 from enrollments.management.command import REFUSED, DpsCommand, called_wrongly
 from enrollments.policy.words import counted
 
@@ -26,6 +28,12 @@ class Command(DpsCommand):
         super().add_arguments(parser)
         parser.add_argument(
             "export", nargs="?", type=Path, help="An export. Without it, the database is checked."
+        )
+        parser.add_argument(
+            "--against",
+            type=Path,
+            metavar="FILE",
+            help="Of an excerpt (JSON Lines of what a filter found): a whole export, in which its rows must stand.",
         )
         parser.add_argument(
             "--checkpoint",
@@ -48,6 +56,7 @@ class Command(DpsCommand):
         self,
         *,
         export: Path | None,
+        against: Path | None,
         checkpoint: list[Path],
         verifier_key: list[str],
         json: bool,
@@ -57,21 +66,35 @@ class Command(DpsCommand):
         own = Path(settings.DPS_CHECKPOINT_FILE)
         try:
             kept = [note for path in checkpoint for note in _notes(path)]
+            if export is None and against is not None:
+                called_wrongly("--against goes with an excerpt, and the database is none.")
             if export is None:
                 report = verify_database(keys, kept, _notes(own) if own.exists() else [])
             else:
-                with export.open("rb") as lines:
-                    report = verify_export(lines, keys, kept)
+                report = _verified(export, against, keys, kept)
         except BadNote as problem:
             raise CommandError(problem.message, returncode=REFUSED) from None
         except OSError as problem:
-            called_wrongly(f"{export} cannot be read: {problem.strerror}")
+            called_wrongly(f"{problem.filename or export} cannot be read: {problem.strerror}")
         if json:
             self.print_json(_as_json(report))
         else:
             self.stdout.write(_as_text(report))
         if report.problem:
             raise CommandError(f"The history is not as it was sealed. {report.problem}", returncode=REFUSED)
+
+
+def _verified(export: Path, against: Path | None, keys: list[VerifierKey], kept: list[str]) -> Report:
+    with export.open("rb") as lines:
+        try:
+            if against is None:
+                return verify_export(lines, keys, kept)
+            if not is_excerpt(lines):
+                called_wrongly(f"{export} is no excerpt, so there is nothing to check it --against.")
+            with against.open("rb") as whole:
+                return verify_excerpt(lines, whole, keys, kept)
+        except IsExcerpt as problem:
+            called_wrongly(f"{against or export}: {problem.message}")
 
 
 def _own_key() -> VerifierKey:
@@ -87,7 +110,7 @@ def _key(text: str) -> VerifierKey:
 
 def _notes(path: Path) -> list[str]:
     try:
-        return notes_of_file(path.read_text())
+        return notes_in(path.read_text())
     except BadNote as problem:
         raise BadNote(f"{path}: {problem.message}") from None
     except (OSError, UnicodeDecodeError) as problem:
@@ -104,6 +127,7 @@ def _as_json(report: Report) -> dict[str, Any]:
         "checkpoints": report.checkpoints,
         "waiting": report.waiting,
         "rows_by_hash_only": report.opaque,
+        **({} if report.excerpt_rows is None else {"excerpt_rows": report.excerpt_rows}),
         "notices": report.notices,
         "problem": problem,
     }
@@ -118,6 +142,8 @@ def _as_text(report: Report) -> str:
     ]
     if report.opaque:
         lines.append(f"By their hash only  {report.opaque}")
+    if report.excerpt_rows is not None:
+        lines.append(f"Of the excerpt      {report.excerpt_rows}, each in its place")
     lines += [f"Note: {notice}" for notice in report.notices]
     if report.ok:
         lines.append("Every sealed row is what was sealed.")
