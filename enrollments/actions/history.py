@@ -25,15 +25,15 @@ def note_export(
 
 
 def export_history(
-    service: ProvisioningService | None, *, actor: Actor
+    service: ProvisioningService | None, *, actor: Actor, in_background: bool = False
 ) -> tuple[HistoryCheckpoint, Iterator[bytes]]:
     """The history with its seals up to now, and the checkpoint with which the lines end.
 
     The export itself is the last row in it. Of one service, the rows of others are there by their hashes only.
-    Raises HistoryDisagrees.
+    in_background: see take_checkpoint. Raises HistoryDisagrees.
     """
     note_export("history with seals", {}, actor=actor, service=service)
-    checkpoint, _ = take_checkpoint()
+    checkpoint, _ = take_checkpoint(in_background=in_background)
     return checkpoint, export_lines(checkpoint, service.pk if service else None)
 
 

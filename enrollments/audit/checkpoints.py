@@ -160,6 +160,24 @@ def deliver(checkpoint: HistoryCheckpoint, destination: str) -> str:
     return problem
 
 
+def notes_in_file() -> list[str]:
+    """The notes that were appended to the checkpoint file; none where there is no file. Raises BadNote."""
+    path = settings.DPS_CHECKPOINT_FILE
+    try:
+        with open(path, encoding="utf-8") as file:
+            text = file.read()
+    except FileNotFoundError:
+        return []
+    except OSError as problem:
+        raise BadNote(f"{path} cannot be read: {problem.strerror}.") from None
+    except UnicodeDecodeError:
+        raise BadNote(f"{path} is no text.") from None
+    try:
+        return notes_in(text) if text.strip() else []
+    except BadNote as problem:
+        raise BadNote(f"{path}: {problem.message}") from None
+
+
 def due(checkpoint: HistoryCheckpoint | None, now: datetime) -> bool:
     """Whether the next one is to be made, if there is anything new."""
     return checkpoint is None or (now - checkpoint.at).total_seconds() >= settings.DPS_CHECKPOINT_MINUTES * 60

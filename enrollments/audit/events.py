@@ -61,6 +61,7 @@ class Event(StrEnum):
     QUIET_ENDED = "quiet.ended"
     KEYS_REVEALED = "keys.revealed"
     EXPORTED = "history.exported"
+    HISTORY_CHECKED = "history.checked"
     IMPORT_STARTED = "import.started"
     IMPORT_ENDED = "import.ended"
     REFUSED = "action.refused"
@@ -129,6 +130,7 @@ _WORDS: dict[Event, str] = {
     Event.QUIET_ENDED: "ended the quiet period of device",
     Event.KEYS_REVEALED: "looked at the keys of",
     Event.EXPORTED: "exported",
+    Event.HISTORY_CHECKED: "verified",
     Event.IMPORT_STARTED: "started import",
     Event.IMPORT_ENDED: "ended import",
     Event.REFUSED: "was refused",

@@ -100,8 +100,14 @@ def read_checkpoint(note: str, keys: list[VerifierKey]) -> Checkpoint:
     text, separator, signatures = note.partition("\n\n")
     if not separator or not signatures.endswith("\n"):
         raise BadNote("A checkpoint is a text, an empty line and a signature; this is not.")
-    _check_signature(f"{text}\n", signatures.splitlines(), keys)
-    lines = text.split("\n")
+    text += "\n"
+    _check_signature(text, signatures.splitlines(), keys)
+    return checkpoint_of(text)
+
+
+def checkpoint_of(text: str) -> Checkpoint:
+    """What the text of a note says, whose signature was checked. Raises BadNote."""
+    lines = text.removesuffix("\n").split("\n")
     try:
         origin, size, head = lines[:3]
         extensions = dict(line.split(" ", 1) for line in lines[3:])
@@ -111,7 +117,7 @@ def read_checkpoint(note: str, keys: list[VerifierKey]) -> Checkpoint:
         checkpoint = Checkpoint(origin, int(size), base64.b64decode(head, validate=True).hex(), at)
     except (ValueError, KeyError):
         raise BadNote("The text of this checkpoint is of another form.") from None
-    if checkpoint.text() != f"{text}\n":
+    if checkpoint.text() != text:
         raise BadNote("The text of this checkpoint is of another form.")
     return checkpoint
 

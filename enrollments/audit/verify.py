@@ -1,8 +1,9 @@
 """Checking the history in the database: the first row that is not what was sealed, and what was cut off."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from hashlib import sha256
+from typing import Any
 
 from enrollments.audit.canonical import link_hash
 from enrollments.audit.chain import (
@@ -14,7 +15,7 @@ from enrollments.audit.chain import (
     sealed_rows,
     unaccounted,
 )
-from enrollments.audit.notes import Checkpoint, VerifierKey, read_checkpoint
+from enrollments.audit.notes import Checkpoint, VerifierKey, checkpoint_of, read_checkpoint
 from enrollments.audit.report import Problem, Report
 from enrollments.audit.signed import Checkpoints, SignedHere
 from enrollments.collecting import without_collecting
@@ -71,6 +72,15 @@ class Check:
     # The rows up to this ID have a seal or wait for one, once all seals were followed.
     accounted: int | None = None
     done: bool = False
+
+    def to_go_on_later(self) -> dict[str, Any]:
+        """As plain values, of a check that is not done."""
+        return asdict(self) | {"kept": [one.text() for one in self.kept]}
+
+    @classmethod
+    def from_before(cls, values: dict[str, Any]) -> "Check":
+        kept = [checkpoint_of(text) for text in values["kept"]]
+        return cls(**values | {"kept": kept, "report": Report(**values["report"])})
 
     def go_on(self, here: SignedHere) -> None:
         """One portion. Raises BadNote where a note in the installation's own file cannot be believed."""

@@ -108,7 +108,7 @@ def _named(event: HistoryEvent) -> str:
 
 def _subject_url(event: HistoryEvent, service: ProvisioningService | None) -> str:
     """The rows of this object. What was exported or refused is no object that has a history."""
-    if event.subject_kind not in SUBJECT_KINDS or event.subject_kind in ("export", "action"):
+    if event.subject_kind not in SUBJECT_KINDS or event.subject_kind in ("export", "history", "action"):
         return ""
     kind = REFUSED_ON.get(event.subject_kind, event.subject_kind)
     return history_url(service, {"kind": kind, "subject": f"={event.subject_name}"})

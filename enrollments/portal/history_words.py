@@ -17,6 +17,7 @@ SUBJECT_KINDS = {
     "User": "person",
     "encryption key": "encryption key",
     "export": "export",
+    "history": "check of the history",
     "action": "refused action",
 }
 # Acts on one object that were refused, which are in its history.

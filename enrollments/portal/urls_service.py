@@ -11,6 +11,7 @@ from enrollments.portal.views import (
     devices,
     explain,
     history,
+    history_checks,
     history_exports,
     history_kept,
     history_objects,
@@ -74,6 +75,12 @@ installation_urlpatterns: list[URLPattern | URLResolver] = [
         "history/checkpoint/download/",
         history_proof.installation_checkpoint_download,
         name="installation-checkpoint-download",
+    ),
+    path("history/checkpoint/check/", history_checks.installation_check, name="installation-check"),
+    path(
+        "history/checkpoint/whole/",
+        history_proof.installation_history_whole,
+        name="installation-history-whole",
     ),
     path("people/", people.people_list, name="people-list"),
     path("people/add/", people.person_add, name="person-add"),
@@ -156,4 +163,6 @@ urlpatterns: list[URLPattern | URLResolver] = [
         history_proof.history_checkpoint_download,
         name="history-checkpoint-download",
     ),
+    path("history/checkpoint/check/", history_checks.history_check, name="history-check"),
+    path("history/checkpoint/whole/", history_proof.history_whole, name="history-whole"),
 ]

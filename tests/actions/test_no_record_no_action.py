@@ -54,6 +54,7 @@ from enrollments.actions.enrollments import (
     reveal_enrollment_keys,
 )
 from enrollments.actions.history import export_history, note_export
+from enrollments.actions.history_checks import begin_check, continue_check
 from enrollments.actions.hubs import HubSpec, change_hub, link_hub, reveal_device_keys, unlink_hub
 from enrollments.actions.imports import cancel_import, start_import
 from enrollments.actions.people import (
@@ -216,6 +217,7 @@ CASES: dict[str, Callable[[World], object]] = {
     "reveal_enrollment_keys": lambda w: reveal_enrollment_keys(w.service, "keyed-001", actor=ALICE),
     "note_export": lambda w: note_export("attempts", {}, actor=ALICE, service=w.service),
     "export_history": lambda w: export_history(w.service, actor=ALICE),
+    "continue_check": lambda w: continue_check(begin_check(), 60, actor=ALICE, service=w.service),
     "reveal_device_keys": lambda w: reveal_device_keys(w.service, w.device, actor=ALICE),
     "link_hub": lambda w: link_hub(w.service, HubSpec(name="third", host_name="third.example"), actor=ALICE),
     "change_hub": lambda w: change_hub(

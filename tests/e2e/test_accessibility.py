@@ -36,6 +36,8 @@ NO_PAGE = {
     "history-checkpoint-download": "a file",
     "installation-history-export": "a file",
     "installation-checkpoint-download": "a file",
+    "history-whole": "a file",
+    "installation-history-whole": "a file",
     "import-problems": "a file",
     "import-preview-export": "a file",
     "import-part": "answers a script",
@@ -74,6 +76,8 @@ INSTEAD = {
     "enrollment-add-preview": Visit("enrollment-add-preview", post=ONE_CERTIFICATE),
     "enrollment-edit-preview": Visit("enrollment-edit-preview", post=KEYS),
     "enrollment-keys": Visit("enrollment-keys", post={}),
+    "history-check": Visit("history-check", post={}),
+    "installation-check": Visit("installation-check", post={}),
     "ca-verify": Visit("ca-verify", post={"pem": "no certificate"}),
     **{
         f"{place}-view-{act}": Visit(f"{place}-view-{act}", post={})

@@ -5,10 +5,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from django.conf import settings
 from django.core.management.base import CommandError
 
-from enrollments.audit.checkpoints import verifier_key
+from enrollments.audit.checkpoints import notes_in_file, verifier_key
 from enrollments.audit.notes import BadNote, VerifierKey, notes_in
 from enrollments.audit.report import Report
 from enrollments.audit.verify import verify_database
@@ -63,13 +62,12 @@ class Command(DpsCommand):
         **_: Any,
     ) -> None:
         keys = [_own_key(), *map(_key, verifier_key)]
-        own = Path(settings.DPS_CHECKPOINT_FILE)
         try:
             kept = [note for path in checkpoint for note in _notes(path)]
             if export is None and against is not None:
                 called_wrongly("--against goes with an excerpt, and the database is none.")
             if export is None:
-                report = verify_database(keys, kept, _notes(own) if own.exists() else [])
+                report = verify_database(keys, kept, notes_in_file())
             else:
                 report = _verified(export, against, keys, kept)
         except BadNote as problem:
