@@ -74,7 +74,7 @@ def test_whole_history_is_said_to_be_whole_with_what_was_checked(auditor, note):
 
     text = text_of(answer)
     assert answer.status_code == 200
-    assert "Nobody edited what was sealed" in text
+    assert "Every row is as it was sealed" in text
     report = answer.context["report"]
     assert (report.rows, report.head) == (
         HistoryEvent.objects.count() - 1,  # the row about the check comes after it
@@ -82,7 +82,7 @@ def test_whole_history_is_said_to_be_whole_with_what_was_checked(auditor, note):
     )
     assert report.head in text
     assert f"{checkpoints.verifier_key().name}: {report.checkpoints}" in text
-    assert "rely on nobody" in text
+    assert "given to a check, rules that out" in text
 
 
 def test_check_leaves_a_row_with_what_was_found(auditor, note):
@@ -136,7 +136,7 @@ def test_check_goes_on_in_portions_and_says_how_far_it_is(auditor, note, in_port
     assert ("<html" in second.content.decode()) == (not headers)
     last, pressed = ended(auditor, second, **headers)
     assert pressed >= rows // 7 - 2
-    assert "Nobody edited what was sealed" in text_of(last)
+    assert "Every row is as it was sealed" in text_of(last)
     assert last.context["report"].rows == rows
     assert HistoryEvent.objects.filter(event="history.checked").count() == 1
 
@@ -171,7 +171,7 @@ def test_kept_checkpoint_shows_that_the_end_was_cut_off(auditor, note, as_file, 
     gone = f"DELETE FROM enrollments_historyevent WHERE id IN ({','.join(map(str, lost))})"
     with tampered(*CUT, gone):
         no_trace_here()
-        assert "Nobody edited" in text_of(ended(auditor, auditor.post(CHECK))[0])
+        assert "Every row is as it was sealed" in text_of(ended(auditor, auditor.post(CHECK))[0])
 
         answer, _ = ended(auditor, auditor.post(CHECK, given(note, as_file)))
 
@@ -193,7 +193,7 @@ def test_kept_checkpoint_shows_that_the_history_was_sealed_anew(auditor, note, a
     ):
         no_trace_here()
         seal_everything()
-        assert "Nobody edited" in text_of(auditor.post(CHECK))
+        assert "Every row is as it was sealed" in text_of(auditor.post(CHECK))
 
         answer = auditor.post(CHECK, given(note, as_file))
 
@@ -206,6 +206,7 @@ def test_kept_checkpoint_that_agrees_is_said_to(auditor, note, as_file):
     answer = auditor.post(CHECK, given(note.rstrip() + "\r\n", as_file))
 
     size = int(note.splitlines()[1])
+    assert "given to a check" not in text_of(answer)
     assert f"nothing up to row #{size} was changed or cut off since that was signed" in text_of(answer)
 
 
@@ -261,7 +262,7 @@ def test_one_check_at_a_time_and_another_waits(auditor, note, settings):
         assert "Another check has its turn; this one waits." in text_of(answer)
         assert answer.context["report"].rows == 0
 
-    assert "Nobody edited" in text_of(ended(auditor, answer)[0])
+    assert "Every row is as it was sealed" in text_of(ended(auditor, answer)[0])
 
 
 @pytest.mark.parametrize("change", ["x", "", "changed", "old", "of another", "of another place"])
