@@ -53,3 +53,19 @@ def execute(sql: str, *parameters: object) -> int:
 
 def as_json(value: object) -> str:
     return json.dumps(value)
+
+
+def repeat(times: int, *, only: int | None = None) -> None:
+    """The first so many rows (all of them) this many times more, put in by the database itself: in a tenth of the time,
+    and alike but for the IDs of subjects and requests. Nothing is sealed by this."""
+    table = HistoryEvent._meta.db_table
+    columns = [field.column for field in HistoryEvent._meta.concrete_fields if field.column != "id"]
+    names = ", ".join(f'"{name}"' for name in columns)
+    own = {name: f"e.{name} || '-' || n.n" for name in ("subject_id", "request_id")}
+    values = ", ".join(own.get(name, f'e."{name}"') for name in columns)
+    first = f"SELECT * FROM {table} ORDER BY id" + (f" LIMIT {only}" if only else "")
+    execute(
+        f"INSERT INTO {table} ({names}) "
+        f"WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < {times}) "
+        f"SELECT {values} FROM ({first}) e, n ORDER BY n.n, e.id"
+    )
