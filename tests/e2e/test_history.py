@@ -164,3 +164,43 @@ def objects_in(data: bytes, ending: str) -> list[str]:
             return [row["object"] for row in table]
         sheet = archive.read("xl/worksheets/sheet1.xml").decode()
     return ["demo-valves"] * (sheet.count("<row>") - 1) if "demo-valves" in sheet else []
+
+
+def verified(page: Page) -> Page:
+    page.get_by_role("button", name="Verify now").click()
+    # On a busy machine it may take more than one portion, which go on by themselves.
+    expect(page.get_by_role("heading", name="Every row is as it was sealed")).to_be_visible(timeout=30_000)
+    return page
+
+
+def test_an_auditor_proves_in_the_portal_that_nobody_edited_the_history(administrator, plant):
+    administrator.go_to("Revocation history")
+    page = administrator.page
+    page.get_by_role("link", name="Proof").click()
+    note = page.locator("#note").text_content()
+
+    page.get_by_label("A checkpoint that you kept").fill(note)
+    verified(page)
+
+    expect(page.locator("#check")).to_contain_text(f"nothing up to row #{note.splitlines()[1]} was changed")
+    assert not problems_of(page)
+    page.get_by_role("link", name="verify elsewhere").click()
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Download the whole history").click()
+    assert download.value.suggested_filename in page.locator("#verify-there").text_content()
+    *lines, last = download.value.path().read_text().splitlines()
+    assert len(lines) == int(json.loads(last)["checkpoint"].splitlines()[1])
+
+
+def test_what_is_no_checkpoint_is_said_beside_its_field(administrator, plant):
+    administrator.go_to("Revocation history")
+    page = administrator.page
+    page.get_by_role("link", name="Proof").click()
+
+    page.get_by_label("A checkpoint that you kept").fill("hello")
+    page.get_by_role("button", name="Verify now").click()
+
+    expect(page.get_by_label("A checkpoint that you kept")).to_have_attribute("aria-invalid", "true")
+    expect(page.get_by_text("This is no checkpoint, and no file of checkpoints.")).to_be_visible()
+    page.get_by_label("A checkpoint that you kept").fill("")
+    verified(page)
