@@ -10,7 +10,8 @@ from django.db import OperationalError, connection
 from enrollments.audit.canonical import MEMBERS, NOTHING_BEFORE, NotCanonical, row_form
 from enrollments.models import HistoryEvent, HistorySeal, UnsealedEvent
 
-CHUNK = 2000
+# Few enough for a processor to have them at hand until they are hashed.
+CHUNK = 500
 LOOKED_UP_AT_ONCE = 100_000
 # Places begin at 1; a verifier looks below as well, where somebody might hide a row.
 LOWEST = -(2**63)
