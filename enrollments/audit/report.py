@@ -68,6 +68,12 @@ class Report:
             )
         return said
 
+    def take_over(self, other: "Report") -> None:
+        """What was found about checkpoints that only now turn out to be the last."""
+        self.problem = self.problem or other.problem
+        for which, number in other.unchecked.items():
+            self.unchecked[which] = self.unchecked.get(which, 0) + number
+
     def note_if_late(self, at: str, number: int, event_id: int | None) -> None:
         """Of a row that is dated before one that was sealed earlier."""
         if datetime.fromisoformat(self.latest) - datetime.fromisoformat(at) > LATE:

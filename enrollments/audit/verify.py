@@ -62,8 +62,8 @@ def _what_is_wrong(link: SealedRow, rows: int, last: str, row: str) -> Problem:
 class Check:
     """A check of the database that is done in portions, and all that one of them leaves to the next.
 
-    `until`: the place at which the history ended when it began; what comes later is not looked at. `kept`: what was
-    signed, and kept elsewhere.
+    `until`: the place at which the history ended when it began; what comes later is not looked at, unless something
+    was signed of it before the end was reached. `kept`: what was signed, and kept elsewhere.
     """
 
     until: int
@@ -110,9 +110,15 @@ class Check:
             self.until = report.rows
 
     def _end_of_the_seals(self, here: SignedHere) -> None:
-        report = self.report
-        checkpoints = self._signed(here, report.rows, None)
-        report.problem = report.problem or checkpoints.cut_off(report.rows)
+        report, looked = self.report, Report()
+        kept = [one for one in self.kept if one.size > report.rows]
+        beyond = [*kept, *here.between(report.rows or None, None, looked)]
+        # The end is asked for after what was signed: whatever was signed meanwhile is of rows that came meanwhile.
+        if beyond and (end := head().size) > report.rows:
+            self.until = end
+            return
+        report.take_over(looked)
+        report.problem = report.problem or Checkpoints(beyond, report).cut_off(report.rows)
         if report.ok and (gone := first_gone_while_waiting()):
             report.problem = Problem(None, gone, "it is gone, and had no seal yet")
         self.accounted = LOWEST

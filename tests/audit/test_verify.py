@@ -23,12 +23,15 @@ from hypothesis import settings as hypothesis
 from hypothesis import strategies as st
 
 from enrollments.actions.history import export_history
+from enrollments.actions.history_checks import begin_check
 from enrollments.audit import checkpoints, verify
 from enrollments.audit.canonical import MEMBERS
+from enrollments.audit.chain import head
 from enrollments.audit.export import export_lines
 from enrollments.audit.notes import BadNote, SigningKey, UnknownSigner
 from enrollments.audit.report import Problem
 from enrollments.audit.sealer import seal_everything
+from enrollments.audit.signed import SignedHere
 from enrollments.audit.verify import verify_database
 from enrollments.audit.verify_export import verify_export
 from enrollments.models import HistoryCheckpoint, HistoryEvent, HistorySeal, UnsealedEvent
@@ -612,3 +615,39 @@ def test_tool_says_what_it_cannot_read(tmp_path):
     assert by_tool(tmp_path / "half").returncode == 2
     (tmp_path / "text").write_text("hello\n")
     assert by_tool(tmp_path / "text").returncode == 1
+
+
+@pytest.mark.django_db
+def test_rows_and_checkpoints_that_come_while_it_is_checked_are_no_fault(monkeypatch):
+    """A check takes minutes, and a checkpoint is signed every ten of them."""
+    fill(60)
+    checkpoints.make_checkpoint()
+    monkeypatch.setattr(verify, "PORTION", 7)
+    keys = [checkpoints.verifier_key()]
+    check = begin_check()
+    check.go_on(SignedHere(keys))
+    fill(5)
+    checkpoints.make_checkpoint()
+    check = verify.Check.from_before(check.to_go_on_later())
+
+    while not check.done:
+        check.go_on(SignedHere(keys))
+
+    assert check.report.problem is None
+    assert check.report.rows == check.report.signed == head().size
+    assert check.report.checkpoints == 2
+
+
+@pytest.mark.django_db
+def test_what_is_cut_off_while_it_is_checked_is_found(monkeypatch):
+    fill(60)
+    checkpoints.make_checkpoint()
+    monkeypatch.setattr(verify, "PORTION", 7)
+    keys = [checkpoints.verifier_key()]
+    check = begin_check()
+    check.go_on(SignedHere(keys))
+    with tampered(f'DELETE FROM {SEAL} WHERE "index" > 50'):
+        while not check.done:
+            check.go_on(SignedHere(keys))
+
+    assert "the history was cut off" in str(check.report.problem)
