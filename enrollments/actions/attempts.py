@@ -5,7 +5,7 @@ import json
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.db import connection, transaction
 from django.db.models import Exists, OuterRef, QuerySet
@@ -56,9 +56,10 @@ def count_attempt(
     times: int = 1,
 ) -> str:
     """Count one attempt and return its tracking ID. `times`: with those before it that were not even judged (R14)."""
-    name, source = claimed_registration_id, _source(judgement, outcome, peer)
+    trace = _trace(judgement)
+    name, source = claimed_registration_id, _source(judgement, outcome, peer, trace)
     credential = credential_of(judgement, peer.address)[:64]
-    if not has_room(service, judgement, name, outcome, reason, peer):
+    if not _has_room(service, judgement, name, outcome, reason, source):
         name, source, credential = OVERFLOW_NAME, "", ""
     entry = judgement.decision.entry
     is_evidence = outcome is not AttemptOutcome.ASSIGNED and judgement.decision.proven
@@ -75,9 +76,10 @@ def count_attempt(
         "last_at": judgement.at,
         "entry_kind": entry.kind.value if entry else "",
         "entry_name": entry.name if entry else "",
-        "trace": json.dumps(shown_trace(judgement.decision)),
+        "trace": trace,
         "leaf_thumbprint": judgement.leaf_thumbprint,
         "key_id": judgement.key_id if judgement.decision.proven else "",
+        "chain": _chain(judgement),
         "credential": credential,
         "peer_address": peer.address[:45],
         "client": clean_client(peer.client),
@@ -87,7 +89,7 @@ def count_attempt(
         row, count = _upsert(values, crowded)
         if is_evidence and name != OVERFLOW_NAME:
             # Of the assigned it is kept as evidence; of who proved nothing the thumbprint is all that is kept.
-            Certificate.objects.store_all(judgement.chain[:1])
+            Certificate.objects.store_all(judgement.chain)
     transaction.on_commit(partial(metrics.attempt_kept, service.name, reason.value))
     return tracking_id(row, count)
 
@@ -107,26 +109,43 @@ def proven_leaf(attempt: RegistrationAttempt) -> Certificate | None:
     return Certificate.objects.filter(thumbprint_sha256=attempt.leaf_thumbprint).first()
 
 
-def devices_that_came(service: ProvisioningService) -> dict[str, tuple[str, str]]:
-    """Of whom there is no registration record, though they proved themselves by a certificate, which was kept.
+# In the place of certificates above a leaf.
+_NOTHING_ABOVE = "-"
 
-    By registration key: the name, and the certificate of the latest such attempt, as PEM.
+
+class Came(NamedTuple):
+    """A device as an attempt has it: the leaf first of what was kept of its certificates, as PEM."""
+
+    registration_id: str
+    pems: tuple[str, ...]
+
+
+def devices_that_came(service: ProvisioningService, most: int | None = None) -> dict[str, Came]:
+    """Of whom there is no registration record, though they proved themselves by a certificate. By registration key.
+
+    Each with what it showed at its latest such attempt. most: so many attempts are looked at, the latest of all.
     """
     records = RegistrationRecord.objects.filter(
         service=OuterRef("service"), registration_key=OuterRef("registration_key")
     )
-    attempts = service.attempts.filter(~Exists(records)).exclude(leaf_thumbprint="")
-    found: dict[str, tuple[str, str]] = {}
-    for attempt in attempts.order_by("registration_key", "last_at", "pk").iterator(chunk_size=1000):
-        if is_proven(attempt):
-            # The latest comes last, and is written over the others.
-            found[attempt.registration_key] = attempt.claimed_registration_id, attempt.leaf_thumbprint
+    attempts = service.attempts.filter(~Exists(records)).exclude(chain="")
+    attempts = attempts.exclude(claimed_registration_id=OVERFLOW_NAME)
+    if most is not None:
+        attempts = attempts.filter(pk__in=service.attempts.order_by("-last_at").values("pk")[:most])
+    columns = ("registration_key", "claimed_registration_id", "leaf_thumbprint", "chain")
+    latest: dict[str, tuple[str, list[str]]] = {}
+    for key, name, leaf, chain in attempts.order_by("last_at", "pk").values_list(*columns).iterator():
+        latest[key] = name, [leaf, *chain.replace(_NOTHING_ABOVE, "").split()]
     pems: dict[str, str] = {}
-    thumbprints = sorted({thumbprint for _, thumbprint in found.values()})
+    thumbprints = sorted({one for _, shown in latest.values() for one in shown})
     for start in range(0, len(thumbprints), 1000):
         rows = Certificate.objects.filter(thumbprint_sha256__in=thumbprints[start : start + 1000])
         pems.update(rows.values_list("thumbprint_sha256", "pem"))
-    return {key: (name, pems[one]) for key, (name, one) in found.items() if one in pems}
+    return {
+        key: Came(name, tuple(pems[one] for one in shown))
+        for key, (name, shown) in latest.items()
+        if pems.keys() >= set(shown)
+    }
 
 
 def is_proven(attempt: RegistrationAttempt) -> bool:
@@ -201,10 +220,21 @@ def has_room(
     Claims cost nothing, and whoever holds the key of a barred CA makes as many proven devices as they like. The
     admitted are as many as were enrolled, and came in as many ways as MAX_WAYS_PER_HOUR says.
     """
+    source = _source(judgement, outcome, peer, _trace(judgement))
+    return _has_room(service, judgement, claimed_registration_id, outcome, reason, source)
+
+
+def _has_room(
+    service: ProvisioningService,
+    judgement: Judgement,
+    claimed_registration_id: str,
+    outcome: AttemptOutcome,
+    reason: Reason,
+    source: str,
+) -> bool:
     if outcome not in MAX_PER_HOUR:
         return True
     hour, key = _hour_of(judgement), registration_key(claimed_registration_id)
-    source = _source(judgement, outcome, peer)
     if _own_row(service.pk, hour, key, outcome.value, reason.value, source):
         return True
     rows = RegistrationAttempt.objects.filter(service=service, hour=hour, outcome=outcome.value)
@@ -216,12 +246,23 @@ def has_room(
 _ALIKE = "alike:"
 
 
-def _source(judgement: Judgement, outcome: AttemptOutcome, peer: Peer) -> str:
-    """What tells attempts of one name with one cause apart: nothing that is shown of one row is of some of them alone.
+def _chain(judgement: Judgement) -> str:
+    """What is kept above the leaf, of whoever proved itself by a certificate; empty of others."""
+    if not judgement.decision.proven or not judgement.chain:
+        return ""
+    return " ".join(one.thumbprint_sha256 for one in judgement.chain[1:]) or _NOTHING_ABOVE
 
-    Before proof a device is the key or the address that it comes with, and makes certificates as it likes.
+
+def _trace(judgement: Judgement) -> str:
+    return json.dumps(shown_trace(judgement.decision))
+
+
+def _source(judgement: Judgement, outcome: AttemptOutcome, peer: Peer, trace: str) -> str:
+    """What tells attempts of one name with one cause apart: entry and trace, and after proof the evidence.
+
+    So the steps that are shown of one row are those of each of them. Before proof a device is the key or the address
+    that it comes with, and makes certificates as it likes.
     """
-    trace = json.dumps(shown_trace(judgement.decision))
     way = () if outcome in MAX_PER_HOUR else (peer.address[:45], clean_client(peer.client))
     whose = _proven(judgement) if judgement.decision.proven else (judgement.leaf_key or peer.address[:45],)
     return f"{_ALIKE}{_digest(*whose, *_entry(judgement), trace, *way)}"
@@ -267,6 +308,7 @@ _LATEST = (
     "trace",
     "leaf_thumbprint",
     "key_id",
+    "chain",
     "credential",
     "peer_address",
     "client",

@@ -267,6 +267,11 @@ class RegistrationAttempt(models.Model):
         db_default="",
         help_text="What identifies the enrolled key that a token proved (actions/key_identifiers.py).",
     )
+    chain = models.TextField(
+        blank=True,
+        db_default="",
+        help_text="SHA-256 thumbprints of what is kept above the leaf, of who proved itself by a certificate.",
+    )
     credential = models.CharField(
         max_length=64, blank=True, help_text="Who came, as rates and back-off tell one caller from another."
     )

@@ -12,7 +12,7 @@ from enrollments.actions.attempts import devices_that_came
 from enrollments.actions.imports import Change
 from enrollments.actions.preview import Preview
 from enrollments.actions.preview.lately import Lately
-from enrollments.actions.preview.limits import Limits
+from enrollments.actions.preview.limits import Limits, at_a_glance
 from enrollments.actions.preview.lists import preview_of_list
 from enrollments.models import ImportRun, ProvisioningService
 from enrollments.policy.names import registration_key
@@ -39,7 +39,8 @@ def foresee(run: ImportRun, limits: Limits | None = None) -> Foreseen:
     limits: as much as can be told at a glance, unless it is said.
     """
     turning: set[int] = set()
-    came = devices_that_came(run.service).keys()
+    limits = limits or at_a_glance()
+    came = devices_that_came(run.service, limits.attempts).keys()
 
     def portions() -> Iterator[Sequence[Change]]:
         for changes in _changes(run, came):

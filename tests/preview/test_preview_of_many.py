@@ -4,7 +4,12 @@ from contextlib import contextmanager
 
 import pytest
 
-from enrollments.actions.enrollment_groups import GroupSpec, add_enrollment_group
+from enrollments.actions import attempts
+from enrollments.actions.enrollment_groups import (
+    GroupSpec,
+    add_enrollment_group,
+    enable_enrollment_group,
+)
 from enrollments.actions.preview import Act, Effect, preview_of, preview_of_act, rehearsing
 from enrollments.actions.preview.limits import NO_LIMITS, Limits
 from enrollments.models import RegistrationRecord, Slot
@@ -156,15 +161,43 @@ class TestKnownByAnAttempt:
 
         assert effects(said) == {"pump-1": Effect.COMES_IN}
 
-    def test_what_lies_above_a_certificate_that_was_sent_along_is_not_known_any_more(self, service):
+    def test_certificates_that_it_sent_along_are_kept_too(self, service):
         ca = root("Plant")
         group = enroll_ca(service, ca, "plant", enabled=False)
-        register(service, ca.intermediate("Line").leaf("pump-1"))
+        line = ca.intermediate("Line")
+        leaves = [line.leaf(f"pump-{number}") for number in range(2)]
+        for leaf in leaves:
+            register(service, leaf)
         RegistrationRecord.objects.filter(service=service).delete()
 
         said = preview_of_act(service, Act.ENABLE, [group])
 
-        assert effects(said) == {}
+        assert effects(said) == {"pump-0": Effect.COMES_IN, "pump-1": Effect.COMES_IN}
+        enable_enrollment_group(service, "plant", actor=ALICE)
+        assert register(service, leaves[0]).outcome == "assigned"
+
+    def test_the_row_of_many_strangers_is_no_device(self, service, monkeypatch):
+        monkeypatch.setitem(attempts.MAX_PER_HOUR, "disabled", 1)
+        ca = root("Plant")
+        group = enroll_ca(service, ca, "plant", enabled=False)
+        for number in range(3):
+            register(service, ca.leaf(f"pump-{number}"))
+        RegistrationRecord.objects.filter(service=service).delete()
+        assert service.attempts.filter(claimed_registration_id=attempts.OVERFLOW_NAME).exists()
+
+        assert effects(preview_of_act(service, Act.ENABLE, [group])) == {"pump-0": Effect.COMES_IN}
+
+    def test_at_a_glance_the_latest_attempts_are_looked_at(self, service):
+        ca = root("Plant")
+        group = enroll_ca(service, ca, "plant", enabled=False)
+        for number in range(3):
+            register(service, ca.leaf(f"pump-{number}"))
+        RegistrationRecord.objects.filter(service=service).delete()
+
+        few = preview_of_act(service, Act.ENABLE, [group], limits=Limits(attempts=2))
+        every = preview_of_act(service, Act.ENABLE, [group], limits=NO_LIMITS)
+
+        assert (few.known, every.known) == (2, 3)
 
     def test_its_own_entry_decides(self, service):
         ca = root("Plant")

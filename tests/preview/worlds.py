@@ -194,13 +194,13 @@ class World:
         return add_individual_enrollment(self.service, spec, actor=ALICE)
 
     def delete_records(self) -> set[str]:
-        """Of some devices only an attempt is left, and of those that proved themselves their leaf."""
+        """Of some devices only an attempt is left, and of those that proved themselves what was kept of their chain."""
         for record in self.service.registrations.order_by("pk"):
             if self.chance.random() < 0.2:
                 record.delete()
         came = devices_that_came(self.service)
-        for name, pem in came.values():
-            self.shown[name] = PresentedCredential(certificates=(PEM_cert_to_DER_cert(pem),))
+        for name, pems in came.values():
+            self.shown[name] = PresentedCredential(certificates=tuple(map(PEM_cert_to_DER_cert, pems)))
         return set(came)
 
     def forget_some(self) -> set[str]:

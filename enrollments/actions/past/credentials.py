@@ -61,7 +61,7 @@ def shown_by(service: ProvisioningService, registration_id: str, own: Iterable[P
     refused = tried.filter(outcome=AttemptOutcome.REFUSED)
     for attempt in (*tried.exclude(outcome=AttemptOutcome.REFUSED)[:LOOKED_AT], *refused[:LOOKED_AT]):
         if (leaf := proven_leaf(attempt)) is not None:
-            basis = "the certificate with which it proved itself at its latest attempt"
+            basis = "the certificate with which it proved itself last, at an attempt"
             return Shown(attempt.claimed_registration_id, basis, Mechanism.X509, (parsed(leaf.pem),))
     raise NotFound(
         f"Nothing is known about registration ID {registration_id[:130]} in service {service} that could be judged: it "

@@ -4,7 +4,7 @@ Whether a signature verifies hangs on what is enrolled now, or is then. It is ch
 whose leaves were signed by one key, and say the same of their issuer, are of one kind: they share what lies above them.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from time import monotonic
@@ -65,14 +65,15 @@ class Kinds:
     looks: dict[str, Look] = field(default_factory=dict)
     members: dict[str, list[str]] = field(default_factory=dict)
 
-    def add(self, key: str, name: str, leaf: ParsedCertificate) -> None:
-        """leaf: all that this device shows. Who showed more has a class of its own."""
+    def add(self, key: str, name: str, chain: Sequence[ParsedCertificate]) -> None:
+        """chain: all that this device shows, its leaf first."""
         if monotonic() > self.deadline:
             self.unexamined.add(key)
             return
+        leaf, *above = chain
         if problem := leaf_problem(leaf, self.at):
             self.problems[key] = problem
-        possible = self.signers.of(leaf)
+        possible = [*self.signers.of(leaf), *Signers(above).of(leaf)]
         if len(possible) > MAX_SIGNERS:
             self.alone.add(key)
             return
@@ -80,11 +81,13 @@ class Kinds:
         if not signer:
             self.evidence[key] = BARE
             return
-        kind = f"kind {leaf.issuer_sha256} {leaf.authority_key_id or ''} {signer}"
+        sent = sorted(one.thumbprint_sha256 for one in above)
+        kind = " ".join(["kind", leaf.issuer_sha256, leaf.authority_key_id or "-", signer, *sent])
         self.evidence[key] = kind
         self.members.setdefault(kind, []).append(key)
         if problem is None and kind not in self.looks:
-            self.looks[kind] = Look(kind, key, name, PresentedCredential(certificates=(leaf.der,)))
+            shown = PresentedCredential(certificates=tuple(one.der for one in chain))
+            self.looks[kind] = Look(kind, key, name, shown)
 
     def split(self, kind: str) -> None:
         """Its devices do not share what lies above them after all."""

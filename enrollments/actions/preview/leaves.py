@@ -50,21 +50,21 @@ class Leaves:
         strangers = [key for key in self._strangers if self._may_need(self._plan.individuals[key])]
         issuers.update(self._issuers_of_enrolled(strangers))
         issuers.update(
-            (one.issuer_sha256, one.authority_key_id or "") for _, one in self._came(self._plan.came)
+            (leaf.issuer_sha256, leaf.authority_key_id or "") for _, (leaf, *_) in self._came(self._plan.came)
         )
         held = signers_named(self._service, {one for one, _ in issuers}, {one for _, one in issuers})
         kinds = Kinds(Signers([*map(parsed, held), *self._brought()]), time.at, limits.deadline())
         for some in in_portions(evidence):
             rows = RegistrationEvidence.objects.filter(pk__in=some).values_list(*_LEAF)
             for key, name, pem in rows.iterator(chunk_size=1000):
-                kinds.add(key, name, _read(pem))
+                kinds.add(key, name, [_read(pem)])
         for key, leaf in self._shown_by(strangers):
             if leaf is None:
                 kinds.unexamined.add(key)
             else:
-                kinds.add(key, self._plan.individuals[key].ref.name, leaf)
-        for key, leaf in self._came(self._plan.came):
-            kinds.add(key, self._plan.came[key][0], leaf)
+                kinds.add(key, self._plan.individuals[key].ref.name, [leaf])
+        for key, shown in self._came(self._plan.came):
+            kinds.add(key, self._plan.came[key].registration_id, shown)
         kinds.alone |= own
         return kinds
 
@@ -73,15 +73,16 @@ class Leaves:
         came = [key for key in keys if key in self._plan.came]
         enrolled = [key for key in keys if key in self._strangers]
         yield from registered_alone(self._service, set(keys).difference(came, enrolled))
-        for key, leaf in self._came(came):
-            yield look_alone(key, self._plan.came[key][0], PresentedCredential(certificates=(leaf.der,)))
+        for key, chain in self._came(came):
+            credential = PresentedCredential(certificates=tuple(one.der for one in chain))
+            yield look_alone(key, self._plan.came[key].registration_id, credential)
         for key, enrolled_leaf in self._shown_by(enrolled):
             if enrolled_leaf is not None:
                 shown = PresentedCredential(certificates=(enrolled_leaf.der,))
                 yield look_alone(key, self._plan.individuals[key].ref.name, shown)
 
-    def _came(self, keys: Iterable[str]) -> Iterator[tuple[str, ParsedCertificate]]:
-        return ((key, _read(self._plan.came[key][1])) for key in keys)
+    def _came(self, keys: Iterable[str]) -> Iterator[tuple[str, list[ParsedCertificate]]]:
+        return ((key, list(map(_read, self._plan.came[key].pems))) for key in keys)
 
     def _may_matter(self, key: str, spki: str) -> bool:
         """Whether anything above it changes, or else its own entry, or what bars its key."""
@@ -93,13 +94,13 @@ class Leaves:
 
     def _with_keys_of_cas(self) -> set[str]:
         own = with_key_of_a_ca(
-            self._service, ((key, leaf.spki_sha256) for key, leaf in self._came(self._plan.came))
+            self._service, ((key, leaf.spki_sha256) for key, (leaf, *_) in self._came(self._plan.came))
         )
         for some in in_portions({one.spki for one in self._lines.listed}):
             records = self._service.registrations.filter(leaf_spki__in=some)
             own |= set(records.values_list("registration_key", flat=True))
         brought = {one.spki for one in self._lines.listed}
-        own |= {key for key, leaf in self._came(self._plan.came) if leaf.spki_sha256 in brought}
+        own |= {key for key, (leaf, *_) in self._came(self._plan.came) if leaf.spki_sha256 in brought}
         return own if self._lines.changes else own & self._plan.individuals.keys()
 
     def _unsigned(self) -> Iterator[tuple[int, str, str, str, str]]:

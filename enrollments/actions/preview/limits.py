@@ -8,6 +8,8 @@ MAX_CLASSES = 300
 # Devices that share with nobody what lies above them: as many as there is time for.
 MAX_SINGLY = 300
 SECONDS_SINGLY = 1.0
+# The latest attempts, among which devices without a record are looked for.
+MAX_ATTEMPTS = 50_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +19,7 @@ class Limits:
     classes: int | None = None
     singly: int | None = None
     seconds: float | None = None
+    attempts: int | None = None
 
     def deadline(self) -> float:
         """On the clock of `monotonic`."""
@@ -27,4 +30,4 @@ NO_LIMITS = Limits()
 
 
 def at_a_glance() -> Limits:
-    return Limits(MAX_CLASSES, MAX_SINGLY, SECONDS_SINGLY)
+    return Limits(MAX_CLASSES, MAX_SINGLY, SECONDS_SINGLY, MAX_ATTEMPTS)

@@ -139,12 +139,14 @@ class _Deciding:
     def _that_came(self, keys: Sequence[str], touched: Collection[str]) -> Iterator[Device]:
         """Devices that are known by an attempt. touched: those that the list touches but by the key of their leaf."""
         came = {key: self._plan.came[key] for key in keys}
-        leaves = {key: parse_der(PEM_cert_to_DER_cert(pem)) for key, (_, pem) in came.items()}
+        leaves = {key: parse_der(PEM_cert_to_DER_cert(one.pems[0])) for key, one in came.items()}
         wanted = [
             key for key, leaf in leaves.items() if key in touched or leaf.spki_sha256 in self._plan.spkis
         ]
         worlds = self._worlds(wanted, {leaves[key].spki_sha256 for key in wanted}, set())
-        yield from self._decided((self._with_leaf(key, came[key][0], leaves[key]) for key in wanted), worlds)
+        yield from self._decided(
+            (self._with_leaf(key, came[key].registration_id, leaves[key]) for key in wanted), worlds
+        )
 
     def _with_leaf(self, key: str, name: str, leaf: ParsedCertificate) -> Known:
         found_by = leaf.thumbprint_sha256, leaf.spki_sha256

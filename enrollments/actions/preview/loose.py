@@ -1,11 +1,11 @@
 """Devices of no class of evidence to whom a change could matter, with what may have signed their leaves."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from django.db.models import Q
 
-from enrollments.actions.attempts import devices_that_came
+from enrollments.actions.attempts import Came, devices_that_came
 from enrollments.actions.certificates import parsed
 from enrollments.actions.preview.kinds import (
     Kinds,
@@ -15,6 +15,7 @@ from enrollments.actions.preview.kinds import (
     unsigned_evidence,
     with_key_of_a_ca,
 )
+from enrollments.actions.preview.limits import Limits
 from enrollments.actions.preview.looking import Look, Time, look_alone, registered_alone
 from enrollments.actions.preview.touched import Touched, in_portions
 from enrollments.attestation.credential import PresentedCredential
@@ -26,20 +27,19 @@ class Loose:
     """As it is in one state of things, or in several.
 
     leaves: of records, by the primary key of the evidence. own: registration keys of devices that have the key of a CA.
-    strangers: by registration key, name and certificate of devices without a record. enrolled: those among them that
-    the change is about, who show what is enrolled; the others have shown it at an attempt.
+    strangers: by registration key, name and certificates of devices without a record: what they have shown at an
+    attempt or, of those that the change is about, else what is enrolled.
     signers: certificates whose keys may have signed any of these, as PEM.
     """
 
-    strangers: dict[str, tuple[str, str]]
+    strangers: dict[str, Came]
     leaves: set[int] = field(default_factory=set)
     own: set[str] = field(default_factory=set)
-    enrolled: set[str] = field(default_factory=set)
     signers: set[str] = field(default_factory=set)
 
     @classmethod
-    def of(cls, service: ProvisioningService) -> "Loose":
-        return cls(devices_that_came(service))
+    def of(cls, service: ProvisioningService, limits: Limits) -> "Loose":
+        return cls(devices_that_came(service, limits.attempts))
 
     def read(self, service: ProvisioningService, touched: Touched) -> None:
         """What there is at present; a certificate that was enrolled before is kept to the device."""
@@ -50,12 +50,9 @@ class Loose:
         )
         found = list(rows.values_list("pk", "certificate__issuer_sha256", "certificate__authority_key_id"))
         self.leaves.update(pk for pk, _, _ in found)
-        strangers = {
-            key: one for key, one in _strangers(service, touched).items() if key not in self.enrolled
-        }
-        self.strangers |= strangers
-        self.enrolled |= strangers.keys()
-        leaves = {key: parsed(pem) for key, (_, pem) in self.strangers.items()}
+        found_enrolled = _strangers(service, touched)
+        self.strangers |= {key: one for key, one in found_enrolled.items() if key not in self.strangers}
+        leaves = {key: parsed(one.pems[0]) for key, one in self.strangers.items()}
         self.own |= with_key_of_a_ca(service, ((key, one.spki_sha256) for key, one in leaves.items()))
         issuers = {(issuer, key_id) for _, issuer, key_id in found}
         issuers |= {(one.issuer_sha256, one.authority_key_id or "") for one in leaves.values()}
@@ -68,26 +65,27 @@ class Loose:
         for some in in_portions(self.leaves):
             rows = RegistrationEvidence.objects.filter(pk__in=some).values_list(*columns)
             for key, name, pem in rows.iterator(chunk_size=1000):
-                self._add(kinds, key, name, pem)
-        for key, (name, pem) in self.strangers.items():
-            self._add(kinds, key, name, pem)
+                self._add(kinds, key, name, (pem,))
+        for key, came in self.strangers.items():
+            self._add(kinds, key, *came)
         kinds.alone |= self.own
         return kinds
 
-    def _add(self, kinds: Kinds, key: str, name: str, pem: str) -> None:
+    def _add(self, kinds: Kinds, key: str, name: str, pems: Sequence[str]) -> None:
         if key not in self.own:
-            kinds.add(key, name, parsed(pem))
+            kinds.add(key, name, list(map(parsed, pems)))
 
     def alone(self, service: ProvisioningService, keys: Iterable[str]) -> Iterable[Look]:
         """Of these devices."""
         keys = set(keys)
         yield from registered_alone(service, keys - self.strangers.keys())
         for key in keys & self.strangers.keys():
-            name, pem = self.strangers[key]
-            yield look_alone(key, name, PresentedCredential(certificates=(parsed(pem).der,)))
+            name, pems = self.strangers[key]
+            shown = PresentedCredential(certificates=tuple(parsed(pem).der for pem in pems))
+            yield look_alone(key, name, shown)
 
 
-def _strangers(service: ProvisioningService, touched: Touched) -> Mapping[str, tuple[str, str]]:
+def _strangers(service: ProvisioningService, touched: Touched) -> Mapping[str, Came]:
     """The devices of the entries themselves that have no record yet: of two certificates the primary one."""
     records = service.registrations.filter(registration_key__in=touched.keys)
     registered = set(records.values_list("registration_key", flat=True))
@@ -95,8 +93,8 @@ def _strangers(service: ProvisioningService, touched: Touched) -> Mapping[str, t
         service=service, role=HeldRole.DEVICE, individual__registration_key__in=touched.keys
     ).order_by("individual", "slot")
     columns = ("individual__registration_key", "individual__registration_id", "certificate__pem")
-    found: dict[str, tuple[str, str]] = {}
+    found: dict[str, Came] = {}
     for key, name, pem in held.values_list(*columns):
         if key is not None and key not in registered:
-            found.setdefault(key, (name or "", pem))
+            found.setdefault(key, Came(name or "", (pem,)))
     return found

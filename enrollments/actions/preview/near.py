@@ -5,6 +5,7 @@ No signature is checked: what is found here is looked at afterwards, and what is
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from ssl import PEM_cert_to_DER_cert
 from typing import NamedTuple
 
@@ -140,9 +141,12 @@ def near_devices(service: ProvisioningService, plan: Plan) -> Near:
         near.ask(issuer, key_id)
     for issuer, key_id in plan.issuers:
         near.ask(issuer, key_id)
-    came = [Issuer.of(parse_der(PEM_cert_to_DER_cert(pem))) for _, pem in plan.came.values()]
-    for leaf in came:
-        near.ask(leaf.issuer, leaf.authority_key_id)
+    chains = [
+        [Issuer.of(parse_der(PEM_cert_to_DER_cert(pem))) for pem in one.pems] for one in plan.came.values()
+    ]
+    for certificate in chain.from_iterable(chains):
+        near.ask(certificate.issuer, certificate.authority_key_id)
+    near.spkis.update(certificate.spki for shown in chains for certificate in shown[1:])
     listed = [Issuer.of(one) for change in plan.groups for one in certificates_of(change)]
     for issuer, key_id in _self_issued(service, plan, evidence.filter(~issued, position=0), listed):
         near.ask(issuer, key_id)
@@ -150,7 +154,7 @@ def near_devices(service: ProvisioningService, plan: Plan) -> Near:
     for some in in_portions({one.spki for one in listed}):
         leaves = service.registrations.filter(leaf_spki__in=some)
         near.spkis |= set(leaves.values_list("leaf_spki", flat=True))
-    near.spkis |= {leaf.spki for leaf in came} & {one.spki for one in listed}
+    near.spkis |= {shown[0].spki for shown in chains} & {one.spki for one in listed}
     near.follow(service, listed)
     return near
 

@@ -86,7 +86,7 @@ class _Rehearsed:
     ) -> None:
         self._service, self._entries, self._time, self._limits = service, entries, time, limits
         self._change, self._instead_of = change, instead_of
-        self._before, self._after, self._loose = World(), World(), Loose.of(service)
+        self._before, self._after, self._loose = World(), World(), Loose.of(service, limits)
         self._touched = touched_by(entries)
         self._unexamined: set[str] = set()
 
@@ -211,8 +211,8 @@ class _Rehearsed:
 
     def _strangers(self, kinds: Kinds) -> list[Known]:
         moved, found = self._moved(kinds), []
-        for key, (name, pem) in self._loose.strangers.items():
-            leaf = parsed(pem)
+        for key, (name, pems) in self._loose.strangers.items():
+            leaf = parsed(pems[0])
             thumbprint, spki = leaf.thumbprint_sha256, leaf.spki_sha256
             is_touched = key in self._touched.keys or spki in self._touched.spkis
             if is_touched or key in moved:
