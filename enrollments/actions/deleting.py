@@ -10,14 +10,14 @@ from enrollments.actions.preview import (
     Act,
     Entry,
     Preview,
-    below_others,
     carry_out,
     names_left_open,
     preview_of_act,
     ref_of,
 )
+from enrollments.actions.preview.touched import still_there
 from enrollments.actions.revocation import deny_device
-from enrollments.actions.schedule import switches_now
+from enrollments.actions.schedule import standing_now, switches_now
 from enrollments.attestation.x509 import ParsedCertificate
 from enrollments.audit.actor import Actor
 from enrollments.audit.record import clean_reason
@@ -106,20 +106,20 @@ def preview_if_it_only_narrows(service: ProvisioningService, entries: Sequence[E
     """Of deleting enabled entries, where that lets nobody in, known or unknown; else None.
 
     Such a deletion is never held up (R12): it may be made on the epoch of this preview, whatever was shown before.
+    Where another group is there, it may admit somebody whose name or key becomes free (R5, R7, R11).
     """
+    epoch = standing_now(service).epoch
+    gone = [one.pk for one in entries if isinstance(one, EnrollmentGroup)]
+    if service.enrollmentgroups.ever_enabled().exclude(pk__in=gone).exists():
+        return None
     as_of = switches_now(service)
-    if not all(map(as_of.enabled, entries)):
+    now = still_there(entries)
+    if len(now) < len(entries) or not all(map(as_of.enabled, now)):
         return None  # a bar ends
-    preview = preview_of_act(service, Act.DELETE, entries)
-    gone = [ref_of(one) for one in entries]
-    groups = [one for one in entries if isinstance(one, EnrollmentGroup)]
-    lets_in = (
-        preview.not_examined
-        or preview.passing_to_others(gone)
-        or names_left_open(service, preview, entries)
-        or any(one.is_open or one.uncertain for one in below_others(service, groups, gone))
-    )
-    return None if lets_in else preview
+    preview = preview_of_act(service, Act.DELETE, now)
+    lets_in = preview.not_examined or preview.passing_to_others([ref_of(one) for one in now])
+    # Whatever was read above was so on that epoch.
+    return None if lets_in or preview.epoch != epoch else preview
 
 
 def _deny(service: ProvisioningService, names: Sequence[str], actor: Actor, reason: str) -> None:

@@ -9,7 +9,7 @@ from enrollments.policy.roles import Role
 from enrollments.portal.paging import PAGE_SIZE
 from tests.certificates import root, self_signed
 from tests.devices import ALICE, enroll_ca, register
-from tests.factories import a_service, a_user, an_individual
+from tests.factories import a_group, a_service, a_user, an_individual
 from tests.portal.entry_forms import HTMX, OUT_OF_BAND, a_file, entry_form, epoch_in, events, page, post
 
 pytestmark = pytest.mark.django_db
@@ -258,6 +258,7 @@ def test_the_way_back_stays_in_the_list(operator, service):
 
 def test_an_answer_to_an_outdated_question_deletes_nothing(operator, service):
     entry = an_individual(service)
+    a_group(service)  # which may admit its device once it is gone
     epoch = epoch_in(page(operator, delete_path(entry)))
     an_individual(service, "valve-1")
 
