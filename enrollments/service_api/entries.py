@@ -173,9 +173,12 @@ def _of_what_time_is(
 ) -> Condition:
     """A time that is not what is scheduled is meant for the version that the message says it was made of.
 
-    Where whatever is there is to be changed, one that is handed back would else bring back what was scheduled once.
+    Where whatever is there is to be changed, one that is handed back would else bring back what was scheduled once; and
+    that nothing was, told as null, would drop what somebody has scheduled since.
     """
-    if condition.etags or message.switches_at is None or is_as_told(message, current):
+    says_nothing = message.switches_at is None and not message.drops_schedule
+    drops_nothing = message.drops_schedule and current.switches_at is None
+    if condition.etags or says_nothing or drops_nothing or is_as_told(message, current):
         return condition
     return condition_of_etag(message.etag) or condition
 

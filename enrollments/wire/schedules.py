@@ -58,7 +58,9 @@ def is_as_told(message: messages.Entry, current: Held | None) -> bool:
     if message.switches_at is None or current is None or current.switches_at is None:
         return False
     at = _moment(message.switches_at).replace(microsecond=0)
-    return (at, _reason(message)) == (current.switches_at, current.schedule_reason)
+    # Some clients hand back the one member and not the other.
+    is_same_reason = message.schedule_reason is None or _reason(message) == current.schedule_reason
+    return at == current.switches_at and is_same_reason
 
 
 def schedule_told(entry: Held, as_of: AsOf) -> dict[str, str | None]:

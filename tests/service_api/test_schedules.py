@@ -469,3 +469,31 @@ def test_what_was_looked_at_is_set_on_that_state_alone(api, service, line, datab
     late = act(epoch)
     assert (error_of(late)[1], state(service)) == (412002, before)
     assert act(before[0]).status_code == 200
+
+
+@pytest.mark.parametrize("mode", ["put", "update"])
+def test_null_of_an_older_version_drops_nothing_that_was_scheduled_since(api, kind, database_clock, mode):
+    """A client that writes null for what it was not told says nothing of times."""
+    body = api.get(kind.path).json()
+    kind.disable(at=database_clock.ahead(days=1))
+    stale = {**body, "switchesAt": None, "scheduleReason": None}
+
+    if mode == "put":
+        answer = api.put(kind.path, stale, If_Match="*")
+        assert answer.status_code == 412
+    else:
+        answer = api.post(kind.collection, {"mode": "update", kind.member: [stale]})
+        assert not answer.json()["isSuccessful"]
+
+    assert kind.stands == (True, database_clock.ahead(days=1))
+
+
+def test_who_disables_and_hands_back_the_time_without_its_reason_disables_for_good(api, kind, database_clock):
+    kind.disable(at=database_clock.ahead(days=1))
+    body = api.get(kind.path).json()
+    body.pop("scheduleReason")
+
+    answer = api.put(kind.path, {**body, "provisioningStatus": "disabled"}, If_Match=body["etag"])
+
+    assert answer.status_code == 200
+    assert kind.stands == (False, None)
