@@ -197,15 +197,19 @@ def may_let_in_by_proof(row: CaCertificate) -> bool:
 
 
 def preview_of_verifying(
-    service: ProvisioningService, row: CaCertificate, proof: ParsedCertificate
+    service: ProvisioningService,
+    row: CaCertificate,
+    proof: ParsedCertificate,
+    *,
+    limits: Limits | None = None,
 ) -> Preview:
-    """What it would do to the devices that are known. Raises what verifying raises."""
+    """What it would do to the devices that are known. Raises what verifying raises. limits: see preview_of."""
 
     def change() -> list[EnrollmentGroup]:
         verify_ca_certificate(service, row.name, proof, actor=NOBODY, expected_etag=row.etag)
         return []
 
-    return preview_of(service, change, list(groups_of(row)))
+    return preview_of(service, change, list(groups_of(row)), limits=limits)
 
 
 def preview_of_proof(

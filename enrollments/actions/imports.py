@@ -236,16 +236,21 @@ def refuse_file(run_id: int, holder: str, sentence: str) -> None:
 
 
 def keep_foreseen(run: ImportRun, numbers: Mapping[str, Any] | None) -> None:
-    """What its preview says, for whoever starts it on that state; None forgets it. Of two, that of the later state."""
+    """What its preview says, for whoever starts it on that state; None forgets it.
+
+    Of two, that of the later state; of one state, the one that has examined more devices.
+    """
     if run.state != ImportState.CHECKED or run.foreseen == numbers:
         return
     with transaction.atomic():
         kept = _locked(run.pk)
-        is_older = (
-            numbers is not None and kept.foreseen is not None and kept.foreseen["epoch"] > numbers["epoch"]
-        )
+        is_older = numbers is not None and kept.foreseen is not None and _rank(kept.foreseen) > _rank(numbers)
         if kept.state == ImportState.CHECKED and not is_older:
             ImportRun.objects.filter(pk=run.pk).update(foreseen=numbers)
+
+
+def _rank(numbers: Mapping[str, Any]) -> tuple[int, int]:
+    return numbers["epoch"], -numbers["not_examined"]
 
 
 def start_import(

@@ -15,7 +15,10 @@ def line_of(row: SealedRow) -> bytes:
 
 
 def opaque_line_of(row: SealedRow) -> bytes:
-    """In the place of a row that the reader must not see: its hash holds the chain together, and tells nothing."""
+    """In the place of a row that the reader must not see: its hash holds the chain together.
+
+    It tells nothing, but for whoever guesses the whole row, its time to the microsecond and its request ID included.
+    """
     return f'{{"row_hash":"{row_hash(_form(row))}",'.encode() + _seal(row)
 
 
@@ -32,7 +35,7 @@ def export_lines(checkpoint: HistoryCheckpoint, service_id: int | None = None) -
 def _form(row: SealedRow) -> bytes:
     if row.form is None:
         raise HistoryDisagrees(
-            f"Row {row.event_id}, sealed as #{row.number}, {row.unreadable}. Nothing was exported: run audit_verify."
+            f"Row {row.event_id}, sealed as #{row.number}, {row.unreadable}. The export ends here: run audit_verify."
         )
     return row.form
 

@@ -15,7 +15,6 @@ from enrollments.actions.enrollment_groups import GroupSpec
 from enrollments.actions.enrollments import IndividualSpec
 from enrollments.actions.entries import AlreadyEnrolled, EntrySpec
 from enrollments.actions.preview import (
-    NO_LIMITS,
     BelowAnother,
     Effect,
     Entry,
@@ -45,6 +44,7 @@ from enrollments.portal.previews import (
     asks_for_everyone,
     effect_named,
     export,
+    limits_asked,
     lines_of,
     page_of,
 )
@@ -278,8 +278,8 @@ def _has_typed_keys(form: AnyForm) -> bool:
 
 def answer_preview(request: HttpRequest, form: AnyForm, save: Save) -> HttpResponseBase:
     """A page of the devices of one effect, or all of them as CSV."""
-    limits = NO_LIMITS if asks_for_everyone(request.POST) else None
-    told = _rehearse(form, save, limits) if form.is_valid() else None
+    with limits_asked(everyone=asks_for_everyone(request.POST)) as limits:
+        told = _rehearse(form, save, limits) if form.is_valid() else None
     if told is None:
         sentences = " ".join(str(one) for errors in form.errors.values() for one in errors)
         message = f"Nothing can be previewed as long as the form has errors. {sentences}"

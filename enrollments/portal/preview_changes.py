@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 from urllib.parse import urlencode
 
+from django.db import DatabaseError
 from django.http import QueryDict
 from django.urls import reverse
 
@@ -221,7 +222,7 @@ def shut_out_in_question(service: ProvisioningService, change: Change) -> dict[s
     """The same of a change that only narrows access: it works without the key of the installation, its preview not."""
     try:
         preview = change.preview()
-    except SecretUnreadable as problem:  # R16
+    except (SecretUnreadable, DatabaseError) as problem:  # R16
         logger.warning("No preview in service %s: %s", service, problem)
         preview = None
     return in_question(service, change, preview)

@@ -1,21 +1,36 @@
 """What pages and dialogs show of a preview: a line per effect, and the devices of one effect in pages."""
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from heapq import nsmallest
+from pathlib import Path
 from urllib.parse import urlencode
 
+from django.conf import settings
 from django.http import QueryDict, StreamingHttpResponse
 from django.urls import reverse
 from django.utils import timezone
 
 from enrollments.actions.history import note_export
-from enrollments.actions.preview import Act, BelowAnother, Device, Effect, Entry, Preview, ref_of
+from enrollments.actions.preview import (
+    NO_LIMITS,
+    Act,
+    BelowAnother,
+    Device,
+    Effect,
+    Entry,
+    Limits,
+    Preview,
+    ref_of,
+)
 from enrollments.actions.preview.table import csv_text, decided_by, in_order, verdict
 from enrollments.actions.preview.words import will
 from enrollments.audit.actor import Actor
+from enrollments.errors import Conflict
 from enrollments.models import EnrollmentGroup, IndividualEnrollment, ProvisioningService
+from enrollments.models.locks import if_nobody_else
 from enrollments.policy.facts import EntryRef
 from enrollments.policy.names import registration_key
 from enrollments.policy.words import counted
@@ -144,6 +159,24 @@ def of_everyone(url: str) -> str:
 
 def asks_for_everyone(query: QueryDict) -> bool:
     return query.get(EVERYONE) == "1"
+
+
+@contextmanager
+def limits_asked(*, everyone: bool) -> Iterator[Limits | None]:
+    """The limits of a preview that is worked out inside. All devices are examined for one person at a time.
+
+    Raises Conflict where it is somebody else's turn: on SQLite others who write wait for each of its rehearsals.
+    """
+    if not everyone:
+        yield None
+        return
+    with if_nobody_else(Path(settings.DPS_DATA_DIR) / "examining-all") as has_turn:
+        if not has_turn:
+            raise Conflict(
+                "All devices of another preview are being examined just now, and that is done for one at a time: load "
+                "this page again when it is done."
+            )
+        yield NO_LIMITS
 
 
 # --- The devices of one effect -------------------------------------------------------------------

@@ -57,7 +57,7 @@ def allow_groups_with_keys(portal: Portal, allowed: bool) -> None:
     ).to_be_visible()
     if question.is_visible():
         portal.page.get_by_role("button", name="Save").last.click()
-    portal.expect_said("The settings are saved and hold from now on.")
+    portal.expect_said("The settings are saved and hold from now on")
 
 
 # --- TPM -------------------------------------------------------------------------------------

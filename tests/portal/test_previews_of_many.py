@@ -1,11 +1,14 @@
 """Previews of more devices than are looked at for a dialog, and changes that are held up by no preview."""
 
 import csv
+from pathlib import Path
 
 import pytest
+from django.conf import settings
 
 from enrollments.actions.preview import limits
 from enrollments.models import HistoryEvent
+from enrollments.models.locks import if_nobody_else
 from enrollments.policy.roles import Role
 from tests.certificates import root, self_signed
 from tests.devices import enroll_ca, enroll_device, register
@@ -112,6 +115,16 @@ class TestExamineAll:
         enroll_device(service, self_signed("valve-1"))
         operator.get(asked)
         assert len(worked_out) == 3, "something was changed in the service"
+
+    def test_all_are_examined_for_one_person_at_a_time(self, operator, service, lines):
+        asked = f"/services/{service.name}/preview/?act=disable&entry=group%3Aplant-7"
+
+        with if_nobody_else(Path(settings.DPS_DATA_DIR) / "examining-all"):
+            busy, glance = operator.get(f"{asked}&everyone=1"), operator.get(asked)
+
+        assert (busy.status_code, glance.status_code) == (409, 200)
+        assert "load this page again when it is done" in text_of(busy)
+        assert operator.get(f"{asked}&everyone=1").status_code == 200
 
     def test_who_deletes_can_keep_out_whoever_was_not_examined(self, operator, service, lines):
         above = root("Above")

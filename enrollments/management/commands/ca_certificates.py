@@ -20,7 +20,7 @@ from enrollments.actions.ca_certificates import (
     what_deleting_did,
 )
 from enrollments.actions.possession import state_of
-from enrollments.actions.preview import Preview
+from enrollments.actions.preview import NO_LIMITS, Preview
 from enrollments.actions.preview.words import as_json, did, in_lines
 from enrollments.attestation.x509 import MAX_UPLOAD_BYTES, ParsedCertificate, read_one
 from enrollments.errors import Conflict, PreviewOutdated
@@ -136,7 +136,9 @@ class Command(AskingCommand):
             looked_at = ProvisioningService.epoch_of(service.pk)
             row = ca_certificate_named(service, name)
             widens = may_let_in_by_proof(row)
-            preview = preview_of_verifying(service, row, proof) if widens or dry_run else None
+            preview = None
+            if widens or dry_run:
+                preview = preview_of_verifying(service, row, proof, limits=NO_LIMITS)
             if dry_run and preview is not None:
                 self._foretell(preview, json=json, on_epoch=True)
                 return
@@ -185,7 +187,8 @@ class Command(AskingCommand):
         self, service: ProvisioningService, name: str, *, reason: str, dry_run: bool, json: bool
     ) -> None:
         if dry_run:
-            self._foretell(preview_of_deleting(service, ca_certificate_named(service, name)), json=json)
+            row = ca_certificate_named(service, name)
+            self._foretell(preview_of_deleting(service, row, limits=NO_LIMITS), json=json)
             return
         row = delete_ca_certificate(service, name, actor=command_line_actor(), reason=reason)
         self.done = True

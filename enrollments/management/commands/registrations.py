@@ -6,7 +6,7 @@ from typing import Any
 from enrollments.actions.assignment import holder_of
 from enrollments.actions.denying import StoodBefore, preview_of_denying, what_denying_did
 from enrollments.actions.name_claims import freeing_allows, name_version
-from enrollments.actions.preview import Preview, ref_of
+from enrollments.actions.preview import NO_LIMITS, Preview, ref_of
 from enrollments.actions.preview.words import as_json, did, in_lines
 from enrollments.actions.revocation import deny_devices, deprovision_device, free_names
 from enrollments.actions.schedule import settle_if_possible
@@ -312,7 +312,7 @@ def _as_json(previews: Sequence[Preview | None]) -> list[dict[str, Any] | None]:
 
 def _rehearsed(service: ProvisioningService, ids: list[str]) -> Preview | None:
     try:
-        return preview_of_denying(service, ids)
+        return preview_of_denying(service, ids, limits=NO_LIMITS)
     except SecretUnreadable:  # R16: denying works all the same
         return None
 

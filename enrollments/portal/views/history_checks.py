@@ -22,7 +22,7 @@ from enrollments.portal.htmx import render_page, wants_fragment
 from enrollments.portal.views.history_proof import proof_page, proof_url
 
 # With script a portion is short, so that the page tells how far it is and can be left; without, somebody presses a
-# button for each. Both are far below the 30 s after which a worker is given up.
+# button for each.
 SECONDS, SECONDS_WITHOUT_SCRIPT = 1.0, 8.0
 # Whoever comes back later begins anew: what was checked may have been changed since.
 MAX_AGE = 3600

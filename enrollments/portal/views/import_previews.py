@@ -9,7 +9,7 @@ from django.urls import reverse
 from django.views.decorators.http import require_safe
 
 from enrollments.actions.imports import import_of, keep_foreseen
-from enrollments.actions.preview import NO_LIMITS, Effect, Preview
+from enrollments.actions.preview import Effect, Preview
 from enrollments.actions.preview.words import turning_in_line
 from enrollments.errors import Conflict
 from enrollments.models import ImportRun, ImportState, ProvisioningService
@@ -20,6 +20,7 @@ from enrollments.portal.previews import (
     asks_for_everyone,
     effect_named,
     export,
+    limits_asked,
     lines_of,
     of_everyone,
     page_of,
@@ -48,7 +49,8 @@ class _Asked:
         """
         if run.state != ImportState.CHECKED:
             return None
-        seen = foreseen_lately(run, NO_LIMITS if self.everyone else None)
+        with limits_asked(everyone=self.everyone) as limits:
+            seen = foreseen_lately(run, limits)
         keep_foreseen(run, numbers_of(seen))
         return seen
 

@@ -6,7 +6,6 @@ from django.shortcuts import render
 from django.views.decorators.http import require_safe
 
 from enrollments.actions.preview import (
-    NO_LIMITS,
     NO_NAMES,
     Act,
     Effect,
@@ -33,6 +32,7 @@ from enrollments.portal.previews import (
     export,
     export_url,
     in_words,
+    limits_asked,
     lines_of,
     of_everyone,
     page_of,
@@ -132,18 +132,22 @@ def _page_of_change(request: HttpRequest, service: ProvisioningService, change: 
 def _preview_of_change(request: HttpRequest, service: ProvisioningService, change: Change) -> Preview:
     everyone = asks_for_everyone(request.GET)
     what = tuple(change.query), everyone
-    return _LATELY.of(service, what, lambda: change.preview(NO_LIMITS if everyone else None))
+
+    def work_out() -> Preview:
+        with limits_asked(everyone=everyone) as limits:
+            return change.preview(limits)
+
+    return _LATELY.of(service, what, work_out)
 
 
 def _preview(
     service: ProvisioningService, act: Act, entries: list[Entry], then: Then | None, *, everyone: bool
 ) -> Preview:
-    limits = NO_LIMITS if everyone else None
-
     def work_out() -> Preview:
-        if then is None:
-            return preview_of_act(service, act, entries, limits=limits)
-        return then.preview(service, act, entries, limits=limits)
+        with limits_asked(everyone=everyone) as limits:
+            if then is None:
+                return preview_of_act(service, act, entries, limits=limits)
+            return then.preview(service, act, entries, limits=limits)
 
     what = act, tuple((ref_of(one), one.etag) for one in entries), then, everyone
     return _LATELY.of(service, what, work_out)
