@@ -142,6 +142,9 @@ class _Rehearsed:
         """Above these as well, in portions; above some of them only, if there is no time."""
         every = iter(looks)
         while some := list(islice(every, MOST_LOOKS)):
+            if monotonic() > deadline:
+                self._unexamined.update(one.registration_key for one in some)
+                continue
             seen = []
             with self._changed():
                 for one in some:
