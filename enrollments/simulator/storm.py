@@ -63,7 +63,7 @@ class Tally:
 
     def as_json(self) -> dict[str, Any]:
         return {
-            "seconds": round(self.seconds, 1),
+            "seconds": round(self.seconds, 3),
             "requests": self.requests,
             "requests_per_second": round(self.per_second, 1),
             "statuses": dict(sorted(self._statuses.items())),
