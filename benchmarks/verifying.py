@@ -46,8 +46,10 @@ class Verifiers:
 
     def _said(self, *arguments: str) -> Any:
         command = [sys.executable, "-m", "benchmarks.verifying", *arguments]
-        told = {"cwd": PROJECT_DIR, "env": self._environment, "stdout": subprocess.PIPE, "text": True}
-        return json.loads(subprocess.run(command, check=True, **told).stdout.splitlines()[-1])  # type: ignore[call-overload]
+        ran = subprocess.run(
+            command, cwd=PROJECT_DIR, env=self._environment, stdout=subprocess.PIPE, text=True, check=True
+        )
+        return json.loads(ran.stdout.splitlines()[-1])
 
 
 def main(name: str, file: str = "", key: str = "") -> None:

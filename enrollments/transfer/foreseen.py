@@ -40,17 +40,17 @@ def foresee(run: ImportRun, limits: Limits | None = None) -> Foreseen:
     """
     turning: set[int] = set()
     limits = limits or at_a_glance()
-    came = devices_that_came(run.service, limits.attempts).keys()
+    came = devices_that_came(run.service, limits.attempts)
 
     def portions() -> Iterator[Sequence[Change]]:
         for changes in _changes(run, came):
             turning.update(one.line for one in changes if _turns(one))
             yield changes
 
-    now = preview_of_list(run.service, portions, limits)
+    now = preview_of_list(run.service, portions, limits, came)
     if not turning:
         return Foreseen(now)
-    later = preview_of_list(run.service, partial(_turned_portions, run, came), limits)
+    later = preview_of_list(run.service, partial(_turned_portions, run, came), limits, came)
     return Foreseen(now, len(turning), later)
 
 

@@ -617,15 +617,21 @@ def test_tool_says_what_it_cannot_read(tmp_path):
     assert by_tool(tmp_path / "text").returncode == 1
 
 
-@pytest.mark.django_db
-def test_rows_and_checkpoints_that_come_while_it_is_checked_are_no_fault(monkeypatch):
-    """A check takes minutes, and a checkpoint is signed every ten of them."""
+def begun(monkeypatch) -> tuple[verify.Check, list]:
+    """A check of 60 rows, of which a first portion was looked at."""
     fill(60)
     checkpoints.make_checkpoint()
     monkeypatch.setattr(verify, "PORTION", 7)
     keys = [checkpoints.verifier_key()]
     check = begin_check()
     check.go_on(SignedHere(keys))
+    return check, keys
+
+
+@pytest.mark.django_db
+def test_rows_and_checkpoints_that_come_while_it_is_checked_are_no_fault(monkeypatch):
+    """A check takes minutes, and a checkpoint is signed every ten of them."""
+    check, keys = begun(monkeypatch)
     fill(5)
     checkpoints.make_checkpoint()
     check = verify.Check.from_before(check.to_go_on_later())
@@ -640,12 +646,7 @@ def test_rows_and_checkpoints_that_come_while_it_is_checked_are_no_fault(monkeyp
 
 @pytest.mark.django_db
 def test_what_is_cut_off_while_it_is_checked_is_found(monkeypatch):
-    fill(60)
-    checkpoints.make_checkpoint()
-    monkeypatch.setattr(verify, "PORTION", 7)
-    keys = [checkpoints.verifier_key()]
-    check = begin_check()
-    check.go_on(SignedHere(keys))
+    check, keys = begun(monkeypatch)
     with tampered(f'DELETE FROM {SEAL} WHERE "index" > 50'):
         while not check.done:
             check.go_on(SignedHere(keys))

@@ -4,13 +4,14 @@ Whether a signature verifies hangs on what is enrolled now, or is then. It is ch
 whose leaves were signed by one key, and say the same of their issuer, are of one kind: they share what lies above them.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from time import monotonic
 
 from django.db.models import Q, QuerySet
 
+from enrollments.actions.attempts import Came
 from enrollments.actions.evidence import UNSIGNED
 from enrollments.actions.preview.looking import Look
 from enrollments.actions.preview.touched import in_portions
@@ -161,4 +162,16 @@ def with_key_of_a_ca(service: ProvisioningService, strangers: Iterable[tuple[str
         of_cas = held.filter(spki_sha256__in={spki for _, spki in some})
         keys = set(of_cas.values_list("spki_sha256", flat=True))
         found.update(key for key, spki in some if spki in keys)
+    return found
+
+
+def shown_by_entries(service: ProvisioningService, keys: Collection[str]) -> dict[str, Came]:
+    """By registration key, what is enrolled for a device as if it had shown it: of two certificates the primary one."""
+    held = HeldCertificate.objects.filter(
+        service=service, role=HeldRole.DEVICE, individual__registration_key__in=keys
+    ).order_by("individual", "slot")
+    columns = ("individual__registration_key", "individual__registration_id", "certificate__pem")
+    found: dict[str, Came] = {}
+    for key, name, pem in held.values_list(*columns):
+        found.setdefault(key or "", Came(name or "", (pem,)))
     return found

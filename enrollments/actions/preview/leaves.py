@@ -1,16 +1,16 @@
 """The leaves of devices of no class of evidence to whom a list of changes could matter."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from ssl import PEM_cert_to_DER_cert
 
 from django.db.models import Q
 
-from enrollments.actions.certificates import parsed
+from enrollments.actions.certificates import parsed, parsed_once
 from enrollments.actions.enrollments import IndividualSpec
 from enrollments.actions.preview.kinds import (
     Kinds,
     Signers,
     by_a_known_name,
+    shown_by_entries,
     signers_named,
     unsigned_evidence,
     with_key_of_a_ca,
@@ -57,7 +57,7 @@ class Leaves:
         for some in in_portions(evidence):
             rows = RegistrationEvidence.objects.filter(pk__in=some).values_list(*_LEAF)
             for key, name, pem in rows.iterator(chunk_size=1000):
-                kinds.add(key, name, [_read(pem)])
+                kinds.add(key, name, [parsed_once(pem)])
         for key, leaf in self._shown_by(strangers):
             if leaf is None:
                 kinds.unexamined.add(key)
@@ -82,7 +82,7 @@ class Leaves:
                 yield look_alone(key, self._plan.individuals[key].ref.name, shown)
 
     def _came(self, keys: Iterable[str]) -> Iterator[tuple[str, list[ParsedCertificate]]]:
-        return ((key, list(map(_read, self._plan.came[key].pems))) for key in keys)
+        return ((key, list(map(parsed_once, self._plan.came[key].pems))) for key in keys)
 
     def _may_matter(self, key: str, spki: str) -> bool:
         """Whether anything above it changes, or else its own entry, or what bars its key."""
@@ -137,17 +137,5 @@ class Leaves:
 
 
 def enrolled_leaves(service: ProvisioningService, keys: Iterable[str]) -> dict[str, ParsedCertificate]:
-    """By registration key, the certificate that is enrolled for a device: of two the primary one."""
-    held = HeldCertificate.objects.filter(
-        service=service, role=HeldRole.DEVICE, individual__registration_key__in=list(keys)
-    )
-    # The primary one comes last, and is written over the other.
-    rows = held.order_by("individual", "-slot").values_list(
-        "individual__registration_key", "certificate__pem"
-    )
-    return {key or "": _read(pem) for key, pem in dict(rows).items()}
-
-
-def _read(pem: str) -> ParsedCertificate:
-    """Without being kept in memory, as `parsed` does: there may be a hundred thousand of them."""
-    return parse_der(PEM_cert_to_DER_cert(pem))
+    """By registration key, the certificate that is enrolled for a device."""
+    return {key: parsed_once(one.pems[0]) for key, one in shown_by_entries(service, list(keys)).items()}

@@ -5,13 +5,14 @@ can lie above devices, groups above all, is asked of the decision itself: those 
 says which they are.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
-from ssl import PEM_cert_to_DER_cert
 
 from django.db.models import QuerySet
 
+from enrollments.actions.attempts import Came, devices_that_came
+from enrollments.actions.certificates import parsed_once
 from enrollments.actions.evidence import is_signed
 from enrollments.actions.key_identifiers import secret_read_once
 from enrollments.actions.preview.above import Looked, look_at_all
@@ -57,18 +58,23 @@ PORTION = 1000
 
 
 def preview_of_list(
-    service: ProvisioningService, portions: Portions, limits: Limits | None = None
+    service: ProvisioningService,
+    portions: Portions,
+    limits: Limits | None = None,
+    came: Mapping[str, Came] | None = None,
 ) -> Preview:
     """As if all of it were carried out that would not be refused. Raises SecretUnreadable.
 
-    limits: as much as can be told at a glance, unless it is said.
+    limits: as much as can be told at a glance, unless it is said. came: devices_that_came, where they were asked for.
     """
     limits = limits or at_a_glance()
+    if came is None:
+        came = devices_that_came(service, limits.attempts)
     with secret_read_once(), without_collecting():
         standing = standing_now(service)  # what is due by now is no part of the change
         time = Time.of(None)
         as_of = time.as_of(standing)
-        plan = read_plan(service, portions, as_of, limits)
+        plan = read_plan(service, portions, as_of, limits, came)
         looked = look_at_all(service, plan, lines_above(service, plan, portions), time, limits)
         deciding = _Deciding(service, plan, looked, time, as_of)
         devices = tuple(deciding.devices())
@@ -139,7 +145,7 @@ class _Deciding:
     def _that_came(self, keys: Sequence[str], touched: Collection[str]) -> Iterator[Device]:
         """Devices that are known by an attempt. touched: those that the list touches but by the key of their leaf."""
         came = {key: self._plan.came[key] for key in keys}
-        leaves = {key: parse_der(PEM_cert_to_DER_cert(one.pems[0])) for key, one in came.items()}
+        leaves = {key: parsed_once(one.pems[0]) for key, one in came.items()}
         wanted = [
             key for key, leaf in leaves.items() if key in touched or leaf.spki_sha256 in self._plan.spkis
         ]
@@ -194,7 +200,7 @@ class _Deciding:
             registration__service=self._service, registration__registration_key__in=keys, position=0
         )
         rows = leaves.values_list("registration__registration_key", "certificate__pem")
-        problems = {key: leaf_problem(parse_der(PEM_cert_to_DER_cert(pem)), self._at) for key, pem in rows}
+        problems = {key: leaf_problem(parsed_once(pem), self._at) for key, pem in rows}
         for one in devices:
             problem = looked.problems.get(one.registration_key) or problems.get(one.registration_key)
             yield replace(one, problem=problem) if problem else one

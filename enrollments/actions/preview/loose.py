@@ -1,16 +1,17 @@
 """Devices of no class of evidence to whom a change could matter, with what may have signed their leaves."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from django.db.models import Q
 
 from enrollments.actions.attempts import Came, devices_that_came
-from enrollments.actions.certificates import parsed
+from enrollments.actions.certificates import parsed, parsed_once
 from enrollments.actions.preview.kinds import (
     Kinds,
     Signers,
     by_a_known_name,
+    shown_by_entries,
     signers_named,
     unsigned_evidence,
     with_key_of_a_ca,
@@ -19,7 +20,7 @@ from enrollments.actions.preview.limits import Limits
 from enrollments.actions.preview.looking import Look, Time, look_alone, registered_alone
 from enrollments.actions.preview.touched import Touched, in_portions
 from enrollments.attestation.credential import PresentedCredential
-from enrollments.models import HeldCertificate, HeldRole, ProvisioningService, RegistrationEvidence
+from enrollments.models import ProvisioningService, RegistrationEvidence
 
 
 @dataclass(slots=True)
@@ -50,8 +51,9 @@ class Loose:
         )
         found = list(rows.values_list("pk", "certificate__issuer_sha256", "certificate__authority_key_id"))
         self.leaves.update(pk for pk, _, _ in found)
-        found_enrolled = _strangers(service, touched)
-        self.strangers |= {key: one for key, one in found_enrolled.items() if key not in self.strangers}
+        registered = service.registrations.filter(registration_key__in=touched.keys)
+        known = {*registered.values_list("registration_key", flat=True), *self.strangers}
+        self.strangers |= shown_by_entries(service, touched.keys - known)
         leaves = {key: parsed(one.pems[0]) for key, one in self.strangers.items()}
         self.own |= with_key_of_a_ca(service, ((key, one.spki_sha256) for key, one in leaves.items()))
         issuers = {(issuer, key_id) for _, issuer, key_id in found}
@@ -73,7 +75,7 @@ class Loose:
 
     def _add(self, kinds: Kinds, key: str, name: str, pems: Sequence[str]) -> None:
         if key not in self.own:
-            kinds.add(key, name, list(map(parsed, pems)))
+            kinds.add(key, name, list(map(parsed_once, pems)))
 
     def alone(self, service: ProvisioningService, keys: Iterable[str]) -> Iterable[Look]:
         """Of these devices."""
@@ -83,18 +85,3 @@ class Loose:
             name, pems = self.strangers[key]
             shown = PresentedCredential(certificates=tuple(parsed(pem).der for pem in pems))
             yield look_alone(key, name, shown)
-
-
-def _strangers(service: ProvisioningService, touched: Touched) -> Mapping[str, Came]:
-    """The devices of the entries themselves that have no record yet: of two certificates the primary one."""
-    records = service.registrations.filter(registration_key__in=touched.keys)
-    registered = set(records.values_list("registration_key", flat=True))
-    held = HeldCertificate.objects.filter(
-        service=service, role=HeldRole.DEVICE, individual__registration_key__in=touched.keys
-    ).order_by("individual", "slot")
-    columns = ("individual__registration_key", "individual__registration_id", "certificate__pem")
-    found: dict[str, Came] = {}
-    for key, name, pem in held.values_list(*columns):
-        if key is not None and key not in registered:
-            found.setdefault(key, Came(name or "", (pem,)))
-    return found

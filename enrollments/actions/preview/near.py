@@ -6,12 +6,11 @@ No signature is checked: what is found here is looked at afterwards, and what is
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
-from ssl import PEM_cert_to_DER_cert
 from typing import NamedTuple
 
 from django.db.models import F, Q, QuerySet
 
-from enrollments.actions.certificates import parsed
+from enrollments.actions.certificates import parsed, parsed_once
 from enrollments.actions.enrollment_groups import GroupSpec, foresee_group
 from enrollments.actions.imports import Change
 from enrollments.actions.outcomes import Outcome
@@ -141,9 +140,7 @@ def near_devices(service: ProvisioningService, plan: Plan) -> Near:
         near.ask(issuer, key_id)
     for issuer, key_id in plan.issuers:
         near.ask(issuer, key_id)
-    chains = [
-        [Issuer.of(parse_der(PEM_cert_to_DER_cert(pem))) for pem in one.pems] for one in plan.came.values()
-    ]
+    chains = [[Issuer.of(parsed_once(pem)) for pem in one.pems] for one in plan.came.values()]
     for certificate in chain.from_iterable(chains):
         near.ask(certificate.issuer, certificate.authority_key_id)
     near.spkis.update(certificate.spki for shown in chains for certificate in shown[1:])

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
-from enrollments.actions.attempts import Came, devices_that_came
+from enrollments.actions.attempts import Came
 from enrollments.actions.enrollments import IndividualSpec
 from enrollments.actions.imports import Change
 from enrollments.actions.key_identifiers import endorsement_identifier, key_identifier
@@ -90,7 +90,7 @@ class Plan:
     groups: list[Change] = field(default_factory=list)
     registered: set[str] = field(default_factory=set)
     shown: dict[str, bytes] = field(default_factory=dict)
-    came: dict[str, Came] = field(default_factory=dict)
+    came: Mapping[str, Came] = field(default_factory=dict)
     numbers: set[int] = field(default_factory=set)
     bars: dict[str, list[EntryRef]] = field(default_factory=dict)
     spkis: set[str] = field(default_factory=set)
@@ -120,9 +120,15 @@ class Plan:
         ]
 
 
-def read_plan(service: ProvisioningService, portions: Portions, as_of: AsOf, limits: Limits) -> Plan:
+def read_plan(
+    service: ProvisioningService,
+    portions: Portions,
+    as_of: AsOf,
+    limits: Limits,
+    came: Mapping[str, Came],
+) -> Plan:
     """Goes through the list once, and keeps of each line no more than what decides."""
-    plan = Plan(came=devices_that_came(service, limits.attempts))
+    plan = Plan(came=came)
     for changes in portions():
         individuals = {registration_key(one.name): one for one in changes if not one.is_group}
         plan.groups += [one for one in changes if one.is_group]
