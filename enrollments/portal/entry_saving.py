@@ -37,7 +37,9 @@ from enrollments.policy.names import registration_key
 from enrollments.policy.roles import Right
 from enrollments.portal.access import actor_of, requires
 from enrollments.portal.entry_links import entry_url
-from enrollments.portal.forms_entries import EntryForm, GroupForm, IndividualForm
+from enrollments.portal.forms_entries import EntryForm
+from enrollments.portal.forms_groups import GroupForm
+from enrollments.portal.forms_individuals import IndividualForm
 from enrollments.portal.htmx import wants_fragment
 from enrollments.portal.previews import (
     Line,

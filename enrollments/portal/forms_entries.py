@@ -1,7 +1,7 @@
-"""Forms about individual enrollments and groups. Translation only; the rules are in the actions."""
+"""What the forms of enrollments and groups have in common. Translation only; the rules are in the actions."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from django import forms
@@ -13,15 +13,12 @@ from django.utils.datastructures import MultiValueDict
 from django.utils.html import format_html
 
 from enrollments.actions.certificates import parsed
-from enrollments.actions.enrollment_groups import GroupSpec, referred
-from enrollments.actions.enrollments import IndividualSpec
 from enrollments.actions.entries import AlreadyEnrolled, Kind
 from enrollments.attestation.x509 import ParsedCertificate
 from enrollments.audit.record import MAX_REASON
 from enrollments.errors import Invalid
 from enrollments.models import (
     AttestationMechanism,
-    CaCertificate,
     EnrollmentGroup,
     HeldRole,
     IndividualEnrollment,
@@ -29,33 +26,20 @@ from enrollments.models import (
     ProvisioningService,
     Slot,
 )
-from enrollments.models.ca_certificates import MAX_NAME, is_ca_name
 from enrollments.policy.allocation import AllocationPolicy
 from enrollments.policy.documents import MAX_TWIN_BYTES, DocumentProblem, parse_initial_twin
 from enrollments.policy.facts import EntryRef
-from enrollments.policy.names import FORM_IN_WORDS, is_registration_id, registration_key
+from enrollments.policy.names import FORM_IN_WORDS, is_registration_id
 from enrollments.policy.reprovisioning import ReprovisioningPolicy
 from enrollments.portal.certificate_input import Card, Files, Given, as_text, read_slots
 from enrollments.portal.paging import MAX_ID
-from enrollments.portal.tpm_input import (
-    LABELS,
-    GivenKey,
-    KeyPreview,
-    cards_held,
-    keys_as_text,
-    preview_of_keys,
-    read_tpm_keys,
-)
 
 if TYPE_CHECKING:
     _SeveralHubs = forms.ModelMultipleChoiceField[LinkedHub]
 else:
     _SeveralHubs = forms.ModelMultipleChoiceField  # cannot be subscripted while running
 
-_PLAIN = {"autocomplete": "off", "autocapitalize": "none", "spellcheck": "false"}
-# Names of CA certificates that a field offers; others can be typed all the same.
-MAX_OFFERED = 200
-OF_GROUPS = (AttestationMechanism.X509, AttestationMechanism.SYMMETRIC_KEY)
+PLAIN = {"autocomplete": "off", "autocapitalize": "none", "spellcheck": "false"}
 
 
 def _file(slot: Slot) -> forms.FileField:
@@ -70,7 +54,7 @@ def _file(slot: Slot) -> forms.FileField:
 
 
 def _pem(slot: Slot) -> forms.CharField:
-    attrs = {**_PLAIN, "rows": 5, "placeholder": "-----BEGIN CERTIFICATE-----"}
+    attrs = {**PLAIN, "rows": 5, "placeholder": "-----BEGIN CERTIFICATE-----"}
     return forms.CharField(
         label=f"{slot.label} certificate as text",
         required=False,
@@ -83,31 +67,10 @@ def _remove(slot: Slot) -> forms.BooleanField:
     return forms.BooleanField(label=f"Remove the {slot} certificate", required=False)
 
 
-def _reference(slot: Slot) -> forms.CharField:
-    return forms.CharField(
-        label=f"{slot.label} uploaded CA certificate",
-        required=False,
-        max_length=MAX_NAME,
-        widget=forms.TextInput(attrs={**_PLAIN, "list": "ca-names", "placeholder": "Its name"}),
-    )
-
-
 def _key(slot: Slot) -> forms.CharField:
     # render_value: a key that was typed never comes back in a page.
     widget = forms.PasswordInput(render_value=False, attrs={"autocomplete": "off", "spellcheck": "false"})
     return forms.CharField(label=f"{slot.label} key", required=False, widget=widget)
-
-
-def _tpm_key(name: str, begins: str, help_text: str) -> forms.CharField:
-    widget = forms.Textarea(attrs={**_PLAIN, "rows": 4, "placeholder": f"{begins}…"})
-    return forms.CharField(
-        label=f"{LABELS[name]} as text", required=False, widget=widget, help_text=help_text
-    )
-
-
-def _tpm_file(name: str) -> forms.FileField:
-    widget = forms.FileInput(attrs={"data-submits": "tpm-preview-button"})
-    return forms.FileField(label=f"{LABELS[name]} file", required=False, allow_empty_file=True, widget=widget)
 
 
 class AddressInput(forms.TextInput):
@@ -158,13 +121,13 @@ class EntryForm(forms.Form):
         label="Webhook URL",
         required=False,
         max_length=1000,
-        widget=AddressInput(attrs={**_PLAIN, "placeholder": "https://"}),
+        widget=AddressInput(attrs={**PLAIN, "placeholder": "https://"}),
     )
     webhook_api_version = forms.CharField(
         label="API version for the webhook",
         required=False,
         max_length=30,
-        widget=forms.TextInput(attrs=_PLAIN),
+        widget=forms.TextInput(attrs=PLAIN),
         help_text="Empty: 2021-10-01.",
     )
     reprovisioning_policy = forms.ChoiceField(
@@ -177,7 +140,7 @@ class EntryForm(forms.Form):
     initial_twin = forms.CharField(
         label="Initial twin state",
         required=False,
-        widget=forms.Textarea(attrs={**_PLAIN, "rows": 7}),
+        widget=forms.Textarea(attrs={**PLAIN, "rows": 7}),
         help_text="A JSON object with tags and desired properties, at most 8 KiB.",
     )
     iot_edge = forms.BooleanField(label="IoT Edge device", required=False)
@@ -226,7 +189,7 @@ class EntryForm(forms.Form):
         if current is None:
             self.initial.setdefault("initial_twin", twin_as_text({"tags": {}, "properties": {"desired": {}}}))
         for slot in Slot:
-            self.fields[f"{slot}_pem"].widget.attrs.update(_preview_as_typed(service, "certificate-preview"))
+            self.fields[f"{slot}_pem"].widget.attrs.update(preview_as_typed(service, "certificate-preview"))
             if slot not in self.held:
                 del self.fields[f"{slot}_remove"]
 
@@ -348,258 +311,7 @@ class EntryForm(forms.Form):
         return f"{slot}_upload" if self.given.get(slot, Given()).is_file else f"{slot}_pem"
 
 
-class IndividualForm(EntryForm):
-    kind = "device"
-
-    mechanism = forms.ChoiceField(
-        label="Attestation mechanism",
-        choices=AttestationMechanism.choices,
-        initial=AttestationMechanism.X509.value,
-        widget=forms.RadioSelect,
-    )
-    registration_id = forms.CharField(
-        label="Registration ID",
-        required=False,
-        max_length=128,
-        widget=forms.TextInput(attrs=_PLAIN),
-        help_text="For X.509 it is read from the certificate's common name (CN); for a TPM, if empty, it is made of "
-        "the endorsement key.",
-    )
-    endorsement_key = _tpm_key(
-        "endorsement_key", "AToAAQALAAMAsgAg", "In base64, as the device's own tools print it."
-    )
-    endorsement_key_upload = _tpm_file("endorsement_key")
-    storage_root_key = _tpm_key(
-        "storage_root_key",
-        "ARoAAQALAAMEcgAA",
-        "Not needed: the device names its own. Kept for clients that do not repeat it.",
-    )
-    storage_root_key_upload = _tpm_file("storage_root_key")
-    device_id = forms.CharField(
-        label="IoT Hub device ID",
-        required=False,
-        max_length=128,
-        widget=forms.TextInput(attrs=_PLAIN),
-        help_text="Empty: the registration ID.",
-    )
-
-    def __init__(
-        self,
-        service: ProvisioningService,
-        data: QueryDict | None = None,
-        files: "Files | None" = None,
-        *,
-        current: IndividualEnrollment | None = None,
-    ) -> None:
-        self.given_keys: dict[str, GivenKey] = {}
-        if data is not None:
-            self.given_keys = read_tpm_keys(data, files or MultiValueDict())
-            data = keys_as_text(data, self.given_keys)
-        super().__init__(service, data, files, current=current)
-        self.tpm_cards_held = cards_held(current) if current is not None else {}
-        for name in LABELS:
-            self.fields[name].widget.attrs.update(_preview_as_typed(service, "tpm-preview"))
-        if current is not None:
-            del self.fields["registration_id"]
-
-    @property
-    def tpm_previews(self) -> list[KeyPreview]:
-        return preview_of_keys(self.given_keys)
-
-    def _initial(self, current: IndividualEnrollment | EnrollmentGroup) -> dict[str, Any]:
-        assert isinstance(current, IndividualEnrollment)
-        return {**super()._initial(current), "device_id": current.device_id}
-
-    def clean_registration_id(self) -> str:
-        return _checked_name(self.cleaned_data["registration_id"])
-
-    def clean_device_id(self) -> str:
-        device_id: str = self.cleaned_data["device_id"]
-        if device_id and not is_registration_id(device_id):
-            raise ValidationError(f"A device ID has the form of a registration ID: {FORM_IN_WORDS}.")
-        return device_id
-
-    def clean(self) -> dict[str, Any]:
-        data = super().clean()
-        mechanism = data.get("mechanism")
-        if mechanism != AttestationMechanism.X509:
-            # Certificates that were given for another mechanism are not looked at.
-            for slot in Slot:
-                self.errors.pop(self._place_of(slot), None)
-        if mechanism == AttestationMechanism.TPM:
-            for name, given in self.given_keys.items():
-                if given.problem:
-                    self.add_error(self._field(name), given.sentence)
-            if self.current is None and self.given_keys["endorsement_key"].is_empty:
-                self.add_error("endorsement_key", "Give the endorsement key of the device's TPM.")
-        if self.current is None and not data.get("registration_id") and "registration_id" not in self.errors:
-            if mechanism == AttestationMechanism.SYMMETRIC_KEY:
-                self.add_error("registration_id", "Give the registration ID of the device.")
-            elif mechanism == AttestationMechanism.X509 and not any(
-                given.certificates or given.problem for given in self.given.values()
-            ):
-                self.add_error(
-                    "registration_id",
-                    "Give the certificate of the device, or the registration ID to be barred.",
-                )
-        return data
-
-    def _field(self, name: str) -> str | None:
-        if self.given_keys.get(name, GivenKey()).is_file:
-            return f"{name}_upload"
-        return super()._field(name)
-
-    def spec(self) -> IndividualSpec:
-        data = self.cleaned_data
-        mechanism = AttestationMechanism(data["mechanism"])
-        keys: dict[str, Any] = {}
-        if mechanism == AttestationMechanism.TPM:
-            # Keys that were given for another mechanism are not looked at either.
-            keys = {name: one.key.encoded for name, one in self.given_keys.items() if one.key is not None}
-        return IndividualSpec(
-            registration_id=data.get("registration_id", ""),
-            device_id=data["device_id"],
-            **keys,
-            **self.credential_values(mechanism),
-            **self.common_values(),
-        )
-
-
-class GroupForm(EntryForm):
-    kind = "ca"
-
-    mechanism = forms.ChoiceField(
-        label="Attestation mechanism",
-        required=False,  # what a script does not say is a CA certificate, as ever
-        choices=[(one.value, one.label) for one in OF_GROUPS],
-        initial=AttestationMechanism.X509.value,
-        widget=forms.RadioSelect,
-    )
-    group_id = forms.CharField(
-        label="Group ID",
-        max_length=128,
-        widget=forms.TextInput(attrs=_PLAIN),
-        error_messages={"required": "Give the group an ID."},
-    )
-    primary_reference = _reference(Slot.PRIMARY)
-    secondary_reference = _reference(Slot.SECONDARY)
-    predecessor = forms.CharField(
-        label="Predecessor group ID",
-        required=False,
-        max_length=128,
-        widget=forms.TextInput(attrs=_PLAIN),
-        help_text="For the change of a CA: devices that the predecessor admitted may come back through this group, and "
-        "keep their names. Otherwise a name stays with the entry that admitted it first, until it is released.",
-    )
-    helpers_removed = forms.MultipleChoiceField(
-        label="Helpers to remove", required=False, widget=forms.CheckboxSelectMultiple
-    )
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.references: dict[Slot, CaCertificate] = {}
-        self.helpers = _helpers(self.current)
-        holds_keys = self.current is not None and self.current.mechanism == AttestationMechanism.SYMMETRIC_KEY
-        if not self.service.symmetric_key_groups and not holds_keys:  # else the page says more about it
-            self.fields["mechanism"].help_text = format_html(
-                'Groups with symmetric keys are switched off in the <a href="{}">settings</a> of this service.',
-                reverse("portal:service-settings", kwargs={"service_name": self.service.name}),
-            )
-        if self.current is not None:
-            del self.fields["group_id"]
-        if self.helpers:
-            removed: Any = self.fields["helpers_removed"]
-            removed.choices = [(thumbprint, f"{one.subject}") for thumbprint, one in self.helpers.items()]
-        else:
-            del self.fields["helpers_removed"]
-
-    def _initial(self, current: IndividualEnrollment | EnrollmentGroup) -> dict[str, Any]:
-        assert isinstance(current, EnrollmentGroup)
-        predecessor = current.predecessor.group_id if current.predecessor else ""
-        held = current.certificates.exclude(ca_certificate=None).select_related("ca_certificate")
-        references = {f"{one.slot}_reference": one.ca_certificate.name for one in held if one.ca_certificate}
-        return {**super()._initial(current), "predecessor": predecessor, **references}
-
-    @property
-    def ca_names(self) -> list[str]:
-        """What the fields offer while somebody types."""
-        names = self.service.ca_certificates.order_by("name_key").values_list("name", flat=True)
-        return list(names[:MAX_OFFERED])
-
-    @property
-    def helper_cards(self) -> list[Card]:
-        return [Card.of(one, self.kind, helper=True) for one in self.helpers.values()]
-
-    def clean_group_id(self) -> str:
-        return _checked_name(self.cleaned_data["group_id"])
-
-    def clean(self) -> dict[str, Any]:
-        data = super().clean()
-        if data.get("mechanism") == AttestationMechanism.SYMMETRIC_KEY:
-            for slot in Slot:
-                self.errors.pop(f"{slot}_pem", None)
-        else:
-            for slot in Slot:
-                self._look_up(slot)
-        return data
-
-    def _look_up(self, slot: Slot) -> None:
-        """The CA certificate that is named for this slot, if one is; it takes the place of what is held."""
-        name = self.cleaned_data.get(f"{slot}_reference", "")
-        is_held = bool(name) and name == self.initial.get(f"{slot}_reference")
-        if not name or (is_held and self.cleaned_data.get(f"{slot}_remove")):
-            return
-        given = self.given.get(slot, Given())
-        if given.certificates or given.problem:
-            self.add_error(
-                f"{slot}_reference",
-                "Give a certificate, or the name of one that is uploaded, and not both: clear one of the two.",
-            )
-            return
-        rows = self.service.ca_certificates.select_related("certificate")
-        found = rows.filter(name_key=registration_key(name)).first() if is_ca_name(name) else None
-        if found is None:
-            self.add_error(f"{slot}_reference", f"There is no CA certificate {name} in this service.")
-        else:
-            self.references[slot] = found
-
-    def certificates(self) -> dict[Slot, ParsedCertificate]:
-        return {**super().certificates(), **referred(self.references)}
-
-    def _place_of(self, slot: Slot) -> str:
-        return f"{slot}_reference" if slot in self.references else super()._place_of(slot)
-
-    def show_invalid(self, problem: Invalid) -> None:
-        super().show_invalid(problem)
-        if "mechanism" in self.errors:
-            self["mechanism"].help_text = ""  # the error says the same, and why
-
-    def clean_predecessor(self) -> EnrollmentGroup | None:
-        group_id: str = self.cleaned_data["predecessor"]
-        if not group_id:
-            return None
-        try:
-            return self.service.enrollmentgroups.by_group_id(group_id)
-        except EnrollmentGroup.DoesNotExist:
-            raise ValidationError(f"There is no enrollment group {group_id} in this service.") from None
-
-    def spec(self) -> GroupSpec:
-        mechanism = AttestationMechanism(self.cleaned_data["mechanism"] or AttestationMechanism.X509)
-        removed = set(self.cleaned_data.get("helpers_removed", ()))
-        kept = [one for thumbprint, one in self.helpers.items() if thumbprint not in removed]
-        given = [one for slot in self.given.values() for one in slot.certificates[1:]]
-        holds_own = mechanism == AttestationMechanism.X509 and not self.references
-        return GroupSpec(
-            group_id=self.cleaned_data.get("group_id", ""),
-            predecessor=self.cleaned_data["predecessor"],
-            helpers=tuple(_once([*kept, *given])) if holds_own else (),
-            references=self.references if mechanism == AttestationMechanism.X509 else {},
-            **self.credential_values(mechanism),
-            **self.common_values(),
-        )
-
-
-def _checked_name(name: str) -> str:
+def checked_name(name: str) -> str:
     """The action asks the same; asked here as well, it is answered together with what is wrong elsewhere."""
     if name and not is_registration_id(name):
         raise ValidationError(f"{name!r} cannot be used here: give {FORM_IN_WORDS}.")
@@ -631,7 +343,7 @@ def _may_be_id(text: str) -> bool:
         return False
 
 
-def _preview_as_typed(service: ProvisioningService, view: str) -> dict[str, str]:
+def preview_as_typed(service: ProvisioningService, view: str) -> dict[str, str]:
     """The view is named as the region of the page that it fills."""
     return {
         "hx-post": reverse(f"portal:{view}", kwargs={"service_name": service.name}),
@@ -662,15 +374,3 @@ def _held(current: IndividualEnrollment | EnrollmentGroup | None) -> dict[Slot, 
         return {}
     held = current.certificates.exclude(role=HeldRole.HELPER).order_by("slot")
     return {Slot(slot): parsed(pem) for slot, pem in held.values_list("slot", "certificate__pem")}
-
-
-def _helpers(current: IndividualEnrollment | EnrollmentGroup | None) -> dict[str, ParsedCertificate]:
-    if current is None:
-        return {}
-    held = current.certificates.filter(role=HeldRole.HELPER).order_by("pk")
-    helpers = [parsed(pem) for pem in held.values_list("certificate__pem", flat=True)]
-    return {one.thumbprint_sha256: one for one in helpers}
-
-
-def _once(certificates: Iterable[ParsedCertificate]) -> list[ParsedCertificate]:
-    return list({one.thumbprint_sha256: one for one in certificates}.values())

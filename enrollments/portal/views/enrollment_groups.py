@@ -41,7 +41,7 @@ from enrollments.portal.entry_saving import (
 )
 from enrollments.portal.entry_switching import answer_cancel, answer_switch, switch_context
 from enrollments.portal.explanations import possession_marks
-from enrollments.portal.forms_entries import OF_GROUPS, GroupForm
+from enrollments.portal.forms_groups import OF_GROUPS, GroupForm
 from enrollments.portal.htmx import render_page
 
 SECRET_FIELDS = ("primary_pem", "secondary_pem", "primary_key", "secondary_key", "webhook_url")

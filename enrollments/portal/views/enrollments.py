@@ -40,7 +40,7 @@ from enrollments.portal.entry_saving import (
     show_errors,
 )
 from enrollments.portal.entry_switching import answer_cancel, answer_switch, switch_context
-from enrollments.portal.forms_entries import IndividualForm
+from enrollments.portal.forms_individuals import IndividualForm
 from enrollments.portal.htmx import render_page
 
 SECRET_FIELDS = (

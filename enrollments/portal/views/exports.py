@@ -24,7 +24,7 @@ from enrollments.policy.words import counted
 from enrollments.portal.access import actor_of, requires
 from enrollments.portal.confirmation import ask
 from enrollments.portal.entry_lists import EntryFilter
-from enrollments.portal.forms_entries import OF_GROUPS
+from enrollments.portal.forms_groups import OF_GROUPS
 from enrollments.portal.forms_imports import ExportForm
 from enrollments.transfer.exporting import export_entries
 
