@@ -376,7 +376,10 @@ def import_of(service: ProvisioningService, number: int) -> ImportRun:
 
 def actor_of(run: ImportRun) -> Actor:
     """Whoever started it, as long as they still may: each chunk is asked about (R12)."""
-    actor = Actor(run.actor_kind, run.actor_name, Way(run.way), run.address, request_id=f"import {run.pk}")
+    request_id = (
+        f"import {run.pk} {secrets.token_hex(8)}"  # the rows of its chunks; nobody guesses it, see Actor
+    )
+    actor = Actor(run.actor_kind, run.actor_name, Way(run.way), run.address, request_id)
     if actor.kind != "user":
         return actor
     return replace(actor, still_may=_still_may(run.actor_name, run.service))

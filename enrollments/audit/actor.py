@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
+from uuid import uuid4
 
 
 class Way(StrEnum):
@@ -22,8 +23,9 @@ MAX_CLIENT = 200
 class Actor:
     """`kind` is user, service, device, cli, or schedule where a switch turned that `name` had set a time for.
 
-    The name is frozen into each history row. client: what the program that was used calls itself, which is a claim and
-    no proof.
+    The name is frozen into each history row. request_id: what the rows of one act have in common. It is made up where
+    no request has one: nobody must be able to guess a row that is shown by its hash only. client: what the program that
+    was used calls itself, which is a claim and no proof.
 
     still_may: for whoever may have been shut out since they were let in. It is asked in the transaction of the act, and
     raises where that is so (R12).
@@ -33,7 +35,7 @@ class Actor:
     name: str
     way: Way
     address: str = ""
-    request_id: str = ""
+    request_id: str = field(default_factory=lambda: str(uuid4()), compare=False)
     client: str = ""
     still_may: Callable[[], None] | None = field(default=None, compare=False, repr=False)
 

@@ -242,6 +242,18 @@ def test_r15_rows_are_final_for_the_database(world, statement):
     assert list(HistoryEvent.objects.values()) == seen
 
 
+def test_row_that_no_request_caused_cannot_be_guessed_either(service):
+    """Who may not see it is shown its hash, and knows almost all of what an assignment or a schedule writes."""
+    for number in (1, 2):
+        keys = enroll_keys(service, f"pump-{number}")
+        register(service, signs(service, f"pump-{number}", keys.primary_key), f"pump-{number}")
+
+    rows = HistoryEvent.objects.filter(actor_kind="device").values_list("request_id", flat=True)
+
+    assert len(rows) == len(set(rows)) == 2
+    assert {len(one) for one in rows} == {36}
+
+
 @pytest.mark.django_db(transaction=True)
 def test_row_outside_of_a_transaction_is_refused(service):
     with pytest.raises(RuntimeError, match="R15"):
