@@ -26,7 +26,7 @@ from enrollments.actions.preview import (
     ref_of,
 )
 from enrollments.actions.preview.table import csv_text, decided_by, in_order, verdict
-from enrollments.actions.preview.words import will
+from enrollments.actions.preview.words import fails, will
 from enrollments.audit.actor import Actor
 from enrollments.errors import Conflict
 from enrollments.models import EnrollmentGroup, IndividualEnrollment, ProvisioningService
@@ -46,13 +46,17 @@ _THROUGH = (Effect.STILL_ADMITTED, Effect.COMES_IN)
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """So many devices of one effect. `through`: by which entries, where that is of interest. `url`: all of them."""
+    """So many devices of one effect. `through`: by which entries, where that is of interest. `url`: all of them.
+
+    held: sentences about those that fail all the same, because another entry holds their names.
+    """
 
     effect: Effect
     count: int
     through: tuple[tuple[EntryRef, int], ...]
     examples: tuple[str, ...]
     url: str = ""
+    held: tuple[str, ...] = ()
 
     @property
     def words(self) -> str:
@@ -87,6 +91,7 @@ def lines_of(preview: Preview, url: str = "") -> list[Line]:
                         )
                     ),
                     f"{url}&effect={effect}" if url else "",
+                    tuple(fails(number, holder) for holder, number in preview.held(effect)),
                 )
             )
     return lines
@@ -184,7 +189,7 @@ def limits_asked(*, everyone: bool) -> Iterator[Limits | None]:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A device in the list. `has_record`: there is a page about it."""
+    """A device in the list. has_record: there is a page about it. held_through: the other entry that holds its name."""
 
     registration_id: str
     effect: Effect
@@ -193,6 +198,7 @@ class Row:
     afterwards: str
     afterwards_by: str
     has_record: bool
+    held_through: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,6 +256,7 @@ def _row(device: Device, has_record: bool) -> Row:
         verdict(device.after),
         decided_by(device.after),
         has_record,
+        str(device.held_after) if device.held_after is not None else "",
     )
 
 

@@ -35,13 +35,13 @@ def test_what_is_told_of_some_is_right_where_others_are_too_many(forest, seed):
 
 def compare(world, *, within, is_whole=True):
     change = world.change()
-    before = world.outcomes()
+    before, failed = world.outcomes(), world.held_by_others()
 
     said = preview_of(world.service, change, change.entries, limits=within)
 
     assert world.outcomes() == before, "a rehearsal leaves nothing behind"
     change()
-    after = world.outcomes()
+    after, failing = world.outcomes(), world.held_by_others()
     told = {device.registration_id.lower(): device for device in said.devices}
     assert len(told) == len(said.devices), "each device is told once"
     recorded = {*world.service.registrations.values_list("registration_key", flat=True), *world.came}
@@ -57,4 +57,6 @@ def compare(world, *, within, is_whole=True):
             assert name not in world.identified or name in world.vague, name
         elif name in recorded and still_shown(world, name):
             assert (device.before.verdict, device.before.through) == before[name], name
+            assert device.held_before == failed.get(name), name
             assert by_name(device.after.verdict, device.after.through) == by_name(*after[name]), name
+            assert device.held_after == failing.get(name), name

@@ -8,8 +8,10 @@ from ssl import PEM_cert_to_DER_cert
 from cryptography import x509
 from django.utils import timezone
 
+from enrollments.actions.assignment import holder_of, may_take
 from enrollments.actions.attempts import devices_that_came
 from enrollments.actions.ca_certificates import delete_ca_certificate, groups_of
+from enrollments.actions.certificates import parsed
 from enrollments.actions.enrollment_groups import (
     GroupSpec,
     add_enrollment_group,
@@ -36,8 +38,10 @@ from enrollments.models import (
     EnrollmentGroup,
     IndividualEnrollment,
     ProvisioningService,
+    RegistrationRecord,
     Slot,
 )
+from enrollments.policy.decision import Verdict
 from tests.certificates import EXPIRED, Minted, root, self_signed
 from tests.devices import ALICE, derived_key, new_service, prove, register, shows, signs
 
@@ -232,6 +236,7 @@ class World:
         acts += [self.adding_group, self.adding_individual, self.adding_deny_entry]
         acts += [self.adding_key_group, self.adding_keyed, self.adding_keyed]
         acts += [self.turning_group, self.deleting_group, self.changing_group] if groups else []
+        acts += [self.handing_over] if groups else []
         acts += (
             [self.turning_individual, self.deleting_individuals, self.changing_keys] if individuals else []
         )
@@ -344,6 +349,7 @@ class World:
         group, ca = self.chance.choice(groups), self.chance.choice(self.forest.cas)
         enabled = self.chance.random() < 0.7
         key = self.chance.choice([self.a_group_key(), "bmV3IHNlY3JldCBrZXkgd2l0aCBieXRlcw=="])
+        followed = self.chance.choice([None, *groups])
 
         def act():
             current = EnrollmentGroup.objects.get(pk=group.pk)
@@ -353,6 +359,7 @@ class World:
                 certificates={} if is_keyed else {Slot.PRIMARY: ca.parsed},
                 primary_key=key if is_keyed else "",
                 enabled=enabled,
+                predecessor=followed if followed != current else None,
             )
             self.try_to(
                 lambda: change_enrollment_group(
@@ -360,6 +367,33 @@ class World:
                 )
             )
             return []
+
+        return about(act, [group])
+
+    def handing_over(self, groups, individuals):
+        """A group gets another CA, and a new one gets its former: it holds the names of the devices all the same."""
+        group, ca = self.chance.choice(groups), self.chance.choice(self.forest.cas)
+        follows = self.chance.random() < 0.3
+
+        def act():
+            current = EnrollmentGroup.objects.get(pk=group.pk)
+            former = current.certificates.filter(slot=Slot.PRIMARY).select_related("certificate").first()
+            if former is None:
+                return []
+            spec = GroupSpec(certificates={Slot.PRIMARY: ca.parsed}, enabled=current.enabled)
+            changed = self.try_to(
+                lambda: change_enrollment_group(
+                    self.service, current.group_id, spec, expected_etag=current.etag, actor=ALICE
+                )
+            )
+            held = parsed(former.certificate.pem)
+            spec = GroupSpec(
+                group_id=f"after-{group.group_id}",
+                certificates={Slot.PRIMARY: held},
+                predecessor=changed if follows else None,
+            )
+            added = changed and self.try_to(lambda: add_enrollment_group(self.service, spec, actor=ALICE))
+            return [added] if added else []
 
         return about(act, [group])
 
@@ -406,6 +440,17 @@ class World:
             decision = judge(current, name, credential, at=at or timezone.now()).decision
             decided[name.lower()] = (decision.verdict, decision.entry if decision.entry else None)
         return decided
+
+    def held_by_others(self):
+        """Of devices that are admitted: the entries that keep their names from them (R11)."""
+        current = ProvisioningService.objects.get(pk=self.service.pk)
+        held = {}
+        for name, credential in self.shown.items():
+            record = RegistrationRecord.of(current.pk, name.lower())
+            judgement = judge(current, name, credential, at=timezone.now())
+            if record and judgement.decision.verdict is Verdict.ADMIT and not may_take(record, judgement):
+                held[name.lower()] = holder_of(record)
+        return held
 
 
 def only(leaf: Minted) -> PresentedCredential:

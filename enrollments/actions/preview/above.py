@@ -26,9 +26,10 @@ from enrollments.actions.preview.touched import (
     touched_by,
     touched_classes,
 )
-from enrollments.actions.preview.world import NOTHING_ABOVE, World
+from enrollments.actions.preview.world import NOTHING_ABOVE, World, read_followed
 from enrollments.models import ProvisioningService
 from enrollments.models.locks import rehearsal
+from enrollments.policy.names import registration_key
 from enrollments.policy.reasons import Reason
 
 # Lines that are rehearsed in one transaction: half a second of work, about groups that are changed, and a fifth of that
@@ -62,9 +63,11 @@ def look_at_all(
     before = World(
         key_groups=read_key_groups(service, time.as_of(standing)),
         key_groups_admit=standing.groups_with_keys_admit,
+        followed=read_followed(service),
     )
     touched = touched_by(existing_groups(service, lines.changes))
-    looked = Looked(before, replace(before, above={}), touched, may_bar=lines.may_bar)
+    after = replace(before, above={}, followed=dict(before.followed))
+    looked = Looked(before, after, touched, may_bar=lines.may_bar)
     looking = _Looking(service, plan, lines, time, limits, looked)
     if lines.of_keys:
         with looking.carried_out(lines.of_keys):
@@ -94,6 +97,12 @@ class _Looking:
         with rehearsal():
             carry_out_changes(self._service, changes, actor=NOBODY)
             looked.touched = joined(looked.touched, touched_by(existing_groups(self._service, changes)))
+            followed = read_followed(self._service)
+            for key in (registration_key(change.name) for change in changes if change.is_group):
+                if key in followed:
+                    looked.after.followed[key] = followed[key]
+                else:
+                    looked.after.followed.pop(key, None)
             yield
 
     def at(self, looks: Iterable[Look], deadline: float = float("inf")) -> None:

@@ -33,11 +33,16 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """One device of a preview. `before` and `after` are None where nothing is known that could be judged."""
+    """One device of a preview. `before` and `after` are None where nothing is known that could be judged.
+
+    held_before, held_after: the entry that holds its name, where another one admits it: it fails all the same (R11).
+    """
 
     registration_id: str
     before: Outcome | None
     after: Outcome | None
+    held_before: EntryRef | None = None
+    held_after: EntryRef | None = None
 
     @property
     def effect(self) -> Effect:
@@ -83,7 +88,10 @@ class Preview:
     @property
     def reversed(self) -> "Preview":
         """Of the act that takes this one back: what was done already is told by rehearsing its opposite."""
-        back = tuple(Device(one.registration_id, one.after, one.before) for one in self.devices)
+        back = tuple(
+            Device(one.registration_id, one.after, one.before, one.held_after, one.held_before)
+            for one in self.devices
+        )
         return Preview(self.epoch, back, self.not_examined)
 
     def passing_to_others(self, gone: Collection[EntryRef]) -> list[Device]:
@@ -110,6 +118,10 @@ class Preview:
             ref = None if device.through is None else _without_own_name(device.through, device)
             counted[ref if ref is None else named.setdefault((ref.kind, ref.name), ref)] += 1
         return counted.most_common()
+
+    def held(self, effect: Effect) -> list[tuple[EntryRef, int]]:
+        """Of those that are admitted after the change: whose names are held by another entry, the most first."""
+        return Counter(one.held_after for one in self.of(effect) if one.held_after is not None).most_common()
 
 
 def _without_own_name(entry: EntryRef, device: Device) -> EntryRef:

@@ -17,6 +17,7 @@ from enrollments.actions.evidence import is_signed
 from enrollments.actions.key_identifiers import secret_read_once
 from enrollments.actions.preview.above import Looked, look_at_all
 from enrollments.actions.preview.effects import Device, Preview
+from enrollments.actions.preview.holders import Holders
 from enrollments.actions.preview.kinds import leaf_problem
 from enrollments.actions.preview.leaves import enrolled_leaves
 from enrollments.actions.preview.limits import Limits, at_a_glance
@@ -89,6 +90,7 @@ class _Deciding:
     ) -> None:
         self._service, self._plan, self._looked, self._as_of = service, plan, looked, as_of
         self._at = time.at
+        self._holders = Holders(service)
         self._records = with_dates_judged(service.registrations.all(), time.at)
         self._of_groups: list[Secrets] = secrets_of_groups([looked.before, looked.after])
         self._told: set[str] = set()
@@ -172,8 +174,8 @@ class _Deciding:
             else:
                 kind = self._looked.evidence.get(one.registration_key)
                 known = replace(one, evidence=kind) if kind is not None else one
-                before, after = (decider.outcome(known) for decider in deciders)
-                yield Device(one.registration_id, before, after)
+                outcomes = (decider.outcome(known) for decider in deciders)
+                yield self._holders.device(known, worlds, outcomes)
 
     def _is_clear(self, device: Known, worlds: tuple[World, World]) -> bool:
         """Whether what lies above it is known, or cannot matter."""

@@ -24,6 +24,7 @@ class Known:
 
     problem: what is wrong with its leaf, where that is not known from what lies above it.
     readings: of a device that signs, what it may hold. Several where its record does not tell which of them it is.
+    holder: the group that holds its name, if one does.
     """
 
     registration_key: str
@@ -35,6 +36,7 @@ class Known:
     is_current: bool = True
     problem: Reason | None = None
     readings: tuple[Secrets, ...] = field(default=(), repr=False)
+    holder: int | None = None
 
     @property
     def is_judgeable(self) -> bool:

@@ -13,6 +13,7 @@ from enrollments.actions.certificates import parsed
 from enrollments.actions.evidence import is_signed
 from enrollments.actions.key_identifiers import secret_read_once
 from enrollments.actions.preview.effects import Device, Preview
+from enrollments.actions.preview.holders import Holders
 from enrollments.actions.preview.kinds import BARE, Kinds
 from enrollments.actions.preview.limits import Limits, at_a_glance
 from enrollments.actions.preview.looking import MOST_LOOKS, Look, Time, look_at_class
@@ -36,6 +37,7 @@ from enrollments.actions.preview.world import (
     Individual,
     World,
     bars_of_keys,
+    read_followed,
     read_individuals,
     read_individuals_of,
     read_leaf_bars,
@@ -121,7 +123,7 @@ class _Rehearsed:
                 self._touched.keys, replace(self._before, individuals=instead)
             )
         known = chain.from_iterable(known_devices(some, self._before, self._after) for some in records)
-        deciding = _Deciding(self._before, changed, kinds, self._unexamined)
+        deciding = _Deciding(self._service, self._before, changed, kinds, self._unexamined)
         return Preview(standing.epoch, tuple(deciding.devices(chain(strangers, known))), deciding.beyond)
 
     # --- Reading and looking, in both ---------------------------------------------------------------
@@ -134,6 +136,7 @@ class _Rehearsed:
             instead = self._individuals(self._as_of()) if self._instead_of else None
         with self._changed():
             self._after = self._world(looks)
+            self._after.gone = self._touched.group_pks - touched_by(still_there(self._entries)).group_pks
             self._after.individuals = self._individuals(self._as_of())
             self._loose.read(self._service, self._touched)
         return instead
@@ -171,6 +174,7 @@ class _Rehearsed:
             above={one.evidence: one.above(self._service, self._time) for one in looks},
             key_groups=read_key_groups(self._service, self._time.as_of(standing)),
             key_groups_admit=standing.groups_with_keys_admit,
+            followed=read_followed(self._service),
         )
 
     def _as_of(self) -> AsOf:
@@ -231,7 +235,15 @@ class _Rehearsed:
 class _Deciding:
     """Decides about devices, each once. `beyond`: how many there are of whom nothing is said."""
 
-    def __init__(self, before: World, after: World, kinds: Kinds, unexamined: Collection[str]) -> None:
+    def __init__(
+        self,
+        service: ProvisioningService,
+        before: World,
+        after: World,
+        kinds: Kinds,
+        unexamined: Collection[str],
+    ) -> None:
+        self._holders = Holders(service)
         self._before, self._after, self._kinds, self._unexamined = before, after, kinds, unexamined
         self._told: set[str] = set()
         self.beyond = 0
@@ -248,8 +260,8 @@ class _Deciding:
             elif not placed.is_judgeable:
                 yield Device(placed.registration_id, None, None)
             else:
-                first, second = (decider.outcome(placed) for decider in deciders)
-                yield Device(placed.registration_id, first, second)
+                outcomes = (decider.outcome(placed) for decider in deciders)
+                yield self._holders.device(placed, (self._before, self._after), outcomes)
         yield from self._known_by_name_alone()
 
     def _placed(self, one: Known) -> Known | None:

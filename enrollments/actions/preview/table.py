@@ -7,7 +7,16 @@ from enrollments.actions.preview.effects import Device, Effect, Outcome, Preview
 from enrollments.policy.decision import Verdict
 from enrollments.policy.names import registration_key
 
-COLUMNS = ("registration ID", "effect", "now", "now by", "afterwards", "afterwards by")
+# The last: the entry that holds the name of a device that another one admits, so that it fails all the same (R11).
+COLUMNS = (
+    "registration ID",
+    "effect",
+    "now",
+    "now by",
+    "afterwards",
+    "afterwards by",
+    "name held through",
+)
 CHUNK = 1000
 _VERDICTS = {
     Verdict.ADMIT: "admitted",
@@ -34,7 +43,8 @@ def decided_by(outcome: Outcome | None) -> str:
 def values(device: Device) -> tuple[str, ...]:
     """One row, in the order of COLUMNS."""
     sides = [(verdict(one), decided_by(one)) for one in (device.before, device.after)]
-    return (device.registration_id, device.effect.value, *sides[0], *sides[1])
+    held = str(device.held_after) if device.held_after is not None else ""
+    return (device.registration_id, device.effect.value, *sides[0], *sides[1], held)
 
 
 class Echo:

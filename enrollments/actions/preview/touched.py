@@ -183,11 +183,14 @@ def known_devices(records: "QuerySet[RegistrationRecord]", *worlds: World) -> It
 def known_device(row: Sequence[Any], of_groups: Sequence[Secrets], worlds: Sequence[World]) -> Known:
     """row: as COLUMNS says."""
     key, name, mechanism, evidence, thumbprint, spki, is_current, *proof = row
+    *_, holder, _ = proof
     if mechanism == AttestationMechanism.X509:
-        return Known(key, name, Mechanism.X509, evidence, thumbprint, spki, bool(is_current))
+        return Known(
+            key, name, Mechanism.X509, evidence, thumbprint, spki, bool(is_current), None, (), holder
+        )
     enrolled = [world.individuals[key].secrets for world in worlds if key in world.individuals]
     secrets = readings(proof_in(*proof), [*enrolled, *of_groups])
-    return Known(key, name, Mechanism(mechanism), readings=secrets)
+    return Known(key, name, Mechanism(mechanism), readings=secrets, holder=holder)
 
 
 def secrets_of_groups(worlds: Iterable[World]) -> list[Secrets]:

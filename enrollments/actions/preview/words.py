@@ -34,6 +34,17 @@ def will(effect: Effect, count: int) -> str:
     return _TO_COME[effect][count != 1]
 
 
+def fails(count: int, holder: EntryRef) -> str:
+    """Of devices that are admitted: what becomes of so many of them, whose names are not theirs (R11)."""
+    fail, names = (
+        ("fails", "its registration ID is") if count == 1 else ("fail", "their registration IDs are")
+    )
+    return (
+        f"{count:,} of these {fail} all the same: {names} held through {holder}. Name that as the predecessor of the "
+        f"group that admits {'it' if count == 1 else 'them'}, or release the {'name' if count == 1 else 'names'}."
+    )
+
+
 def did(preview: Preview | None) -> str:
     """What an act did, as one sentence that goes on behind a colon, or stands alone."""
     if preview is None:
@@ -46,7 +57,8 @@ def did(preview: Preview | None) -> str:
             parts.append(f"{count:,}{noun} {_DONE[effect][count != 1]}{_through(preview, effect)}")
     if preview.not_examined:
         parts.append(f"{preview.not_examined:,} more were too many to examine")
-    return f"{', '.join(parts)}." if parts else NOBODY_KNOWN
+    held = [fails(count, holder) for effect in Effect for holder, count in preview.held(effect)]
+    return " ".join([f"{', '.join(parts)}.", *held]) if parts else NOBODY_KNOWN
 
 
 def in_lines(preview: Preview) -> list[str]:
@@ -61,6 +73,7 @@ def in_lines(preview: Preview) -> list[str]:
             lines.append(
                 f"{counted(count, 'device')} {will(effect, count)}{_through(preview, effect)}: {shown}."
             )
+            lines += [fails(number, holder) for holder, number in preview.held(effect)]
     if preview.not_examined:
         were = "was" if preview.not_examined == 1 else "were"
         lines.append(f"{counted(preview.not_examined, 'device')} {were} too many to be examined one by one.")
@@ -99,6 +112,9 @@ def as_json(preview: Preview) -> dict[str, Any]:
                 "through": [
                     {"entry": str(entry) if entry is not None else None, "devices": count}
                     for entry, count in preview.through(effect)
+                ],
+                "name_held_through": [
+                    {"entry": str(holder), "devices": count} for holder, count in preview.held(effect)
                 ],
             }
             for effect in Effect

@@ -1,7 +1,7 @@
 """A state of things as decisions about many devices need it: read once, with as few questions as there are classes."""
 
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -84,13 +84,18 @@ class Individual:
 
 @dataclass(slots=True)
 class World:
-    """What decides in one state. Of individual enrollments only those are there that were asked for."""
+    """What decides in one state. Of individual enrollments only those are there that were asked for.
+
+    followed: by the key of a group, the group that it names as its predecessor. gone: groups that another state had.
+    """
 
     above: dict[str, Above] = field(default_factory=dict)
     individuals: dict[str, Individual] = field(default_factory=dict)
     key_groups: dict[int, KeyGroup] = field(default_factory=dict)
     key_groups_admit: bool = False
     leaf_bars: dict[str, dict[int, EntryRef]] = field(default_factory=dict)
+    followed: dict[str, int] = field(default_factory=dict)
+    gone: frozenset[int] = frozenset()
 
     def changed(self, keys: Iterable[str], now: "World") -> "World":
         """This world with what `now` says of the individuals of these keys; all else comes from `now` as it is."""
@@ -104,9 +109,13 @@ class World:
             if not one.enabled:
                 for spki in one.spkis:
                     bars.setdefault(spki, {})[one.ref.pk] = one.ref
-        return World(
-            now.above, {**individuals, **now.individuals}, now.key_groups, now.key_groups_admit, bars
-        )
+        return replace(now, individuals={**individuals, **now.individuals}, leaf_bars=bars)
+
+
+def read_followed(service: ProvisioningService) -> dict[str, int]:
+    """See World."""
+    groups = service.enrollmentgroups.filter(predecessor__isnull=False).order_by()
+    return {key: pk for key, pk in groups.values_list("group_key", "predecessor") if pk is not None}
 
 
 def read_individuals(rows: "QuerySet[IndividualEnrollment]", as_of: AsOf) -> dict[str, Individual]:
