@@ -14,7 +14,7 @@ from enrollments.models import HistoryEvent, HistorySeal, UnsealedEvent
 CHUNK = 500
 LOOKED_UP_AT_ONCE = 100_000
 # Places begin at 1; a verifier looks below as well, where somebody might hide a row.
-LOWEST = -(2**63)
+LOWEST, HIGHEST = -(2**63), 2**63 - 1
 EVENTS, SEALS, WAITING = (model._meta.db_table for model in (HistoryEvent, HistorySeal, UnsealedEvent))
 
 
@@ -44,7 +44,9 @@ class SealedRow(NamedTuple):
 
 
 def head() -> Head:
-    last = HistorySeal.objects.order_by("-index").values_list("index", "hash").first()
+    # SQLite takes text into a column of numbers, and sorts it after all of them: it is nobody's place.
+    numbered = HistorySeal.objects.filter(index__lte=HIGHEST)
+    last = numbered.order_by("-index").values_list("index", "hash").first()
     return Head(*last) if last else Head()
 
 
@@ -115,6 +117,11 @@ def unaccounted(after: int) -> tuple[int | None, int | None]:
         )
         last, stranger = cursor.fetchone()
     return last, stranger
+
+
+def count_of_no_place() -> int:
+    """Seals whose place is no number: somebody put them in."""
+    return HistorySeal.objects.exclude(index__lte=HIGHEST).count()
 
 
 def first_gone_while_waiting() -> int | None:

@@ -97,6 +97,8 @@ class Checkpoint:
 
 def read_checkpoint(note: str, keys: list[VerifierKey]) -> Checkpoint:
     """What a note says, once the signature of one of the keys has been checked. Raises BadNote, UnknownSigner."""
+    if not isinstance(note, str):
+        raise BadNote("A checkpoint is a text; this is not.")  # SQLite keeps in a column whatever it is given
     text, separator, signatures = note.partition("\n\n")
     if not separator or not signatures.endswith("\n"):
         raise BadNote("A checkpoint is a text, an empty line and a signature; this is not.")
@@ -156,6 +158,8 @@ def _check_signature(text: str, lines: list[str], keys: list[VerifierKey]) -> No
             if (key.name, key.key_hash) == (match[1], raw[:4]):
                 try:
                     Ed25519PublicKey.from_public_bytes(key.public).verify(raw[4:], text.encode())
+                except UnicodeEncodeError:
+                    raise BadNote("The text of this checkpoint is of another form.") from None
                 except InvalidSignature:
                     raise BadNote(f"The signature of {key.name} does not fit this checkpoint.") from None
                 return

@@ -43,6 +43,7 @@ class Report:
     unchecked: dict[str, int] = field(default_factory=dict)
     opaque: int = 0
     excerpt_rows: int | None = None
+    excerpt_opaque: int = 0
     # Of the rows dated more than an hour before rows that were sealed earlier: how many, and which is the first.
     latest: str = ""
     late: int = 0

@@ -9,6 +9,7 @@ from enrollments.audit.canonical import link_hash
 from enrollments.audit.chain import (
     LOWEST,
     SealedRow,
+    count_of_no_place,
     count_waiting,
     first_gone_while_waiting,
     head,
@@ -19,6 +20,7 @@ from enrollments.audit.notes import Checkpoint, VerifierKey, checkpoint_of, read
 from enrollments.audit.report import Problem, Report
 from enrollments.audit.signed import Checkpoints, SignedHere
 from enrollments.collecting import without_collecting
+from enrollments.policy.words import counted
 
 # A portion takes some tenths of a second.
 PORTION = 20_000
@@ -119,6 +121,9 @@ class Check:
             return
         report.take_over(looked)
         report.problem = report.problem or Checkpoints(beyond, report).cut_off(report.rows)
+        if report.ok and (strays := count_of_no_place()):
+            what = f"{counted(strays, 'seal')} with a place that is no number: put in from outside"
+            report.problem = Problem(None, None, what)
         if report.ok and (gone := first_gone_while_waiting()):
             report.problem = Problem(None, gone, "it is gone, and had no seal yet")
         self.accounted = LOWEST

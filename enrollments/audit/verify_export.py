@@ -19,7 +19,7 @@ MAX_LINE = 1024 * 1024
 _SEAL = rb'"seal":\{"hash":"([0-9a-f]{64})","index":([1-9]\d{0,17}),"previous":"([0-9a-f]{64})"\}\}\n'
 _ROW_LINE = re.compile(rb'\{"event":(\{.*\}),' + _SEAL)
 _OPAQUE_LINE = re.compile(rb'\{"row_hash":"([0-9a-f]{64})",' + _SEAL)
-_EVENT_ID = re.compile(rb'.*,"id":(\d+),"reason":"')
+_EVENT_ID = re.compile(rb'.*,"id":(\d{1,18}),"reason":"')
 
 
 class IsExcerpt(DpsError):
@@ -77,7 +77,7 @@ def verify_excerpt(
     if last > read_checkpoint(found.note, keys).size:
         report.problem = Problem(last, None, "it is not covered by the checkpoint of the excerpt")
         return report
-    report.excerpt_rows, report.opaque = len(seals), 0
+    report.excerpt_rows, report.excerpt_opaque, report.opaque = len(seals), report.opaque, 0
     return _verify_whole(whole, keys, [*kept, found.note], report, seals)
 
 
@@ -181,8 +181,8 @@ def is_excerpt(lines: BinaryIO) -> bool:
 def _end(line: bytes, count: str | None) -> tuple[str, int | None] | None:
     """The note of the last line, and the number of rows where that line has it."""
     try:
-        value = json.loads(line)
-    except ValueError:
+        value = json.loads(line) if line.endswith(b"}\n") else None
+    except (ValueError, RecursionError):
         return None
     if not isinstance(value, dict) or list(value) != ["checkpoint", *([count] if count else [])]:
         return None

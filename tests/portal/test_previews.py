@@ -556,8 +556,16 @@ def test_the_export_holds_what_the_list_holds_and_leaves_a_row(operator, service
 
     rows = list(csv.reader(b"".join(answer.streaming_content).decode().splitlines()))
     assert rows == [
-        ["registration ID", "effect", "now", "now by", "afterwards", "afterwards by"],
-        ["pump-0", "refused", "admitted", "enrollment group plant-7", "disabled", "enrollment group plant-7"],
+        ["registration ID", "effect", "now", "now by", "afterwards", "afterwards by", "name held through"],
+        [
+            "pump-0",
+            "refused",
+            "admitted",
+            "enrollment group plant-7",
+            "disabled",
+            "enrollment group plant-7",
+            "",
+        ],
         [
             "pump-1",
             "still_out",
@@ -565,6 +573,7 @@ def test_the_export_holds_what_the_list_holds_and_leaves_a_row(operator, service
             "individual enrollment pump-1",
             "disabled",
             "individual enrollment pump-1",
+            "",
         ],
     ]
     assert len(b"".join(one.streaming_content).splitlines()) == 2

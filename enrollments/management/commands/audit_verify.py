@@ -125,7 +125,14 @@ def _as_json(report: Report) -> dict[str, Any]:
         "checkpoints": report.checkpoints,
         "waiting": report.waiting,
         "rows_by_hash_only": report.opaque,
-        **({} if report.excerpt_rows is None else {"excerpt_rows": report.excerpt_rows}),
+        **(
+            {}
+            if report.excerpt_rows is None
+            else {
+                "excerpt_rows": report.excerpt_rows,
+                "excerpt_rows_by_hash_only": report.excerpt_opaque,
+            }
+        ),
         "notices": report.notices,
         "problem": problem,
     }
@@ -142,6 +149,13 @@ def _as_text(report: Report) -> str:
         lines.append(f"By their hash only  {report.opaque}")
     if report.excerpt_rows is not None:
         lines.append(f"Of the excerpt      {report.excerpt_rows}, each in its place")
+        if report.excerpt_opaque:
+            lines.append(
+                f"By their hash only  {report.excerpt_opaque} of the excerpt: what they say was not shown"
+            )
+        lines.append(
+            "Note: What the excerpt says of its filter and service is a claim: nothing proves that it is complete."
+        )
     lines += [f"Note: {notice}" for notice in report.notices]
     if report.ok:
         lines.append("Every sealed row is what was sealed.")
