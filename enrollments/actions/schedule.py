@@ -73,6 +73,15 @@ class Span:
         return self.start >= self.end or (other.start <= self.start and self.end <= other.end)
 
 
+def may_let_in_later(entry: Switch, *, until: datetime | None = None, at: datetime | None = None) -> bool:
+    """Whether somebody may come in by disabling this until a time or at one: what is off ends, an end is put off."""
+    if until is not None:
+        return not Span(until, _NEVER).is_within(Span.of(entry))
+    if at is not None:
+        return entry.enabled and not Span(_NOW, at).is_within(Span.of(entry))
+    return False
+
+
 _NOW, _NEVER = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
 
 

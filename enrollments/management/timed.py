@@ -9,7 +9,7 @@ from typing import Any
 from enrollments.actions.preview import NO_LIMITS, Act, Entry, Preview, preview_of_act, preview_then
 from enrollments.actions.preview.limits import Limits
 from enrollments.actions.preview.words import as_json, in_lines
-from enrollments.actions.schedule import as_text
+from enrollments.actions.schedule import as_text, may_let_in_later
 from enrollments.management.command import moment
 from enrollments.models import ProvisioningService
 
@@ -37,7 +37,7 @@ class Times:
 
     def may_widen(self, entries: Sequence[Entry]) -> bool:
         """Whether somebody may come in by disabling these for such a time: what is off ends, an end is put off."""
-        return bool(self) and any(not one.enabled or one.switches_at is not None for one in entries)
+        return any(may_let_in_later(one, **self.given) for one in entries)
 
 
 def add_times(parser: ArgumentParser, *acts: Act) -> None:

@@ -78,6 +78,12 @@ INDIVIDUALS = EntryPages(
 )
 GROUPS = EntryPages("enrollment group", "enrollment groups", "group", "portal/groups/_row.html")
 
+# In a question: of which time the preview is that was shown.
+SEEN = "seen"
+_UNSEEN = (
+    "Somebody may come in by the time that you chose, so nothing was done yet. This is what happens then: answer once "
+    "more."
+)
 DONE = {Act.DISABLE: "Disabled", Act.ENABLE: "Enabled", Act.DELETE: "Deleted"}
 
 
@@ -154,6 +160,7 @@ class Asked:
     title, body, yes: where they are not those of the act. also: a sentence about some of the entries.
     target: what the answer replaces on the page. missing: how many that were chosen are not there any more.
     then: the preview is of what the switches do at a time. later: the same, told besides what is now.
+    unseen: it was answered, and lets somebody in at a time of which the preview was not shown before.
     looks: another time can be looked at. looked: it was asked for, so that is where reading goes on.
     """
 
@@ -169,6 +176,7 @@ class Asked:
     yes: str = ""
     target: str = ""
     outdated: bool = False
+    unseen: bool = False
     note: str = ""
     nothing_done: str = ""
     then: Then | None = None
@@ -193,6 +201,7 @@ def ask_before(
 ) -> HttpResponse:
     """The question with its preview, which is of this epoch."""
     act, entries, pages = asked.act, asked.entries, asked.pages
+    seen = asked.then or asked.later
     shown = asked.of or act
     time = (asked.then.at or asked.then.until) if asked.then else None
     preview: Preview | None
@@ -251,7 +260,7 @@ def ask_before(
         "has_certificates": any(one.mechanism == AttestationMechanism.X509 for one in entries),
         "has_group_keys": any(one.mechanism == AttestationMechanism.SYMMETRIC_KEY for one in groups),
         "outdated": asked.outdated,
-        "note": asked.note,
+        "note": asked.note or (_UNSEEN if asked.unseen else ""),
         "missing": asked.missing,
         "nothing_done": asked.nothing_done or f"nothing was {DONE[act].lower()}",
         "buttons_template": _buttons_of(asked),
@@ -265,10 +274,10 @@ def ask_before(
         form=form,
         danger=act is Act.DELETE,
         yes=asked.yes or act.value.capitalize(),
-        hidden=(("epoch", str(epoch)),),
+        hidden=(("epoch", str(epoch)), (SEEN, seen.as_text if seen is not None else "")),
         extra=extra,
     )
-    if asked.outdated:
+    if asked.outdated or asked.unseen:
         response.status_code = 409
     if response.status_code != 200:
         retarget(response, "#dialog")

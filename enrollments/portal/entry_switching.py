@@ -9,7 +9,7 @@ from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 
 from enrollments.actions.preview import Act, Entry, cancel, carry_out, ref_of, what_disabling_did
-from enrollments.actions.schedule import switches_now
+from enrollments.actions.schedule import may_let_in_later, switches_now
 from enrollments.errors import Conflict, Invalid, NotFound, PreviewOutdated
 from enrollments.models import IndividualEnrollment, ProvisioningService
 from enrollments.portal.access import actor_of
@@ -17,6 +17,7 @@ from enrollments.portal.confirmation import ReasonForm, epoch_of_the_question, s
 from enrollments.portal.entry_links import entry_url
 from enrollments.portal.entry_lists import SwitchShown, with_row_columns
 from enrollments.portal.entry_pages import (
+    SEEN,
     Asked,
     EntryPages,
     and_what_it_did,
@@ -25,7 +26,7 @@ from enrollments.portal.entry_pages import (
     go_to,
     row_answer,
 )
-from enrollments.portal.forms_schedule import AT, UNTIL, DisableForm, EnableForm
+from enrollments.portal.forms_schedule import AT, UNTIL, DisableForm, EnableForm, SwitchForm
 from enrollments.portal.htmx import wants_fragment
 from enrollments.portal.preview_times import Then, in_utc
 
@@ -80,7 +81,11 @@ def answer_switches(
     form = (DisableForm if act is Act.DISABLE else EnableForm).asked(request, entries)
     outdated = False
     looks = request.method == "POST" and "look" in request.POST
-    if request.method == "POST" and form.is_valid() and not looks:
+    answers = request.method == "POST" and form.is_valid() and not looks
+    unseen = answers and _is_unseen(request, form, entries)
+    if unseen:
+        outdated = epoch_of_the_question(request) != epoch
+    elif answers:
         try:
             current = carry_out(
                 service,
@@ -108,8 +113,9 @@ def answer_switches(
         also="" if len(entries) == 1 else _also_of(act, entries, were_enabled),
         target=target,
         outdated=outdated,
+        unseen=unseen and not outdated,
         looks=True,
-        looked=looks,
+        looked=looks or unseen,
         missing=missing,
     )
     ends = isinstance(form, DisableForm) and not were_enabled
@@ -123,6 +129,15 @@ def answer_switches(
         except (Invalid, Conflict) as problem:
             form.show_once(problem)
     return ask_before(request, service, asked, form, epoch)
+
+
+def _is_unseen(request: HttpRequest, form: SwitchForm, entries: Sequence[Entry]) -> bool:
+    """Whether somebody may come in at the time that was chosen, and the preview of that time was not shown."""
+    if not isinstance(form, DisableForm) or not form.times:
+        return False
+    if not any(may_let_in_later(one, **form.times) for one in entries):
+        return False
+    return request.POST.get(SEEN, "") != Then(**form.times).as_text
 
 
 def _about_an_end(asked: Asked) -> Asked:

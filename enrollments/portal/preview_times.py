@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from urllib.parse import urlencode
 
 from django.http import QueryDict
 from django.utils.dateparse import parse_datetime
@@ -38,6 +39,11 @@ class Then:
             if moment is not None:
                 return [(name, moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"))]
         return [("scheduled", "1")]
+
+    @property
+    def as_text(self) -> str:
+        """To tell one time from another."""
+        return urlencode(self.query)
 
     @property
     def is_what_is_scheduled(self) -> bool:

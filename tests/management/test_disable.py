@@ -342,3 +342,32 @@ def test_times_that_cannot_be_read_are_refused(service, ca, options):
 
     assert "give a time such as 2026-05-03T14:00Z" in said or "not allowed with argument" in said
     assert service.enrollmentgroups.get().enabled
+
+
+def test_r12_an_end_that_lets_devices_in_is_not_set_where_nobody_is_asked(service, ca, database_clock):
+    """It shuts out, with the portal down too; what may let somebody in is asked about elsewhere."""
+    printed_by("disable", "group", "plant", "--reason", "leaked")
+    rows = HistoryEvent.objects.count()
+
+    code, sentence = refusal_of(
+        "disable", "group", "plant", "--reason", "oops", "--until", database_clock.ahead(hours=1).isoformat()
+    )
+
+    assert code == 1
+    assert (
+        "somebody may come in by a time that is set now: groups disable plant shows who, and asks" in sentence
+    )
+    group = service.enrollmentgroups.get()
+    assert (group.enabled, group.switches_at, HistoryEvent.objects.count()) == (False, None, rows)
+    later = database_clock.ahead(hours=2)
+    printed_by("groups", "disable", "plant", "--reason", "oops", "--until", later.isoformat(), "--yes")
+    printed_by(
+        "disable",
+        "group",
+        "plant",
+        "--reason",
+        "longer",
+        "--until",
+        database_clock.ahead(hours=3).isoformat(),
+    )
+    assert service.enrollmentgroups.get().switches_at == database_clock.ahead(hours=3)

@@ -1,5 +1,6 @@
 """What a browser sends for the forms of entries."""
 
+import html
 import re
 from typing import Any
 
@@ -73,6 +74,12 @@ def epoch_in(text: str) -> str:
     """The same of a question about entries."""
     found = re.search(r'name="epoch" value="(\d+)"', text)
     return found[1] if found else ""
+
+
+def seen_in(text: str) -> str:
+    """Of which time the preview is that a question shows."""
+    found = re.search(r'name="seen" value="([^"]*)"', text)
+    return html.unescape(found[1]) if found else ""
 
 
 def events(service: Any, event: str) -> list[HistoryEvent]:

@@ -20,7 +20,7 @@ from enrollments.portal.forms_schedule import DisableForm
 from tests.certificates import root
 from tests.devices import ALICE, enroll_ca, register
 from tests.factories import a_group, a_service, a_user, an_individual
-from tests.portal.entry_forms import HTMX, entry_form, epoch_in, events, page, post
+from tests.portal.entry_forms import HTMX, entry_form, epoch_in, events, page, post, seen_in
 
 pytestmark = pytest.mark.django_db
 NOON = datetime(2026, 5, 3, 12, tzinfo=UTC)
@@ -167,7 +167,10 @@ def test_what_may_let_somebody_in_later_is_asked_again_where_something_was_chang
     assert "Something in this service was changed after the question was asked" in late.text_shown
     assert not given or f'value="{given["moment"]}"' in late.text_shown
     assert (kind.now.enabled, kind.now.switches_at, HistoryEvent.objects.count()) == (*was, rows)
-    again = post(operator, f"{kind.path}{act}/", {**given, "epoch": epoch_in(late.text_shown)}, headers=HTMX)
+    unseen = post(operator, f"{kind.path}{act}/", {**given, "epoch": epoch_in(question)}, headers=HTMX)
+    assert unseen.status_code == 409
+    shown = {"epoch": epoch_in(late.text_shown), "seen": seen_in(late.text_shown)}
+    again = post(operator, f"{kind.path}{act}/", {**given, **shown}, headers=HTMX)
     assert again.status_code == 200
     assert (kind.now.enabled, kind.now.switches_at) != was
 

@@ -14,7 +14,7 @@ from enrollments.portal.forms_schedule import DisableForm
 from tests.certificates import root
 from tests.devices import ALICE, enroll_ca, register
 from tests.factories import a_group, a_service, a_user, an_individual
-from tests.portal.entry_forms import HTMX, epoch_in, events, page, post
+from tests.portal.entry_forms import HTMX, epoch_in, events, page, post, seen_in
 
 pytestmark = pytest.mark.django_db
 NOON = datetime(2026, 5, 3, 12, tzinfo=UTC)
@@ -210,13 +210,15 @@ def test_where_all_are_disabled_the_question_is_until_when(operator, service, li
         disable_enrollment_group(service, str(one), actor=ALICE)
 
     question = page(operator, path("disable", lines, "groups"))
-    answer = post(
-        operator,
-        path("disable", lines, "groups"),
-        {"when": "until", "moment": AS_TYPED, "epoch": epoch_in(question)},
-        follow=True,
-    )
+    given = {"when": "until", "moment": AS_TYPED}
+    unseen = post(operator, path("disable", lines, "groups"), {**given, "epoch": epoch_in(question)})
+    shown = {"epoch": epoch_in(unseen.text_shown), "seen": seen_in(unseen.text_shown)}
+    assert state(lines) == [(False, None)] * 2
+    answer = post(operator, path("disable", lines, "groups"), {**given, **shown}, follow=True)
 
+    assert unseen.status_code == 409
+    assert "Somebody may come in by the time that you chose, so nothing was done yet." in unseen.text_shown
+    assert "At 2026-05-03 14:00 UTC, when they are enabled again" in words(unseen.text_shown)
     said = words(question)
     assert "Set when 2 enrollment groups are enabled again?" in said
     assert "How long they stay disabled Until further notice Until the time below" in said
@@ -269,7 +271,8 @@ def test_an_end_that_lets_somebody_in_needs_a_fresh_preview_and_nothing_is_done_
     assert "Something in this service was changed after the question was asked" in late.text_shown
     assert f'value="{AS_TYPED}"' in late.text_shown
     assert (state(pumps), HistoryEvent.objects.count()) == (before, rows)
-    again = post(operator, path("disable", pumps), {**given, "epoch": epoch_in(late.text_shown)})
+    shown = {"epoch": epoch_in(late.text_shown), "seen": seen_in(late.text_shown)}
+    again = post(operator, path("disable", pumps), {**given, **shown})
     assert again.status_code == 302
     assert state(pumps) == [(False, LATER)] * 3
 

@@ -18,8 +18,8 @@ from enrollments.actions.preview import (
 )
 from enrollments.actions.preview.words import as_json, did
 from enrollments.actions.revocation import deny_device
-from enrollments.actions.schedule import as_text, settle_if_possible
-from enrollments.errors import NotFound
+from enrollments.actions.schedule import as_text, may_let_in_later, settle_if_possible
+from enrollments.errors import Conflict, NotFound
 from enrollments.management.command import (
     DpsCommand,
     add_service_option,
@@ -114,13 +114,26 @@ class Command(DpsCommand):
             self._say(found, kind, id, deny=deny, until=until, at=at, json=json)
             return
         settle_if_possible(found)  # what was due before is no part of this
+        epoch = ProvisioningService.epoch_of(found.pk) if until or at else None
         before = _entry(found, kind, id)
+        if before is not None and may_let_in_later(before, until=until, at=at):
+            raise Conflict(
+                f"{before} is disabled already, or turns by itself at another time, so somebody may come in by a time "
+                f"that is set now: {'groups' if kind == 'group' else 'enrollments'} disable {before} shows who, and "
+                "asks."
+            )
         if kind == "group":
             after: Entry = disable_enrollment_group(
-                found, id, actor=command_line_actor(), reason=reason, until=until, at=at
+                found,
+                id,
+                actor=command_line_actor(),
+                reason=reason,
+                expected_epoch=epoch,
+                until=until,
+                at=at,
             )
         else:
-            after = _disable_device(found, id, reason=reason, deny=deny, until=until, at=at)
+            after = _disable_device(found, id, reason=reason, deny=deny, until=until, at=at, epoch=epoch)
         # Each write gives an entry a new etag.
         changed = before is None or before.etag != after.etag
         shuts_out = changed and not after.enabled and (before is None or before.enabled)
@@ -175,7 +188,7 @@ class Command(DpsCommand):
         if entry is None:
 
             def add() -> list[Entry]:
-                return [_disable_device(service, id, reason="", deny=True, until=None, at=None)]
+                return [_disable_device(service, id, reason="", deny=True)]
 
             foreseen = Foreseen(preview_of(service, add, limits=NO_LIMITS), times)
         else:
@@ -221,14 +234,17 @@ def _disable_device(
     *,
     reason: str,
     deny: bool,
-    until: datetime | None,
-    at: datetime | None,
+    until: datetime | None = None,
+    at: datetime | None = None,
+    epoch: int | None = None,
 ) -> IndividualEnrollment:
     actor = command_line_actor()
     if deny:
         return deny_device(service, registration_id, actor=actor, reason=reason)
     try:
-        return disable_enrollment(service, registration_id, actor=actor, reason=reason, until=until, at=at)
+        return disable_enrollment(
+            service, registration_id, actor=actor, reason=reason, expected_epoch=epoch, until=until, at=at
+        )
     except EnrollmentNotFound as missing:
         raise NotFound(
             f"{missing.message} Nothing was changed. To shut out a device that has none, add --deny."
