@@ -35,6 +35,7 @@ from enrollments.models import AttestationMechanism, EnrollmentGroup, Provisioni
 from enrollments.policy.facts import EntryRef
 from enrollments.policy.names import registration_key
 from enrollments.policy.roles import Right
+from enrollments.portal import typed_keys
 from enrollments.portal.access import actor_of, requires
 from enrollments.portal.entry_links import entry_url
 from enrollments.portal.forms_entries import EntryForm
@@ -85,7 +86,6 @@ class Question:
     outdated: bool
     address: str
     lines: list[Line] = field(default_factory=list)
-    has_typed_keys: bool = False
 
     @property
     def below_list(self) -> list[BelowAnother]:
@@ -237,7 +237,6 @@ def _question(
         outdated=outdated,
         address=f"{request.path}preview/",
         lines=lines_of(preview),
-        has_typed_keys=_has_typed_keys(form),
     )
 
 
@@ -271,10 +270,6 @@ def _cas(group: EnrollmentGroup) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def _has_typed_keys(form: AnyForm) -> bool:
-    return bool(form.cleaned_data["primary_key"] or form.cleaned_data["secondary_key"])
-
-
 # --- All devices of a preview of a form: the same form, posted to another address ----------------
 
 
@@ -294,7 +289,6 @@ def answer_preview(request: HttpRequest, form: AnyForm, save: Save) -> HttpRespo
         return _export(
             request, service_name=form.service.name, preview=told.preview, effect=effect, what=what
         )
-    kept = [] if _has_typed_keys(form) else _kept(form)
     context = {
         "service": form.service,
         "title": f"Preview: {what}",
@@ -302,7 +296,7 @@ def answer_preview(request: HttpRequest, form: AnyForm, save: Save) -> HttpRespo
         "lines": lines_of(told.preview),
         "effect": effect,
         "page": page_of(form.service, told.preview, effect, request.POST),
-        "kept": kept,
+        "kept": _kept(form),
     }
     return render(request, "portal/previews/of_form.html", context)
 
@@ -314,7 +308,7 @@ def _export(
     return export(service, preview, effect, what, actor=actor_of(request))
 
 
-# Of the page itself; and what never comes back in a page.
+# Of the page itself; and what never comes back in a page: typed keys do so sealed.
 _NOT_KEPT = frozenset(
     {
         "csrfmiddlewaretoken",
@@ -323,8 +317,8 @@ _NOT_KEPT = frozenset(
         "before",
         "export",
         "confirmed",
-        "primary_key",
-        "secondary_key",
+        typed_keys.FIELD,
+        *typed_keys.NAMES,
     }
 )
 
@@ -332,9 +326,11 @@ _NOT_KEPT = frozenset(
 def _kept(form: AnyForm) -> list[tuple[str, str]]:
     """The form as hidden fields, with which other pages of its preview are asked for."""
     kept = []
+    if token := form.sealed_keys:
+        kept.append((typed_keys.FIELD, token))
     for name, values in form.data.lists():  # type: ignore[attr-defined]  # the forms take a QueryDict
         for value in values:
-            if name == "webhook_url":
+            if name == "webhook_url":  # which hub it chooses is no part of a preview
                 value = value.partition("?")[0]
             if name not in _NOT_KEPT:
                 kept.append((name, value))

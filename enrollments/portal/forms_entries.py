@@ -13,7 +13,7 @@ from django.utils.datastructures import MultiValueDict
 from django.utils.html import format_html
 
 from enrollments.actions.certificates import parsed
-from enrollments.actions.entries import AlreadyEnrolled, Kind
+from enrollments.actions.entries import AlreadyEnrolled
 from enrollments.attestation.x509 import ParsedCertificate
 from enrollments.audit.record import MAX_REASON
 from enrollments.errors import Invalid
@@ -32,6 +32,7 @@ from enrollments.policy.facts import EntryRef
 from enrollments.policy.names import FORM_IN_WORDS, is_registration_id
 from enrollments.policy.reprovisioning import ReprovisioningPolicy
 from enrollments.portal.certificate_input import Card, Files, Given, as_text, read_slots
+from enrollments.portal.forms_keys import KeysForm
 from enrollments.portal.paging import MAX_ID
 
 if TYPE_CHECKING:
@@ -67,12 +68,6 @@ def _remove(slot: Slot) -> forms.BooleanField:
     return forms.BooleanField(label=f"Remove the {slot} certificate", required=False)
 
 
-def _key(slot: Slot) -> forms.CharField:
-    # render_value: a key that was typed never comes back in a page.
-    widget = forms.PasswordInput(render_value=False, attrs={"autocomplete": "off", "spellcheck": "false"})
-    return forms.CharField(label=f"{slot.label} key", required=False, widget=widget)
-
-
 class AddressInput(forms.TextInput):
     """A URL of which a page shows nothing from the `?` on: that may be a key."""
 
@@ -90,10 +85,9 @@ class HubsField(_SeveralHubs):
         return super().clean(value)
 
 
-class EntryForm(forms.Form):
+class EntryForm(KeysForm):
     """What individual enrollments and groups have in common. `current` is the entry that is edited, if one is."""
 
-    kind: Kind
     # The entry that holds already what was to be enrolled.
     in_the_way: EntryRef | None = None
 
@@ -103,8 +97,6 @@ class EntryForm(forms.Form):
     secondary_upload = _file(Slot.SECONDARY)
     secondary_pem = _pem(Slot.SECONDARY)
     secondary_remove = _remove(Slot.SECONDARY)
-    primary_key = _key(Slot.PRIMARY)
-    secondary_key = _key(Slot.SECONDARY)
     allocation_policy = forms.ChoiceField(label="Allocation policy", required=False)
     hubs = HubsField(
         LinkedHub.objects.none(),
@@ -167,8 +159,9 @@ class EntryForm(forms.Form):
         files: "Files | None" = None,
         *,
         current: IndividualEnrollment | EnrollmentGroup | None = None,
+        person: int | None = None,
     ) -> None:
-        self.service, self.current = service, current
+        self.service, self.current, self.person = service, current, person
         self.given: dict[Slot, Given] = {}
         if data is not None:
             self.given = read_slots(data, files or MultiValueDict(), self.kind)
@@ -239,7 +232,7 @@ class EntryForm(forms.Form):
         for slot, given in self.given.items():
             if given.problem:
                 self.add_error(self._place_of(slot), given.sentence)
-        return self.cleaned_data
+        return super().clean()
 
     def say_what_is_not_shown_again(self) -> None:
         """Beside the field of a form that comes back: whoever saves it again has to give the webhook's key again."""

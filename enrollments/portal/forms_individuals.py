@@ -83,12 +83,13 @@ class IndividualForm(EntryForm):
         files: "Files | None" = None,
         *,
         current: IndividualEnrollment | None = None,
+        person: int | None = None,
     ) -> None:
         self.given_keys: dict[str, GivenKey] = {}
         if data is not None:
             self.given_keys = read_tpm_keys(data, files or MultiValueDict())
             data = keys_as_text(data, self.given_keys)
-        super().__init__(service, data, files, current=current)
+        super().__init__(service, data, files, current=current, person=person)
         self.tpm_cards_held = cards_held(current) if current is not None else {}
         for name in LABELS:
             self.fields[name].widget.attrs.update(preview_as_typed(service, "tpm-preview"))

@@ -229,13 +229,12 @@ def test_what_is_confirmed_is_what_was_looked_at(operator, service, ca):
     assert not service.enrollmentgroups.exists()
 
 
-def test_keys_that_were_typed_never_come_back_and_are_asked_for_again(operator, service):
+def test_keys_that_were_typed_never_come_back_and_are_part_of_what_is_confirmed(operator, service):
     data = entry_form(registration_id="key-1", mechanism="symmetricKey", primary_key=KEY)
 
     asked = post_once(operator, "enrollments/add/", data)
 
     assert KEY not in asked.text_shown
-    assert "type them once more" in asked.text_shown
     assert "key-1 is admitted when it registers from now on." in asked.text_shown
     mark = mark_in(asked.text_shown)
     forgotten = {**data, "primary_key": "", "confirmed": mark}
@@ -605,18 +604,6 @@ def test_a_form_with_errors_has_no_preview(operator, service):
 
     assert answer.status_code == 422
     assert "as long as the form has errors" in answer.text_shown
-
-
-def test_typed_keys_are_in_no_page_of_the_preview(operator, service):
-    an_individual(service, "key-1", keys=True)
-    etag = service.individualenrollments.get().etag
-    data = entry_form(mechanism="symmetricKey", primary_key=KEY, expected_etag=etag)
-
-    answer = post_once(operator, "enrollments/i/key-1/preview/", data)
-
-    assert answer.status_code == 200
-    assert KEY not in answer.text_shown
-    assert 'name="expected_etag"' not in answer.text_shown
 
 
 # --- Who may ---------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from enrollments.actions.schedule import settle_if_possible, switches_now
 from enrollments.errors import ChangedMeanwhile
 from enrollments.models import EnrollmentGroup, ProvisioningService
 from enrollments.policy.roles import Right
-from enrollments.portal.access import actor_of, may, requires
+from enrollments.portal.access import actor_of, may, person, requires
 from enrollments.portal.certificate_input import preview_of
 from enrollments.portal.entry_choosing import answer_chosen
 from enrollments.portal.entry_links import entry_tabs, keys_url, list_url
@@ -44,7 +44,7 @@ from enrollments.portal.explanations import possession_marks
 from enrollments.portal.forms_groups import OF_GROUPS, GroupForm
 from enrollments.portal.htmx import render_page
 
-SECRET_FIELDS = ("primary_pem", "secondary_pem", "primary_key", "secondary_key", "webhook_url")
+SECRET_FIELDS = ("primary_pem", "secondary_pem", "primary_key", "secondary_key", "webhook_url", "typed_keys")
 
 
 @require_safe
@@ -70,7 +70,7 @@ def group_list(request: HttpRequest, service: ProvisioningService) -> HttpRespon
 def group_add(request: HttpRequest, service: ProvisioningService) -> HttpResponse:
     if request.method != "POST":
         return _form_answer(request, service, GroupForm(service))
-    form = GroupForm(service, request.POST, request.FILES)
+    form = _posted(request, service)
     if "preview" in request.POST:
         return _form_answer(request, service, form)
     return answer_save(
@@ -96,7 +96,7 @@ def group_edit(request: HttpRequest, service: ProvisioningService, group_id: str
 @requires(Right.CHANGE_ENTRIES)
 def _group_save(request: HttpRequest, service: ProvisioningService, group_id: str) -> HttpResponse:
     group = _get(service, group_id)
-    form = GroupForm(service, request.POST, request.FILES, current=group)
+    form = _posted(request, service, group)
     if "preview" in request.POST:
         return _form_answer(request, service, form)
 
@@ -122,7 +122,7 @@ def _group_save(request: HttpRequest, service: ProvisioningService, group_id: st
 @requires(Right.CHANGE_ENTRIES)
 def group_add_preview(request: HttpRequest, service: ProvisioningService) -> HttpResponseBase:
     """All devices that adding what is in the form would touch. Nothing is stored."""
-    form = GroupForm(service, request.POST, request.FILES)
+    form = _posted(request, service)
     return answer_preview(request, form, _save(request, form))
 
 
@@ -132,8 +132,14 @@ def group_add_preview(request: HttpRequest, service: ProvisioningService) -> Htt
 def group_edit_preview(request: HttpRequest, service: ProvisioningService, group_id: str) -> HttpResponseBase:
     """The same of saving it."""
     current = _get(service, group_id)
-    form = GroupForm(service, request.POST, request.FILES, current=current)
+    form = _posted(request, service, current)
     return answer_preview(request, form, _save(request, form))
+
+
+def _posted(
+    request: HttpRequest, service: ProvisioningService, current: EnrollmentGroup | None = None
+) -> GroupForm:
+    return GroupForm(service, request.POST, request.FILES, current=current, person=person(request).pk)
 
 
 def _save(request: HttpRequest, form: GroupForm) -> Save:

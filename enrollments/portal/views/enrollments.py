@@ -19,7 +19,7 @@ from enrollments.actions.schedule import settle_if_possible, switches_now
 from enrollments.errors import ChangedMeanwhile
 from enrollments.models import IndividualEnrollment, ProvisioningService
 from enrollments.policy.roles import Right
-from enrollments.portal.access import actor_of, may, requires
+from enrollments.portal.access import actor_of, may, person, requires
 from enrollments.portal.certificate_input import preview_of
 from enrollments.portal.entry_choosing import answer_chosen
 from enrollments.portal.entry_links import entry_tabs, keys_url, list_url
@@ -51,6 +51,7 @@ SECRET_FIELDS = (
     "endorsement_key",
     "storage_root_key",
     "webhook_url",
+    "typed_keys",
 )
 
 
@@ -77,7 +78,7 @@ def enrollment_list(request: HttpRequest, service: ProvisioningService) -> HttpR
 def enrollment_add(request: HttpRequest, service: ProvisioningService) -> HttpResponse:
     if request.method != "POST":
         return _form_answer(request, service, IndividualForm(service))
-    form = IndividualForm(service, request.POST, request.FILES)
+    form = _posted(request, service)
     if "preview" in request.POST:
         return _form_answer(request, service, form)
     return answer_save(
@@ -107,7 +108,7 @@ def _enrollment_save(
     request: HttpRequest, service: ProvisioningService, registration_id: str
 ) -> HttpResponse:
     enrollment = _get(service, registration_id)
-    form = IndividualForm(service, request.POST, request.FILES, current=enrollment)
+    form = _posted(request, service, enrollment)
     if "preview" in request.POST:
         return _form_answer(request, service, form)
 
@@ -133,7 +134,7 @@ def _enrollment_save(
 @requires(Right.CHANGE_ENTRIES)
 def enrollment_add_preview(request: HttpRequest, service: ProvisioningService) -> HttpResponseBase:
     """All devices that adding what is in the form would touch. Nothing is stored."""
-    form = IndividualForm(service, request.POST, request.FILES)
+    form = _posted(request, service)
     return answer_preview(request, form, _save(request, form))
 
 
@@ -145,8 +146,14 @@ def enrollment_edit_preview(
 ) -> HttpResponseBase:
     """The same of saving it."""
     current = _get(service, registration_id)
-    form = IndividualForm(service, request.POST, request.FILES, current=current)
+    form = _posted(request, service, current)
     return answer_preview(request, form, _save(request, form))
+
+
+def _posted(
+    request: HttpRequest, service: ProvisioningService, current: IndividualEnrollment | None = None
+) -> IndividualForm:
+    return IndividualForm(service, request.POST, request.FILES, current=current, person=person(request).pk)
 
 
 def _save(request: HttpRequest, form: IndividualForm) -> Save:
