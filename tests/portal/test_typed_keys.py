@@ -193,7 +193,7 @@ def test_pages_hold_what_the_export_says_and_no_key(operator, line, short_pages)
     assert rows_in(back.text_shown) == pages[1]
     assert [row[:2] for row in lines[1:]] == [[name, "refused"] for page in pages for name in page]
     assert all(map(is_secret, [*texts, back.text_shown, str(lines), str(export.headers)]))
-    assert all('aria-current="true">Will be refused' in text for text in texts)
+    assert all('value="refused" aria-current="true">Will be refused' in text for text in texts)
 
 
 @with_database
@@ -307,7 +307,10 @@ def test_without_script_the_question_is_answered_without_typing_again(operator, 
     saved = post_once(operator, ADD, new(typed_keys=token, confirmed=mark_in(asked.text_shown)))
 
     assert is_secret(asked.text_shown)
-    assert "The primary key and the secondary key that you typed are not shown again" in asked.text_shown
+    assert (
+        "The primary key and the secondary key that you typed are saved with it, and not shown again"
+        in asked.text_shown
+    )
     assert "have keys generated" not in asked.text_shown
     assert saved.status_code == 302
     entry = service.individualenrollments.get()
