@@ -26,7 +26,7 @@ from enrollments.actions.preview import (
     ref_of,
 )
 from enrollments.actions.preview.table import csv_text, decided_by, in_order, verdict
-from enrollments.actions.preview.words import fails, will
+from enrollments.actions.preview.words import fails, of_so_many, will
 from enrollments.audit.actor import Actor
 from enrollments.errors import Conflict
 from enrollments.models import EnrollmentGroup, IndividualEnrollment, ProvisioningService
@@ -70,6 +70,10 @@ class Line:
     @property
     def unnamed(self) -> int:
         return self.count - len(self.examples)
+
+    @property
+    def through_in_words(self) -> list[tuple[str, int]]:
+        return [(of_so_many(entry, count), count) for entry, count in self.through]
 
 
 def lines_of(preview: Preview, url: str = "") -> list[Line]:

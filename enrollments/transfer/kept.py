@@ -6,7 +6,7 @@ from typing import Any
 
 from enrollments.actions.preview import Effect
 from enrollments.actions.preview.words import as_json as preview_as_json
-from enrollments.actions.preview.words import turning_in_line, will
+from enrollments.actions.preview.words import of_so_many, turning_in_line, will
 from enrollments.transfer.foreseen import Foreseen
 
 # Entries by name, of one effect. There may be as many as a list has groups.
@@ -40,6 +40,10 @@ class KeptLine:
     @property
     def words(self) -> str:
         return will(self.effect, self.count)
+
+    @property
+    def through_in_words(self) -> list[tuple[str, int]]:
+        return [(of_so_many(entry, count), count) for entry, count in self.through]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,9 @@
 """A preview in sentences, for pages and commands alike."""
 
+from collections.abc import Iterable
 from typing import Any
 
-from enrollments.actions.preview.effects import Effect, Preview
+from enrollments.actions.preview.effects import OWN_ENTRY, Effect, Preview
 from enrollments.actions.preview.open_names import OpenNames
 from enrollments.actions.preview.table import in_order
 from enrollments.policy.facts import EntryRef
@@ -43,6 +44,12 @@ def fails(count: int, holder: EntryRef) -> str:
         f"{count:,} of these {fail} all the same: {names} held through {holder}. Name that as the predecessor of the "
         f"group that admits {'it' if count == 1 else 'them'}, or release the {'name' if count == 1 else 'names'}."
     )
+
+
+def of_so_many(entry: EntryRef | str, count: int) -> str:
+    """An entry in words, behind a number of devices and "through": several come in through several of their own."""
+    own = f"individual enrollment {OWN_ENTRY}"
+    return "individual enrollments of their own" if count != 1 and str(entry) == own else str(entry)
 
 
 def did(preview: Preview | None) -> str:
@@ -125,14 +132,19 @@ def as_json(preview: Preview) -> dict[str, Any]:
 def _through(preview: Preview, effect: Effect) -> str:
     if effect not in (Effect.STILL_ADMITTED, Effect.COMES_IN):
         return ""
-    return f" through {named([entry for entry, _ in preview.through(effect) if entry is not None])}"
+    return f" through {_some(of_so_many(entry, count) for entry, count in preview.through(effect) if entry)}"
 
 
 def named(entries: list[EntryRef]) -> str:
     """Entries in a sentence: the first of them by name, the others by their number. Of none, nothing."""
+    return _some(map(str, entries))
+
+
+def _some(words: Iterable[str]) -> str:
+    entries = list(words)
     if not entries:
         return ""
-    names = [str(entry) for entry in entries[:MAX_ENTRIES]]
+    names = entries[:MAX_ENTRIES]
     if more := len(entries) - len(names):
         names.append(f"{more} {'other' if more == 1 else 'others'}")
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

@@ -1,0 +1,43 @@
+"""A preview in words: what stands behind the numbers, for one device and for several."""
+
+import pytest
+
+from enrollments.actions.preview import Device, Preview
+from enrollments.actions.preview.effects import Outcome
+from enrollments.actions.preview.words import as_json, did, in_lines
+from enrollments.policy.decision import Verdict
+from enrollments.policy.facts import EntryKind, EntryRef
+from enrollments.portal.previews import lines_of
+
+GROUP = EntryRef(EntryKind.GROUP, 1, "plant-7")
+
+
+def admitted(name: str, through: EntryRef | None = None) -> Device:
+    """Still admitted, by an individual enrollment of its own where no other entry is given."""
+    one = Outcome(Verdict.ADMIT, through or EntryRef(EntryKind.INDIVIDUAL, 1, name))
+    return Device(name, one, one)
+
+
+@pytest.mark.parametrize(
+    ("devices", "words"),
+    [
+        pytest.param([admitted("a")], "individual enrollment of its own", id="one"),
+        pytest.param([admitted("a"), admitted("b")], "individual enrollments of their own", id="several"),
+        pytest.param([admitted("a", GROUP), admitted("b", GROUP)], "enrollment group plant-7", id="a group"),
+    ],
+)
+def test_devices_come_in_through_as_many_entries_as_they_are(devices, words):
+    preview = Preview(1, tuple(devices))
+
+    (line,) = in_lines(preview)
+    (shown,) = lines_of(preview)
+
+    assert f"will still be admitted through {words}: a" in line
+    assert did(preview).endswith(f"still admitted through {words}.")
+    assert shown.through_in_words == [(words, len(devices))]
+
+
+def test_programs_are_told_the_same_whatever_the_number():
+    through = as_json(Preview(1, (admitted("a"), admitted("b"))))["effects"]["still_admitted"]["through"]
+
+    assert through == [{"entry": "individual enrollment of its own", "devices": 2}]
