@@ -39,7 +39,12 @@ def ask(
 
     yes: the verb on the button beside *Cancel*.
     """
-    template = "portal/_confirm_dialog.html" if wants_fragment(request) else "portal/confirm.html"
+    in_dialog = wants_fragment(request)
+    if form is not None and body_template and not in_dialog:
+        # A page that opens at its last field has hidden what is to be read before.
+        for field in form.fields.values():
+            field.widget.attrs.pop("autofocus", None)
+    template = "portal/_confirm_dialog.html" if in_dialog else "portal/confirm.html"
     context = {
         "title": title,
         "body": body,

@@ -24,8 +24,22 @@
       dialog.querySelector("[aria-invalid=true]") ||
       dialog.querySelector("[autofocus]") ||
       dialog.querySelector("[data-dialog-close]");
-    if (first) first.focus();
+    // Where that lies below what is seen of the dialog, reading begins at the top: what it says comes before the answer.
+    dialog.scrollTop = 0;
+    const heading = dialog.querySelector("h1");
+    // htmx would give the focus to it once more, a moment later.
+    for (const one of dialog.querySelectorAll("[autofocus]")) one.removeAttribute("autofocus");
+    if (first && heading && isBelow(first, dialog) && first.matches("input:not([aria-invalid]), a, button")) {
+      heading.tabIndex = -1;
+      heading.focus();
+    } else if (first) {
+      first.focus();
+    }
   });
+
+  function isBelow(element, container) {
+    return element.getBoundingClientRect().bottom > container.getBoundingClientRect().bottom;
+  }
 
   document.addEventListener("click", (event) => {
     const closer = event.target.closest("[data-dialog-close]");
