@@ -11,6 +11,7 @@ from django.utils.cache import patch_vary_headers
 from django.utils.crypto import constant_time_compare, salted_hmac
 from django_htmx.http import reswap, retarget, trigger_client_event
 
+from enrollments.actions.certificates import parsed
 from enrollments.actions.enrollment_groups import GroupSpec
 from enrollments.actions.enrollments import IndividualSpec
 from enrollments.actions.entries import AlreadyEnrolled, EntrySpec
@@ -240,6 +241,13 @@ def _question(
     )
 
 
+_CREDENTIALS = {
+    AttestationMechanism.X509: "one of its certificates",
+    AttestationMechanism.SYMMETRIC_KEY: "one of its keys",
+    AttestationMechanism.TPM: "its TPM",
+}
+
+
 def _of_the_unknown(entry: Entry, below: BelowAnother | None) -> str:
     """What the entry means for devices that have never been here."""
     if not entry.enabled:
@@ -247,7 +255,9 @@ def _of_the_unknown(entry: Entry, below: BelowAnother | None) -> str:
     if not isinstance(entry, EnrollmentGroup):
         above = named(list(disabled_groups_above(entry.service, [entry])))
         overrides = f", also below the disabled {above}: its own entry alone decides" if above else ""
-        return f"{entry.registration_id} is admitted when it registers from now on{overrides}."
+        # Also where the device that is known by this name has shown something else, and is refused.
+        credential = _CREDENTIALS[AttestationMechanism(entry.mechanism)]
+        return f"Whoever registers as {entry.registration_id} with {credential} is admitted from now on{overrides}."
     if entry.mechanism == AttestationMechanism.SYMMETRIC_KEY:
         return "Devices with a key derived from those of this group are admitted from now on."
     if below is not None and below.barred_by:
@@ -263,10 +273,7 @@ def _of_the_unknown(entry: Entry, below: BelowAnother | None) -> str:
 def _cas(group: EnrollmentGroup) -> list[str]:
     """The CAs of a group by the names that people know them by."""
     held = group.certificates.anchors().select_related("certificate").order_by("slot")
-    names = (
-        one.certificate.subject.partition("CN=")[2].partition(",")[0] or one.certificate.subject
-        for one in held
-    )
+    names = (next(iter(parsed(one.certificate.pem).common_names), one.certificate.subject) for one in held)
     return list(dict.fromkeys(names))
 
 

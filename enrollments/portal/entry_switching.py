@@ -81,6 +81,10 @@ def answer_switches(
     form = (DisableForm if act is Act.DISABLE else EnableForm).asked(request, entries)
     outdated = False
     looks = request.method == "POST" and "look" in request.POST
+    if looks and form.is_valid() and not form.times:
+        form.show(
+            Invalid({"when": ["Choose one with a time: until further notice, nothing happens by itself."]})
+        )
     answers = request.method == "POST" and form.is_valid() and not looks
     unseen = answers and _is_unseen(request, form, entries)
     if unseen:

@@ -235,13 +235,36 @@ def test_keys_that_were_typed_never_come_back_and_are_part_of_what_is_confirmed(
     asked = post_once(operator, "enrollments/add/", data)
 
     assert KEY not in asked.text_shown
-    assert "key-1 is admitted when it registers from now on." in asked.text_shown
+    assert "Whoever registers as key-1 with one of its keys is admitted from now on." in asked.text_shown
     mark = mark_in(asked.text_shown)
     forgotten = {**data, "primary_key": "", "confirmed": mark}
     assert post_once(operator, "enrollments/add/", forgotten).status_code == 200
     assert not service.individualenrollments.exists()
     assert post_once(operator, "enrollments/add/", {**data, "confirmed": mark}).status_code == 302
     assert service.individualenrollments.get().primary_key == KEY
+
+
+@BOTH_WAYS
+def test_what_an_entry_is_for_does_not_contradict_what_becomes_of_the_device(operator, service, ca, headers):
+    """It has shown a certificate so far, and is refused with it once its name is one of keys."""
+    a_group(service, "root", ca=ca)
+    register(service, ca.leaf("pump-1"))
+    data = entry_form(registration_id="pump-1", mechanism="symmetricKey")
+
+    asked = words(post_once(operator, "enrollments/add/", data, headers=headers).text_shown)
+
+    assert "1 known device will be refused: pump-1." in asked
+    assert "Whoever registers as pump-1 with one of its keys is admitted from now on." in asked
+
+
+def test_a_ca_is_named_in_full_in_the_question(operator):
+    pem = root("Plant 7, Regensburg").pem
+
+    asked = post_once(operator, "groups/add/", group_form(primary_pem=pem))
+
+    assert "Devices below Plant 7, Regensburg that register from now on are admitted." in words(
+        asked.text_shown
+    )
 
 
 @pytest.mark.parametrize(

@@ -252,6 +252,19 @@ def test_a_disabling_at_a_time_is_shown_as_it_will_be_then(operator, service):
     assert (group.enabled, group.switches_at) == (True, None), "nothing is done by looking"
 
 
+@pytest.mark.parametrize("act", ["disable", "enable"])
+def test_until_further_notice_there_is_nothing_to_be_shown_and_the_form_says_so(operator, service, act):
+    enroll_with_one_device(service)
+
+    question = post(operator, f"groups/g/plant-7/{act}/?from=page", {"when": "now", "look": "1"})
+
+    assert question.status_code == 422
+    assert "Choose one with a time: until further notice, nothing happens by itself." in words(
+        question.content.decode()
+    )
+    assert service.enrollmentgroups.get().enabled
+
+
 def test_a_disabling_until_a_time_shows_what_it_does_and_what_comes_back(operator, service):
     enroll_with_one_device(service)
     asked = {"when": "until", "moment": AS_TYPED, "look": "1"}
