@@ -331,6 +331,14 @@ def test_another_certificate_rests_on_a_preview_that_names_who_is_refused_by_it(
 # --- The switch, for one and for several -----------------------------------------------------
 
 
+def test_a_page_that_asks_opens_where_reading_begins(operator, line):
+    """A browser shows what has the focus. In a dialog the script sees to it, which knows how much is in sight."""
+    path = "groups/g/plant-7/disable/"
+
+    assert "autofocus" not in page(operator, path)
+    assert "autofocus" in page(operator, path, **HTMX)
+
+
 def test_turning_a_group_off_says_before_and_after_who_is_still_admitted(operator, service, line):
     leaf = line.leaf("pump-1")
     an_individual(service, leaf=leaf)

@@ -174,7 +174,7 @@ def is_secret(text):
 
 
 @with_database
-def test_pages_hold_what_the_export_says_and_no_key(operator, line, short_pages):
+def test_pages_hold_what_the_export_says_and_no_key(operator, line, short_pages, caplog):
     answer = post_once(operator, f"{PATH}preview/", {**other_keys(line), "effect": "refused"})
     pages, texts = [], [answer.text_shown]
     while True:
@@ -192,7 +192,8 @@ def test_pages_hold_what_the_export_says_and_no_key(operator, line, short_pages)
     assert pages == [["lamp-0", "lamp-1"], ["lamp-2", "lamp-3"], ["lamp-4"]]
     assert rows_in(back.text_shown) == pages[1]
     assert [row[:2] for row in lines[1:]] == [[name, "refused"] for page in pages for name in page]
-    assert all(map(is_secret, [*texts, back.text_shown, str(lines), str(export.headers)]))
+    told = [*texts, back.text_shown, str(lines), str(export.headers), caplog.text]
+    assert all(map(is_secret, told))
     assert all('value="refused" aria-current="true">Will be refused' in text for text in texts)
 
 
