@@ -53,9 +53,11 @@ def _no_leftover_rates() -> None:
     """What one test's devices did must not throttle those of another, which have the same names."""
     from django.conf import settings
 
+    from enrollments.actions import attempts_bounds
     from enrollments.throttling import limits
 
     limits._limiter.cache_clear()
+    attempts_bounds._room_left.forget()
     shutil.rmtree(Path(settings.DPS_DATA_DIR) / "rates", ignore_errors=True)
 
 

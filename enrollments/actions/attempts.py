@@ -12,6 +12,13 @@ from django.db.models import Exists, OuterRef, QuerySet
 from django.utils import timezone
 
 from enrollments import metrics
+from enrollments.actions.attempts_bounds import (
+    ALIKE,
+    MAX_PER_HOUR,
+    budget_of,
+    hour_of,
+    is_of_known_device,
+)
 from enrollments.actions.callers import credential_of
 from enrollments.actions.judging import Judgement
 from enrollments.actions.tracking import read_tracking_id, tracking_id
@@ -29,8 +36,6 @@ from enrollments.policy.decision import Decision, Said
 from enrollments.policy.names import registration_key
 from enrollments.policy.reasons import Reason
 
-# An hour of a service holds so many refused devices one by one, and then one row for all the others.
-MAX_PER_HOUR = {AttemptOutcome.REFUSED: 2000, AttemptOutcome.DISABLED: 20_000}
 # An hour of a device that is admitted holds so many ways in which it came, and then one row for each credential.
 MAX_WAYS_PER_HOUR = 20
 MAX_TRACE_TEXT = 300
@@ -54,18 +59,24 @@ def count_attempt(
     peer: Peer,
     *,
     times: int = 1,
+    fits: bool | None = None,
 ) -> str:
-    """Count one attempt and return its tracking ID. `times`: with those before it that were not even judged (R14)."""
+    """Count one attempt and return its tracking ID. `times`: with those before it that were not even judged (R14).
+
+    fits: what has_room said of it, for whoever has asked already.
+    """
     trace = _trace(judgement)
     name, source = claimed_registration_id, _source(judgement, outcome, peer, trace)
     credential = credential_of(judgement, peer.address)[:64]
-    if not _has_room(service, judgement, name, outcome, reason, source):
-        name, source, credential = OVERFLOW_NAME, "", ""
+    if fits is None:
+        fits = _has_room(service, judgement, name, outcome, reason, source)
+    if not fits:
+        name, source, credential = OVERFLOW_NAME, budget_of(judgement, outcome).source_of_others, ""
     entry = judgement.decision.entry
     is_evidence = outcome is not AttemptOutcome.ASSIGNED and judgement.decision.proven
     values = {
         "service_id": service.pk,
-        "hour": _hour_of(judgement),
+        "hour": hour_of(judgement),
         "claimed_registration_id": name,
         "registration_key": registration_key(name),
         "outcome": outcome.value,
@@ -197,7 +208,7 @@ def ordinal_of(attempt: RegistrationAttempt, text: str) -> int:
 
 def are_alike(attempt: RegistrationAttempt) -> bool:
     """Whether what is shown of the row holds for each of the attempts that it counts, and not for the latest alone."""
-    return attempt.count == 1 or attempt.source.startswith(_ALIKE)
+    return attempt.count == 1 or attempt.source.startswith(ALIKE)
 
 
 def forget_old_attempts(service: ProvisioningService) -> int:
@@ -234,16 +245,17 @@ def _has_room(
 ) -> bool:
     if outcome not in MAX_PER_HOUR:
         return True
-    hour, key = _hour_of(judgement), registration_key(claimed_registration_id)
-    if _own_row(service.pk, hour, key, outcome.value, reason.value, source):
+    budget, hour = budget_of(judgement, outcome), hour_of(judgement)
+    own = registration_key(claimed_registration_id), source
+    of_others = registration_key(OVERFLOW_NAME), budget.source_of_others
+    names, sources = ([*pair] for pair in zip(own, of_others, strict=True))
+    there = _there(service.pk, hour, names, outcome.value, reason.value, sources)
+    if own in there:
         return True
-    rows = RegistrationAttempt.objects.filter(service=service, hour=hour, outcome=outcome.value)
-    return rows.count() < MAX_PER_HOUR[outcome]
-
-
-# What is counted in one row of this source had the same credential, deciding entry and trace each time, and what was
-# admitted had the same address and client besides. Of other rows with a count that is not so.
-_ALIKE = "alike:"
+    # Where others had no room there is none: a flood has its rows counted once.
+    if of_others not in there and budget.has_room(service, hour, outcome):
+        return True
+    return is_of_known_device(service, judgement, outcome)
 
 
 def _chain(judgement: Judgement) -> str:
@@ -263,9 +275,11 @@ def _source(judgement: Judgement, outcome: AttemptOutcome, peer: Peer, trace: st
     So the steps that are shown of one row are those of each of them. Before proof a device is the key or the address
     that it comes with, and makes certificates as it likes.
     """
-    way = () if outcome in MAX_PER_HOUR else (peer.address[:45], clean_client(peer.client))
     whose = _proven(judgement) if judgement.decision.proven else (judgement.leaf_key or peer.address[:45],)
-    return f"{_ALIKE}{_digest(*whose, *_entry(judgement), trace, *way)}"
+    same = *whose, *_entry(judgement), trace
+    if outcome in MAX_PER_HOUR:
+        return budget_of(judgement, outcome).source + _digest(*same)
+    return ALIKE + _digest(*same, peer.address[:45], clean_client(peer.client))
 
 
 def _source_of_many(judgement: Judgement) -> str:
@@ -287,17 +301,18 @@ def _digest(*parts: str) -> str:
 
 
 @Prepared
-def _own_row(
-    service: int, hour: datetime, key: str, outcome: str, reason: str, source: str
-) -> "QuerySet[RegistrationAttempt, int]":
+def _there(
+    service: int, hour: datetime, names: list[str], outcome: str, reason: str, sources: list[str]
+) -> "QuerySet[RegistrationAttempt, tuple[str, str]]":
     rows = RegistrationAttempt.objects.filter(
-        service=service, hour=hour, registration_key=key, outcome=outcome, reason=reason, source=source
+        service=service,
+        hour=hour,
+        registration_key__in=names,
+        outcome=outcome,
+        reason=reason,
+        source__in=sources,
     )
-    return rows.values_list("pk", flat=True)
-
-
-def _hour_of(judgement: Judgement) -> datetime:
-    return judgement.at.replace(minute=0, second=0, microsecond=0)
+    return rows.values_list("registration_key", "source")
 
 
 _KEY = ("service_id", "hour", "registration_key", "outcome", "reason", "source")
@@ -327,7 +342,7 @@ def _upsert(values: dict[str, Any], crowded: str = "") -> tuple[int, int]:
     places = dict.fromkeys(given, "%s")
     parameters = {name: [one] for name, one in given.items()}
     if crowded:
-        of_others = f"{_OF_THIS_HOUR} AND source LIKE '{_ALIKE}%%' AND source <> %s"
+        of_others = f"{_OF_THIS_HOUR} AND source LIKE '{ALIKE}%%' AND source <> %s"
         places["source"] = (
             f"CASE WHEN (SELECT COUNT(*) FROM {table} WHERE {of_others}) < %s THEN %s ELSE %s END"  # noqa: S608  # as below
         )

@@ -417,16 +417,16 @@ def _apply(
     """Write what a proven device's judgement leads to. Inside the admission lock, on what was read there."""
     operation_id = operation_id or new_operation_id(service, request.claimed_registration_id)
     pending: Assigned | None = None
-    retry_after, times = service.retry_after_seconds, 1
+    retry_after, times, fits = service.retry_after_seconds, 1, None
     if judgement.tpm_proof is not None and judgement.individual is not None:
         note_proven(judgement.individual, judgement.tpm_proof, request.arrived_at)
     if judgement.decision.verdict is Verdict.DISABLED:
         outcome, reason = Outcome.DISABLED, judgement.decision.reason
-        may_add = has_room(
+        fits = has_room(
             service, judgement, request.claimed_registration_id, AttemptOutcome.DISABLED, reason, request.peer
         )
         record = keep_disabled(
-            service, request.claimed_registration_id, judgement, record, operation_id, may_add=may_add
+            service, request.claimed_registration_id, judgement, record, operation_id, may_add=fits
         )
         refused = note_refusal(_visit(service, request), judgement)
         retry_after, times = refused.retry_after, 1 + refused.unjudged_before
@@ -467,6 +467,7 @@ def _apply(
         reason,
         request.peer,
         times=times,
+        fits=fits,
     )
     if outcome is Outcome.ASSIGNED:
         note_admission(_visit(service, request), judgement)

@@ -126,7 +126,7 @@ def test_overflow_row_is_explained(auditor, plant):
     row = plant.attempts.get()
     plant.attempts.update(claimed_registration_id=OVERFLOW_NAME, registration_key=OVERFLOW_NAME)
 
-    assert "More unproven claims came within this hour" in page(auditor)
+    assert "More of these came within this hour" in page(auditor)
     assert "counted here together; shown is the latest" in page(auditor, f"{URL}{row.pk}/")
 
 
