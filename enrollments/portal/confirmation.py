@@ -21,6 +21,11 @@ class ReasonForm(forms.Form):
         widget=forms.TextInput(attrs={"autofocus": True, "autocomplete": "off"}),
     )
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        # The dialog stands over pages whose own form asks for a reason, too: labels find their field by its ID.
+        self.auto_id = "question_%s"
+
 
 def ask(
     request: HttpRequest,

@@ -267,6 +267,32 @@ def problems_of_dialogs(page: Page, questions: list[str]) -> list[str]:
     return problems
 
 
+@pytest.mark.parametrize(
+    ("name", "values_of_it"),
+    [
+        ("enrollment-edit", "registration_id"),
+        ("group-edit", "group_id"),
+        ("registration-detail", "registration_id"),
+    ],
+)
+def test_questions_over_the_page_that_asks_them_violate_no_rule(page, values, name, values_of_it):
+    """What they ask for, the page below may ask for as well: each field still has a label of its own."""
+    page.goto(reverse(f"portal:{name}", args=[values["service_name"], values[values_of_it]]))
+    links = page.get_by_role("main").locator("a[hx-target='#dialog']")
+    dialog, problems = page.get_by_role("dialog"), []
+    questions = {link.get_attribute("href") for link in links.all()}
+    for address in sorted(questions):
+        page.evaluate("(address) => htmx.ajax('GET', address, '#dialog')", address)
+        expect(dialog).to_be_visible()
+        problems += [f"{address}: {violation}" for violation in violations_of(page)]
+        expect(dialog.get_by_label("Reason")).to_be_visible()
+        page.keyboard.press("Escape")
+        expect(dialog).to_be_hidden()
+
+    assert questions
+    assert not problems, "\n".join(problems)
+
+
 def test_the_question_before_saving_violates_no_rule(page, values):
     page.goto(reverse("portal:enrollment-add", args=[values["service_name"]]))
     page.get_by_label("Primary certificate as text").fill(ONE_CERTIFICATE["primary_pem"])
