@@ -127,6 +127,17 @@ TAMPERINGS = [
         index=None,
         row=10 * ROWS,
     ),
+    Tampering(
+        "insert a row with a seal and make room for it",
+        (
+            f"INSERT INTO {EVENT} (id, {COLUMNS}) SELECT id + {10 * ROWS}, {COLUMNS} FROM {EVENT} WHERE id = {{row}}",
+            updated(SEAL, "index", '-"index"', f'"index" >= {HIT}'),
+            updated(SEAL, "index", '1 - "index"', '"index" < 0'),
+            f'INSERT INTO {SEAL} ("index", event_id, previous_hash, hash) SELECT {HIT}, {{row}} + {10 * ROWS},'
+            f' previous_hash, hash FROM {SEAL} WHERE "index" = {HIT + 1}',
+        ),
+        row=10 * ROWS,
+    ),
 ]
 if ON_SQLITE:
     TAMPERINGS += [
