@@ -38,6 +38,7 @@ from enrollments.models import (
     ImportChunk,
     ImportFormat,
     ImportPart,
+    ImportPreview,
     ImportProblem,
     ImportRun,
     ImportState,
@@ -152,7 +153,7 @@ def add_part(
     if not content or len(content) > part_bytes:
         raise Invalid({"": [f"A part of a file has 1 to {part_bytes} bytes."]})
     with transaction.atomic():
-        run = _locked(run.pk)
+        run = locked_run(run.pk)
         if run.state != ImportState.RECEIVING:
             raise Conflict("This import has its file already.")
         sizes = list(run.parts.filter(kind=kind).order_by("number").values_list("size", flat=True))
@@ -173,7 +174,7 @@ def file_is_there(run: ImportRun) -> str:
     The caller holds it, and lets it go where somebody else shall check. Raises Conflict.
     """
     with transaction.atomic():
-        run = _locked(run.pk)
+        run = locked_run(run.pk)
         if run.state != ImportState.RECEIVING:
             raise Conflict("This import has its file already.")
         run.state, run.holder = ImportState.CHECKING, secrets.token_hex(16)
@@ -235,24 +236,6 @@ def refuse_file(run_id: int, holder: str, sentence: str) -> None:
         run.save()
 
 
-def keep_foreseen(run: ImportRun, numbers: Mapping[str, Any] | None) -> None:
-    """What its preview says, for whoever starts it on that state; None forgets it.
-
-    Of two, that of the later state; of one state, the one that has examined more devices.
-    """
-    if run.state != ImportState.CHECKED or run.foreseen == numbers:
-        return
-    with transaction.atomic():
-        kept = _locked(run.pk)
-        is_older = numbers is not None and kept.foreseen is not None and _rank(kept.foreseen) > _rank(numbers)
-        if kept.state == ImportState.CHECKED and not is_older:
-            ImportRun.objects.filter(pk=run.pk).update(foreseen=numbers)
-
-
-def _rank(numbers: Mapping[str, Any]) -> tuple[int, int]:
-    return numbers["epoch"], -numbers["not_examined"]
-
-
 def start_import(
     run: ImportRun, *, without_bad_lines: bool, actor: Actor, expected_epoch: int | None = None
 ) -> ImportRun:
@@ -263,7 +246,7 @@ def start_import(
     Raises Conflict where lines are bad and nobody said that they are to be left out; PreviewOutdated.
     """
     with transaction.atomic():
-        run = _locked(run.pk)
+        run = locked_run(run.pk)
         if run.state == ImportState.RUNNING:
             return run
         if run.state not in (ImportState.CHECKED, ImportState.PAUSED):
@@ -274,10 +257,11 @@ def start_import(
             )
         if not run.chunks:
             raise Conflict("No line of this list can be imported.")
-        if run.state == ImportState.CHECKED and _may_widen(run):
+        if run.state == ImportState.CHECKED and may_widen(run):
             check_epoch(run.service, expected_epoch)
         if run.state == ImportState.CHECKED and expected_epoch is not None and run.foreseen:
             run.foreseen = run.foreseen if run.foreseen["epoch"] == expected_epoch else None
+        _forget_previews(run)
         run.actor_kind, run.actor_name, run.way = actor.kind, actor.name[:150], actor.way.value
         run.address = actor.address[:45]
         run.state, run.problem = ImportState.RUNNING, ""
@@ -300,7 +284,7 @@ def start_import(
     return run
 
 
-def _may_widen(run: ImportRun) -> bool:
+def may_widen(run: ImportRun) -> bool:
     """By its lines as they were checked. What is changed may let somebody in; what is disabled does not."""
     narrows = (Outcome.DISABLED, Outcome.ADDED_DISABLED, Outcome.UNCHANGED, Outcome.REFUSED)
     return any(count for outcome, count in run.planned.items() if outcome not in narrows)
@@ -351,7 +335,7 @@ def cancel_import(run: ImportRun, *, actor: Actor, reason: str = "") -> ImportRu
     """Give up what is not done; what is done stays. Whoever is carrying it out stops before the next chunk."""
     reason = clean_reason(reason)
     with transaction.atomic():
-        run = _locked(run.pk)
+        run = locked_run(run.pk)
         if not run.has_ended:
             _end(run, ImportState.CANCELLED, actor=actor, reason=reason)
     return run
@@ -406,7 +390,7 @@ class _held:
     def __enter__(self) -> ImportRun:
         self._atomic.__enter__()
         try:
-            run = _locked(self._run_id)
+            run = locked_run(self._run_id)
             if run.holder != self._holder or run.state != self._state:
                 raise NotHeld
             run.held_until = timezone.now() + LEASE
@@ -518,10 +502,21 @@ def _empty(run: ImportRun) -> None:
     """Nothing of the file is kept when the run has ended: it may hold keys."""
     run.parts.all().delete()
     run.content.all().delete()
+    _forget_previews(run)
     run.ended_at, run.holder, run.held_until = timezone.now(), "", None
 
 
-def _locked(run_id: int) -> ImportRun:
+def _forget_previews(run: ImportRun) -> None:
+    """Of a run that is locked. Whoever is working one out finds it gone; of them the run keeps its numbers alone.
+
+    Locked first, so that nobody puts a portion in while they go.
+    """
+    if found := [one.pk for one in run.previews.select_for_update().only("pk")]:
+        ImportPreview.objects.filter(pk__in=found).delete()
+
+
+def locked_run(run_id: int) -> ImportRun:
+    """Inside a transaction. Raises NotHeld where it is gone."""
     try:
         return ImportRun.objects.select_related("service").select_for_update(of=("self",)).get(pk=run_id)
     except ImportRun.DoesNotExist:

@@ -152,3 +152,59 @@ class ImportProblem(models.Model):
 
     def __str__(self) -> str:
         return f"line {self.line}: {self.sentence}"
+
+
+class ImportPreview(models.Model):
+    """What a checked import would do to devices that are known: as it is worked out, and kept until it is started.
+
+    everyone: whether all devices are examined, however long that takes. epoch: of the state that it is about.
+    holder, held_until: as of a run; whoever claims it anew begins from nothing, in a row of its own.
+    progress: how far it is. told: its numbers and some examples, once it has ended; or else `problem` says why not.
+    """
+
+    run = models.ForeignKey(ImportRun, on_delete=models.CASCADE, related_name="previews")
+    everyone = models.BooleanField()
+    epoch = models.PositiveBigIntegerField()
+    holder = models.CharField(max_length=40, blank=True)
+    held_until = models.DateTimeField(null=True)
+    progress = models.JSONField(default=dict)
+    told = models.JSONField(null=True)
+    problem = models.CharField(max_length=500, blank=True)
+    began_at = models.DateTimeField()
+    ended_at = models.DateTimeField(null=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["run", "everyone"], name="each_preview_of_an_import_once")
+        ]
+
+    def __str__(self) -> str:
+        return f"preview of import {self.run_id}"
+
+    @property
+    def is_held(self) -> bool:
+        return self.held_until is not None and self.held_until > timezone.now()
+
+
+class ImportPreviewPortion(models.Model):
+    """Some devices of a preview, in the order of their registration IDs, as rows of its table in JSON.
+
+    first_key: the registration key of the first of them. counts: how many there are of each effect.
+    """
+
+    preview = models.ForeignKey(ImportPreview, on_delete=models.CASCADE, related_name="portions")
+    is_later = models.BooleanField()
+    number = models.PositiveIntegerField()
+    first_key = models.CharField(max_length=130)
+    counts = models.JSONField()
+    rows = models.TextField()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["preview", "is_later", "number"], name="each_portion_of_a_preview_once"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"portion {self.number} of the {self.preview}"

@@ -4,11 +4,8 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from heapq import nsmallest
-from pathlib import Path
 from urllib.parse import urlencode
 
-from django.conf import settings
 from django.http import QueryDict, StreamingHttpResponse
 from django.urls import reverse
 from django.utils import timezone
@@ -18,26 +15,24 @@ from enrollments.actions.preview import (
     NO_LIMITS,
     Act,
     BelowAnother,
-    Device,
     Effect,
     Entry,
     Limits,
     Preview,
     ref_of,
 )
-from enrollments.actions.preview.table import csv_text, decided_by, in_order, verdict
+from enrollments.actions.preview.limits import turn_to_examine_all
+from enrollments.actions.preview.table import csv_of_rows, examples, in_order, values
 from enrollments.actions.preview.words import fails, of_so_many, will
 from enrollments.audit.actor import Actor
 from enrollments.errors import Conflict
 from enrollments.models import EnrollmentGroup, IndividualEnrollment, ProvisioningService
-from enrollments.models.locks import if_nobody_else
 from enrollments.policy.facts import EntryRef
 from enrollments.policy.names import registration_key
 from enrollments.policy.words import counted
 from enrollments.portal.paging import PAGE_SIZE
 from enrollments.portal.preview_times import Then
 
-MAX_EXAMPLES = 5
 # More entries than this are named by their numbers: an address has a bound.
 MAX_NAMED = 10
 # Where names of entries are of interest: who is refused is refused by nobody, or by what is changed here.
@@ -53,7 +48,7 @@ class Line:
 
     effect: Effect
     count: int
-    through: tuple[tuple[EntryRef, int], ...]
+    through: tuple[tuple[EntryRef | str, int], ...]
     examples: tuple[str, ...]
     url: str = ""
     held: tuple[str, ...] = ()
@@ -63,7 +58,7 @@ class Line:
         return will(self.effect, self.count)
 
     @property
-    def only(self) -> EntryRef | None:
+    def only(self) -> EntryRef | str | None:
         """The one entry through which all of them come in."""
         return self.through[0][0] if len(self.through) == 1 else None
 
@@ -87,13 +82,7 @@ def lines_of(preview: Preview, url: str = "") -> list[Line]:
                     effect,
                     count,
                     tuple((entry, number) for entry, number in through if entry is not None),
-                    tuple(
-                        nsmallest(
-                            MAX_EXAMPLES,
-                            (one.registration_id for one in preview.of(effect)),
-                            registration_key,
-                        )
-                    ),
+                    tuple(examples(preview, effect)),
                     f"{url}&effect={effect}" if url else "",
                     tuple(fails(number, holder) for holder, number in preview.held(effect)),
                 )
@@ -174,12 +163,12 @@ def asks_for_everyone(query: QueryDict) -> bool:
 def limits_asked(*, everyone: bool) -> Iterator[Limits | None]:
     """The limits of a preview that is worked out inside. All devices are examined for one person at a time.
 
-    Raises Conflict where it is somebody else's turn: on SQLite others who write wait for each of its rehearsals.
+    Raises Conflict where it is somebody else's turn.
     """
     if not everyone:
         yield None
         return
-    with if_nobody_else(Path(settings.DPS_DATA_DIR) / "examining-all") as has_turn:
+    with turn_to_examine_all() as has_turn:
         if not has_turn:
             raise Conflict(
                 "All devices of another preview are being examined just now, and that is done for one at a time: load "
@@ -236,32 +225,28 @@ def page_of(
         start = max(0, bisect_left(keys, registration_key(query.get("before", ""))) - size)
     else:
         start = bisect_right(keys, registration_key(query.get("after", "")))
-    shown = devices[start : start + size]
-    known = set(
-        service.registrations.filter(registration_key__in=keys[start : start + size]).values_list(
-            "registration_key", flat=True
-        )
-    )
+    return page_with(service, list(map(values, devices[start : start + size])), start, len(devices))
+
+
+def page_with(
+    service: ProvisioningService, rows: Sequence[Sequence[str]], start: int, total: int
+) -> DevicePage:
+    """Of rows as `values` makes them, before which `start` others stand."""
+    keys = [registration_key(row[0]) for row in rows]
+    records = service.registrations.filter(registration_key__in=keys)
+    known = set(records.values_list("registration_key", flat=True))
     return DevicePage(
-        tuple(_row(one, registration_key(one.registration_id) in known) for one in shown),
+        tuple(_row(row, key in known) for key, row in zip(keys, rows, strict=True)),
         first=start + 1,
-        total=len(devices),
-        previous=keys[start] if start and shown else "",
-        next=keys[start + len(shown) - 1] if shown and start + len(shown) < len(devices) else "",
+        total=total,
+        previous=keys[0] if start and keys else "",
+        next=keys[-1] if keys and start + len(keys) < total else "",
     )
 
 
-def _row(device: Device, has_record: bool) -> Row:
-    return Row(
-        device.registration_id,
-        device.effect,
-        verdict(device.before),
-        decided_by(device.before),
-        verdict(device.after),
-        decided_by(device.after),
-        has_record,
-        str(device.held_after) if device.held_after is not None else "",
-    )
+def _row(row: Sequence[str], has_record: bool) -> Row:
+    name, effect, now, now_by, afterwards, afterwards_by, held_through = row
+    return Row(name, Effect(effect), now, now_by, afterwards, afterwards_by, has_record, held_through)
 
 
 def effect_named(text: str) -> Effect | None:
@@ -272,11 +257,23 @@ def export(
     service: ProvisioningService, preview: Preview, effect: Effect | None, what: str, *, actor: Actor
 ) -> StreamingHttpResponse:
     """The devices as CSV, after a row of the history about it (R17)."""
+    return export_rows(service, map(values, in_order(preview, effect)), effect, what, actor=actor)
+
+
+def export_rows(
+    service: ProvisioningService,
+    rows: Iterable[Sequence[str]],
+    effect: Effect | None,
+    what: str,
+    *,
+    actor: Actor,
+) -> StreamingHttpResponse:
+    """The same, of rows as `values` makes them."""
     filters = {"change": what, **({"effect": effect.value} if effect else {})}
     note_export("preview as CSV", filters, actor=actor, service=service)
     name = f"preview-{service.name}-{timezone.now():%Y-%m-%d}.csv"
     return StreamingHttpResponse(
-        csv_text(in_order(preview, effect)),
+        csv_of_rows(rows),
         content_type="text/csv; charset=utf-8",
         headers={"Content-Disposition": f'attachment; filename="{name}"'},
     )

@@ -4,16 +4,16 @@ Of a list most lines add devices that nobody knows, and change nothing for those
 are planned, so that they cost no more than being read.
 """
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
 from enrollments.actions.attempts import devices_that_came
 from enrollments.actions.imports import Change
 from enrollments.actions.preview import Preview
-from enrollments.actions.preview.lately import Lately
 from enrollments.actions.preview.limits import Limits, at_a_glance
 from enrollments.actions.preview.lists import preview_of_list
+from enrollments.actions.preview.progress import Step
 from enrollments.models import ImportRun, ProvisioningService
 from enrollments.policy.names import registration_key
 from enrollments.transfer.lines import Record
@@ -33,33 +33,51 @@ class Foreseen:
     later: Preview | None = None
 
 
-def foresee(run: ImportRun, limits: Limits | None = None) -> Foreseen:
+@dataclass(frozen=True, slots=True)
+class HowFar:
+    """`of`: where it is known. is_later: whether that is about `Foreseen.later`."""
+
+    step: Step
+    done: int
+    of: int | None = None
+    is_later: bool = False
+
+
+Tell = Callable[[HowFar], None]
+
+
+def foresee(run: ImportRun, limits: Limits | None = None, *, tell: Tell = lambda _: None) -> Foreseen:
     """Of an import that was checked, and as long as its lines are kept. Raises SecretUnreadable.
 
-    limits: as much as can be told at a glance, unless it is said.
+    limits: as much as can be told at a glance, unless it is said. What `tell` raises ends it.
     """
     turning: set[int] = set()
     limits = limits or at_a_glance()
     came = devices_that_came(run.service, limits.attempts)
 
     def portions() -> Iterator[Sequence[Change]]:
-        for changes in _changes(run, came):
+        for changes in _changes(run, came, tell):
             turning.update(one.line for one in changes if _turns(one))
             yield changes
 
-    now = preview_of_list(run.service, portions, limits, came)
+    now = preview_of_list(run.service, portions, limits, came, _of_devices(tell, is_later=False))
     if not turning:
         return Foreseen(now)
-    later = preview_of_list(run.service, partial(_turned_portions, run, came), limits, came)
+    turned = partial(_turned_portions, run, came, tell)
+    later = preview_of_list(run.service, turned, limits, came, _of_devices(tell, is_later=True))
     return Foreseen(now, len(turning), later)
+
+
+def _of_devices(tell: Tell, *, is_later: bool) -> Callable[[Step, int], None]:
+    return lambda step, done: tell(HowFar(step, done, is_later=is_later))
 
 
 def _turns(change: Change) -> bool:
     return change.spec is not None and change.spec.switches_at is not None
 
 
-def _turned_portions(run: ImportRun, came: Collection[str]) -> Iterator[Sequence[Change]]:
-    return (list(map(_turned, changes)) for changes in _changes(run, came))
+def _turned_portions(run: ImportRun, came: Collection[str], tell: Tell) -> Iterator[Sequence[Change]]:
+    return (list(map(_turned, changes)) for changes in _changes(run, came, tell, is_later=True))
 
 
 def _turned(change: Change) -> Change:
@@ -73,19 +91,16 @@ def _turned(change: Change) -> Change:
     return replace(change, spec=turned)
 
 
-def foreseen_lately(run: ImportRun, limits: Limits | None = None) -> Foreseen:
-    """As `foresee`, or what it said within the last minutes in this process, if nothing has changed since."""
-    return _LATELY.of(run.service, (run.pk, limits), lambda: foresee(run, limits))
-
-
-_LATELY: Lately[Foreseen] = Lately()
-
-
-def _changes(run: ImportRun, came: Collection[str]) -> Iterator[Sequence[Change]]:
+def _changes(
+    run: ImportRun, came: Collection[str], tell: Tell, *, is_later: bool = False
+) -> Iterator[Sequence[Change]]:
     """What carrying it out would do, portion by portion; what would be refused then is not among it."""
+    done = 0
     for records in _portions(run):
+        tell(HowFar(Step.READING, done, run.lines - run.bad_lines, is_later))
         if lines := _that_matter(run.service, records, came):
             yield plan(run.service_id, lines, thoroughly=False, compares=False).changes
+        done += len(records)
 
 
 def _portions(run: ImportRun) -> Iterator[list[Record]]:

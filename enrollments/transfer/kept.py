@@ -1,10 +1,14 @@
-"""What a preview says as JSON, and what is kept of it with the import that is started on it: numbers, no devices."""
+"""What a preview says as JSON: for programs; to be looked at until the import is started; and what stays of it then.
+
+What stays are numbers, and no devices.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from enrollments.actions.preview import Effect
+from enrollments.actions.preview.table import examples
 from enrollments.actions.preview.words import as_json as preview_as_json
 from enrollments.actions.preview.words import of_so_many, turning_in_line, will
 from enrollments.transfer.foreseen import Foreseen
@@ -28,6 +32,17 @@ def numbers_of(seen: Foreseen) -> dict[str, Any]:
     return told
 
 
+def told_of(seen: Foreseen) -> dict[str, Any]:
+    """The same, with some devices of each effect by name."""
+    told = numbers_of(seen)
+    for part, preview in ((told, seen.now), (told.get("later"), seen.later)):
+        if part is None or preview is None:
+            continue
+        for effect in Effect:
+            part["effects"][effect.value]["examples"] = examples(preview, effect)
+    return told
+
+
 @dataclass(frozen=True, slots=True)
 class KeptLine:
     """So many devices of one effect, and through which entries, where that is of interest. `unnamed`: the others."""
@@ -36,6 +51,7 @@ class KeptLine:
     count: int
     through: tuple[tuple[str, int], ...]
     unnamed: int
+    examples: tuple[str, ...] = ()
 
     @property
     def words(self) -> str:
@@ -48,11 +64,12 @@ class KeptLine:
 
 @dataclass(frozen=True, slots=True)
 class KeptPart:
-    """What was to hold at first, or after what the sentence says."""
+    """What is to hold at first, or after what the sentence says. known: how many devices are told about."""
 
     sentence: str
     lines: tuple[KeptLine, ...]
     not_examined: int
+    known: int
 
 
 def parts_of(numbers: dict[str, Any]) -> list[KeptPart]:
@@ -64,7 +81,8 @@ def parts_of(numbers: dict[str, Any]) -> list[KeptPart]:
 
 
 def _part(numbers: dict[str, Any], sentence: str) -> KeptPart:
-    return KeptPart(sentence, tuple(_lines(numbers["effects"])), numbers["not_examined"])
+    lines = tuple(_lines(numbers["effects"]))
+    return KeptPart(sentence, lines, numbers["not_examined"], numbers["known"])
 
 
 def _lines(effects: dict[str, Any]) -> Iterator[KeptLine]:
@@ -75,4 +93,4 @@ def _lines(effects: dict[str, Any]) -> Iterator[KeptLine]:
         named = tuple((one["entry"], one["devices"]) for one in told["through"] if one["entry"])
         through = named if effect in _THROUGH else ()
         unnamed = told["devices"] - sum(count for _, count in through) if through else 0
-        yield KeptLine(effect, told["devices"], through, unnamed)
+        yield KeptLine(effect, told["devices"], through, unnamed, tuple(told.get("examples", ())))

@@ -1,14 +1,20 @@
 """An import in words, for pages and for the command."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
 
 from enrollments.actions.outcomes import Outcome
+from enrollments.actions.preview.progress import Step
 from enrollments.actions.preview.table import cell
 from enrollments.models import ImportFormat, ImportProblem, ImportRun
 
 # Devices are refused. A line is wrong by what it says when it is checked, or could not be carried out at its turn.
 WRONG = "wrong"
 NOT_CARRIED_OUT = "could not be carried out"
+NOT_THE_LIST = "Something went wrong that is not the fault of the list; the log of the service says what."
+# In place of a step, for a preview of everyone.
+WAITING = "waiting"
 UPDATING_RESETS = (
     "The operation update, and createOrUpdate of an entry that is there, make it what its line says: certificates "
     "and keys that the line leaves out stay, and everything else that it leaves out goes back to its default."
@@ -70,3 +76,36 @@ def format_of(file_name: str) -> ImportFormat | None:
     """As the name says; None where it says nothing."""
     endings = (format for ending, format in _ENDINGS.items() if file_name.lower().endswith(ending))
     return next(endings, None)
+
+
+@dataclass(frozen=True, slots=True)
+class HowFarInWords:
+    """`of`: where it is known how many there are."""
+
+    sentence: str
+    done: int = 0
+    of: int | None = None
+
+
+_STEPS = {
+    Step.READING: "lines read",
+    Step.LOOKING: "looked at what lies above devices",
+    Step.JUDGING: "devices judged",
+}
+_WAITS = "All devices of another preview are being examined now, and that is done for one at a time: this one waits."
+
+
+def in_short(step: Step, done: int, of: int | None) -> str:
+    """`lines read: 1,000 of 100,000`."""
+    return f"{_STEPS[step]}: {done:,}{f' of {of:,}' if of else ''}"
+
+
+def how_far(progress: Mapping[str, Any]) -> HowFarInWords:
+    """Of a preview, as it is kept; by this version or another: a step that is not known here says nothing."""
+    if progress.get("step") == WAITING:
+        return HowFarInWords(_WAITS)
+    if progress.get("step") not in set(Step):
+        return HowFarInWords("It begins.")
+    told = in_short(Step(progress["step"]), progress["done"], progress["of"])
+    then = " This is about the time when its entries have turned." if progress["is_later"] else ""
+    return HowFarInWords(f"{told[0].upper()}{told[1:]}.{then}", progress["done"], progress["of"])

@@ -51,7 +51,9 @@ from enrollments.transfer.limits import CHUNK_BYTES, CHUNK_LINES
 from enrollments.transfer.lines import BadLine, ListRefused, Record, records
 from enrollments.transfer.parts import uploaded
 from enrollments.transfer.planning import Plan, as_text, from_text, plan, to_be_kept
+from enrollments.transfer.previewing import work_out_preview
 from enrollments.transfer.reading import Known, Portion, with_certificates
+from enrollments.transfer.words import NOT_THE_LIST
 
 logger = logging.getLogger(__name__)
 
@@ -172,11 +174,20 @@ def _planned_and_carried_out(run: ImportRun, holder: str, lines: list[Record]) -
 
 
 def work_on(run_id: int) -> None:
-    """Do what is to be done about a run, if nobody else does it. Whatever goes wrong is written on the run."""
+    """Do what is to be done about a run, if nobody else does it. Whatever goes wrong is written on the run.
+
+    What was checked is previewed at once: whoever comes back to its page finds it there.
+    """
     held = hold(run_id)
     if held is None:
         return
     run, holder = held
+    _worked_on(run, holder)
+    if run.state == ImportState.CHECKING:
+        work_out_preview(run_id)
+
+
+def _worked_on(run: ImportRun, holder: str) -> None:
     try:
         if run.state == ImportState.CHECKING:
             _check_uploaded(run, holder)
@@ -189,12 +200,11 @@ def work_on(run_id: int) -> None:
         _give_back(run, holder, problem.message)
     except DatabaseError:
         # It may pass: nothing of the chunk was done, and whoever looks next takes it up again.
-        logger.exception("an import was interrupted", extra={"fields": {"import": run_id}})
-        let_go(run_id, holder)
+        logger.exception("an import was interrupted", extra={"fields": {"import": run.pk}})
+        let_go(run.pk, holder)
     except Exception:  # of a thread nobody else would hear
-        logger.exception("an import failed", extra={"fields": {"import": run_id}})
-        sentence = "Something went wrong that is not the fault of the list; the log of the service says what."
-        _give_back(run, holder, sentence)
+        logger.exception("an import failed", extra={"fields": {"import": run.pk}})
+        _give_back(run, holder, NOT_THE_LIST)
 
 
 def _check_uploaded(run: ImportRun, holder: str) -> None:

@@ -156,7 +156,7 @@ def test_an_import_starts_at_once_where_nobody_wants_a_preview(service, written,
 
 
 def test_an_import_whose_preview_fails_is_not_left_behind(service, written, monkeypatch):
-    def fails(run, limits=None):
+    def fails(*_, **__):
         raise SecretUnreadable
 
     monkeypatch.setattr(import_enrollments, "foresee", fails)

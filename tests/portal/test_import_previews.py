@@ -8,16 +8,19 @@ from datetime import timedelta
 import pytest
 from django.urls import reverse
 from django.utils import timezone
+from django.utils.html import escape
 
-from enrollments.actions.imports import keep_foreseen
+from enrollments.actions.import_previews import claim_preview, tell_progress
 from enrollments.actions.preview import Device, Preview
 from enrollments.actions.preview import Outcome as PreviewOutcome
-from enrollments.models import HistoryEvent, ImportRun, ImportState, IndividualEnrollment
+from enrollments.actions.preview.limits import turn_to_examine_all
+from enrollments.errors import SecretUnreadable
+from enrollments.models import HistoryEvent, ImportPreview, ImportRun, ImportState, IndividualEnrollment
 from enrollments.policy.decision import Verdict
 from enrollments.policy.facts import EntryKind, EntryRef
 from enrollments.policy.roles import Role
 from enrollments.portal.views import import_previews
-from enrollments.transfer import foreseen, kept, work
+from enrollments.transfer import foreseen, kept, kept_devices, previewing, work
 from tests.devices import enroll_keys, new_service, register, signs
 from tests.portal.import_pages import signed_in, text_of, url
 from tests.transfer.lists import checked, json_lines, keys
@@ -35,6 +38,15 @@ def _at_once(monkeypatch):
     """What a thread does otherwise."""
     monkeypatch.setattr("enrollments.portal.views.imports.work_in_background", work.work_on)
     monkeypatch.setattr(work, "work_in_background", work.work_on)
+    monkeypatch.setattr(previewing, "in_background", previewing.work_out_preview)
+
+
+@pytest.fixture
+def begun(monkeypatch):
+    """Previews that a thread would have begun to work out, for each time that one was wanted."""
+    wanted = []
+    monkeypatch.setattr(previewing, "in_background", lambda run_id, *, everyone: wanted.append(everyone))
+    return wanted
 
 
 @pytest.fixture
@@ -52,19 +64,162 @@ def test_what_an_import_does_to_known_devices_is_shown_before_it_starts(service,
     run = checked(service, json_lines(keys("a"), {"registrationId": "pump-1", "operation": "disable"}))
     where = url("import-preview", service, import_pk=run.pk)
 
-    page = operator.get(url("import-detail", service, import_pk=run.pk)).content.decode()
-    fragment = text_of(operator.get(where, headers={"HX-Request": "true"}))
+    page = text_of(operator.get(url("import-detail", service, import_pk=run.pk)))
     listed = text_of(operator.get(where, {"effect": "refused"}))
     told = operator.get(f"{where}export/")
 
-    assert f'hx-get="{where}"' in page
-    assert "known device <strong>will be refused</strong>" in fragment
-    assert "<html" not in fragment
+    assert 'known device <strong>will be refused</strong>: <span class="id-text">pump-1</span>.' in page
+    assert f'href="{where}?later=0"' in page
     assert "1 to 1 of 1 device" in listed
     assert b"".join(told.streaming_content).decode().splitlines()[1].startswith("pump-1,refused,admitted")
     assert HistoryEvent.objects.filter(event="history.exported").count() == 1
     entry.refresh_from_db()
     assert entry.enabled
+
+
+def test_a_request_works_nothing_out(service, operator, begun, monkeypatch):
+    """It says how far that is, asks again by itself, and without script when it is told to."""
+    run = checked(service, json_lines(keys("a")))
+    where = url("import-detail", service, import_pk=run.pk)
+    monkeypatch.setattr(previewing, "foresee", None)
+
+    first = text_of(operator.get(where))
+    preview = claim_preview(run.pk, type(service).epoch_of(service.pk), everyone=False)
+    tell_progress(preview, {"step": "reading", "done": 500, "of": 1200, "is_later": False})
+    fragment = operator.get(where, headers={"HX-Request": "true"})
+
+    assert 'hx-trigger="every 1s"' in first
+    assert f'<noscript><a class="btn" href="{where}">' in first
+    assert "Lines read: 500 of 1,200." in text_of(fragment)
+    assert 'max="1200" value="500"' in text_of(fragment)
+    assert "<html" not in text_of(fragment)
+    assert begun == [False], "somebody has it by then"
+    answer = operator.get(f"{url('import-preview', service, import_pk=run.pk)}export/")
+    assert (answer.status_code, begun) == (409, [False])
+    assert "export it when it is there" in text_of(answer)
+
+
+def test_whoever_looks_begins_anew_what_somebody_left(service, operator):
+    run = checked(service, json_lines(keys("a")))
+    claim_preview(run.pk, type(service).epoch_of(service.pk), everyone=False)
+    where = url("import-detail", service, import_pk=run.pk)
+    assert "Working out what this does" in text_of(operator.get(where))
+
+    ImportPreview.objects.update(held_until=run.created_at)
+
+    page = text_of(operator.get(where))
+    assert "No device that is known is touched." in page
+    assert "hx-trigger" not in page.split("<main")[1]
+
+
+def test_an_import_can_be_cancelled_while_its_preview_is_worked_out(service, operator, begun):
+    run = checked(service, json_lines(keys("a")))
+    claim_preview(run.pk, type(service).epoch_of(service.pk), everyone=False)
+    page = text_of(operator.get(url("import-detail", service, import_pk=run.pk)))
+    assert url("import-cancel", service, import_pk=run.pk) in page
+
+    operator.post(url("import-cancel", service, import_pk=run.pk))
+
+    assert not ImportPreview.objects.exists()
+
+
+def test_what_may_let_somebody_in_waits_for_its_preview(service, operator, begun):
+    """The epoch of a page that is fetched again and again would be that of nothing that anybody looked at."""
+    run = checked(service, json_lines(keys("a")))
+    where, start = (url(f"import-{name}", service, import_pk=run.pk) for name in ("detail", "start"))
+
+    waiting = text_of(operator.get(where))
+    previewing.work_out_preview(run.pk)
+    ready = text_of(operator.get(where))
+    enroll_keys(service, "another")
+    again = text_of(operator.get(where))
+
+    for page in (waiting, again):
+        assert f'action="{start}"' not in page
+        assert "it can be started as soon as this is worked out" in page
+    assert f'action="{start}"' in ready
+    assert f'<input type="hidden" name="epoch" value="{ImportPreview.objects.get().epoch}">' in ready
+    assert begun == [False, False]
+
+
+def test_what_only_shuts_out_can_be_started_before_its_preview_is_there(service, operator, begun):
+    enroll_keys(service, "pump-1")
+    run = checked(service, json_lines({"registrationId": "pump-1", "operation": "disable"}, "bad"))
+    where, start = (url(f"import-{name}", service, import_pk=run.pk) for name in ("detail", "start"))
+
+    page = text_of(operator.get(where))
+    ticked = text_of(operator.get(f"{where}?without_bad_lines=on", headers={"HX-Request": "true"}))
+    done = text_of(operator.post(start, {"without_bad_lines": "on"}, follow=True))
+
+    assert "Working out what this does" in page
+    assert f'action="{start}"' in page
+    assert 'name="epoch"' not in page
+    assert 'name="without_bad_lines" required>' in page
+    assert 'name="without_bad_lines" required checked>' in ticked, "what was ticked stays so"
+    assert "1 of 1 lines were carried out" in done
+    assert "None was kept: it was started before one was worked out." in done
+
+
+def test_where_it_cannot_be_told_that_is_said_and_the_import_can_be_started(service, operator, monkeypatch):
+    run = checked(service, json_lines(keys("a")))
+
+    def fails(*_, **__):
+        raise SecretUnreadable
+
+    monkeypatch.setattr(previewing, "foresee", fails)
+    page = text_of(operator.get(url("import-detail", service, import_pk=run.pk)))
+    listed = text_of(operator.get(url("import-preview", service, import_pk=run.pk)))
+    export = operator.get(f"{url('import-preview', service, import_pk=run.pk)}export/")
+
+    for told in (page, listed):
+        assert f"cannot be told. <strong>{escape(SecretUnreadable().message)}</strong>" in told
+    assert export.status_code == 409
+    (epoch,) = re.findall(r'<input type="hidden" name="epoch" value="(\d+)">', page)
+    operator.post(url("import-start", service, import_pk=run.pk), {"epoch": epoch})
+    assert "a" in names()
+
+
+def test_all_devices_are_examined_when_somebody_asks(service, operator, begun):
+    run = checked(service, json_lines(*disabling(service, "pump-1")))
+    previewing.work_out_preview(run.pk)
+    where = f"{url('import-preview', service, import_pk=run.pk)}?later=0&everyone=1"
+
+    waiting = text_of(operator.get(where))
+    with turn_to_examine_all():
+        previewing.work_out_preview(run.pk, everyone=True)
+        fragment = operator.get(where, headers={"HX-Request": "true"})
+        assert "this one waits" in text_of(fragment)
+        previewing.work_out_preview(run.pk)
+    previewing.work_out_preview(run.pk, everyone=True)
+    with turn_to_examine_all():
+        there = operator.get(where, headers={"HX-Request": "true"})
+        page = text_of(operator.get(where))
+
+    assert f'hx-get="{where.replace("&", "&amp;")}"' in waiting
+    assert there.headers["HX-Refresh"] == "true"
+    assert "1 to 1 of 1 device" in page
+    assert "with all devices examined" in text_of(
+        operator.get(url("import-detail", service, import_pk=run.pk))
+    )
+    assert begun == [True, True], "and not any more"
+
+
+def test_pages_of_devices(service, operator, monkeypatch, django_assert_max_num_queries):
+    monkeypatch.setattr(import_previews, "PAGE_SIZE", 2)
+    monkeypatch.setattr(kept_devices, "PORTION", 2)
+    run = checked(service, json_lines(*disabling(service, "e", "b", "d", "a", "c")))
+    where = url("import-preview", service, import_pk=run.pk)
+    operator.get(where)
+
+    first = text_of(operator.get(where))
+    with django_assert_max_num_queries(17):
+        second = text_of(operator.get(f"{where}?later=0&after=b"))
+    back = text_of(operator.get(f"{where}?later=0&effect=refused&before=c"))
+
+    assert ("1 to 2 of 5 devices" in first, "3 to 4 of 5 devices" in second) == (True, True)
+    assert f'href="{where}?later=0&amp;after=d"' in second
+    assert f'href="{where}?later=0&amp;before=c"' in second
+    assert "1 to 2 of 5 devices" in back
 
 
 def test_what_may_let_somebody_in_starts_on_the_state_that_was_looked_at(service, operator):
@@ -97,18 +252,19 @@ def test_what_only_shuts_out_is_not_held_up(service, operator):
     assert not IndividualEnrollment.objects.get(registration_id="pump-1").enabled
 
 
-def test_what_holds_once_the_times_of_a_list_have_come_is_shown_by_itself(service, operator, monkeypatch):
+def test_what_holds_once_the_times_of_a_list_have_come_is_shown_by_itself(service, operator):
     enroll_keys(service, "pump-1")
     at = (timezone.now() + timedelta(days=1)).isoformat()
     line = keys("pump-1", operation="update", provisioningStatus="enabled", switchesAt=at)
     run = checked(service, json_lines(line))
-    seen = foreseen.foresee(run)
+    previewing.work_out_preview(run.pk)
     # Each says of how many of its own nothing is told.
-    told = replace(seen, now=replace(seen.now, not_examined=3), later=replace(seen.later, not_examined=7))
-    monkeypatch.setattr(import_previews, "foreseen_lately", lambda run, limits=None: told)
+    told = ImportPreview.objects.get()
+    told.told |= {"not_examined": 3, "later": {**told.told["later"], "not_examined": 7}}
+    told.save()
 
     where = url("import-preview", service, import_pk=run.pk)
-    page = text_of(operator.get(where, headers={"HX-Request": "true"}))
+    page = text_of(operator.get(url("import-detail", service, import_pk=run.pk)))
     words = " ".join(re.sub(r"<[^>]+>", " ", page).split())
     now, sentence, later = words.partition(
         "1 entry turns by itself at a time that the list gives. Once it has:"
@@ -182,10 +338,8 @@ def disabling(service, *names):
 def test_the_numbers_that_were_looked_at_stay_with_the_import(service, operator):
     run = checked(service, json_lines(*disabling(service, "pump-1", "pump-2")))
     here = {"service_name": service.name, "import_pk": run.pk}
-    fragment = text_of(
-        operator.get(reverse("portal:import-preview", kwargs=here), headers={"HX-Request": "true"})
-    )
-    (epoch,) = re.findall(r'<input type="hidden" form="import-start" name="epoch" value="(\d+)">', fragment)
+    looked_at = text_of(operator.get(reverse("portal:import-detail", kwargs=here)))
+    (epoch,) = re.findall(r'<input type="hidden" name="epoch" value="(\d+)">', looked_at)
     enroll_keys(service, "another")
 
     page = text_of(
@@ -236,20 +390,6 @@ def test_a_preview_of_another_state_is_not_taken_for_what_was_looked_at(service,
     assert "None was kept: it was started before one was worked out." in page
     assert ImportRun.objects.get().foreseen is None
     assert "preview" not in HistoryEvent.objects.get(event="import.started").after
-
-
-def test_of_two_previews_that_of_the_later_state_is_kept(service):
-    run = checked(service, json_lines(keys("a")))
-    older = kept.numbers_of(foreseen.foresee(run))
-    enroll_keys(service, "another")
-    newer = kept.numbers_of(foreseen.foresee(run))
-
-    for numbers in (newer, older):
-        keep_foreseen(run, numbers)
-
-    assert ImportRun.objects.get().foreseen == newer
-    keep_foreseen(ImportRun.objects.get(), None)
-    assert ImportRun.objects.get().foreseen is None
 
 
 def test_entries_are_kept_up_to_a_number_and_the_others_counted(service):

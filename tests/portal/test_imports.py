@@ -8,7 +8,7 @@ from enrollments.audit.actor import Actor, Way
 from enrollments.models import HistoryEvent, ImportRun, ImportState, IndividualEnrollment
 from enrollments.policy.roles import Role
 from enrollments.portal.paging import PAGE_SIZE
-from enrollments.transfer import work
+from enrollments.transfer import previewing, work
 from enrollments.transfer.limits import PART_BYTES
 from enrollments.transfer.words import UPDATING_RESETS
 from tests.certificates import self_signed
@@ -29,6 +29,7 @@ def _at_once(monkeypatch):
     """What a thread does otherwise."""
     monkeypatch.setattr("enrollments.portal.views.imports.work_in_background", work.work_on)
     monkeypatch.setattr(work, "work_in_background", work.work_on)
+    monkeypatch.setattr(previewing, "in_background", previewing.work_out_preview)
 
 
 @pytest.fixture

@@ -5,11 +5,11 @@ from datetime import timedelta
 import pytest
 from django.utils import timezone
 
-from enrollments.actions.enrollment_groups import delete_enrollment_groups, disable_enrollment_group
+from enrollments.actions.enrollment_groups import delete_enrollment_groups
 from enrollments.actions.enrollments import IndividualSpec, add_individual_enrollments, disable_enrollment
 from enrollments.actions.imports import carry_out_changes
 from enrollments.actions.judging import judge
-from enrollments.actions.preview import Effect, above, lately, limits
+from enrollments.actions.preview import Effect, above, limits
 from enrollments.actions.preview.words import turning_in_line
 from enrollments.attestation.credential import PresentedCredential
 from enrollments.audit.actor import Actor, Way
@@ -20,8 +20,7 @@ from enrollments.models import (
     RegistrationRecord,
     locks,
 )
-from enrollments.transfer import foreseen
-from enrollments.transfer.foreseen import foresee, foreseen_lately
+from enrollments.transfer.foreseen import foresee
 from tests.certificates import EXPIRED, root, self_signed
 from tests.devices import ALICE, enroll_ca, enroll_device, new_service, register, shows, signs
 from tests.transfer.lists import below, carried_out, checked, json_lines, keys, pinned, problems
@@ -325,46 +324,6 @@ def test_a_ca_two_steps_above_is_found_through_what_is_held(service, ca, rehears
 
     assert rehearsed == [1]
     assert effects(seen) == {"pump-1": Effect.REFUSED}
-
-
-@pytest.fixture
-def worked_out(monkeypatch):
-    """What is kept of one test, and whose previews were worked out."""
-    runs = []
-
-    def noting(run, limits):
-        runs.append(run.pk)
-        return foresee(run, limits)
-
-    monkeypatch.setattr(foreseen, "_LATELY", lately.Lately())
-    monkeypatch.setattr(foreseen, "foresee", noting)
-    return runs
-
-
-def test_what_was_foreseen_is_looked_at_page_by_page(service, ca, worked_out):
-    enroll_ca(service, ca, "plant")
-    register(service, ca.leaf("pump-1"))
-    run = checked(service, json_lines(keys("pump-1", provisioningStatus="disabled")))
-
-    first, second = foreseen_lately(run), foreseen_lately(run)
-    assert effects(first.now) == {"pump-1": Effect.REFUSED}
-    assert second is first
-
-    disable_enrollment_group(service, "plant", actor=ALICE)
-    assert effects(foreseen_lately(run).now) == {"pump-1": Effect.STILL_OUT}
-    assert worked_out == [run.pk, run.pk]
-
-
-def test_what_was_foreseen_is_kept_for_a_few_and_for_minutes(service, ca, worked_out, monkeypatch):
-    runs = [checked(service, json_lines(keys(f"pump-{number}"))) for number in range(lately.MOST_KEPT + 1)]
-    for run in [*runs, runs[0], runs[-1]]:
-        foreseen_lately(run)
-    assert worked_out == [*(run.pk for run in runs), runs[0].pk]
-
-    monkeypatch.setattr(lately, "KEPT_SECONDS", -1)
-    foreseen_lately(runs[-1])
-    assert worked_out[-1] == runs[-1].pk
-    assert len(foreseen._LATELY._kept) <= lately.MOST_KEPT
 
 
 def test_what_a_list_does_at_the_times_that_it_gives(service, ca):

@@ -17,6 +17,7 @@ from enrollments.actions.preview.limits import Limits
 from enrollments.actions.preview.looking import MOST_LOOKS, Look, Time, look_at_class
 from enrollments.actions.preview.near import LinesAbove, existing_groups
 from enrollments.actions.preview.planned import Plan
+from enrollments.actions.preview.progress import Step, Tell, tell_nobody
 from enrollments.actions.preview.secrets import read_key_groups
 from enrollments.actions.preview.touched import (
     Touched,
@@ -57,7 +58,12 @@ class Looked:
 
 
 def look_at_all(
-    service: ProvisioningService, plan: Plan, lines: LinesAbove, time: Time, limits: Limits
+    service: ProvisioningService,
+    plan: Plan,
+    lines: LinesAbove,
+    time: Time,
+    limits: Limits,
+    tell: Tell = tell_nobody,
 ) -> Looked:
     standing = ProvisioningService.what_decisions_read(service.pk)
     before = World(
@@ -68,7 +74,7 @@ def look_at_all(
     touched = touched_by(existing_groups(service, lines.changes))
     after = replace(before, above={}, followed=dict(before.followed))
     looked = Looked(before, after, touched, may_bar=lines.may_bar)
-    looking = _Looking(service, plan, lines, time, limits, looked)
+    looking = _Looking(service, plan, lines, time, limits, looked, tell)
     if lines.of_keys:
         with looking.carried_out(lines.of_keys):
             looked.after.key_groups = read_key_groups(service, time.as_of(standing))
@@ -86,9 +92,11 @@ class _Looking:
         time: Time,
         limits: Limits,
         looked: Looked,
+        tell: Tell,
     ) -> None:
         self._service, self._plan, self._lines = service, plan, lines
         self._time, self._limits, self._looked = time, limits, looked
+        self._tell, self._looks = tell, 0
 
     @contextmanager
     def carried_out(self, changes: Sequence[Change]) -> Iterator[None]:
@@ -112,6 +120,9 @@ class _Looking:
         """
         before, after = self._looked.before.above, self._looked.after.above
         for changes, some in self._batches(looks):
+            # Outside of rehearsals, in which whatever is written is taken back.
+            self._tell(Step.LOOKING, self._looks)
+            self._looks += len(some)
             seen = []
             for one in some:
                 if monotonic() > deadline:

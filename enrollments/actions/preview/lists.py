@@ -25,6 +25,7 @@ from enrollments.actions.preview.looking import Time
 from enrollments.actions.preview.near import lines_above
 from enrollments.actions.preview.outcomes import Decider, Known
 from enrollments.actions.preview.planned import Plan, Portions, read_after, read_plan
+from enrollments.actions.preview.progress import Step, Tell, tell_nobody
 from enrollments.actions.preview.secrets import Secrets
 from enrollments.actions.preview.touched import (
     COLUMNS,
@@ -63,10 +64,12 @@ def preview_of_list(
     portions: Portions,
     limits: Limits | None = None,
     came: Mapping[str, Came] | None = None,
+    tell: Tell = tell_nobody,
 ) -> Preview:
     """As if all of it were carried out that would not be refused. Raises SecretUnreadable.
 
     limits: as much as can be told at a glance, unless it is said. came: devices_that_came, where they were asked for.
+    tell: of looking and judging; the portions are read by whoever gives them. What it raises ends the preview.
     """
     limits = limits or at_a_glance()
     if came is None:
@@ -76,10 +79,18 @@ def preview_of_list(
         time = Time.of(None)
         as_of = time.as_of(standing)
         plan = read_plan(service, portions, as_of, limits, came)
-        looked = look_at_all(service, plan, lines_above(service, plan, portions), time, limits)
+        lines = lines_above(service, plan, portions)
+        looked = look_at_all(service, plan, lines, time, limits, tell)
         deciding = _Deciding(service, plan, looked, time, as_of)
-        devices = tuple(deciding.devices())
+        devices = tuple(_counted(deciding.devices(), tell))
     return Preview(standing.epoch, devices, deciding.beyond)
+
+
+def _counted(devices: Iterable[Device], tell: Tell) -> Iterator[Device]:
+    for number, device in enumerate(devices):
+        if number % PORTION == 0:
+            tell(Step.JUDGING, number)
+        yield device
 
 
 class _Deciding:

@@ -2,6 +2,7 @@
 
 import csv
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from heapq import nsmallest
 
 from enrollments.actions.preview.effects import Device, Effect, Outcome, Preview
 from enrollments.policy.decision import Verdict
@@ -18,6 +19,7 @@ COLUMNS = (
     "name held through",
 )
 CHUNK = 1000
+MAX_EXAMPLES = 5
 _VERDICTS = {
     Verdict.ADMIT: "admitted",
     Verdict.DISABLED: "disabled",
@@ -29,6 +31,12 @@ def in_order(preview: Preview, effect: Effect | None = None) -> list[Device]:
     """The devices, all or those of one effect, by name."""
     devices = preview.devices if effect is None else preview.of(effect)
     return sorted(devices, key=lambda device: registration_key(device.registration_id))
+
+
+def examples(preview: Preview, effect: Effect) -> list[str]:
+    """The first registration IDs of one effect."""
+    names = (device.registration_id for device in preview.of(effect))
+    return nsmallest(MAX_EXAMPLES, names, registration_key)
 
 
 def verdict(outcome: Outcome | None) -> str:
@@ -56,7 +64,12 @@ class Echo:
 
 def csv_text(devices: Iterable[Device]) -> Iterator[str]:
     """The table as CSV, some lines at a time."""
-    return _as_csv(COLUMNS, map(values, devices))
+    return csv_of_rows(map(values, devices))
+
+
+def csv_of_rows(rows: Iterable[Sequence[str]]) -> Iterator[str]:
+    """The same. rows: each as `values` makes it of a device."""
+    return _as_csv(COLUMNS, rows)
 
 
 def csv_of_parts(parts: Mapping[str, Preview]) -> Iterator[str]:

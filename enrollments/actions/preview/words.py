@@ -35,7 +35,7 @@ def will(effect: Effect, count: int) -> str:
     return _TO_COME[effect][count != 1]
 
 
-def fails(count: int, holder: EntryRef) -> str:
+def fails(count: int, holder: EntryRef | str) -> str:
     """Of devices that are admitted: what becomes of so many of them, whose names are not theirs (R11)."""
     fail, names = (
         ("fails", "its registration ID is") if count == 1 else ("fail", "their registration IDs are")

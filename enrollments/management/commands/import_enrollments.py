@@ -9,6 +9,7 @@ from typing import IO, Any
 
 from django.core.management.base import CommandError
 
+from enrollments.actions.import_previews import keep_foreseen
 from enrollments.actions.imports import (
     LEASE,
     NotHeld,
@@ -17,7 +18,6 @@ from enrollments.actions.imports import (
     file_is_there,
     hold,
     import_of,
-    keep_foreseen,
     let_go,
     pause_import,
     start_import,
@@ -39,7 +39,7 @@ from enrollments.management.command import (
 from enrollments.management.progress import Progress
 from enrollments.models import ImportFormat, ImportRun, ImportState, ProvisioningService
 from enrollments.policy.words import counted
-from enrollments.transfer.foreseen import Foreseen, foresee
+from enrollments.transfer.foreseen import Foreseen, HowFar, foresee
 from enrollments.transfer.kept import as_json as preview_as_json
 from enrollments.transfer.kept import numbers_of
 from enrollments.transfer.words import (
@@ -50,6 +50,7 @@ from enrollments.transfer.words import (
     foreseen_in_words,
     format_of,
     found,
+    in_short,
     problem_rows,
 )
 from enrollments.transfer.work import carry_out_run, check_run
@@ -325,8 +326,13 @@ def _as_json(run: ImportRun, counts: dict[str, int], *, dry_run: bool) -> dict[s
 
 
 def _foreseen(run: ImportRun, progress: Progress, limits: Limits | None = None) -> Foreseen:
-    progress.tell("working out what that does to known devices")
-    return foresee(run, limits)
+    words = "working out what that does to known devices"
+    progress.tell(words)
+
+    def tell(far: HowFar) -> None:
+        progress.tell(f"{words}: {in_short(far.step, far.done, far.of)}")
+
+    return foresee(run, limits, tell=tell)
 
 
 def _write_devices(path: Path, seen: Foreseen) -> None:

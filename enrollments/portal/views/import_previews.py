@@ -1,4 +1,7 @@
-"""What a checked import would do to the devices that are known: before it is started, to look at and to take along."""
+"""What a checked import would do to the devices that are known: before it is started, to look at and to take along.
+
+A request reads what was worked out. Where that is yet to come, it is worked out apart, and the page says how far it is.
+"""
 
 from dataclasses import dataclass, replace
 from typing import Any
@@ -8,25 +11,31 @@ from django.http.response import HttpResponseBase
 from django.urls import reverse
 from django.views.decorators.http import require_safe
 
-from enrollments.actions.imports import import_of, keep_foreseen
-from enrollments.actions.preview import Effect, Preview
-from enrollments.actions.preview.words import turning_in_line
+from enrollments.actions.import_previews import can_be_foreseen, preview_begun, preview_kept
+from enrollments.actions.imports import import_of
+from enrollments.actions.preview import Effect
 from enrollments.errors import Conflict
-from enrollments.models import ImportRun, ImportState, ProvisioningService
+from enrollments.models import ImportPreview, ImportRun, ProvisioningService
+from enrollments.policy.names import registration_key
 from enrollments.policy.roles import Right
 from enrollments.portal.access import actor_of, may, requires
-from enrollments.portal.htmx import render_page
+from enrollments.portal.htmx import render_page, wants_fragment
+from enrollments.portal.paging import PAGE_SIZE
 from enrollments.portal.previews import (
+    DevicePage,
+    Line,
     asks_for_everyone,
     effect_named,
-    export,
-    limits_asked,
-    lines_of,
+    export_rows,
     of_everyone,
-    page_of,
+    page_with,
 )
-from enrollments.transfer.foreseen import Foreseen, foreseen_lately
-from enrollments.transfer.kept import numbers_of
+from enrollments.transfer.kept import KeptLine, KeptPart, parts_of
+from enrollments.transfer.kept_devices import KeptDevices
+from enrollments.transfer.previewing import work_out_where_wanted
+from enrollments.transfer.words import HowFarInWords, how_far
+
+_OTHERS = "others"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,40 +44,58 @@ class _Asked:
 
     is_later: bool
     everyone: bool
-    effect: Effect | None
+    effect: Effect | None = None
 
     @classmethod
     def by(cls, query: QueryDict) -> "_Asked":
         effect = effect_named(query.get("effect", ""))
         return cls(query.get("later") == "1", asks_for_everyone(query), effect)
 
-    def seen(self, run: ImportRun) -> Foreseen | None:
-        """None where it is not waiting to be started: what it was started on is on its page.
-
-        What is shown is kept, so that it can be looked up once the import is started on it.
-        """
-        if run.state != ImportState.CHECKED:
-            return None
-        with limits_asked(everyone=self.everyone) as limits:
-            seen = foreseen_lately(run, limits)
-        keep_foreseen(run, numbers_of(seen))
-        return seen
-
     def address(self, run: ImportRun, name: str = "portal:import-preview") -> str:
         where = reverse(name, kwargs={"service_name": run.service.name, "import_pk": run.pk})
         url = f"{where}?later={int(self.is_later)}"
         return of_everyone(url) if self.everyone else url
 
-    def shown(self, run: ImportRun, told: Preview) -> dict[str, Any]:
+    def shown(self, run: ImportRun, told: KeptPart) -> dict[str, Any]:
         """Its lines and addresses, as templates show them."""
         address = self.address(run)
         return {
             "preview": told,
-            "lines": lines_of(told, address),
+            "lines": [_line(one, address) for one in told.lines],
             "all_url": address,
             "everyone_url": replace(self, everyone=True).address(run),
             "export_url": self.address(run, "portal:import-preview-export"),
         }
+
+
+def _line(kept: KeptLine, address: str) -> Line:
+    through = (*kept.through, *([(_OTHERS, kept.unnamed)] if kept.unnamed else []))
+    return Line(kept.effect, kept.count, through, kept.examples, f"{address}&effect={kept.effect}")
+
+
+def preview_context(run: ImportRun, *, everyone: bool) -> dict[str, Any]:
+    """What _preview.html shows: the preview that is kept, or how far one is, which goes on apart."""
+    if not can_be_foreseen(run):
+        return {"kept": None, "far": None}
+    work_out_where_wanted(run, everyone=everyone)
+    kept = preview_kept(run, everyone=everyone)
+    context: dict[str, Any] = {"kept": kept, "far": None}
+    if kept is None:
+        context["far"] = _far(preview_begun(run, everyone=everyone))
+    if kept is not None and kept.told is not None:
+        asked = _Asked(is_later=False, everyone=everyone)
+        now, *later = parts_of(kept.told)
+        context["now"] = asked.shown(run, now)
+        if later:
+            context |= {
+                "turning": later[0].sentence,
+                "later": replace(asked, is_later=True).shown(run, later[0]),
+            }
+    return context
+
+
+def _far(begun: ImportPreview | None) -> HowFarInWords:
+    return how_far(begun.progress if begun is not None else {})
 
 
 @require_safe
@@ -76,31 +103,46 @@ class _Asked:
 def import_preview(request: HttpRequest, service: ProvisioningService, import_pk: int) -> HttpResponse:
     run = import_of(service, import_pk)
     asked = _Asked.by(request.GET)
-    seen = asked.seen(run)
-    context: dict[str, Any] = {"service": service, "run": run, "preview": None}
+    context = preview_context(run, everyone=asked.everyone)
+    if wants_fragment(request) and context["far"] is None:
+        # It is there, or there will be none: all of the page is another then.
+        return HttpResponse(headers={"HX-Refresh": "true"})
+    context |= {"service": service, "run": run, "here": asked.address(run)}
     context["may_export"] = may(request, Right.EXPORT, service)
-    if seen is not None:
-        context |= {"preview": seen.now, "now": replace(asked, is_later=False).shown(run, seen.now)}
-        told = seen.now
-        if seen.later is not None:
-            context["turning"] = turning_in_line(seen.turning)
-            context["later"] = replace(asked, is_later=True).shown(run, seen.later)
-            told = seen.later if asked.is_later else told
-            context["parts"] = [
-                {"label": label, "url": context[name]["all_url"], "active": context[name]["preview"] is told}
-                for name, label in (("now", "Once carried out"), ("later", "Once its entries have turned"))
-            ]
-        page = page_of(service, told, asked.effect, request.GET)
-        here = asked.address(run) + (f"&effect={asked.effect}" if asked.effect else "")
-        context |= {
-            "shown": context["now"] if told is seen.now else context["later"],
-            "is_later": told is not seen.now,
-            "effect": asked.effect,
-            "page": page,
-            "previous_url": f"{here}&before={page.previous}" if page.previous else "",
-            "next_url": f"{here}&after={page.next}" if page.next else "",
-        }
-    return render_page(request, "portal/imports/preview.html", "portal/imports/_preview.html", context)
+    if "now" in context:
+        context |= _devices_shown(service, asked, run, context, request.GET)
+    return render_page(request, "portal/imports/preview.html", "portal/imports/_far.html", context)
+
+
+def _devices_shown(
+    service: ProvisioningService, asked: _Asked, run: ImportRun, context: dict[str, Any], query: QueryDict
+) -> dict[str, Any]:
+    is_later = asked.is_later and "later" in context
+    page = _page(service, context["kept"], replace(asked, is_later=is_later), query)
+    here = asked.address(run) + (f"&effect={asked.effect}" if asked.effect else "")
+    labels = {"now": "Once carried out", "later": "Once its entries have turned"}
+    return {
+        "shown": context["later" if is_later else "now"],
+        "is_later": is_later,
+        "effect": asked.effect,
+        "parts": [
+            {"label": label, "url": context[name]["all_url"], "active": is_later == (name == "later")}
+            for name, label in labels.items()
+            if name in context
+        ],
+        "page": page,
+        "previous_url": f"{here}&before={page.previous}" if page.previous else "",
+        "next_url": f"{here}&after={page.next}" if page.next else "",
+    }
+
+
+def _page(service: ProvisioningService, kept: ImportPreview, asked: _Asked, query: QueryDict) -> DevicePage:
+    devices = KeptDevices(kept, asked.effect, is_later=asked.is_later)
+    if "before" in query:
+        found = devices.before(registration_key(query.get("before", "")), PAGE_SIZE)
+    else:
+        found = devices.after(registration_key(query.get("after", "")), PAGE_SIZE)
+    return page_with(service, found.rows, found.start, found.total)
 
 
 @require_safe
@@ -111,13 +153,20 @@ def import_preview_export(
     """Raises Conflict where nothing can be told."""
     run = import_of(service, import_pk)
     asked = _Asked.by(request.GET)
-    seen = asked.seen(run)
-    if seen is None:
+    if not can_be_foreseen(run):
         raise Conflict("There is no preview of this import: it is not waiting to be started.")
-    if asked.is_later and seen.later is None:
+    kept = preview_kept(run, everyone=asked.everyone)
+    if kept is None:
+        work_out_where_wanted(run, everyone=asked.everyone)
+        kept = preview_kept(run, everyone=asked.everyone)
+    if kept is None:
+        raise Conflict("The preview of this import is being worked out: export it when it is there.")
+    if kept.told is None:
+        raise Conflict(f"There is no preview of this import. {kept.problem}")
+    if asked.is_later and len(parts_of(kept.told)) == 1:
         raise Conflict(
             "No entry of this import turns by itself: there is one preview of it, and no later one."
         )
-    told = seen.later if asked.is_later and seen.later is not None else seen.now
+    devices = KeptDevices(kept, asked.effect, is_later=asked.is_later)
     what = f"import {run.pk}{', once its entries have turned' if asked.is_later else ''}"
-    return export(service, told, asked.effect, what, actor=actor_of(request))
+    return export_rows(service, devices.every(), asked.effect, what, actor=actor_of(request))

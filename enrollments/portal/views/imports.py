@@ -11,6 +11,7 @@ from django.utils import timezone
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from enrollments.actions.history import note_export
+from enrollments.actions.import_previews import can_be_foreseen
 from enrollments.actions.imports import (
     add_part,
     begin_import,
@@ -18,18 +19,20 @@ from enrollments.actions.imports import (
     file_is_there,
     import_of,
     let_go,
+    may_widen,
     start_import,
 )
 from enrollments.actions.preview.table import Echo
 from enrollments.errors import Conflict, DpsError, Invalid, PreviewOutdated
-from enrollments.models import ImportRun, ImportState, PartKind, ProvisioningService
+from enrollments.models import ImportPreview, ImportRun, ImportState, PartKind, ProvisioningService
 from enrollments.policy.roles import Right
-from enrollments.portal.access import actor_of, requires
+from enrollments.portal.access import actor_of, may, requires
 from enrollments.portal.confirmation import epoch_of_the_question
 from enrollments.portal.forms_imports import ImportForm
 from enrollments.portal.htmx import render_page
 from enrollments.portal.paging import paged
 from enrollments.portal.refusals import STATUS
+from enrollments.portal.views.import_previews import preview_context
 from enrollments.transfer.columns import COLUMNS
 from enrollments.transfer.kept import parts_of
 from enrollments.transfer.limits import MAX_ARCHIVE_BYTES, MAX_LIST_BYTES, PART_BYTES
@@ -84,7 +87,9 @@ def import_detail(request: HttpRequest, service: ProvisioningService, import_pk:
     run = import_of(service, import_pk)
     take_over_where_left([run])
     problems = paged(run.problems.all(), request.GET, {"line": "line"}, "line")
+    preview = preview_context(run, everyone=False)
     context = {
+        **preview,
         "service": service,
         "run": run,
         "good_lines": run.lines - run.bad_lines,
@@ -92,11 +97,20 @@ def import_detail(request: HttpRequest, service: ProvisioningService, import_pk:
         "foreseen": run.foreseen if run.started_at else None,
         "foreseen_parts": parts_of(run.foreseen) if run.foreseen and run.started_at else [],
         "problems": problems,
-        "is_moving": run.is_working,
-        "epoch": ProvisioningService.epoch_of(service.pk),
-        "may_start": run.state in (ImportState.CHECKED, ImportState.PAUSED) and run.chunks > 0,
+        "is_moving": run.is_working or preview["far"] is not None,
+        "may_start": _may_start(run, preview["kept"]),
+        "may_export": may(request, Right.EXPORT, service),
+        # Ticked before this was fetched once more.
+        "without_bad_lines": "without_bad_lines" in request.GET,
     }
     return render_page(request, "portal/imports/detail.html", "portal/imports/_run.html", context)
+
+
+def _may_start(run: ImportRun, preview: ImportPreview | None) -> bool:
+    """What may let somebody in waits for its preview, and is started on the state that this is about (R12)."""
+    if run.state == ImportState.PAUSED:
+        return run.chunks > 0
+    return can_be_foreseen(run) and (preview is not None or not may_widen(run))
 
 
 @require_POST
@@ -137,8 +151,8 @@ def import_start(request: HttpRequest, service: ProvisioningService, import_pk: 
     except PreviewOutdated:
         messages.warning(
             request,
-            "Something in this service was changed after you looked, so nothing was started. Below is what the import "
-            "does now.",
+            "Something in this service was changed after you looked, so nothing was started. What the import does now "
+            "is worked out anew.",
         )
     except Conflict as problem:
         messages.error(request, problem.message)
