@@ -14,6 +14,7 @@ from enrollments.actions.preview import Preview
 from enrollments.actions.preview.limits import Limits, at_a_glance
 from enrollments.actions.preview.lists import preview_of_list
 from enrollments.actions.preview.progress import Step
+from enrollments.collecting import collect_what_is_new
 from enrollments.models import ImportRun, ProvisioningService
 from enrollments.policy.names import registration_key
 from enrollments.transfer.lines import Record
@@ -99,7 +100,10 @@ def _changes(
     for records in _portions(run):
         tell(HowFar(Step.READING, done, run.lines - run.bad_lines, is_later))
         if lines := _that_matter(run.service, records, came):
-            yield plan(run.service_id, lines, thoroughly=False, compares=False).changes
+            changes = plan(run.service_id, lines, thoroughly=False, compares=False).changes
+            # Entries and what was read with them refer to each other: a portion's are of no use to the next.
+            collect_what_is_new()
+            yield changes
         done += len(records)
 
 

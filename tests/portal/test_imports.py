@@ -90,6 +90,14 @@ def test_a_file_that_is_no_list_is_refused_on_the_form(service, operator, name, 
     assert not ImportRun.objects.exists()
 
 
+def test_of_a_list_without_a_good_line_it_is_said_what_can_be_done(service, operator):
+    page = text_of(uploaded(operator, service, json_lines("bad", "worse")))
+
+    assert "Lines looked at: 2. None of them can be imported: cancel this import" in page
+    assert "when its turn comes" not in page
+    assert url("import-start", service, import_pk=ImportRun.objects.get().pk) not in page
+
+
 def test_no_file_is_refused_on_the_form(service, operator):
     page = operator.post(url("import-add", service), {})
 

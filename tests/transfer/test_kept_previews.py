@@ -1,5 +1,6 @@
 """The preview of a checked import: worked out apart, by one at a time, left when it is of no use, kept to the start."""
 
+import gc
 import json
 import random
 from datetime import timedelta
@@ -31,6 +32,7 @@ from enrollments.models import (
     ImportPreviewPortion,
     ImportRun,
     ImportState,
+    IndividualEnrollment,
     ProvisioningService,
 )
 from enrollments.transfer import kept_devices, previewing, work
@@ -130,6 +132,26 @@ def test_how_far_it_is_is_told_step_by_step(service, monkeypatch):
     )
     assert (words.done, words.of) == (2000, 3000)
     assert how_far({"step": "of another version"}).of is None
+
+
+def test_entries_of_a_portion_are_gone_when_the_next_is_read(service, monkeypatch):
+    """Nobody looks for cycles meanwhile, and what is read of an entry refers to it: of long lists that would stay."""
+    monkeypatch.setattr(work, "CHUNK_LINES", 10)
+    names = [f"pump-{number:02}" for number in range(60)]
+    for name in names:
+        enroll_keys(service, name)
+    run = checked(service, json_lines(*(keys(name, operation="update", deviceId="x") for name in names)))
+    alive = []
+
+    def count(far):
+        if far.step is Step.READING:
+            alive.append(sum(isinstance(one, IndividualEnrollment) for one in gc.get_objects()))
+
+    gc.collect()
+    foresee(run, tell=count)
+
+    assert len(alive) == 6
+    assert max(alive) - alive[0] < 20
 
 
 def test_two_who_claim_it_and_one_has_it(service):
