@@ -137,6 +137,7 @@ def test_what_may_let_somebody_in_waits_for_its_preview(service, operator, begun
     for page in (waiting, again):
         assert f'action="{start}"' not in page
         assert "it can be started as soon as this is worked out" in page
+        assert "hx-include=" not in page, "what is not there is complained about"
     assert f'action="{start}"' in ready
     assert f'<input type="hidden" name="epoch" value="{ImportPreview.objects.get().epoch}">' in ready
     assert begun == [False, False]
@@ -155,6 +156,7 @@ def test_what_only_shuts_out_can_be_started_before_its_preview_is_there(service,
     assert f'action="{start}"' in page
     assert 'name="epoch"' not in page
     assert 'name="without_bad_lines" required>' in page
+    assert 'hx-include="#import-without-bad-lines"' in page
     assert 'name="without_bad_lines" required checked>' in ticked, "what was ticked stays so"
     assert "1 of 1 lines were carried out" in done
     assert "None was kept: it was started before one was worked out." in done

@@ -22,7 +22,7 @@ from enrollments.actions.import_previews import (
     tell_progress,
 )
 from enrollments.actions.imports import NotHeld, cancel_import, start_import
-from enrollments.actions.preview import Effect, Preview
+from enrollments.actions.preview import Effect, Preview, above
 from enrollments.actions.preview.limits import turn_to_examine_all
 from enrollments.actions.preview.progress import Step
 from enrollments.actions.preview.table import in_order, values
@@ -41,9 +41,9 @@ from enrollments.transfer.kept import numbers_of, told_of
 from enrollments.transfer.kept_devices import KeptDevices, portions_of
 from enrollments.transfer.previewing import work_out_preview
 from enrollments.transfer.words import how_far
-from tests.certificates import root
-from tests.devices import ALICE, enroll_ca, enroll_keys, new_service, register, signs
-from tests.transfer.lists import checked, json_lines, keys
+from tests.certificates import root, self_signed
+from tests.devices import ALICE, enroll_ca, enroll_device, enroll_keys, new_service, register, signs
+from tests.transfer.lists import checked, json_lines, keys, pinned
 
 pytestmark = pytest.mark.django_db
 
@@ -132,6 +132,21 @@ def test_how_far_it_is_is_told_step_by_step(service, monkeypatch):
     )
     assert (words.done, words.of) == (2000, 3000)
     assert how_far({"step": "of another version"}).of is None
+
+
+def test_leaves_without_a_class_are_told_of_as_they_are_passed(service, monkeypatch):
+    """There may be a hundred thousand: whoever says nothing for that long would lose its claim."""
+    monkeypatch.setattr(above, "LEAVES_TOLD", 1)
+    leaves = [self_signed(f"pump-{number}") for number in range(4)]
+    for leaf in leaves:
+        enroll_device(service, leaf)
+    run = checked(service, json_lines(*(pinned(leaf, operation="update", deviceId="x") for leaf in leaves)))
+    told = []
+
+    foresee(run, tell=told.append)
+
+    passed = [one.done for one in told if one.step is Step.LOOKING]
+    assert passed[:4] == [1, 2, 3, 4]
 
 
 def test_entries_of_a_portion_are_gone_when_the_next_is_read(service, monkeypatch):

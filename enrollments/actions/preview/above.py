@@ -36,6 +36,8 @@ from enrollments.policy.reasons import Reason
 # Lines that are rehearsed in one transaction: half a second of work, about groups that are changed, and a fifth of that
 # where they are switched.
 MOST_LINES = 50
+# Of so many at a time it is said how far that is.
+LEAVES_TOLD = 500
 
 
 @dataclass(slots=True)
@@ -158,12 +160,17 @@ class _Looking:
 
     # --- Devices of no class, and those that share with nobody --------------------------------------
 
+    def _leaf_passed(self) -> None:
+        self._looks += 1
+        if self._looks % LEAVES_TOLD == 0:
+            self._tell(Step.LOOKING, self._looks)
+
     def at_devices(self) -> None:
         """Above the kinds that they are of, and above those that are alone."""
         looked = self._looked
         worlds = looked.before.above, looked.after.above
         leaves = Leaves(self._service, self._plan, self._lines)
-        kinds = leaves.sorted(self._time, self._limits)
+        kinds = leaves.sorted(self._time, self._limits, self._leaf_passed)
         looked.evidence, looked.problems, looked.unexamined = kinds.evidence, kinds.problems, kinds.unexamined
         for above in worlds:
             above[BARE] = NOTHING_ABOVE

@@ -1,6 +1,6 @@
 """The leaves of devices of no class of evidence to whom a list of changes could matter."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from django.db.models import Q
 
@@ -40,8 +40,8 @@ class Leaves:
         self._service, self._plan, self._lines = service, plan, lines
         self._strangers = dict.fromkeys(plan.known_by_entry())
 
-    def sorted(self, time: Time, limits: Limits) -> Kinds:
-        """By who has signed them, of all that is held, and all that the list brings."""
+    def sorted(self, time: Time, limits: Limits, passed: Callable[[], None]) -> Kinds:
+        """By who has signed them, of all that is held, and all that the list brings. passed: called for each leaf."""
         own, evidence, issuers = self._with_keys_of_cas(), set(), set(self._plan.issuers)
         for pk, key, spki, issuer, key_id in self._unsigned():
             if key not in own and self._may_matter(key, spki):
@@ -57,13 +57,16 @@ class Leaves:
         for some in in_portions(evidence):
             rows = RegistrationEvidence.objects.filter(pk__in=some).values_list(*_LEAF)
             for key, name, pem in rows.iterator(chunk_size=1000):
+                passed()
                 kinds.add(key, name, [parsed_once(pem)])
         for key, leaf in self._shown_by(strangers):
+            passed()
             if leaf is None:
                 kinds.unexamined.add(key)
             else:
                 kinds.add(key, self._plan.individuals[key].ref.name, [leaf])
         for key, shown in self._came(self._plan.came):
+            passed()
             kinds.add(key, self._plan.came[key].registration_id, shown)
         kinds.alone |= own
         return kinds
