@@ -10,7 +10,7 @@ from typing import Any
 from enrollments.actions.preview import Effect
 from enrollments.actions.preview.table import examples
 from enrollments.actions.preview.words import as_json as preview_as_json
-from enrollments.actions.preview.words import of_so_many, turning_in_line, will
+from enrollments.actions.preview.words import fails, of_so_many, turning_in_line, will
 from enrollments.transfer.foreseen import Foreseen
 
 # Entries by name, of one effect. There may be as many as a list has groups.
@@ -29,6 +29,7 @@ def numbers_of(seen: Foreseen) -> dict[str, Any]:
     for part in (told, told.get("later") or {}):
         for effect in part.get("effects", {}).values():
             del effect["through"][MOST_THROUGH:]
+            del effect["name_held_through"][MOST_THROUGH:]
     return told
 
 
@@ -45,13 +46,17 @@ def told_of(seen: Foreseen) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class KeptLine:
-    """So many devices of one effect, and through which entries, where that is of interest. `unnamed`: the others."""
+    """So many devices of one effect, and through which entries, where that is of interest. `unnamed`: the others.
+
+    held: sentences about those that fail all the same, because another entry holds their names.
+    """
 
     effect: Effect
     count: int
     through: tuple[tuple[str, int], ...]
     unnamed: int
     examples: tuple[str, ...] = ()
+    held: tuple[str, ...] = ()
 
     @property
     def words(self) -> str:
@@ -93,4 +98,5 @@ def _lines(effects: dict[str, Any]) -> Iterator[KeptLine]:
         named = tuple((one["entry"], one["devices"]) for one in told["through"] if one["entry"])
         through = named if effect in _THROUGH else ()
         unnamed = told["devices"] - sum(count for _, count in through) if through else 0
-        yield KeptLine(effect, told["devices"], through, unnamed, tuple(told.get("examples", ())))
+        held = tuple(fails(one["devices"], one["entry"]) for one in told.get("name_held_through", ()))
+        yield KeptLine(effect, told["devices"], through, unnamed, tuple(told.get("examples", ())), held)

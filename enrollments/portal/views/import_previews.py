@@ -70,7 +70,7 @@ class _Asked:
 
 def _line(kept: KeptLine, address: str) -> Line:
     through = (*kept.through, *([(_OTHERS, kept.unnamed)] if kept.unnamed else []))
-    return Line(kept.effect, kept.count, through, kept.examples, f"{address}&effect={kept.effect}")
+    return Line(kept.effect, kept.count, through, kept.examples, f"{address}&effect={kept.effect}", kept.held)
 
 
 def preview_context(run: ImportRun, *, everyone: bool) -> dict[str, Any]:
