@@ -4,6 +4,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from enrollments.actions.deleting import delete_and_deny
@@ -21,6 +22,7 @@ from enrollments.actions.schedule import settle_if_possible
 from enrollments.errors import Conflict, PreviewOutdated, SecretUnreadable
 from enrollments.management import entry_lists
 from enrollments.management.command import called_wrongly, command_line_actor
+from enrollments.management.device_lists import DeviceLists, add_device_lists
 from enrollments.management.dialogue import (
     TRIES,
     add_act_options,
@@ -63,9 +65,7 @@ class EntriesCommand(EntryReports):
             add_act_options(parser, asks=True)
             if act is not Act.DELETE:
                 add_times(parser, act)
-            parser.add_argument(
-                "--list", dest="listed", action="store_true", help="In a dry run: every device by its name."
-            )
+            add_device_lists(parser)
             add_epoch(parser)
             if act is Act.DELETE:
                 parser.add_argument(
@@ -102,9 +102,12 @@ class EntriesCommand(EntryReports):
             *,
             until: datetime | None = None,
             at: datetime | None = None,
+            listed: bool = False,
+            csv: Path | None = None,
             **options: Any,
         ) -> None:
             needs_reason(options["reason"], dry_run=options["dry_run"])
+            options["lists"] = DeviceLists.asked(dry_run=options["dry_run"], listed=listed, csv=csv)
             times, names = Times(until, at), names_given(options.pop("names"))
             settle_if_possible(service)  # what was due before is no part of this
             epoch = ProvisioningService.epoch_of(service.pk)
@@ -126,7 +129,7 @@ class EntriesCommand(EntryReports):
         *,
         reason: str,
         dry_run: bool,
-        listed: bool,
+        lists: DeviceLists,
         json: bool,
         **_: Any,
     ) -> None:
@@ -134,7 +137,7 @@ class EntriesCommand(EntryReports):
         entries = self.kind.found(service, names)
         if dry_run:
             look = self._look(service, Act.DISABLE, entries, times)
-            self.say(service, Act.DISABLE, entries, look, listed=listed, json=json)
+            self.say(service, Act.DISABLE, entries, look, lists=lists, json=json)
             return
         actor = command_line_actor()
         carry_out(
@@ -152,7 +155,7 @@ class EntriesCommand(EntryReports):
         *,
         reason: str,
         dry_run: bool,
-        listed: bool,
+        lists: DeviceLists,
         yes: bool,
         epoch: int | None,
         json: bool,
@@ -168,7 +171,7 @@ class EntriesCommand(EntryReports):
             look = self._look(service, act, entries, times)
             assert look.preview is not None  # only shutting out goes on without one
             if dry_run:
-                self.say(service, act, entries, look, listed=listed, json=json)
+                self.say(service, act, entries, look, lists=lists, json=json)
                 return
             if epoch is not None and look.preview.epoch != epoch:
                 raise PreviewOutdated(str(service))
@@ -253,7 +256,7 @@ class EntriesCommand(EntryReports):
             told["left_open"] = left_open_as_json(left_open)
             more += [*([in_line(left_open)] if left_open else []), *_of_deleting(entries)]
         lines = [*foreseen.in_lines(act, len(entries), MARK), *(f"{MARK}{line}" for line in more)]
-        return Look(foreseen.preview, lines, told, is_timed=bool(times))
+        return Look(foreseen.preview, lines, told, is_timed=bool(times), parts=foreseen.parts)
 
 
 def _of_deleting(entries: Sequence[Entry]) -> Iterator[str]:

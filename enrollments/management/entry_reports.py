@@ -1,25 +1,18 @@
 """What commands about entries say: beforehand of a dry run, and afterwards of what was done."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from enrollments.actions.preview import Act, Device, Entry, Preview, what_disabling_did
-from enrollments.actions.preview.table import in_order, values
+from enrollments.actions.preview import Act, Entry, Preview, what_disabling_did
 from enrollments.actions.preview.words import as_json, did
 from enrollments.actions.schedule import as_text
+from enrollments.management.device_lists import DeviceLists
 from enrollments.management.dialogue import PeopleCommand
 from enrollments.management.entry_kinds import EntryKindWords
-from enrollments.management.tables import Column, as_table
 from enrollments.management.timed import Times
 from enrollments.models import ProvisioningService
 
-_OF_DEVICES = (
-    Column("REGISTRATION ID", 40),
-    Column("EFFECT", 14),
-    Column("NOW", 34),
-    Column("AFTERWARDS", 34),
-)
 _DONE = {Act.DISABLE: "Disabled", Act.ENABLE: "Enabled", Act.DELETE: "Deleted"}
 
 
@@ -27,13 +20,15 @@ _DONE = {Act.DISABLE: "Disabled", Act.ENABLE: "Enabled", Act.DELETE: "Deleted"}
 class Look:
     """What an act would do: in lines for people; for programs `told`, beside the preview.
 
-    preview: None where it cannot be worked out, which only shutting out lives with.
+    preview: None where it cannot be worked out, which only shutting out lives with. parts: that, and what changes back
+    at the end of it, by when they hold.
     """
 
     preview: Preview | None
     lines: list[str]
     told: dict[str, Any]
     is_timed: bool = False
+    parts: dict[str, Preview] = field(default_factory=dict)
 
 
 class EntryReports(PeopleCommand):
@@ -131,13 +126,13 @@ class EntryReports(PeopleCommand):
         entries: list[Entry],
         look: Look,
         *,
-        listed: bool,
+        lists: DeviceLists,
         json: bool,
     ) -> None:
         """The dry run."""
-        devices = in_order(look.preview) if listed and look.preview is not None else []
+        lists.write(look.parts)
         if json:
-            more: dict[str, Any] = {"devices": list(map(_device, devices))} if listed else {}
+            more: dict[str, Any] = lists.as_json(look.parts)
             self._print_act(
                 service,
                 act,
@@ -150,11 +145,7 @@ class EntryReports(PeopleCommand):
             )
             return
         self.tell(service, act, entries, look)
-        self.tell_lines(
-            as_table(_OF_DEVICES, [[list(map(str, _device(one).values())) for one in devices]])
-            if devices
-            else []
-        )
+        self.tell_lines(lists.lines(look.parts))
         asks = act.may_widen or look.is_timed
         on = f" It was looked at on epoch {look.preview.epoch}." if asks and look.preview else ""
         self.stdout.write(f"Nothing was changed.{on}")
@@ -181,16 +172,6 @@ class EntryReports(PeopleCommand):
                 **more,
             }
         )
-
-
-def _device(one: Device) -> dict[str, str]:
-    name, effect, now, now_by, then, then_by = values(one)
-    return {
-        "registration_id": name,
-        "effect": effect,
-        "now": f"{now} by {now_by}" if now_by else now,
-        "afterwards": f"{then} by {then_by}" if then_by else then,
-    }
 
 
 def _going_on(sentence: str) -> str:

@@ -66,6 +66,14 @@ class Foreseen:
     times: Times
     end: Preview | None = None
 
+    @property
+    def parts(self) -> dict[str, Preview]:
+        """By when they hold: what is done, and what changes back."""
+        first = f"at {as_text(self.times.at)}" if self.times.at is not None else "from now on"
+        if self.end is None or self.times.until is None:
+            return {first: self.preview}
+        return {first: self.preview, f"at {as_text(self.times.until)}": self.end}
+
     def in_lines(self, act: Act, entries: int, mark: str = "") -> list[str]:
         """As sentences, those about a time below a line that names it. `entries`: how many it is done to.
 

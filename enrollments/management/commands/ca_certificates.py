@@ -30,6 +30,7 @@ from enrollments.management.command import (
     command_line_actor,
     service_named,
 )
+from enrollments.management.device_lists import DeviceLists, add_device_lists
 from enrollments.management.dialogue import TRIES, AskingCommand, add_epoch
 from enrollments.models import CaCertificate, ProvisioningService
 
@@ -68,6 +69,7 @@ class Command(AskingCommand):
             help="With verify: do it without asking where devices may come in by it; needed without a terminal.",
         )
         add_epoch(parser)
+        add_device_lists(parser)
 
     def act(
         self,
@@ -80,6 +82,8 @@ class Command(AskingCommand):
         dry_run: bool,
         yes: bool,
         epoch: int | None,
+        listed: bool,
+        csv: Path | None,
         json: bool,
         **_: Any,
     ) -> None:
@@ -99,6 +103,7 @@ class Command(AskingCommand):
             called_wrongly(f"--dry-run is for {' and '.join(TAKES_DRY_RUN)}: no device is touched by {act}.")
         if (yes or epoch is not None) and act != "verify":
             called_wrongly(f"--yes and --epoch are for verify: nobody comes in by {act}.")
+        lists = DeviceLists.asked(dry_run=dry_run, listed=listed, csv=csv)
         found = service_named(service)
         actor = command_line_actor()
         parsed = _certificate_in(certificate) if certificate is not None else None
@@ -113,10 +118,18 @@ class Command(AskingCommand):
                 self._say(row, _how_to_answer(row), json=json)
             case "verify" if parsed is not None:
                 self._verify(
-                    found, name, parsed, reason=reason, dry_run=dry_run, yes=yes, epoch=epoch, json=json
+                    found,
+                    name,
+                    parsed,
+                    reason=reason,
+                    dry_run=dry_run,
+                    lists=lists,
+                    yes=yes,
+                    epoch=epoch,
+                    json=json,
                 )
             case _:
-                self._delete(found, name, reason=reason, dry_run=dry_run, json=json)
+                self._delete(found, name, reason=reason, dry_run=dry_run, lists=lists, json=json)
 
     def _verify(
         self,
@@ -126,6 +139,7 @@ class Command(AskingCommand):
         *,
         reason: str,
         dry_run: bool,
+        lists: DeviceLists,
         yes: bool,
         epoch: int | None,
         json: bool,
@@ -140,7 +154,7 @@ class Command(AskingCommand):
             if widens or dry_run:
                 preview = preview_of_verifying(service, row, proof, limits=NO_LIMITS)
             if dry_run and preview is not None:
-                self._foretell(preview, json=json, on_epoch=True)
+                self._foretell(preview, lists, json=json, on_epoch=True)
                 return
             if epoch is not None and looked_at != epoch:
                 raise PreviewOutdated(str(service))
@@ -184,11 +198,18 @@ class Command(AskingCommand):
             return
 
     def _delete(
-        self, service: ProvisioningService, name: str, *, reason: str, dry_run: bool, json: bool
+        self,
+        service: ProvisioningService,
+        name: str,
+        *,
+        reason: str,
+        dry_run: bool,
+        lists: DeviceLists,
+        json: bool,
     ) -> None:
         if dry_run:
             row = ca_certificate_named(service, name)
-            self._foretell(preview_of_deleting(service, row, limits=NO_LIMITS), json=json)
+            self._foretell(preview_of_deleting(service, row, limits=NO_LIMITS), lists, json=json)
             return
         row = delete_ca_certificate(service, name, actor=command_line_actor(), reason=reason)
         self.done = True
@@ -217,11 +238,13 @@ class Command(AskingCommand):
         else:
             self.stdout.write(sentence)
 
-    def _foretell(self, preview: Preview, *, json: bool, on_epoch: bool = False) -> None:
+    def _foretell(self, preview: Preview, lists: DeviceLists, *, json: bool, on_epoch: bool = False) -> None:
+        parts = {"from now on": preview}
+        lists.write(parts)
         if json:
-            self.print_json({"dry_run": True, "preview": as_json(preview)})
+            self.print_json({"dry_run": True, "preview": as_json(preview), **lists.as_json(parts)})
             return
-        for line in in_lines(preview):
+        for line in [*in_lines(preview), *lists.lines(parts)]:
             self.stdout.write(line)
         on = f" It was looked at on epoch {preview.epoch}." if on_epoch else ""
         self.stdout.write(f"Nothing was changed.{on}")

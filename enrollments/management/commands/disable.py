@@ -2,6 +2,7 @@
 
 from argparse import ArgumentParser
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from enrollments.actions.access_policies import disable_policy
@@ -28,6 +29,7 @@ from enrollments.management.command import (
     moment,
     service_named,
 )
+from enrollments.management.device_lists import DeviceLists, add_device_lists
 from enrollments.management.timed import Foreseen, Times, foresee
 from enrollments.models import IndividualEnrollment, ProvisioningService
 from enrollments.policy.names import registration_key
@@ -76,6 +78,7 @@ class Command(DpsCommand):
             help="Only say what would become of the devices that are known, at the time that is given if there is one. "
             "Nothing is changed.",
         )
+        add_device_lists(parser)
 
     def act(
         self,
@@ -88,6 +91,8 @@ class Command(DpsCommand):
         dry_run: bool,
         until: datetime | None,
         at: datetime | None,
+        listed: bool,
+        csv: Path | None,
         json: bool,
         **_: Any,
     ) -> None:
@@ -106,12 +111,13 @@ class Command(DpsCommand):
             )
         if not reason and not dry_run:
             called_wrongly("Say why, with --reason: it is kept in the history.")
+        lists = DeviceLists.asked(dry_run=dry_run, listed=listed, csv=csv)
         found = service_named(service)
         if kind == "policy":
             self._disable_policy(found, id, reason=reason, json=json)
             return
         if dry_run:
-            self._say(found, kind, id, deny=deny, until=until, at=at, json=json)
+            self._say(found, kind, id, deny=deny, until=until, at=at, lists=lists, json=json)
             return
         settle_if_possible(found)  # what was due before is no part of this
         epoch = ProvisioningService.epoch_of(found.pk) if until or at else None
@@ -175,6 +181,7 @@ class Command(DpsCommand):
         deny: bool,
         until: datetime | None,
         at: datetime | None,
+        lists: DeviceLists,
         json: bool,
     ) -> None:
         """What disabling would do, by the same actions, taken back: at its time, and what changes back at its end."""
@@ -193,11 +200,14 @@ class Command(DpsCommand):
             foreseen = Foreseen(preview_of(service, add, limits=NO_LIMITS), times)
         else:
             foreseen = foresee(service, Act.DISABLE, [entry], times)
+        lists.write(foreseen.parts)
         if json:
             shown = {"kind": kind, "id": str(entry or id), "service": service.name, "changed": False}
-            self.print_json({**shown, "dry_run": True, **foreseen.as_json()})
+            devices = lists.as_json(foreseen.parts)
+            self.print_json({**shown, "dry_run": True, **foreseen.as_json(), **devices})
             return
-        for line in [*foreseen.in_lines(Act.DISABLE, 1), "Nothing was changed."]:
+        listed = lists.lines(foreseen.parts)
+        for line in [*foreseen.in_lines(Act.DISABLE, 1), *listed, "Nothing was changed."]:
             self.stdout.write(line)
 
     def _disable_policy(self, service: ProvisioningService, name: str, *, reason: str, json: bool) -> None:

@@ -5,10 +5,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from enrollments.actions.preview import NO_NAMES, Act, Preview, names_left_open, ref_of
-from enrollments.actions.preview.table import csv_text, in_order
+from enrollments.actions.preview import NO_NAMES, Act, names_left_open, ref_of
 from enrollments.actions.preview.words import as_json, in_line
 from enrollments.management.command import DpsCommand, add_service_option, called_wrongly, service_named
+from enrollments.management.device_lists import DeviceLists, add_device_lists
 from enrollments.management.previewing import (
     below,
     below_as_json,
@@ -35,12 +35,7 @@ class Command(DpsCommand):
         )
         add_service_option(parser)
         add_times(parser, Act.DISABLE, Act.ENABLE)
-        parser.add_argument(
-            "--csv",
-            type=Path,
-            metavar="FILE",
-            help="Write each device with what becomes of it to a file; of what is done until a time, not of its end.",
-        )
+        add_device_lists(parser, "Beside the numbers")
 
     def act(
         self,
@@ -50,6 +45,7 @@ class Command(DpsCommand):
         ids: list[str],
         service: str,
         json: bool,
+        listed: bool,
         csv: Path | None,
         until: datetime | None,
         at: datetime | None,
@@ -66,8 +62,8 @@ class Command(DpsCommand):
         told = foreseen.preview
         others = below(found, Act(act), entries, at=at)
         left_open = names_left_open(found, told, entries) if Act(act) is Act.DELETE else NO_NAMES
-        if csv is not None:
-            _write(csv, told)
+        lists = DeviceLists(listed, csv)
+        lists.write(foreseen.parts)
         if json:
             self.print_json(
                 {
@@ -78,6 +74,7 @@ class Command(DpsCommand):
                     **{name: value for name, value in foreseen.as_json().items() if name != "preview"},
                     "below": [below_as_json(one) for one in others],
                     "left_open": left_open_as_json(left_open),
+                    **lists.as_json(foreseen.parts),
                 }
             )
             return
@@ -89,12 +86,6 @@ class Command(DpsCommand):
             *(f"{MARK}{line}" for line in more),
         ]:
             self.stdout.write(line)
+        for line in lists.lines(foreseen.parts):
+            self.stdout.write(line)
         self.stdout.write("Nothing was changed.")
-
-
-def _write(path: Path, told: Preview) -> None:
-    try:
-        with path.open("w", encoding="utf-8", newline="") as file:
-            file.writelines(csv_text(in_order(told)))
-    except OSError as problem:
-        called_wrongly(f"{path} cannot be written: {problem.strerror or problem}")

@@ -1,6 +1,7 @@
 """`manage.py registrations`: what became of each device, and what can be done about it, from the command line."""
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from enrollments.actions.assignment import holder_of
@@ -13,6 +14,7 @@ from enrollments.actions.schedule import settle_if_possible
 from enrollments.errors import Conflict, HubUnavailable, NotFound, PreviewOutdated, SecretUnreadable
 from enrollments.management import record_lists
 from enrollments.management.command import called_wrongly, command_line_actor
+from enrollments.management.device_lists import DeviceLists, add_device_lists
 from enrollments.management.dialogue import (
     TRIES,
     PeopleCommand,
@@ -64,6 +66,8 @@ class Command(PeopleCommand):
             parser = self.add_verb(name, carry_out, help)
             add_names(parser, "Registration IDs")
             add_act_options(parser, asks=asks)
+            if not asks:
+                add_device_lists(parser)  # the others free names, and touch no device
         again = self.add_verb("enable", self.enable, "Say what keeps devices out, and how to let them in.")
         add_names(again, "Registration IDs")
 
@@ -99,17 +103,20 @@ class Command(PeopleCommand):
         names: list[str],
         reason: str,
         dry_run: bool,
+        listed: bool,
+        csv: Path | None,
         json: bool,
         **_: Any,
     ) -> None:
         """Never held up, and told afterwards."""
         needs_reason(reason, dry_run=dry_run)
+        lists = DeviceLists.asked(dry_run=dry_run, listed=listed, csv=csv)
         settle_if_possible(service)  # what was due before is no part of this
         records = _records(service, names)
         ids = [one.registration_id for one in records]
         if dry_run:
             preview = _rehearsed(service, ids)
-            self._print_denied(service, "disable", ids, [], preview, dry_run=True, json=json)
+            self._print_rehearsed(service, "disable", ids, preview, lists, json=json)
             return
         before = StoodBefore.of(service, ids)
         made = deny_devices(service, ids, actor=command_line_actor(), reason=reason)
@@ -125,24 +132,40 @@ class Command(PeopleCommand):
         ids: list[str],
         changed: list[str],
         *previews: Preview | None,
-        dry_run: bool = False,
         json: bool,
     ) -> None:
         if json:
             told = _as_json(previews)
-            self.print_json(_document(service, act, ids, changed, dry_run=dry_run, previews=told))
-        elif dry_run:
-            self.stdout.write(f"If you deny {list_of(ids)} of {service}:")
-            for one in previews:
-                lines = in_lines(one) if one is not None else ["What it does cannot be worked out."]
-                self.tell_lines(f"- {line}" for line in lines)
-            self.stdout.write("Nothing was changed.")
+            self.print_json(_document(service, act, ids, changed, previews=told))
         else:
             if changed:
                 what = " ".join(map(did, previews)) or "They are out for good now, and no longer for a time."
                 self.stdout.write(f"Denied {list_of(changed)} of {service}. {what}")
             if already := [one for one in ids if one not in changed]:
                 self.stdout.write(f"Denied already: {list_of(already)}.")
+
+    def _print_rehearsed(
+        self,
+        service: ProvisioningService,
+        act: str,
+        ids: list[str],
+        preview: Preview | None,
+        lists: DeviceLists,
+        *,
+        json: bool,
+        **more: Any,
+    ) -> None:
+        parts = {"from now on": preview} if preview is not None else {}
+        lists.write(parts)
+        if json:
+            told = {**more, "previews": _as_json([preview]), **lists.as_json(parts)}
+            self.print_json(_document(service, act, ids, [], dry_run=True, **told))
+            return
+        self.stdout.write(f"If you deny {list_of(ids)} of {service}:")
+        lines = in_lines(preview) if preview is not None else ["What it does cannot be worked out."]
+        self.tell_lines(f"- {line}" for line in lines)
+        self.tell_lines(lists.lines(parts))
+        self.stdout.write("Nothing was changed.")
 
     def deprovision(
         self,
@@ -151,26 +174,23 @@ class Command(PeopleCommand):
         names: list[str],
         reason: str,
         dry_run: bool,
+        listed: bool,
+        csv: Path | None,
         json: bool,
         **_: Any,
     ) -> None:
         """One after the other: hubs are asked outside of any transaction. Each says what was confirmed (R13)."""
         needs_reason(reason, dry_run=dry_run)
+        lists = DeviceLists.asked(dry_run=dry_run, listed=listed, csv=csv)
         records = _records(service, names)
         ids = [one.registration_id for one in records]
         if dry_run:
             preview = _rehearsed(service, ids)
-            if json:
-                hubs = {str(one): one.hub.host_name if one.hub else None for one in records}
-                told = _as_json([preview])
-                self.print_json(
-                    _document(service, "deprovision", ids, [], dry_run=True, hubs=hubs, previews=told)
-                )
-                return
-            for one in records:
+            for one in records if not json else ():
                 hub = f"deregistered at hub {one.hub} as {one.device_id}" if one.hub else "is at no hub"
                 self.stdout.write(f"{one} would be denied, and {hub}.")
-            self._print_denied(service, "deprovision", ids, [], preview, dry_run=True, json=json)
+            hubs = {str(one): one.hub.host_name if one.hub else None for one in records}
+            self._print_rehearsed(service, "deprovision", ids, preview, lists, json=json, hubs=hubs)
             return
         before, entries = StoodBefore.of(service, ids), []
         done: list[str] = []

@@ -1,0 +1,98 @@
+"""The devices of a dry run, each by its name: a table, JSON, or a file for spreadsheets; alike in every command."""
+
+from argparse import ArgumentParser
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from enrollments.actions.preview import Device, Preview
+from enrollments.actions.preview.table import csv_of_parts, csv_text, in_order, values
+from enrollments.errors import SecretUnreadable
+from enrollments.management.command import called_wrongly
+from enrollments.management.tables import Column, as_table
+
+# Previews by what they are of: of one alone, nobody has to be told that.
+Parts = Mapping[str, Preview]
+_COLUMNS = (
+    Column("REGISTRATION ID", 40),
+    Column("EFFECT", 14),
+    Column("NOW", 34),
+    Column("AFTERWARDS", 34),
+)
+
+
+def add_device_lists(parser: ArgumentParser, condition: str = "In a dry run") -> None:
+    parser.add_argument(
+        "--list", dest="listed", action="store_true", help=f"{condition}: every device by its name."
+    )
+    parser.add_argument(
+        "--csv",
+        type=Path,
+        metavar="FILE",
+        help=f"{condition}: write each device with what becomes of it to this file.",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceLists:
+    """What was asked for beside the numbers."""
+
+    listed: bool = False
+    csv: Path | None = None
+
+    @classmethod
+    def asked(cls, *, dry_run: bool, listed: bool, csv: Path | None) -> "DeviceLists":
+        """Whoever asks for what only a dry run tells does not get the act."""
+        if not dry_run and (listed or csv is not None):
+            called_wrongly(
+                f"{'--list' if listed else '--csv'} is of a dry run: add --dry-run, or leave it out."
+            )
+        return cls(listed, csv)
+
+    def write(self, parts: Parts) -> None:
+        """The file, if one is asked for. Raises SecretUnreadable where nothing could be worked out."""
+        if (self.listed or self.csv is not None) and not parts:
+            raise SecretUnreadable
+        if self.csv is not None:
+            write_devices(self.csv, parts)
+
+    def lines(self, parts: Parts) -> Iterator[str]:
+        """The table, if it is asked for; one for each part."""
+        for when, preview in parts.items() if self.listed else ():
+            devices = in_order(preview)
+            if devices and len(parts) > 1:
+                yield f"{when[0].upper()}{when[1:]}:"
+            if devices:
+                yield from as_table(_COLUMNS, [[tuple(_device(one).values()) for one in devices]])
+
+    def as_json(self, parts: Parts) -> dict[str, list[dict[str, str]]]:
+        """Members for the answer to programs, if they are asked for: of what is done, and of its end where it has one.
+
+        `parts`: those two, in this order.
+        """
+        names = ("devices", "devices_at_the_end")[: len(parts)]
+        return {
+            name: list(map(_device, in_order(preview)))
+            for name, preview in zip(names, parts.values(), strict=True)
+            if self.listed
+        }
+
+
+def write_devices(path: Path, parts: Parts) -> None:
+    """As CSV; of several parts each line says of which it is."""
+    try:
+        with path.open("w", encoding="utf-8", newline="") as file:
+            (first, *others) = parts.values()
+            file.writelines(csv_of_parts(parts) if others else csv_text(in_order(first)))
+    except OSError as problem:
+        called_wrongly(f"{path} cannot be written: {problem.strerror or problem}")
+
+
+def _device(one: Device) -> dict[str, str]:
+    name, effect, now, now_by, then, then_by = values(one)
+    return {
+        "registration_id": name,
+        "effect": effect,
+        "now": f"{now} by {now_by}" if now_by else now,
+        "afterwards": f"{then} by {then_by}" if then_by else then,
+    }
