@@ -20,7 +20,14 @@ from enrollments.errors import DpsError
 from enrollments.models import ProvisioningService
 from enrollments.policy.access import AccessRight
 from enrollments.service_api.dry_run import check_rehearsal
-from enrollments.service_api.errors import NO_SUCH_SERVICE, UNAUTHORIZED, WRONG_METHOD, answer_to
+from enrollments.service_api.errors import (
+    EXAMINING_FOR_OTHERS,
+    NO_SUCH_SERVICE,
+    SECONDS_OF_A_TURN,
+    UNAUTHORIZED,
+    WRONG_METHOD,
+    answer_to,
+)
 from enrollments.service_api.refused_acts import tried
 from enrollments.wire.errors import THROTTLED, ApiError, ErrorAnswer, error_response
 from enrollments.wire.requests import check_api_version
@@ -44,7 +51,10 @@ def route(**handlers: Handler) -> Callable[..., HttpResponse]:
         try:
             return _answered(request, handlers, names)
         except ApiError as error:
-            return error_response(request, error.answer)
+            response = error_response(request, error.answer)
+            if error.answer == EXAMINING_FOR_OTHERS:
+                response["Retry-After"] = str(SECONDS_OF_A_TURN)
+            return response
         except DpsError as problem:
             if (answer := answer_to(problem)) is None:
                 raise

@@ -10,6 +10,7 @@ from enrollments.service_api.errors import (
 )
 from enrollments.service_api.operations import (
     DRY_RUN,
+    DRY_RUN_OF_DEVICES,
     EMPTY_CONDITION,
     ENROLLMENT_EXAMPLE,
     GROUP_EXAMPLE,
@@ -17,8 +18,10 @@ from enrollments.service_api.operations import (
     IF_MATCH,
     INDIVIDUAL_ITEM,
     KEPT,
+    LISTED,
     NAME_IS_WRONG,
     NAMES_DIFFER,
+    NOT_LISTED,
     NOT_REHEARSED,
     OTHER_GROUP_HAS_CA,
     PAGING,
@@ -43,11 +46,11 @@ ENROLLMENT_PUT = Operation(
     "that are left out stay. What becomes of a time that is left out: see `switchesAt`.",
     answers=(
         Answer(200, "The enrollment as it is now, with keys.", messages.IndividualEnrollment, always=KEPT),
-        REHEARSED,
+        LISTED,
     ),
     body=messages.IndividualEnrollment,
     body_example=ENROLLMENT_EXAMPLE,
-    takes=(IF_MATCH, *DRY_RUN),
+    takes=(IF_MATCH, *DRY_RUN_OF_DEVICES),
     refusals=(
         NAMES_DIFFER,
         *WRONG_MESSAGE,
@@ -58,6 +61,7 @@ ENROLLMENT_PUT = Operation(
         OTHER_GROUP_HAS_CA,
         PRECONDITION_FAILED,
         *NOT_REHEARSED,
+        *NOT_LISTED,
     ),
 )
 
@@ -75,15 +79,16 @@ ENROLLMENT_DELETE = Operation(
     "Its device may then come in through a group. To shut it out, disable the enrollment instead.",
     answers=(
         Answer(204, "It is gone."),
-        REHEARSED,
+        LISTED,
     ),
-    takes=(IF_MATCH, *DRY_RUN),
+    takes=(IF_MATCH, *DRY_RUN_OF_DEVICES),
     refusals=(
         NAME_IS_WRONG,
         EMPTY_CONDITION,
         NO_SUCH_ENROLLMENT,
         PRECONDITION_FAILED,
         *NOT_REHEARSED,
+        *NOT_LISTED,
     ),
 )
 
@@ -117,15 +122,16 @@ ENROLLMENT_BULK = Operation(
     "Up to ten, each by itself: what is wrong with one is told of that one, and the others are done.",
     answers=(
         Answer(200, "What was done, and what not.", messages.BulkResult),
-        REHEARSED,
+        LISTED,
     ),
     body=messages.BulkEnrollments,
     body_example={"mode": "create", "enrollments": [ENROLLMENT_EXAMPLE]},
-    takes=DRY_RUN,
+    takes=DRY_RUN_OF_DEVICES,
     refusals=(
         WRONG_NAME_IN_LIST,
         *WRONG_MESSAGE,
         *NOT_REHEARSED,
+        *NOT_LISTED,
     ),
 )
 
@@ -135,11 +141,11 @@ GROUP_PUT = Operation(
     "As for an enrollment. A CA belongs to one group of a service.",
     answers=(
         Answer(200, "The group as it is now, with keys.", messages.EnrollmentGroup, always=KEPT),
-        REHEARSED,
+        LISTED,
     ),
     body=messages.EnrollmentGroup,
     body_example=GROUP_EXAMPLE,
-    takes=(IF_MATCH, *DRY_RUN),
+    takes=(IF_MATCH, *DRY_RUN_OF_DEVICES),
     refusals=(
         NAMES_DIFFER,
         *WRONG_MESSAGE,
@@ -150,6 +156,7 @@ GROUP_PUT = Operation(
         OTHER_GROUP_HAS_CA,
         PRECONDITION_FAILED,
         *NOT_REHEARSED,
+        *NOT_LISTED,
     ),
 )
 
@@ -167,15 +174,16 @@ GROUP_DELETE = Operation(
     "A group higher up may then still admit its devices. To shut them out, disable the group instead.",
     answers=(
         Answer(204, "It is gone."),
-        REHEARSED,
+        LISTED,
     ),
-    takes=(IF_MATCH, *DRY_RUN),
+    takes=(IF_MATCH, *DRY_RUN_OF_DEVICES),
     refusals=(
         NAME_IS_WRONG,
         EMPTY_CONDITION,
         NO_SUCH_GROUP,
         PRECONDITION_FAILED,
         *NOT_REHEARSED,
+        *NOT_LISTED,
     ),
 )
 
@@ -206,15 +214,16 @@ GROUP_BULK = Operation(
     "Up to ten, each by itself.",
     answers=(
         Answer(200, "What was done, and what not.", messages.BulkResult),
-        REHEARSED,
+        LISTED,
     ),
     body=messages.BulkEnrollmentGroups,
     body_example={"mode": "create", "enrollmentGroups": [GROUP_EXAMPLE]},
-    takes=DRY_RUN,
+    takes=DRY_RUN_OF_DEVICES,
     refusals=(
         WRONG_NAME_IN_LIST,
         *WRONG_MESSAGE,
         *NOT_REHEARSED,
+        *NOT_LISTED,
     ),
 )
 

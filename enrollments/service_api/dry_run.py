@@ -2,10 +2,13 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from django.http import HttpRequest, HttpResponse
+from pydantic import BaseModel
+from pydantic.alias_generators import to_camel
 
 from enrollments.actions.assignment import holder_of
 from enrollments.actions.entries import check_epoch
@@ -14,6 +17,7 @@ from enrollments.actions.preview import (
     NO_NAMES,
     BelowAnother,
     Entry,
+    Limits,
     OpenNames,
     Preview,
     below_others,
@@ -21,20 +25,32 @@ from enrollments.actions.preview import (
     preview_of,
     ref_of,
 )
+from enrollments.actions.preview.lately import Lately
+from enrollments.actions.preview.limits import NO_LIMITS, turn_to_examine_all
 from enrollments.actions.preview.words import as_json
 from enrollments.actions.service_access import Caller
 from enrollments.models import EnrollmentGroup, ProvisioningService, RegistrationRecord
 from enrollments.models.locks import change_lock
 from enrollments.policy.names import registration_key
 from enrollments.service_api.bulk import Kind
-from enrollments.service_api.errors import WRONG_QUERY
+from enrollments.service_api.conditions import Condition
+from enrollments.service_api.dry_run_devices import (
+    NEEDED_RIGHT,
+    OF_A_DRY_RUN,
+    Asked,
+    asked_in,
+    last_told,
+    page_of_devices,
+    refuse_of_a_dry_run,
+)
+from enrollments.service_api.errors import EXAMINING_FOR_OTHERS, WRONG_QUERY
 from enrollments.wire.errors import ApiError, json_response
 from enrollments.wire.operations import Operation
 from enrollments.wire.requests import utc
 from enrollments.wire.schedules import time_told
 
-# The names of both parameters as they read without case and punctuation.
-_MEANT = {"dryrun": "dryRun", "epoch": "epoch"}
+# The names of these parameters as they read without case and punctuation.
+_MEANT = {"dryrun": "dryRun", "epoch": "epoch", **{name: name for name in OF_A_DRY_RUN}}
 # The largest number that a column for an epoch holds.
 _MOST_DIGITS = 18
 
@@ -50,9 +66,12 @@ def check_rehearsal(request: HttpRequest, operation: Operation) -> None:
         if meant is None:
             continue
         if meant not in taken:
-            raise ApiError(
-                WRONG_QUERY, f"This call takes no {meant}: it writes nothing that a dry run tells of."
+            why = (
+                "no device is touched by it"
+                if "dryRun" in taken
+                else "it writes nothing that a dry run tells of"
             )
+            raise ApiError(WRONG_QUERY, f"This call takes no {meant}: {why}.")
         if given != meant:
             raise ApiError(WRONG_QUERY, f"The query parameter {meant} is spelled so, in this case.")
         if len(values) > 1:
@@ -66,20 +85,89 @@ def is_dry_run(request: HttpRequest) -> bool:
         raise ApiError(WRONG_QUERY, "dryRun is true or false.")
     # A rehearsal has no use for it, and must not take what the act would refuse.
     _epoch(request)
+    if text == "false":
+        refuse_of_a_dry_run(request)
     return text == "true"
 
 
+@dataclass(frozen=True, slots=True)
+class Told:
+    """The answer but for its list of devices, and the preview that the list is of: of now, or of the time asked for."""
+
+    body: dict[str, Any]
+    preview: Preview
+
+
+# Worked out lately in this process: for the pages that come next.
+_LATELY: Lately[Told] = Lately()
+
+
 def told(
-    caller: Caller, kind: Kind[Any], names: Sequence[str], act: Callable[[], Any], *, deletes: bool = False
+    request: HttpRequest,
+    caller: Caller,
+    kind: Kind[Any],
+    names: Sequence[str],
+    act: Callable[[], Any],
+    *,
+    message: BaseModel | None = None,
+    condition: Condition | None = None,
+    deletes: bool = False,
 ) -> HttpResponse:
     """What `act` would do to entries of these names, which it does in a transaction that is taken back.
 
-    Raises whatever it raises. What it returns, if that is a body, is told beside the preview.
+    message, condition: all else that the act goes by. Raises whatever it raises. What it returns, if that is a body, is
+    told beside the preview.
     """
+    asked = asked_in(request, names, message, condition)
+    if asked.devices:
+        caller.require(NEEDED_RIGHT)
+    last = last_told(request, asked, caller.service) if asked.devices else None
+    entries = _found(caller, kind, names)
+
+    def work_out() -> Told:
+        with _limits(asked) as limits:
+            return _worked_out(caller, kind, names, entries, act, asked.at, limits, deletes=deletes)
+
+    if not asked:
+        return json_response(work_out().body, 200)
+    versions = tuple((ref_of(one), one.etag) for one in entries)
+    found = _LATELY.of(caller.service, (asked.act, versions, asked.at, asked.everyone), work_out)
+    if not asked.devices:
+        return json_response(found.body, 200)
+    page = page_of_devices(request, caller, asked, found.preview, found.body["epoch"], last)
+    # R12, as for the right of the act.
+    caller.require_still(NEEDED_RIGHT)
+    response = json_response({**found.body, "devices": page.rows}, 200)
+    page.set_headers(response, asked.query(caller.service))
+    return response
+
+
+@contextmanager
+def _limits(asked: Asked) -> Iterator[Limits | None]:
+    """Of what is worked out inside. Raises ApiError where it is somebody else's turn to have all devices examined."""
+    if not asked.everyone:
+        yield None
+        return
+    with turn_to_examine_all() as has_turn:
+        if not has_turn:
+            raise ApiError(*EXAMINING_FOR_OTHERS)
+        yield NO_LIMITS
+
+
+def _worked_out(
+    caller: Caller,
+    kind: Kind[Any],
+    names: Sequence[str],
+    entries: list[Entry],
+    act: Callable[[], Any],
+    listed_at: str,
+    limits: Limits | None,
+    *,
+    deletes: bool,
+) -> Told:
     results: list[Any] = []
     times: set[datetime] = set()
-    service, entries = caller.service, _found(caller, kind, names)
-    there = {one.pk for one in entries}
+    service, there = caller.service, {one.pk for one in entries}
 
     def change() -> list[Entry]:
         results.append(act())
@@ -87,23 +175,23 @@ def told(
         times.update(_times_changed(entries, found))
         return [one for one in found if one.pk not in there]
 
-    preview = preview_of(service, change, entries)
+    preview = preview_of(service, change, entries, limits=limits)
     groups = [one for one in entries if isinstance(one, EnrollmentGroup)]
     gone = [ref_of(one) for one in entries] if deletes else []
     left_open = names_left_open(service, preview, entries) if deletes else NO_NAMES
     _, now = ProvisioningService.epoch_and_time(service.pk)
-    then = [
-        {
-            "at": time_told(at),
-            **_numbers(preview_of(service, change, entries, at=at)),
-            "below": [_below(one) for one in below_others(service, groups, gone, at=at)],
-        }
-        for at in sorted(times)
-        if at > now
-    ]
+    then, listed = [], None if listed_at else preview
+    for at in sorted(one for one in times if one > now):
+        preview_then = preview_of(service, change, entries, at=at, limits=limits)
+        below_then = [_below(one) for one in below_others(service, groups, gone, at=at)]
+        then.append({"at": time_told(at), **_numbers(preview_then), "below": below_then})
+        if time_told(at) == listed_at:
+            listed = preview_then
+    if listed is None:
+        raise ApiError(WRONG_QUERY, "at is a time that the dry run tells under then, as it stands there.")
     of_bulk = results[0] if isinstance(results[0], dict) else {}
-    told_now = _body(preview, below_others(service, groups, gone), left_open)
-    return json_response({**told_now, "then": then, **of_bulk}, 200)
+    body = _body(preview, below_others(service, groups, gone), left_open)
+    return Told({**body, "then": then, **of_bulk}, listed)
 
 
 def told_of_name(
@@ -182,7 +270,7 @@ def _numbers(preview: Preview) -> dict[str, Any]:
     return {
         "known": numbers["known"],
         "notExamined": numbers["not_examined"],
-        "effects": {_camel(effect): devices for effect, devices in numbers["effects"].items()},
+        "effects": {to_camel(effect): devices for effect, devices in numbers["effects"].items()},
     }
 
 
@@ -198,8 +286,3 @@ def _below(one: BelowAnother) -> dict[str, Any]:
         "barredBy": [str(ref) for ref in one.barred_by],
         "uncertain": one.uncertain,
     }
-
-
-def _camel(name: str) -> str:
-    first, *rest = name.split("_")
-    return first + "".join(part.capitalize() for part in rest)

@@ -39,6 +39,13 @@ PRECONDITION_FAILED = ErrorAnswer(412001, "Precondition failed: it is not the ve
 CHANGED_SINCE_DRY_RUN = ErrorAnswer(
     412002, "Something in this service was changed since the dry run: ask again with dryRun=true."
 )
+# It is the turn of others, for seconds or minutes: as of the rates, `Retry-After` says when to ask again.
+SECONDS_OF_A_TURN = 10
+EXAMINING_FOR_OTHERS = ErrorAnswer(
+    429002,
+    "All devices of another preview are being examined just now, and that is done for one at a time: ask again when it "
+    "is done.",
+)
 
 # R16: a failure of ours, and said so. Of whose key it is nobody is told who has not proven anything yet.
 SECRET_UNREADABLE = ErrorAnswer(

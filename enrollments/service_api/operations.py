@@ -1,9 +1,11 @@
 """What the routes of the service API have in common, and the pieces of which their declarations are made."""
 
 from enrollments.policy.names import FORM_IN_WORDS
+from enrollments.service_api.dry_run_devices import ALL, DEVICE_ITEM, EFFECTS
 from enrollments.service_api.errors import (
     CA_IN_OTHER_GROUP,
     CHANGED_SINCE_DRY_RUN,
+    EXAMINING_FOR_OTHERS,
     LACKS_RIGHT,
     NAME_DIFFERS,
     NO_SUCH_SERVICE,
@@ -31,7 +33,10 @@ SERVICE_API = Api(
         VERSION_REFUSAL,
         UNAUTHORIZED,
         ErrorAnswer(LACKS_RIGHT, "The right that this needs was not given."),
-        ErrorAnswer(WRONG_QUERY, "dryRun or epoch is spelled otherwise, comes twice, or is not taken here."),
+        ErrorAnswer(
+            WRONG_QUERY,
+            "dryRun, epoch, devices, everyone or at is spelled otherwise, comes twice, or is not taken here.",
+        ),
         NO_SUCH_SERVICE,
         THROTTLED,
         INTERNAL,
@@ -105,6 +110,53 @@ PAGING = (
         "As the page before this one told it.",
         {"type": "string"},
     ),
+)
+
+# Of a dry run that touches devices, which it lists by pages.
+DRY_RUN_OF_DEVICES = (
+    *DRY_RUN,
+    Parameter(
+        "devices",
+        "With `dryRun=true`: the devices are listed, by pages, all or those of one effect. Needs the right "
+        "RegistrationStatusRead as well.",
+        {"type": "string", "enum": [ALL, *EFFECTS]},
+        place="query",
+    ),
+    Parameter(
+        "everyone",
+        "With `dryRun=true`: all devices are examined, which may take minutes, and is done for one caller at a time.",
+        {"type": "string", "enum": ["true", "false"]},
+        place="query",
+    ),
+    Parameter(
+        "at",
+        "With `devices`: those of this time to come, which is one that the dry run tells under `then`.",
+        {"type": "string", "minLength": 1},
+        place="query",
+    ),
+    *PAGING,
+)
+LISTED = Answer(
+    200,
+    "With `dryRun=true`: what it would do.",
+    DryRun,
+    headers=(
+        Parameter(
+            "x-ms-item-type",
+            "With `devices`: what the list holds.",
+            {"type": "string", "const": DEVICE_ITEM},
+        ),
+        Parameter(
+            "x-ms-continuation",
+            "With `devices`, for the next page of the same call. Absent with the last one.",
+            {"type": "string"},
+        ),
+    ),
+)
+NOT_LISTED = (
+    ErrorAnswer(WRONG_QUERY, "devices, everyone or at is not understood, or the size of a page."),
+    ErrorAnswer(WRONG_CONTINUATION, "The continuation is none, or that of another call."),
+    EXAMINING_FOR_OTHERS,
 )
 
 # What clients look for in the answer to a query.

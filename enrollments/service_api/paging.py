@@ -55,15 +55,15 @@ def check_query(text: str) -> None:
 
 
 def page_of(rows: QuerySet[Any], request: HttpRequest, query: Query) -> Page:
-    size = _size(request)
-    after = _after(request, query)
-    found = list(rows.filter(pk__gt=after).order_by("pk")[: size + 1])
+    size = page_size(request)
+    after = told_before(request, query)
+    found = list(rows.filter(pk__gt=after or 0).order_by("pk")[: size + 1])
     if len(found) <= size:
         return Page(found, "")
-    return Page(found[:size], signing.dumps([query.scope, found[size - 1].pk], salt=_SALT))
+    return Page(found[:size], continuation(query, found[size - 1].pk))
 
 
-def _size(request: HttpRequest) -> int:
+def page_size(request: HttpRequest) -> int:
     text = request.headers.get("x-ms-max-item-count", "").strip()
     if not text:
         return DEFAULT_PAGE
@@ -72,16 +72,22 @@ def _size(request: HttpRequest) -> int:
     return min(int(text), LARGEST_PAGE)
 
 
-def _after(request: HttpRequest, query: Query) -> int:
+def continuation(query: Query, last: Any) -> str:
+    """`last`: what the page ends with, as its continuation is read back by `told_before`."""
+    return signing.dumps([query.scope, last], salt=_SALT)
+
+
+def told_before(request: HttpRequest, query: Query) -> Any:
+    """What the page before ended with; None where the first one is asked for."""
     token = request.headers.get("x-ms-continuation", "").strip()
     if not token:
-        return 0
+        return None
     try:
-        scope, after = signing.loads(token, salt=_SALT)
+        scope, last = signing.loads(token, salt=_SALT)
     except signing.BadSignature:
         raise ApiError(
             WRONG_CONTINUATION, "x-ms-continuation: this is none that was given out here."
         ) from None
     if scope != query.scope:
         raise ApiError(WRONG_CONTINUATION, "x-ms-continuation: this belongs to another query.")
-    return int(after)
+    return last

@@ -62,7 +62,15 @@ def enrollment_put(request: HttpRequest, caller: Caller, name: str) -> HttpRespo
     message = read_message(request, messages.IndividualEnrollment)
     _check_name(name, message.registration_id, "registrationId")
     if is_dry_run(request):
-        return told(caller, INDIVIDUALS, [name], lambda: save_individual(caller, message, condition))
+        return told(
+            request,
+            caller,
+            INDIVIDUALS,
+            [name],
+            lambda: save_individual(caller, message, condition),
+            message=message,
+            condition=condition,
+        )
     with on_epoch_asked_for(request, caller.service):
         entry = save_individual(caller, message, condition, is_told=True)
     return json_response(saved_individual_body(caller, message, entry, is_new=condition is None), 200)
@@ -83,7 +91,13 @@ def enrollment_delete(request: HttpRequest, caller: Caller, name: str) -> HttpRe
     condition = condition_of(request)
     if is_dry_run(request):
         return told(
-            caller, INDIVIDUALS, [name], lambda: delete_individual(caller, name, condition), deletes=True
+            request,
+            caller,
+            INDIVIDUALS,
+            [name],
+            lambda: delete_individual(caller, name, condition),
+            condition=condition,
+            deletes=True,
         )
     with on_epoch_asked_for(request, caller.service):
         delete_individual(caller, name, condition)
@@ -118,7 +132,7 @@ def enrollment_query(request: HttpRequest, caller: Caller, name: str) -> HttpRes
 @declares(declarations.ENROLLMENT_BULK)
 def enrollment_bulk(request: HttpRequest, caller: Caller) -> HttpResponse:
     message = read_message(request, messages.BulkEnrollments)
-    return _bulk(request, caller, message.mode, message.enrollments, INDIVIDUALS)
+    return _bulk(request, caller, message, message.enrollments, INDIVIDUALS)
 
 
 @needs(WRITE)
@@ -128,7 +142,15 @@ def group_put(request: HttpRequest, caller: Caller, name: str) -> HttpResponse:
     message = read_message(request, messages.EnrollmentGroup)
     _check_name(name, message.enrollment_group_id, "enrollmentGroupId")
     if is_dry_run(request):
-        return told(caller, GROUPS, [name], lambda: save_group(caller, message, condition))
+        return told(
+            request,
+            caller,
+            GROUPS,
+            [name],
+            lambda: save_group(caller, message, condition),
+            message=message,
+            condition=condition,
+        )
     with on_epoch_asked_for(request, caller.service):
         group = save_group(caller, message, condition, is_told=True)
     return json_response(saved_group_body(caller, message, group, is_new=condition is None), 200)
@@ -147,7 +169,15 @@ def group_delete(request: HttpRequest, caller: Caller, name: str) -> HttpRespons
     _check_form(name)
     condition = condition_of(request)
     if is_dry_run(request):
-        return told(caller, GROUPS, [name], lambda: delete_group(caller, name, condition), deletes=True)
+        return told(
+            request,
+            caller,
+            GROUPS,
+            [name],
+            lambda: delete_group(caller, name, condition),
+            condition=condition,
+            deletes=True,
+        )
     with on_epoch_asked_for(request, caller.service):
         delete_group(caller, name, condition)
     return HttpResponse(status=204)
@@ -181,7 +211,7 @@ def group_query(request: HttpRequest, caller: Caller, name: str) -> HttpResponse
 @declares(declarations.GROUP_BULK)
 def group_bulk(request: HttpRequest, caller: Caller) -> HttpResponse:
     message = read_message(request, messages.BulkEnrollmentGroups)
-    return _bulk(request, caller, message.mode, message.enrollment_groups, GROUPS)
+    return _bulk(request, caller, message, message.enrollment_groups, GROUPS)
 
 
 @needs(STATUS_READ)
@@ -223,17 +253,20 @@ def registration_query(request: HttpRequest, caller: Caller, name: str) -> HttpR
 def _bulk(
     request: HttpRequest,
     caller: Caller,
-    mode: messages.BulkMode,
+    message: messages.BulkEnrollments | messages.BulkEnrollmentGroups,
     items: Sequence[dict[str, Any]],
     kind: Kind[Any],
 ) -> HttpResponse:
     names = names_in(items, kind)
+
+    def run() -> dict[str, Any]:
+        return run_bulk(caller, message.mode, items, kind)
+
     if is_dry_run(request):
-        return told(
-            caller, kind, names, lambda: run_bulk(caller, mode, items, kind), deletes=mode == "delete"
-        )
+        deletes = message.mode == "delete"
+        return told(request, caller, kind, names, run, message=message, deletes=deletes)
     with on_epoch_asked_for(request, caller.service):
-        return json_response(run_bulk(caller, mode, items, kind), 200)
+        return json_response(run(), 200)
 
 
 def _check_form(name: str) -> None:

@@ -339,6 +339,23 @@ class DryRunThen(Model):
     below: list[GroupBelow]
 
 
+class Decided(Model):
+    """What is decided about a device."""
+
+    verdict: Literal["admitted", "disabled", "unauthorized"]
+    entry: str | None
+    """The entry that decides. None does about a device that nothing is enrolled for."""
+
+
+class DryRunDevice(Model):
+    """One device, before and after the write. Both are null where nothing is known that could be judged."""
+
+    registration_id: str
+    effect: Literal["refused", "stillAdmitted", "stillOut", "comesIn", "unknown"]
+    before: Decided | None
+    after: Decided | None
+
+
 class NameWanted(Model):
     """An entry that admits a device of this name, which was refused the name: it has it from its next call on."""
 
@@ -373,6 +390,8 @@ class DryRun(Model):
     left_open: LeftOpen
     then: list[DryRunThen]
     """For each time that the write sets or drops, the earliest first."""
+    devices: list[DryRunDevice] | None = None
+    """With `devices`: one page of them, in the order of their names."""
     frees: NameFreed | None = None
     """Of a registration record that is deleted."""
     is_successful: bool | None = None
