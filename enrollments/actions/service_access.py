@@ -11,13 +11,15 @@ from django.contrib.auth.models import User
 from django.db.models import Q
 from django.utils import timezone
 
-from enrollments.actions.api_tokens import digest_of
+from enrollments.actions.access_failures import NO_POLICY, NO_TOKEN, Claimed, count_failure
+from enrollments.actions.api_tokens import PREFIX, digest_of, hint_of
 from enrollments.actions.people import Tried, note_refusal, role_in
+from enrollments.actions.sign_in import record_ended_windows
 from enrollments.attestation.service_token import Host, Place, check_service_token
 from enrollments.attestation.symmetric_key import key_bytes, read_token
 from enrollments.audit.actor import Actor, Way
 from enrollments.errors import DpsError
-from enrollments.models import ApiToken, ProvisioningService
+from enrollments.models import AccessPolicy, ApiToken, ProvisioningService
 from enrollments.models.access import policy_key
 from enrollments.models.enrollments import new_symmetric_key
 from enrollments.models.fields import cipher
@@ -37,11 +39,15 @@ _CLAIM = "service api"
 
 
 class NotAuthenticated(DpsError):
-    """`code` is the cause: for the log, never for the caller."""
+    """`code` is the cause: for the log and the history, never for the caller.
 
-    def __init__(self, code: str, message: str) -> None:
+    claimed: whose credential it was to be; None where there was none at all.
+    """
+
+    def __init__(self, code: str, message: str, claimed: Claimed | None) -> None:
         super().__init__(message)
         self.code = code
+        self.claimed = claimed
 
 
 class LacksRight(DpsError):
@@ -120,16 +126,23 @@ def note_lacking_right(tried: Tried, caller: Caller, right: AccessRight) -> None
     note_refusal(tried, actor=replace(caller.actor(right), still_may=None), service=caller.service)
 
 
-def wait_of_unknown(service: ProvisioningService, address: str, at: datetime) -> tuple[int, bool]:
+def note_unknown(
+    service: ProvisioningService, knock: Knock, problem: NotAuthenticated, at: datetime
+) -> tuple[int, bool]:
     """The seconds to tell somebody who has not proven anything, and whether they came too early (R14).
 
-    Counted per address, after the credential was looked at: nobody is held off by what others at the address do.
+    Counted per address, after the credential was looked at: nobody is held off by what others at the address do. Who
+    comes too early is counted in memory alone, and into the history with the next failure that does not (R15).
     """
-    rated = RatedCaller(service.pk, _CLAIM, address, is_proven=False)
+    rated = RatedCaller(service.pk, _CLAIM, knock.address, is_proven=False)
     longest, now = service.longest_retry_after_seconds, at.timestamp()
     if wait := limiter().held_back(rated, now, epoch=0, longest=longest):
         return wait, True
     noted = limiter().note_refusal(rated, now, epoch=0, shortest=service.retry_after_seconds, longest=longest)
+    if problem.claimed is not None:
+        record_ended_windows(at_once=False)
+        times = 1 + noted.unjudged_before
+        count_failure(service, problem.claimed, problem.code, knock.address[:45], at=at, times=times)
     return noted.retry_after, False
 
 
@@ -137,10 +150,12 @@ def _judge(service_pk: int, knock: Knock, at: datetime, *, for_update: bool) -> 
     service = ProvisioningService.objects.get(pk=service_pk)
     scheme, _, rest = knock.authorization.partition(" ")
     if not knock.authorization:
-        raise NotAuthenticated("no_credential", "The request has no Authorization header.")
+        raise NotAuthenticated("no_credential", "The request has no Authorization header.", None)
+    is_bearer = scheme.lower() == BEARER
     if len(knock.authorization) > MAX_HEADER:
-        raise NotAuthenticated("too_long", f"The Authorization header has more than {MAX_HEADER} characters.")
-    if scheme.lower() == BEARER:
+        sentence = f"The Authorization header has more than {MAX_HEADER} characters."
+        raise NotAuthenticated("too_long", sentence, NO_TOKEN if is_bearer else NO_POLICY)
+    if is_bearer:
         return _by_token(service, knock, rest.strip(), at, for_update=for_update)
     return _by_policy(service, knock, at)
 
@@ -149,22 +164,37 @@ def _by_policy(service: ProvisioningService, knock: Knock, at: datetime) -> Call
     try:
         token = read_token(knock.authorization)
     except DpsError as problem:
-        raise NotAuthenticated(problem.code, problem.message) from None
-    policy = service.access_policies.filter(name_key=policy_key(token.key_name[:64])).first()
+        raise NotAuthenticated(problem.code, problem.message, NO_POLICY) from None
+    name = token.key_name[:64]
+    # No policy has any other name, and not every database lets itself be asked for one with a NUL.
+    named = (
+        service.access_policies.filter(name_key=policy_key(name))
+        if name.isascii() and name.isprintable()
+        else None
+    )
+    policy = named.first() if named is not None else None
     keys = [key_bytes(policy.primary_key), key_bytes(policy.secondary_key)] if policy else _decoys()
     place = replace(knock.place, service_host=service.host_name or "")
     try:
         check_service_token(token, place, keys=keys, now=at.timestamp())
     except DpsError as problem:
-        cause = problem.code if policy else "unknown_policy"
-        raise NotAuthenticated(cause, problem.message) from None
+        if policy is None:
+            raise NotAuthenticated("unknown_policy", problem.message, NO_POLICY) from None
+        raise NotAuthenticated(problem.code, problem.message, _claims(policy)) from None
     if policy is None:
         raise AssertionError("a SAS token fits a key that was made up in this process")
     if not policy.enabled:
-        raise NotAuthenticated("policy_disabled", f"Access policy {policy} is disabled.")
+        sentence = f"Access policy {policy} is disabled."
+        raise NotAuthenticated("policy_disabled", sentence, _claims(policy))
     if not service.shared_access_keys:
-        raise NotAuthenticated("keys_switched_off", "The keys of access policies are switched off.")
+        sentence = "The keys of access policies are switched off."
+        raise NotAuthenticated("keys_switched_off", sentence, _claims(policy))
     return Caller(knock, service, policy.name, "service", policy.access_rights, may_see_keys=True)
+
+
+def _claims(one: AccessPolicy | ApiToken) -> Claimed:
+    """A token by what people tell it apart by, which is no secret."""
+    return Claimed(type(one).__name__, one.pk, one.hint if isinstance(one, ApiToken) else one.name)
 
 
 def _decoys() -> list[bytes]:
@@ -176,17 +206,20 @@ def _by_token(
 ) -> Caller:
     token = service.api_tokens.filter(digest=digest_of(text)).first()
     if token is None:
-        raise NotAuthenticated("unknown_token", "There is no such API token in this service.")
+        # One that begins like a token of the service is taken to be meant for it, and is not that.
+        hint = hint_of(text) if text.startswith(PREFIX) and text.isascii() and text.isprintable() else ""
+        alike = service.api_tokens.filter(hint=hint).order_by("pk").first()
+        sentence = "There is no such API token in this service."
+        raise NotAuthenticated("unknown_token", sentence, _claims(alike) if alike else NO_TOKEN)
     if token.expires_at <= at:
-        raise NotAuthenticated("token_expired", f"API token {token.hint}… has expired.")
+        raise NotAuthenticated("token_expired", f"API token {token.hint}… has expired.", _claims(token))
     people = User.objects.filter(pk=token.user_id)
     # Whoever changes a role or keeps somebody out locks the person first: the one waits for the other.
     user = (people.select_for_update(no_key=True) if for_update else people).first()
     role = role_in(user, service) if user is not None else None
     if user is None or role is None:
-        raise NotAuthenticated(
-            "owner_without_role", f"The owner of API token {token.hint}… has no role any more."
-        )
+        sentence = f"The owner of API token {token.hint}… has no role any more."
+        raise NotAuthenticated("owner_without_role", sentence, _claims(token))
     _note_use(token, knock.address, at)
     return Caller(
         knock,

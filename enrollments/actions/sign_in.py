@@ -7,7 +7,6 @@ the sign-in page with invented names must not fill the history, which is kept fo
 
 from collections import defaultdict
 from collections.abc import Iterable
-from datetime import timedelta
 from typing import Any
 
 from django.conf import settings
@@ -17,7 +16,9 @@ from django.db import transaction
 from django.db.models.functions import Lower
 from django.utils import timezone
 
-from enrollments.audit.actor import Actor, Way
+from enrollments.actions.access_failures import is_of_service_api, record_windows
+from enrollments.actions.failure_windows import MOST_ADDRESSES, stranger, window
+from enrollments.audit.actor import Way
 from enrollments.audit.events import Event
 from enrollments.audit.record import Subject, record
 from enrollments.errors import DpsError
@@ -28,8 +29,6 @@ from enrollments.policy.words import counted
 ADDRESS_FACTOR = 10
 # Windows that have ended are taken out this many at a time, so the table stays as small as the attack.
 SWEEP = 500
-# Where a name failed from more addresses than this, they share a row of the history.
-MOST_ADDRESSES = 10
 
 
 class LockedOut(DpsError):
@@ -72,24 +71,27 @@ def sign_in(username: str, password: str, *, address: str) -> User:
     return user
 
 
-@transaction.atomic
 def record_ended_windows(*, at_once: bool = True) -> int:
     """Bring windows that have ended into the history, and forget them; how many there were.
+
+    Those of the service API as well, which come into the history of their service.
 
     With `at_once` false, only once the oldest of them ended a whole window ago: so a flood leaves a few rows that
     each tell of many failures.
     """
-    age = _window() if at_once else 2 * _window()
+    age = window() if at_once else 2 * window()
     now = timezone.now()
     if not SignInFailures.objects.filter(window_started_at__lte=now - age).exists():
         return 0
-    ended = list(
-        SignInFailures.objects.filter(window_started_at__lte=now - _window())
-        .order_by("pk")
-        .select_for_update(skip_locked=True)[:SWEEP]
-    )
-    _record(ended)
-    SignInFailures.objects.filter(pk__in=[row.pk for row in ended]).delete()
+    with transaction.atomic():
+        ended = list(
+            SignInFailures.objects.filter(window_started_at__lte=now - window())
+            .order_by("pk")
+            .select_for_update(skip_locked=True)[:SWEEP]
+        )
+        _record([row for row in ended if not is_of_service_api(row)])
+        record_windows([row for row in ended if is_of_service_api(row)])
+        SignInFailures.objects.filter(pk__in=[row.pk for row in ended]).delete()
     return len(ended)
 
 
@@ -154,7 +156,7 @@ def _record(rows: Iterable[SignInFailures]) -> None:
 
 def _record_window(user: User, row: SignInFailures, *, held_off: bool) -> None:
     after = {"failures": row.count, "since": row.window_started_at.isoformat(), "held_off": held_off}
-    record(Event.SIGN_IN_FAILED, subject=user, actor=_stranger(row.address), after=after)
+    record(Event.SIGN_IN_FAILED, subject=user, actor=stranger(row.address, Way.PORTAL), after=after)
 
 
 def _record_together(subject: User | Subject, rows: list[SignInFailures], **more: Any) -> None:
@@ -169,14 +171,9 @@ def _record_together(subject: User | Subject, rows: list[SignInFailures], **more
     record(
         Event.SIGN_IN_FAILED,
         subject=subject,
-        actor=_stranger(addresses[0] if len(addresses) == 1 else ""),
+        actor=stranger(addresses[0] if len(addresses) == 1 else "", Way.PORTAL),
         after=after,
     )
-
-
-def _stranger(address: str) -> Actor:
-    """Whoever fails to sign in is nobody in particular, whatever name they give."""
-    return Actor("stranger", "somebody", Way.PORTAL, address)
 
 
 def _as_stored(username: str) -> str:
@@ -189,14 +186,11 @@ def _key(username: str) -> str:
     return username.lower()[:150]
 
 
-def _window() -> timedelta:
-    return timedelta(minutes=settings.DPS_SIGN_IN_LOCKOUT_MINUTES)
-
-
 def _refuse_if_locked(username: str, address: str) -> None:
-    since = timezone.now() - _window()
+    since = timezone.now() - window()
     recent = SignInFailures.objects.filter(address=address, window_started_at__gt=since)
-    counts = dict(recent.values_list("name_key", "count"))
+    # What a back end at the address gets wrong keeps nobody from signing in.
+    counts = {row.name_key: row.count for row in recent if not is_of_service_api(row)}
     limit = settings.DPS_SIGN_IN_FAILURES
     if counts.get(_key(username), 0) >= limit or sum(counts.values()) >= limit * ADDRESS_FACTOR:
         raise LockedOut(settings.DPS_SIGN_IN_LOCKOUT_MINUTES)
@@ -208,7 +202,7 @@ def _count_failure(username: str, address: str) -> int:
     row, _ = SignInFailures.objects.select_for_update().get_or_create(
         name_key=_key(username), address=address, defaults={"window_started_at": now}
     )
-    if row.window_started_at <= now - _window():
+    if row.window_started_at <= now - window():
         _record([row])
         row.window_started_at, row.count, row.recorded = now, 0, False
     row.count += 1

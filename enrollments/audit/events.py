@@ -46,8 +46,10 @@ class Event(StrEnum):
     POLICY_DISABLED = "policy.disabled"
     POLICY_DELETED = "policy.deleted"
     POLICY_KEY_REGENERATED = "policy.key_regenerated"
+    POLICY_FAILED = "policy.authentication_failed"
     TOKEN_ADDED = "token.added"
     TOKEN_REVOKED = "token.revoked"
+    TOKEN_FAILED = "token.authentication_failed"
     ENCRYPTION_KEY_ROTATED = "encryption_key.rotated"
     PERSON_ADDED = "person.added"
     PERSON_CHANGED = "person.changed"
@@ -115,8 +117,10 @@ _WORDS: dict[Event, str] = {
     Event.POLICY_DISABLED: "disabled access policy",
     Event.POLICY_DELETED: "deleted access policy",
     Event.POLICY_KEY_REGENERATED: "made a new key for access policy",
+    Event.POLICY_FAILED: "failed to prove to be access policy",
     Event.TOKEN_ADDED: "made API token",
     Event.TOKEN_REVOKED: "revoked API token",
+    Event.TOKEN_FAILED: "failed to prove themselves with API token",
     Event.ENCRYPTION_KEY_ROTATED: "began to encrypt anew",
     Event.PERSON_ADDED: "added person",
     Event.PERSON_CHANGED: "changed person",

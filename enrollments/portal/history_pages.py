@@ -9,6 +9,7 @@ from django.urls import reverse
 
 from enrollments.actions.history_views import last_look, last_look_and_size, views_of
 from enrollments.actions.schedule import settle_if_possible
+from enrollments.actions.sign_in import record_ended_windows
 from enrollments.audit.upkeep import seal_for_a_page
 from enrollments.models import HistoryEvent, HistorySeal, LastLook, ProvisioningService, UnsealedEvent
 from enrollments.models.history import HistoryQuerySet
@@ -89,6 +90,8 @@ def history_page(request: HttpRequest, place: Place) -> HttpResponse:
     form = filter_of(request, place)
     if service is not None:
         settle_if_possible(service)  # what has happened by itself belongs in here, although nobody asked yet
+    if place.is_whole:
+        record_ended_windows()  # the same of failures that nobody came back to
     seal_for_a_page()
     rights = rights_of(request, service)
     valid = form.is_valid()

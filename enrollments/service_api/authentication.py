@@ -12,8 +12,8 @@ from enrollments.actions.service_access import (
     NotAuthenticated,
     let_in,
     note_lacking_right,
+    note_unknown,
     service_at,
-    wait_of_unknown,
 )
 from enrollments.attestation.service_token import Host, Place
 from enrollments.errors import DpsError
@@ -89,7 +89,7 @@ def _answered(request: HttpRequest, handlers: dict[str, Handler], names: dict[st
     try:
         caller = let_in(service, knock)
     except NotAuthenticated as problem:
-        return _unknown(request, service, problem)
+        return _unknown(request, service, knock, problem)
     _log(request, caller=f"{caller.kind}:{caller.name}")
     try:
         caller.require(right)
@@ -104,9 +104,11 @@ def _answered(request: HttpRequest, handlers: dict[str, Handler], names: dict[st
     return response
 
 
-def _unknown(request: HttpRequest, service: ProvisioningService, problem: NotAuthenticated) -> HttpResponse:
+def _unknown(
+    request: HttpRequest, service: ProvisioningService, knock: Knock, problem: NotAuthenticated
+) -> HttpResponse:
     """One answer for every cause (R3). Without Retry-After, unless it has become too much: SDKs would try again."""
-    wait, too_often = wait_of_unknown(service, request.META.get("REMOTE_ADDR", ""), timezone.now())
+    wait, too_often = note_unknown(service, knock, problem, timezone.now())
     _log(request, refused=problem.code)
     if too_often:
         response = error_response(request, THROTTLED)

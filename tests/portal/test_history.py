@@ -250,9 +250,9 @@ def test_list_states_its_queries(auditor, plant, django_assert_max_num_queries):
         an_individual(plant, f"gate-{number}", keys=True)
     auditor.get(URL)  # seals what waits
 
-    # Four more than the rows themselves: whether a switch is due, how far the person has looked, the end of the
-    # sequence, the saved views.
-    with django_assert_max_num_queries(11):
+    # Five more than the rows themselves: whether a switch is due, whether failures are to be told of, how far the
+    # person has looked, the end of the sequence, the saved views.
+    with django_assert_max_num_queries(12):
         auditor.get(URL)
 
 
@@ -261,7 +261,7 @@ def test_row_and_search_for_a_text_state_their_queries(auditor, plant, django_as
     disable_enrollment(plant, "pump-042", actor=BOB, reason="stolen, ticket 4711")
     row, *_ = auditor.get(URL).context["rows"]
 
-    for path, most in ((row.own_url, 7), (f"{URL}?reason=4711", 12)):
+    for path, most in ((row.own_url, 7), (f"{URL}?reason=4711", 13)):
         with django_assert_max_num_queries(most):
             assert auditor.get(path).status_code == 200
 

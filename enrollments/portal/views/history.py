@@ -3,7 +3,6 @@
 from django.http import HttpRequest, HttpResponse
 from django.views.decorators.http import require_safe
 
-from enrollments.actions.sign_in import record_ended_windows
 from enrollments.models import ProvisioningService
 from enrollments.policy.roles import Right
 from enrollments.portal.access import requires, requires_everywhere
@@ -20,7 +19,6 @@ def history_list(request: HttpRequest, service: ProvisioningService) -> HttpResp
 @requires_everywhere(Right.SEE)
 def installation_history(request: HttpRequest) -> HttpResponse:
     """All services, and what belongs to none of them: people, sign-ins, roles for the whole installation."""
-    record_ended_windows()
     return history_page(request, place_of(None))
 
 
