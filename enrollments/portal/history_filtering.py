@@ -11,14 +11,14 @@ from django.db import connection
 from django.db.models import Min, Q, Value
 from django.db.models.functions import Coalesce, Lower
 
-from enrollments.audit.events import refused_on
+from enrollments.audit.events import Event, refused_on
 from enrollments.models import HistoryEvent, HistorySeal, ProvisioningService, UnsealedEvent
 from enrollments.models.history import HistoryQuerySet
 from enrollments.models.history_shut_outs import ShutOutByChange
 from enrollments.models.merging import MOST_RANGES
-from enrollments.policy.names import registration_key
+from enrollments.policy.names import is_registration_id, registration_key
 from enrollments.portal.forms_history import LAST, NO_SERVICE, SHUTS_OUT, HistoryFilter
-from enrollments.portal.history_words import ACTOR_KINDS, SHUTTING_OUT
+from enrollments.portal.history_words import ACTOR_KINDS, REFUSED_ON, SHUTTING_OUT
 
 # Everything that is kept under a registration ID.
 DEVICE_KINDS = (
@@ -84,8 +84,12 @@ def search(
     if chosen.get("since") == LAST:
         rows = rows.filter(Q(seal__index__gt=seen_up_to) | Q(seal__isnull=True))
     ranges = [_services(chosen.get("service", ""))] if service is None else []
-    device = _of_device(service, chosen["device"]) if service is not None and "device" in chosen else []
+    device = []
+    if service is not None and "device" in chosen:
+        device = _of_device(service, chosen["device"])
+        device += _among_others(chosen, chosen["device"], "IndividualEnrollment", "RegistrationRecord")
     lead = "" if device else _lead(rows, exact, service)
+    led = {lead: exact[lead]} if lead else {}
     if device:
         ranges.append(device)
     if chosen.get("event") == SHUTS_OUT:
@@ -95,17 +99,14 @@ def search(
             lead = ""
             ranges.append([*(Q(event=event) for event in sorted(SHUTTING_OUT)), Q(ShutOutByChange())])
     if "subject_key" in exact and "subject_kind" in exact:
-        # Of one object, with what was refused on it.
+        # Of one object, with what was refused on it, alone or among others.
         kind: str = exact.pop("subject_kind")
-        rows = rows.filter(subject_kind_unseen__in=[kind, refused_on(kind)])
+        own = Q(subject_key=exact.pop("subject_key"), subject_kind_unseen__in=[kind, refused_on(kind)])
+        ranges.append([own, *_among_others(chosen, chosen["subject"][1:], kind)])
     for column, value in exact.items():
         rows = rows.filter(**{column if column == lead else f"{column}_unseen": value})
     # Of one device there are so few that all of them are looked through.
-    among = (
-        _among(of_then, {lead: exact[lead]} if lead else {}, service, ranges)
-        if texts and not device
-        else None
-    )
+    among = _among(of_then, led, service, ranges) if texts and not device else None
     return _search(rows, ranges, among)
 
 
@@ -214,6 +215,17 @@ def _of_device(service: ProvisioningService, registration_id: str) -> list[Q]:
     own = Q(subject_key=key, subject_kind_unseen__in=DEVICE_KINDS)
     names = sorted(_device_ids(service, key) - {key})[:MOST_NAMES]
     return [own, *(Q(subject_key=name, subject_kind_unseen="HubDevice") for name in names)]
+
+
+def _among_others(chosen: dict[str, Any], name: str, *kinds: str) -> list[Q]:
+    """Refused acts on several objects, of which this is one. No row is theirs alone, but an index has those of several.
+
+    Each name stands in quotation marks there, and holds none itself.
+    """
+    kinds = tuple(kind for kind in kinds if kind in REFUSED_ON.values())
+    if not kinds or not is_registration_id(name) or chosen.get("event", Event.REFUSED) != Event.REFUSED:
+        return []
+    return [Q(subject_kind="action", after__kind__in=kinds, after__names__icontains=f'"{name}"')]
 
 
 def _device_ids(service: ProvisioningService, key: str) -> set[str]:

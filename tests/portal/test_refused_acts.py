@@ -87,6 +87,45 @@ def test_refused_act_on_chosen_entries_names_them(viewer, plant):
     assert row.after == {"kind": "IndividualEnrollment", "names": ["pump-1", "pump-2"]}
 
 
+@pytest.mark.parametrize("tab", ["enrollments/i/PUMP-1/history/", "registrations/pump-1/history/"])
+def test_refused_act_on_chosen_entries_is_in_the_history_of_each(viewer, auditor, plant, tab):
+    enroll_device(plant, self_signed("pump-10"), registration_id="pump-10")
+    chosen = plant.individualenrollments.exclude(registration_id="pump-10").values_list("pk", flat=True)
+
+    viewer.post(f"{PLANT}/enrollments/delete/?{'&'.join(f'entry={pk}' for pk in chosen)}")
+
+    other = tab.replace("PUMP-1", "pump-10").replace("pump-1/", "pump-10/")
+    assert events(auditor, f"{PLANT}/{tab}") == ["action.refused", "enrollment.added"]
+    assert events(auditor, f"{PLANT}/{tab}?event=action.refused") == ["action.refused"]
+    assert events(auditor, f"{PLANT}/{tab}?event=enrollment.added") == ["enrollment.added"]
+    assert events(auditor, f"{PLANT}/{tab}?event=shuts-out") == []
+    assert events(auditor, f"{PLANT}/{tab}?reason=nothing") == []
+    assert events(auditor, f"{PLANT}/{other}") == ["enrollment.added"]
+    assert events(viewer, f"{PLANT}/{tab}") == ["action.refused"], "what one did oneself"
+
+
+def test_refused_act_on_chosen_groups_is_in_the_history_of_each_and_of_no_device(viewer, auditor, plant):
+    enroll_ca(plant, root("Other CA"), "pump-1")
+    chosen = plant.enrollmentgroups.values_list("pk", flat=True)
+
+    viewer.post(f"{PLANT}/groups/disable/?{'&'.join(f'entry={pk}' for pk in chosen)}")
+
+    for group in ("plant-7", "pump-1"):
+        assert events(auditor, f"{PLANT}/groups/g/{group}/history/")[0] == "action.refused"
+    assert events(auditor, f"{PLANT}/registrations/pump-1/history/") == ["enrollment.added"]
+
+
+def test_refused_act_on_entries_of_the_same_names_elsewhere_is_not_theirs(client, auditor, plant):
+    lab = a_service("lab")
+    theirs = [enroll_device(lab, self_signed(name), registration_id=name) for name in ("pump-1", "pump-2")]
+    client.force_login(a_user(Role.VIEWER, lab, username="zoe"))
+
+    client.post(f"/services/lab/enrollments/delete/?{'&'.join(f'entry={one.pk}' for one in theirs)}")
+
+    assert refusal().after == {"kind": "IndividualEnrollment", "names": ["pump-1", "pump-2"]}
+    assert events(auditor, f"{PLANT}/enrollments/i/pump-1/history/") == ["enrollment.added"]
+
+
 def test_refused_act_on_one_chosen_group_is_in_the_history_of_that(viewer, auditor, plant):
     viewer.post(f"{PLANT}/groups/disable/?entry={plant.enrollmentgroups.get().pk}")
 
