@@ -28,7 +28,10 @@ _KINDS = {"not known": "unknown", "admitted": "admitted"}
 
 @dataclass(frozen=True, slots=True)
 class ShownSpell:
-    """`left` and `width` on the bar. kind: admitted, refused or unknown."""
+    """`left` and `width` on the bar. kind: admitted, refused or unknown.
+
+    before_event: what is to be said before the row, where that is not of this moment.
+    """
 
     spell: Spell
     kind: str
@@ -37,6 +40,7 @@ class ShownSpell:
     entry_url: str
     cause: str
     event: HistoryEvent | None
+    before_event: str = ""
     left: str = "0"
     width: str = "0"
 
@@ -58,7 +62,8 @@ def shown_spells(service: ProvisioningService, look: LookBack) -> list[ShownSpel
 def _shown(
     service: ProvisioningService, look: LookBack, spell: Spell, left: float, width: float
 ) -> ShownSpell:
-    event = spell.began_by.event
+    cause = spell.began_by
+    event = cause.told_by
     state = verdict_of(spell)
     return ShownSpell(
         spell,
@@ -66,10 +71,9 @@ def _shown(
         state,
         str(spell.entry) if spell.entry is not None else "",
         url_of(service, spell.entry, look.gone) if spell.entry is not None else "",
-        Event(event.event).in_words
-        if event is not None and event.event in set(Event)
-        else spell.began_by.words,
+        Event(event.event).in_words if event is not None and event.event in set(Event) else cause.words,
         event,
+        cause.words if cause.event is None and event is not None else "",
         f"{left:.2f}",
         f"{width:.2f}",
     )
@@ -154,12 +158,14 @@ def page_of(
         start = bisect_right(keys, registration_key(query.get("after", "")))
     shown = devices[start : start + size]
     here = {**asked, "effect": effect.value if effect else ""}
+    # Of one device all is told anyway.
+    times = {name: asked[name] for name in ("at", "until") if name in asked}
     end = start + len(shown)
     summary = f"{start + 1:,} to {end:,} of {len(devices):,} devices" if shown else "No devices"
     rows = []
     for device in shown:
         name, _, then, then_by, later, later_by, why = values(said, device)
-        url = past_url(service, **asked, registration_id=name)
+        url = past_url(service, **times, registration_id=name)
         rows.append(Row(name, then, then_by, later, later_by, why, url))
     return FleetPage(
         tuple(rows),

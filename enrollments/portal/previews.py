@@ -161,20 +161,27 @@ def asks_for_everyone(query: QueryDict) -> bool:
 
 @contextmanager
 def limits_asked(*, everyone: bool) -> Iterator[Limits | None]:
-    """The limits of a preview that is worked out inside. All devices are examined for one person at a time.
+    """The limits of a preview that is worked out inside. Raises Conflict (see turn_to_examine)."""
+    with turn_to_examine(everyone=everyone):
+        yield NO_LIMITS if everyone else None
+
+
+@contextmanager
+def turn_to_examine(*, everyone: bool) -> Iterator[None]:
+    """All devices are examined for one page at a time, be it of what a change would do or of the past.
 
     Raises Conflict where it is somebody else's turn.
     """
     if not everyone:
-        yield None
+        yield
         return
     with turn_to_examine_all() as has_turn:
         if not has_turn:
             raise Conflict(
-                "All devices of another preview are being examined just now, and that is done for one at a time: load "
+                "All devices are being examined for another page just now, and that is done for one at a time: load "
                 "this page again when it is done."
             )
-        yield NO_LIMITS
+        yield
 
 
 # --- The devices of one effect -------------------------------------------------------------------

@@ -7,8 +7,11 @@ import re
 import time
 from datetime import timedelta
 from functools import partial
+from html import unescape
+from pathlib import Path
 
 import pytest
+from django.conf import settings
 from django.http import QueryDict
 from django.test import Client
 from django.utils import timezone
@@ -20,17 +23,20 @@ from enrollments.actions.enrollment_groups import (
     enable_enrollment_group,
 )
 from enrollments.actions.enrollments import delete_enrollments
-from enrollments.actions.past import Limits, look_back
+from enrollments.actions.past import FleetLimits, Limits
 from enrollments.actions.revocation import deny_device
 from enrollments.models import HistoryEvent, ProvisioningService
+from enrollments.models.locks import if_nobody_else
 from enrollments.policy.roles import Role
 from enrollments.portal.forms_past import PastForm, in_address
 from enrollments.portal.history_rows import rows_of
+from enrollments.portal.past import page_of
 from enrollments.portal.views import past
 from tests.certificates import root
 from tests.devices import ALICE, demand_proof, enroll_ca, enroll_keys, prove, register
 from tests.factories import a_service, a_user
 from tests.portal.test_history import a_row
+from tests.preview.worlds import HOSTS, PLANT_ALONE, named
 
 URL = "/services/plant/back-in-time/"
 CA = root("Plant CA")
@@ -178,11 +184,17 @@ def test_too_many_changes_are_refused_with_the_way_out(auditor, plant, monkeypat
     at = now()
     deny_device(plant, "pump-1", actor=ALICE)
     deny_device(plant, "pump-2", actor=ALICE)
-    monkeypatch.setattr(past, "look_back", partial(look_back, limits=Limits(rows=1)))
+    monkeypatch.setattr(past, "Limits", lambda: Limits(rows=1))
+    monkeypatch.setattr(past, "FleetLimits", lambda: FleetLimits(rows=1))
 
-    text = words(page(auditor, status=409, at=at, registration_id="pump-1"))
-
-    assert "manage.py as_of" in text
+    for asked, answer in (
+        ({"registration_id": "pump-1"}, "pump-1 could have registered at"),
+        ({}, "3 of 3 known devices could have registered at"),
+    ):
+        html = page(auditor, status=409, at=at, **asked)
+        assert "manage.py as_of" in words(html)
+        (further,) = re.findall(r'href="([^"]+)">Go back over more of them', html)
+        assert answer in words(auditor.get(unescape(further)).content.decode())
 
 
 def test_a_row_of_the_history_leads_to_the_moment_at_which_it_counts(auditor, plant):
@@ -290,3 +302,88 @@ def test_questions_do_not_grow_with_the_devices(auditor, plant, django_assert_ma
         register(plant, CA.leaf(f"pump-{number}"))
     with django_assert_max_num_queries(64):
         page(auditor, at=at)
+
+
+class TestExamineAll:
+    """Devices below a CA that constrains names share with nobody what lies above them: each is judged by itself."""
+
+    @pytest.fixture
+    def at(self, plant, monkeypatch):
+        """Before one of three such devices was shut out. At a glance one class is looked at, and no device alone."""
+        monkeypatch.setattr(past, "FleetLimits", lambda: FleetLimits(singly=0))
+        ca = root("Plant 9 CA", extensions=[(PLANT_ALONE, True)])
+        enroll_ca(plant, ca, "plant-9")
+        for number in range(3):
+            register(plant, ca.leaf(f"valve-{number}", extensions=[named(HOSTS[0])]))
+        at = now()
+        deny_device(plant, "valve-1", actor=ALICE)
+        return at
+
+    def test_page_leads_to_all_and_so_do_its_tabs_its_pages_and_its_exports(self, auditor, plant, at):
+        glance = page(auditor, at=at)
+        assert "3</strong> known devices <strong>were not examined" in glance
+        assert "3 of 3 known devices could have registered at" in words(glance)
+        (every_url,) = re.findall(r'href="([^"]+)">Examine all', glance)
+
+        every = auditor.get(unescape(every_url)).content.decode()
+
+        assert "not examined" not in every
+        assert "6 of 6 known devices could have registered at" in words(every)
+        assert "UTC: 6" in words(every)
+        (tab,) = re.findall(r'href="([^"]+)">Only at the first', every)
+        assert "valve-1" in auditor.get(unescape(tab)).content.decode()
+        for export in re.findall(r'href="([^"]+/export/[^"]+)"', every):
+            assert "everyone=1" in export
+            told = b"".join(auditor.get(unescape(export)).streaming_content).decode()
+            assert told.count("valve-") >= 3
+        (device,) = re.findall(r'href="([^"]+)">valve-1<', every)
+        assert "everyone" not in device, "of one device all is told at a glance"
+
+    def test_next_page_is_of_all_of_them_and_they_are_examined_once(self, auditor, plant, at, monkeypatch):
+        worked_out = []
+        compare = past.compare
+
+        def noting(*args, **more):
+            worked_out.append(more["limits"])
+            return compare(*args, **more)
+
+        monkeypatch.setattr(past, "compare", noting)
+        monkeypatch.setattr(past, "page_of", partial(page_of, size=2))
+
+        first = page(auditor, at=at, everyone="1")
+        (following,) = re.findall(r'rel="next" href="([^"]+)"', first)
+        text = words(auditor.get(unescape(following)).content.decode())
+
+        assert "3 to 4 of 6 devices" in text
+        assert len(worked_out) == 1
+        deny_device(plant, "valve-2", actor=ALICE)
+        page(auditor, at=at, everyone="1")
+        assert len(worked_out) == 2, "something was changed in the service"
+
+    def test_difference_of_a_row_leads_to_all_as_well(self, auditor, plant, at):
+        glance = compared_by(auditor)
+        assert "3</strong> known devices <strong>were not examined" in glance
+        (every_url,) = re.findall(r'href="([^"]+)">Examine all', glance)
+
+        every = words(auditor.get(unescape(every_url)).content.decode())
+
+        assert "6 of 6 known devices could have registered at" in every
+        assert "Only at the first (1)" in every
+
+    def test_they_are_examined_for_one_page_at_a_time_previews_included(self, auditor, plant, at):
+        with if_nobody_else(Path(settings.DPS_DATA_DIR) / "examining-all"):
+            for more in ({}, {"registration_id": "valve-1"}):
+                assert "load this page again when it is done" in page(
+                    auditor, status=409, at=at, everyone="1", **more
+                )
+            page(auditor, at=at)
+            assert auditor.get(f"{URL}export/", {"at": at, "everyone": "1"}).status_code == 409
+        page(auditor, at=at, everyone="1")
+
+    def test_where_nobody_was_examined_it_is_not_said_that_nobody_is_known(self, auditor, plant, at):
+        plant.registrations.filter(registration_id__startswith="pump").delete()
+
+        text = words(page(auditor, at=at))
+
+        assert "known devices were not examined" in text
+        assert "No device of this service is known" not in text

@@ -1,6 +1,20 @@
 """Back in time: who could have registered then, and through which entry, worked out from the history."""
 
-from enrollments.actions.past.device import Cause, Limits, LookBack, Spell, look_back
-from enrollments.actions.past.fleet import Comparison, FleetLimits, compare
+from enrollments.actions.past.causes import Cause
+from enrollments.actions.past.device import ALL_OF_DEVICE, Limits, LookBack, Spell, look_back
+from enrollments.actions.past.fleet import ALL_OF_FLEET, Comparison, FleetLimits, compare
+from enrollments.actions.past.walking import TooMuch
 
-__all__ = ["Cause", "Comparison", "FleetLimits", "Limits", "LookBack", "Spell", "compare", "look_back"]
+__all__ = [
+    "ALL_OF_DEVICE",
+    "ALL_OF_FLEET",
+    "Cause",
+    "Comparison",
+    "FleetLimits",
+    "Limits",
+    "LookBack",
+    "Spell",
+    "TooMuch",
+    "compare",
+    "look_back",
+]

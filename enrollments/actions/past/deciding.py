@@ -1,15 +1,20 @@
 """Deciding about each device of a service at one time, by values: what lies above many of them was looked at once."""
 
-from dataclasses import dataclass
+from collections.abc import Container, Iterable
+from dataclasses import dataclass, replace
 
 from enrollments.actions.certificates import parsed
 from enrollments.actions.evidence import is_signed
 from enrollments.actions.past.by_key import judge_by_key
 from enrollments.actions.past.entries import PastEntry
+from enrollments.actions.past.putting_back import stored_certificates
 from enrollments.actions.past.standing import Standing
 from enrollments.actions.preview import Outcome
+from enrollments.actions.preview.kinds import BARE, Kinds
+from enrollments.actions.preview.loose import LeafNames
 from enrollments.actions.preview.outcomes import Decider, Known
 from enrollments.attestation.credential import PresentedCredential
+from enrollments.models import Certificate
 from enrollments.policy.facts import Mechanism
 
 
@@ -60,41 +65,77 @@ class Stranger:
     mechanism: Mechanism
     thumbprint: str
     key_ids: frozenset[str]
-    pem: str = ""
+    certificate: Certificate | None = None
+
+    @property
+    def pem(self) -> str:
+        return self.certificate.pem if self.certificate is not None else ""
 
     def shown(self) -> PresentedCredential:
         return PresentedCredential(certificates=(parsed(self.pem).der,))
 
+    def leaf_names(self, key: str) -> LeafNames:
+        one = self.certificate
+        assert one is not None  # asked of those with a certificate alone
+        return LeafNames(key, one.issuer_sha256, one.authority_key_id, one.spki_sha256)
+
+    def known(self, key: str) -> Known:
+        spki = self.certificate.spki_sha256 if self.certificate is not None else ""
+        return Known(key, self.name, Mechanism.X509, BARE, self.thumbprint, spki)
+
+
+def never_registered(times: Iterable[Standing], registered: Container[str]) -> dict[str, Stranger]:
+    """With what was enrolled for them at the first of the times at which something was. By registration key."""
+    strangers: dict[str, Stranger] = {}
+    for time in times:
+        for key, entry in time.individuals.items():
+            if key in registered or key in strangers or entry.doubt:
+                continue
+            thumbprint = next(iter(entry.thumbprints), "")
+            key_ids = frozenset(filter(None, entry.key_ids[:1]))
+            strangers[key] = Stranger(entry.name, Mechanism(entry.mechanism), thumbprint, key_ids)
+    rows = stored_certificates(one.thumbprint for one in strangers.values() if one.thumbprint)
+    for one in strangers.values():
+        one.certificate = rows.get(one.thumbprint)
+    return {
+        key: one
+        for key, one in strangers.items()
+        if one.certificate is not None or one.mechanism is not Mechanism.X509
+    }
+
 
 class Deciding:
-    """Decides about devices at one time."""
+    """Decides about devices at one time. kinds: where those of no class belong."""
 
-    def __init__(self, time: Standing) -> None:
-        self._time = time
+    def __init__(self, time: Standing, kinds: Kinds) -> None:
+        self._time, self._kinds = time, kinds
         self._by_chain = Decider(time.world)
         self._by_key = _ByKey(time)
 
     def about(self, row: Row, is_current: bool) -> Decided:
-        time = self._time
         if row.mechanism is not Mechanism.X509:
             return self._by_key.outcome(row.key, row.name, row.mechanism, frozenset(row.key_ids.split()))
-        if time.doubt:
-            time.unclear[row.key] = time.doubt
-            return None
-        if row.key in time.singles:
-            return time.singles[row.key] or NOT_EXAMINED
-        if row.evidence not in time.world.above and is_signed(row.evidence) and row.evidence:
-            return NOT_EXAMINED
-        known = row.known(is_current=is_current)
-        return self._by_chain.outcome(known) if known.is_judgeable else None
+        return self._by_certificate(row.known(is_current=is_current))
 
     def about_stranger(self, key: str, stranger: Stranger) -> Decided:
         if stranger.mechanism is not Mechanism.X509:
             return self._by_key.outcome(key, stranger.name, stranger.mechanism, stranger.key_ids)
-        if self._time.doubt:
-            self._time.unclear[key] = self._time.doubt
+        return self._by_certificate(stranger.known(key))
+
+    def _by_certificate(self, device: Known) -> Decided:
+        time, kinds, key = self._time, self._kinds, device.registration_key
+        if time.doubt:
+            time.unclear[key] = time.doubt
             return None
-        return self._time.singles.get(key) or NOT_EXAMINED
+        if key in time.singles:
+            return time.singles[key] or NOT_EXAMINED
+        if key in kinds.unexamined:
+            return NOT_EXAMINED
+        if (kind := kinds.evidence.get(key)) is not None:
+            device = replace(device, evidence=kind, problem=kinds.problems.get(key))
+        elif device.evidence and is_signed(device.evidence) and device.evidence not in time.world.above:
+            return NOT_EXAMINED
+        return self._by_chain.outcome(device) if device.is_judgeable else None
 
 
 class _ByKey:

@@ -14,6 +14,7 @@ from django.utils import timezone
 from enrollments.actions.explaining import Explanation, explain_known, explanation_of
 from enrollments.actions.judging import judge
 from enrollments.actions.past.by_key import Judged, judge_by_key
+from enrollments.actions.past.causes import FELL_DUE, Cause, Due, with_rows_of_schedules
 from enrollments.actions.past.credentials import shown_by
 from enrollments.actions.past.entries import PastEntry, Subject
 from enrollments.actions.past.proofs import Proofs, put_back_proofs, tells_of_proofs
@@ -23,6 +24,7 @@ from enrollments.actions.past.walking import (
     KEY_GROUPS,
     MOST_ROWS,
     Change,
+    TooMuch,
     Walk,
     changes_since,
     check_time,
@@ -30,14 +32,14 @@ from enrollments.actions.past.walking import (
     read_entries,
     undisturbed,
 )
-from enrollments.errors import Conflict, Invalid
-from enrollments.models import AttestationMechanism, HistoryEvent, ProvisioningService
+from enrollments.errors import Invalid
+from enrollments.models import AttestationMechanism, ProvisioningService
 from enrollments.models.locks import rehearsal
 from enrollments.policy.decision import Decision, Verdict
 from enrollments.policy.facts import EntryKind, EntryRef, Mechanism
 from enrollments.policy.names import FORM_IN_WORDS, is_registration_id, registration_key
 
-# How often a device is judged for a page: once for each change or date that can matter to it.
+# How often a device is judged at a glance: once for each change or date that can matter to it.
 MOST_JUDGED = 400
 # How long one rehearsal may last. Whoever writes waits for it on SQLite.
 SECONDS_AT_ONCE = 0.4
@@ -54,12 +56,8 @@ class Limits:
     judged: int | None = MOST_JUDGED
 
 
-@dataclass(frozen=True, slots=True)
-class Cause:
-    """What made a difference: a row of the history, or a date. `words` say it where there is no row."""
-
-    words: str
-    event: HistoryEvent | None = None
+# For who waits for it. Of each row that is walked back over something is kept in memory.
+ALL_OF_DEVICE = Limits(rows=100_000, judged=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +174,9 @@ class _Past:
         for change in self.changes:
             after = self.walk.entries.get(change.subject) if change.subject else None
             self.walk.undo(change)
+            if change.subject is not None:
+                # What it changed stands in the two states. Of a hundred thousand rows the rest would fill the memory.
+                change.event.before = change.event.after = None
             yield change, after, self.walk.entries.get(change.subject) if change.subject else None
 
     def _states(self) -> list[PastEntry]:
@@ -223,15 +224,17 @@ class _Past:
             if change.at < end:
                 pieces += self._between(change.at, end, walk, Cause("", change.event))
                 end = change.at
+            elif change.at == end and pieces:
+                pieces[-1].cause = pieces[-1].cause.with_another(change.event)
             if change.subject is None:
                 walk.undo(change)
             else:
                 walk.entries[change.subject] = before
             if self.limits.judged is not None and len(pieces) > self.limits.judged:
-                raise Conflict(
+                raise TooMuch(
                     f"More than {self.limits.judged:,} changes and dates in this period can matter to the device, too "
-                    "many to judge it at each while you wait. Ask for a shorter period, or run manage.py as_of, which "
-                    "has no such limit."
+                    "many to judge it at each at a glance. Ask for a shorter period, or run manage.py as_of, which has "
+                    "no such limit."
                 )
         if self.at < end:
             pieces += self._between(self.at, end, walk, Cause("the beginning of the period"))
@@ -239,17 +242,15 @@ class _Past:
 
     def _between(self, begins: datetime, ends: datetime, walk: Walk, cause: Cause) -> list[_Piece]:
         """What is the same set of entries from `begins` until before `ends`: and the dates in between, newest first."""
-        dates = {
-            **self.reach.dates,
-            **{
-                one.switches_at: "what was scheduled fell due"
-                for one in walk.entries.values()
-                if one is not None and one.switches_at is not None
-            },
-        }
+        dates = {date: Cause(words) for date, words in self.reach.dates.items()}
+        for subject, one in walk.entries.items():
+            if one is not None and one.switches_at is not None:
+                known = dates[one.switches_at].due if one.switches_at in dates else ()
+                due = Due(subject, one.name, one.switches_at)
+                dates[one.switches_at] = Cause(FELL_DUE, due=(*known, due))
         within = sorted((date for date in dates if begins < date < ends), reverse=True)
         pieces = [
-            _Piece(date, self._standing(walk, date), walk.key_groups_admit, walk.proofs, Cause(dates[date]))
+            _Piece(date, self._standing(walk, date), walk.key_groups_admit, walk.proofs, dates[date])
             for date in within
         ]
         first = _Piece(begins, self._standing(walk, begins), walk.key_groups_admit, walk.proofs, cause)
@@ -298,7 +299,7 @@ class _Past:
                 decision.verdict if decision else None,
                 decision.reason.in_words if decision else one.unknown,
                 decision.entry if decision else None,
-                piece.cause,
+                piece.cause.led_by(decision.entry if decision else None),
             )
             end = piece.at
             if spells and spells[-1].is_like(spell):
@@ -313,7 +314,12 @@ class _Past:
             self.until,
             self.shown.basis,
             self.explanation,
-            tuple(reversed(spells)),
+            tuple(
+                replace(one, began_by=with_rows_of_schedules(self.service, one.began_by))
+                if one.began_by.due
+                else one
+                for one in reversed(spells)
+            ),
             self._gone(),
         )
 

@@ -5,7 +5,7 @@ same above the leaves of many devices is looked at once for each time, in a rehe
 did then; that holds the one write lock of SQLite. Everything else is decided on values, with no lock.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -15,12 +15,21 @@ from time import monotonic
 from django.db.models import Case, Count, IntegerField, Q, Value, When
 from django.utils import timezone
 
+from enrollments.actions.attempts import Came
 from enrollments.actions.evidence import UNSIGNED
 from enrollments.actions.judging import judge
-from enrollments.actions.past.deciding import COLUMNS, Decided, Deciding, NotExamined, Row, Stranger
+from enrollments.actions.past.deciding import (
+    COLUMNS,
+    Decided,
+    Deciding,
+    NotExamined,
+    Row,
+    Stranger,
+    never_registered,
+)
 from enrollments.actions.past.entries import PastEntry, Subject
 from enrollments.actions.past.proofs import put_back_proofs
-from enrollments.actions.past.putting_back import put_back, stored_certificates
+from enrollments.actions.past.putting_back import put_back
 from enrollments.actions.past.standing import (
     Standing,
     as_values,
@@ -39,26 +48,24 @@ from enrollments.actions.past.walking import (
     undisturbed,
 )
 from enrollments.actions.preview import Device, Outcome, Preview
+from enrollments.actions.preview.kinds import BARE, Kinds, by_a_known_name, unsigned_evidence
 from enrollments.actions.preview.limits import MAX_CLASSES
-from enrollments.actions.preview.looking import MOST_LOOKS
+from enrollments.actions.preview.looking import Look, Time, look_at_class
+from enrollments.actions.preview.loose import LeafNames, Loose
 from enrollments.actions.preview.touched import in_portions
-from enrollments.actions.preview.world import Above, World, chain_of, look_above
+from enrollments.actions.preview.world import NOTHING_ABOVE, World, chain_of
 from enrollments.attestation.credential import PresentedCredential
 from enrollments.errors import Invalid
-from enrollments.models import (
-    HeldCertificate,
-    HeldRole,
-    ProvisioningService,
-    RegistrationRecord,
-)
+from enrollments.models import ProvisioningService, RegistrationRecord
 from enrollments.models.locks import rehearsal
 from enrollments.policy.facts import EntryKind, Mechanism
 from enrollments.policy.names import registration_key
 
-# Of devices that have to be judged one by one: as many as there is time for, at each of the two times.
+# Of devices that are judged one by one: as many as there is time for, at each of the two times. As long may it take to
+# sort those of no class by who signed their leaves, and to look above each kind of them.
 MOST_SINGLY = 2000
 SECONDS_SINGLY = 1.0
-# How long one rehearsal of them may last.
+# How long one rehearsal may last.
 SECONDS_AT_ONCE = 0.4
 
 
@@ -70,6 +77,9 @@ class FleetLimits:
     classes: int | None = MAX_CLASSES
     singly: int | None = MOST_SINGLY
     seconds: float | None = SECONDS_SINGLY
+
+
+ALL_OF_FLEET = FleetLimits(rows=None, classes=None, singly=None, seconds=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,24 +122,28 @@ class _Fleet:
         changes = changes_since(service, at, limits.rows)
         walk = Walk.from_now(service, changes)
         self.now, self.proofs = walk.now, walk.proofs
-        walk.undo_all(change for change in changes if change.at > until)
-        self.second = Standing(until, walk.standing(until), walk.key_groups_admit, walk.proofs)
-        walk.undo_all(change for change in changes if change.at <= until)
-        self.first = Standing(at, walk.standing(at), walk.key_groups_admit, walk.proofs)
+        second = None
+        for change in changes:
+            if second is None and change.at <= until:
+                second = _standing(walk, until)
+            walk.undo(change)
+        self.first, self.second = _standing(walk, at), second or _standing(walk, until)
         self.times = (self.first, self.second)
 
     def compared(self, is_now: bool) -> Comparison:
         live = individuals_of_now(self.service)
         for time in self.times:
             overlay(self.service, time, live)
+            time.world = World(
+                individuals=as_values(time.individuals), leaf_bars=leaf_bars(time.individuals.values())
+            )
         registered = set(self.service.registrations.values_list("registration_key", flat=True))
-        strangers = self._never_registered(registered)
-        for time in self.times:
-            self._look(time, strangers)
+        strangers = never_registered(self.times, registered)
+        kinds = self._look(strangers)
         check_unmoved(self.service, self.epoch)
         devices: list[Device] = []
         beyond = 0
-        for name, (before, after) in self._decided(strangers):
+        for name, (before, after) in self._decided(strangers, kinds):
             if isinstance(before, NotExamined) or isinstance(after, NotExamined):
                 beyond += 1
             else:
@@ -142,40 +156,92 @@ class _Fleet:
             {**self.second.unclear, **self.first.unclear},
         )
 
-    # --- One time: what stands above the leaves ----------------------------------------------------
+    # --- What stands above the leaves -----------------------------------------------------------------
 
-    def _look(self, time: Standing, strangers: Mapping[str, "Stranger"]) -> None:
-        """In a rehearsal, with the entries that stood then: what is above each class, and who is judged alone."""
+    def _look(self, strangers: Mapping[str, Stranger]) -> list[Kinds]:
+        """Above each class and each kind, as of both times; and who shares with nobody is judged alone."""
+        with_certificates = {key: one for key, one in strangers.items() if one.mechanism is Mechanism.X509}
+        loose = Loose({key: Came(one.name, (one.pem,)) for key, one in with_certificates.items()})
+        names = [one.leaf_names(key) for key, one in with_certificates.items()]
+        for time in self.times:
+            self._look_at_classes(time, loose, names)
+        kinds = loose.sorted_at([time.at for time in self.times], self._deadline())
+        for time, sorted_then in zip(self.times, kinds, strict=True):
+            self._look_at_kinds(time, sorted_then)
+        for kind in {kind for one in kinds for kind in one.looks}:
+            if not all(time.world.above.get(kind, NOTHING_ABOVE).is_shared for time in self.times):
+                for one in kinds:
+                    one.split(kind)
+        for time, sorted_then in zip(self.times, kinds, strict=True):
+            self._judge_singly(time, self._singles(time, sorted_then.alone, with_certificates))
+        return kinds
+
+    def _look_at_classes(self, time: Standing, loose: Loose, strangers: Sequence[LeafNames]) -> None:
+        """Also notes which leaves that are of no class may have been signed by what stood then."""
+
+        def look_at(record: RegistrationRecord) -> None:
+            self._keep(time, look_at_class(record))
+
+        def note_loose_ones() -> None:
+            rows = unsigned_evidence(self.service).filter(by_a_known_name(self.service))
+            loose.note(self.service, rows, strangers)
+
         classes = _classes_at(self.service, time.at, self.limits.classes)
-        differing = {
-            subject: entry
-            for subject, entry in time.entries.items()
-            if not is_the_same(entry, self.now[subject])
-        }
-        # Of individual enrollments only those can matter to anybody else that bar, then or now.
-        wanted = {
-            subject: entry
-            for subject, entry in differing.items()
-            if subject[0] is EntryKind.GROUP or bars(entry) or bars(self.now[subject])
-        }
-        above: dict[str, Above] = {}
-        *others, last = [*in_portions(classes, MOST_LOOKS)] or [[]]
-        for some in others:
-            with self._as_it_was(time, wanted):
-                above |= {one.evidence_class: look_above(self.service, one, time.at) for one in some}
-        with self._as_it_was(time, wanted):
-            above |= {one.evidence_class: look_above(self.service, one, time.at) for one in last}
-            time.world = World(
-                above=above,
-                individuals=as_values(time.individuals),
-                leaf_bars=leaf_bars(time.individuals.values()),
-            )
-            singles = self._singles(above, strangers)
+        acts: list[Callable[[], None]] = [note_loose_ones, *(partial(look_at, one) for one in classes)]
+        self._do_as_it_was(time, self._that_matter(time), acts)
+
+    def _look_at_kinds(self, time: Standing, kinds: Kinds) -> None:
+        time.world.above[BARE] = NOTHING_ABOVE
+        looks = list(kinds.looks.values())
+        acts = [partial(self._keep, time, one) for one in looks]
+        done = self._do_as_it_was(time, self._that_matter(time), acts, self._deadline())
+        for one in looks[done:]:
+            kinds.unexamined.update(kinds.members[one.evidence])
+
+    def _keep(self, time: Standing, look: Look) -> None:
+        time.world.above[look.evidence] = look.above(self.service, Time(time.at, None))
+
+    def _judge_singly(self, time: Standing, singles: Sequence["_Single"]) -> None:
+        """As many as the limits allow."""
         own = {single.key for single in singles}
-        wanted |= {
-            subject: entry for subject, entry in differing.items() if self._name_of(subject, entry) in own
+        entries = self._that_matter(time) | {
+            subject: entry
+            for subject, entry in self._that_differ(time).items()
+            if self._name_of(subject, entry) in own
         }
-        self._judge_singly(time, singles, wanted)
+
+        def judge_one(one: _Single) -> None:
+            decision = judge(self.service, one.name, one.shown(), at=time.at).decision
+            time.singles[one.key] = Outcome(decision.verdict, decision.entry)
+
+        time.singles.update((one.key, None) for one in singles)
+        acts = [partial(judge_one, one) for one in singles[: self.limits.singly]]
+        self._do_as_it_was(time, entries, acts, self._deadline())
+
+    def _deadline(self) -> float:
+        return float("inf") if self.limits.seconds is None else monotonic() + self.limits.seconds
+
+    def _do_as_it_was(
+        self,
+        time: Standing,
+        entries: Mapping[Subject, PastEntry | None],
+        acts: Sequence[Callable[[], None]],
+        deadline: float = float("inf"),
+    ) -> int:
+        """In rehearsals with these entries as they stood, some at a time: whoever waits to write has a turn in between.
+
+        Returns how many of these there was time for.
+        """
+        done = 0
+        while done < len(acts) and monotonic() < deadline:
+            with self._as_it_was(time, entries):
+                end_of_turn = monotonic() + SECONDS_AT_ONCE
+                for act in acts[done:]:
+                    act()
+                    done += 1
+                    if monotonic() > end_of_turn:
+                        break
+        return done
 
     @contextmanager
     def _as_it_was(self, time: Standing, entries: Mapping[Subject, PastEntry | None]) -> Iterator[None]:
@@ -188,83 +254,64 @@ class _Fleet:
                 put_back_proofs(self.service, time.proofs)
             yield
 
+    def _that_differ(self, time: Standing) -> dict[Subject, PastEntry | None]:
+        return {
+            subject: entry
+            for subject, entry in time.entries.items()
+            if not is_the_same(entry, self.now[subject])
+        }
+
+    def _that_matter(self, time: Standing) -> dict[Subject, PastEntry | None]:
+        """Of those that differ: groups; of individual enrollments only what bars, then or now, matters to others."""
+        return {
+            subject: entry
+            for subject, entry in self._that_differ(time).items()
+            if subject[0] is EntryKind.GROUP or bars(entry) or bars(self.now[subject])
+        }
+
     def _name_of(self, subject: Subject, entry: PastEntry | None) -> str:
         known = entry or self.now[subject]
         return registration_key(known.name) if known is not None else ""
 
-    def _judge_singly(
-        self,
-        time: Standing,
-        singles: Sequence["_Single"],
-        entries: Mapping[Subject, PastEntry | None],
-    ) -> None:
-        """As many as the limits allow, some at a time: in between, whoever waits to write has a turn."""
-        began, examined = monotonic(), 0
-        most = len(singles) if self.limits.singly is None else min(self.limits.singly, len(singles))
-        seconds = self.limits.seconds
-        while examined < most and (seconds is None or monotonic() - began < seconds):
-            with self._as_it_was(time, entries):
-                deadline = monotonic() + SECONDS_AT_ONCE
-                for one in singles[examined:most]:
-                    decision = judge(self.service, one.name, one.shown(), at=time.at).decision
-                    time.singles[one.key] = Outcome(decision.verdict, decision.entry)
-                    examined += 1
-                    if monotonic() > deadline:
-                        break
-        for one in singles[examined:]:
-            time.singles[one.key] = None
-
-    def _singles(self, above: Mapping[str, Above], strangers: Mapping[str, "Stranger"]) -> list["_Single"]:
-        """Whoever shares with nobody what is above its leaf, and may have something there."""
-        unshared = [name for name, one in above.items() if not one.is_shared]
-        held = HeldCertificate.objects.filter(service=self.service)
-        held = held.filter(~Q(role=HeldRole.DEVICE) | Q(individual__enabled=False))
-        known_issuer = Q(evidence__certificate__issuer_sha256__in=held.values("subject_sha256")) | Q(
-            evidence__certificate__authority_key_id__in=held.exclude(subject_key_id="").values(
-                "subject_key_id"
-            )
-        )
-        unsigned = Q(evidence_class__startswith=UNSIGNED, evidence__position=0) & known_issuer
-        records = self.service.registrations.filter(Q(evidence_class__in=unshared) | unsigned).distinct()
-        found = [
-            _Single(one.registration_key, one.registration_id, partial(chain_of, one))
-            for one in records.order_by("-updated_at").iterator(chunk_size=2000)
+    def _singles(
+        self, time: Standing, alone: Collection[str], strangers: Mapping[str, Stranger]
+    ) -> list["_Single"]:
+        """Whoever shares with nobody what is above its leaf: the registered ones that came last first."""
+        unshared = [name for name, one in time.world.above.items() if not one.is_shared]
+        records = self.service.registrations
+        portions = [
+            records.filter(evidence_class__in=unshared),
+            *(
+                records.filter(registration_key__in=some)
+                for some in in_portions(sorted(alone - strangers.keys()))
+            ),
         ]
-        return found + [
-            _Single(key, one.name, one.shown)
-            for key, one in strangers.items()
-            if one.mechanism is Mechanism.X509
+        registered = {
+            one.registration_key: _Single(one.registration_key, one.registration_id, partial(chain_of, one))
+            for some in portions
+            for one in some.order_by("-updated_at").iterator(chunk_size=2000)
+        }
+        return [
+            *registered.values(),
+            *(
+                _Single(key, strangers[key].name, strangers[key].shown)
+                for key in sorted(alone & strangers.keys())
+            ),
         ]
-
-    # --- Devices that never registered -------------------------------------------------------------
-
-    def _never_registered(self, registered: set[str]) -> dict[str, "Stranger"]:
-        """With what was enrolled for them at the first of the times at which something was."""
-        strangers: dict[str, Stranger] = {}
-        for time in self.times:
-            for key, entry in time.individuals.items():
-                if key in registered or key in strangers or entry.doubt:
-                    continue
-                thumbprint = next(iter(entry.thumbprints), "")
-                key_ids = frozenset(filter(None, entry.key_ids[:1]))
-                strangers[key] = Stranger(entry.name, Mechanism(entry.mechanism), thumbprint, key_ids)
-        wanted = [one.thumbprint for one in strangers.values() if one.thumbprint]
-        rows = stored_certificates(wanted)
-        for one in strangers.values():
-            one.pem = rows[one.thumbprint].pem if one.thumbprint else ""
-        return {key: one for key, one in strangers.items() if one.pem or one.mechanism is not Mechanism.X509}
 
     # --- Deciding ---------------------------------------------------------------------------------
 
-    def _decided(self, strangers: Mapping[str, "Stranger"]) -> Iterator[tuple[str, list[Decided]]]:
+    def _decided(
+        self, strangers: Mapping[str, Stranger], kinds: Sequence[Kinds]
+    ) -> Iterator[tuple[str, list[Decided]]]:
         """Each device with what is decided about it at both times."""
-        first, second = (Deciding(time) for time in self.times)
+        first, second = (Deciding(time, then) for time, then in zip(self.times, kinds, strict=True))
         for row in self._rows():
             yield row.name, [first.about(row, row.current[0]), second.about(row, row.current[1])]
         for key, one in strangers.items():
             yield one.name, [deciding.about_stranger(key, one) for deciding in (first, second)]
 
-    def _rows(self) -> Iterator["Row"]:
+    def _rows(self) -> Iterator[Row]:
         records = self.service.registrations.annotate(
             **{f"current_{number}": _is_current(time.at) for number, time in enumerate(self.times)}
         )
@@ -280,6 +327,10 @@ class _Fleet:
                 key_ids,
                 (bool(current[0]), bool(current[1])),
             )
+
+
+def _standing(walk: Walk, at: datetime) -> Standing:
+    return Standing(at, walk.standing(at), walk.key_groups_admit, walk.proofs)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from django.utils import timezone
 
 from enrollments.actions.past.entries import (
     KINDS,
+    NotTold,
     PastEntry,
     Subject,
     as_it_stands,
@@ -41,7 +42,7 @@ from enrollments.policy.facts import EntryKind
 # How far clocks of nodes may be apart. A row that is stamped more wrongly is missed, and what it changed contradicts
 # the rows before it then, which is noticed.
 CLOCKS_APART = timedelta(days=1)
-# Rows that a page walks back over. Commands walk on without a limit.
+# Rows that are walked back over at a glance.
 MOST_ROWS = 20_000
 KEY_GROUPS = "symmetric_key_groups"
 CHUNK = 500
@@ -49,15 +50,19 @@ ROUNDS = 4
 T = TypeVar("T")
 
 
-class TooFarBack(Conflict):
-    """More happened since than can be walked back over while somebody waits."""
+class TooMuch(Conflict):
+    """More than is looked at for a page at a glance. Asked without limits, or with wider ones, it may be told."""
 
     code = "too_far_back"
 
+
+class TooFarBack(TooMuch):
+    """More happened since than is walked back over."""
+
     def __init__(self, rows: int) -> None:
         super().__init__(
-            f"More than {rows:,} changes of entries were made since then, too many to go back over while you wait. "
-            "Ask for a later time, or run manage.py as_of, which has no such limit."
+            f"More than {rows:,} changes of entries were made since then, too many to go back over here. Ask for a "
+            "later time, or run manage.py as_of, which has no such limit."
         )
 
 
@@ -71,26 +76,50 @@ class Change:
     @property
     def subject(self) -> Subject | None:
         """The entry that it is about; None for settings of the service, and for proofs of possession."""
-        kind = KINDS.get(self.event.subject_kind)
-        return (kind, int(self.event.subject_id)) if kind is not None else None
+        event = self.event
+        return _subject(event.subject_kind, event.subject_id) if event.subject_kind in KINDS else None
 
 
-def changes_since(service: ProvisioningService, at: datetime, most: int | None = MOST_ROWS) -> list[Change]:
-    """The rows after `at`, newest first; a change at exactly `at` counts as made. Raises TooFarBack."""
+@dataclass(frozen=True, slots=True)
+class Since:
+    """The changes after a time, newest first. Each walk over them reads the rows anew, since there may be a million."""
+
+    at: datetime
+    rows: HistoryQuerySet
+
+    def __iter__(self) -> Iterator[Change]:
+        latest = datetime.max.replace(tzinfo=UTC)
+        for row in self.rows.iterator(chunk_size=CHUNK):
+            latest = min(latest, row.at)
+            yield Change(row, max(latest, self.at))
+
+    @property
+    def subjects(self) -> set[Subject]:
+        named = self.rows.filter(subject_kind__in=KINDS).order_by()
+        return {_subject(kind, pk) for kind, pk in named.values_list("subject_kind", "subject_id").distinct()}
+
+
+def _subject(kind: str, pk: str) -> Subject:
+    if not (pk.isascii() and pk.isdigit()):
+        raise NotTold(
+            f"A row of the history does not say which {kind} it is about, so what stood before it cannot be told."
+        )
+    return KINDS[kind], int(pk)
+
+
+def changes_since(service: ProvisioningService, at: datetime, most: int | None = MOST_ROWS) -> Since:
+    """A change at exactly `at` counts as made. Raises TooFarBack."""
     rows = _rows_that_decide(service)
     known = rows.filter(at__lte=at)
     near = known.filter(at__gt=at - CLOCKS_APART).aggregate(last=Max("pk"))["last"]
     last = near or known.order_by("-at", "-pk").values_list("pk", flat=True).first() or 0
     # By time too: asked for the numbers alone, SQLite walks through all of the service.
     later = rows.filter(pk__gt=last, at__gt=at - CLOCKS_APART).order_by("-pk")
-    found = list(later[: most + 1] if most is not None else later)
-    if most is not None and len(found) > most:
+    if most is not None and later[: most + 1].count() > most:
         raise TooFarBack(most)
-    changes, latest = [], datetime.max.replace(tzinfo=UTC)
-    for row in found:
-        latest = min(latest, row.at)
-        changes.append(Change(row, max(latest, at)))
-    return changes
+    # None that comes while this is walked over: what is compared with it is read once.
+    newest = later.values_list("pk", flat=True).first() or 0
+    return Since(at, later.filter(pk__lte=newest))
 
 
 def _rows_that_decide(service: ProvisioningService) -> HistoryQuerySet:
@@ -149,10 +178,9 @@ class Walk:
     now: dict[Subject, PastEntry | None] = field(default_factory=dict)
 
     @classmethod
-    def from_now(cls, service: ProvisioningService, changes: Iterable[Change]) -> Self:
-        subjects = {change.subject for change in changes if change.subject is not None}
+    def from_now(cls, service: ProvisioningService, changes: Since) -> Self:
         # What is due, and stands in no row yet, is due now, and may not have been due then.
-        subjects |= _due(service)
+        subjects = changes.subjects | _due(service)
         there = dict.fromkeys(subjects) | read_entries(service, subjects)
         admit = ProvisioningService.what_decisions_read(service.pk).groups_with_keys_admit
         return cls(dict(there), admit, Proofs.of_now(service), there)
@@ -185,27 +213,11 @@ class Walk:
             )
         self.entries[subject] = entry
 
-    def undo_all(self, changes: Iterable[Change]) -> Self:
-        for change in changes:
-            self.undo(change)
-        return self
-
     def standing(self, at: datetime) -> dict[Subject, PastEntry | None]:
         """The entries with their switches as they stood at a time, and nothing scheduled any more."""
         return {
             subject: entry and replace(entry, enabled=entry.is_enabled(at), switches_at=None)
             for subject, entry in self.entries.items()
-        }
-
-    def changed(self) -> dict[Subject, PastEntry | None]:
-        """The entries that decided otherwise than they do now."""
-        return {
-            subject: entry
-            for subject, entry in self.entries.items()
-            if not (
-                (entry is None and self.now[subject] is None)
-                or (entry is not None and entry.decides_like(self.now[subject]))
-            )
         }
 
 

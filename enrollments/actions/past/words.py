@@ -41,8 +41,10 @@ def verdict_of(spell: Spell) -> str:
 
 
 def cause_of(spell: Spell) -> str:
-    event = spell.began_by.event
-    return deed(event) if event is not None else spell.began_by.words
+    cause = spell.began_by
+    if cause.event is not None:
+        return deed(cause.event)
+    return f"{cause.words}: {deed(cause.told_by)}" if cause.told_by is not None else cause.words
 
 
 def deed(event: HistoryEvent) -> str:
@@ -76,6 +78,17 @@ def in_between(look: LookBack) -> str:
     return f"Between {since} and {until} it would have been let in during {spells}, through {through}."
 
 
+def at_the_end(look: LookBack) -> str:
+    """One sentence that answers what would be decided at the end of the period."""
+    last, when = look.spells[-1], "Now" if look.is_now else f"At {moment(look.until)}"
+    if last.verdict is None:
+        return f"{when} it is not known what would be decided: {last.why}."
+    if last.admitted:
+        return f"{when} it would be let in, through {last.entry}."
+    by = f" by {last.entry}" if last.entry is not None else ""
+    return f"{when} it would be refused{by}: {last.why}."
+
+
 def look_as_json(look: LookBack) -> dict[str, Any]:
     return {
         "registration_id": look.registration_id,
@@ -94,7 +107,7 @@ def look_as_json(look: LookBack) -> dict[str, Any]:
                 "entry": str(one.entry) if one.entry else None,
                 "because": one.why,
                 "began_by": cause_of(one),
-                "history_row": one.began_by.event.pk if one.began_by.event else None,
+                "history_row": one.began_by.told_by.pk if one.began_by.told_by else None,
             }
             for one in look.spells
         ],

@@ -68,25 +68,14 @@ class Kinds:
 
     def add(self, key: str, name: str, chain: Sequence[ParsedCertificate]) -> None:
         """chain: all that this device shows, its leaf first."""
-        if monotonic() > self.deadline:
-            self.unexamined.add(key)
-            return
-        leaf, *above = chain
-        if problem := leaf_problem(leaf, self.at):
-            self.problems[key] = problem
-        possible = [*self.signers.of(leaf), *Signers(above).of(leaf)]
-        if len(possible) > MAX_SIGNERS:
-            self.alone.add(key)
-            return
-        signer = _signer(leaf, possible)
-        if not signer:
-            self.evidence[key] = BARE
-            return
-        sent = sorted(one.thumbprint_sha256 for one in above)
-        kind = " ".join(["kind", leaf.issuer_sha256, leaf.authority_key_id or "-", signer, *sent])
+        add_at_each_time([self], key, name, chain)
+
+    def put(self, key: str, name: str, chain: Sequence[ParsedCertificate], kind: str) -> None:
         self.evidence[key] = kind
+        if kind == BARE:
+            return
         self.members.setdefault(kind, []).append(key)
-        if problem is None and kind not in self.looks:
+        if key not in self.problems and kind not in self.looks:
             shown = PresentedCredential(certificates=tuple(one.der for one in chain))
             self.looks[kind] = Look(kind, key, name, shown)
 
@@ -95,6 +84,30 @@ class Kinds:
         for key in self.members.pop(kind):
             del self.evidence[key]
             self.alone.add(key)
+
+
+def add_at_each_time(times: Sequence[Kinds], key: str, name: str, chain: Sequence[ParsedCertificate]) -> None:
+    """Sort a device as of several times at once, with the same signers: of what kind it is does not hang on a time."""
+    signers = times[0].signers
+    if monotonic() > times[0].deadline:
+        for one in times:
+            one.unexamined.add(key)
+        return
+    leaf, *above = chain
+    for one in times:
+        if problem := leaf_problem(leaf, one.at):
+            one.problems[key] = problem
+    possible = [*signers.of(leaf), *Signers(above).of(leaf)]
+    if len(possible) > MAX_SIGNERS:
+        for one in times:
+            one.alone.add(key)
+        return
+    kind = BARE
+    if signer := _signer(leaf, possible):
+        sent = sorted(one.thumbprint_sha256 for one in above)
+        kind = " ".join(["kind", leaf.issuer_sha256, leaf.authority_key_id or "-", signer, *sent])
+    for one in times:
+        one.put(key, name, chain, kind)
 
 
 def _signer(leaf: ParsedCertificate, possible: Iterable[ParsedCertificate]) -> str:

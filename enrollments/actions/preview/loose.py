@@ -1,15 +1,18 @@
 """Devices of no class of evidence to whom a change could matter, with what may have signed their leaves."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
+from typing import NamedTuple
 
-from django.db.models import Q
+from django.db.models import Q, QuerySet
 
 from enrollments.actions.attempts import Came, devices_that_came
 from enrollments.actions.certificates import parsed, parsed_once
 from enrollments.actions.preview.kinds import (
     Kinds,
     Signers,
+    add_at_each_time,
     by_a_known_name,
     shown_by_entries,
     signers_named,
@@ -21,6 +24,15 @@ from enrollments.actions.preview.looking import Look, Time, look_alone, register
 from enrollments.actions.preview.touched import Touched, in_portions
 from enrollments.attestation.credential import PresentedCredential
 from enrollments.models import ProvisioningService, RegistrationEvidence
+
+
+class LeafNames(NamedTuple):
+    """What the leaf of a device says of who signed it, and its public key."""
+
+    registration_key: str
+    issuer: str
+    authority_key_id: str
+    spki: str
 
 
 @dataclass(slots=True)
@@ -49,33 +61,52 @@ class Loose:
             | Q(registration__leaf_spki__in=touched.spkis)
             | by_a_known_name(service)
         )
-        found = list(rows.values_list("pk", "certificate__issuer_sha256", "certificate__authority_key_id"))
-        self.leaves.update(pk for pk, _, _ in found)
         registered = service.registrations.filter(registration_key__in=touched.keys)
         known = {*registered.values_list("registration_key", flat=True), *self.strangers}
         self.strangers |= shown_by_entries(service, touched.keys - known)
-        leaves = {key: parsed(one.pems[0]) for key, one in self.strangers.items()}
-        self.own |= with_key_of_a_ca(service, ((key, one.spki_sha256) for key, one in leaves.items()))
-        issuers = {(issuer, key_id) for _, issuer, key_id in found}
-        issuers |= {(one.issuer_sha256, one.authority_key_id or "") for one in leaves.values()}
-        subjects, key_ids = {one for one, _ in issuers}, {one for _, one in issuers}
+        leaves = ((key, parsed(one.pems[0])) for key, one in self.strangers.items())
+        names = [
+            LeafNames(key, leaf.issuer_sha256, leaf.authority_key_id or "", leaf.spki_sha256)
+            for key, leaf in leaves
+        ]
+        self.note(service, rows, names)
+
+    def note(
+        self,
+        service: ProvisioningService,
+        rows: "QuerySet[RegistrationEvidence]",
+        strangers: Collection[LeafNames],
+    ) -> None:
+        """These leaves of records, and what is held at present that may have signed them or those of strangers."""
+        found = list(rows.values_list("pk", "certificate__issuer_sha256", "certificate__authority_key_id"))
+        self.leaves.update(pk for pk, _, _ in found)
+        self.own |= with_key_of_a_ca(service, ((one.registration_key, one.spki) for one in strangers))
+        subjects = {issuer for _, issuer, _ in found} | {one.issuer for one in strangers}
+        key_ids = {key_id for *_, key_id in found} | {one.authority_key_id for one in strangers}
         self.signers.update(signers_named(service, subjects, key_ids))
 
     def sorted(self, time: Time, deadline: float) -> Kinds:
-        kinds = Kinds(Signers(map(parsed, self.signers)), time.at, deadline)
+        (kinds,) = self.sorted_at([time.at], deadline)
+        return kinds
+
+    def sorted_at(self, times: Sequence[datetime], deadline: float) -> list[Kinds]:
+        """As of several times: each device is looked at once."""
+        signers = Signers(map(parsed, self.signers))
+        each = [Kinds(signers, at, deadline) for at in times]
         columns = ("registration__registration_key", "registration__registration_id", "certificate__pem")
         for some in in_portions(self.leaves):
             rows = RegistrationEvidence.objects.filter(pk__in=some).values_list(*columns)
             for key, name, pem in rows.iterator(chunk_size=1000):
-                self._add(kinds, key, name, (pem,))
+                self._add(each, key, name, (pem,))
         for key, came in self.strangers.items():
-            self._add(kinds, key, *came)
-        kinds.alone |= self.own
-        return kinds
+            self._add(each, key, *came)
+        for kinds in each:
+            kinds.alone |= self.own
+        return each
 
-    def _add(self, kinds: Kinds, key: str, name: str, pems: Sequence[str]) -> None:
+    def _add(self, each: Sequence[Kinds], key: str, name: str, pems: Sequence[str]) -> None:
         if key not in self.own:
-            kinds.add(key, name, list(map(parsed_once, pems)))
+            add_at_each_time(each, key, name, list(map(parsed_once, pems)))
 
     def alone(self, service: ProvisioningService, keys: Iterable[str]) -> Iterable[Look]:
         """Of these devices."""

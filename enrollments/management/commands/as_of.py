@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from enrollments.actions.past import FleetLimits, Limits, compare, look_back
+from enrollments.actions.past import ALL_OF_FLEET, Limits, compare, look_back
 from enrollments.actions.past.words import (
     answer,
     cause_of,
@@ -76,9 +76,7 @@ class Command(DpsCommand):
                     f"{cause_of(spell)}"
                 )
             return
-        said = compare(
-            found, time, until, limits=FleetLimits(rows=None, classes=None, singly=None, seconds=None)
-        )
+        said = compare(found, time, until, limits=ALL_OF_FLEET)
         if csv is not None:
             try:
                 with csv.open("w", encoding="utf-8", newline="") as file:

@@ -3,6 +3,7 @@
 import csv
 import json
 from collections.abc import Iterable, Iterator
+from datetime import datetime
 from typing import Any
 
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
@@ -11,7 +12,17 @@ from django.utils import timezone
 from django.views.decorators.http import require_safe
 
 from enrollments.actions.history import note_export
-from enrollments.actions.past import Comparison, LookBack, compare, look_back
+from enrollments.actions.past import (
+    ALL_OF_DEVICE,
+    ALL_OF_FLEET,
+    Comparison,
+    FleetLimits,
+    Limits,
+    LookBack,
+    TooMuch,
+    compare,
+    look_back,
+)
 from enrollments.actions.past.words import (
     answer,
     in_between,
@@ -20,6 +31,7 @@ from enrollments.actions.past.words import (
     through_at,
 )
 from enrollments.actions.preview import Effect
+from enrollments.actions.preview.lately import Lately
 from enrollments.actions.preview.table import Echo
 from enrollments.errors import Conflict, Invalid, NotFound
 from enrollments.models import ProvisioningService
@@ -30,7 +42,7 @@ from enrollments.portal.explanations import shown
 from enrollments.portal.forms_past import PastForm, in_address
 from enrollments.portal.htmx import render_page
 from enrollments.portal.past import choices, page_of, past_url, shown_spells
-from enrollments.portal.previews import effect_named
+from enrollments.portal.previews import EVERYONE, asks_for_everyone, effect_named, turn_to_examine
 
 CHUNK = 1000
 JSON_LINES, CSV = "jsonl", "csv"
@@ -54,6 +66,8 @@ def past(request: HttpRequest, service: ProvisioningService) -> HttpResponse:
             status = 422
         except Conflict as problem:
             context["problem"] = problem.message
+            if isinstance(problem, TooMuch) and not asks_for_everyone(request.GET):
+                context["further_url"] = past_url(service, **_asked(form), **{EVERYONE: "1"})
             status = 409
     return render_page(request, "portal/past/page.html", "portal/past/_page.html", context, status=status)
 
@@ -66,7 +80,7 @@ def past_export(request: HttpRequest, service: ProvisioningService) -> HttpRespo
     if not form.is_valid() or "at" not in form.chosen:
         raise Invalid({"at": ["Give the time that is asked about, and the other one after it."]})
     at, until = form.chosen["at"], form.chosen.get("until")
-    said = compare(service, at, until)
+    said = _compared(service, at, until, everyone=asks_for_everyone(request.GET))
     effect = effect_named(request.GET.get("effect", ""))
     kind = JSON_LINES if request.GET.get("format") == JSON_LINES else CSV
     filters = {"at": said.at.isoformat(), "until": said.until.isoformat()}
@@ -86,12 +100,37 @@ def past_export(request: HttpRequest, service: ProvisioningService) -> HttpRespo
     )
 
 
+def _asked(form: PastForm) -> dict[str, str]:
+    """What was filled in, as it stands in addresses."""
+    times = {name: in_address(form.chosen[name]) for name in ("at", "until") if form.chosen.get(name)}
+    return {**times, "registration_id": form.chosen.get("registration_id", "")}
+
+
 def _told(request: HttpRequest, service: ProvisioningService, form: PastForm) -> dict[str, Any]:
     at, until = form.chosen["at"], form.chosen.get("until")
-    asked = {"at": in_address(at), "until": in_address(until) if until else ""}
-    if name := form.chosen.get("registration_id"):
-        return _of_device(service, look_back(service, name, at, until), asked)
-    return _of_fleet(request, service, compare(service, at, until), asked)
+    asked, everyone = _asked(form), asks_for_everyone(request.GET)
+    if name := asked.pop("registration_id"):
+        with turn_to_examine(everyone=everyone):
+            look = look_back(service, name, at, until, limits=ALL_OF_DEVICE if everyone else Limits())
+        return _of_device(service, look, asked)
+    return _of_fleet(request, service, _compared(service, at, until, everyone=everyone), asked)
+
+
+def _compared(
+    service: ProvisioningService, at: datetime, until: datetime | None, *, everyone: bool
+) -> Comparison:
+    """Of all devices it may take minutes, and is kept for the pages of the list and the export."""
+    if not everyone:
+        return compare(service, at, until, limits=FleetLimits())
+
+    def work_out() -> Comparison:
+        with turn_to_examine(everyone=True):
+            return compare(service, at, until, limits=ALL_OF_FLEET)
+
+    return _LATELY.of(service, (at, until), work_out)
+
+
+_LATELY: Lately[Comparison] = Lately()
 
 
 def _of_device(service: ProvisioningService, look: LookBack, asked: dict[str, str]) -> dict[str, Any]:
@@ -114,7 +153,9 @@ def _of_fleet(
 ) -> dict[str, Any]:
     effect = effect_named(request.GET.get("effect", ""))
     then, later = numbers(said)
-    query = {**asked, "effect": effect.value if effect else ""}
+    all_asked = {**asked, EVERYONE: "1"}
+    addresses = all_asked if asks_for_everyone(request.GET) else asked
+    query = {**addresses, "effect": effect.value if effect else ""}
     return {
         "said": said,
         "fine": said.at.replace(microsecond=0) == said.until.replace(microsecond=0),
@@ -122,8 +163,9 @@ def _of_fleet(
         "later": later,
         "through_then": through_at(said, first=True),
         "through_later": through_at(said, first=False),
-        "choices": choices(service, said, effect, asked),
-        "page": page_of(service, said, effect, request.GET, asked),
+        "choices": choices(service, said, effect, addresses),
+        "page": page_of(service, said, effect, request.GET, addresses),
+        "everyone_url": past_url(service, **all_asked),
         "may_export": may(request, Right.EXPORT, service),
         "export_query": past_url(service, **query).partition("?")[2],
         "effect": effect,
