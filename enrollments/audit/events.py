@@ -147,6 +147,9 @@ _SHUTS_OUT = frozenset(
         Event.GROUP_DELETED,
         Event.ENROLLMENT_ADDED_DISABLED,
         Event.GROUP_ADDED_DISABLED,
+        # With the reason and the time of what then happens by itself.
+        Event.ENROLLMENT_DISABLING_SCHEDULED,
+        Event.GROUP_DISABLING_SCHEDULED,
         Event.DEVICE_DEPROVISIONED,
         Event.DEVICE_DEREGISTERED,
     }

@@ -1,6 +1,6 @@
 """Which rows of the history a person sees, and which of these a filter asks for (R17)."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import product
@@ -71,9 +71,16 @@ def visible(user: User, service: ProvisioningService | None, *, sees_all: bool) 
 
 
 def search(
-    events: HistoryQuerySet, form: HistoryFilter, service: ProvisioningService | None, seen_up_to: int = 0
+    events: HistoryQuerySet,
+    form: HistoryFilter,
+    service: ProvisioningService | None,
+    seen_up_to: int = 0,
+    shut_out: Collection[int] = (),
 ) -> Search:
-    """What a valid form asks for. `seen_up_to`: the place up to which the person has looked."""
+    """What a valid form asks for. `seen_up_to`: the place up to which the person has looked.
+
+    shut_out: of one device of which is asked what shut it out, the rows that did, whatever they are about.
+    """
     chosen = form.chosen
     exact, times, texts = _exact(chosen), _times(form), _texts(chosen)
     if chosen.get("since") == LAST:
@@ -93,8 +100,11 @@ def search(
     if device:
         ranges.append(device)
     if chosen.get("event") == SHUTS_OUT:
-        if device or _is_rare(rows, lead, exact, service):
-            rows = rows.filter(Q(event_unseen__in=sorted(SHUTTING_OUT)) | Q(ShutOutByChange()))
+        can_shut_out = Q(event_unseen__in=sorted(SHUTTING_OUT)) | Q(ShutOutByChange())
+        if device:
+            ranges[-1] = _shutting_out(device, can_shut_out, shut_out)
+        elif _is_rare(rows, lead, exact, service):
+            rows = rows.filter(can_shut_out)
         else:
             lead = ""
             ranges.append([*(Q(event=event) for event in sorted(SHUTTING_OUT)), Q(ShutOutByChange())])
@@ -226,6 +236,14 @@ def _among_others(chosen: dict[str, Any], name: str, *kinds: str) -> list[Q]:
     if not kinds or not is_registration_id(name) or chosen.get("event", Event.REFUSED) != Event.REFUSED:
         return []
     return [Q(subject_kind="action", after__kind__in=kinds, after__names__icontains=f'"{name}"')]
+
+
+def _shutting_out(device: list[Q], can_shut_out: Q, rows: Collection[int]) -> list[Q]:
+    """Of one device: what did shut it out, and what else under its names can."""
+    if not rows:
+        return [own & can_shut_out for own in device]
+    did = Q(pk__in=rows)
+    return [did, *(own & can_shut_out & ~did for own in device)]
 
 
 def _device_ids(service: ProvisioningService, key: str) -> set[str]:

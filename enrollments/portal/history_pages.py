@@ -18,8 +18,10 @@ from enrollments.portal.access import person, rights_of
 from enrollments.portal.forms_history import LAST, NO_SERVICE, SHUTS_OUT, HistoryFilter, SaveViewForm
 from enrollments.portal.history_filtering import Search, search, visible
 from enrollments.portal.history_rows import history_url, rows_of
+from enrollments.portal.history_shut_outs import ShutOutsTold, what_shut_out_the_device
 from enrollments.portal.htmx import render_page
 from enrollments.portal.paging import Reach, paged
+from enrollments.portal.previews import EVERYONE, asks_for_everyone
 
 FORMATS = (("xlsx", "Excel (XLSX)"), ("csv", "CSV, in a ZIP with the checkpoint"), ("jsonl", "JSON Lines"))
 # So many of the newest rows are looked at to say how many are new.
@@ -76,10 +78,16 @@ def seen_by(request: HttpRequest, service: ProvisioningService | None) -> Histor
     return visible(person(request), service, sees_all=Right.SEE_HISTORY in rights_of(request, service))
 
 
-def found_by(request: HttpRequest, form: HistoryFilter, service: ProvisioningService | None) -> Search:
-    """What a valid filter finds among what the person may see."""
+def found_by(
+    request: HttpRequest,
+    form: HistoryFilter,
+    service: ProvisioningService | None,
+    told: ShutOutsTold | None = None,
+) -> Search:
+    """What a valid filter finds among what the person may see. told: what shut out the device that it is about."""
     look = last_look(person(request), service) if form.is_since_last else None
-    found = search(seen_by(request, service), form, service, look.index if look else 0)
+    shut_out = told.rows if told else ()
+    found = search(seen_by(request, service), form, service, look.index if look else 0, shut_out)
     if Right.SEE_HISTORY in rights_of(request, service):
         return found
     return replace(found, among=None)  # what one did oneself, an index has, and it is little
@@ -95,7 +103,8 @@ def history_page(request: HttpRequest, place: Place) -> HttpResponse:
     seal_for_a_page()
     rights = rights_of(request, service)
     valid = form.is_valid()
-    found = found_by(request, form, service) if valid else Search(HistoryEvent.objects.none())
+    told = what_shut_out_the_device(request, service, form) if valid else None
+    found = found_by(request, form, service, told) if valid else Search(HistoryEvent.objects.none())
     page = paged(
         found.rows.select_related("seal"),
         request.GET,
@@ -111,12 +120,13 @@ def history_page(request: HttpRequest, place: Place) -> HttpResponse:
         "place": place,
         "form": form,
         "page": page,
-        "rows": rows_of(page.rows, service),
+        "rows": rows_of(page.rows, service, told.rows if told else ()),
+        "shut_outs": told,
         "filtered": form.is_filtered,
         "sees_all": Right.SEE_HISTORY in rights,
         "list_url": place.url,
         "may_export": valid and Right.EXPORT in rights,
-        "exports": _exports(reverse(f"{prefix}-export", kwargs=names), form) if valid else [],
+        "exports": _exports(reverse(f"{prefix}-export", kwargs=names), request, form) if valid else [],
         "quick": _quick(request, place),
         "checkpoint_url": reverse(_proof_view(service), kwargs=names) if Right.SEE_HISTORY in rights else "",
     }
@@ -147,8 +157,9 @@ def _proof_view(service: ProvisioningService | None) -> str:
     return "portal:history-checkpoint" if service else "portal:installation-checkpoint"
 
 
-def _exports(url: str, form: HistoryFilter) -> list[dict[str, str]]:
+def _exports(url: str, request: HttpRequest, form: HistoryFilter) -> list[dict[str, str]]:
     query = f"&{form.query}" if form.query else ""
+    query += f"&{EVERYONE}=1" if asks_for_everyone(request.GET) else ""
     return [{"label": label, "url": f"{url}?format={name}{query}"} for name, label in FORMATS]
 
 
@@ -172,7 +183,7 @@ def _quick(request: HttpRequest, place: Place) -> list[dict[str, Any]]:
     tabs = []
     for label, chosen in choices:
         query = request.GET.copy()
-        for name in ("after", "before", *now):
+        for name in ("after", "before", EVERYONE, *now):
             query.pop(name, None)
         for name, value in chosen.items():
             query[name] = value

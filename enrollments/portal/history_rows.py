@@ -1,6 +1,6 @@
 """Rows of the history as people read them: a sentence each, what changed field by field, and where everything is."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -81,7 +81,10 @@ def row_url(event: HistoryEvent, service: ProvisioningService | None) -> str:
     return reverse("portal:installation-history-row", args=[event.pk])
 
 
-def rows_of(events: Iterable[HistoryEvent], service: ProvisioningService | None) -> list[HistoryRow]:
+def rows_of(
+    events: Iterable[HistoryEvent], service: ProvisioningService | None, shut_out: Collection[int] = ()
+) -> list[HistoryRow]:
+    """shut_out: rows that are known to have shut the device out that the page is about."""
     events = list(events)
     urls = _urls(events, service) if service else {}
     return [
@@ -94,7 +97,7 @@ def rows_of(events: Iterable[HistoryEvent], service: ProvisioningService | None)
             subject_url=_subject_url(event, service),
             own_url=row_url(event, service),
             differences=differences(event.before, event.after),
-            shuts_out=event.event in SHUTTING_OUT or is_shut_out_by_change(event),
+            shuts_out=event.pk in shut_out or event.event in SHUTTING_OUT or is_shut_out_by_change(event),
         )
         for event in events
     ]

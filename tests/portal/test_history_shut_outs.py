@@ -1,6 +1,8 @@
 """«What shuts out» also finds the changes of which only what was before and is after tells it (R4, R5, R7)."""
 
+import re
 from datetime import timedelta
+from html import unescape
 from typing import Any
 
 import pytest
@@ -8,18 +10,50 @@ from django.db import connection
 from django.utils import timezone
 
 from enrollments.actions.ca_certificates import delete_ca_certificate
-from enrollments.actions.enrollment_groups import GroupSpec, change_enrollment_group
-from enrollments.actions.enrollments import IndividualSpec, change_individual_enrollment
+from enrollments.actions.enrollment_groups import (
+    GroupSpec,
+    change_enrollment_group,
+    disable_enrollment_group,
+    enable_enrollment_group,
+)
+from enrollments.actions.enrollments import (
+    IndividualSpec,
+    change_individual_enrollment,
+    delete_enrollments,
+)
+from enrollments.actions.past import Limits
+from enrollments.actions.revocation import deny_device
 from enrollments.actions.services import change_settings
 from enrollments.audit.events import Event
 from enrollments.models import AttestationMechanism, HistoryEvent, Slot
 from enrollments.models.history_shut_outs import ShutOutByChange, is_shut_out_by_change
 from enrollments.models.merging import first_ids
+from enrollments.policy.roles import Role
+from enrollments.portal import history_shut_outs
 from enrollments.portal.forms_history import HistoryFilter
 from enrollments.portal.history_filtering import search
 from tests.certificates import root, self_signed
-from tests.devices import ALICE, demand_proof, enroll_ca, enroll_device, enroll_keys, prove, upload_ca
-from tests.portal.test_history import URL, a_row, auditor, plant, shown  # noqa: F401  # fixtures
+from tests.devices import (
+    ALICE,
+    demand_proof,
+    enroll_ca,
+    enroll_device,
+    enroll_keys,
+    prove,
+    register,
+    upload_ca,
+)
+from tests.factories import a_user
+from tests.portal.test_history import (  # noqa: F401  # fixtures
+    EXPORT,
+    URL,
+    a_row,
+    auditor,
+    exported,
+    plant,
+    shown,
+)
+from tests.portal.walking import pages_of
 
 pytestmark = pytest.mark.django_db
 CERTIFICATES = {"primary": "A (SHA-256 a1)", "secondary": "B (SHA-256 b2)"}
@@ -160,3 +194,119 @@ def test_changes_that_shut_out_are_found_by_their_own_index(plant):  # noqa: F81
 
     assert "history_shut_out_by_change" in of_changes.explain()
     assert first_ids(asked.rows, asked.ranges, "at", descending=True, limit=51) == []
+
+
+class TestOfADevice:
+    """On the page of a device it is what shut this very one out, be it about a group, a setting or another device."""
+
+    URL = "/services/plant/registrations/pump-1/history/"
+
+    @pytest.fixture
+    def pump(self, plant):  # noqa: F811
+        ca = root("Plant CA")
+        enroll_ca(plant, ca, "plant-7")
+        enroll_ca(plant, root("Other CA"), "other")
+        leaf = ca.leaf("pump-1")
+        register(plant, leaf)
+        return leaf
+
+    def of_device(self, client, **query):
+        answer = client.get(self.URL, {"event": "shuts-out", **query})
+        assert answer.status_code == 200
+        events = [(row.event.event, row.event.subject_name) for row in answer.context["rows"]]
+        return events, " ".join(re.sub(r"<[^>]+>", " ", answer.content.decode()).split())
+
+    def test_group_setting_and_its_own_entry_are_found_with_who_and_why(self, auditor, plant, pump):  # noqa: F811
+        disable_enrollment_group(plant, "other", actor=ALICE)
+        disable_enrollment_group(plant, "plant-7", actor=ALICE, reason="recall 12")
+        enable_enrollment_group(plant, "plant-7", actor=ALICE)
+        enroll_device(plant, self_signed("pump-1"))
+
+        events, text = self.of_device(auditor)
+
+        assert events == [("enrollment.added", "pump-1"), ("group.disabled", "plant-7")]
+        for part in (
+            "It could have come in, and was shut out, 2 times",
+            "Now it would be refused by individual enrollment pump-1",
+            "recall 12",
+            "Could it have come in in between?",
+        ):
+            assert part in text
+        assert 'aria-label="Shuts out"' in auditor.get(self.URL, {"event": "shuts-out"}).content.decode()
+
+    def test_link_leads_to_its_spells(self, auditor, plant, pump):  # noqa: F811
+        disable_enrollment_group(plant, "plant-7", actor=ALICE)
+        html = auditor.get(self.URL, {"event": "shuts-out"}).content.decode()
+
+        (link,) = re.findall(r'href="([^"]+)">Could it have come in in between', html)
+
+        assert "it would have been let in during one spell" in auditor.get(unescape(link)).content.decode()
+
+    def test_what_else_can_shut_out_under_its_own_name_stays(self, auditor, plant, pump):  # noqa: F811
+        deny_device(plant, "pump-1", actor=ALICE)
+        disable_enrollment_group(plant, "plant-7", actor=ALICE)
+        delete_enrollments(plant, ["pump-1"], actor=ALICE)
+
+        events, text = self.of_device(auditor)
+
+        assert events == [("enrollment.deleted", "pump-1"), ("enrollment.added_disabled", "pump-1")]
+        assert "was shut out, 1 time:" in text
+        assert "Now it would be refused by enrollment group plant-7" in text
+
+    def test_other_filters_and_pages_hold_for_it_too(self, auditor, plant, pump):  # noqa: F811
+        for _ in range(30):
+            disable_enrollment_group(plant, "plant-7", actor=ALICE)
+            enable_enrollment_group(plant, "plant-7", actor=ALICE)
+        deny_device(plant, "pump-1", actor=ALICE)
+
+        assert self.of_device(auditor, kind="IndividualEnrollment")[0] == [
+            ("enrollment.added_disabled", "pump-1")
+        ]
+        seen = [row.pk for rows in pages_of(auditor, f"{self.URL}?event=shuts-out") for row in rows]
+        assert len(seen) == len(set(seen)) == 31
+
+    def test_export_has_the_same_rows(self, auditor, plant, pump):  # noqa: F811
+        disable_enrollment_group(plant, "plant-7", actor=ALICE)
+
+        rows = exported(auditor, device="pump-1", event="shuts-out")
+
+        assert [(row["event"], row["object"]) for row in rows] == [("group.disabled", "plant-7")]
+
+    def test_more_changes_than_a_glance_allows_are_said_and_gone_back_over_on_demand(
+        self,
+        auditor,  # noqa: F811
+        plant,  # noqa: F811
+        pump,
+        monkeypatch,
+    ):
+        disable_enrollment_group(plant, "plant-7", actor=ALICE)
+        monkeypatch.setattr(history_shut_outs, "Limits", lambda: Limits(rows=1))
+
+        events, text = self.of_device(auditor)
+        html = auditor.get(self.URL, {"event": "shuts-out"}).content.decode()
+        (further,) = re.findall(r'href="([^"]+)">Go back over more of them', html)
+        refused = auditor.get(EXPORT, {"device": "pump-1", "event": "shuts-out"})
+
+        assert events == []
+        assert "was not worked out: More than 1 changes of entries were made since then" in text
+        assert "plant-7" in auditor.get(unescape(further)).content.decode()
+        assert refused.status_code == 409
+        assert "Nothing was exported: More than 1 changes" in refused.content.decode()
+        rows = exported(auditor, device="pump-1", event="shuts-out", everyone="1")
+        assert [row["object"] for row in rows] == ["plant-7"]
+
+    def test_who_sees_only_what_they_did_themselves_learns_nothing_more(self, client, plant, pump):  # noqa: F811
+        viewer = a_user(Role.VIEWER, plant)
+        client.force_login(viewer)
+        disable_enrollment_group(plant, "plant-7", actor=ALICE)
+
+        events, text = self.of_device(client)
+
+        assert events == []
+        for part in ("shut out,", "would be refused", "plant-7"):
+            assert part not in text
+
+    def test_nothing_is_made_up_of_a_device_that_is_not_known(self, auditor, plant, pump):  # noqa: F811
+        answer = auditor.get(self.URL.replace("pump-1", "nobody"), {"event": "shuts-out"})
+
+        assert "Nothing is known of this device that could be judged" in answer.content.decode()

@@ -3,6 +3,7 @@
 from enrollments.actions.past.causes import Cause
 from enrollments.actions.past.device import ALL_OF_DEVICE, Limits, LookBack, Spell, look_back
 from enrollments.actions.past.fleet import ALL_OF_FLEET, Comparison, FleetLimits, compare
+from enrollments.actions.past.shut_outs import ShutOuts, what_shut_out
 from enrollments.actions.past.walking import TooMuch
 
 __all__ = [
@@ -13,8 +14,10 @@ __all__ = [
     "FleetLimits",
     "Limits",
     "LookBack",
+    "ShutOuts",
     "Spell",
     "TooMuch",
     "compare",
     "look_back",
+    "what_shut_out",
 ]

@@ -17,6 +17,7 @@ from enrollments.portal.access import actor_of, requires, requires_everywhere
 from enrollments.portal.forms_history import HistoryFilter
 from enrollments.portal.history_export import ENDINGS, TYPES, Export
 from enrollments.portal.history_pages import filter_of, found_by, place_of
+from enrollments.portal.history_shut_outs import what_shut_out_the_device
 
 NAMES = {"csv": "history as CSV", "jsonl": "history as JSON Lines", "xlsx": "history as XLSX"}
 
@@ -44,7 +45,11 @@ def _export(request: HttpRequest, service: ProvisioningService | None) -> HttpRe
         return _refused(request, f"The filter of this export cannot be read: {cause}", 422)
     if service is not None:
         settle_if_possible(service)
-    found = found_by(request, form, service)
+    told = what_shut_out_the_device(request, service, form)
+    if told is not None and told.problem:
+        # Exported is exactly what is asked for: rows that were not worked out would be missing, and nobody would know.
+        return _refused(request, f"Nothing was exported: {told.problem}", 409)
+    found = found_by(request, form, service, told)
     try:
         # First, so that everything that is exported is sealed, and covered by what was signed.
         checkpoint, _ = take_checkpoint(in_background=True)

@@ -1,0 +1,47 @@
+"""Which rows of the history shut one device out: each at which what would be decided about it turned from admitted.
+
+Worked out as Back in time does, so that it is the decision that says so, and not the kind of act: a group that was
+disabled shuts out, and so does an enabled individual enrollment that asks for another credential (R5), or a setting.
+"""
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+from enrollments.actions.past.device import Limits, LookBack, Spell, look_back
+from enrollments.models import HistoryEvent, ProvisioningService
+from enrollments.policy.decision import Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class ShutOuts:
+    """`turns`: the spells with which a device was shut out, oldest first. rows: of the history, by primary key."""
+
+    look: LookBack
+    turns: tuple[Spell, ...]
+
+    @property
+    def rows(self) -> frozenset[int]:
+        return frozenset(row.pk for turn in self.turns for row in turn.began_by.rows)
+
+    @property
+    def by_time(self) -> tuple[Spell, ...]:
+        """Those that nobody did at that moment: dates of certificates, and switches that fell due."""
+        return tuple(turn for turn in self.turns if turn.began_by.event is None)
+
+
+def what_shut_out(service: ProvisioningService, registration_id: str, *, limits: Limits) -> ShutOuts | None:
+    """Since the history of the service begins; None where it is empty. Raises what look_back raises."""
+    rows = HistoryEvent.objects.of_service(service.pk).order_by("at", "pk")
+    begun = rows.values_list("at", flat=True).first()
+    if begun is None:
+        return None
+    look = look_back(service, registration_id, begun, limits=limits)
+    turns = tuple(
+        after for before, after in pairwise(look.spells) if _may_have_come(before) and not after.admitted
+    )
+    return ShutOuts(look, turns)
+
+
+def _may_have_come(spell: Spell) -> bool:
+    """Where it is not known whether it was admitted, it may have been."""
+    return spell.verdict in (Verdict.ADMIT, None)

@@ -1,0 +1,74 @@
+"""What the history of one device says of what shut it out, where that is asked for: worked out as Back in time does."""
+
+from dataclasses import dataclass
+
+from django.http import HttpRequest
+
+from enrollments.actions.past import ALL_OF_DEVICE, Limits, ShutOuts, Spell, TooMuch, what_shut_out
+from enrollments.actions.past.words import at_the_end
+from enrollments.errors import Conflict, Invalid, NotFound
+from enrollments.models import ProvisioningService
+from enrollments.policy.roles import Right
+from enrollments.portal.access import rights_of
+from enrollments.portal.forms_history import SHUTS_OUT, HistoryFilter
+from enrollments.portal.forms_past import in_address
+from enrollments.portal.past import past_url
+from enrollments.portal.previews import asks_for_everyone, of_everyone, turn_to_examine
+
+# Of times at which nobody did anything, the latest so many are shown.
+MOST_TIMES = 10
+
+
+@dataclass(frozen=True, slots=True)
+class ShutOutsTold:
+    """rows: of the history, by primary key, whatever they are about. turns: how often it was shut out.
+
+    times: the latest at which it was shut out and nobody did anything. past_url: where each spell is told.
+    problem: why it was not worked out, and `further_url`: where it is. nothing_known: nothing that could be judged.
+    """
+
+    rows: frozenset[int] = frozenset()
+    turns: int = 0
+    times: tuple[Spell, ...] = ()
+    more_times: int = 0
+    now: str = ""
+    past_url: str = ""
+    problem: str = ""
+    further_url: str = ""
+    nothing_known: bool = False
+
+
+def what_shut_out_the_device(
+    request: HttpRequest, service: ProvisioningService | None, form: HistoryFilter
+) -> ShutOutsTold | None:
+    """None where it is not asked for, or is not the person's to see (R17). Ask a valid form only."""
+    chosen = form.chosen
+    if service is None or chosen.get("event") != SHUTS_OUT or "device" not in chosen:
+        return None
+    if Right.SEE_HISTORY not in rights_of(request, service):
+        return None
+    everyone = asks_for_everyone(request.GET)
+    try:
+        with turn_to_examine(everyone=everyone):
+            found = what_shut_out(service, chosen["device"], limits=ALL_OF_DEVICE if everyone else Limits())
+    except (NotFound, Invalid):
+        return ShutOutsTold(nothing_known=True)
+    except Conflict as problem:
+        further = isinstance(problem, TooMuch) and not everyone
+        return ShutOutsTold(
+            problem=problem.message, further_url=of_everyone(request.get_full_path()) if further else ""
+        )
+    return _told(service, found) if found is not None else ShutOutsTold(nothing_known=True)
+
+
+def _told(service: ProvisioningService, found: ShutOuts) -> ShutOutsTold:
+    times = found.by_time
+    look = found.look
+    return ShutOutsTold(
+        found.rows,
+        len(found.turns),
+        times[-MOST_TIMES:],
+        len(times[:-MOST_TIMES]),
+        at_the_end(look),
+        past_url(service, at=in_address(look.at), registration_id=look.registration_id),
+    )

@@ -1,0 +1,263 @@
+"""What shut one device out: each row at which it turned from admitted, whatever it is about (R3 to R8)."""
+
+from datetime import timedelta
+from time import sleep
+
+import pytest
+from django.utils import timezone
+
+from enrollments.actions.ca_certificates import delete_ca_certificate
+from enrollments.actions.enrollment_groups import (
+    GroupSpec,
+    change_enrollment_group,
+    delete_enrollment_groups,
+    disable_enrollment_group,
+)
+from enrollments.actions.enrollments import (
+    IndividualSpec,
+    change_individual_enrollment,
+    delete_enrollments,
+    disable_enrollment,
+)
+from enrollments.actions.past import ALL_OF_DEVICE, Limits, what_shut_out
+from enrollments.actions.past.causes import FELL_DUE
+from enrollments.actions.preview import Act, carry_out
+from enrollments.actions.revocation import deny_device
+from enrollments.actions.schedule import settle_due
+from enrollments.actions.services import change_settings
+from enrollments.models import AttestationMechanism, HistoryEvent, Slot
+from enrollments.policy.decision import Verdict
+from tests.certificates import EXPIRED, mint, root, self_signed
+from tests.devices import (
+    ALICE,
+    demand_proof,
+    derived_key,
+    enroll_ca,
+    enroll_device,
+    enroll_key_group,
+    enroll_keys,
+    enroll_tpm,
+    new_service,
+    prove,
+    register,
+    signs,
+)
+from tests.past.histories import History, grown
+from tests.past.test_past_property import api  # noqa: F401  # a fixture
+from tests.preview.worlds import PLANT_ALONE
+
+pytestmark = pytest.mark.django_db
+OPERATIONS = 120
+
+
+@pytest.fixture
+def service():
+    return new_service()
+
+
+@pytest.fixture
+def ca(service):
+    minted = root("Root")
+    enroll_ca(service, minted, "root")
+    return minted
+
+
+def found(service, name):
+    """Event and subject of the rows that shut a device out, oldest first."""
+    rows = what_shut_out(service, name, limits=Limits()).rows
+    return list(HistoryEvent.objects.filter(pk__in=rows).order_by("pk").values_list("event", "subject_name"))
+
+
+def changed(service, entry, **spec):
+    entry.refresh_from_db()
+    name = entry.registration_id
+    spec = IndividualSpec(registration_id=name, **spec)
+    return change_individual_enrollment(service, name, spec, expected_etag=entry.etag, actor=ALICE)
+
+
+class TestItsOwnEntry:
+    def test_added_enabled_for_another_certificate(self, service, ca):
+        """R5: it alone decides from then on, and the group's certificate is not what it asks for."""
+        register(service, ca.leaf("pump-1"))
+        enroll_device(service, self_signed("pump-1"))
+
+        assert found(service, "pump-1") == [("enrollment.added", "pump-1")]
+
+    def test_added_enabled_with_another_mechanism(self, service, ca):
+        register(service, ca.leaf("pump-1"))
+        enroll_keys(service, "pump-1")
+        register(service, ca.leaf("pump-2"))
+        enroll_tpm(service, "pump-2")
+
+        assert found(service, "pump-1") == [("enrollment.added", "pump-1")]
+        assert found(service, "pump-2") == [("enrollment.added", "pump-2")]
+
+    def test_added_enabled_for_its_own_certificate_shuts_nobody_out(self, service, ca):
+        leaf = ca.leaf("pump-1")
+        register(service, leaf)
+        enroll_device(service, leaf)
+
+        assert found(service, "pump-1") == []
+
+    def test_denied_disabled_changed_and_deleted(self, service):
+        leaf = self_signed("pump-1")
+        entry = enroll_device(service, leaf)
+        register(service, leaf)
+        changed(service, entry, certificates={Slot.PRIMARY: self_signed("pump-1").parsed})
+        changed(service, entry, certificates={Slot.PRIMARY: leaf.parsed})
+        changed(service, entry, mechanism=AttestationMechanism.SYMMETRIC_KEY)
+        changed(service, entry, certificates={Slot.PRIMARY: leaf.parsed})
+        changed(service, entry, certificates={Slot.PRIMARY: leaf.parsed}, enabled=False)
+        changed(service, entry, certificates={Slot.PRIMARY: leaf.parsed})
+        delete_enrollments(service, ["pump-1"], actor=ALICE)
+        enroll_device(service, leaf)
+        deny_device(service, "pump-1", actor=ALICE)
+
+        assert [event for event, _ in found(service, "pump-1")] == [
+            "enrollment.changed",
+            "enrollment.changed",
+            "enrollment.disabled",
+            "enrollment.deleted",
+            "enrollment.disabled",
+        ]
+
+    def test_given_another_key(self, service):
+        entry = enroll_keys(service, "key-1")
+        register(service, signs(service, "key-1", entry.primary_key), "key-1")
+        key = "bmV3IHNlY3JldCBrZXkgd2l0aCBieXRlcw=="
+        changed(service, entry, mechanism=AttestationMechanism.SYMMETRIC_KEY, primary_key=key)
+
+        assert found(service, "key-1") == [("enrollment.changed", "key-1")]
+
+
+class TestAnything:
+    def test_a_group_disabled_changed_and_deleted(self, service, ca):
+        register(service, ca.leaf("pump-1"))
+        enroll_ca(service, root("Other"), "other")
+        disable_enrollment_group(service, "other", actor=ALICE)
+        group = disable_enrollment_group(service, "root", actor=ALICE)
+        spec = GroupSpec(certificates={Slot.PRIMARY: ca.parsed})
+        group = change_enrollment_group(service, "root", spec, expected_etag=group.etag, actor=ALICE)
+        spec = GroupSpec(certificates={Slot.PRIMARY: root("New").parsed})
+        group = change_enrollment_group(service, "root", spec, expected_etag=group.etag, actor=ALICE)
+        spec = GroupSpec(certificates={Slot.PRIMARY: ca.parsed})
+        change_enrollment_group(service, "root", spec, expected_etag=group.etag, actor=ALICE)
+        delete_enrollment_groups(service, ["root"], actor=ALICE)
+
+        assert found(service, "pump-1") == [
+            ("group.disabled", "root"),
+            ("group.changed", "root"),
+            ("group.deleted", "root"),
+        ]
+
+    @pytest.mark.parametrize(
+        "options",
+        [
+            pytest.param(EXPIRED, id="expired"),
+            pytest.param({"extensions": [(PLANT_ALONE, True)]}, id="constrained"),
+            pytest.param({"path_length": 0}, id="short"),
+        ],
+    )
+    def test_an_enabled_group_that_was_added_in_between_shuts_nobody_out(self, service, ca, options):
+        """R7: whichever of the groups has a valid path admits."""
+        plant = ca.intermediate("Plant")
+        register(service, plant.leaf("pump-1"))
+        enroll_ca(service, plant.reissued(**options), "plant")
+
+        said = what_shut_out(service, "pump-1", limits=Limits())
+        assert (said.turns, said.look.spells[-1].admitted) == ((), True)
+
+    def test_a_group_that_bars_above_or_from_the_start(self, service, ca):
+        plant = ca.intermediate("Plant")
+        register(service, plant.leaf("pump-1"))
+        enroll_ca(service, plant, "plant", enabled=False)
+
+        assert found(service, "pump-1") == [("group.added_disabled", "plant")]
+
+    def test_another_device_with_its_key_that_was_disabled(self, service, ca):
+        leaf = ca.leaf("pump-1")
+        register(service, leaf)
+        enroll_device(service, mint("pump-2", key=leaf.key))
+        disable_enrollment(service, "pump-2", actor=ALICE)
+
+        assert found(service, "pump-1") == [("enrollment.disabled", "pump-2")]
+
+    def test_settings_and_proofs(self, service, ca):
+        register(service, ca.leaf("pump-1"))
+        demand_proof(service)
+        row = prove(service, ca)
+        delete_ca_certificate(service, row.name, actor=ALICE)
+
+        assert found(service, "pump-1") == [
+            ("service.changed", str(service)),
+            ("ca_certificate.deleted", row.name),
+        ]
+
+    def test_groups_with_keys_switched_off(self, service):
+        group = enroll_key_group(service)
+        key = derived_key(group.primary_key, "line-9-1")
+        register(service, signs(service, "line-9-1", key), "line-9-1")
+        change_settings(service, {"symmetric_key_groups": False}, actor=ALICE)
+
+        assert found(service, "line-9-1") == [("service.changed", str(service))]
+
+    def test_one_act_on_several_entries_is_told_by_the_row_of_the_one_that_decides(self, service, ca):
+        register(service, ca.leaf("pump-1"))
+        enroll_device(service, self_signed("valve-1"))
+        other = enroll_ca(service, root("Other"), "other")
+        group = service.enrollmentgroups.get(group_id="root")
+        carry_out(service, Act.DISABLE, [group, other], actor=ALICE)
+
+        assert found(service, "pump-1") == [("group.disabled", "root")]
+
+
+def test_a_schedule_tells_who_made_it_and_that_it_fell_due(service, ca):
+    register(service, ca.leaf("pump-1"))
+    due = timezone.now().replace(microsecond=0) + timedelta(seconds=2)
+    disable_enrollment_group(service, "root", actor=ALICE, at=due, reason="lease ends")
+    while timezone.now() <= due:
+        sleep(0.05)
+
+    unwritten = what_shut_out(service, "pump-1", limits=Limits())
+    settle_due(service)
+    written = what_shut_out(service, "pump-1", limits=Limits())
+
+    for said in (unwritten, written):
+        (turn,) = said.turns
+        assert (turn.verdict, turn.began_by.words, turn.begins) == (Verdict.DISABLED, FELL_DUE, due)
+        by = turn.began_by.told_by
+        assert (by.event, by.actor_name, by.reason) == ("group.disabling_scheduled", "alice", "lease ends")
+        assert said.by_time == said.turns
+    assert [row.event for row in unwritten.turns[0].began_by.rows] == ["group.disabling_scheduled"]
+    assert found(service, "pump-1") == [("group.disabling_scheduled", "root"), ("group.disabled", "root")]
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_whoever_is_shut_out_by_an_operation_finds_its_row(api, seed):  # noqa: F811
+    history = History(grown(), seed, api)
+    strangers = {leaf.parsed.common_names[0] for leaf in history.forest.strangers}
+    names = sorted({*history.shown, *history.tpms} - strangers)
+    rows, moments, told = [newest()], [timezone.now()], [history.decided()]
+    for _ in range(OPERATIONS):
+        history.operate()
+        rows.append(newest())
+        told.append(history.decided())
+        moments.append(timezone.now())
+
+    turned = by_time = 0
+    for name in names:
+        said = what_shut_out(history.service, name, limits=ALL_OF_DEVICE)
+        for step in range(1, OPERATIONS + 1):
+            before, after = told[step - 1][name], told[step][name]
+            if before[0] is Verdict.ADMIT and after[0] is not Verdict.ADMIT:
+                written = set(range(rows[step - 1] + 1, rows[step] + 1))
+                passed = [one for one in said.by_time if moments[step - 1] <= one.begins <= moments[step]]
+                assert written & said.rows or passed, (name, step)
+                turned += bool(written & said.rows)
+                by_time += bool(passed)
+        assert said.rows <= set(HistoryEvent.objects.values_list("pk", flat=True))
+    assert turned > 20
+
+
+def newest():
+    return HistoryEvent.objects.order_by("-pk").values_list("pk", flat=True).first() or 0
