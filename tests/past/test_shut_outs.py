@@ -19,13 +19,14 @@ from enrollments.actions.enrollments import (
     delete_enrollments,
     disable_enrollment,
 )
-from enrollments.actions.past import ALL_OF_DEVICE, Limits, what_shut_out
+from enrollments.actions.past import ALL_OF_DEVICE, Limits, device, look_back, what_shut_out
 from enrollments.actions.past.causes import FELL_DUE
+from enrollments.actions.past.walking import TooFarBack
 from enrollments.actions.preview import Act, carry_out
 from enrollments.actions.revocation import deny_device
 from enrollments.actions.schedule import settle_due
 from enrollments.actions.services import change_settings
-from enrollments.models import AttestationMechanism, HistoryEvent, Slot
+from enrollments.models import AttestationMechanism, HistoryEvent, RegistrationRecord, Slot
 from enrollments.policy.decision import Verdict
 from tests.certificates import EXPIRED, mint, root, self_signed
 from tests.devices import (
@@ -244,7 +245,7 @@ def test_whoever_is_shut_out_by_an_operation_finds_its_row(api, seed):  # noqa: 
         told.append(history.decided())
         moments.append(timezone.now())
 
-    turned = by_time = 0
+    turned = 0
     for name in names:
         said = what_shut_out(history.service, name, limits=ALL_OF_DEVICE)
         for step in range(1, OPERATIONS + 1):
@@ -254,9 +255,86 @@ def test_whoever_is_shut_out_by_an_operation_finds_its_row(api, seed):  # noqa: 
                 passed = [one for one in said.by_time if moments[step - 1] <= one.begins <= moments[step]]
                 assert written & said.rows or passed, (name, step)
                 turned += bool(written & said.rows)
-                by_time += bool(passed)
-        assert said.rows <= set(HistoryEvent.objects.values_list("pk", flat=True))
     assert turned > 20
+
+
+@pytest.mark.parametrize("seed", range(2, 4))
+def test_of_a_device_the_rows_that_can_matter_tell_the_same_as_all_rows(api, seed, monkeypatch):  # noqa: F811
+    """Where there are too many to go back over all of them."""
+    history = History(grown(), seed, api)
+    history.run(OPERATIONS, set())
+    history.wait_until_nothing_is_due_soon()
+    begun = HistoryEvent.objects.earliest("pk").at
+    until = timezone.now()
+    known = {*history.shown, *history.tpms} & set(record_names())
+    whole = {name: look_back(history.service, name, begun, until, limits=ALL_OF_DEVICE) for name in known}
+    walked = []
+    changes_since = device.changes_since
+
+    def too_many(service, at, most, names=None):
+        if names is None:
+            raise TooFarBack(0)
+        walked.append(names)
+        return changes_since(service, at, most, names)
+
+    monkeypatch.setattr(device, "changes_since", too_many)
+
+    for name in sorted(known):
+        narrow = look_back(history.service, name, begun, until, limits=Limits())
+        assert spells(narrow) == spells(whole[name]), name
+    assert any(len(names) > 1 for names in walked), "somebody else's entry could have its key"
+
+
+def record_names():
+    return RegistrationRecord.objects.values_list("registration_key", flat=True)
+
+
+def spells(look):
+    return [
+        (one.begins, one.ends, one.verdict, one.why, one.entry, {row.pk for row in one.began_by.rows})
+        for one in look.spells
+    ]
+
+
+def test_changes_of_others_do_not_count_where_a_device_signs(service):
+    entry = enroll_keys(service, "key-1")
+    register(service, signs(service, "key-1", entry.primary_key), "key-1")
+    for number in range(4):
+        enroll_device(service, self_signed(f"valve-{number}"))
+    disable_enrollment(service, "key-1", actor=ALICE)
+
+    rows = what_shut_out(service, "key-1", limits=Limits(rows=2, certificates=0)).rows
+
+    assert [row.event for row in HistoryEvent.objects.filter(pk__in=rows)] == ["enrollment.disabled"]
+
+
+@pytest.mark.parametrize("of_ca", [False, True], ids=["its own key", "the key of its CA"])
+def test_who_once_barred_its_key_is_found_among_many_others(service, ca, of_ca):
+    """R6: also where that entry is gone, so that nothing but its certificate is left of it."""
+    leaf = ca.leaf("pump-1")
+    register(service, leaf)
+    for number in range(9):
+        enroll_device(service, self_signed(f"valve-{number}"))
+    enroll_device(service, mint("boss-1", key=ca.key if of_ca else leaf.key), enabled=False)
+    delete_enrollments(service, ["boss-1"], actor=ALICE)
+
+    said = what_shut_out(service, "pump-1", limits=Limits(rows=8))
+
+    rows = HistoryEvent.objects.filter(pk__in=said.rows)
+    assert [(row.event, row.subject_name) for row in rows] == [("enrollment.added_disabled", "boss-1")]
+    assert said.look.spells[-1].admitted
+
+
+def test_where_there_are_too_many_certificates_it_is_said(service, ca):
+    register(service, ca.leaf("pump-1"))
+    for number in range(4):
+        enroll_device(service, self_signed(f"valve-{number}"))
+    disable_enrollment_group(service, "root", actor=ALICE)
+
+    with pytest.raises(TooFarBack, match="More than 4 changes"):
+        what_shut_out(service, "pump-1", limits=Limits(rows=4, certificates=2))
+    rows = what_shut_out(service, "pump-1", limits=Limits(rows=4, certificates=100)).rows
+    assert [row.event for row in HistoryEvent.objects.filter(pk__in=rows)] == ["group.disabled"]
 
 
 def newest():

@@ -19,11 +19,14 @@ from enrollments.actions.past.credentials import shown_by
 from enrollments.actions.past.entries import PastEntry, Subject
 from enrollments.actions.past.proofs import Proofs, put_back_proofs, tells_of_proofs
 from enrollments.actions.past.putting_back import put_back
-from enrollments.actions.past.reaching import Reach
+from enrollments.actions.past.reaching import Reach, names_met
+from enrollments.actions.past.spells import LookBack, Spell
 from enrollments.actions.past.walking import (
     KEY_GROUPS,
     MOST_ROWS,
     Change,
+    Since,
+    TooFarBack,
     TooMuch,
     Walk,
     changes_since,
@@ -33,14 +36,16 @@ from enrollments.actions.past.walking import (
     undisturbed,
 )
 from enrollments.errors import Invalid
-from enrollments.models import AttestationMechanism, ProvisioningService
+from enrollments.models import AttestationMechanism, Certificate, ProvisioningService
 from enrollments.models.locks import rehearsal
-from enrollments.policy.decision import Decision, Verdict
+from enrollments.policy.decision import Decision
 from enrollments.policy.facts import EntryKind, EntryRef, Mechanism
 from enrollments.policy.names import FORM_IN_WORDS, is_registration_id, registration_key
 
 # How often a device is judged at a glance: once for each change or date that can matter to it.
 MOST_JUDGED = 400
+# Where there are more, those that share a key with the device are not looked for at a glance: no index has them.
+MOST_CERTIFICATES = 200_000
 # How long one rehearsal may last. Whoever writes waits for it on SQLite.
 SECONDS_AT_ONCE = 0.4
 TICK = timedelta(microseconds=1)
@@ -54,55 +59,11 @@ class Limits:
 
     rows: int | None = MOST_ROWS
     judged: int | None = MOST_JUDGED
+    certificates: int | None = MOST_CERTIFICATES
 
 
 # For who waits for it. Of each row that is walked back over something is kept in memory.
-ALL_OF_DEVICE = Limits(rows=100_000, judged=None)
-
-
-@dataclass(frozen=True, slots=True)
-class Spell:
-    """From `begins` until before `ends` it was the same. verdict: None where it is not known, and `why` says why."""
-
-    begins: datetime
-    ends: datetime
-    verdict: Verdict | None
-    why: str
-    entry: EntryRef | None
-    began_by: Cause
-
-    @property
-    def admitted(self) -> bool:
-        return self.verdict is Verdict.ADMIT
-
-    def is_like(self, other: "Spell") -> bool:
-        return (self.verdict, self.why, self.entry) == (other.verdict, other.why, other.entry)
-
-
-@dataclass(frozen=True, slots=True)
-class LookBack:
-    """A device at a time, and from then on until another.
-
-    explanation: None where it is not known what would have been decided at `at`; the first spell then says why.
-    gone: entries that are named and are not there any more. is_now: `until` is the present.
-    """
-
-    registration_id: str
-    at: datetime
-    until: datetime
-    basis: str
-    explanation: Explanation | None
-    spells: tuple[Spell, ...]
-    gone: frozenset[EntryRef] = frozenset()
-    is_now: bool = False
-
-    @property
-    def first(self) -> Spell:
-        return self.spells[0]
-
-    @property
-    def admitted_spells(self) -> list[Spell]:
-        return [spell for spell in self.spells if spell.admitted]
+ALL_OF_DEVICE = Limits(rows=100_000, judged=None, certificates=None)
 
 
 def look_back(
@@ -156,22 +117,43 @@ class _Past:
         self.service, self.at, self.until, self.limits = service, at, until, limits
         self.key = registration_key(registration_id)
         self.epoch = ProvisioningService.epoch_of(service.pk)
-        self.changes = changes_since(service, at, limits.rows)
-        self.walk = Walk.from_now(service, self.changes)
-        self.now = self.walk.now
-        self.steps = list(self._steps())
-        self.shown = shown_by(service, registration_id, self._own_entries())
+        self.registration_id = registration_id
+        try:
+            self._walk_back(changes_since(service, at, limits.rows))
+        except TooFarBack:
+            self._walk_back_narrowly()
         self.reach = Reach.of(service, self.shown, self.key, self._states())
         self.untouched: Standing = {}
         if self.shown.mechanism is not Mechanism.X509:
             self.untouched = {**self._own_of_now(), **self._key_groups_of_now()}
         self.explanation: Explanation | None = None
 
+    def _walk_back(self, changes: Since) -> None:
+        self.walk = Walk.from_now(self.service, changes)
+        self.now = self.walk.now
+        self.steps = list(self._steps(changes))
+        self.shown = shown_by(self.service, self.registration_id, self._own_entries())
+
+    def _walk_back_narrowly(self) -> None:
+        """Over no changes of individual enrollments but those that can matter: its own, and who may have its keys (R6).
+
+        Raises TooFarBack where it would take long to find these, or there are too many changes all the same.
+        """
+        service, at, most = self.service, self.at, self.limits.rows
+        self._walk_back(changes_since(service, at, most, {self.key}))
+        if self.shown.mechanism is not Mechanism.X509:
+            return
+        certificates = self.limits.certificates
+        if certificates is not None and Certificate.objects.order_by("pk")[certificates : certificates + 1]:
+            raise TooFarBack(most or 0)
+        names = names_met(service, self.shown, self._states()) | {self.key}
+        self._walk_back(changes_since(service, at, most, names))
+
     # --- What stood when -------------------------------------------------------------------------
 
-    def _steps(self) -> Iterator[tuple[Change, PastEntry | None, PastEntry | None]]:
+    def _steps(self, changes: Since) -> Iterator[tuple[Change, PastEntry | None, PastEntry | None]]:
         """Each change with the entry after it and before it, newest first."""
-        for change in self.changes:
+        for change in changes:
             after = self.walk.entries.get(change.subject) if change.subject else None
             self.walk.undo(change)
             if change.subject is not None:

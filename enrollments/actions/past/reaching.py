@@ -4,6 +4,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
+from django.db.models import Q
+
+from enrollments.actions.certificates import parsed_once
 from enrollments.actions.past.credentials import Shown
 from enrollments.actions.past.entries import PastEntry
 from enrollments.models import Certificate, HeldRole, ProvisioningService
@@ -54,23 +57,7 @@ class Reach:
     def of(cls, service: ProvisioningService, shown: Shown, key: str, states: Iterable[PastEntry]) -> "Reach":
         if shown.mechanism is not Mechanism.X509:
             return cls(key, signs=True)
-        named = {thumbprint for entry in states for _, thumbprint in entry.certificates}
-        rows = [*_stored(named), *_held(service)]
-        chain = [
-            _Certificate(
-                one.thumbprint_sha256,
-                one.subject,
-                one.subject_sha256,
-                one.issuer_sha256,
-                one.spki_sha256,
-                one.subject_key_id or "",
-                one.authority_key_id or "",
-                one.not_before,
-                one.not_after,
-            )
-            for one in shown.chain
-        ]
-        met = _met(chain, rows)
+        met = _met_by(service, shown, states)
         dates: dict[datetime, str] = {}
         for one in met:
             who = one.subject or one.thumbprint[:16]
@@ -89,6 +76,59 @@ class Reach:
         if self.signs:
             return entry.kind is EntryKind.GROUP and entry.has_keys()
         return any(thumbprint in self.thumbprints for _, thumbprint in entry.certificates)
+
+
+def _met_by(service: ProvisioningService, shown: Shown, states: Iterable[PastEntry]) -> set[_Certificate]:
+    named = {thumbprint for entry in states for _, thumbprint in entry.certificates}
+    chain = [
+        _Certificate(
+            one.thumbprint_sha256,
+            one.subject,
+            one.subject_sha256,
+            one.issuer_sha256,
+            one.spki_sha256,
+            one.subject_key_id or "",
+            one.authority_key_id or "",
+            one.not_before,
+            one.not_after,
+        )
+        for one in shown.chain
+    ]
+    return _met(chain, [*_stored(named), *_held(service)])
+
+
+def names_met(service: ProvisioningService, shown: Shown, states: Iterable[PastEntry]) -> set[str]:
+    """Under which registration keys anything may ever have been enrolled that the device can meet (R3: by its name).
+
+    Of all certificates that there are, since those that an entry held once are in no other place. No index has what is
+    looked for, so all of them are gone through, twice or three times.
+    """
+    met = _met_by(service, shown, states)
+    known: set[tuple[frozenset[str], ...]] = set()
+    while (asked := _asked_by(met)) not in known:
+        known.add(asked)
+        subjects, keys, key_ids = asked
+        found = Certificate.objects.filter(
+            Q(subject_sha256__in=subjects) | Q(spki_sha256__in=keys) | Q(subject_key_id__in=key_ids)
+        )
+        met |= {_Certificate(*row) for row in found.values_list(*_COLUMNS)}
+    thumbprints = [one.thumbprint for one in met]
+    names: set[str] = set()
+    for start in range(0, len(thumbprints), CHUNK):
+        some = Certificate.objects.filter(thumbprint_sha256__in=thumbprints[start : start + CHUNK])
+        for pem in some.values_list("pem", flat=True):
+            names.update(map(registration_key, parsed_once(pem).common_names))
+    return names
+
+
+def _asked_by(met: Iterable[_Certificate]) -> tuple[frozenset[str], ...]:
+    """Names, keys and key identifiers of whatever may have signed one of these, or has its key."""
+    met = list(met)
+    return (
+        frozenset(one.issuer for one in met),
+        frozenset(one.key for one in met),
+        frozenset(one.issuer_key_id for one in met if one.issuer_key_id),
+    )
 
 
 def _met(chain: list[_Certificate], others: Iterable[_Certificate]) -> set[_Certificate]:

@@ -7,7 +7,8 @@ disabled shuts out, and so does an enabled individual enrollment that asks for a
 from dataclasses import dataclass
 from itertools import pairwise
 
-from enrollments.actions.past.device import Limits, LookBack, Spell, look_back
+from enrollments.actions.past.device import Limits, look_back
+from enrollments.actions.past.spells import LookBack, Spell
 from enrollments.models import HistoryEvent, ProvisioningService
 from enrollments.policy.decision import Verdict
 

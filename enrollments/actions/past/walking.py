@@ -5,12 +5,14 @@ are in the order of their commits, whether or not they are sealed yet. Clocks of
 at a time is everything up to the last row that is stamped with it or before.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from heapq import merge
 from typing import Self, TypeVar
 
 from django.db.models import Max, Q
+from django.db.models.functions import Lower
 from django.utils import timezone
 
 from enrollments.actions.past.entries import (
@@ -85,18 +87,23 @@ class Since:
     """The changes after a time, newest first. Each walk over them reads the rows anew, since there may be a million."""
 
     at: datetime
-    rows: HistoryQuerySet
+    parts: tuple[HistoryQuerySet, ...]
 
     def __iter__(self) -> Iterator[Change]:
         latest = datetime.max.replace(tzinfo=UTC)
-        for row in self.rows.iterator(chunk_size=CHUNK):
+        rows = [part.order_by("-pk").iterator(chunk_size=CHUNK) for part in self.parts]
+        for row in merge(*rows, key=lambda row: -row.pk):
             latest = min(latest, row.at)
             yield Change(row, max(latest, self.at))
 
     @property
     def subjects(self) -> set[Subject]:
-        named = self.rows.filter(subject_kind__in=KINDS).order_by()
-        return {_subject(kind, pk) for kind, pk in named.values_list("subject_kind", "subject_id").distinct()}
+        columns = ("subject_kind", "subject_id")
+        return {
+            _subject(kind, pk)
+            for part in self.parts
+            for kind, pk in part.filter(subject_kind__in=KINDS).values_list(*columns).distinct()
+        }
 
 
 def _subject(kind: str, pk: str) -> Subject:
@@ -107,26 +114,51 @@ def _subject(kind: str, pk: str) -> Subject:
     return KINDS[kind], int(pk)
 
 
-def changes_since(service: ProvisioningService, at: datetime, most: int | None = MOST_ROWS) -> Since:
-    """A change at exactly `at` counts as made. Raises TooFarBack."""
+def changes_since(
+    service: ProvisioningService,
+    at: datetime,
+    most: int | None = MOST_ROWS,
+    names: Collection[str] | None = None,
+) -> Since:
+    """A change at exactly `at` counts as made. names: of individual enrollments, only those of these registration keys.
+
+    Raises TooFarBack.
+    """
     rows = _rows_that_decide(service)
     known = rows.filter(at__lte=at)
     near = known.filter(at__gt=at - CLOCKS_APART).aggregate(last=Max("pk"))["last"]
     last = near or known.order_by("-at", "-pk").values_list("pk", flat=True).first() or 0
     # By time too: asked for the numbers alone, SQLite walks through all of the service.
-    later = rows.filter(pk__gt=last, at__gt=at - CLOCKS_APART).order_by("-pk")
-    if most is not None and later[: most + 1].count() > most:
+    parts = (rows,) if names is None else _parts_about(service, names)
+    later = [part.filter(pk__gt=last, at__gt=at - CLOCKS_APART) for part in parts]
+    if most is not None and sum(part[: most + 1].count() for part in later) > most:
         raise TooFarBack(most)
     # None that comes while this is walked over: what is compared with it is read once.
-    newest = later.values_list("pk", flat=True).first() or 0
-    return Since(at, later.filter(pk__lte=newest))
+    newest = max(part.aggregate(last=Max("pk"))["last"] or 0 for part in later)
+    return Since(at, tuple(part.filter(pk__lte=newest) for part in later))
 
 
 def _rows_that_decide(service: ProvisioningService) -> HistoryQuerySet:
     about_entries = Q(event__startswith="enrollment.") | Q(event__startswith="group.")
     entries = Q(subject_kind__in=KINDS) & about_entries
-    others = Q(event__in=[Event.SERVICE_CHANGED.value, *PROOF_EVENTS])
+    others = Q(event__in=_OF_NO_ENTRY)
     return HistoryEvent.objects.of_service(service.pk).filter(entries | others)
+
+
+def _parts_about(service: ProvisioningService, names: Collection[str]) -> tuple[HistoryQuerySet, ...]:
+    """Of the rows that decide those that are not about other individual enrollments. Each part has an index."""
+    rows = HistoryEvent.objects.of_service(service.pk)
+    named = rows.alias(subject_key=Lower("subject_name"))
+    own = Q(subject_kind=_NAMES[EntryKind.INDIVIDUAL], event__startswith="enrollment.")
+    return (
+        *(named.filter(own, subject_key=name) for name in sorted(names)),
+        rows.filter(subject_kind=_NAMES[EntryKind.GROUP], event__startswith="group."),
+        *(rows.filter(event=event) for event in _OF_NO_ENTRY),
+    )
+
+
+_NAMES = {kind: name for name, kind in KINDS.items()}
+_OF_NO_ENTRY = [Event.SERVICE_CHANGED.value, *PROOF_EVENTS]
 
 
 def check_time(service: ProvisioningService, field_name: str, at: datetime) -> None:

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
-from enrollments.actions.past.device import LookBack, Spell
 from enrollments.actions.past.fleet import Comparison
+from enrollments.actions.past.spells import LookBack, Spell
 from enrollments.actions.preview import Device, Effect, Outcome
 from enrollments.actions.preview.table import cell, decided_by, in_order, verdict
 from enrollments.actions.preview.words import named

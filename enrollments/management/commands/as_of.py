@@ -62,7 +62,7 @@ class Command(DpsCommand):
         if device:
             if csv is not None:
                 called_wrongly("--csv writes all devices of a service: leave --device out.")
-            look = look_back(found, device, time, until, limits=Limits(rows=None, judged=None))
+            look = look_back(found, device, time, until, limits=Limits(None, None, None))
             if json:
                 self.print_json({"service": found.name, **look_as_json(look)})
                 return
