@@ -124,6 +124,10 @@ BESIDES = [
     Visit("attempt-list", query="q=no-such-device"),
     Visit("device-list", query="q=no-such-device"),
     Visit("history-list", query="subject=nothing+of+the+kind"),
+    *(
+        Visit("registration-history", {"registration_id": one}, query="event=shuts-out")
+        for one in ("pump-01", "pump-07", "gauge-01", "nobody-01")
+    ),
     Visit("preview", query="act=delete&entry=group:demo-pumps&effect=refused"),
     *(
         Visit("preview", query=one)

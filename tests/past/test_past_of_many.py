@@ -1,6 +1,7 @@
 """All devices of a service in the past: those of no class of evidence are looked at by who signed their leaves."""
 
 import importlib
+from contextlib import contextmanager
 from datetime import timedelta
 from time import monotonic
 from types import SimpleNamespace
@@ -188,6 +189,44 @@ def test_devices_for_whom_there_is_no_time_are_counted_and_all_of_them_are_told_
     assert (effects(glance), glance.preview.not_examined) == ({"valve-1": Effect.REFUSED}, 3)
     assert every.preview.not_examined == 0
     assert len(every.preview.devices) == 4
+
+
+def test_who_was_judged_is_not_judged_again_where_something_is_changed_meanwhile(service, monkeypatch):
+    constrained = root("Narrow", extensions=[(PLANT_ALONE, True)])
+    enroll_ca(service, constrained, "narrow")
+    for number in range(6):
+        enroll_device(service, constrained.leaf(f"pump-{number}", extensions=[named(HOSTS[0])]))
+    at = now()
+    disable_enrollment_group(service, "narrow", actor=ALICE)
+    delete_enrollments(service, [f"pump-{number}" for number in range(6)], actor=ALICE)
+    until = now()
+    judged, rehearsed = [], []
+    judge, rehearsal = fleet.judge, fleet.rehearsal
+
+    def noting(service, name, *args, **more):
+        judged.append(name)
+        return judge(service, name, *args, **more)
+
+    @contextmanager
+    def disturbed():
+        with rehearsal():
+            yield
+        rehearsed.append(1)
+        if len(rehearsed) % 5 == 0 and len(rehearsed) < 40:
+            enroll_device(service, self_signed(f"valve-{len(rehearsed)}"), enabled=False)
+
+    monkeypatch.setattr(fleet, "judge", noting)
+    monkeypatch.setattr(fleet, "rehearsal", disturbed)
+    monkeypatch.setattr(fleet, "SECONDS_AT_ONCE", 0.0)
+
+    said = compare(service, at, until, limits=ALL_OF_FLEET)
+
+    told = {name: effect for name, effect in effects(said).items() if name.startswith("pump")}
+    assert told == {f"pump-{number}": Effect.REFUSED for number in range(6)}
+    assert len(judged) == 12, "each once at each of the times"
+    assert service.individualenrollments.count() > 3, (
+        "it was disturbed more often than it is begun anew at a glance"
+    )
 
 
 def test_whoever_waits_to_write_has_a_turn_between_pieces(service, monkeypatch):

@@ -41,6 +41,7 @@ from enrollments.actions.past.standing import (
 )
 from enrollments.actions.past.walking import (
     MOST_ROWS,
+    ROUNDS,
     Walk,
     changes_since,
     check_time,
@@ -53,7 +54,7 @@ from enrollments.actions.preview.limits import MAX_CLASSES
 from enrollments.actions.preview.looking import Look, Time, look_at_class
 from enrollments.actions.preview.loose import LeafNames, Loose
 from enrollments.actions.preview.touched import in_portions
-from enrollments.actions.preview.world import NOTHING_ABOVE, World, chain_of
+from enrollments.actions.preview.world import NOTHING_ABOVE, Above, World, chain_of
 from enrollments.attestation.credential import PresentedCredential
 from enrollments.errors import Invalid
 from enrollments.models import ProvisioningService, RegistrationRecord
@@ -67,6 +68,8 @@ MOST_SINGLY = 2000
 SECONDS_SINGLY = 1.0
 # How long one rehearsal may last.
 SECONDS_AT_ONCE = 0.4
+# How often all of them are begun anew because something was changed meanwhile: what was looked at by then is kept.
+ROUNDS_OF_ALL = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,20 +113,47 @@ def compare(
     check_time(service, "until", until)
     if until < at:
         raise Invalid({"until": ["This is before the time that is asked about."]})
-    return undisturbed(service, lambda: _Fleet(service, at, until, limits).compared(is_now))
+    seen = _Seen()
+    rounds = ROUNDS if limits.seconds is not None else ROUNDS_OF_ALL
+    return undisturbed(service, lambda: _Fleet(service, at, until, limits, seen).compared(is_now), rounds)
+
+
+@dataclass(slots=True)
+class _Seen:
+    """What was looked at before something was changed: the past stays as it was, and is not looked at again.
+
+    newest: the last row of the history that this rests on. above: by time and class or kind. singles: by time,
+    registration key, and what tells whether the device has shown something else since.
+    """
+
+    newest: int = 0
+    above: dict[tuple[datetime, str], Above] = field(default_factory=dict)
+    singles: dict[tuple[datetime, str, str], Outcome] = field(default_factory=dict)
+
+    def forget(self) -> None:
+        self.above.clear()
+        self.singles.clear()
 
 
 class _Fleet:
     def __init__(
-        self, service: ProvisioningService, at: datetime, until: datetime, limits: FleetLimits
+        self,
+        service: ProvisioningService,
+        at: datetime,
+        until: datetime,
+        limits: FleetLimits,
+        seen: _Seen,
     ) -> None:
-        self.service, self.limits = service, limits
+        self.service, self.limits, self.seen = service, limits, seen
         self.epoch = ProvisioningService.epoch_of(service.pk)
         changes = changes_since(service, at, limits.rows)
         walk = Walk.from_now(service, changes)
         self.now, self.proofs = walk.now, walk.proofs
-        second = None
+        second, rested_on = None, seen.newest
         for change in changes:
+            seen.newest = max(seen.newest, change.event.pk)
+            if change.event.pk > rested_on and change.at <= until:
+                seen.forget()  # by a clock that is behind: it counts as made then
             if second is None and change.at <= until:
                 second = _standing(walk, until)
             walk.undo(change)
@@ -187,19 +217,28 @@ class _Fleet:
             loose.note(self.service, rows, strangers)
 
         classes = _classes_at(self.service, time.at, self.limits.classes)
-        acts: list[Callable[[], None]] = [note_loose_ones, *(partial(look_at, one) for one in classes)]
+        unseen = [one for one in classes if not self._is_seen(time, one.evidence_class)]
+        acts: list[Callable[[], None]] = [note_loose_ones, *(partial(look_at, one) for one in unseen)]
         self._do_as_it_was(time, self._that_matter(time), acts)
 
     def _look_at_kinds(self, time: Standing, kinds: Kinds) -> None:
         time.world.above[BARE] = NOTHING_ABOVE
-        looks = list(kinds.looks.values())
+        looks = [one for one in kinds.looks.values() if not self._is_seen(time, one.evidence)]
         acts = [partial(self._keep, time, one) for one in looks]
         done = self._do_as_it_was(time, self._that_matter(time), acts, self._deadline())
         for one in looks[done:]:
             kinds.unexamined.update(kinds.members[one.evidence])
 
     def _keep(self, time: Standing, look: Look) -> None:
-        time.world.above[look.evidence] = look.above(self.service, Time(time.at, None))
+        above = look.above(self.service, Time(time.at, None))
+        time.world.above[look.evidence] = above
+        if above.problem is None:
+            self.seen.above[time.at, look.evidence] = above
+
+    def _is_seen(self, time: Standing, evidence: str) -> bool:
+        if (above := self.seen.above.get((time.at, evidence))) is not None:
+            time.world.above[evidence] = above
+        return above is not None
 
     def _judge_singly(self, time: Standing, singles: Sequence["_Single"]) -> None:
         """As many as the limits allow."""
@@ -212,10 +251,14 @@ class _Fleet:
 
         def judge_one(one: _Single) -> None:
             decision = judge(self.service, one.name, one.shown(), at=time.at).decision
-            time.singles[one.key] = Outcome(decision.verdict, decision.entry)
+            outcome = Outcome(decision.verdict, decision.entry)
+            time.singles[one.key] = self.seen.singles[time.at, one.key, one.shown_last] = outcome
 
-        time.singles.update((one.key, None) for one in singles)
-        acts = [partial(judge_one, one) for one in singles[: self.limits.singly]]
+        time.singles.update(
+            (one.key, self.seen.singles.get((time.at, one.key, one.shown_last))) for one in singles
+        )
+        waiting = [one for one in singles if time.singles[one.key] is None]
+        acts = [partial(judge_one, one) for one in waiting[: self.limits.singly]]
         self._do_as_it_was(time, entries, acts, self._deadline())
 
     def _deadline(self) -> float:
@@ -287,14 +330,16 @@ class _Fleet:
             ),
         ]
         registered = {
-            one.registration_key: _Single(one.registration_key, one.registration_id, partial(chain_of, one))
+            one.registration_key: _Single(
+                one.registration_key, one.registration_id, partial(chain_of, one), one.updated_at.isoformat()
+            )
             for some in portions
             for one in some.order_by("-updated_at").iterator(chunk_size=2000)
         }
         return [
             *registered.values(),
             *(
-                _Single(key, strangers[key].name, strangers[key].shown)
+                _Single(key, strangers[key].name, strangers[key].shown, strangers[key].thumbprint)
                 for key in sorted(alone & strangers.keys())
             ),
         ]
@@ -340,6 +385,7 @@ class _Single:
     key: str
     name: str
     shown: Callable[[], PresentedCredential]
+    shown_last: str
 
 
 def _classes_at(service: ProvisioningService, at: datetime, most: int | None) -> list[RegistrationRecord]:

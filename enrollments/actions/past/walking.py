@@ -185,15 +185,15 @@ def check_unmoved(service: ProvisioningService, epoch: int) -> None:
         raise _Moved
 
 
-def undisturbed(service: ProvisioningService, look: Callable[[], T]) -> T:
+def undisturbed(service: ProvisioningService, look: Callable[[], T], rounds: int = ROUNDS) -> T:
     """Look again where something was changed meanwhile. Raises Conflict where that happens all the time."""
-    for _ in range(ROUNDS):
+    for _ in range(rounds):
         try:
             return look()
         except _Moved:
             continue
     raise Conflict(
-        f"Service {service} was changed {ROUNDS} times while its past was being looked at. Ask once more."
+        f"Service {service} was changed {rounds} times while its past was being looked at. Ask once more."
     )
 
 
