@@ -171,7 +171,7 @@ class History:
             (self.turn_demand, 1),
             (self.prove_or_forget, 2),
             (self.turn_many, 2),
-            (self.delete_many, 1),
+            (self.delete_many, 2),
             (self.delete_and_keep_out, 1),
             (self.deny, 2),
             (self.add_many, 2),
@@ -181,7 +181,7 @@ class History:
             (self.write_down_what_is_due, 1),
             (self.carry_out_a_list, 2),
             (self.call_the_service_api, 3),
-            (self.change_what_decides_nothing, 1),
+            (self.change_what_decides_nothing, 2),
         )
         act = self.chance.choices([one for one, _ in kinds], [weight for _, weight in kinds])[0]
         rows = HistoryEvent.objects.count()
@@ -340,7 +340,7 @@ class History:
         carry_out(self.service, act, self.some([*self.groups(), *self.individuals()], 4), actor=ALICE)
 
     def delete_many(self) -> None:
-        if len(found := self.groups()) > 4 and len(self.individuals()) > 4:
+        if len(found := self.groups()) > 2 and len(self.individuals()) > 3:
             entries = [*self.some(found, 2), *self.some(self.individuals(), 2)]
             carry_out(self.service, Act.DELETE, entries, actor=ALICE)
 
@@ -419,8 +419,8 @@ class History:
                     self.api.post("/enrollments", {"mode": "delete", "enrollments": entries})
 
     def change_what_decides_nothing(self) -> None:
-        one = self.chance.choice(self.individuals())
-        if one.mechanism == AttestationMechanism.SYMMETRIC_KEY:
+        signing = [one for one in self.individuals() if one.mechanism == AttestationMechanism.SYMMETRIC_KEY]
+        for one in self.some(signing, 1):
             spec = IndividualSpec(
                 mechanism=one.mechanism, enabled=one.enabled, device_id=f"at-hub-{self.chance.randrange(9)}"
             )
