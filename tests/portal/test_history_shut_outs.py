@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from enrollments.actions.ca_certificates import delete_ca_certificate
@@ -310,3 +311,20 @@ class TestOfADevice:
         answer = auditor.get(self.URL.replace("pump-1", "nobody"), {"event": "shuts-out"})
 
         assert "Nothing is known of this device that could be judged" in answer.content.decode()
+
+    def test_questions_do_not_grow_with_what_is_done_to_others(self, auditor, plant, pump):  # noqa: F811
+        disable_enrollment_group(plant, "plant-7", actor=ALICE)
+
+        def asked() -> int:
+            self.of_device(auditor)  # what waits for its seal has it then
+            with CaptureQueriesContext(connection) as queries:
+                self.of_device(auditor)
+            return len(queries)
+
+        deny_device(plant, "valve-x", actor=ALICE)
+        few = asked()
+        for number in range(5):
+            deny_device(plant, f"valve-{number}", actor=ALICE)
+            enroll_ca(plant, root(f"CA {number}"), f"plant-{number}")
+
+        assert asked() <= few <= 90
