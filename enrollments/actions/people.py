@@ -2,8 +2,6 @@
 
 import re
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import Any
 
 from django.contrib.auth.models import User
 from django.contrib.auth.password_validation import validate_password
@@ -13,17 +11,14 @@ from django.utils.crypto import get_random_string
 
 from enrollments.actions.sign_in import end_windows_of
 from enrollments.audit.actor import Actor
-from enrollments.audit.events import Event, refused_on
-from enrollments.audit.record import Subject, clean_reason, record
+from enrollments.audit.events import Event
+from enrollments.audit.record import clean_reason, record
 from enrollments.errors import Conflict, Invalid, NotFound
 from enrollments.models import ApiToken, Membership, ProvisioningService
 from enrollments.models.locks import take_turn_with_people
-from enrollments.policy.names import is_registration_id
 from enrollments.policy.roles import Right, Role
 
 GENERATED_PASSWORD_LENGTH = 20
-# So many objects of a refused act are named in its row.
-MAX_NAMED = 50
 # ASCII only: elsewhere there are letters that look alike, and databases that disagree about their case.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+@-]{0,149}", re.ASCII)
 
@@ -209,33 +204,6 @@ def restore_administrator(username: str, *, actor: Actor, reason: str) -> str:
 def note_signing(event: Event, user: User, *, actor: Actor) -> None:
     """Signing in and out are history."""
     record(event, subject=user, actor=actor)
-
-
-@dataclass(frozen=True, slots=True)
-class Tried:
-    """An act that was refused: `what`, on objects of this kind with these names, where that is known."""
-
-    what: str
-    kind: str = ""
-    names: tuple[str, ...] = ()
-
-
-@transaction.atomic
-def note_refusal(tried: Tried, *, actor: Actor, service: ProvisioningService | None) -> None:
-    """Somebody tried what their role does not allow (R15). On one object, it is in the history of that as well.
-
-    Names that nothing of ours can have are left out: whoever is refused writes them.
-    """
-    names = [name for name in tried.names if is_registration_id(name)]
-    subject = Subject("action", tried.what)
-    after: dict[str, Any] | None = None
-    if len(names) == 1:
-        subject, after = Subject(refused_on(tried.kind), names[0]), {"tried": tried.what}
-    elif names:
-        after = {"kind": tried.kind, "names": names[:MAX_NAMED]}
-        if len(names) > MAX_NAMED:
-            after["further"] = len(names) - MAX_NAMED
-    record(Event.REFUSED, subject=subject, actor=actor, service=service, after=after)
 
 
 def _end_tokens(user: User, reason: str, *, actor: Actor, all_of_them: bool = False) -> None:

@@ -13,7 +13,8 @@ from django.utils import timezone
 
 from enrollments.actions.access_failures import NO_POLICY, NO_TOKEN, Claimed, count_failure
 from enrollments.actions.api_tokens import PREFIX, digest_of, hint_of
-from enrollments.actions.people import Tried, note_refusal, role_in
+from enrollments.actions.people import role_in
+from enrollments.actions.refusals import Tried, note_refusal
 from enrollments.actions.sign_in import record_ended_windows
 from enrollments.attestation.service_token import Host, Place, check_service_token
 from enrollments.attestation.symmetric_key import key_bytes, read_token

@@ -9,7 +9,8 @@ from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest
 from django.http.response import HttpResponseBase
 
-from enrollments.actions.people import has_right, note_refusal, role_in, roles_in
+from enrollments.actions.people import has_right, role_in, roles_in
+from enrollments.actions.refusals import note_refusal
 from enrollments.audit.actor import Actor, Way
 from enrollments.models import ProvisioningService
 from enrollments.policy.roles import Right, Role

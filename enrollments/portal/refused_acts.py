@@ -6,7 +6,7 @@ from typing import Any
 from django.http import HttpRequest
 
 from enrollments.actions.attempts import OVERFLOW_NAME
-from enrollments.actions.people import Tried
+from enrollments.actions.refusals import Tried
 from enrollments.models import ProvisioningService
 
 

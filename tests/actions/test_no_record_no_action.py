@@ -59,10 +59,8 @@ from enrollments.actions.history_checks import begin_check, continue_check
 from enrollments.actions.hubs import HubSpec, change_hub, link_hub, reveal_device_keys, unlink_hub
 from enrollments.actions.imports import cancel_import, start_import
 from enrollments.actions.people import (
-    Tried,
     add_person,
     change_password,
-    note_refusal,
     note_signing,
     remove_person,
     restore_administrator,
@@ -72,6 +70,7 @@ from enrollments.actions.people import (
 from enrollments.actions.preview import Act, carry_out
 from enrollments.actions.preview.acts import cancel, turn
 from enrollments.actions.quiet_periods import end_quiet_period, start_quiet_period
+from enrollments.actions.refusals import Tried, note_refusal
 from enrollments.actions.revocation import (
     delete_registration,
     deny_device,

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from django.test import Client
 
-from enrollments.actions import people
+from enrollments.actions import refusals
 from enrollments.audit.events import Event
 from enrollments.models import HistoryEvent, ProvisioningService
 from enrollments.policy.roles import Role
@@ -151,17 +151,17 @@ def test_refused_denial_of_an_attempt_is_in_the_history_of_its_device(viewer, au
 
 
 def test_row_names_a_bounded_number_and_says_how_many_more(plant, monkeypatch):
-    monkeypatch.setattr(people, "MAX_NAMED", 3)
+    monkeypatch.setattr(refusals, "MAX_NAMED", 3)
     names = tuple(f"pump-{number}" for number in range(5))
 
-    people.note_refusal(people.Tried("POST /x/", "IndividualEnrollment", names), actor=ALICE, service=plant)
+    refusals.note_refusal(refusals.Tried("POST /x/", "IndividualEnrollment", names), actor=ALICE, service=plant)
 
     assert refusal().after == {"kind": "IndividualEnrollment", "names": list(names[:3]), "further": 2}
 
 
 def test_name_that_nothing_can_have_is_not_written_into_the_row(plant):
-    tried: Any = people.Tried("POST /x/", "IndividualEnrollment", ("a\x00b", "x" * 500))
+    tried: Any = refusals.Tried("POST /x/", "IndividualEnrollment", ("a\x00b", "x" * 500))
 
-    people.note_refusal(tried, actor=ALICE, service=plant)
+    refusals.note_refusal(tried, actor=ALICE, service=plant)
 
     assert (refusal().subject_kind, refusal().subject_name, refusal().after) == ("action", "POST /x/", None)
