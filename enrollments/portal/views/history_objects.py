@@ -105,6 +105,7 @@ def hub_history(request: HttpRequest, service: ProvisioningService, hub_pk: int)
 @require_safe
 @requires(Right.SEE)
 def policy_history(request: HttpRequest, service: ProvisioningService, policy_name: str) -> HttpResponse:
+    may_administer = may(request, Right.ADMINISTER, service)
     return _of_object(
         request,
         service,
@@ -112,14 +113,10 @@ def policy_history(request: HttpRequest, service: ProvisioningService, policy_na
         title=f"Shared access policy {policy_name}",
         exists=service.access_policies.filter(name=policy_name).exists(),
         pages=[
-            *(
-                [("Access policy", "portal:policy-edit", [policy_name])]
-                if may(request, Right.ADMINISTER, service)
-                else []
-            ),
+            *([("Access policy", "portal:policy-edit", [policy_name])] if may_administer else []),
             ("History", "portal:policy-history", [policy_name]),
         ],
-        parent=("Shared access policies", "portal:policy-list"),
+        parent=("Shared access policies", "portal:policy-list") if may_administer else None,
     )
 
 
@@ -168,10 +165,13 @@ def _of_object(
     title: str,
     exists: bool,
     pages: list[tuple[str, str, list[Any]]],
-    parent: tuple[str, str],
+    parent: tuple[str, str] | None,
     also: tuple[str, str, list[Any]] | None = None,
 ) -> HttpResponse:
-    """`pages`: the object's own, the last of which is this one. `also`: another one that always is there."""
+    """`pages`: the object's own, the last of which is this one. `also`: another one that always is there.
+
+    parent: the list that it stands in, for those who may see that.
+    """
     kind, name = subject
     *others, here = pages
     tabs = _tabs(service, [*(others if exists else []), here])
@@ -185,7 +185,7 @@ def _of_object(
         else "It is not there any more. What was done to it stays.",
         {"kind": kind, "subject": f"={name}"},
         [*tabs, *_tabs(service, [also] if also else [])],
-        (parent[0], reverse(parent[1], args=[service.name])),
+        (parent[0], reverse(parent[1], args=[service.name])) if parent else ("", ""),
     )
     return history_page(request, place)
 
