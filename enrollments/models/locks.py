@@ -16,7 +16,7 @@ from enrollments.models.services import ProvisioningService
 # First half of PostgreSQL's two-part advisory key; the second is the service.
 ADVISORY_NAMESPACE = 0x0D95
 # In place of a service.
-_HISTORY = -1
+_HISTORY, _REFUSED_LOOKS = -1, -2
 
 
 @contextmanager
@@ -170,6 +170,11 @@ def take_turn_with_people() -> None:
     if connection.vendor == "postgresql":
         with connection.cursor() as cursor:
             cursor.execute("SELECT pg_advisory_xact_lock(%s, %s)", [ADVISORY_NAMESPACE, 0])
+
+
+def take_turn_with_refused_looks() -> None:
+    """Until the transaction ends, nobody else notes one: two at a time would not see each other's row."""
+    _advisory_lock("pg_advisory_xact_lock", _REFUSED_LOOKS)
 
 
 def _advisory_lock(function: str, service_id: int) -> None:

@@ -11,15 +11,6 @@ class Right(StrEnum):
     REVEAL_KEYS = "reveal_keys"
     ADMINISTER = "administer"
 
-    @property
-    def changes_something(self) -> bool:
-        return self in (Right.CHANGE_ENTRIES, Right.REVEAL_KEYS, Right.ADMINISTER)
-
-    @property
-    def is_recorded_when_refused(self) -> bool:
-        """Whether trying it without the right is history (R15): whoever changes, reveals or takes along."""
-        return self.changes_something or self is Right.EXPORT
-
 
 class Role(StrEnum):
     VIEWER = "viewer"

@@ -10,11 +10,11 @@ from django.http import Http404, HttpRequest
 from django.http.response import HttpResponseBase
 
 from enrollments.actions.people import has_right, role_in, roles_in
-from enrollments.actions.refusals import note_refusal
+from enrollments.actions.refusals import note_refusal, note_refused_look
 from enrollments.audit.actor import Actor, Way
 from enrollments.models import ProvisioningService
 from enrollments.policy.roles import Right, Role
-from enrollments.portal.refused_acts import tried
+from enrollments.portal.refused_acts import LOOKS, tried
 
 View = Callable[..., HttpResponseBase]
 
@@ -98,8 +98,8 @@ def actor_of(request: HttpRequest) -> Actor:
 def _refuse(
     right: Right, request: HttpRequest, service: ProvisioningService | None, named: Mapping[str, Any]
 ) -> NoReturn:
-    if right.is_recorded_when_refused or request.method not in ("GET", "HEAD"):
-        note_refusal(tried(request, service, named), actor=actor_of(request), service=service)
+    note = note_refused_look if request.method in LOOKS else note_refusal
+    note(tried(request, service, named), actor=actor_of(request), service=service)
     raise PermissionDenied(
         f"Your role does not allow this; it needs the right to {right.value.replace('_', ' ')}."
     )

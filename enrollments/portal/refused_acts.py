@@ -9,6 +9,9 @@ from enrollments.actions.attempts import OVERFLOW_NAME
 from enrollments.actions.refusals import Tried
 from enrollments.models import ProvisioningService
 
+# Asking for a page, and asking for its headers alone, which is the same to whoever is refused.
+LOOKS = ("GET", "HEAD")
+
 
 def chosen_ids(request: HttpRequest) -> list[int]:
     """The rows that were ticked. What is no number was never ticked."""
@@ -18,7 +21,8 @@ def chosen_ids(request: HttpRequest) -> list[int]:
 
 def tried(request: HttpRequest, service: ProvisioningService | None, named: Mapping[str, Any]) -> Tried:
     """`named`: what stands in the path."""
-    what = f"{request.method} {request.path}"[:200]
+    method = "GET" if request.method in LOOKS else request.method
+    what = f"{method} {request.path}"[:200]
     view = (request.resolver_match.url_name or "") if request.resolver_match else ""
     if service is None:
         return Tried(what)
@@ -27,7 +31,7 @@ def tried(request: HttpRequest, service: ProvisioningService | None, named: Mapp
         return Tried(what, kind, (named["registration_id"],))
     if "group_id" in named:
         return Tried(what, "EnrollmentGroup", (named["group_id"],))
-    if view.startswith("attempt-"):
+    if view.startswith("attempt-") and "pk" in named:
         claimed = service.attempts.filter(pk=named["pk"]).exclude(claimed_registration_id=OVERFLOW_NAME)
         return Tried(
             what, "RegistrationRecord", tuple(claimed.values_list("claimed_registration_id", flat=True))

@@ -110,7 +110,7 @@ def test_viewer_is_offered_no_proof_and_refused_a_checkpoint(client, plant):
     assert PROOF not in client.get(URL).content.decode()
     assert client.get(PROOF).status_code == 403
     assert client.post(f"{PROOF}download/").status_code == 403
-    assert HistoryEvent.objects.filter(event="action.refused").count() == 1
+    assert HistoryEvent.objects.filter(event="action.refused").count() == 2
 
 
 def test_installation_has_the_same_page(client, plant):
