@@ -26,8 +26,10 @@ def requires(right: Right) -> Callable[[View], View]:
         @wraps(view)
         def wrapped(request: HttpRequest, service_name: str, **rest: Any) -> HttpResponseBase:
             service = ProvisioningService.objects.filter(name=service_name).first()
-            role, everywhere = roles_in(person(request), service) if service else (None, None)
+            role, everywhere = roles_in(person(request), service)
             if service is None or role is None:
+                if everywhere is None and request.method not in LOOKS:
+                    _note_stranger(request, service)
                 raise Http404("There is no provisioning service of that name, or it is not yours to see.")
             request.current_service = service  # type: ignore[attr-defined]  # read by the context processor
             request.current_role = role  # type: ignore[attr-defined]  # the same
@@ -93,6 +95,15 @@ def actor_of(request: HttpRequest) -> Actor:
         request_id=getattr(request, "request_id", ""),
         client=request.META.get("HTTP_USER_AGENT", ""),
     )
+
+
+def _note_stranger(request: HttpRequest, service: ProvisioningService | None) -> None:
+    """An attempt at an act by somebody to whom the service does not exist (R1), whether it does or not.
+
+    The same is done in both cases. Places in the history count over all services, so from a row that is left in one
+    case alone somebody could tell by their own rows whether there is a service of this name.
+    """
+    note_refusal(tried(request, None, {}), actor=actor_of(request), service=service)
 
 
 def _refuse(

@@ -154,7 +154,9 @@ def test_row_names_a_bounded_number_and_says_how_many_more(plant, monkeypatch):
     monkeypatch.setattr(refusals, "MAX_NAMED", 3)
     names = tuple(f"pump-{number}" for number in range(5))
 
-    refusals.note_refusal(refusals.Tried("POST /x/", "IndividualEnrollment", names), actor=ALICE, service=plant)
+    refusals.note_refusal(
+        refusals.Tried("POST /x/", "IndividualEnrollment", names), actor=ALICE, service=plant
+    )
 
     assert refusal().after == {"kind": "IndividualEnrollment", "names": list(names[:3]), "further": 2}
 
