@@ -14,7 +14,7 @@ from django.utils import timezone
 from enrollments.actions.access_failures import NO_POLICY, NO_TOKEN, Claimed, count_failure
 from enrollments.actions.api_tokens import PREFIX, digest_of, hint_of
 from enrollments.actions.people import role_in
-from enrollments.actions.refusals import Tried, note_refusal
+from enrollments.actions.refusals import Tried, note_refusal, note_refused_look
 from enrollments.actions.sign_in import record_ended_windows
 from enrollments.attestation.service_token import Host, Place, check_service_token
 from enrollments.attestation.symmetric_key import key_bytes, read_token
@@ -31,6 +31,7 @@ from enrollments.throttling import limiter
 
 MAX_HEADER = 1024
 BEARER = "bearer"
+READING = frozenset({AccessRight.ENROLLMENT_READ, AccessRight.REGISTRATION_STATUS_READ})
 # So often at most is it noted that a token was used.
 NOTED_EVERY = timedelta(minutes=1)
 # Checked where no policy has the name, so that the time of an answer does not tell whether one has.
@@ -55,9 +56,6 @@ class LacksRight(DpsError):
     """The caller is known, and may not do this."""
 
     code = "lacks_right"
-
-    def __init__(self, right: AccessRight) -> None:
-        super().__init__(f"This needs the right {right.value}, which was not given.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +82,14 @@ class Caller:
 
     def require(self, right: AccessRight) -> None:
         if right not in self.rights:
-            raise LacksRight(right)
+            raise LacksRight(f"This needs the right {right.value}, which was not given.")
+
+    def require_sight_of_keys(self) -> None:
+        if not self.may_see_keys:
+            raise LacksRight(
+                f"The role of {self.name} does not allow this; it needs the right to "
+                f"{Right.REVEAL_KEYS.value.replace('_', ' ')}."
+            )
 
     def require_still(self, right: AccessRight) -> None:
         """Judge once more, on the state as it is now. Raises NotAuthenticated, LacksRight."""
@@ -123,8 +128,9 @@ def let_in(service: ProvisioningService, knock: Knock) -> Caller:
 
 
 def note_lacking_right(tried: Tried, caller: Caller, right: AccessRight) -> None:
-    """A refused attempt at a change is history (R15)."""
-    note_refusal(tried, actor=replace(caller.actor(right), still_may=None), service=caller.service)
+    """What is refused is history (R15): each attempt at a change, and of reading one in an hour."""
+    note = note_refused_look if right in READING else note_refusal
+    note(tried, actor=replace(caller.actor(right), still_may=None), service=caller.service)
 
 
 def note_unknown(

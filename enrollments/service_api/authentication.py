@@ -7,6 +7,7 @@ from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
 
 from enrollments.actions.service_access import (
+    READING,
     Knock,
     LacksRight,
     NotAuthenticated,
@@ -33,7 +34,6 @@ from enrollments.wire.errors import THROTTLED, ApiError, ErrorAnswer, error_resp
 from enrollments.wire.requests import check_api_version
 
 Handler = Callable[..., HttpResponse]
-READING = frozenset({AccessRight.ENROLLMENT_READ, AccessRight.REGISTRATION_STATUS_READ})
 
 
 def needs(right: AccessRight) -> Callable[[Handler], Handler]:
@@ -93,12 +93,12 @@ def _answered(request: HttpRequest, handlers: dict[str, Handler], names: dict[st
     _log(request, caller=f"{caller.kind}:{caller.name}")
     try:
         caller.require(right)
+        check_rehearsal(request, handler.operation)  # type: ignore[attr-defined]  # set by `declares`
+        response = handler(request, caller, **names)
     except LacksRight:
-        if right not in READING:
-            note_lacking_right(tried(request, names), caller, right)
+        reads = right in READING
+        note_lacking_right(tried(request, names, reads=reads), caller, right)
         raise
-    check_rehearsal(request, handler.operation)  # type: ignore[attr-defined]  # set by `declares`
-    response = handler(request, caller, **names)
     # R12: nothing is handed out to whoever was shut out while this was being answered.
     caller.require_still(right)
     return response

@@ -1,4 +1,4 @@
-"""What a refused act was about: for the row of the history that it leaves (R15)."""
+"""What a refused call was about: for the row of the history that it leaves (R15)."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,10 +13,15 @@ from enrollments.wire.requests import json_object
 _KINDS = {"registrations": "RegistrationRecord", "enrollmentgroups": "EnrollmentGroup"}
 
 
-def tried(request: HttpRequest, named: Mapping[str, Any]) -> Tried:
-    """`named`: what stands in the path. A bulk operation names its entries in the body."""
-    what = f"{request.method} {request.path}"[:200]
+def tried(request: HttpRequest, named: Mapping[str, Any], *, reads: bool) -> Tried:
+    """`named`: what stands in the path. A bulk operation names its entries in the body.
+
+    Of reading it is told what kind of thing was meant, and not which: a back end goes through all of its devices.
+    """
     first = request.path_info.lower().strip("/").partition("/")[0]
+    if reads:
+        return Tried(f"read below /{first}/")
+    what = f"{request.method} {request.path}"[:200]
     kind = _KINDS.get(first, "IndividualEnrollment")
     return Tried(what, kind, (named["name"],) if "name" in named else _in_body(request))
 

@@ -19,7 +19,6 @@ from enrollments.models import (
 from enrollments.models.enrollments import secrets_of
 from enrollments.policy.access import AccessRight
 from enrollments.policy.names import FORM_IN_WORDS, is_registration_id, registration_key, same_registration_id
-from enrollments.policy.roles import Right
 from enrollments.service_api import declarations
 from enrollments.service_api.answers import (
     attestation_body,
@@ -42,7 +41,7 @@ from enrollments.service_api.entries import (
     saved_individual_body,
     writer,
 )
-from enrollments.service_api.errors import LACKS_RIGHT, NAME_DIFFERS, NO_SUCH_REGISTRATION
+from enrollments.service_api.errors import NAME_DIFFERS, NO_SUCH_REGISTRATION
 from enrollments.service_api.operations import GROUP_ITEM, INDIVIDUAL_ITEM, REGISTRATION_ITEM
 from enrollments.service_api.paging import Query, check_query, page_of
 from enrollments.wire import messages
@@ -110,7 +109,7 @@ def enrollment_attestation(request: HttpRequest, caller: Caller, name: str) -> H
     json_object(request)
     entry = _individual(caller, name)
     if entry.mechanism == AttestationMechanism.SYMMETRIC_KEY:
-        _check_may_see_keys(caller)
+        caller.require_sight_of_keys()
         entry = reveal_enrollment_keys(caller.service, name, actor=writer(caller))[0]
     return json_response(attestation_body(entry, with_keys=True), 200)
 
@@ -189,7 +188,7 @@ def group_attestation(request: HttpRequest, caller: Caller, name: str) -> HttpRe
     json_object(request)
     group = _group(caller, name)
     if group.mechanism == AttestationMechanism.SYMMETRIC_KEY:
-        _check_may_see_keys(caller)
+        caller.require_sight_of_keys()
         group = reveal_group_keys(caller.service, name, actor=writer(caller))[0]
     return json_response(attestation_body(group, with_keys=True), 200)
 
@@ -278,14 +277,6 @@ def _check_name(name: str, named: str, member: str) -> None:
     _check_form(name)
     if not same_registration_id(name, named):
         raise ApiError(NAME_DIFFERS, f"{member} in the body differs from the one in the path.")
-
-
-def _check_may_see_keys(caller: Caller) -> None:
-    if not caller.may_see_keys:
-        words = Right.REVEAL_KEYS.value.replace("_", " ")
-        raise ApiError(
-            LACKS_RIGHT, f"The role of {caller.name} does not allow this; it needs the right to {words}."
-        )
 
 
 def _individual(caller: Caller, name: str) -> IndividualEnrollment:

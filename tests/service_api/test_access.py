@@ -129,12 +129,9 @@ def test_the_same_for_tokens(service, route, needed, right):
     assert status in ((400, 404) if right.value == needed else (403,))
 
 
-def test_refused_attempt_at_a_change_is_history_and_one_at_reading_is_not(service):
+def test_refused_attempt_at_a_change_names_it(service):
     back_end = with_policy(a_policy(service, AccessRight.SERVICE_CONFIG))
-    before = HistoryEvent.objects.count()
 
-    back_end.get("/enrollments/x")
-    assert HistoryEvent.objects.count() == before
     back_end.put("/enrollments/x", keys("x"))
 
     row = HistoryEvent.objects.latest("pk")
@@ -144,6 +141,22 @@ def test_refused_attempt_at_a_change_is_history_and_one_at_reading_is_not(servic
         "refused:IndividualEnrollment",
         "x",
         {"tried": "PUT /enrollments/x"},
+    )
+
+
+def test_back_end_that_may_not_read_leaves_one_row_however_many_devices_it_has(service):
+    back_end = with_policy(a_policy(service, AccessRight.SERVICE_CONFIG))
+
+    for number in range(10):
+        assert back_end.get(f"/enrollments/{number}").status_code == 403
+        back_end.post("/Enrollments/query/", {"query": "SELECT *"})
+
+    row = HistoryEvent.objects.get(event="action.refused")
+    assert (row.actor_name, row.subject_kind, row.subject_name, row.after) == (
+        "fleet-sync",
+        "action",
+        "read below /enrollments/",
+        None,
     )
 
 

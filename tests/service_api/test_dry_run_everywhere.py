@@ -3,50 +3,20 @@
 import pytest
 from django.apps import apps
 
-from enrollments.openapi.routes import routes
-from enrollments.service_api.operations import DRY_RUN, SERVICE_API
-from tests.device_api.conftest import DeviceClient
-from tests.devices import derived_key, enroll_key_group, enroll_keys, signs
-from tests.service_api.conftest import VERSION, error_of, keys
+from enrollments.service_api.operations import DRY_RUN
+from tests.service_api.conftest import error_of
+from tests.service_api.every_route import ROUTES, ask, fill
 
 pytestmark = pytest.mark.django_db
 
-NAME, GROUP = "pump-042", "factory"
-ROUTES = [route for route in routes() if route.api is SERVICE_API]
-BODIES = {
-    "putEnrollment": keys(NAME, provisioningStatus="disabled"),
-    "putEnrollmentGroup": {
-        "enrollmentGroupId": GROUP,
-        "attestation": {"type": "symmetricKey"},
-        "provisioningStatus": "disabled",
-    },
-    "bulkEnrollments": {"mode": "delete", "enrollments": [{"registrationId": NAME}]},
-    "bulkEnrollmentGroups": {"mode": "delete", "enrollmentGroups": [{"enrollmentGroupId": GROUP}]},
-    "queryEnrollments": {"query": "SELECT *"},
-    "queryEnrollmentGroups": {"query": "SELECT *"},
-    "queryRegistrations": {"query": "SELECT *"},
-}
 each_route = pytest.mark.parametrize("route", ROUTES, ids=lambda route: route.operation.name)
 
 
 @pytest.fixture
 def call(api, service):
-    """One operation on what is there: an enrollment, a group, and a record of both names."""
-    group = enroll_key_group(service, GROUP)
-    for name in (NAME, GROUP):
-        DeviceClient(service.id_scope).register(
-            name, signs(service, name, derived_key(group.primary_key, name))
-        )
-    enroll_keys(service, NAME)
-
-    def call(route, query):
-        path = route.path.format(registrationId=NAME, enrollmentGroupId=GROUP)
-        how = {"If_Match": "*"} if route.method in ("PUT", "DELETE") else {}
-        return api.call(
-            route.method, path, BODIES.get(route.operation.name), query=f"{VERSION}{query}", **how
-        )
-
-    return call
+    """One operation on what is there."""
+    fill(service)
+    return lambda route, query: ask(api, route, query)
 
 
 def database():
