@@ -9,12 +9,16 @@ _NOT_SENT = {"submit", "button", "image", "reset", "file"}
 
 @dataclass
 class Form:
-    """`fields`: what is sent if nobody fills in anything. `buttons`: method and address that each of them sends to."""
+    """`fields`: what is sent if nobody fills in anything. `texts`: the names of those that one can write into.
+
+    buttons: method and address that each of them sends to.
+    """
 
     method: str
     action: str
     fields: dict[str, list[str]] = field(default_factory=dict)
     buttons: list[tuple[str, str]] = field(default_factory=list)
+    texts: set[str] = field(default_factory=set)
 
 
 class Page(HTMLParser):
@@ -90,5 +94,7 @@ def _add(form: Form, kind: str, given: dict[str, str]) -> None:
     elif kind in _NOT_SENT or "name" not in given:
         return
     elif kind not in ("checkbox", "radio") or "checked" in given:
+        if kind in ("text", "search", "textarea"):
+            form.texts.add(given["name"])
         on = "on" if kind in ("checkbox", "radio") else ""
         form.fields.setdefault(given["name"], []).append(given.get("value", on))

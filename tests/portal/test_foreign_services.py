@@ -1,12 +1,15 @@
 """R1: nothing of another service shows, on no page, in no total and by no search; for every address there is."""
 
+import json
 import re
+from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
 import pytest
 from django.test import Client
 from django.urls import reverse
+from django.utils import timezone
 
 from enrollments.actions.access_policies import add_policy
 from enrollments.actions.api_tokens import add_api_token
@@ -17,27 +20,25 @@ from enrollments.actions.quiet_periods import start_quiet_period
 from enrollments.audit.sealer import seal_everything
 from enrollments.models import HistoryEvent, ProvisioningService, RegistrationRecord
 from enrollments.policy.access import AccessRight
-from enrollments.policy.roles import Role
+from enrollments.policy.roles import Right, Role
 from tests.certificates import root, self_signed
 from tests.devices import ALICE, enroll_ca, enroll_key_group, register, signs, upload_ca
 from tests.factories import a_service, a_user, an_individual
 from tests.portal.addresses import ADDRESSES, Address
+from tests.portal.pages import Page
+from tests.portal.real_requests import GETS
 from tests.transfer.lists import ended_import
 
 pytestmark = pytest.mark.django_db
-# What everything of the other service is named by.
-FOREIGN = "zz-foreign"
-SEARCHES = {
-    "enrollment-list": "q",
-    "group-list": "q",
-    "registration-list": "q",
-    "attempt-list": "q",
-    "device-list": "q",
-    "history-list": "subject",
-    "history-export": "subject",
-}
-ROW_NUMBERS = ("pk", "quiet_pk", "hub_pk", "event_pk")
+# What everything of the other service is named by, and what nothing is.
+FOREIGN, NOTHING = "zz-foreign", "zz-nothing"
+ROW_NUMBERS = ("pk", "quiet_pk", "hub_pk", "event_pk", "import_pk")
+NAMES = ("registration_id", "group_id", "device_id", "policy_name", "ca_name", "username")
 SHOWN = [one for one in ADDRESSES if one.of_service]
+# The history's own sequence is that of the installation, so places in it tell that there were other rows.
+COUNTS_ALL = ("history", "installation")
+# What is looked for in every field into which one can write: names of several kinds, whole and begun.
+SOUGHT = ("", "-001", "-group", "-person")
 
 
 def fill(service: ProvisioningService, name: str) -> dict[str, Any]:
@@ -69,6 +70,7 @@ def fill(service: ProvisioningService, name: str) -> dict[str, Any]:
         "policy_name": f"{name}-policy",
         "which": "primary",
         "unused_hub": hub.pk,
+        "username": person.username,
         "ca_name": upload_ca(service, ca, f"{name}-ca").name,
         "import_pk": ended_import(service, f"{name}.csv").pk,
         "part_kind": "list",
@@ -90,12 +92,16 @@ def foreign(own) -> dict[str, Any]:
     return fill(a_service(FOREIGN), FOREIGN)
 
 
+def signed_in(role: Role) -> Client:
+    """In the one service alone."""
+    client = Client()
+    client.force_login(a_user(role, ProvisioningService.objects.get(name="plant"), f"own-{role}"))
+    return client
+
+
 @pytest.fixture
 def administrator(own) -> Client:
-    """Of the one service alone."""
-    client = Client()
-    client.force_login(a_user(Role.ADMINISTRATOR, ProvisioningService.objects.get(name="plant"), "own-admin"))
-    return client
+    return signed_in(Role.ADMINISTRATOR)
 
 
 def url(address: Address, values: dict[str, Any]) -> str:
@@ -114,30 +120,96 @@ def comparable(text: str) -> str:
     return re.sub(r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d(:\d\d)?(\.\d+)?", "then", text)
 
 
-@pytest.mark.parametrize("address", [pytest.param(one, id=one.name) for one in SHOWN])
-def test_r1_page_is_the_same_whatever_another_service_holds(address, own, administrator):
-    path, query = url(address, own), {"act": "disable", "entry": "group:own-group"}
+def asked(address: Address) -> dict[str, str] | None:
+    """The query without which an address only says that something is missing."""
+    if address.name.startswith("preview"):
+        return {"act": "disable", "entry": "group:own-group"}
+    if address.name.startswith("past"):
+        return {"at": timezone.now().isoformat()}
+    return None
+
+
+@pytest.mark.parametrize("address", [pytest.param(one, id=one.name) for one in ADDRESSES])
+def test_r1_page_is_the_same_whatever_another_service_holds(address, own):
+    """To each role in one service, totals included; also the pages of the installation, and what these refuse."""
+    if address.name in ("sign-in", "sign-out"):
+        return
+    path, query = url(address, own), asked(address)
+    clients = {role: signed_in(role) for role in Role}
     seal_everything()
-    before = read(administrator, path, query if address.name.startswith("preview") else None)
+    before = {role: read(client, path, query) for role, client in clients.items()}
 
     fill(a_service(FOREIGN), FOREIGN)
-    after = read(administrator, path, query if address.name.startswith("preview") else None)
 
-    assert FOREIGN not in after
-    # The history's own sequence is that of the installation, and looking at keys or taking an export adds to it.
-    if not address.name.startswith(("history", "attempt", "storm")):
-        assert comparable(after) == comparable(before)
+    for role, client in clients.items():
+        after = read(client, path, query)
+        assert FOREIGN not in after
+        if not address.name.startswith(COUNTS_ALL):
+            assert comparable(after) == comparable(before[role])
 
 
-@pytest.mark.parametrize("name", SEARCHES)
-def test_r1_search_for_what_another_service_holds_finds_nothing(name, own, foreign, administrator):
-    (address,) = (one for one in SHOWN if one.name == name)
+def fields_to_search_by(client: Client, own: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any], str]]:
+    """Every field of every page into which one can write what is looked for, with the rest of its form."""
+    for address in ADDRESSES:
+        if address.name not in ("sign-in", "sign-out", *GETS):
+            path = url(address, own)
+            for form in Page(read(client, path)).forms:
+                for name in form.texts if form.method == "GET" else ():
+                    yield form.action or path, form.fields, name
 
-    found = read(administrator, url(address, own), {SEARCHES[name]: FOREIGN})
 
-    # What was searched for stands in the field and in links; nothing that continues it does.
-    assert found.startswith("200")
-    assert not re.search(rf"{FOREIGN}-\w", found)
+def test_r1_search_for_what_another_service_holds_finds_what_one_for_nothing_finds(
+    own, foreign, administrator
+):
+    fields = {(path, name): others for path, others, name in fields_to_search_by(administrator, own)}
+
+    assert {name for _, name in fields} >= {"q", "subject", "actor", "reason", "entry", "registration_id"}
+    for (path, name), others in fields.items():
+        for suffix in SOUGHT:
+            found, nothing = (
+                comparable(read(administrator, path, {**others, name: f"{base}{suffix}"})).replace(base, "X")
+                for base in (FOREIGN, NOTHING)
+            )
+            assert found == nothing, (path, name, suffix)
+
+
+@pytest.mark.parametrize("role", list(Role))
+def test_r1_history_and_its_exports_hold_no_row_of_another_service(role, own, foreign):
+    client, path = signed_in(role), "/services/plant/history/"
+    for query in (
+        {},
+        {"subject": FOREIGN},
+        {"subject": f"={FOREIGN}-001"},
+        {"actor": "user:alice"},
+        {"reason": FOREIGN},
+        {"device": f"{FOREIGN}-001"},
+        {"kind": "EnrollmentGroup"},
+        {"service": FOREIGN},
+        {"event": "shuts-out"},
+    ):
+        shown = client.get(path, query).context["rows"]
+        exported = read(client, f"{path}export/", {**query, "format": "jsonl"})
+
+        assert {row.event.service_name for row in shown} <= {"plant"}
+        if Right.EXPORT in role.rights:
+            lines = [json.loads(line) for line in exported.removeprefix("200 ").splitlines()]
+            assert "excerpt" in lines[0]
+            rows = [line["event"] for line in lines if "event" in line]
+            assert {row["service_name"] for row in rows} <= {"plant"}
+            assert not [row for row in rows if row["subject_name"].startswith(FOREIGN)]
+
+
+@pytest.mark.parametrize(
+    "address", [pytest.param(one, id=one.name) for one in SHOWN if set(one.parameters) & {*NAMES}]
+)
+def test_r1_name_that_another_service_holds_is_a_name_of_nothing(address, own, foreign, administrator):
+    def answers(base):
+        names = {one: value.replace("own", base) for one, value in own.items() if one in NAMES}
+        path = url(address, {**own, **names})
+        for answer in (administrator.get(path), administrator.post(path)):
+            yield answer.status_code, comparable(answer.content.decode()).replace(base, "X")
+
+    assert list(answers(FOREIGN)) == list(answers(NOTHING))
 
 
 @pytest.mark.parametrize(

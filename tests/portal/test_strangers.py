@@ -1,4 +1,4 @@
-"""An act in a service where somebody has no role: it is not there for them (R1), and its people see the attempt (R15)."""
+"""Acts in a service where one has no role: it is not there for them (R1), and its own people see the try (R15)."""
 
 import re
 
