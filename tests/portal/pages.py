@@ -22,11 +22,12 @@ class Form:
 
 
 class Page(HTMLParser):
-    """`leads_to`: every address that the page names, to go to or to load."""
+    """`leads_to`: every address that the page names, to go to or to load. `posts_to`: where scripts post something."""
 
     def __init__(self, html: str) -> None:
         super().__init__()
         self.leads_to: list[str] = []
+        self.posts_to: list[str] = []
         self.forms: list[Form] = []
         self._by_id: dict[str, Form] = {}
         self._open: Form | None = None
@@ -46,6 +47,10 @@ class Page(HTMLParser):
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         given = {name: value or "" for name, value in attrs}
         self.leads_to += [given[one] for one in ("href", "src", "hx-get") if one in given]
+        # A form is posted by its buttons, unless it posts itself.
+        by_itself = tag != "form" or "load" in given.get("hx-trigger", "")
+        if "hx-post" in given and by_itself and "disabled" not in given and not any(self._fieldsets):
+            self.posts_to.append(given["hx-post"])
         if tag == "form":
             self._open = Form(given.get("method", "get").upper(), given.get("action", "").partition("#")[0])
             self.forms.append(self._open)

@@ -58,6 +58,7 @@ class Walk:
 
     def _offered(self, url: str, page: Page) -> list[str]:
         offers = [("GET", one) for one in page.leads_to]
+        offers += [("POST", one) for one in page.posts_to]
         offers += [button for form in page.forms for button in form.buttons]
         offers = [(method, urljoin(url, where)) for method, where in offers]
         for method, where in offers:
