@@ -326,7 +326,8 @@ def test_a_switch_that_is_due_makes_it_another_state(service):
     work_out_preview(run.pk)
     assert kept(run) is not None
 
-    service.individualenrollments.filter(registration_id="other").update(switches_at=timezone.now())
+    an_hour_ago = timezone.now() - timedelta(hours=1)
+    service.individualenrollments.filter(registration_id="other").update(switches_at=an_hour_ago)
 
     assert preview_wanted(run, everyone=False)
     work_out_preview(run.pk)
