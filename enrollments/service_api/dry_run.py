@@ -270,7 +270,10 @@ def _numbers(preview: Preview) -> dict[str, Any]:
     return {
         "known": numbers["known"],
         "notExamined": numbers["not_examined"],
-        "effects": {to_camel(effect): devices for effect, devices in numbers["effects"].items()},
+        "effects": {
+            to_camel(effect): {to_camel(name): value for name, value in devices.items()}
+            for effect, devices in numbers["effects"].items()
+        },
     }
 
 

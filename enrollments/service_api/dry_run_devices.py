@@ -128,6 +128,7 @@ def _told(device: Device) -> dict[str, Any]:
         "effect": to_camel(device.effect.value),
         "before": _decided(device.before),
         "after": _decided(device.after),
+        "nameHeldThrough": str(device.held_after) if device.held_after is not None else None,
     }
 
 

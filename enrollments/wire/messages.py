@@ -301,6 +301,8 @@ class DevicesAffected(Model):
     devices: int
     through: list[Through]
     """The entries through which they come in, or by which they are kept out."""
+    name_held_through: list[Through]
+    """Of those that are admitted: through which other entries their names are held. They fail all the same."""
 
 
 class Effects(Model):
@@ -354,6 +356,8 @@ class DryRunDevice(Model):
     effect: Literal["refused", "stillAdmitted", "stillOut", "comesIn", "unknown"]
     before: Decided | None
     after: Decided | None
+    name_held_through: str | None
+    """The other entry that holds its name, where it is admitted afterwards: it fails all the same."""
 
 
 class NameWanted(Model):

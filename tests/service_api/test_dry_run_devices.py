@@ -74,12 +74,14 @@ def test_each_device_is_told_with_what_decides_before_and_after(api, service, pl
         "effect": "stillAdmitted",
         "before": {"verdict": "admitted", "entry": "enrollment group plant-7"},
         "after": {"verdict": "admitted", "entry": "enrollment group root"},
+        "nameHeldThrough": None,
     }
     assert answer.json()["devices"][-1] == {
         "registrationId": "Pump-4",
         "effect": "stillOut",
         "before": {"verdict": "disabled", "entry": "individual enrollment pump-4"},
         "after": {"verdict": "disabled", "entry": "individual enrollment pump-4"},
+        "nameHeldThrough": None,
     }
     assert "x-ms-continuation" not in answer
     assert service.enrollmentgroups.count() == 2
