@@ -116,6 +116,8 @@ def test_what_every_address_does_when_something_is_sent_to_it_is_known(world):
     assert takes == {*POSTS, *ONLY_SHOW}
     assert {*GETS} <= {one.name for one in ADDRESSES}
     assert not {*POSTS} & {*ONLY_SHOW}
+    # Where something is taken along, a GET does that as well; without its query it would only say what is missing.
+    assert {one.name for one in ADDRESSES if one.right is Right.EXPORT} <= {*GETS, *POSTS}
 
 
 @each([one for one in ADDRESSES if one.name not in WITHOUT_SIGNING_IN])
