@@ -40,7 +40,7 @@ def test_a_question_is_read_from_its_beginning(page, script, live, tmp_path):
     numbers = page.get_by_text("2 known devices will be refused")
     for one in (heading, numbers):
         expect(one).to_be_in_viewport()
-    expect(page.get_by_label("Reason")).not_to_be_in_viewport()
+    expect(page.locator(".dialog-body").get_by_label("Reason")).not_to_be_in_viewport()
     if script:
         expect(heading).to_be_focused()
 
