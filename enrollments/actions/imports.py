@@ -50,6 +50,8 @@ from enrollments.models.locks import change_lock
 from enrollments.policy.names import registration_key
 from enrollments.policy.roles import Right
 
+# Counted beside the outcomes: lines of groups that are disabled, and bring certificates that help others.
+HELPS_OTHERS = "helps others"
 # Each keeps a whole file in the database until it has ended.
 MAX_UNFINISHED = 5
 # Whoever holds a run says so with each chunk. After this long without a sign of life it is somebody else's.
@@ -87,7 +89,7 @@ class Change:
     """What a line comes to. Without a spec: disable. Without an etag: add, else change what has this one.
 
     outcome: as it was foreseen on the state of the epoch that goes with it. awaited_predecessor: the ID of a group that
-    a line before this one adds.
+    a line before this one adds. helps_others: somebody may come in by it through another entry, whatever its switch.
     """
 
     line: int
@@ -97,6 +99,7 @@ class Change:
     expected_etag: str | None = None
     outcome: Outcome
     awaited_predecessor: str = ""
+    helps_others: bool = False
 
 
 @dataclass(slots=True)
@@ -106,7 +109,7 @@ class Tally:
     counts: dict[str, int] = field(default_factory=dict)
     problems: list[LineProblem] = field(default_factory=list)
 
-    def add(self, outcome: Outcome) -> None:
+    def add(self, outcome: Outcome | str) -> None:
         self.counts[outcome] = self.counts.get(outcome, 0) + 1
 
     def refuse(self, line: int, name: str, sentence: str) -> None:
@@ -285,7 +288,8 @@ def start_import(
 
 
 def may_widen(run: ImportRun) -> bool:
-    """By its lines as they were checked. What is changed may let somebody in; what is disabled does not."""
+    """By its lines as they were checked. What is changed may let somebody in; what is disabled does not, unless it
+    brings certificates by which others find a path."""
     narrows = (Outcome.DISABLED, Outcome.ADDED_DISABLED, Outcome.UNCHANGED, Outcome.REFUSED)
     return any(count for outcome, count in run.planned.items() if outcome not in narrows)
 

@@ -27,6 +27,7 @@ from enrollments.actions.entries import may_replace_secrets, read_secrets
 from enrollments.actions.imports import Change, LineProblem
 from enrollments.actions.key_identifiers import secret_read_once
 from enrollments.actions.outcomes import Outcome, outcome_of
+from enrollments.actions.reach import Reach, reach_of
 from enrollments.actions.schedule import checked_time
 from enrollments.attestation.x509 import FORM, DeviceCertificate, as_values, from_values
 from enrollments.errors import DpsError, Invalid, NotFound
@@ -259,6 +260,7 @@ class _Look:
             expected_etag=None if current is None else current.etag,
             outcome=outcome,
             awaited_predecessor=record.predecessor or "" if awaits else "",
+            helps_others=not spec.enabled and reach_of(current, spec) is Reach.MAY_WIDEN,
         )
 
     def _predecessor(self, record: Record) -> EnrollmentGroup | None:

@@ -13,6 +13,7 @@ from typing import IO
 from django.db import DatabaseError, connections
 
 from enrollments.actions.imports import (
+    HELPS_OTHERS,
     LineProblem,
     NotHeld,
     Tally,
@@ -104,6 +105,8 @@ class _Checking:
         for change in planned.changes:
             if change.line not in bad:
                 tally.add(change.outcome)
+                if change.helps_others:
+                    tally.add(HELPS_OTHERS)
         read = {change.line: change for change in planned.changes}
         kept = [to_be_kept(one, read[one.line]) for one in good if one.line not in bad]
         self.groups |= {registration_key(one.name) for one in kept if one.is_group}

@@ -364,3 +364,23 @@ def test_killed_as_a_process_it_ends_as_an_unbroken_run(tmp_path, seed):
     expected = sorted(line["registrationId"] for line in lines)
     assert sorted(one["registration_id"] for one in entries) == expected
     assert sorted(one["subject_name"] for one in rows) == expected
+
+
+def test_r12_it_starts_on_the_state_of_the_preview_that_it_shows(service, written, monkeypatch):
+    path = written(json_lines(keys("a")))
+    foreseen, times = import_enrollments._foreseen, []
+
+    def outrun(run, progress):
+        seen = foreseen(run, progress)
+        times.append(seen.now.epoch)
+        if len(times) == 1:
+            service.raise_epoch()
+        return seen
+
+    monkeypatch.setattr(import_enrollments, "_foreseen", outrun)
+
+    told = json_of("import_enrollments", path, "--reason", "ticket 4711")
+
+    assert len(times) == 2
+    assert told["preview"]["epoch"] == times[1] > times[0]
+    assert service.individualenrollments.count() == 1

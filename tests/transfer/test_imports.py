@@ -22,7 +22,7 @@ from enrollments.actions.imports import (
 )
 from enrollments.actions.people import add_person, set_role
 from enrollments.audit.actor import Actor, Way
-from enrollments.errors import Conflict
+from enrollments.errors import Conflict, PreviewOutdated
 from enrollments.models import (
     EnrollmentGroup,
     HistoryEvent,
@@ -635,3 +635,18 @@ def test_postgresql_knows_at_once_that_there_are_many_more(service):
     with connection.cursor() as cursor:
         cursor.execute("SELECT reltuples FROM pg_class WHERE relname = 'enrollments_individualenrollment'")
         assert cursor.fetchone() == (60.0,)
+
+
+def test_r12_disabled_group_that_brings_helpers_is_not_started_on_another_state(service):
+    """They close gaps below other groups: what is disabled may let somebody in all the same."""
+    top, line = root("Root H"), root("Line")
+    helper = top.intermediate("Plant")
+    enroll_ca(service, top, "root-h")
+    run = checked(service, json_lines(below("line", line, helper, provisioningStatus="disabled")))
+    alone = checked(service, json_lines(below("other", root("Other"), provisioningStatus="disabled")))
+    service.raise_epoch()
+    outdated = service.epoch - 1
+
+    with pytest.raises(PreviewOutdated):
+        start_import(run, without_bad_lines=False, actor=ALICE, expected_epoch=outdated)
+    assert start_import(alone, without_bad_lines=False, actor=ALICE, expected_epoch=outdated)

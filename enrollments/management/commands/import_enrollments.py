@@ -27,7 +27,7 @@ from enrollments.actions.preview import NO_LIMITS, Limits
 from enrollments.actions.preview.table import csv_of_parts
 from enrollments.actions.preview.words import in_lines, turning_in_line
 from enrollments.audit.sealer import seal_everything
-from enrollments.errors import Conflict
+from enrollments.errors import Conflict, PreviewOutdated
 from enrollments.management.command import (
     REFUSED,
     DpsCommand,
@@ -36,6 +36,7 @@ from enrollments.management.command import (
     command_line_actor,
     service_named,
 )
+from enrollments.management.dialogue import TRIES
 from enrollments.management.progress import Progress
 from enrollments.models import ImportFormat, ImportRun, ImportState, ProvisioningService
 from enrollments.policy.words import counted
@@ -149,9 +150,22 @@ class Command(DpsCommand):
                     _write_devices(preview, seen)
                 self._tell_check(run, errors, seen, as_json=json, dry_run=dry_run)
                 return
-            if run.state == ImportState.CHECKED:
-                self._foresee(run, progress, no_preview=no_preview, is_new=file is not None, as_json=json)
-            run = self._carried_out(run, skip_bad_lines, progress)
+            is_new, epoch = file is not None, None
+            for left in reversed(range(TRIES)):
+                if run.state == ImportState.CHECKED:
+                    epoch = self._foresee(run, progress, no_preview=no_preview, is_new=is_new, as_json=json)
+                try:
+                    run = self._started(run, skip_bad_lines, epoch)
+                    break
+                except PreviewOutdated:
+                    if not left:
+                        if is_new:
+                            cancel_import(run, actor=command_line_actor())
+                        raise
+                    self.stderr.write(
+                        "Something was changed meanwhile, and nothing was started. This holds now:"
+                    )
+            run = self._carried_out(run, progress)
         finally:
             progress.close()
         self._tell_end(run, errors, as_json=json)
@@ -196,11 +210,11 @@ class Command(DpsCommand):
 
     def _foresee(
         self, run: ImportRun, progress: Progress, *, no_preview: bool, is_new: bool, as_json: bool
-    ) -> None:
-        """Keep with the run what it is started on, and say it."""
+    ) -> int | None:
+        """Keep with the run what it is started on, and say it. Returns the epoch that this is of, if it is of one."""
         if no_preview:
             keep_foreseen(run, None)
-            return
+            return None
         try:
             seen = _foreseen(run, progress)
         except BaseException:
@@ -211,9 +225,14 @@ class Command(DpsCommand):
         if not as_json:
             for line in _foreseen_in_lines(seen):
                 self.stdout.write(line)
+        return seen.now.epoch
 
-    def _carried_out(self, run: ImportRun, skip_bad_lines: bool, progress: Progress) -> ImportRun:
-        run = start_import(run, without_bad_lines=skip_bad_lines, actor=command_line_actor())
+    def _started(self, run: ImportRun, skip_bad_lines: bool, epoch: int | None) -> ImportRun:
+        return start_import(
+            run, without_bad_lines=skip_bad_lines, actor=command_line_actor(), expected_epoch=epoch
+        )
+
+    def _carried_out(self, run: ImportRun, progress: Progress) -> ImportRun:
         run, holder = _held(run, progress)
 
         def tell(run: ImportRun) -> None:
