@@ -92,7 +92,11 @@ _STEPS = {
     Step.LOOKING: "looked at what lies above devices",
     Step.JUDGING: "devices judged",
 }
-_WAITS = "All devices of another preview are being examined now, and that is done for one at a time: this one waits."
+_WAITS = (
+    "All devices of another preview are being examined now, and that is done for one at a time: this one waits for its "
+    "turn as long as somebody looks at its page."
+)
+_GOES_ON = "This goes on when you leave the page."
 
 
 def in_short(step: Step, done: int, of: int | None) -> str:
@@ -105,7 +109,8 @@ def how_far(progress: Mapping[str, Any]) -> HowFarInWords:
     if progress.get("step") == WAITING:
         return HowFarInWords(_WAITS)
     if progress.get("step") not in set(Step):
-        return HowFarInWords("It begins.")
+        return HowFarInWords(f"It begins. {_GOES_ON}")
     told = in_short(Step(progress["step"]), progress["done"], progress["of"])
     then = " This is about the time when its entries have turned." if progress["is_later"] else ""
-    return HowFarInWords(f"{told[0].upper()}{told[1:]}.{then}", progress["done"], progress["of"])
+    sentence = f"{told[0].upper()}{told[1:]}.{then} {_GOES_ON}"
+    return HowFarInWords(sentence, progress["done"], progress["of"])

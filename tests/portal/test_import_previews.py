@@ -175,6 +175,7 @@ def test_where_it_cannot_be_told_that_is_said_and_the_import_can_be_started(serv
 
     for told in (page, listed):
         assert f"cannot be told. <strong>{escape(SecretUnreadable().message)}</strong>" in told
+    assert "can be started all the same" in page
     assert export.status_code == 409
     (epoch,) = re.findall(r'<input type="hidden" name="epoch" value="(\d+)">', page)
     operator.post(url("import-start", service, import_pk=run.pk), {"epoch": epoch})

@@ -127,8 +127,9 @@ def test_how_far_it_is_is_told_step_by_step(service, monkeypatch):
         assert read == [(0, 3), (2, 3)]
         assert [one.done for one in passed if one.step is Step.JUDGING] == [0]
     words = how_far({"step": "reading", "done": 2000, "of": 3000, "is_later": True})
-    assert (
-        words.sentence == "Lines read: 2,000 of 3,000. This is about the time when its entries have turned."
+    assert words.sentence == (
+        "Lines read: 2,000 of 3,000. This is about the time when its entries have turned. This goes on when you leave "
+        "the page."
     )
     assert (words.done, words.of) == (2000, 3000)
     assert how_far({"step": "of another version"}).of is None
@@ -344,6 +345,7 @@ def test_all_devices_are_examined_for_one_at_a_time_and_the_others_wait(service)
 
     assert has_turn
     assert "this one waits" in how_far(waiting.progress).sentence
+    assert "goes on when you leave" not in how_far(waiting.progress).sentence
     assert preview_wanted(run, everyone=True), "by whoever looks next"
     assert not kept(run).everyone
     work_out_preview(run.pk, everyone=True)
