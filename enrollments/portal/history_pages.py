@@ -101,6 +101,8 @@ def history_page(request: HttpRequest, place: Place) -> HttpResponse:
     if place.is_whole:
         record_ended_windows()  # the same of failures that nobody came back to
     seal_for_a_page()
+    # Before the rows are read: one that is sealed in between must not count as seen.
+    news = _news(request, service) if place.is_whole else None
     rights = rights_of(request, service)
     valid = form.is_valid()
     told = what_shut_out_the_device(request, service, form) if valid else None
@@ -132,7 +134,7 @@ def history_page(request: HttpRequest, place: Place) -> HttpResponse:
     }
     if place.is_whole:
         context |= {
-            "news": _news(request, service),
+            "news": news,
             "seen_url": reverse(f"{prefix}-seen", kwargs=names),
             "views": views_of(person(request), service),
             "views_url": reverse(f"{prefix}-views", kwargs=names),
