@@ -17,6 +17,7 @@ from enrollments.actions.allocation import (
     question_for,
 )
 from enrollments.actions.attempts import Peer
+from enrollments.actions.certificates import forget_if_unused
 from enrollments.actions.evidence import evidence_class
 from enrollments.actions.hub_moves import HubMove
 from enrollments.actions.judging import Judgement, group_ref, individual_ref
@@ -546,9 +547,12 @@ def _save_with_evidence(record: RegistrationRecord, judgement: Judgement) -> Non
     _save(record)
     if before == (record.evidence_class, record.leaf_thumbprint):
         return
+    above = record.evidence.filter(position__gt=0).values_list("certificate", flat=True)
+    former = set() if before is None else set(above)
     record.evidence.all().delete()
-    certificates = Certificate.objects.store_all(judgement.chain)
+    certificates = Certificate.objects.store_all(judgement.chain, only_shown=judgement.on_no_path)
     RegistrationEvidence.objects.bulk_create(
         RegistrationEvidence(registration=record, position=position, certificate=certificate)
         for position, certificate in enumerate(certificates)
     )
+    forget_if_unused(former.difference(one.pk for one in certificates))

@@ -73,7 +73,8 @@ def count_attempt(
     if not fits:
         name, source, credential = OVERFLOW_NAME, budget_of(judgement, outcome).source_of_others, ""
     entry = judgement.decision.entry
-    is_evidence = outcome is not AttemptOutcome.ASSIGNED and judgement.decision.proven
+    is_assigned = outcome is AttemptOutcome.ASSIGNED
+    is_evidence = not is_assigned and judgement.decision.proven
     values = {
         "service_id": service.pk,
         "hour": hour_of(judgement),
@@ -97,10 +98,10 @@ def count_attempt(
     }
     crowded = "" if outcome in MAX_PER_HOUR else _source_of_many(judgement)
     with in_line():
-        row, count = _upsert(values, crowded)
-        if is_evidence and name != OVERFLOW_NAME:
+        row, count = _upsert(values, crowded, latest=_LATEST if is_assigned else _LATEST_OF_REFUSED)
+        if is_evidence and name != OVERFLOW_NAME and count == times:
             # Of the assigned it is kept as evidence; of who proved nothing the thumbprint is all that is kept.
-            Certificate.objects.store_all(judgement.chain)
+            Certificate.objects.store_all(judgement.chain, only_shown=judgement.on_no_path)
     transaction.on_commit(partial(metrics.attempt_kept, service.name, reason.value))
     return tracking_id(row, count)
 
@@ -328,13 +329,18 @@ _LATEST = (
     "peer_address",
     "client",
 )
+# A refused device that makes up certificates fills no table with them: of each row those of the first attempt are kept.
+_LATEST_OF_REFUSED = tuple(one for one in _LATEST if one != "chain")
 _OF_THIS_HOUR = " AND ".join(f"{column} = %s" for column in _KEY[:-1])
 
 
-def _upsert(values: dict[str, Any], crowded: str = "") -> tuple[int, int]:
+def _upsert(
+    values: dict[str, Any], crowded: str = "", *, latest: tuple[str, ...] = _LATEST
+) -> tuple[int, int]:
     """Insert the row or count it up, in one statement that both databases know. Returns its id and count.
 
-    crowded: the source where this hour has as many rows of the name as are kept one by one.
+    crowded: the source where this hour has as many rows of the name as are kept one by one. latest: what a row has of
+    the latest attempt that it counts.
     """
     adapt = connection.ops.adapt_datetimefield_value
     given = {name: adapt(one) if isinstance(one, datetime) else one for name, one in values.items()}
@@ -351,7 +357,7 @@ def _upsert(values: dict[str, Any], crowded: str = "") -> tuple[int, int]:
         f"INSERT INTO {table} ({', '.join(values)}) "  # noqa: S608  # names of our own columns
         f"VALUES ({', '.join(places.values())}) "
         f"ON CONFLICT ({', '.join(_KEY)}) DO UPDATE SET count = {table}.count + excluded.count, "
-        f"{', '.join(f'{name} = excluded.{name}' for name in _LATEST)} "
+        f"{', '.join(f'{name} = excluded.{name}' for name in latest)} "
         "RETURNING id, count"
     )
     with connection.cursor() as cursor:

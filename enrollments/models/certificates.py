@@ -1,6 +1,6 @@
 """Certificates, each stored once, and what enrolls them: trust anchors, helpers, device certificates."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING, Any
 
 from django.db import models
@@ -21,11 +21,20 @@ class CertificateQuerySet(models.QuerySet["Certificate"]):
         """The row of this certificate, created if this is the first time that it is seen."""
         return self.store_all([parsed])[0]
 
-    def store_all(self, parsed: Iterable["CertificateFacts"]) -> list["Certificate"]:
-        """One row for each, in the order given. Stored in one order for all, so that no two wait for each other."""
+    def store_all(
+        self, parsed: Iterable["CertificateFacts"], *, only_shown: Collection[str] | None = None
+    ) -> list["Certificate"]:
+        """One row for each, in the order given. Stored in one order for all, so that no two wait for each other.
+
+        only_shown: thumbprints of those that are kept as evidence alone; None where all are to stay for good.
+        """
         ordered = list(parsed)
         rows = {one.thumbprint_sha256: Certificate.unstored(one) for one in ordered}
         numbers = self._numbers_of(rows)
+        for thumbprint in only_shown or ():
+            rows[thumbprint].only_shown = True
+        if only_shown is None and numbers:
+            self.filter(pk__in=numbers.values(), only_shown=True).update(only_shown=False)
         if missing := sorted(rows.keys() - numbers.keys()):
             # Somebody else may be storing the same one: whoever comes second takes the row of the first.
             insert_all([rows[thumbprint] for thumbprint in missing], ignore_conflicts=True)
@@ -35,13 +44,16 @@ class CertificateQuerySet(models.QuerySet["Certificate"]):
         return [rows[one.thumbprint_sha256] for one in ordered]
 
     def _numbers_of(self, thumbprints: Iterable[str]) -> dict[str, int]:
-        return numbers_by(self.model, "thumbprint_sha256", thumbprints)
+        return numbers_by(self.model, "thumbprint_sha256", thumbprints, stay=True)
 
 
 class Certificate(models.Model):
-    """A certificate as it was parsed when it first came in. Rows are never changed.
+    """A certificate as it was parsed when it first came in. Nothing of that is ever changed.
 
-    Names are kept as text for people and as the SHA-256 of their DER encoding for look-ups.
+    Names are kept as text for people and as the SHA-256 of their DER encoding for look-ups. A device makes up as many
+    certificates with the key of its CA as it likes: those of its chain that were on no valid path, and were enrolled
+    nowhere since, are forgotten when nothing refers to them any more (actions/certificates.py). The others stay: the
+    history names them.
     """
 
     subject = models.TextField()
@@ -61,6 +73,11 @@ class Certificate(models.Model):
     key_description = models.CharField(max_length=40)
     signature_description = models.CharField(max_length=60)
     pem = models.TextField()
+    only_shown = models.BooleanField(
+        default=False,
+        db_default=False,
+        help_text="A device sent it above its own, on no valid path, and it was never enrolled.",
+    )
     created_at = models.DateTimeField(auto_now_add=True)
 
     objects = CertificateQuerySet.as_manager()

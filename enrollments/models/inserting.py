@@ -54,11 +54,13 @@ def made(model: type[Model], **values: Any) -> Model:
     return row
 
 
-def numbers_by(model: type[models.Model], column: str, values: Iterable[str], **same: int) -> dict[str, int]:
+def numbers_by(
+    model: type[models.Model], column: str, values: Iterable[str], *, stay: bool = False, **same: int
+) -> dict[str, int]:
     """Primary keys of the rows that have one of these values in a column, by their values, which are unique.
 
     same: columns by their attribute names, in which all of them have this value. As values_list gives it, without what
-    it makes of each value first.
+    it makes of each value first. stay: nobody deletes these rows before this transaction ends, which refers to them.
     """
     asked = list(values)
     if not asked:
@@ -73,6 +75,8 @@ def numbers_by(model: type[models.Model], column: str, values: Iterable[str], **
         f"SELECT {quote(fields[column].column)}, {quote(key.column)} "  # noqa: S608  # names of our own
         f"FROM {quote(model._meta.db_table)} WHERE {' AND '.join(conditions)}"
     )
+    if stay and connection.vendor == "postgresql":
+        sql += " FOR KEY SHARE"
     with connection.cursor() as cursor:
         cursor.execute(sql, [*same.values(), *asked])
         return dict(cursor.fetchall())

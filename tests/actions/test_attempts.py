@@ -14,9 +14,9 @@ from enrollments.actions.enrollment_groups import disable_enrollment_group
 from enrollments.actions.registrations import Outcome
 from enrollments.actions.tracking import read_tracking_id, tracking_id
 from enrollments.attestation.credential import PresentedCredential
-from enrollments.models import RegistrationAttempt, RegistrationRecord
+from enrollments.models import Certificate, RegistrationAttempt, RegistrationRecord
 from tests.certificates import mint, root, self_signed
-from tests.devices import ALICE, enroll_ca, new_service, register
+from tests.devices import ALICE, enroll_ca, new_service, register, shows
 
 pytestmark = pytest.mark.django_db
 NOON = timezone.now().replace(minute=10, second=0, microsecond=0)
@@ -164,6 +164,25 @@ def test_tracking_ids_of_neighbours_have_nothing_in_common():
 
     assert [read_tracking_id(one) for one in ids] == [(7, n) for n in range(1, 6)]
     assert len({one[:4] for one in ids}) > 1
+
+
+def test_refused_device_that_makes_up_certificates_fills_no_table(service):
+    """It is proven, so what it sends is kept, and it can send the key of its CA in as many as it likes."""
+    top = root("Root A")
+    enroll_ca(service, top, enabled=False)
+    leaf = top.leaf("pump-042")
+    register(service, leaf, at=NOON)
+    stored = Certificate.objects.count()
+
+    for minute in range(1, 4):
+        made_up = mint(f"Made up {minute}", key=top.key, ca=True)
+        answer = register(service, shows(leaf, made_up), "pump-042", at=NOON + timedelta(minutes=minute))
+        assert answer.outcome is Outcome.DISABLED
+
+    assert Certificate.objects.count() == stored
+    later = register(service, shows(leaf, made_up), "pump-042", at=NOON + timedelta(hours=2))
+    assert made_up.parsed.thumbprint_sha256 in find_attempt(service, later.tracking_id).chain
+    assert Certificate.objects.count() == stored + 1
 
 
 def test_old_attempts_are_forgotten_by_the_setting(service):

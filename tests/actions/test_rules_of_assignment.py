@@ -42,6 +42,7 @@ from enrollments.models import (
     HistoryEvent,
     HubDevice,
     LinkedHub,
+    RegistrationEvidence,
     RegistrationRecord,
     Slot,
 )
@@ -191,17 +192,43 @@ def test_r10_poll_of_a_device_with_its_other_certificate_is_judged_for_that_one(
     assert HubDevice.objects.get().thumbprint_sha256 == new.parsed.thumbprint_sha256
 
 
-def test_r10_certificates_that_a_device_made_up_itself_are_not_kept(service, top):
-    """Anybody can write the key of the leaf, or of a CA, into a certificate of their own."""
+def made_up(*keys):
+    """Anybody can write the key of a leaf, or of a CA, into a certificate of their own."""
+    return [mint(f"made-up-{number}", key=key, ca=True) for number, key in enumerate(keys)]
+
+
+def test_r10_of_certificates_that_a_device_made_up_itself_the_latest_are_kept(service, top):
     enroll_ca(service, top)
     leaf = top.leaf("pump-042")
-    made_up = [mint(f"Made up {n}", key=leaf.key, ca=True) for n in range(5)]
     before = Certificate.objects.count()
 
     for _ in range(3):
-        register(service, shows(leaf, *made_up), "pump-042", at=timezone.now() + timedelta(seconds=5))
+        sent = shows(leaf, *made_up(leaf.key, leaf.key, top.key))
+        register(service, sent, "pump-042", at=timezone.now() + timedelta(seconds=5))
 
+    assert Certificate.objects.count() == before + 4
+    assert register(service, leaf, at=timezone.now() + timedelta(seconds=5)).record.evidence.count() == 1
     assert Certificate.objects.count() == before + 1
+
+
+def test_r10_made_up_certificates_stay_while_another_device_has_them_or_they_are_enrolled(service, top):
+    enroll_ca(service, top)
+    leaves = [top.leaf(f"pump-{number}") for number in range(2)]
+    shared, pinned = made_up(top.key, top.key)
+    for leaf in leaves:
+        register(service, shows(leaf, shared), leaf.parsed.common_names[0])
+    register(service, shows(leaves[0], pinned), "pump-0", at=timezone.now() + timedelta(seconds=5))
+    assert RegistrationEvidence.objects.filter(certificate__subject="CN=made-up-0").count() == 1
+    enroll_device(service, pinned)
+    delete_enrollments(service, ["made-up-1"], actor=ALICE)
+
+    for leaf in leaves:
+        register(service, leaf, at=timezone.now() + timedelta(seconds=5))
+
+    # The history names what was enrolled once.
+    assert [
+        *Certificate.objects.filter(subject__startswith="CN=made-up").values_list("subject", flat=True)
+    ] == ["CN=made-up-1"]
 
 
 # --- R11 ---------------------------------------------------------------------------------------

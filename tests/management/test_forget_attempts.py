@@ -6,9 +6,9 @@ import pytest
 from django.utils import timezone
 
 from enrollments.actions.quiet_periods import start_quiet_period
-from enrollments.models import QuietPeriod, RegistrationAttempt
-from tests.certificates import self_signed
-from tests.devices import ALICE, new_service, register
+from enrollments.models import Certificate, QuietPeriod, RegistrationAttempt, RegistrationRecord
+from tests.certificates import mint, root, self_signed
+from tests.devices import ALICE, enroll_ca, new_service, register, shows
 from tests.management.calls import printed_by
 
 pytestmark = pytest.mark.django_db
@@ -30,3 +30,24 @@ def test_what_is_older_than_the_setting_goes_and_so_do_quiet_periods_that_are_ov
     assert "plant: 1 quiet period over by now deleted" in told
     assert RegistrationAttempt.objects.get().registration_key == "new"
     assert QuietPeriod.objects.get().registration_key == "new"
+
+
+def test_certificates_that_a_device_sent_along_go_when_neither_record_nor_attempt_has_them():
+    service, top = new_service(), root("Root A")
+    enroll_ca(service, top)
+    made_up = mint("Made up", key=top.key, ca=True)
+    register(service, shows(top.leaf("pump-042"), made_up), "pump-042")
+    Certificate.objects.update(created_at=timezone.now() - 2 * DAY)
+    shown = Certificate.objects.filter(subject="CN=Made up")
+
+    printed_by("forget_attempts")
+    assert shown.exists(), "the record has it"
+
+    RegistrationRecord.objects.all().delete()
+    printed_by("forget_attempts")
+    assert shown.exists(), "the attempt has it"
+
+    RegistrationAttempt.objects.all().delete()
+    assert "1 certificate that devices sent along deleted" in printed_by("forget_attempts")
+    assert not shown.exists()
+    assert Certificate.objects.filter(subject="CN=Root A").exists()

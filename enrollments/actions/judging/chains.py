@@ -42,11 +42,15 @@ from enrollments.policy.reasons import Reason
 
 
 class JudgedChain(NamedTuple):
-    """`chain`: the leaf, then what of the certificates sent is kept as evidence. `signer`: digest of a public key."""
+    """`chain`: the leaf, then what of the certificates sent is kept as evidence. `signer`: digest of a public key.
+
+    met: whatever was met above the leaf, sent or held.
+    """
 
     facts: RegistrationFacts
     chain: tuple[ParsedCertificate, ...]
     signer: str = ""
+    met: tuple[ParsedCertificate, ...] = ()
 
 
 def judge_chain(
@@ -80,7 +84,8 @@ def judge_chain(
         broken = replace(credential, problem=_REASONS[problem.code], problem_detail=problem.message)
         facts = credential_facts(world, claimed_registration_id, individual, broken)
         return JudgedChain(facts, (chain.leaf,) if chain else ())
-    return JudgedChain(facts, (chain.leaf, *_on_valid_paths(chain, facts)), _signer_of_leaf(graph))
+    above = tuple(one for one in graph.certificates.values() if one is not graph.leaf)
+    return JudgedChain(facts, (chain.leaf, *_connected(chain, graph)), _signer_of_leaf(graph), above)
 
 
 def _signer_of_leaf(graph: ChainGraph) -> str:
@@ -91,13 +96,13 @@ def _signer_of_leaf(graph: ChainGraph) -> str:
     return min(signers, default="")
 
 
-def _on_valid_paths(chain: PresentedChain, facts: RegistrationFacts) -> list[ParsedCertificate]:
-    """What of the chain is kept as evidence: certificates that CAs have signed, on the way to an enrolled one.
+def _connected(chain: PresentedChain, graph: ChainGraph) -> list[ParsedCertificate]:
+    """What of the chain is kept as evidence (R10): all that verified signatures connect to the leaf (R7).
 
-    Anybody can make certificates that carry the key of the leaf or of a CA; they would fill the tables.
+    On a valid path or not: what is enrolled later may bar or admit through it. Anybody can make certificates that carry
+    the key of the leaf or of a CA, so of those on no path each record has only the latest (see `Certificate`).
     """
-    on_paths = {thumbprint for group in facts.groups for thumbprint in group.path_thumbprints}
-    return [one for one in chain.untrusted_intermediates if one.thumbprint_sha256 in on_paths]
+    return [one for one in chain.untrusted_intermediates if one.thumbprint_sha256 in graph.certificates]
 
 
 _REASONS = {

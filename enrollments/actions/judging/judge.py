@@ -44,6 +44,7 @@ class Judgement:
     chain: tuple[ParsedCertificate, ...] = ()
     tpm_proof: ChallengeKey | None = None
     signer: str = ""
+    met: tuple[ParsedCertificate, ...] = field(default=(), repr=False)
     secret: str = field(default="", repr=False)
     key_id: str = ""
     group_key_id: str = ""
@@ -86,6 +87,16 @@ class Judgement:
         return next((f"group {group.ref.pk}" for group in self.facts.groups if group.signed), "")
 
     @property
+    def on_valid_paths(self) -> frozenset[str]:
+        """Thumbprints of the certificates on the way to enrolled CAs: issued by CAs, and not made up by the device."""
+        return frozenset(one for group in self.facts.groups for one in group.path_thumbprints)
+
+    @property
+    def on_no_path(self) -> frozenset[str]:
+        """Thumbprints of what the device sent above its leaf, and nobody may ever have issued."""
+        return frozenset(one.thumbprint_sha256 for one in self.chain[1:]) - self.on_valid_paths
+
+    @property
     def groups_proven(self) -> frozenset[int]:
         return frozenset(group.ref.pk for group in self.facts.groups if group.proves)
 
@@ -124,6 +135,7 @@ def judge(
     individual = world.individual(claimed_registration_id)
     chain: tuple[ParsedCertificate, ...] = ()
     tpm_proof: ChallengeKey | None = None
+    met: tuple[ParsedCertificate, ...] = ()
     signer = secret = key_id = group_key_id = ""
     if credential.claimed_tpm is not None and not _is_enrolled(individual, credential.claimed_tpm):
         unknown = CredentialFacts(Mechanism.TPM, "the TPM", problem=Reason.TPM_NOT_ENROLLED)
@@ -138,7 +150,7 @@ def judge(
         waiting = CredentialFacts(Mechanism.TPM, "the TPM", problem=Reason.CHALLENGE_UNANSWERED)
         facts = credential_facts(world, claimed_registration_id, individual, waiting)
     elif credential.certificates:
-        facts, chain, signer = judge_chain(
+        facts, chain, signer, met = judge_chain(
             world, claimed_registration_id, individual, credential.certificates, at
         )
     else:
@@ -157,6 +169,7 @@ def judge(
         chain,
         tpm_proof,
         signer,
+        met,
         secret,
         key_id,
         group_key_id,
