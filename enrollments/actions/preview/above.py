@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from time import monotonic
 
+from django.db.models import Exists, OuterRef
+
 from enrollments.actions.imports import Change, carry_out_changes
 from enrollments.actions.preview.acts import NOBODY
 from enrollments.actions.preview.kinds import BARE
@@ -28,7 +30,7 @@ from enrollments.actions.preview.touched import (
     touched_classes,
 )
 from enrollments.actions.preview.world import NOTHING_ABOVE, World, read_followed
-from enrollments.models import ProvisioningService
+from enrollments.models import HeldCertificate, HeldRole, ProvisioningService
 from enrollments.models.locks import rehearsal
 from enrollments.policy.names import registration_key
 from enrollments.policy.reasons import Reason
@@ -80,7 +82,7 @@ def look_at_all(
     if lines.of_keys:
         with looking.carried_out(lines.of_keys):
             looked.after.key_groups = read_key_groups(service, time.as_of(standing))
-    looking.at(map(look_at_class, classes_of(service, limits, touched.group_pks)))
+    looking.at(map(look_at_class, classes_of(service, limits, touched.group_pks, at=time.at)))
     looking.at_devices()
     return looked
 
@@ -201,8 +203,22 @@ class _Looking:
             return
         moved = touched_classes(self._looked.touched, *worlds)
         records = self._service.registrations.filter(evidence_class__in=unshared)
-        rows = records.order_by("-updated_at", "-pk").values_list("registration_key", "evidence_class")
-        for key, evidence in rows.iterator(chunk_size=5000):
+        own = HeldCertificate.objects.filter(
+            role=HeldRole.DEVICE,
+            individual__service=self._service,
+            individual__registration_key=OuterRef("registration_key"),
+            certificate__thumbprint_sha256=OuterRef("leaf_thumbprint"),
+        )
+        rows = records.annotate(is_pinned=Exists(own)).order_by("-updated_at", "-pk")
+        columns = ("registration_key", "evidence_class", "leaf_thumbprint", "leaf_spki", "is_pinned")
+        for key, evidence, leaf, spki, is_pinned in rows.values_list(*columns).iterator(chunk_size=5000):
             planned = self._plan.individuals.get(key)
-            if evidence in moved or (planned is not None and planned.is_new):
+            # Of a device whose own certificate stays pinned, its entry decides whatever stands above (R5).
+            stays = (
+                is_pinned
+                and planned is not None
+                and (planned.mechanism is None or leaf in dict(planned.certificates))
+            )
+            changes = planned is not None and not stays
+            if evidence in moved or changes or (spki in self._plan.spkis and not is_pinned):
                 yield key

@@ -1,7 +1,8 @@
 """Devices of no class of evidence: of whom no signature under their leaf was verified yet, or who never came at all.
 
 Whether a signature verifies hangs on what is enrolled now, or is then. It is checked here, once for each device. Those
-whose leaves were signed by one key, and say the same of their issuer, are of one kind: they share what lies above them.
+whose leaves were signed by one key, say the same of their issuer, and can stand on paths or cannot, are of one kind:
+they share what lies above them.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -16,7 +17,13 @@ from enrollments.actions.evidence import UNSIGNED
 from enrollments.actions.preview.looking import Look
 from enrollments.actions.preview.touched import in_portions
 from enrollments.attestation.credential import PresentedCredential
-from enrollments.attestation.x509 import LeafRefused, ParsedCertificate, check_leaf, is_signed_by
+from enrollments.attestation.x509 import (
+    LeafRefused,
+    ParsedCertificate,
+    can_end_a_path,
+    check_leaf,
+    is_signed_by,
+)
 from enrollments.models import HeldCertificate, HeldRole, ProvisioningService, RegistrationEvidence
 from enrollments.policy.reasons import Reason
 
@@ -98,14 +105,16 @@ def add_at_each_time(times: Sequence[Kinds], key: str, name: str, chain: Sequenc
         if problem := leaf_problem(leaf, one.at):
             one.problems[key] = problem
     possible = [*signers.of(leaf), *Signers(above).of(leaf)]
-    if len(possible) > MAX_SIGNERS:
+    has_twin = any(one.spki_sha256 == leaf.spki_sha256 for one in above)
+    if len(possible) > MAX_SIGNERS or has_twin:
         for one in times:
             one.alone.add(key)
         return
     kind = BARE
     if signer := _signer(leaf, possible):
         sent = sorted(one.thumbprint_sha256 for one in above)
-        kind = " ".join(["kind", leaf.issuer_sha256, leaf.authority_key_id or "-", signer, *sent])
+        fitness = "fit" if can_end_a_path(leaf) else "unfit"
+        kind = " ".join(["kind", fitness, leaf.issuer_sha256, leaf.authority_key_id or "-", signer, *sent])
     for one in times:
         one.put(key, name, chain, kind)
 

@@ -30,6 +30,7 @@ from enrollments.actions.preview.touched import (
     still_there,
     touched_by,
     touched_classes,
+    whom_it_touches,
     with_dates_judged,
 )
 from enrollments.actions.preview.world import (
@@ -95,7 +96,7 @@ class _Rehearsed:
     def preview(self) -> Preview:
         standing = standing_now(self._service)  # what is due by now is no part of the change
         as_of = self._time.as_of(standing)
-        named = classes_of(self._service, self._limits, self._touched.group_pks)
+        named = classes_of(self._service, self._limits, self._touched.group_pks, at=self._time.at)
         classes = map(look_at_class, named)
         # Looked at in any case: what a change adds is not known before it is made.
         first = list(islice(classes, MOST_LOOKS))
@@ -203,11 +204,12 @@ class _Rehearsed:
         return kinds
 
     def _of_unshared_classes(self) -> Iterator[str]:
+        """Of whom something will be told."""
         worlds = self._before, self._after
         unshared = {name for world in worlds for name, above in world.above.items() if not above.is_shared}
-        classes = unshared & touched_classes(self._touched, *worlds)
-        records = self._service.registrations.filter(evidence_class__in=classes).order_by("-updated_at")
-        yield from records.values_list("registration_key", flat=True).iterator() if classes else ()
+        records = self._service.registrations.filter(evidence_class__in=unshared)
+        records = records.filter(whom_it_touches(self._touched, *worlds)).order_by("-updated_at")
+        yield from records.values_list("registration_key", flat=True).iterator() if unshared else ()
 
     def _records(self, kinds: Kinds) -> "list[QuerySet[RegistrationRecord]]":
         worlds = self._before, self._after

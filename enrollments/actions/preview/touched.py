@@ -89,9 +89,9 @@ def in_portions(values: Iterable[V], most: int = MAX_NAMED) -> Iterator[list[V]]
 
 
 def classes_of(
-    service: ProvisioningService, limits: Limits, groups: Collection[int] = ()
+    service: ProvisioningService, limits: Limits, groups: Collection[int] = (), *, at: datetime
 ) -> Iterator[RegistrationRecord]:
-    """One record for each class that shares a verified signature: the one whose leaf is valid for longest.
+    """One record for each class that shares a verified signature: one whose leaf is valid at that time, if any is.
 
     groups: those that a change is about. Classes with devices that came through one of them come first, then those of
     most devices.
@@ -99,17 +99,20 @@ def classes_of(
     signed = service.registrations.exclude(evidence_class="").exclude(evidence_class__startswith=UNSIGNED)
     counted = list(
         signed.order_by()
-        .values_list("evidence_class", Max("leaf_not_after"))
-        .annotate(devices=Count("pk"))
+        .values("evidence_class")
+        .annotate(latest=Max("leaf_not_after", filter=Q(leaf_not_before__lte=at)), devices=Count("pk"))
         .order_by("-devices", "evidence_class")
+        .values_list("evidence_class", "latest")
     )
     if limits.classes is not None and len(counted) > limits.classes:
         of_groups = signed.filter(Q(group__in=groups) | Q(owner_group__in=groups)).order_by()
         first = set(of_groups.values_list("evidence_class", flat=True).distinct())
         counted.sort(key=lambda row: row[0] not in first)
-    for name, latest, _ in counted[: limits.classes]:
-        members = service.registrations.filter(evidence_class=name, leaf_not_after=latest)
-        if (record := members.first()) is not None:
+    for name, latest in counted[: limits.classes]:
+        members = service.registrations.filter(evidence_class=name)
+        # Of those that are valid already, the one for longest: if it is not valid any more, none of the class is.
+        begun = members.filter(leaf_not_before__lte=at, leaf_not_after=latest) if latest else members
+        if (record := begun.first()) is not None:
             yield record
 
 
@@ -127,17 +130,21 @@ def records_touched(
     service: ProvisioningService, touched: Touched, before: World, after: World, at: datetime
 ) -> "list[QuerySet[RegistrationRecord]]":
     """The records of all devices that the change could matter to. A record may be in several of these."""
-    classes = touched_classes(touched, before, after)
-    wanted = Q(registration_key__in=touched.keys) | Q(evidence_class__in=classes)
-    wanted |= Q(group__in=touched.group_pks) | Q(owner_group__in=touched.group_pks)
-    if touched.spkis:
-        wanted |= Q(leaf_spki__in=touched.spkis)
+    wanted = whom_it_touches(touched, before, after)
     key_groups = _touched_key_groups(touched, before, after)
     if key_groups:
         wanted |= records_of_keys(key_groups)
     records = with_dates_judged(service.registrations.all(), at)
     derived = list(derived_all_the_same(service.registrations.all(), key_groups))
     return [records.filter(wanted), *(records.filter(pk__in=pks) for pks in in_portions(derived))]
+
+
+def whom_it_touches(touched: Touched, before: World, after: World) -> Q:
+    """Of records, those of devices with certificates among them."""
+    classes = touched_classes(touched, before, after)
+    wanted = Q(registration_key__in=touched.keys) | Q(evidence_class__in=classes)
+    wanted |= Q(group__in=touched.group_pks) | Q(owner_group__in=touched.group_pks)
+    return wanted | Q(leaf_spki__in=touched.spkis) if touched.spkis else wanted
 
 
 def with_dates_judged(

@@ -236,7 +236,5 @@ def look_above_shown(
     groups = tuple(group for group in facts.groups if group.steps_to_key >= least_steps)
     # Who bars the key of the leaf itself is told by read_leaf_bars.
     barred = tuple(bar for bar in facts.barred_keys if bar.steps > 0)
-    anchors = HeldCertificate.objects.filter(group__in=[group.ref.pk for group in groups])
-    held = [parsed(pem) for pem in anchors.values_list("certificate__pem", flat=True)]
-    is_shared = not any(map(has_name_constraints, [*judgement.chain[1:], *held]))
+    is_shared = not any(map(has_name_constraints, judgement.met))
     return Above(groups, barred, facts.credential.problem, is_shared=is_shared)

@@ -20,7 +20,7 @@ from enrollments.attestation.x509.errors import (
 )
 from enrollments.attestation.x509.facts import CertificateFacts
 from enrollments.attestation.x509.leaf import check_leaf, registration_id_of
-from enrollments.attestation.x509.path import PathValidator
+from enrollments.attestation.x509.path import PathValidator, can_end_a_path
 from enrollments.attestation.x509.possession import check_possession, read_one
 from enrollments.attestation.x509.requirements import (
     Problem,
@@ -84,6 +84,7 @@ __all__ = [
     "as_values",
     "build_chain_graph",
     "ca_problems",
+    "can_end_a_path",
     "check_leaf",
     "check_possession",
     "computed_key_ids",

@@ -15,6 +15,7 @@ from enrollments.attestation.x509.requirements import (
     Problem,
     ca_problems,
     date_problem,
+    form_problem,
     leaf_problems,
     verifier_words,
 )
@@ -30,6 +31,8 @@ Path = tuple[ParsedCertificate, ...]
 _VALIDATED = Remembered(most=8192)
 # By the digest of a certificate, as a CA's and as a device's: what is wrong with it at any time.
 _PROBLEMS = Remembered(most=8192)
+# By the digest of a certificate: whether it can stand at the lower end of a path.
+_FITNESS = Remembered(most=8192)
 
 
 class PathValidator:
@@ -178,6 +181,18 @@ def _validated_by_library(path: Path, at: datetime) -> bool:
         # The library may cut across between two certificates of one name; only what was asked counts.
         raise InvalidPath(f"The path to {_named(anchor)} is not the one that was validated.")
     return True
+
+
+def can_end_a_path(leaf: ParsedCertificate) -> bool:
+    """Whether this device certificate can stand at the lower end of any path, on whatever CAs and at whatever time.
+
+    By everything that is asked of a leaf but its dates, in the library's words too: devices whose leaves can, and have
+    the same above them, are on the same paths.
+    """
+    return _FITNESS.get(
+        leaf.thumbprint_sha256,
+        lambda: _lasting_problem(leaf, is_ca=False) is None and form_problem(leaf) is None,
+    )
 
 
 def _lasting_problem(certificate: ParsedCertificate, *, is_ca: bool) -> Problem | None:
