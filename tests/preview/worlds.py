@@ -2,8 +2,7 @@
 
 import random
 from dataclasses import dataclass, field
-from datetime import datetime
-from ssl import PEM_cert_to_DER_cert
+from datetime import datetime, timedelta
 
 from cryptography import x509
 from django.utils import timezone
@@ -30,7 +29,6 @@ from enrollments.actions.enrollments import (
 )
 from enrollments.actions.judging import judge
 from enrollments.actions.preview.proofs import groups_without_proof
-from enrollments.actions.preview.world import chain_of
 from enrollments.actions.services import change_settings
 from enrollments.attestation.credential import PresentedCredential
 from enrollments.models import (
@@ -42,10 +40,12 @@ from enrollments.models import (
     Slot,
 )
 from enrollments.policy.decision import Verdict
-from tests.certificates import EXPIRED, Minted, root, self_signed
-from tests.devices import ALICE, derived_key, new_service, prove, register, shows, signs
+from tests.certificates import EXPIRED, NOT_YET_VALID, NOW, Minted, root, self_signed
+from tests.devices import ALICE, derived_key, new_service, prove, register, signs
 
 PLANT_ALONE = x509.NameConstraints([x509.DNSName("plant.example")], None)
+NOT_PROCESSED = (x509.UnrecognizedExtension(x509.ObjectIdentifier("1.2.3.4"), b"\x05\x00"), True)
+LATE = NOW + timedelta(days=3000)
 HOSTS = ("pump.plant.example", "pump.shop.example")
 
 
@@ -55,10 +55,19 @@ def named(host: str) -> tuple[x509.SubjectAlternativeName, bool]:
 
 @dataclass
 class Forest:
-    """CAs, cross-signed and re-issued ones among them, and leaves below each; made once, since keys are slow."""
+    """CAs, cross-signed and re-issued ones among them, and leaves below each; made once, since keys are slow.
+
+    unfit: leaves that can stand on no path (R9), and may be pinned. twins: by the name of a device, another certificate
+    of its key.
+    """
 
     cas: list[Minted] = field(default_factory=list)
     leaves: list[Minted] = field(default_factory=list)
+    unfit: list[Minted] = field(default_factory=list)
+    twins: dict[str, Minted] = field(default_factory=dict)
+
+    def of_key(self, ca: Minted) -> list[Minted]:
+        return [one for one in self.cas if one.parsed.spki_sha256 == ca.parsed.spki_sha256]
 
 
 def grown() -> Forest:
@@ -78,6 +87,8 @@ def grown() -> Forest:
         shop,
         lone,
         plant.reissued("Plant under another name"),
+        plant.reissued(),
+        line.cross_signed_by(shop),
         fenced,
     ]
     leaves = [
@@ -93,7 +104,14 @@ def grown() -> Forest:
     ]
     # With the key of a CA; and with the name of one, and another key.
     leaves += [line.leaf("twin-0", key=lone.key), self_signed("lone"), lone.leaf("shop")]
-    return Forest(cas, leaves)
+    unfit = [
+        ca.intermediate(f"edge-{number}", not_after=LATE) for number, ca in enumerate((plant, line, lone))
+    ]
+    unfit += [ca.leaf(f"critical-{n}", extensions=[NOT_PROCESSED]) for n, ca in enumerate((plant, fenced))]
+    leaves += [plant.leaf("plant-late", not_after=LATE), line.leaf("line-soon", **NOT_YET_VALID)]
+    of_both = [one for one in leaves if one.parsed.common_names[0] in {"plant-2", "own-2", "lone-2"}]
+    twins = {one.parsed.common_names[0]: shop.leaf(*one.parsed.common_names, key=one.key) for one in of_both}
+    return Forest(cas, leaves + unfit, unfit, twins)
 
 
 class World:
@@ -110,11 +128,11 @@ class World:
             self.try_to(self.add_group, ca)
         for leaf in chance.sample(forest.leaves, k=chance.randint(0, 6)):
             self.try_to(self.add_individual, leaf)
+        for leaf in chance.sample(forest.unfit, k=chance.randint(0, len(forest.unfit))):
+            self.try_to(self.pin, leaf)
         self.key_group = self.add_key_group()
-        self.shown: dict[str, PresentedCredential] = {}
-        for leaf in forest.leaves:
-            sent = leaf.chain if chance.random() < 0.7 else [leaf]
-            self.shown[leaf.parsed.common_names[0]] = shows(*sent) if len(sent) > 1 else only(leaf)
+        # What each device sends, whatever was kept of it.
+        self.shown = {leaf.parsed.common_names[0]: self.sends(leaf) for leaf in forest.leaves}
         for number in range(3):
             name = f"keyed-{number}"
             key = derived_key(self.key_group.primary_key, name)
@@ -131,9 +149,6 @@ class World:
         self.add_coincidences()
         for name, credential in self.shown.items():
             register(self.service, credential, name)
-        # What is known of a chain is what was kept of it: certificates on the way to what was enrolled then.
-        for record in self.service.registrations.filter(evidence__position=0):
-            self.shown[record.registration_id] = chain_of(record)
         self.came = self.delete_records()
         self.vague = self.forget_some()
         identified = self.service.registrations.exclude(key_ids="")
@@ -143,6 +158,25 @@ class World:
         # What was enrolled when they registered is not what is enrolled now.
         for _ in range(chance.randint(0, 4)):
             self.change()()
+
+    def sends(self, leaf: Minted) -> PresentedCredential:
+        """The leaf alone, or with its CAs: some by other certificates of their keys, and by several at once."""
+        if self.chance.random() < 0.3:
+            return only(leaf)
+        sent = []
+        for ca in leaf.chain[1:]:
+            same = self.forest.of_key(ca)
+            several = self.chance.sample(same, k=self.chance.randint(1, len(same)))
+            sent += several if self.chance.random() < 0.5 else [ca]
+        twin = self.forest.twins.get(leaf.parsed.common_names[0])
+        if twin is not None and self.chance.random() < 0.5:
+            sent += twin.chain
+        self.chance.shuffle(sent)
+        return PresentedCredential(certificates=(leaf.der, *(one.der for one in sent)))
+
+    def pin(self, leaf: Minted) -> None:
+        spec = IndividualSpec(certificates={Slot.PRIMARY: leaf.parsed}, enabled=self.chance.random() < 0.8)
+        add_individual_enrollment(self.service, spec, actor=ALICE)
 
     def try_to(self, act, *args):
         from enrollments.errors import Conflict, Invalid
@@ -202,10 +236,7 @@ class World:
         for record in self.service.registrations.order_by("pk"):
             if self.chance.random() < 0.2:
                 record.delete()
-        came = devices_that_came(self.service)
-        for name, pems in came.values():
-            self.shown[name] = PresentedCredential(certificates=tuple(map(PEM_cert_to_DER_cert, pems)))
-        return set(came)
+        return set(devices_that_came(self.service))
 
     def forget_some(self) -> set[str]:
         """Make some records what older versions wrote, or what was written under another key of the installation."""
