@@ -181,10 +181,15 @@ def with_key_of_a_ca(service: ProvisioningService, strangers: Iterable[tuple[str
     records = service.registrations.exclude(leaf_spki="").filter(leaf_spki__in=held.values("spki_sha256"))
     found = set(records.values_list("registration_key", flat=True))
     for some in in_portions(strangers):
-        of_cas = held.filter(spki_sha256__in={spki for _, spki in some})
-        keys = set(of_cas.values_list("spki_sha256", flat=True))
+        keys = keys_of_cas(service, {spki for _, spki in some})
         found.update(key for key, spki in some if spki in keys)
     return found
+
+
+def keys_of_cas(service: ProvisioningService, spkis: Collection[str]) -> set[str]:
+    """Those of these public keys that CAs have whose certificates are held."""
+    held = HeldCertificate.objects.filter(service=service).exclude(role=HeldRole.DEVICE)
+    return set(held.filter(spki_sha256__in=spkis).values_list("spki_sha256", flat=True))
 
 
 def shown_by_entries(service: ProvisioningService, keys: Collection[str]) -> dict[str, Came]:

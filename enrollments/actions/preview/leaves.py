@@ -1,6 +1,7 @@
 """The leaves of devices of no class of evidence to whom a list of changes could matter."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
 
 from django.db.models import Q
 
@@ -10,6 +11,7 @@ from enrollments.actions.preview.kinds import (
     Kinds,
     Signers,
     by_a_known_name,
+    keys_of_cas,
     shown_by_entries,
     signers_named,
     unsigned_evidence,
@@ -24,6 +26,8 @@ from enrollments.attestation.credential import PresentedCredential
 from enrollments.attestation.x509 import ParsedCertificate, parse_der
 from enrollments.models import HeldCertificate, HeldRole, ProvisioningService, RegistrationEvidence
 
+# Certificates that are parsed at a time.
+PORTION = 1000
 # Registered devices, by registration key.
 _COLUMNS = (
     "pk",
@@ -59,15 +63,21 @@ class Leaves:
             for key, name, pem in rows.iterator(chunk_size=1000):
                 passed()
                 kinds.add(key, name, [parsed_once(pem)])
-        for key, leaf in self._shown_by(strangers):
-            passed()
-            if leaf is None:
-                kinds.unexamined.add(key)
-            else:
-                kinds.add(key, self._plan.individuals[key].ref.name, [leaf])
+        brought, enrolled = {one.spki for one in self._lines.listed}, self._shown_by(strangers)
+        while portion := list(islice(enrolled, PORTION)):
+            of_cas = brought | keys_of_cas(self._service, {leaf.spki_sha256 for _, leaf in portion if leaf})
+            for key, leaf in portion:
+                passed()
+                if leaf is None:
+                    kinds.unexamined.add(key)
+                elif leaf.spki_sha256 in of_cas:
+                    own.add(key)
+                else:
+                    kinds.add(key, self._plan.individuals[key].ref.name, [leaf])
         for key, shown in self._came(self._plan.came):
             passed()
-            kinds.add(key, self._plan.came[key].registration_id, shown)
+            if key not in own:
+                kinds.add(key, self._plan.came[key].registration_id, shown)
         kinds.alone |= own
         return kinds
 
@@ -132,7 +142,7 @@ class Leaves:
 
     def _shown_by(self, strangers: Sequence[str]) -> Iterator[tuple[str, ParsedCertificate | None]]:
         """What is enrolled for each of them, or else what the list gives it; None where that was not kept."""
-        for some in in_portions(strangers, 1000):
+        for some in in_portions(strangers, PORTION):
             enrolled = enrolled_leaves(self._service, some)
             for key in some:
                 given = self._plan.shown.get(key)
