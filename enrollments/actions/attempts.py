@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from django.db import connection, transaction
-from django.db.models import Exists, OuterRef, QuerySet
+from django.db.models import CharField, Exists, ExpressionWrapper, OuterRef, Q, QuerySet
 from django.utils import timezone
 
 from enrollments import metrics
@@ -126,38 +126,73 @@ _NOTHING_ABOVE = "-"
 
 
 class Came(NamedTuple):
-    """A device as an attempt has it: the leaf first of what was kept of its certificates, as PEM."""
+    """What a device showed at an attempt: the leaf first of what was kept of its certificates, as PEM.
+
+    is_registered: whether there is a registration record of it besides. at: the time of that attempt.
+    """
 
     registration_id: str
     pems: tuple[str, ...]
+    is_registered: bool = False
+    at: datetime | None = None
 
 
-def devices_that_came(service: ProvisioningService, most: int | None = None) -> dict[str, Came]:
-    """Of whom there is no registration record, though they proved themselves by a certificate. By registration key.
+# Of one device so many certificates are looked at, those that it showed last.
+MAX_LEAVES = 4
 
-    Each with what it showed at its latest such attempt. most: so many attempts are looked at, the latest of all.
+
+def shown_at_attempts(
+    service: ProvisioningService, most: int | None = None, *, registration_id: str = ""
+) -> dict[str, list[Came]]:
+    """By what devices proved themselves that no registration record has. By registration key, the latest first.
+
+    Of each leaf as it was shown at the latest such attempt. Of a device that has a record only what it was not
+    admitted with: what admitted it is kept there, or was replaced there by what admitted it since.
+    most: so many attempts are looked at, the latest of all. registration_id: of that device alone.
     """
     records = RegistrationRecord.objects.filter(
         service=OuterRef("service"), registration_key=OuterRef("registration_key")
     )
-    attempts = service.attempts.filter(~Exists(records)).exclude(chain="")
+    came_out = ExpressionWrapper(OuterRef("outcome"), output_field=CharField())
+    told = records.alias(came_out=came_out).filter(
+        Q(leaf_thumbprint=OuterRef("leaf_thumbprint")) | Q(came_out=AttemptOutcome.ASSIGNED)
+    )
+    attempts = service.attempts.filter(~Exists(told)).exclude(chain="")
     attempts = attempts.exclude(claimed_registration_id=OVERFLOW_NAME)
-    if most is not None:
+    if registration_id:
+        attempts = attempts.filter(registration_key=registration_key(registration_id))
+    elif most is not None:
         attempts = attempts.filter(pk__in=service.attempts.order_by("-last_at").values("pk")[:most])
-    columns = ("registration_key", "claimed_registration_id", "leaf_thumbprint", "chain")
-    latest: dict[str, tuple[str, list[str]]] = {}
-    for key, name, leaf, chain in attempts.order_by("last_at", "pk").values_list(*columns).iterator():
-        latest[key] = name, [leaf, *chain.replace(_NOTHING_ABOVE, "").split()]
+    columns = (
+        "registration_key",
+        "leaf_thumbprint",
+        "chain",
+        "claimed_registration_id",
+        "is_registered",
+        "last_at",
+    )
+    rows = attempts.annotate(is_registered=Exists(records)).order_by("last_at", "pk").values_list(*columns)
+    latest: dict[str, dict[str, tuple[list[str], tuple[str, bool, datetime]]]] = {}
+    for key, leaf, chain, *rest in rows.iterator():
+        shown = latest.setdefault(key, {})
+        shown.pop(leaf, None)  # the latest go behind all others
+        shown[leaf] = [leaf, *chain.replace(_NOTHING_ABOVE, "").split()], tuple(rest)
+        if len(shown) > MAX_LEAVES:
+            del shown[next(iter(shown))]
     pems: dict[str, str] = {}
-    thumbprints = sorted({one for _, shown in latest.values() for one in shown})
+    thumbprints = sorted({one for shown in latest.values() for chain, _ in shown.values() for one in chain})
     for start in range(0, len(thumbprints), 1000):
-        rows = Certificate.objects.filter(thumbprint_sha256__in=thumbprints[start : start + 1000])
-        pems.update(rows.values_list("thumbprint_sha256", "pem"))
-    return {
-        key: Came(name, tuple(pems[one] for one in shown))
-        for key, (name, shown) in latest.items()
-        if pems.keys() >= set(shown)
+        certificates = Certificate.objects.filter(thumbprint_sha256__in=thumbprints[start : start + 1000])
+        pems.update(certificates.values_list("thumbprint_sha256", "pem"))
+    found = {
+        key: [
+            Came(name, tuple(pems[one] for one in chain), is_registered, at)
+            for chain, (name, is_registered, at) in reversed(shown.values())
+            if pems.keys() >= set(chain)
+        ]
+        for key, shown in latest.items()
     }
+    return {key: several for key, several in found.items() if several}
 
 
 def is_proven(attempt: RegistrationAttempt) -> bool:

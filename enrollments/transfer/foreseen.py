@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-from enrollments.actions.attempts import devices_that_came
+from enrollments.actions.attempts import shown_at_attempts
 from enrollments.actions.imports import Change
 from enrollments.actions.preview import Preview
 from enrollments.actions.preview.limits import Limits, at_a_glance
@@ -54,7 +54,7 @@ def foresee(run: ImportRun, limits: Limits | None = None, *, tell: Tell = lambda
     """
     turning: set[int] = set()
     limits = limits or at_a_glance()
-    came = devices_that_came(run.service, limits.attempts)
+    came = shown_at_attempts(run.service, limits.attempts)
 
     def portions() -> Iterator[Sequence[Change]]:
         for changes in _changes(run, came, tell):

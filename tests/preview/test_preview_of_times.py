@@ -20,7 +20,7 @@ from enrollments.models import EnrollmentGroup, IndividualEnrollment
 from enrollments.models.locks import rehearsal
 from tests.certificates import EXPIRED, root
 from tests.devices import ALICE, enroll_ca, enroll_device, new_service, register
-from tests.preview.worlds import World, by_name, grown, still_shown
+from tests.preview.worlds import World, grown, side_by_name, together
 
 pytestmark = pytest.mark.django_db
 
@@ -50,16 +50,20 @@ def schedule_some(world, clock):
             turn(world.service, act, entry, actor=ALICE, until=at)
 
 
-def compared(world, said, before, after):
+def compared(world, known, said, before, after):
     told = {device.registration_id.lower(): device for device in said.devices}
-    recorded = set(world.service.registrations.values_list("registration_key", flat=True))
     for name in before:
         device = told.get(name)
+        expected = together(before[name], after[name], known[name])
         if device is None:
-            assert before[name] == after[name] or name not in recorded or name in world.vague, name
-        elif device.effect is not Effect.UNKNOWN and name in recorded and still_shown(world, name):
-            assert (device.before.verdict, device.before.through) == before[name], name
-            assert by_name(device.after.verdict, device.after.through) == by_name(*after[name]), name
+            assert expected[0] == expected[1] or name in world.vague, name
+        elif device.effect is not Effect.UNKNOWN and name not in world.vague:
+            assert (
+                side_by_name(device.before.verdict, device.before.through, device.held_before) in expected[0]
+            ), name
+            assert (
+                side_by_name(device.after.verdict, device.after.through, device.held_after) in expected[1]
+            ), name
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -70,10 +74,11 @@ def test_a_preview_at_a_time_equals_judging_every_device_then(forest, seed, data
     entries = world.chance.sample(entries_of(world), world.chance.choice([1, 1, 2, 3]))
     act = world.chance.choice([Act.ENABLE, Act.DISABLE])
     is_end = act is Act.ENABLE or world.chance.random() < 0.5
+    known = world.credentials()
 
     def outcomes_then():
         database_clock.set_to(then)
-        decided = world.outcomes(at=then)
+        decided = world.judged(known, at=then)
         database_clock.set_to(now)
         return decided
 
@@ -86,7 +91,7 @@ def test_a_preview_at_a_time_equals_judging_every_device_then(forest, seed, data
         return
     before = done_and_taken_back(world, act, entries, outcomes_then) if is_end else outcomes_then()
     carry_out(world.service, act, entries, actor=ALICE, **{"until" if is_end else "at": then})
-    compared(world, said, before, outcomes_then())
+    compared(world, known, said, before, outcomes_then())
 
 
 def done_and_taken_back(world, act, entries, look):

@@ -6,7 +6,8 @@ import pytest
 
 from enrollments.actions.preview import Effect, limits, preview_of, rehearsing
 from enrollments.actions.preview.limits import NO_LIMITS, Limits
-from tests.preview.worlds import World, by_name, grown, still_shown
+from enrollments.models.locks import rehearsal
+from tests.preview.worlds import World, grown, side_by_name, together
 
 pytestmark = pytest.mark.django_db
 
@@ -25,6 +26,14 @@ def test_preview_equals_judging_every_device_before_and_after(forest, seed, monk
         compare(world, within=NO_LIMITS if seed % 2 else None)
 
 
+@pytest.mark.parametrize("seed", range(200, 240))
+def test_so_does_that_of_devices_with_several_credentials(forest, seed, monkeypatch):
+    monkeypatch.setattr(limits, "SECONDS_SINGLY", None)
+    world = World(forest, random.Random(seed), renewing=True)
+    for _ in range(4):
+        compare(world, within=NO_LIMITS if seed % 2 else None)
+
+
 @pytest.mark.parametrize("seed", range(100, 130))
 def test_what_is_told_of_some_is_right_where_others_are_too_many(forest, seed):
     few = Limits(classes=seed % 3, singly=seed % 2, seconds=None)
@@ -35,28 +44,38 @@ def test_what_is_told_of_some_is_right_where_others_are_too_many(forest, seed):
 
 def compare(world, *, within, is_whole=True):
     change = world.change()
-    before, failed = world.outcomes(), world.held_by_others()
+    known = world.credentials()
+    with rehearsal():
+        change()
+        brought = {
+            key: {one: shown for one, shown in held.items() if one not in known.get(key, {})}
+            for key, held in world.enrolled().items()
+        }
+    every = {key: {**brought.get(key, {}), **known.get(key, {})} for key in {*known, *brought}}
+    before = world.judged(every)
 
     said = preview_of(world.service, change, change.entries, limits=within)
 
-    assert world.outcomes() == before, "a rehearsal leaves nothing behind"
+    assert world.judged(every) == before, "a rehearsal leaves nothing behind"
     change()
-    after, failing = world.outcomes(), world.held_by_others()
+    after = world.judged(every)
     told = {device.registration_id.lower(): device for device in said.devices}
     assert len(told) == len(said.devices), "each device is told once"
-    recorded = {*world.service.registrations.values_list("registration_key", flat=True), *world.came}
     assert said.not_examined == 0 or not is_whole
-    for name in before:
+    for name in (key for key, several in every.items() if several):
         device = told.get(name)
         if device is None and not is_whole:
             continue
+        expected = together(before[name], after[name], known.get(name, {}))
         if device is None:
-            # Of who never proved anything nothing is kept, so nothing can be said.
-            assert before[name] == after[name] or name not in recorded or name in world.vague, name
+            # Nothing changes for it, or nothing is known of it that could be judged.
+            assert expected[0] == expected[1] or name in world.vague, name
         elif device.effect is Effect.UNKNOWN:
             assert name not in world.identified or name in world.vague, name
-        elif name in recorded and still_shown(world, name):
-            assert (device.before.verdict, device.before.through) == before[name], name
-            assert device.held_before == failed.get(name), name
-            assert by_name(device.after.verdict, device.after.through) == by_name(*after[name]), name
-            assert device.held_after == failing.get(name), name
+        elif name not in world.vague:
+            assert (
+                side_by_name(device.before.verdict, device.before.through, device.held_before) in expected[0]
+            ), name
+            assert (
+                side_by_name(device.after.verdict, device.after.through, device.held_after) in expected[1]
+            ), name

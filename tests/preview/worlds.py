@@ -1,14 +1,16 @@
 """Random worlds: a service with entries of all kinds, devices that have tried to register, and changes to it."""
 
+import hashlib
 import random
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from ssl import PEM_cert_to_DER_cert
 
 from cryptography import x509
 from django.utils import timezone
 
 from enrollments.actions.assignment import holder_of, may_take
-from enrollments.actions.attempts import devices_that_came
+from enrollments.actions.attempts import shown_at_attempts
 from enrollments.actions.ca_certificates import delete_ca_certificate, groups_of
 from enrollments.actions.certificates import parsed
 from enrollments.actions.enrollment_groups import (
@@ -29,6 +31,7 @@ from enrollments.actions.enrollments import (
 )
 from enrollments.actions.judging import judge
 from enrollments.actions.preview.proofs import groups_without_proof
+from enrollments.actions.preview.world import chain_of
 from enrollments.actions.services import change_settings
 from enrollments.attestation.credential import PresentedCredential
 from enrollments.models import (
@@ -41,7 +44,7 @@ from enrollments.models import (
 )
 from enrollments.policy.decision import Verdict
 from tests.certificates import EXPIRED, NOT_YET_VALID, NOW, Minted, root, self_signed
-from tests.devices import ALICE, derived_key, new_service, prove, register, signs
+from tests.devices import ALICE, derived_key, new_service, prove, register, shows, signs
 
 PLANT_ALONE = x509.NameConstraints([x509.DNSName("plant.example")], None)
 NOT_PROCESSED = (x509.UnrecognizedExtension(x509.ObjectIdentifier("1.2.3.4"), b"\x05\x00"), True)
@@ -58,13 +61,14 @@ class Forest:
     """CAs, cross-signed and re-issued ones among them, and leaves below each; made once, since keys are slow.
 
     unfit: leaves that can stand on no path (R9), and may be pinned. twins: by the name of a device, another certificate
-    of its key.
+    of its key. renewed: by name, other leaves of the same devices: from the same CA, and from another one.
     """
 
     cas: list[Minted] = field(default_factory=list)
     leaves: list[Minted] = field(default_factory=list)
     unfit: list[Minted] = field(default_factory=list)
     twins: dict[str, Minted] = field(default_factory=dict)
+    renewed: dict[str, list[Minted]] = field(default_factory=dict)
 
     def of_key(self, ca: Minted) -> list[Minted]:
         return [one for one in self.cas if one.parsed.spki_sha256 == ca.parsed.spki_sha256]
@@ -111,13 +115,20 @@ def grown() -> Forest:
     leaves += [plant.leaf("plant-late", not_after=LATE), line.leaf("line-soon", **NOT_YET_VALID)]
     of_both = [one for one in leaves if one.parsed.common_names[0] in {"plant-2", "own-2", "lone-2"}]
     twins = {one.parsed.common_names[0]: shop.leaf(*one.parsed.common_names, key=one.key) for one in of_both}
-    return Forest(cas, leaves + unfit, unfit, twins)
+    renewed = {
+        leaf.parsed.common_names[0]: [
+            (leaf.issuer.leaf if leaf.issuer else self_signed)(leaf.parsed.common_names[0]),
+            cas[number % len(cas)].leaf(leaf.parsed.common_names[0]),
+        ]
+        for number, leaf in enumerate(leaves + unfit)
+    }
+    return Forest(cas, leaves + unfit, unfit, twins, renewed)
 
 
 class World:
     """A service with random entries, in which each device has tried to register."""
 
-    def __init__(self, forest: Forest, chance: random.Random) -> None:
+    def __init__(self, forest: Forest, chance: random.Random, *, renewing: bool = False) -> None:
         self.forest, self.chance = forest, chance
         self.service = new_service()
         change_settings(
@@ -150,6 +161,8 @@ class World:
         for name, credential in self.shown.items():
             register(self.service, credential, name)
         self.came = self.delete_records()
+        if renewing:
+            self.renew()
         self.vague = self.forget_some()
         identified = self.service.registrations.exclude(key_ids="")
         self.identified = set(identified.values_list("registration_key", flat=True))
@@ -236,7 +249,7 @@ class World:
         for record in self.service.registrations.order_by("pk"):
             if self.chance.random() < 0.2:
                 record.delete()
-        return set(devices_that_came(self.service))
+        return set(shown_at_attempts(self.service))
 
     def forget_some(self) -> set[str]:
         """Make some records what older versions wrote, or what was written under another key of the installation."""
@@ -472,16 +485,83 @@ class World:
             decided[name.lower()] = (decision.verdict, decision.entry if decision.entry else None)
         return decided
 
-    def held_by_others(self):
-        """Of devices that are admitted: the entries that keep their names from them (R11)."""
+    # --- All that is known of devices ----------------------------------------------------------------
+
+    def renew(self) -> None:
+        """Some devices try again with another certificate, and some entries get another one or a second one."""
+        for leaf in self.chance.sample(self.forest.leaves, k=6):
+            name = leaf.parsed.common_names[0]
+            other = self.forest.renewed[name][self.chance.randrange(2)]
+            if self.chance.random() < 0.7:
+                register(self.service, shows(*other.chain) if len(other.chain) > 1 else only(other), name)
+        for entry in self.service.individualenrollments.filter(mechanism=AttestationMechanism.X509):
+            several = self.forest.renewed.get(entry.registration_id)
+            if several and self.chance.random() < 0.6:
+                pins = dict(
+                    zip(Slot, [one.parsed for one in several[: self.chance.randint(1, 2)]], strict=False)
+                )
+                spec = IndividualSpec(certificates=pins, enabled=entry.enabled)
+                self.try_to(
+                    lambda entry=entry, spec=spec: change_individual_enrollment(
+                        self.service, entry.registration_id, spec, expected_etag=entry.etag, actor=ALICE
+                    )
+                )
+
+    def credentials(self) -> dict[str, dict[object, PresentedCredential]]:
+        """By registration key, all that devices are known by: of records, attempts and individual enrollments."""
+        known: dict[str, dict[object, PresentedCredential]] = {}
+        for record in self.service.registrations.all():
+            if record.leaf_thumbprint:
+                shown = self.sent(record) or chain_of(record)
+                known.setdefault(record.registration_key, {})[record.leaf_thumbprint] = shown
+            elif record.mechanism == AttestationMechanism.SYMMETRIC_KEY:
+                token = self.shown[record.registration_id]
+                known.setdefault(record.registration_key, {})[token.authorization] = token
+        for key, several in shown_at_attempts(self.service).items():
+            for one in several:
+                leaf = tuple(map(PEM_cert_to_DER_cert, one.pems))
+                thumbprint = hashlib.sha256(leaf[0]).hexdigest()
+                known.setdefault(key, {}).setdefault(thumbprint, PresentedCredential(certificates=leaf))
+        for key, held in self.enrolled().items():
+            known[key] = {**held, **known.get(key, {})}
+        return known
+
+    def sent(self, record: RegistrationRecord) -> PresentedCredential | None:
+        """All that the device sends with the leaf of its record, whatever was kept of it; None where it is another."""
+        shown = self.shown.get(record.registration_id)
+        leaf = shown.certificates[0] if shown is not None and shown.certificates else b""
+        return shown if hashlib.sha256(leaf).hexdigest() == record.leaf_thumbprint else None
+
+    def enrolled(self) -> dict[str, dict[object, PresentedCredential]]:
+        found: dict[str, dict[object, PresentedCredential]] = {}
+        for entry in IndividualEnrollment.objects.filter(service=self.service):
+            own = found.setdefault(entry.registration_key, {})
+            for held in entry.certificates.select_related("certificate"):
+                der = PEM_cert_to_DER_cert(held.certificate.pem)
+                own[held.certificate.thumbprint_sha256] = PresentedCredential(certificates=(der,))
+            if entry.mechanism == AttestationMechanism.SYMMETRIC_KEY:
+                for secret in (entry.primary_key, entry.secondary_key):
+                    own[f"key {secret}"] = self.signs(entry.registration_id, secret)
+        return found
+
+    def judged(self, known: dict[str, dict[object, PresentedCredential]], at: datetime | None = None):
+        """By registration key and credential: verdict, entry, and the entry that keeps the name from it (R11)."""
         current = ProvisioningService.objects.get(pk=self.service.pk)
-        held = {}
-        for name, credential in self.shown.items():
-            record = RegistrationRecord.of(current.pk, name.lower())
-            judgement = judge(current, name, credential, at=timezone.now())
-            if record and judgement.decision.verdict is Verdict.ADMIT and not may_take(record, judgement):
-                held[name.lower()] = holder_of(record)
-        return held
+        names = {one.lower(): one for one in self.shown}
+        found = {}
+        for key, several in known.items():
+            record = RegistrationRecord.of(current.pk, key)
+            for credential, shown in several.items():
+                judgement = judge(current, names.get(key, key), shown, at=at or timezone.now())
+                decision = judgement.decision
+                is_held = (
+                    record is not None
+                    and decision.verdict is Verdict.ADMIT
+                    and not may_take(record, judgement)
+                )
+                said = decision.verdict, decision.entry, holder_of(record) if record and is_held else None
+                found.setdefault(key, {})[credential] = said
+        return found
 
 
 def only(leaf: Minted) -> PresentedCredential:
@@ -507,3 +587,29 @@ def still_shown(world: World, name: str) -> bool:
     if credential.authorization:
         return record.mechanism == AttestationMechanism.SYMMETRIC_KEY
     return record.leaf_thumbprint != ""
+
+
+def together(before, after, known):
+    """What may be said of the device before and after: what is best of all that it may show, by whichever entry."""
+    shown = [key for key in before if key in known]
+    if not any(before[key][0] is Verdict.ADMIT for key in shown):
+        shown = list(before)  # what the change brings lets in, and keeps in nobody
+    return tuple(best(side_by_name(*side[key]) for key in shown) for side in (before, after))
+
+
+def best(sides):
+    sides = set(sides)
+    least = min(map(rank, sides))
+    return {side for side in sides if rank(side) == least}
+
+
+def rank(side):
+    verdict, _, held = side
+    if verdict is Verdict.ADMIT:
+        return 0 if held is None else 1
+    return 2 if verdict is Verdict.DISABLED else 3
+
+
+def side_by_name(verdict, through, held):
+    """What was added has another number than in the rehearsal where a database gives none twice (PostgreSQL)."""
+    return verdict, through and (through.kind, through.name), held and (held.kind, held.name)

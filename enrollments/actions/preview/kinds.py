@@ -12,7 +12,6 @@ from time import monotonic
 
 from django.db.models import Q, QuerySet
 
-from enrollments.actions.attempts import Came
 from enrollments.actions.evidence import UNSIGNED
 from enrollments.actions.preview.looking import Look
 from enrollments.actions.preview.touched import in_portions
@@ -190,15 +189,3 @@ def keys_of_cas(service: ProvisioningService, spkis: Collection[str]) -> set[str
     """Those of these public keys that CAs have whose certificates are held."""
     held = HeldCertificate.objects.filter(service=service).exclude(role=HeldRole.DEVICE)
     return set(held.filter(spki_sha256__in=spkis).values_list("spki_sha256", flat=True))
-
-
-def shown_by_entries(service: ProvisioningService, keys: Collection[str]) -> dict[str, Came]:
-    """By registration key, what is enrolled for a device as if it had shown it: of two certificates the primary one."""
-    held = HeldCertificate.objects.filter(
-        service=service, role=HeldRole.DEVICE, individual__registration_key__in=keys
-    ).order_by("individual", "slot")
-    columns = ("individual__registration_key", "individual__registration_id", "certificate__pem")
-    found: dict[str, Came] = {}
-    for key, name, pem in held.values_list(*columns):
-        found.setdefault(key or "", Came(name or "", (pem,)))
-    return found

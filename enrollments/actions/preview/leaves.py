@@ -7,12 +7,12 @@ from django.db.models import Q
 
 from enrollments.actions.certificates import parsed, parsed_once
 from enrollments.actions.enrollments import IndividualSpec
+from enrollments.actions.preview.credentials import enrolled_for
 from enrollments.actions.preview.kinds import (
     Kinds,
     Signers,
     by_a_known_name,
     keys_of_cas,
-    shown_by_entries,
     signers_named,
     unsigned_evidence,
     with_key_of_a_ca,
@@ -151,4 +151,7 @@ class Leaves:
 
 def enrolled_leaves(service: ProvisioningService, keys: Iterable[str]) -> dict[str, ParsedCertificate]:
     """By registration key, the certificate that is enrolled for a device."""
-    return {key: parsed_once(one.pems[0]) for key, one in shown_by_entries(service, list(keys)).items()}
+    found: dict[str, ParsedCertificate] = {}
+    for key, _, came in enrolled_for(service, list(keys)):
+        found.setdefault(key, parsed_once(came.pems[0]))
+    return found

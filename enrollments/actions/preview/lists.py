@@ -11,7 +11,7 @@ from itertools import islice
 
 from django.db.models import QuerySet
 
-from enrollments.actions.attempts import Came, devices_that_came
+from enrollments.actions.attempts import Came, shown_at_attempts
 from enrollments.actions.certificates import parsed_once
 from enrollments.actions.evidence import is_signed
 from enrollments.actions.key_identifiers import secret_read_once
@@ -63,22 +63,23 @@ def preview_of_list(
     service: ProvisioningService,
     portions: Portions,
     limits: Limits | None = None,
-    came: Mapping[str, Came] | None = None,
+    came: Mapping[str, Sequence[Came]] | None = None,
     tell: Tell = tell_nobody,
 ) -> Preview:
     """As if all of it were carried out that would not be refused. Raises SecretUnreadable.
 
-    limits: as much as can be told at a glance, unless it is said. came: devices_that_came, where they were asked for.
+    limits: as much as can be told at a glance, unless it is said. came: shown_at_attempts, where that was asked for.
     tell: of looking and judging; the portions are read by whoever gives them. What it raises ends the preview.
     """
     limits = limits or at_a_glance()
     if came is None:
-        came = devices_that_came(service, limits.attempts)
+        came = shown_at_attempts(service, limits.attempts)
+    latest = {key: several[0] for key, several in came.items() if not several[0].is_registered}
     with secret_read_once(), without_collecting():
         standing = standing_now(service)  # what is due by now is no part of the change
         time = Time.of(None)
         as_of = time.as_of(standing)
-        plan = read_plan(service, portions, as_of, limits, came)
+        plan = read_plan(service, portions, as_of, limits, latest)
         lines = lines_above(service, plan, portions)
         looked = look_at_all(service, plan, lines, time, limits, tell)
         deciding = _Deciding(service, plan, looked, time, as_of)

@@ -7,23 +7,27 @@ from typing import NamedTuple
 
 from django.db.models import Q, QuerySet
 
-from enrollments.actions.attempts import Came, devices_that_came
+from enrollments.actions.attempts import Came, shown_at_attempts
 from enrollments.actions.certificates import parsed, parsed_once
+from enrollments.actions.preview.below_keys import devices_below
+from enrollments.actions.preview.credentials import device_at, enrolled_for, place_of
 from enrollments.actions.preview.kinds import (
+    BARE,
     Kinds,
     Signers,
     add_at_each_time,
     by_a_known_name,
-    shown_by_entries,
     signers_named,
     unsigned_evidence,
     with_key_of_a_ca,
 )
 from enrollments.actions.preview.limits import Limits
 from enrollments.actions.preview.looking import Look, Time, look_alone, registered_alone
+from enrollments.actions.preview.outcomes import Known
 from enrollments.actions.preview.touched import Touched, in_portions
 from enrollments.attestation.credential import PresentedCredential
 from enrollments.models import ProvisioningService, RegistrationEvidence
+from enrollments.policy.facts import Mechanism
 
 
 class LeafNames(NamedTuple):
@@ -39,35 +43,52 @@ class LeafNames(NamedTuple):
 class Loose:
     """As it is in one state of things, or in several.
 
-    leaves: of records, by the primary key of the evidence. own: registration keys of devices that have the key of a CA.
-    strangers: by registration key, name and certificates of devices without a record: what they have shown at an
-    attempt or, of those that the change is about, else what is enrolled.
+    leaves: of records, by the primary key of the evidence. own: places of devices that have the key of a CA.
+    strangers: by place (place_of), name and certificates that no record has: what devices have shown at an attempt and,
+    of those that the change is about, what is enrolled.
+    enrolled: the places of those that nobody has shown. brought: of those that are enrolled after the change alone.
     signers: certificates whose keys may have signed any of these, as PEM.
     """
 
     strangers: dict[str, Came]
     leaves: set[int] = field(default_factory=set)
     own: set[str] = field(default_factory=set)
+    enrolled: set[str] = field(default_factory=set)
+    brought: set[str] = field(default_factory=set)
     signers: set[str] = field(default_factory=set)
 
     @classmethod
     def of(cls, service: ProvisioningService, limits: Limits) -> "Loose":
-        return cls(devices_that_came(service, limits.attempts))
+        shown = shown_at_attempts(service, limits.attempts)
+        return cls(
+            {
+                place_of(key, parsed(one.pems[0]).thumbprint_sha256): one
+                for key, several in shown.items()
+                for one in several
+            }
+        )
 
-    def read(self, service: ProvisioningService, touched: Touched) -> None:
+    def read(self, service: ProvisioningService, touched: Touched, *, is_after: bool) -> None:
         """What there is at present; a certificate that was enrolled before is kept to the device."""
         rows = unsigned_evidence(service).filter(
             Q(registration__registration_key__in=touched.keys)
             | Q(registration__leaf_spki__in=touched.spkis)
             | by_a_known_name(service)
         )
-        registered = service.registrations.filter(registration_key__in=touched.keys)
-        known = {*registered.values_list("registration_key", flat=True), *self.strangers}
-        self.strangers |= shown_by_entries(service, touched.keys - known)
-        leaves = ((key, parsed(one.pems[0])) for key, one in self.strangers.items())
+        enrolled = self._enrolled(service, touched)
+        new = enrolled.keys() - self.strangers.keys()
+        self.strangers |= {place: enrolled[place] for place in new}
+        self.enrolled |= new
+        if is_after:
+            self.brought |= new
+        self.find_signers(service, rows)
+
+    def find_signers(self, service: ProvisioningService, rows: "QuerySet[RegistrationEvidence]") -> None:
+        """Of all these, and of these leaves of records."""
+        leaves = ((place, parsed(one.pems[0])) for place, one in self.strangers.items())
         names = [
-            LeafNames(key, leaf.issuer_sha256, leaf.authority_key_id or "", leaf.spki_sha256)
-            for key, leaf in leaves
+            LeafNames(place, leaf.issuer_sha256, leaf.authority_key_id or "", leaf.spki_sha256)
+            for place, leaf in leaves
         ]
         self.note(service, rows, names)
 
@@ -85,6 +106,17 @@ class Loose:
         key_ids = {key_id for *_, key_id in found} | {one.authority_key_id for one in strangers}
         self.signers.update(signers_named(service, subjects, key_ids))
 
+    def _enrolled(self, service: ProvisioningService, touched: Touched) -> dict[str, Came]:
+        """For the devices that the change is about, and for those whose certificates it may bar."""
+        keys = touched.keys | devices_below(service, touched.spkis)
+        registered = service.registrations.filter(registration_key__in=keys)
+        shown: dict[str, str] = dict(registered.values_list("registration_key", "leaf_thumbprint"))
+        return {
+            place_of(key, thumbprint): came._replace(is_registered=key in shown)
+            for key, thumbprint, came in enrolled_for(service, keys)
+            if shown.get(key) != thumbprint
+        }
+
     def sorted(self, time: Time, deadline: float) -> Kinds:
         (kinds,) = self.sorted_at([time.at], deadline)
         return kinds
@@ -98,21 +130,43 @@ class Loose:
             rows = RegistrationEvidence.objects.filter(pk__in=some).values_list(*columns)
             for key, name, pem in rows.iterator(chunk_size=1000):
                 self._add(each, key, name, (pem,))
-        for key, came in self.strangers.items():
-            self._add(each, key, *came)
+        for place, came in self.strangers.items():
+            self._add(each, place, came.registration_id, came.pems)
         for kinds in each:
             kinds.alone |= self.own
         return each
 
-    def _add(self, each: Sequence[Kinds], key: str, name: str, pems: Sequence[str]) -> None:
-        if key not in self.own:
-            add_at_each_time(each, key, name, list(map(parsed_once, pems)))
+    def _add(self, each: Sequence[Kinds], place: str, name: str, pems: Sequence[str]) -> None:
+        if place not in self.own:
+            add_at_each_time(each, place, name, list(map(parsed_once, pems)))
 
-    def alone(self, service: ProvisioningService, keys: Iterable[str]) -> Iterable[Look]:
-        """Of these devices."""
-        keys = set(keys)
-        yield from registered_alone(service, keys - self.strangers.keys())
-        for key in keys & self.strangers.keys():
-            name, pems = self.strangers[key]
-            shown = PresentedCredential(certificates=tuple(parsed(pem).der for pem in pems))
-            yield look_alone(key, name, shown)
+    def alone(self, service: ProvisioningService, places: Iterable[str]) -> Iterable[Look]:
+        """Of these."""
+        places = set(places)
+        yield from registered_alone(service, places - self.strangers.keys())
+        for place in places & self.strangers.keys():
+            came = self.strangers[place]
+            shown = PresentedCredential(certificates=tuple(parsed(pem).der for pem in came.pems))
+            yield look_alone(place, came.registration_id, shown)
+
+    def touched(self, touched: Touched, moved: Collection[str]) -> set[str]:
+        """Registration keys of whom one of these is touched. moved: places above which something changes."""
+        return {
+            device_at(place)
+            for place, came in self.strangers.items()
+            if place in moved
+            or device_at(place) in touched.keys
+            or parsed(came.pems[0]).spki_sha256 in touched.spkis
+        }
+
+    def known(self, devices: Collection[str]) -> dict[str, list[Known]]:
+        """By registration key: of these devices, and of all that have a record; what was shown last is the first."""
+        found: dict[str, list[Known]] = {}
+        for place, came in self.strangers.items():
+            key = device_at(place)
+            if came.is_registered or key in devices:
+                leaf = parsed(came.pems[0])
+                shown = leaf.thumbprint_sha256, leaf.spki_sha256
+                known = Known(key, came.registration_id, Mechanism.X509, BARE, *shown, place=place)
+                found.setdefault(key, []).append(known)
+        return found

@@ -25,6 +25,7 @@ class Known:
     problem: what is wrong with its leaf, where that is not known from what lies above it.
     readings: of a device that signs, what it may hold. Several where its record does not tell which of them it is.
     holder: the group that holds its name, if one does.
+    place: of what is not in its record, under which that is looked at.
     """
 
     registration_key: str
@@ -37,6 +38,11 @@ class Known:
     problem: Reason | None = None
     readings: tuple[Secrets, ...] = field(default=(), repr=False)
     holder: int | None = None
+    place: str = ""
+
+    @property
+    def looked_at_as(self) -> str:
+        return self.place or self.registration_key
 
     @property
     def is_judgeable(self) -> bool:

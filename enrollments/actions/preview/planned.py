@@ -81,7 +81,7 @@ class Plan:
 
     registered: of whom there is a record. shown: of others for whom no certificate is enrolled, the first that the list
     gives; not of who is new and admitted, since nothing of that becomes of anybody who is known.
-    came: devices without a record that are known by an attempt, see devices_that_came.
+    came: devices without a record that are known by an attempt, see shown_at_attempts.
     switched, bars: numbers of the entries that are there, and the keys that the list bars. spkis: keys that are barred
     before or after it. issuers: names and key identifiers of what issued the certificates in the list.
     """

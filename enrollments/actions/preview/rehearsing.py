@@ -1,17 +1,26 @@
 """Rehearsing a change: what is decided about the devices that it touches, before it and after it."""
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from itertools import chain, islice
 from time import monotonic
 
 from django.db.models import QuerySet
 
-from enrollments.actions.certificates import parsed
+from enrollments.actions.attempts import Came
 from enrollments.actions.evidence import is_signed
 from enrollments.actions.key_identifiers import secret_read_once
+from enrollments.actions.preview.credentials import (
+    device_at,
+    enrolled_for,
+    is_settled,
+    keys_enrolled,
+    place_of,
+    together,
+)
 from enrollments.actions.preview.effects import Device, Preview
 from enrollments.actions.preview.holders import Holders
 from enrollments.actions.preview.kinds import BARE, Kinds
@@ -46,7 +55,7 @@ from enrollments.actions.preview.world import (
 )
 from enrollments.actions.schedule import standing_now
 from enrollments.collecting import without_collecting
-from enrollments.models import ProvisioningService, RegistrationRecord
+from enrollments.models import ProvisioningService, RegistrationEvidence, RegistrationRecord
 from enrollments.models.locks import rehearsal
 from enrollments.models.switches import AsOf
 from enrollments.policy.facts import Mechanism
@@ -102,21 +111,20 @@ class _Rehearsed:
         first = list(islice(classes, MOST_LOOKS))
         instead = self._read_both(first)
         self._look(classes)
-        kinds = self._sorted()
+        kinds = self._sorted(self._loose, self._of_unshared_classes())
         self._before.individuals = self._individuals(as_of)
         records = self._records(kinds)
         for some in records:
-            others = read_individuals_of(self._service, some, as_of)
-            self._before.individuals = {**others, **self._before.individuals}
+            theirs = read_individuals_of(self._service, some, as_of)
+            self._before.individuals = {**theirs, **self._before.individuals}
             bars = read_leaf_bars(self._service, some, as_of)
             self._before.leaf_bars = {**self._before.leaf_bars, **bars}
-        strangers = self._strangers(kinds)
-        for portion in in_portions(strangers):
+        about = self._loose.touched(self._touched, self._moved(kinds))
+        others = self._loose.known(about)
+        for portion in in_portions(chain.from_iterable(others.values())):
             keys, spkis = [one.registration_key for one in portion], [one.leaf_spki for one in portion]
-            others = read_many_individuals(
-                self._service.individualenrollments.filter(registration_key__in=keys), as_of
-            )
-            self._before.individuals = {**others, **self._before.individuals}
+            rows = self._service.individualenrollments.filter(registration_key__in=keys)
+            self._before.individuals = {**read_many_individuals(rows, as_of), **self._before.individuals}
             self._before.leaf_bars |= bars_of_keys(self._service, spkis, as_of)
         changed = self._before.changed(self._touched.keys, self._after)
         if instead is not None:
@@ -124,8 +132,11 @@ class _Rehearsed:
                 self._touched.keys, replace(self._before, individuals=instead)
             )
         known = chain.from_iterable(known_devices(some, self._before, self._after) for some in records)
-        deciding = _Deciding(self._service, self._before, changed, kinds, self._unexamined)
-        return Preview(standing.epoch, tuple(deciding.devices(chain(strangers, known))), deciding.beyond)
+        deciding = _Deciding(self._service, (self._before, changed), kinds, self._unexamined)
+        deciding.others, deciding.about = others, sorted(about | self._touched.keys)
+        deciding.enrolled, deciding.brought = self._loose.enrolled, self._loose.brought
+        deciding.look_besides = partial(self._look_besides, as_of, kinds, (self._before, changed))
+        return Preview(standing.epoch, tuple(deciding.devices(known)), deciding.beyond)
 
     # --- Reading and looking, in both ---------------------------------------------------------------
 
@@ -133,13 +144,13 @@ class _Rehearsed:
         """Returns the individuals as they are instead of before, if that is another state than that of now."""
         with _made(self._instead_of):
             self._before = self._world(looks)
-            self._loose.read(self._service, self._touched)
+            self._loose.read(self._service, self._touched, is_after=False)
             instead = self._individuals(self._as_of()) if self._instead_of else None
         with self._changed():
             self._after = self._world(looks)
             self._after.gone = self._touched.group_pks - touched_by(still_there(self._entries)).group_pks
             self._after.individuals = self._individuals(self._as_of())
-            self._loose.read(self._service, self._touched)
+            self._loose.read(self._service, self._touched, is_after=True)
         return instead
 
     def _look(self, looks: Iterable[Look], deadline: float = float("inf")) -> None:
@@ -187,46 +198,66 @@ class _Rehearsed:
 
     # --- Devices of no class, and those that share with nobody ------------------------------------------
 
-    def _sorted(self) -> Kinds:
-        """Which kinds there are, and what lies above them and above those that are alone."""
-        kinds = self._loose.sorted(self._time, self._limits.deadline())
+    def _sorted(self, loose: Loose, besides: Iterable[str]) -> Kinds:
+        """Which kinds there are, and what lies above them and above those that are alone. besides: who is alone too."""
+        kinds = loose.sorted(self._time, self._limits.deadline())
         self._unexamined |= kinds.unexamined
         self._before.above[BARE] = self._after.above[BARE] = NOTHING_ABOVE
-        self._look(kinds.looks.values())
+        looks = [one for kind, one in kinds.looks.items() if kind not in self._before.above]
+        self._look(looks)
         for kind in kinds.looks:
             if not all(world.above[kind].is_shared for world in (self._before, self._after)):
                 kinds.split(kind)
-        alone = [*kinds.alone, *(key for key in self._of_unshared_classes() if key not in kinds.alone)]
+        alone = [*kinds.alone, *(key for key in besides if key not in kinds.alone)]
         self._unexamined.update(alone[self._limits.singly :] if self._limits.singly is not None else ())
         chosen = alone[: self._limits.singly]
-        self._look(self._loose.alone(self._service, chosen), self._limits.deadline())
+        self._look(loose.alone(self._service, chosen), self._limits.deadline())
         kinds.evidence |= {key: f"alone {key}" for key in chosen if key not in self._unexamined}
         return kinds
+
+    def _look_besides(
+        self, as_of: AsOf, kinds: Kinds, worlds: tuple[World, World], pins: Mapping[str, Collection[str]]
+    ) -> dict[str, list[Known]]:
+        """Above certificates that entries hold for devices, which the change is not about. pins: which of each."""
+        found: dict[str, Came] = {}
+        for keys in in_portions(pins):
+            for key, thumbprint, came in enrolled_for(self._service, keys):
+                if thumbprint in pins[key]:
+                    found[place_of(key, thumbprint)] = came
+        loose = Loose(found)
+        loose.find_signers(self._service, RegistrationEvidence.objects.none())
+        sorted_ = self._sorted(loose, ())
+        kinds.evidence |= sorted_.evidence
+        kinds.problems |= sorted_.problems
+        known = loose.known(pins)
+        for some in in_portions(one.leaf_spki for several in known.values() for one in several):
+            bars = bars_of_keys(self._service, some, as_of)
+            for world in worlds:
+                # Whatever the change bars or ceases to bar was looked at before.
+                world.leaf_bars = {**bars, **world.leaf_bars}
+        return known
 
     def _of_unshared_classes(self) -> Iterator[str]:
         """Of whom something will be told."""
         worlds = self._before, self._after
         unshared = {name for world in worlds for name, above in world.above.items() if not above.is_shared}
-        records = self._service.registrations.filter(evidence_class__in=unshared)
-        records = records.filter(whom_it_touches(self._touched, *worlds)).order_by("-updated_at")
-        yield from records.values_list("registration_key", flat=True).iterator() if unshared else ()
+        if not unshared:
+            return
+        records = self._service.registrations.filter(evidence_class__in=unshared).order_by("-updated_at")
+        touched = records.filter(whom_it_touches(self._touched, *worlds))
+        yield from touched.values_list("registration_key", flat=True).iterator()
+        # And those who are told about for another credential of theirs.
+        for some in in_portions({*self._touched.keys, *map(device_at, self._loose.strangers)}):
+            others = records.filter(registration_key__in=some)
+            yield from others.values_list("registration_key", flat=True)
 
     def _records(self, kinds: Kinds) -> "list[QuerySet[RegistrationRecord]]":
         worlds = self._before, self._after
         records = records_touched(self._service, self._touched, *worlds, self._time.at)
-        keys = self._moved(kinds) - self._loose.strangers.keys()
+        moved = self._moved(kinds)
+        keys = {*map(device_at, moved), *self._loose.touched(self._touched, moved)} - self._touched.keys
         judged = with_dates_judged(self._service.registrations.all(), self._time.at)
         return [*records, *(judged.filter(registration_key__in=some) for some in in_portions(keys))]
-
-    def _strangers(self, kinds: Kinds) -> list[Known]:
-        moved, found = self._moved(kinds), []
-        for key, (name, pems) in self._loose.strangers.items():
-            leaf = parsed(pems[0])
-            thumbprint, spki = leaf.thumbprint_sha256, leaf.spki_sha256
-            is_touched = key in self._touched.keys or spki in self._touched.spkis
-            if is_touched or key in moved:
-                found.append(Known(key, name, Mechanism.X509, BARE, thumbprint, spki))
-        return found
 
     def _moved(self, kinds: Kinds) -> set[str]:
         """Devices above which something changes, among those that have no class; and whoever was not looked at."""
@@ -235,62 +266,107 @@ class _Rehearsed:
 
 
 class _Deciding:
-    """Decides about devices, each once. `beyond`: how many there are of whom nothing is said."""
+    """Decides about devices, each once. `beyond`: how many there are of whom nothing is said.
+
+    about: registration keys of devices that are told about, be there a record or not. others: by registration key, the
+    certificates by which devices are known besides those of their records. enrolled: the places of those that are known
+    by entries alone. brought: of those that only the change enrolls.
+    """
 
     def __init__(
         self,
         service: ProvisioningService,
-        before: World,
-        after: World,
+        worlds: tuple[World, World],
         kinds: Kinds,
         unexamined: Collection[str],
     ) -> None:
-        self._holders = Holders(service)
-        self._before, self._after, self._kinds, self._unexamined = before, after, kinds, unexamined
+        self._holders, self._worlds = Holders(service), worlds
+        self._deciders = Decider(worlds[0]), Decider(worlds[1])
+        self._kinds, self._unexamined = kinds, unexamined
         self._told: set[str] = set()
+        self.others: dict[str, list[Known]] = {}
+        self.about: Collection[str] = ()
+        self.enrolled: Collection[str] = ()
+        self.brought: Collection[str] = ()
+        self.look_besides: Callable[[Mapping[str, Collection[str]]], dict[str, list[Known]]]
         self.beyond = 0
 
     def devices(self, known: Iterable[Known]) -> Iterator[Device]:
-        deciders = Decider(self._before), Decider(self._after)
-        for one in chain(known, self._known_by_secrets()):
-            if one.registration_key in self._told:
+        about: Iterable[tuple[str, Known | None]] = chain(
+            ((one.registration_key, one) for one in known), ((key, None) for key in self.about)
+        )
+        late: dict[str, tuple[Known | None, Device | None]] = {}
+        pins: dict[str, Collection[str]] = {}
+        for key, recorded in about:
+            if key in self._told:
                 continue
-            self._told.add(one.registration_key)
-            placed = self._placed(one)
-            if placed is None:
-                self.beyond += 1
-            elif not placed.is_judgeable:
-                yield Device(placed.registration_id, None, None)
+            self._told.add(key)
+            decided = self._decided(recorded) if recorded is not None else None
+            if decided is not None and is_settled(decided, key, self._worlds):
+                yield decided
+            elif unseen := self._unseen(key, recorded):
+                late[key], pins[key] = (recorded, decided), unseen
             else:
-                outcomes = (decider.outcome(placed) for decider in deciders)
-                yield self._holders.device(placed, (self._before, self._after), outcomes)
-        yield from self._known_by_name_alone()
+                yield from self._told_of(key, recorded, decided)
+        if late:
+            self.others |= {
+                key: [*self.others.get(key, ()), *more] for key, more in self.look_besides(pins).items()
+            }
+        for key, (recorded, decided) in late.items():
+            yield from self._told_of(key, recorded, decided)
+
+    def _unseen(self, key: str, recorded: Known | None) -> frozenset[str]:
+        """What else an entry pins that the change is not about."""
+        own = self._worlds[0].individuals.get(key)
+        if own is None:
+            return frozenset()
+        seen = (recorded, *self.others.get(key, ()))
+        return own.pins.difference(one.leaf_thumbprint for one in seen if one is not None)
+
+    def _told_of(self, key: str, recorded: Known | None, decided: Device | None) -> Iterator[Device]:
+        device = self._device(key, recorded, decided)
+        if device is None:
+            self.beyond += 1
+        else:
+            yield device
+
+    def _device(self, key: str, recorded: Known | None, decided: Device | None) -> Device | None:
+        """What all that is known of it makes of it. None: it was not examined."""
+        before, after = (world.individuals.get(key) for world in self._worlds)
+        others = self.others.get(key, [])
+        if recorded is not None:
+            others = [replace(one, holder=recorded.holder) for one in others]
+        held, brought = keys_enrolled(key, before, after)
+        brought += [one for one in others if one.place in self.brought]
+        shown = [self._decided(one) for one in others if one.place not in self.enrolled]
+        last = [] if recorded is None else [decided]
+        held += [one for one in others if one.place in self.enrolled and one.place not in self.brought]
+        known = [*shown, *last, *map(self._decided, held)]
+        if not known and not brought:
+            own = before or after
+            return Device(own.ref.name if own is not None else key, None, None)
+        name = next(one for one in (recorded, *others, *held, *brought) if one is not None).registration_id
+        return together(name, known, list(map(self._decided, brought)))
+
+    def _decided(self, one: Known) -> Device | None:
+        placed = self._placed(one)
+        if placed is None:
+            return None
+        if not placed.is_judgeable:
+            return Device(placed.registration_id, None, None)
+        outcomes = (decider.outcome(placed) for decider in self._deciders)
+        return self._holders.device(placed, self._worlds, outcomes)
 
     def _placed(self, one: Known) -> Known | None:
         """With the name under which what lies above it was looked at; None where nothing was."""
-        key = one.registration_key
+        key = one.looked_at_as
         if one.mechanism is not Mechanism.X509:
             return one
         if key in self._unexamined:
             return None
         if (kind := self._kinds.evidence.get(key)) is not None:
             return replace(one, evidence=kind, problem=self._kinds.problems.get(key))
-        return one if not is_signed(one.evidence) or one.evidence in self._before.above else None
-
-    def _individuals(self) -> dict[str, Individual]:
-        return {**self._after.individuals, **self._before.individuals}
-
-    def _known_by_secrets(self) -> Iterator[Known]:
-        """The devices of individual enrollments that never registered, and hold the keys that are enrolled for them."""
-        for key, one in self._individuals().items():
-            if one.secrets and key not in self._told:
-                yield Known(key, one.ref.name, one.mechanism, readings=(one.secrets,))
-
-    def _known_by_name_alone(self) -> Iterator[Device]:
-        """A deny entry may be of a device that never showed anything."""
-        for key, one in self._individuals().items():
-            if key not in self._told:
-                yield Device(one.ref.name, None, None)
+        return one if not is_signed(one.evidence) or one.evidence in self._worlds[0].above else None
 
 
 @contextmanager

@@ -1,0 +1,123 @@
+"""The credentials by which one device is known, and what they make of it together.
+
+What its record has as evidence; what it proved itself with since; what its individual enrollment holds for it. Each is
+decided about by itself. The device is admitted if one of them is: nobody here knows which of them it shows next.
+"""
+
+from collections.abc import Collection, Iterator, Sequence
+
+from enrollments.actions.attempts import Came
+from enrollments.actions.preview.effects import Device, Outcome
+from enrollments.actions.preview.outcomes import Known
+from enrollments.actions.preview.world import Individual, World
+from enrollments.models import HeldCertificate, HeldRole, ProvisioningService
+from enrollments.policy.decision import Verdict
+from enrollments.policy.facts import EntryRef
+
+Side = tuple[Outcome | None, EntryRef | None]
+
+
+def place_of(key: str, thumbprint: str) -> str:
+    """Under which a certificate that is not in the record of a device is looked at. No registration key has a space."""
+    return f"{key} {thumbprint}"
+
+
+def device_at(place: str) -> str:
+    """The registration key of the device; of what is in its record, that is the place."""
+    return place.partition(" ")[0]
+
+
+def enrolled_for(service: ProvisioningService, keys: Collection[str]) -> Iterator[tuple[str, str, Came]]:
+    """What individual enrollments hold for devices, as if these had shown it: registration key, thumbprint, and that.
+
+    Of one device the primary certificate first.
+    """
+    held = HeldCertificate.objects.filter(
+        service=service, role=HeldRole.DEVICE, individual__registration_key__in=keys
+    ).order_by("individual", "slot")
+    columns = (
+        "individual__registration_key",
+        "individual__registration_id",
+        "certificate__thumbprint_sha256",
+        "certificate__pem",
+    )
+    for key, name, thumbprint, pem in held.values_list(*columns):
+        yield key or "", thumbprint, Came(name or "", (pem,))
+
+
+def keys_enrolled(
+    key: str, before: Individual | None, after: Individual | None
+) -> tuple[list[Known], list[Known]]:
+    """What else a device may sign with: what its entry holds before the change, and what the change brings."""
+    held, brought = [], []
+    if before is not None and before.secrets:
+        held.append(Known(key, before.ref.name, before.mechanism, readings=(before.secrets,)))
+    if after is not None and after.secrets:
+        new = after.secrets - before.secrets if before is not None else after.secrets
+        if new:
+            brought.append(Known(key, after.ref.name, after.mechanism, readings=(new,)))
+    return held, brought
+
+
+def is_settled(device: Device | None, key: str, worlds: Sequence[World]) -> bool:
+    """Whether no other credential could make another thing of the device, before the change or after it."""
+    return device is not None and all(
+        _is_best(outcome, held, world.individuals.get(key))
+        for (outcome, held), world in zip(_sides(device), worlds, strict=True)
+    )
+
+
+def _is_best(outcome: Outcome | None, held: EntryRef | None, individual: Individual | None) -> bool:
+    if outcome is None:
+        return False
+    if outcome.admitted:
+        return held is None
+    # R5: whatever it shows.
+    return outcome.verdict is Verdict.DISABLED and individual is not None and not individual.enabled
+
+
+def together(name: str, known: Sequence[Device | None], brought: Sequence[Device | None]) -> Device | None:
+    """What these credentials make of one device, the one that it showed last first. None: it was not examined.
+
+    brought: what the change gives to its entry. Until somebody hands that to the device, it shows what it has; so who
+    is admitted before and refused with that is refused. Whoever was out may come in by it.
+    """
+    told = _best(name, known)
+    if told is not None and _admitted(_sides(told)[0]):
+        return told
+    return _best(name, [*known, *brought])
+
+
+def _best(name: str, devices: Sequence[Device | None]) -> Device | None:
+    examined = [one for one in devices if one is not None]
+    if not examined:
+        return None
+    before, after = (
+        _best_side([_sides(one)[0] for one in examined]),
+        _best_side([_sides(one)[1] for one in examined]),
+    )
+    if len(examined) < len(devices) and not (_admitted(before) and _admitted(after)):
+        return None
+    return Device(name, before[0], after[0], before[1], after[1])
+
+
+def _best_side(sides: Sequence[Side]) -> Side:
+    """Of those that are alike the first."""
+    return min(sides, key=_rank)
+
+
+def _rank(side: Side) -> int:
+    outcome, held = side
+    if outcome is None:
+        return 2  # it may be admitted
+    if outcome.admitted:
+        return 0 if held is None else 1
+    return 3 if outcome.verdict is Verdict.DISABLED else 4
+
+
+def _admitted(side: Side) -> bool:
+    return side[0] is not None and side[0].admitted
+
+
+def _sides(device: Device) -> tuple[Side, Side]:
+    return (device.before, device.held_before), (device.after, device.held_after)

@@ -1,0 +1,263 @@
+"""One device may have several credentials: it comes in by whichever of them is good then."""
+
+from datetime import timedelta
+
+import pytest
+
+from enrollments.actions.deleting import delete_and_deny
+from enrollments.actions.enrollment_groups import disable_enrollment_group, enable_enrollment_group
+from enrollments.actions.enrollments import (
+    IndividualSpec,
+    change_individual_enrollment,
+    delete_enrollments,
+    disable_enrollment,
+    enable_enrollment,
+)
+from enrollments.actions.preview import Act, Effect, limits, preview_of, preview_of_act
+from enrollments.actions.revocation import deny_device, release_registration
+from enrollments.models import AttestationMechanism, IndividualEnrollment, Slot
+from tests.certificates import NOW, root, self_signed
+from tests.devices import ALICE, enroll_ca, enroll_device, enroll_keys, new_service, register, signs
+
+pytestmark = pytest.mark.django_db
+
+# Good when it registered, and not any more.
+OUTLIVED = {"not_before": NOW - timedelta(days=30), "not_after": NOW - timedelta(days=1)}
+THEN = NOW - timedelta(days=2)
+
+
+@pytest.fixture(autouse=True)
+def however_busy_this_machine_is(monkeypatch):
+    monkeypatch.setattr(limits, "SECONDS_SINGLY", None)
+
+
+@pytest.fixture
+def service():
+    return new_service()
+
+
+@pytest.fixture
+def ca():
+    return root("Plant CA", not_before=NOW - timedelta(days=90))
+
+
+def effects(preview):
+    assert preview.not_examined == 0
+    return {one.registration_id: one.effect for one in preview.devices}
+
+
+def change(service, entry, **spec):
+    current = IndividualEnrollment.objects.get(pk=entry.pk)
+    return change_individual_enrollment(
+        service,
+        entry.registration_id,
+        IndividualSpec(**{"enabled": current.enabled, **spec}),
+        expected_etag=current.etag,
+        actor=ALICE,
+    )
+
+
+class TestWhatADeviceProvedSinceItWasAdmitted:
+    def test_a_renewed_certificate_comes_in_when_its_group_is_enabled(self, service, ca):
+        group = enroll_ca(service, ca, "plant")
+        assert register(service, ca.leaf("p-0", **OUTLIVED), at=THEN).outcome == "assigned"
+        disable_group(service, group)
+        renewed = ca.leaf("p-0")
+        assert register(service, renewed).outcome == "disabled"
+
+        said = preview_of_act(service, Act.ENABLE, [group])
+
+        assert effects(said) == {"p-0": Effect.COMES_IN}
+        enable_enrollment_group(service, "plant", actor=ALICE)
+        assert register(service, renewed).outcome == "assigned"
+
+    def test_and_when_its_deny_entry_is_deleted_unless_it_is_kept_out(self, service, ca):
+        enroll_ca(service, ca, "plant")
+        register(service, ca.leaf("p-0", **OUTLIVED), at=THEN)
+        denial = deny_device(service, "p-0", actor=ALICE)
+        renewed = ca.leaf("p-0")
+        assert register(service, renewed).outcome == "disabled"
+
+        said = preview_of_act(service, Act.DELETE, [denial])
+
+        assert effects(said) == {"p-0": Effect.COMES_IN}
+        assert delete_and_deny(service, [denial], actor=ALICE).denied == 1
+        assert register(service, renewed).outcome == "disabled"
+
+    def test_one_that_its_entry_does_not_pin_may_be_good_for_a_group(self, service, ca):
+        own, leaf = self_signed("pump-1"), ca.leaf("pump-1")
+        enroll_ca(service, ca, "plant")
+        entry = enroll_device(service, own)
+        assert register(service, own).outcome == "assigned"
+        assert register(service, leaf).outcome == "unauthorized"
+
+        said = preview_of_act(service, Act.DELETE, [entry])
+
+        assert effects(said) == {"pump-1": Effect.STILL_ADMITTED}
+        assert delete_and_deny(service, [entry], actor=ALICE).denied == 1
+        assert register(service, leaf).outcome == "disabled"
+
+    def test_it_comes_in_by_that_one_alone(self, service, ca):
+        own, leaf = self_signed("pump-1"), ca.leaf("pump-1")
+        enroll_ca(service, ca, "plant")
+        entry = enroll_device(service, own)
+        register(service, own)
+        register(service, leaf)
+        delete_enrollments(service, ["pump-1"], actor=ALICE)
+
+        said = preview_of_act(service, Act.DISABLE, [service.enrollmentgroups.get()])
+
+        assert entry and effects(said) == {"pump-1": Effect.REFUSED}
+
+    def test_what_it_had_when_it_was_admitted_before_it_was_replaced_counts_no_more(self, service, ca):
+        enroll_ca(service, ca, "plant")
+        other = root("Other CA")
+        group = enroll_ca(service, other, "other")
+        register(service, other.leaf("p-0"))
+        release_registration(service, "p-0", actor=ALICE)
+        assert register(service, ca.leaf("p-0")).outcome == "assigned"
+
+        assert effects(preview_of_act(service, Act.DISABLE, [group])) == {}
+
+
+class TestWhatAnEntryHolds:
+    def test_a_certificate_that_was_exchanged_comes_in_when_its_entry_is_enabled(self, service):
+        first, second = self_signed("pump-1"), self_signed("pump-1")
+        entry = enroll_device(service, first)
+        register(service, first)
+        change(service, entry, certificates={Slot.PRIMARY: second.parsed})
+        disable_enrollment(service, "pump-1", actor=ALICE)
+
+        said = preview_of_act(service, Act.ENABLE, [entry])
+
+        assert effects(said) == {"pump-1": Effect.COMES_IN}
+        enable_enrollment(service, "pump-1", actor=ALICE)
+        assert register(service, second).outcome == "assigned"
+
+    def test_so_do_keys(self, service):
+        entry = enroll_keys(service, "pump-1")
+        register(service, signs(service, "pump-1", entry.primary_key), "pump-1")
+        keys = {
+            "primary_key": "bmV3IHNlY3JldCBrZXkgd2l0aCBieXRlcw==",
+            "secondary_key": "c2Vjb25kIHNlY3JldCBrZXkgd2l0aCBieXQ=",
+        }
+        change(service, entry, mechanism=AttestationMechanism.SYMMETRIC_KEY, **keys)
+        disable_enrollment(service, "pump-1", actor=ALICE)
+
+        said = preview_of_act(service, Act.ENABLE, [entry])
+
+        assert effects(said) == {"pump-1": Effect.COMES_IN}
+        enable_enrollment(service, "pump-1", actor=ALICE)
+        assert (
+            register(service, signs(service, "pump-1", keys["secondary_key"]), "pump-1").outcome == "assigned"
+        )
+
+    @pytest.mark.parametrize("came", [True, False])
+    def test_so_does_a_secondary_certificate(self, service, came):
+        first, second = self_signed("pump-1", **OUTLIVED), self_signed("pump-1")
+        pins = {Slot.PRIMARY: first.parsed, Slot.SECONDARY: second.parsed}
+        entry = enroll_device(service, first, certificates=pins)
+        if came:
+            assert register(service, first, at=THEN).outcome == "assigned"
+        disable_enrollment(service, "pump-1", actor=ALICE)
+
+        said = preview_of_act(service, Act.ENABLE, [entry])
+
+        assert effects(said) == {"pump-1": Effect.COMES_IN}
+
+    def test_a_secondary_certificate_may_be_good_for_a_group(self, service, ca):
+        pins = {Slot.PRIMARY: self_signed("pump-1").parsed, Slot.SECONDARY: ca.leaf("pump-1").parsed}
+        enroll_ca(service, ca, "plant")
+        entry = enroll_device(service, self_signed("pump-1"), certificates=pins)
+
+        said = preview_of_act(service, Act.DELETE, [entry])
+
+        assert effects(said) == {"pump-1": Effect.STILL_ADMITTED}
+        assert [one.through.name for one in said.devices] == ["plant"]
+
+    def test_what_a_change_brings_keeps_nobody_in_who_has_not_got_it(self, service):
+        first, second = self_signed("pump-1"), self_signed("pump-1")
+        entry = enroll_device(service, first)
+        register(service, first)
+
+        def exchange():
+            change(service, entry, certificates={Slot.PRIMARY: second.parsed})
+            return []
+
+        assert effects(preview_of(service, exchange, [entry])) == {"pump-1": Effect.REFUSED}
+
+    def test_but_lets_in_who_was_out(self, service):
+        first, second = self_signed("pump-1"), self_signed("pump-1")
+        entry = enroll_device(service, first)
+        register(service, first)
+        disable_enrollment(service, "pump-1", actor=ALICE)
+
+        def exchange():
+            change(service, entry, certificates={Slot.PRIMARY: second.parsed}, enabled=True)
+            return []
+
+        assert effects(preview_of(service, exchange, [entry])) == {"pump-1": Effect.COMES_IN}
+
+
+class TestKeysThatAnEntryBars:
+    """R6: under any name."""
+
+    def test_another_device_with_the_key_comes_in_though_it_never_came(self, service):
+        leaf = self_signed("pump-y")
+        twin = self_signed("pump-x", key=leaf.key)
+        enroll_device(service, twin)
+        entry = enroll_device(service, leaf, enabled=False)
+        assert register(service, twin).outcome == "disabled"
+        service.attempts.all().delete()
+        service.registrations.all().delete()
+
+        said = preview_of_act(service, Act.DELETE, [entry])
+
+        assert effects(said)["pump-x"] is Effect.COMES_IN
+        assert effects(preview_of_act(service, Act.ENABLE, [entry])) == {
+            "pump-x": Effect.COMES_IN,
+            "pump-y": Effect.COMES_IN,
+        }
+
+    def test_so_does_one_whose_enrolled_certificate_lies_below_the_key(self, service, ca):
+        line = ca.intermediate("Line")
+        enroll_device(service, line.leaf("pump-x"))
+        entry = enroll_device(service, line, registration_id="line", enabled=False)
+
+        said = preview_of_act(service, Act.DELETE, [entry])
+
+        assert effects(said)["pump-x"] is Effect.COMES_IN
+
+    def test_who_has_another_certificate_enrolled_stays_in(self, service):
+        leaf, own = self_signed("pump-y"), self_signed("pump-x")
+        twin = self_signed("pump-x", key=leaf.key)
+        enroll_device(service, own, certificates={Slot.PRIMARY: twin.parsed, Slot.SECONDARY: own.parsed})
+        entry = enroll_device(service, leaf)
+
+        said = preview_of_act(service, Act.DISABLE, [entry])
+
+        assert effects(said) == {"pump-y": Effect.REFUSED, "pump-x": Effect.STILL_ADMITTED}
+
+
+def disable_group(service, group):
+    return disable_enrollment_group(service, group.group_id, actor=ALICE)
+
+
+class TestWhatAnEntryHoldsThatStaysAsItIs:
+    def test_a_device_that_came_with_another_certificate_is_still_admitted_by_its_own(self, service, ca):
+        group = enroll_ca(service, ca, "plant")
+        register(service, ca.leaf("pump-1"))
+        enroll_device(service, self_signed("pump-1"))
+
+        said = preview_of_act(service, Act.DISABLE, [group])
+
+        assert effects(said) == {"pump-1": Effect.STILL_ADMITTED}
+
+    def test_unless_that_one_is_good_no_more(self, service, ca):
+        group = enroll_ca(service, ca, "plant")
+        register(service, ca.leaf("pump-1"))
+        enroll_device(service, self_signed("pump-1", **OUTLIVED))
+
+        said = preview_of_act(service, Act.DISABLE, [group])
+
+        assert effects(said) == {"pump-1": Effect.STILL_OUT}
