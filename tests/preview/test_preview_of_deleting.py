@@ -271,14 +271,14 @@ def test_a_name_that_was_denied_before_it_ever_came_is_left_to_every_ca(service,
     assert register(service, ca.leaf("pump-042")).outcome == "assigned"
 
 
-def test_of_a_device_whose_certificate_is_known_the_name_is_no_news_to_a_ca(service, ca):
+def test_a_name_whose_certificate_is_known_is_left_to_every_ca_too_unless_its_device_comes_back(service, ca):
     enroll_ca(service, ca, "plant-7")
+    entry = enroll_device(service, self_signed("pump-042"))
 
-    assert left_open(service, enroll_device(service, self_signed("pump-042"))) == (set(), set())
-    assert left_open(service, enroll_device(service, ca.leaf("pump-043"))) == (
-        set(),
-        set(),
-    )  # it comes back itself
+    assert left_open(service, entry) == ({"pump-042"}, {"plant-7"})
+    assert left_open(service, enroll_device(service, ca.leaf("pump-043"))) == (set(), set())
+    assert delete_and_deny(service, [entry], actor=ALICE).denied == 1
+    assert register(service, ca.leaf("pump-042")).outcome == "disabled"
 
 
 def test_a_group_that_goes_too_takes_no_name(service):

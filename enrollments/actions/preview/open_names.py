@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from enrollments.actions.judging import group_ref, individual_ref
-from enrollments.actions.preview.effects import Effect, Preview
+from enrollments.actions.preview.effects import Preview
 from enrollments.actions.preview.touched import Entry
 from enrollments.models import (
     AttestationMechanism,
@@ -39,10 +39,10 @@ NO_NAMES = OpenNames()
 
 
 def names_left_open(service: ProvisioningService, preview: Preview, entries: Sequence[Entry]) -> OpenNames:
-    """The names of individuals among `entries`, under which nobody is known who would come in once these are deleted.
+    """The names of individuals among `entries`, whose devices, as far as they are known, do not come in by themselves.
 
-    With groups with keys, any name: a key can be derived for each (R4). Else those of devices of which nothing is
-    known: a group with certificates may have issued one for it.
+    Whatever is known of the device of such a name: with a group with keys, a key can be derived for any (R4), and a
+    group with certificates may have issued one for it.
     """
     individuals = [one for one in entries if isinstance(one, IndividualEnrollment)]
     if not individuals:
@@ -52,14 +52,9 @@ def names_left_open(service: ProvisioningService, preview: Preview, entries: Seq
     kept_by_nobody = [one for one in individuals if one.registration_key not in told]
     deleted = [one.pk for one in entries if isinstance(one, EnrollmentGroup)]
     groups = service.enrollmentgroups.ever_enabled().exclude(pk__in=deleted).without_secrets().order_by("pk")
-    found: list[EnrollmentGroup] = []
-    if kept_by_nobody and ProvisioningService.what_decisions_read(service.pk)[1]:
-        found = list(groups.filter(mechanism=AttestationMechanism.SYMMETRIC_KEY)[: MAX_GROUPS + 1])
-    if not found:
-        unknown = {registration_key(one.registration_id) for one in preview.of(Effect.UNKNOWN)}
-        kept_by_nobody = [one for one in kept_by_nobody if one.registration_key in unknown]
-        if kept_by_nobody:
-            found = list(groups.filter(mechanism=AttestationMechanism.X509)[: MAX_GROUPS + 1])
+    if not ProvisioningService.what_decisions_read(service.pk).groups_with_keys_admit:
+        groups = groups.filter(mechanism=AttestationMechanism.X509)
+    found = list(groups[: MAX_GROUPS + 1]) if kept_by_nobody else []
     if not found or not kept_by_nobody:
         return NO_NAMES
     return OpenNames(
