@@ -16,7 +16,7 @@ from enrollments.actions.preview import (
     ref_of,
 )
 from enrollments.actions.preview.touched import still_there
-from enrollments.actions.revocation import deny_device
+from enrollments.actions.revocation import deny_device, in_slots, proven_leaves
 from enrollments.actions.schedule import standing_now, switches_now
 from enrollments.attestation.x509 import ParsedCertificate
 from enrollments.audit.actor import Actor
@@ -27,7 +27,6 @@ from enrollments.models import (
     HeldCertificate,
     IndividualEnrollment,
     ProvisioningService,
-    Slot,
 )
 from enrollments.models.locks import change_lock
 from enrollments.policy.names import registration_key
@@ -94,11 +93,13 @@ def delete_and_deny(
     with change_lock(service):
         check_epoch(service, epoch)
         _deny(service, rest, actor, reason)
-        certificates = _certificates_of(entries)
+        held, bars = _certificates_of(entries), _bars_of(service, entries)
         carry_out(service, Act.DELETE, entries, actor=actor, reason=reason)
         for name in afterwards:
-            held = certificates.get(registration_key(name))
-            deny_device(service, name, actor=actor, reason=reason, certificates=held)
+            key = registration_key(name)
+            proven, enrolled = proven_leaves(service, name), held.get(key, [])
+            leaves = [*enrolled, *proven] if key in bars else [*proven, *enrolled]
+            deny_device(service, name, actor=actor, reason=reason, certificates=in_slots(leaves))
     return Deleted(len(entries), len(others) + len(afterwards))
 
 
@@ -127,15 +128,22 @@ def _deny(service: ProvisioningService, names: Sequence[str], actor: Actor, reas
         deny_device(service, name, actor=actor, reason=reason)
 
 
-def _certificates_of(entries: Sequence[Entry]) -> dict[str, dict[Slot, ParsedCertificate]]:
-    """What individual enrollments pin, by registration key: what bars a device goes on barring its keys (R6)."""
+def _certificates_of(entries: Sequence[Entry]) -> dict[str, list[ParsedCertificate]]:
+    """What individual enrollments pin, by registration key."""
     rows = HeldCertificate.objects.filter(
         individual__in=[one.pk for one in entries if isinstance(one, IndividualEnrollment)]
-    ).values_list("individual__registration_key", "slot", "certificate__pem")
-    held: dict[str, dict[Slot, ParsedCertificate]] = {}
-    for key, slot, pem in rows:
-        held.setdefault(key or "", {})[Slot(slot)] = parsed(pem)
+    ).order_by("individual", "slot")
+    held: dict[str, list[ParsedCertificate]] = {}
+    for key, pem in rows.values_list("individual__registration_key", "certificate__pem"):
+        held.setdefault(key or "", []).append(parsed(pem))
     return held
+
+
+def _bars_of(service: ProvisioningService, entries: Sequence[Entry]) -> set[str]:
+    """The registration keys of those that are disabled: what bars a device goes on barring its keys (R6)."""
+    as_of = switches_now(service)
+    individuals = [one for one in entries if isinstance(one, IndividualEnrollment)]
+    return {one.registration_key for one in individuals if not as_of.enabled(one)}
 
 
 def _epoch_at_its_end(service: ProvisioningService) -> int:

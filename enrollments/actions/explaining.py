@@ -17,7 +17,7 @@ from enrollments.actions.certificates import parsed
 from enrollments.actions.drawn_chains import DrawnCertificate, DrawnChain, draw_chain
 from enrollments.actions.judging import Judgement, group_ref, individual_ref, judge
 from enrollments.actions.judging.assumed import Assumed, judge_tpm_as_proven
-from enrollments.actions.known_credentials import KnownCredential, derived_from_group, known_credential
+from enrollments.actions.known_credentials import KnownCredential, derived_from_group, known_credentials
 from enrollments.actions.tracking import tracking_id
 from enrollments.attestation.credential import PresentedCredential
 from enrollments.attestation.x509 import ParsedCertificate
@@ -169,9 +169,9 @@ def explain(service: ProvisioningService, question: Question) -> Explanation:
     if question.at is not None and not EARLIEST <= question.at < LATEST:
         raise Invalid({"at": [f"Give a time from {EARLIEST:%Y} to {LATEST:%Y}."]})
     at = question.at or timezone.now()
-    known = _credential_in_question(service, question, at)
-    if known is not None:
-        return _judged(service, known, at, entries_at=question.at)
+    known = _credentials_in_question(service, question, at)
+    if known:
+        return _judged_first(service, known, at, question.at)
     key = registration_key(question.registration_id)
     latest = service.attempts.filter(registration_key=key).order_by("-last_at", "-id").first()
     if latest is None:
@@ -276,17 +276,36 @@ def _refuse_more_than_a_tracking_id(question: Question) -> None:
         raise Invalid({"at": ["What was decided then is kept as it was: there is no other time to it."]})
 
 
-def _credential_in_question(
+def _credentials_in_question(
     service: ProvisioningService, question: Question, at: datetime
-) -> KnownCredential | None:
-    """What stands for the device. None where the name is all that there is."""
+) -> list[KnownCredential]:
+    """What stands for the device, the one that is judged first. None where the name is all that there is."""
     if question.certificates:
-        return _taken_as_sent(question)
+        return [_taken_as_sent(question)]
     if not question.registration_id:
         raise Invalid({"": ["Give a certificate, a registration ID or a tracking ID."]})
     if question.group_id:
-        return derived_from_group(service, _key_group(service, question), question.registration_id, at=at)
-    return known_credential(service, question.registration_id, at=at)
+        return [derived_from_group(service, _key_group(service, question), question.registration_id, at=at)]
+    return known_credentials(service, question.registration_id, at=at)
+
+
+def _judged_first(
+    service: ProvisioningService,
+    known: Sequence[KnownCredential],
+    at: datetime,
+    entries_at: datetime | None,
+) -> Explanation:
+    """The first of these. Where it is refused, with the one of the others that would be admitted, if one would."""
+    first, *others = known
+    told = _judged(service, first, at, entries_at=entries_at)
+    if told.verdict is Verdict.ADMIT:
+        return told
+    for one in others:
+        other = _judged(service, one, at, entries_at=entries_at, with_names=False)
+        if other.verdict is Verdict.ADMIT:
+            admitted = f"It is admitted by {other.entry_words} if it shows something else that is known of it"
+            return replace(told, note=f"{admitted}: {other.basis}.")
+    return told
 
 
 def _taken_as_sent(question: Question) -> KnownCredential:

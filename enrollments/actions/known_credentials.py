@@ -1,8 +1,12 @@
 """What a device would show, as far as it is known here: to ask what would be answered to it, without it."""
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+from django.db.models import Max
+
+from enrollments.actions.attempts import shown_at_attempts
 from enrollments.actions.certificates import parsed
 from enrollments.attestation.credential import ClaimedTpm, PresentedCredential
 from enrollments.attestation.symmetric_key import derive_device_key, key_bytes, make_token
@@ -13,6 +17,7 @@ from enrollments.models import (
     IndividualEnrollment,
     ProvisioningService,
     RegistrationRecord,
+    RegistrationStatus,
 )
 from enrollments.policy.names import registration_key
 
@@ -29,27 +34,47 @@ class KnownCredential:
     chain: tuple[ParsedCertificate, ...] = field(default=(), repr=False)
 
 
-def known_credential(
+def known_credentials(
     service: ProvisioningService, registration_id: str, *, at: datetime
-) -> KnownCredential | None:
-    """What the device showed last or, if it never came, what is enrolled for it. None where nothing is known."""
+) -> list[KnownCredential]:
+    """What the device proved itself with, the latest first, and then what else is enrolled for it."""
     key = registration_key(registration_id)
     record = service.registrations.filter(registration_key=key).select_related("group", "owner_group").first()
     entry = service.individualenrollments.filter(registration_key=key).first()
-    if record is not None and (chain := _evidence(record)):
-        return _shows(record.registration_id, chain, "the chain with which it proved itself last")
+    known = [
+        _shows(registration_id if record is None else record.registration_id, chain, _PROVED[number > 0])
+        for number, chain in enumerate(proven_chains(service, registration_id))
+    ]
     if record is not None and (group := key_group_of(record)) is not None:
-        return derived_from_group(service, group, record.registration_id, at=at)
+        known.append(derived_from_group(service, group, record.registration_id, at=at))
     if entry is not None:
-        return _enrolled(service, entry, at)
-    if record is not None and record.mechanism == AttestationMechanism.TPM:
+        known += _enrolled(service, entry, at, {one.chain[0].thumbprint_sha256 for one in known if one.chain})
+    elif not known and record is not None and record.mechanism == AttestationMechanism.TPM:
         # Its entry is gone, and with it whatever could be proven.
-        return KnownCredential(
-            record.registration_id,
-            "the TPM with which it proved itself last",
-            PresentedCredential(claimed_tpm=ClaimedTpm(b"")),
+        gone = PresentedCredential(claimed_tpm=ClaimedTpm(b""))
+        known.append(
+            KnownCredential(record.registration_id, "the TPM with which it proved itself last", gone)
         )
-    return None
+    return known
+
+
+_PROVED = ("the chain with which it proved itself last", "a chain with which it proved itself before that")
+
+
+def proven_chains(service: ProvisioningService, registration_id: str) -> list[tuple[ParsedCertificate, ...]]:
+    """With which the device proved itself, the latest first: that of its record, and those of attempts besides."""
+    key = registration_key(registration_id)
+    came = shown_at_attempts(service, registration_id=key).get(key, [])
+    chains = [tuple(map(parsed, one.pems)) for one in came]
+    record = service.registrations.filter(registration_key=key).first()
+    if record is not None and (evidence := _evidence(record)):
+        shown = service.attempts.filter(registration_key=key, leaf_thumbprint=record.leaf_thumbprint)
+        since = shown.exclude(chain="").aggregate(since=Max("last_at"))["since"]
+        if since is None:
+            is_assigned = record.status == RegistrationStatus.ASSIGNED
+            since = record.updated_at if is_assigned else record.created_at
+        chains.insert(sum(one.at is not None and one.at > since for one in came), evidence)
+    return chains
 
 
 def derived_from_group(
@@ -65,28 +90,39 @@ def derived_from_group(
 
 
 def _enrolled(
-    service: ProvisioningService, entry: IndividualEnrollment, at: datetime
-) -> KnownCredential | None:
+    service: ProvisioningService, entry: IndividualEnrollment, at: datetime, told: Collection[str]
+) -> list[KnownCredential]:
+    """told: thumbprints of what is known of the device already."""
     registration_id = entry.registration_id
     if entry.mechanism == AttestationMechanism.SYMMETRIC_KEY:
         token = _token(service, registration_id, key_bytes(entry.primary_key), at)
-        return KnownCredential(
-            registration_id,
-            "a SAS token by the primary key of its individual enrollment",
-            PresentedCredential(authorization=token),
-        )
+        return [
+            KnownCredential(
+                registration_id,
+                "a SAS token by the primary key of its individual enrollment",
+                PresentedCredential(authorization=token),
+            )
+        ]
     if entry.mechanism == AttestationMechanism.TPM:
-        return KnownCredential(
-            registration_id,
-            "the TPM of its individual enrollment, taken as having answered its challenge",
-            None,
-        )
-    held = entry.certificates.select_related("certificate").order_by("slot").first()
-    if held is None:
-        return None
-    return _shows(
-        registration_id, (parsed(held.certificate.pem),), "the certificate of its individual enrollment"
-    )
+        return [
+            KnownCredential(
+                registration_id,
+                "the TPM of its individual enrollment, taken as having answered its challenge",
+                None,
+            )
+        ]
+    held = entry.certificates.select_related("certificate").order_by("slot")
+    return [
+        _shows(registration_id, (parsed(one.certificate.pem),), _ENROLLED[number > 0])
+        for number, one in enumerate(held)
+        if one.certificate.thumbprint_sha256 not in told
+    ]
+
+
+_ENROLLED = (
+    "the certificate of its individual enrollment",
+    "the second certificate of its individual enrollment",
+)
 
 
 def _shows(registration_id: str, chain: tuple[ParsedCertificate, ...], basis: str) -> KnownCredential:

@@ -9,6 +9,7 @@ from enrollments.actions.attempts import OVERFLOW_NAME, proven_leaf
 from enrollments.actions.certificates import parsed
 from enrollments.actions.enrollments import IndividualSpec, add_individual_enrollment, disable_enrollment
 from enrollments.actions.entries import AlreadyEnrolled, Certificates
+from enrollments.actions.known_credentials import proven_chains
 from enrollments.actions.name_claims import check_name_version
 from enrollments.attestation.x509 import ParsedCertificate
 from enrollments.audit.actor import Actor
@@ -54,13 +55,13 @@ def deny_device(
     """Shut one device out by a disabled individual enrollment: the existing one, or a new one (R5).
 
     A new one holds certificates of the device, so that their keys are barred under any name (R6): those given, or
-    else the one of its record. Where none is known, as of devices that sign, the registration ID alone is barred.
+    else those that it proved itself with last. Where none is known, as of devices that sign, the registration ID alone
+    is barred.
     """
     if service.individualenrollments.filter(registration_key=registration_key(registration_id)).exists():
         return disable_enrollment(service, registration_id, actor=actor, reason=reason)
     if not certificates:
-        leaf = _last_leaf(service, registration_id)
-        certificates = {Slot.PRIMARY: leaf} if leaf else {}
+        certificates = in_slots(proven_leaves(service, registration_id))
     spec = IndividualSpec(
         registration_id=registration_id,
         mechanism=AttestationMechanism.X509,
@@ -273,10 +274,14 @@ def _state(registration: RegistrationRecord) -> dict[str, str | None]:
     }
 
 
-def _last_leaf(service: ProvisioningService, registration_id: str) -> ParsedCertificate | None:
-    row = (
-        service.registrations.filter(registration_key=registration_key(registration_id), evidence__position=0)
-        .values_list("evidence__certificate__pem", flat=True)
-        .first()
-    )
-    return parsed(row) if row else None
+def proven_leaves(service: ProvisioningService, registration_id: str) -> list[ParsedCertificate]:
+    """The certificates with which a device proved itself, the latest first."""
+    return [leaf for leaf, *_ in proven_chains(service, registration_id)]
+
+
+def in_slots(leaves: Iterable[ParsedCertificate]) -> dict[Slot, ParsedCertificate]:
+    """As many as an entry holds, of different keys: it is keys that it bars."""
+    of_keys: dict[str, ParsedCertificate] = {}
+    for leaf in leaves:
+        of_keys.setdefault(leaf.spki_sha256, leaf)
+    return dict(zip(Slot, of_keys.values(), strict=False))

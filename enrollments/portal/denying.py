@@ -5,6 +5,7 @@ from typing import Any
 from enrollments.actions.attempts import is_proven
 from enrollments.actions.denying import StoodBefore, what_denying_did
 from enrollments.actions.preview.words import did
+from enrollments.actions.revocation import in_slots, proven_leaves
 from enrollments.actions.schedule import switches_now
 from enrollments.models import (
     AttestationMechanism,
@@ -23,7 +24,8 @@ def denying_record(service: ProvisioningService, record: RegistrationRecord) -> 
         service,
         record.registration_id,
         record.mechanism,
-        by_certificate="that it proved itself with last" if record.evidence.exists() else "",
+        by_certificate="that it proved itself with last",
+        certificates=len(in_slots(proven_leaves(service, record.registration_id))),
     )
 
 
@@ -33,17 +35,16 @@ def denying_attempt(
     """For a device that tried. Who proved nothing may have called somebody else's name."""
     proven = is_proven(attempt)
     shows_certificate = proven and bool(attempt.leaf_thumbprint)
-    # A record of that name lends its certificate where the attempt has none to bar.
-    lent = record is not None and record.evidence.exists()
+    # Where the attempt has none to bar, what else is known of that name is barred.
+    lent = in_slots(proven_leaves(service, attempt.claimed_registration_id))
     told = _what_denies(
         service,
         attempt.claimed_registration_id,
         record.mechanism if record is not None else "",
         by_certificate="that this attempt proved"
         if shows_certificate
-        else "of the registration record of that name"
-        if lent
-        else "",
+        else "with which that name was proven last",
+        certificates=1 if shows_certificate else len(lent),
     )
     return told if proven else f"{_whose_name(attempt, record)} {told}"
 
@@ -83,13 +84,18 @@ def _whose_name(attempt: RegistrationAttempt, record: RegistrationRecord | None)
 
 
 def _what_denies(
-    service: ProvisioningService, registration_id: str, mechanism: str, *, by_certificate: str
+    service: ProvisioningService,
+    registration_id: str,
+    mechanism: str,
+    *,
+    by_certificate: str,
+    certificates: int,
 ) -> str:
     individual = individual_of(service, registration_id)
     if individual is None:
         return (
             f"A disabled individual enrollment is added for {registration_id}"
-            f"{_what_it_bars(mechanism, by_certificate)}"
+            f"{_what_it_bars(mechanism, by_certificate, certificates)}"
         )
     kind = AttestationMechanism(individual.mechanism).label
     is_x509 = individual.mechanism == AttestationMechanism.X509
@@ -104,8 +110,13 @@ def _what_denies(
     return f"Its individual enrollment is disabled already, so {registration_id} is refused as it is."
 
 
-def _what_it_bars(mechanism: str, by_certificate: str) -> str:
-    if by_certificate:
+def _what_it_bars(mechanism: str, by_certificate: str, certificates: int) -> str:
+    if certificates > 1:
+        return (
+            f" with the two certificates {by_certificate}, whose keys are then barred under any name and anywhere on a "
+            "chain: other devices that have one of them are refused as well."
+        )
+    if certificates:
         return (
             f" with the certificate {by_certificate}, whose key is then barred under any name and anywhere on a chain: "
             "other devices that have it are refused as well."

@@ -11,10 +11,10 @@ from enrollments.actions.explaining import Question, draw_group, explain
 from enrollments.actions.registrations import Outcome
 from enrollments.actions.revocation import deny_device
 from enrollments.errors import Invalid, NotFound
-from enrollments.models import HistoryEvent, RegistrationAttempt, RegistrationRecord
+from enrollments.models import HistoryEvent, RegistrationAttempt, RegistrationRecord, Slot
 from enrollments.policy.decision import Verdict
 from enrollments.policy.reasons import Reason
-from tests.certificates import EXPIRED, NEXT_YEAR, NOT_YET_VALID, root, self_signed
+from tests.certificates import EXPIRED, NEXT_YEAR, NOT_YET_VALID, NOW, root, self_signed
 from tests.devices import (
     ALICE,
     derived_key,
@@ -45,6 +45,63 @@ def named(service, registration_id, **question):
 
 
 # --- What stands for the device ---------------------------------------------------------------------
+
+
+class TestWhatADeviceProvedSinceItWasAdmitted:
+    @pytest.fixture
+    def ca(self, service):
+        ca = root("Plant CA", not_before=EXPIRED["not_before"])
+        enroll_ca(service, ca, "plant")
+        return ca
+
+    def test_the_newer_certificate_is_judged_and_not_that_of_the_record(self, service, ca):
+        register(service, ca.leaf("pump-1", **EXPIRED), at=EXPIRED["not_after"] - timedelta(days=1))
+        deny_device(service, "pump-1", actor=ALICE)
+        renewed = ca.leaf("pump-1")
+        register(service, renewed)
+        delete_enrollments(service, ["pump-1"], actor=ALICE)
+
+        told = named(service, "pump-1")
+
+        assert (told.verdict, told.entry_words) == (Verdict.ADMIT, "enrollment group plant")
+        assert told.basis == "the chain with which it proved itself last"
+        assert told.chain.path[0].certificate.pem == renewed.parsed.pem
+
+    def test_another_that_would_be_admitted_is_told_with_its_entry(self, service, ca):
+        own = self_signed("pump-1")
+        enroll_device(service, own)
+        register(service, own)
+        register(service, ca.leaf("pump-1"))
+
+        told = named(service, "pump-1")
+
+        assert (told.verdict, told.reason) == (Verdict.UNAUTHORIZED, Reason.OTHER_CREDENTIAL)
+        assert told.note == (
+            "It is admitted by individual enrollment pump-1 if it shows something else that is known of it: "
+            "a chain with which it proved itself before that."
+        )
+
+    def test_a_second_certificate_is_known_although_it_never_came(self, service):
+        first, second = self_signed("pump-1", **EXPIRED), self_signed("pump-1")
+        pins = {Slot.PRIMARY: first.parsed, Slot.SECONDARY: second.parsed}
+        enroll_device(service, first, certificates=pins)
+
+        told = named(service, "pump-1")
+
+        assert told.reason is Reason.LEAF_REFUSED
+        assert told.note.endswith("known of it: the second certificate of its individual enrollment.")
+
+    def test_of_an_attempt_alone_another_time_is_judged(self, service, ca):
+        leaf = ca.leaf("pump-1", not_after=NOW + timedelta(days=5))
+        disable_enrollment_group(service, "plant", actor=ALICE)
+        register(service, leaf)
+        RegistrationRecord.objects.all().delete()
+        later = NOW + timedelta(days=9)
+
+        told = named(service, "pump-1", at=later)
+
+        assert (told.at, told.is_another_time, told.attempt) == (later, True, None)
+        assert named(service, "pump-1").verdict is Verdict.DISABLED
 
 
 def test_tpm_is_judged_as_if_its_challenge_had_been_answered(service):
