@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 from django.utils import timezone
 
-from enrollments.actions.enrollment_groups import delete_enrollment_groups
+from enrollments.actions.enrollment_groups import delete_enrollment_groups, disable_enrollment_group
 from enrollments.actions.enrollments import IndividualSpec, add_individual_enrollments, disable_enrollment
 from enrollments.actions.imports import carry_out_changes
 from enrollments.actions.judging import judge
@@ -105,6 +105,32 @@ def test_a_new_disabled_entry_that_bars_the_key_of_a_known_device_counts(service
         seen = foresee_now(checked(service, json_lines(line)))
 
         assert effects(seen)["pump-1"] is Effect.REFUSED
+
+
+def test_what_a_device_proved_since_it_was_admitted_counts(service):
+    ca = root("Plant", not_before=EXPIRED["not_before"])
+    enroll_ca(service, ca, "plant")
+    register(service, ca.leaf("pump-1", **EXPIRED), at=EXPIRED["not_after"] - timedelta(days=1))
+    disable_enrollment_group(service, "plant", actor=ALICE)
+    renewed = ca.leaf("pump-1")
+    assert register(service, renewed).outcome == "disabled"
+    run = checked(service, json_lines(below("plant", ca, operation="update")), actor=ROOT)
+
+    assert effects(foresee_now(run)) == {"pump-1": Effect.COMES_IN}
+    carried_out(run, actor=ROOT)
+    assert register(service, renewed).outcome == "assigned"
+
+
+def test_so_does_each_of_several_certificates_of_a_device_without_a_record(service, ca):
+    other = root("Other")
+    enroll_ca(service, ca, "plant", enabled=False)
+    enroll_ca(service, other, "other", enabled=False)
+    for one in (ca, other):
+        register(service, one.leaf("pump-1"))
+    RegistrationRecord.objects.all().delete()
+    run = checked(service, json_lines(below("plant", ca, operation="update")), actor=ROOT)
+
+    assert effects(foresee_now(run)) == {"pump-1": Effect.COMES_IN}
 
 
 def test_lines_about_one_entry_are_tried_together(service, ca):

@@ -6,15 +6,20 @@ import pytest
 
 from enrollments.actions.preview import Effect, above, limits, lists
 from enrollments.actions.preview.limits import NO_LIMITS
+from enrollments.actions.preview.world import chain_of
 from enrollments.audit.actor import Actor, Way
 from enrollments.models import AttestationMechanism, EnrollmentGroup, IndividualEnrollment
 from enrollments.transfer.foreseen import foresee
 from tests.devices import derived_key
-from tests.preview.worlds import World, by_name, grown, still_shown
+from tests.preview.worlds import World, grown, side_by_name, together
 from tests.transfer.lists import below, carried_out, checked, json_lines, pinned
 
 pytestmark = pytest.mark.django_db
 ROOT = Actor("cli", "root", Way.COMMAND_LINE)
+NAMES_OF_KEYS = [
+    *("keyed-0", "keyed-1", "very-0", "derived-0", "derived-1", "token-0", "token-1"),
+    *("line-0", "own-0"),
+]
 NEW_KEY = "bmV3IHNlY3JldCBrZXkgd2l0aCBieXRlcw=="
 
 
@@ -61,31 +66,60 @@ def test_what_is_told_of_some_is_right_where_others_are_too_many(forest, barring
 
 
 def compare(world, run, *, is_whole, within=None):
-    before = world.outcomes()
+    known = came(world)
+    every = {key: {**may_be_brought(world, key), **several} for key, several in known.items()}
+    before = world.judged(every)
 
     seen = foresee(run, within).now
 
-    assert world.outcomes() == before, "a preview leaves nothing behind"
+    assert world.judged(every) == before, "a preview leaves nothing behind"
     assert seen.not_examined == 0 or not is_whole
     carried_out(run, actor=ROOT)
-    after = world.outcomes()
+    after, enrolled = world.judged(every), world.enrolled()
     told = {device.registration_id.lower(): device for device in seen.devices}
     assert len(told) == len(seen.devices), "each device is told once"
-    recorded = {*world.service.registrations.values_list("registration_key", flat=True), *world.came}
-    for name in before:
+    for name in every:
         device = told.get(name)
         if device is None and not is_whole:
             continue
+        shown = {*known[name], *enrolled.get(name, {})}
+        sides = [{one: side[name][one] for one in side[name] if one in shown} for side in (before, after)]
+        expected = together(*sides, known[name])
         if device is None:
-            # Of who never proved anything nothing is kept, so nothing can be said.
-            assert (
-                by_name(*before[name]) == by_name(*after[name]) or name not in recorded or name in world.vague
-            ), name
+            assert expected[0] == expected[1] or name in world.vague, name
         elif device.effect is Effect.UNKNOWN:
             assert name not in world.identified or name in world.vague, name
-        elif name in recorded and still_shown(world, name):
-            assert by_name(device.before.verdict, device.before.through) == by_name(*before[name]), name
-            assert by_name(device.after.verdict, device.after.through) == by_name(*after[name]), name
+        elif name not in world.vague:
+            assert (
+                side_by_name(device.before.verdict, device.before.through, device.held_before) in expected[0]
+            ), name
+            assert (
+                side_by_name(device.after.verdict, device.after.through, device.held_after) in expected[1]
+            ), name
+
+
+def came(world):
+    """Of devices that came: what they proved, and the keys that are enrolled for them."""
+    enrolled = world.enrolled()
+    known = {
+        key: {one: shown for one, shown in several.items() if one not in enrolled.get(key, {})}
+        for key, several in world.credentials().items()
+    }
+    for record in world.service.registrations.exclude(leaf_thumbprint=""):
+        known[record.registration_key][record.leaf_thumbprint] = chain_of(record)
+    return {key: {**several, **keys_of(enrolled.get(key, {}))} for key, several in known.items() if several}
+
+
+def may_be_brought(world, name):
+    if name not in NAMES_OF_KEYS:
+        return {}
+    groups = world.key_group.primary_key, world.key_group.secondary_key
+    keys = [NEW_KEY, *groups, *(derived_key(one, name) for one in groups)]
+    return {f"key {key}": world.signs(name, key) for key in keys}
+
+
+def keys_of(held):
+    return {one: shown for one, shown in held.items() if shown.authorization}
 
 
 def lines(world, barring, chance):
@@ -121,18 +155,7 @@ def of_leaf(world, barring, chance, groups, entries):
 
 
 def of_keys(world, barring, chance, groups, entries):
-    names = [
-        "keyed-0",
-        "keyed-1",
-        "very-0",
-        "derived-0",
-        "derived-1",
-        "token-0",
-        "token-1",
-        "line-0",
-        "own-0",
-    ]
-    name = chance.choice(names)
+    name = chance.choice(NAMES_OF_KEYS)
     key = chance.choice([world.a_group_key(), derived_key(world.a_group_key(), name), NEW_KEY])
     given = chance.choice(
         [{}, {"primaryKey": key}, {"secondaryKey": key}, {"primaryKey": key, "secondaryKey": NEW_KEY}]

@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterator, Sequence
 from enrollments.actions.attempts import Came
 from enrollments.actions.preview.effects import Device, Outcome
 from enrollments.actions.preview.outcomes import Known
+from enrollments.actions.preview.secrets import MADE, NO_SECRETS
 from enrollments.actions.preview.world import Individual, World
 from enrollments.models import HeldCertificate, HeldRole, ProvisioningService
 from enrollments.policy.decision import Verdict
@@ -53,7 +54,7 @@ def keys_enrolled(
     if before is not None and before.secrets:
         held.append(Known(key, before.ref.name, before.mechanism, readings=(before.secrets,)))
     if after is not None and after.secrets:
-        new = after.secrets - before.secrets if before is not None else after.secrets
+        new = after.secrets - MADE - (before.secrets if before is not None else NO_SECRETS)
         if new:
             brought.append(Known(key, after.ref.name, after.mechanism, readings=(new,)))
     return held, brought

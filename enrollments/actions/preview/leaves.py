@@ -7,7 +7,7 @@ from django.db.models import Q
 
 from enrollments.actions.certificates import parsed, parsed_once
 from enrollments.actions.enrollments import IndividualSpec
-from enrollments.actions.preview.credentials import enrolled_for
+from enrollments.actions.preview.credentials import device_at, enrolled_for
 from enrollments.actions.preview.kinds import (
     Kinds,
     Signers,
@@ -114,7 +114,9 @@ class Leaves:
             own |= set(records.values_list("registration_key", flat=True))
         brought = {one.spki for one in self._lines.listed}
         own |= {key for key, (leaf, *_) in self._came(self._plan.came) if leaf.spki_sha256 in brought}
-        return own if self._lines.changes else own & self._plan.individuals.keys()
+        return (
+            own if self._lines.changes else {one for one in own if device_at(one) in self._plan.individuals}
+        )
 
     def _unsigned(self) -> Iterator[tuple[int, str, str, str, str]]:
         """Of those who may be signed by what is held, or will be."""

@@ -5,7 +5,7 @@ can lie above devices, groups above all, is asked of the decision itself: those 
 says which they are.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 
@@ -16,6 +16,7 @@ from enrollments.actions.certificates import parsed_once
 from enrollments.actions.evidence import is_signed
 from enrollments.actions.key_identifiers import secret_read_once
 from enrollments.actions.preview.above import Looked, look_at_all
+from enrollments.actions.preview.credentials import device_at, is_settled, keys_enrolled, place_of, together
 from enrollments.actions.preview.effects import Device, Preview
 from enrollments.actions.preview.holders import Holders
 from enrollments.actions.preview.kinds import leaf_problem
@@ -74,12 +75,16 @@ def preview_of_list(
     limits = limits or at_a_glance()
     if came is None:
         came = shown_at_attempts(service, limits.attempts)
-    latest = {key: several[0] for key, several in came.items() if not several[0].is_registered}
+    shown = {
+        place_of(key, parsed_once(one.pems[0]).thumbprint_sha256): one
+        for key, several in came.items()
+        for one in several
+    }
     with secret_read_once(), without_collecting():
         standing = standing_now(service)  # what is due by now is no part of the change
         time = Time.of(None)
         as_of = time.as_of(standing)
-        plan = read_plan(service, portions, as_of, limits, latest)
+        plan = read_plan(service, portions, as_of, limits, shown)
         lines = lines_above(service, plan, portions)
         looked = look_at_all(service, plan, lines, time, limits, tell)
         deciding = _Deciding(service, plan, looked, time, as_of)
@@ -106,6 +111,9 @@ class _Deciding:
         self._records = with_dates_judged(service.registrations.all(), time.at)
         self._of_groups: list[Secrets] = secrets_of_groups([looked.before, looked.after])
         self._told: set[str] = set()
+        self._others: dict[str, list[str]] = {}
+        for place in plan.came:
+            self._others.setdefault(device_at(place), []).append(place)
         self.beyond = 0
 
     def devices(self) -> Iterator[Device]:
@@ -121,14 +129,17 @@ class _Deciding:
             for portion in in_portions(others, PORTION):
                 yield from self._registered(self._records.filter(registration_key__in=portion))
         moved = touched_classes(looked.touched, looked.before, looked.after)
-        of_kinds = {key for key, kind in looked.evidence.items() if kind in moved}
-        for keys in in_portions((of_kinds | looked.unexamined) - self._told, PORTION):
+        of_kinds = {device_at(place) for place, kind in looked.evidence.items() if kind in moved}
+        touched = {*of_kinds, *map(device_at, looked.unexamined), *self._plan.individuals}
+        for place, came in self._plan.came.items():
+            if parsed_once(came.pems[0]).spki_sha256 in self._plan.spkis:
+                touched.add(device_at(place))
+        for keys in in_portions(touched - self._told - self._plan.individuals.keys(), PORTION):
             yield from self._registered(self._records.filter(registration_key__in=keys))
         for keys in in_portions(self._plan.known_by_entry(), PORTION):
             yield from self._enrolled([key for key in keys if key not in self._told])
-        touched = of_kinds | looked.unexamined | self._plan.individuals.keys()
-        for keys in in_portions(self._plan.came.keys() - self._told, PORTION):
-            yield from self._that_came(keys, touched)
+        for keys in in_portions((touched & self._others.keys()) - self._told, PORTION):
+            yield from self._that_came(keys)
 
     def _registered(self, records: "QuerySet[RegistrationRecord]") -> Iterator[Device]:
         rows = records.values_list(*COLUMNS).iterator(chunk_size=PORTION)
@@ -137,9 +148,12 @@ class _Deciding:
             portion = list(once.values())
             self._told.update(row[0] for row in portion)
             vague = {row[0] for row in portion if row[2] != AttestationMechanism.X509 and not row[7]}
-            worlds = self._worlds([row[0] for row in portion], {row[5] for row in portion if row[5]}, vague)
+            others = {row[0]: self._shown_by(row[0]) for row in portion if row[0] in self._others}
+            spkis = {one.leaf_spki for several in others.values() for one in several}
+            spkis.update(row[5] for row in portion if row[5])
+            worlds = self._worlds([row[0] for row in portion], spkis, vague)
             known = [known_device(row, self._of_groups, worlds) for row in portion]
-            yield from self._decided(self._with_leaves(known), worlds)
+            yield from self._decided(self._with_leaves(known), worlds, others)
 
     def _enrolled(self, keys: Sequence[str]) -> Iterator[Device]:
         """Devices that never came, and are known by their entries."""
@@ -156,17 +170,21 @@ class _Deciding:
                 known.append(Known(key, own.ref.name, own.mechanism, readings=readings))
         yield from self._decided(known, worlds)
 
-    def _that_came(self, keys: Sequence[str], touched: Collection[str]) -> Iterator[Device]:
-        """Devices that are known by an attempt. touched: those that the list touches but by the key of their leaf."""
-        came = {key: self._plan.came[key] for key in keys}
-        leaves = {key: parsed_once(one.pems[0]) for key, one in came.items()}
-        wanted = [
-            key for key, leaf in leaves.items() if key in touched or leaf.spki_sha256 in self._plan.spkis
-        ]
-        worlds = self._worlds(wanted, {leaves[key].spki_sha256 for key in wanted}, set())
-        yield from self._decided(
-            (self._with_leaf(key, came[key].registration_id, leaves[key]) for key in wanted), worlds
-        )
+    def _that_came(self, keys: Sequence[str]) -> Iterator[Device]:
+        """Devices that are known by attempts alone."""
+        others = {key: self._shown_by(key) for key in keys}
+        worlds = self._worlds(keys, {one.leaf_spki for several in others.values() for one in several}, set())
+        self._told.update(keys)
+        yield from self._decided((several[0] for several in others.values()), worlds, others)
+
+    def _shown_by(self, key: str) -> list[Known]:
+        """By what a device proved itself at attempts, the latest first."""
+        shown = []
+        for place in self._others[key]:
+            came = self._plan.came[place]
+            known = self._with_leaf(key, came.registration_id, parsed_once(came.pems[0]))
+            shown.append(replace(known, place=place))
+        return shown
 
     def _with_leaf(self, key: str, name: str, leaf: ParsedCertificate) -> Known:
         found_by = leaf.thumbprint_sha256, leaf.spki_sha256
@@ -176,28 +194,56 @@ class _Deciding:
         """The certificate that the list gives to a device of which none is enrolled."""
         return parse_der(self._plan.shown[key]) if key in self._plan.shown else None
 
-    def _decided(self, devices: Iterable[Known], worlds: tuple[World, World]) -> Iterator[Device]:
+    def _decided(
+        self,
+        devices: Iterable[Known],
+        worlds: tuple[World, World],
+        others: Mapping[str, Sequence[Known]] | None = None,
+    ) -> Iterator[Device]:
+        """others: what some of these are known by besides, of what they showed."""
         deciders = Decider(worlds[0]), Decider(worlds[1])
         for one in devices:
-            if not one.is_judgeable:
-                yield Device(one.registration_id, None, None)
-            elif one.mechanism is Mechanism.X509 and not self._is_clear(one, worlds):
+            key = one.registration_key
+            device = self._device(one, worlds, deciders)
+            if not is_settled(device, key, worlds):
+                shown = [each for each in (others or {}).get(key, ()) if each.place != one.place]
+                held, brought = keys_enrolled(key, *(world.individuals.get(key) for world in worlds))
+                known = [*(replace(each, holder=one.holder) for each in shown), one, *held]
+                if len(known) > 1 or brought:
+                    each_known, each_brought = (
+                        [device if each is one else self._device(each, worlds, deciders) for each in several]
+                        for several in (known, brought)
+                    )
+                    device = together(one.registration_id, each_known, each_brought)
+            if device is None:
                 self.beyond += 1
             else:
-                kind = self._looked.evidence.get(one.registration_key)
-                known = replace(one, evidence=kind) if kind is not None else one
-                outcomes = (decider.outcome(known) for decider in deciders)
-                yield self._holders.device(known, worlds, outcomes)
+                yield device
+
+    def _device(
+        self, one: Known, worlds: tuple[World, World], deciders: tuple[Decider, Decider]
+    ) -> Device | None:
+        """By one of its credentials. None: it was not examined."""
+        if not one.is_judgeable:
+            return Device(one.registration_id, None, None)
+        if one.mechanism is Mechanism.X509 and not self._is_clear(one, worlds):
+            return None
+        kind = self._looked.evidence.get(one.looked_at_as)
+        known = replace(one, evidence=kind) if kind is not None else one
+        return self._holders.device(known, worlds, (decider.outcome(known) for decider in deciders))
 
     def _is_clear(self, device: Known, worlds: tuple[World, World]) -> bool:
         """Whether what lies above it is known, or cannot matter."""
-        looked, key = self._looked, device.registration_key
-        if key not in looked.unexamined and (
-            key in looked.evidence or device.evidence in looked.before.above or not is_signed(device.evidence)
+        looked, place = self._looked, device.looked_at_as
+        if place not in looked.unexamined and (
+            place in looked.evidence
+            or device.evidence in looked.before.above
+            or not is_signed(device.evidence)
         ):
             return True
         return not looked.may_bar and all(
-            _decides_alone(world.individuals.get(key), device.leaf_thumbprint) for world in worlds
+            _decides_alone(world.individuals.get(device.registration_key), device.leaf_thumbprint)
+            for world in worlds
         )
 
     def _with_leaves(self, devices: Sequence[Known]) -> Iterator[Known]:

@@ -12,8 +12,9 @@ from enrollments.actions.attempts import Came
 from enrollments.actions.enrollments import IndividualSpec
 from enrollments.actions.imports import Change
 from enrollments.actions.key_identifiers import endorsement_identifier, key_identifier
+from enrollments.actions.preview.credentials import device_at
 from enrollments.actions.preview.limits import Limits
-from enrollments.actions.preview.secrets import NO_SECRETS, Secrets, secrets_in_place
+from enrollments.actions.preview.secrets import MADE, NO_SECRETS, Secrets, secrets_in_place
 from enrollments.actions.preview.world import Individual, read_many_individuals
 from enrollments.attestation.x509 import own_key_id
 from enrollments.models import AttestationMechanism, HeldCertificate, HeldRole, ProvisioningService
@@ -26,8 +27,6 @@ from enrollments.policy.names import registration_key
 Portions = Callable[[], Iterable[Sequence[Change]]]
 # What is added has a number that is higher than any, since of two that bar a key the older one is named.
 _FIRST_NEW = 10**15
-# A key that is made when the change is carried out: nobody has it.
-_MADE = frozenset({"(made)"})
 # Certificates of devices that are known by their entry alone, kept to be judged by.
 MAX_SHOWN = 5000
 
@@ -81,7 +80,7 @@ class Plan:
 
     registered: of whom there is a record. shown: of others for whom no certificate is enrolled, the first that the list
     gives; not of who is new and admitted, since nothing of that becomes of anybody who is known.
-    came: devices without a record that are known by an attempt, see shown_at_attempts.
+    came: by place (place_of), what devices are known by of attempts, see shown_at_attempts.
     switched, bars: numbers of the entries that are there, and the keys that the list bars. spkis: keys that are barred
     before or after it. issuers: names and key identifiers of what issued the certificates in the list.
     """
@@ -111,11 +110,12 @@ class Plan:
 
     def known_by_entry(self) -> list[str]:
         """Devices that never came: known by an entry that is changed, or by one that bars its key from the start."""
+        came = set(map(device_at, self.came))
         return [
             key
             for key, one in self.individuals.items()
             if key not in self.registered
-            and key not in self.came
+            and key not in came
             and (not one.is_new or (not one.enabled and bool(one.certificates)))
         ]
 
@@ -200,7 +200,7 @@ def planned_of(change: Change, before: Individual | None, ref: EntryRef) -> Plan
         secrets = (_of_tpm(spec.endorsement_key),)
     else:
         holds_keys = before is not None and before.mechanism is Mechanism.SYMMETRIC_KEY
-        made = None if holds_keys else _MADE
+        made = None if holds_keys else MADE
         secrets = tuple(_of_key(key) or made for key in (spec.primary_key, spec.secondary_key))
     return Planned(ref, before is None, spec.enabled, Mechanism(spec.mechanism), certificates, secrets)
 

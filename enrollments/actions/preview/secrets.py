@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 # Identifiers and fingerprints of symmetric keys, and of what a TPM is known by.
 Secrets = frozenset[str]
 NO_SECRETS: Secrets = frozenset()
+# A key that is made when the change is carried out: nobody has it.
+MADE: Secrets = frozenset({"(made)"})
 
 
 def own_among(secrets: Secrets) -> Secrets:
