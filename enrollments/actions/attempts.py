@@ -125,6 +125,11 @@ def proven_leaf(attempt: RegistrationAttempt) -> Certificate | None:
 _NOTHING_ABOVE = "-"
 
 
+def above_leaf(chain: str) -> list[str]:
+    """The thumbprints of what an attempt has kept above the leaf."""
+    return chain.replace(_NOTHING_ABOVE, "").split()
+
+
 class Came(NamedTuple):
     """What a device showed at an attempt: the leaf first of what was kept of its certificates, as PEM.
 
@@ -176,7 +181,7 @@ def shown_at_attempts(
     for key, leaf, chain, *rest in rows.iterator():
         shown = latest.setdefault(key, {})
         shown.pop(leaf, None)  # the latest go behind all others
-        shown[leaf] = [leaf, *chain.replace(_NOTHING_ABOVE, "").split()], tuple(rest)
+        shown[leaf] = [leaf, *above_leaf(chain)], tuple(rest)
         if len(shown) > MAX_LEAVES:
             del shown[next(iter(shown))]
     pems: dict[str, str] = {}

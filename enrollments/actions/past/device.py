@@ -1,10 +1,11 @@
 """One device in the past: could it have registered at a time, and when else until another one, through which entry.
 
-Its chain is judged by `judge`, in a rehearsal in which the entries that can matter to it stand as they did then. That
-holds the one write lock of SQLite, so it is done in short pieces; what is put back is a handful of entries.
+Each chain that it has is judged by `judge`, in a rehearsal in which the entries that can matter to it stand as they did
+then. That holds the one write lock of SQLite, so it is done in short pieces; what is put back is a handful of entries.
 """
 
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from time import monotonic
@@ -13,9 +14,9 @@ from django.utils import timezone
 
 from enrollments.actions.explaining import Explanation, explain_known, explanation_of
 from enrollments.actions.judging import judge
-from enrollments.actions.past.by_key import Judged, judge_by_key
+from enrollments.actions.past.by_key import judge_by_key
 from enrollments.actions.past.causes import FELL_DUE, Cause, Due, with_rows_of_schedules
-from enrollments.actions.past.credentials import shown_by
+from enrollments.actions.past.credentials import FOR_EVER, Shown, credentials_of
 from enrollments.actions.past.entries import PastEntry, Subject
 from enrollments.actions.past.proofs import Proofs, put_back_proofs, tells_of_proofs
 from enrollments.actions.past.putting_back import put_back
@@ -38,8 +39,8 @@ from enrollments.actions.past.walking import (
 from enrollments.errors import Invalid
 from enrollments.models import AttestationMechanism, Certificate, ProvisioningService
 from enrollments.models.locks import rehearsal
-from enrollments.policy.decision import Decision
-from enrollments.policy.facts import EntryKind, EntryRef, Mechanism
+from enrollments.policy.decision import Decision, Verdict
+from enrollments.policy.facts import EntryKind, EntryRef
 from enrollments.policy.names import FORM_IN_WORDS, is_registration_id, registration_key
 
 # How often a device is judged at a glance: once for each change or date that can matter to it.
@@ -101,8 +102,16 @@ class _Piece:
 
 @dataclass(slots=True)
 class _Judged:
+    """explained: asked for of the first piece alone."""
+
     decision: Decision | None
     unknown: str = ""
+    by: Shown | None = None
+    explained: Explanation | None = None
+
+    @property
+    def admitted(self) -> bool:
+        return self.decision is not None and self.decision.verdict is Verdict.ADMIT
 
 
 class _Past:
@@ -122,17 +131,16 @@ class _Past:
             self._walk_back(changes_since(service, at, limits.rows))
         except TooFarBack:
             self._walk_back_narrowly()
-        self.reach = Reach.of(service, self.shown, self.key, self._states())
+        self.reach = Reach.of(service, self.has, self.key, self._states())
         self.untouched: Standing = {}
-        if self.shown.mechanism is not Mechanism.X509:
+        if self.has.signs:
             self.untouched = {**self._own_of_now(), **self._key_groups_of_now()}
-        self.explanation: Explanation | None = None
 
     def _walk_back(self, changes: Since) -> None:
         self.walk = Walk.from_now(self.service, changes)
         self.now = self.walk.now
         self.steps = list(self._steps(changes))
-        self.shown = shown_by(self.service, self.registration_id, self._own_entries())
+        self.has = credentials_of(self.service, self.registration_id, self._own_entries())
 
     def _walk_back_narrowly(self) -> None:
         """Over no changes of individual enrollments but those that can matter: its own, and who may have its keys (R6).
@@ -141,12 +149,12 @@ class _Past:
         """
         service, at, most = self.service, self.at, self.limits.rows
         self._walk_back(changes_since(service, at, most, {self.key}))
-        if self.shown.mechanism is not Mechanism.X509:
+        if not self.has.has_chains:
             return
         certificates = self.limits.certificates
         if certificates is not None and Certificate.objects.order_by("pk")[certificates : certificates + 1]:
             raise TooFarBack(most or 0)
-        names = names_met(service, self.shown, self._states()) | {self.key}
+        names = names_met(service, self.has, self._states()) | {self.key}
         self._walk_back(changes_since(service, at, most, names))
 
     # --- What stood when -------------------------------------------------------------------------
@@ -165,19 +173,14 @@ class _Past:
         states = [entry for _, *both in self.steps for entry in both if entry is not None]
         return [*states, *(entry for entry in self.now.values() if entry is not None)]
 
-    def _own_entries(self) -> list[PastEntry]:
-        """The individual enrollments of this name: at the time that is asked about, later, and now."""
-        found = [entry for entry in self.walk.entries.values() if entry is not None]
-        found += [entry for entry in reversed(self._states_in_steps()) if entry is not None]
-        found += [entry for entry in self._own_of_now().values() if entry is not None]
-        return [
-            one
-            for one in found
-            if one.kind is EntryKind.INDIVIDUAL and registration_key(one.name) == self.key
-        ]
+    def _own_entries(self) -> list[tuple[PastEntry, datetime]]:
+        """The individual enrollments of this name, oldest first, each state with the time until which it lasted."""
+        found = [(before, change.at) for change, _, before in reversed(self.steps) if before is not None]
+        found += [(entry, FOR_EVER) for entry in self._own_of_now().values() if entry is not None]
+        return [(one, until) for one, until in found if self._is_own(one)]
 
-    def _states_in_steps(self) -> list[PastEntry | None]:
-        return [entry for _, *both in self.steps for entry in both]
+    def _is_own(self, entry: PastEntry) -> bool:
+        return entry.kind is EntryKind.INDIVIDUAL and registration_key(entry.name) == self.key
 
     def _own_of_now(self) -> Standing:
         rows = self.service.individualenrollments.filter(registration_key=self.key)
@@ -256,9 +259,9 @@ class _Past:
 
     def _can_touch(self, change: Change, after: PastEntry | None, before: PastEntry | None) -> bool:
         if change.subject is None:
-            if self.shown.mechanism is Mechanism.X509:
-                return tells_of_proofs(change.event)
-            return KEY_GROUPS in (change.event.before or {})
+            if self.has.has_chains and tells_of_proofs(change.event):
+                return True
+            return self.has.signs and KEY_GROUPS in (change.event.before or {})
         if after is None and before is None:
             return False
         if after is not None and before is not None and after.decides_like(before):
@@ -269,7 +272,9 @@ class _Past:
 
     def told(self) -> LookBack:
         pieces = self._pieces()
-        judged = self._judge_by_key(pieces) if not self.shown.chain else self._judge_chains(pieces)
+        judged: list[_Judged] = []
+        while len(judged) < len(pieces):
+            judged += self._judged(pieces[len(judged) :])
         check_unmoved(self.service, self.epoch)
         spells: list[Spell] = []
         end = self.until
@@ -290,12 +295,13 @@ class _Past:
                     spell.begins, spells.pop().ends, spell.verdict, spell.why, spell.entry, spell.began_by
                 )
             spells.append(spell)
+        first = judged[-1]
         return LookBack(
-            self.shown.registration_id,
+            self.has.registration_id,
             self.at,
             self.until,
-            self.shown.basis,
-            self.explanation,
+            first.by.basis if first.by is not None else "",
+            first.explained,
             tuple(
                 replace(one, began_by=with_rows_of_schedules(self.service, one.began_by))
                 if one.began_by.due
@@ -303,6 +309,7 @@ class _Past:
                 for one in reversed(spells)
             ),
             self._gone(),
+            has_several=len(self.has.all) > 1,
         )
 
     def _gone(self) -> frozenset[EntryRef]:
@@ -311,73 +318,84 @@ class _Past:
         was = {(one.kind, one.name): one.ref for one in self._states()}
         return frozenset(ref for place, ref in was.items() if place not in names)
 
-    def _judge_chains(self, pieces: Sequence[_Piece]) -> list[_Judged]:
-        judged: list[_Judged] = []
-        while len(judged) < len(pieces):
-            judged += self._rehearse(pieces[len(judged) :])
-        return judged
-
-    def _rehearse(self, pieces: Sequence[_Piece]) -> list[_Judged]:
-        """As many as there is time for, at least one."""
-        credential = self.shown.known.shown
-        assert credential is not None  # it has a chain
+    def _judged(self, pieces: Sequence[_Piece]) -> list[_Judged]:
+        """As many as there is time for in one rehearsal, at least one."""
         deadline = monotonic() + SECONDS_AT_ONCE
         judged: list[_Judged] = []
-        there: Standing = {}
-        proofs = Proofs.of_now(self.service)
-        with rehearsal():
+        with rehearsal() if self.has.has_chains else nullcontext():
             check_unmoved(self.service, self.epoch)
+            there = _There(self.service)
             for number, piece in enumerate(pieces):
                 if judged and monotonic() > deadline:
                     break
-                doubt = self._doubt(piece)
-                if doubt:
-                    judged.append(_Judged(None, doubt))
-                    continue
-                changed = {
-                    subject: entry
-                    for subject, entry in piece.standing.items()
-                    if subject not in there or there[subject] != entry
-                }
-                put_back(self.service, changed)
-                there |= changed
-                if not piece.proofs.decide_like(proofs):
-                    put_back_proofs(self.service, piece.proofs)
-                    proofs = piece.proofs
-                name = self.shown.registration_id
-                if number == len(pieces) - 1:
-                    self.explanation = explain_known(self.service, self.shown.known, at=piece.at)
-                judged.append(_Judged(judge(self.service, name, credential, at=piece.at).decision))
+                judged.append(self._judge(piece, there, explain=number == len(pieces) - 1))
         return judged
 
-    def _doubt(self, piece: _Piece) -> str:
-        doubtful = [one for one in piece.standing.values() if one is not None and one.doubt]
-        return f"of {doubtful[0].ref}, {doubtful[0].doubt}" if doubtful else ""
-
-    def _judge_by_key(self, pieces: Sequence[_Piece]) -> list[_Judged]:
-        judged = []
-        for piece in pieces:
-            one = self._by_key(piece)
-            if one.decision is not None and one.facts is not None and piece is pieces[-1]:
-                self.explanation = explanation_of(self.shown.known, self.at, one.facts, one.decision)
-            judged.append(_Judged(one.decision, one.unknown))
-        return judged
-
-    def _by_key(self, piece: _Piece) -> Judged:
+    def _judge(self, piece: _Piece, there: "_There", *, explain: bool) -> _Judged:
+        """By the first of its credentials that is admitted; where none is, what is not known comes before a refusal."""
         standing = {**self.untouched, **piece.standing}
+        own = next((one for one in standing.values() if one is not None and self._is_own(one)), None)
+        refused: _Judged | None = None
+        unknown: _Judged | None = None
+        for shown in self.has.at(piece.at, own):
+            if shown.is_chain:
+                one = self._judge_chain(shown, piece, there, explain=explain)
+            else:
+                one = self._judge_key(shown, piece, own, standing, explain=explain)
+            if one.admitted:
+                return one
+            refused = refused or one
+            if one.decision is None:
+                unknown = unknown or one
+        told = unknown or refused
+        assert told is not None  # something is known of the device
+        return told
+
+    def _judge_chain(self, shown: Shown, piece: _Piece, there: "_There", *, explain: bool) -> _Judged:
+        doubtful = [one for one in piece.standing.values() if one is not None and one.doubt]
+        if doubtful:
+            return _Judged(None, f"of {doubtful[0].ref}, {doubtful[0].doubt}", shown)
+        there.make(piece)
+        credential = shown.known.shown
+        assert credential is not None  # it has a chain
+        decision = judge(self.service, shown.registration_id, credential, at=piece.at).decision
+        explained = explain_known(self.service, shown.known, at=piece.at) if explain else None
+        return _Judged(decision, by=shown, explained=explained)
+
+    def _judge_key(
+        self, shown: Shown, piece: _Piece, own: PastEntry | None, standing: Standing, *, explain: bool
+    ) -> _Judged:
         there = [one for one in standing.values() if one is not None]
-        own = [
-            one
-            for one in there
-            if one.kind is EntryKind.INDIVIDUAL and registration_key(one.name) == self.key
-        ]
-        groups = [one for one in there if one.kind is EntryKind.GROUP and one.has_keys()]
-        return judge_by_key(
-            self.shown.registration_id,
-            self.shown.mechanism,
-            self.shown.key_ids,
-            own[0] if own else None,
-            groups,
+        one = judge_by_key(
+            shown.registration_id,
+            shown.mechanism,
+            shown.key_ids,
+            own,
+            [group for group in there if group.kind is EntryKind.GROUP and group.has_keys()],
             key_groups_admit=piece.key_groups_admit,
             at=piece.at,
         )
+        explained = None
+        if explain and one.decision is not None and one.facts is not None:
+            explained = explanation_of(shown.known, self.at, one.facts, one.decision)
+        return _Judged(one.decision, one.unknown, shown, explained)
+
+
+class _There:
+    """What stands in a rehearsal: as now at first, and then what was put back."""
+
+    def __init__(self, service: ProvisioningService) -> None:
+        self._service, self._proofs = service, Proofs.of_now(service)
+        self._entries: Standing = {}
+
+    def make(self, piece: _Piece) -> None:
+        changed = {
+            subject: entry
+            for subject, entry in piece.standing.items()
+            if subject not in self._entries or self._entries[subject] != entry
+        }
+        put_back(self._service, changed)
+        self._entries |= changed
+        if not piece.proofs.decide_like(self._proofs):
+            put_back_proofs(self._service, piece.proofs)
+            self._proofs = piece.proofs

@@ -7,10 +7,10 @@ from datetime import datetime, timedelta
 from django.db.models import Q
 
 from enrollments.actions.certificates import parsed_once
-from enrollments.actions.past.credentials import Shown
+from enrollments.actions.past.credentials import Credentials
 from enrollments.actions.past.entries import PastEntry
 from enrollments.models import Certificate, HeldRole, ProvisioningService
-from enrollments.policy.facts import EntryKind, Mechanism
+from enrollments.policy.facts import EntryKind
 from enrollments.policy.names import registration_key
 
 CHUNK = 500
@@ -42,7 +42,7 @@ class _Certificate:
 
 @dataclass(slots=True)
 class Reach:
-    """What a device can meet: certificates by their thumbprints; of one that signs, whatever holds keys.
+    """What a device can meet with anything that it has: certificates by their thumbprints; by keys whatever holds keys.
 
     Wider than what it does meet: by names and key identifiers, without looking at signatures.
     dates: when a certificate that it can meet begins or ends to be valid, in words.
@@ -54,16 +54,19 @@ class Reach:
     dates: dict[datetime, str] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, service: ProvisioningService, shown: Shown, key: str, states: Iterable[PastEntry]) -> "Reach":
-        if shown.mechanism is not Mechanism.X509:
+    def of(
+        cls, service: ProvisioningService, has: Credentials, key: str, states: Iterable[PastEntry]
+    ) -> "Reach":
+        if not has.has_chains:
             return cls(key, signs=True)
-        met = _met_by(service, shown, states)
+        met = _met_by(service, has, states)
         dates: dict[datetime, str] = {}
         for one in met:
             who = one.subject or one.thumbprint[:16]
             dates[one.not_before] = f"the certificate {who} became valid"
             dates[one.not_after + timedelta(microseconds=1)] = f"the certificate {who} expired"
-        return cls(key, signs=False, thumbprints=frozenset(one.thumbprint for one in met), dates=dates)
+        thumbprints = frozenset(one.thumbprint for one in met)
+        return cls(key, signs=has.signs, thumbprints=thumbprints, dates=dates)
 
     def within(self, entry: PastEntry) -> PastEntry:
         """The entry with those of its certificates that the device can meet."""
@@ -73,12 +76,12 @@ class Reach:
     def touches(self, entry: PastEntry) -> bool:
         if entry.kind is EntryKind.INDIVIDUAL and registration_key(entry.name) == self.key:
             return True
-        if self.signs:
-            return entry.kind is EntryKind.GROUP and entry.has_keys()
+        if self.signs and entry.kind is EntryKind.GROUP and entry.has_keys():
+            return True
         return any(thumbprint in self.thumbprints for _, thumbprint in entry.certificates)
 
 
-def _met_by(service: ProvisioningService, shown: Shown, states: Iterable[PastEntry]) -> set[_Certificate]:
+def _met_by(service: ProvisioningService, has: Credentials, states: Iterable[PastEntry]) -> set[_Certificate]:
     named = {thumbprint for entry in states for _, thumbprint in entry.certificates}
     chain = [
         _Certificate(
@@ -92,18 +95,19 @@ def _met_by(service: ProvisioningService, shown: Shown, states: Iterable[PastEnt
             one.not_before,
             one.not_after,
         )
+        for shown in has.all
         for one in shown.chain
     ]
     return _met(chain, [*_stored(named), *_held(service)])
 
 
-def names_met(service: ProvisioningService, shown: Shown, states: Iterable[PastEntry]) -> set[str]:
+def names_met(service: ProvisioningService, has: Credentials, states: Iterable[PastEntry]) -> set[str]:
     """Under which registration keys anything may ever have been enrolled that the device can meet (R3: by its name).
 
     Of all certificates that there are, since those that an entry held once are in no other place. No index has what is
     looked for, so all of them are gone through, twice or three times.
     """
-    met = _met_by(service, shown, states)
+    met = _met_by(service, has, states)
     known: set[tuple[frozenset[str], ...]] = set()
     while (asked := _asked_by(met)) not in known:
         known.add(asked)

@@ -33,7 +33,9 @@ class LookBack:
     """A device at a time, and from then on until another.
 
     explanation: None where it is not known what would have been decided at `at`; the first spell then says why.
-    gone: entries that are named and are not there any more. is_now: `until` is the present.
+    basis: the credential by which that was decided: one that was admitted, if any, else what it showed last by then.
+    gone: entries that are named and are not there any more. is_now: `until` is the present. has_several: the device is
+    known to have had more than one credential.
     """
 
     registration_id: str
@@ -44,6 +46,7 @@ class LookBack:
     spells: tuple[Spell, ...]
     gone: frozenset[EntryRef] = frozenset()
     is_now: bool = False
+    has_several: bool = False
 
     @property
     def first(self) -> Spell:

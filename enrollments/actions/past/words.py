@@ -58,7 +58,10 @@ def answer(look: LookBack) -> str:
     if first.verdict is None:
         return f"Whether {look.registration_id} could have registered at {moment(look.at)} is not known: {first.why}."
     if first.admitted:
-        return f"{look.registration_id} could have registered at {moment(look.at)}, through {first.entry}."
+        by = f", by {look.basis}" if look.has_several else ""
+        return (
+            f"{look.registration_id} could have registered at {moment(look.at)}, through {first.entry}{by}."
+        )
     by = f" by {first.entry}" if first.entry is not None else ""
     return f"{look.registration_id} could not have registered at {moment(look.at)}: refused{by}, {first.why}."
 

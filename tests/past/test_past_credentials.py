@@ -1,0 +1,161 @@
+"""Back in time of devices that have had one credential after another, or that no registration record tells of."""
+
+import pytest
+from django.utils import timezone
+
+from enrollments.actions.enrollment_groups import disable_enrollment_group, enable_enrollment_group
+from enrollments.actions.enrollments import (
+    IndividualSpec,
+    change_individual_enrollment,
+    delete_enrollments,
+)
+from enrollments.actions.past import look_back
+from enrollments.actions.past.words import answer
+from enrollments.models import AttestationMechanism, IndividualEnrollment, RegistrationAttempt, Slot
+from enrollments.policy.decision import Verdict
+from tests.certificates import root, self_signed
+from tests.devices import (
+    ALICE,
+    derived_key,
+    enroll_ca,
+    enroll_device,
+    enroll_key_group,
+    enroll_keys,
+    new_service,
+    register,
+    signs,
+)
+
+pytestmark = pytest.mark.django_db
+
+ADMIT, DISABLED, UNAUTHORIZED = Verdict.ADMIT, Verdict.DISABLED, Verdict.UNAUTHORIZED
+ANOTHER_KEY = "bmV3IHNlY3JldCBrZXkgd2l0aCBieXRlcw=="
+
+
+@pytest.fixture
+def service():
+    return new_service()
+
+
+def now():
+    return timezone.now()
+
+
+def told(look):
+    return [(one.verdict, one.entry.name if one.entry else None) for one in look.spells]
+
+
+def change(service, name, **spec):
+    current = IndividualEnrollment.objects.get(registration_id=name)
+    change_individual_enrollment(
+        service, name, IndividualSpec(**spec), expected_etag=current.etag, actor=ALICE
+    )
+
+
+def pin(service, leaf):
+    change(service, leaf.parsed.common_names[0], certificates={Slot.PRIMARY: leaf.parsed})
+
+
+def thumbprint(leaf):
+    return leaf.parsed.thumbprint_sha256
+
+
+@pytest.fixture
+def renewed(service):
+    """A device whose certificate was replaced by another one, with the time before that."""
+    first, second = self_signed("pump-1"), self_signed("pump-1")
+    enroll_device(service, first)
+    assert register(service, first).outcome == "assigned"
+    at = now()
+    pin(service, second)
+    assert register(service, second).outcome == "assigned"
+    return first, second, at
+
+
+class TestOneDevice:
+    def test_could_have_come_by_what_it_had_then(self, service, renewed):
+        first, second, at = renewed
+
+        look = look_back(service, "pump-1", at)
+
+        assert told(look) == [(ADMIT, "pump-1")]
+        assert thumbprint(first) in answer(look)
+        assert "through individual enrollment pump-1, by the chain with which it proved itself" in answer(
+            look
+        )
+        assert look.explanation.verdict is ADMIT
+        assert thumbprint(second) in answer(look_back(service, "pump-1", now()))
+
+    def test_what_its_entry_held_counts_where_attempts_are_not_kept_any_more(self, service, renewed):
+        first, _, at = renewed
+        RegistrationAttempt.objects.filter(leaf_thumbprint=thumbprint(first)).delete()
+
+        look = look_back(service, "pump-1", at)
+
+        assert told(look) == [(ADMIT, "pump-1")]
+        assert thumbprint(first) in answer(look)
+        assert "what it proved by then is not known" in answer(look)
+
+    def test_an_entry_that_asks_for_what_it_never_showed_has_shut_it_out(self, service):
+        """R5, and as previews have it: it is judged by what it is known to have."""
+        leaf = self_signed("pump-1")
+        enroll_device(service, leaf)
+        register(service, leaf)
+        pin(service, self_signed("pump-1"))
+
+        look = look_back(service, "pump-1", now())
+
+        assert told(look) == [(UNAUTHORIZED, "pump-1")]
+        assert look.has_several is False
+
+    def test_where_none_is_admitted_the_one_shown_latest_by_then_is_explained(self, service, renewed):
+        first, second, at = renewed
+        delete_enrollments(service, ["pump-1"], actor=ALICE)
+        between = now()
+        enroll_device(service, self_signed("pump-1"))
+
+        look = look_back(service, "pump-1", between)
+
+        assert {verdict for verdict, _ in told(look)} == {UNAUTHORIZED}
+        assert thumbprint(second) in look.basis
+        assert thumbprint(first) in look_back(service, "pump-1", at, at).basis
+
+    def test_a_chain_of_a_ca_that_is_shut_since_counts_for_the_time_before(self, service):
+        old, new = root("Old"), root("New")
+        for ca, name in ((old, "old"), (new, "new")):
+            enroll_ca(service, ca, name)
+        register(service, old.leaf("pump-1"))
+        at = now()
+        disable_enrollment_group(service, "new", actor=ALICE)
+        without_new = now()
+        enable_enrollment_group(service, "new", actor=ALICE)
+        register(service, new.leaf("pump-1"))
+        disable_enrollment_group(service, "old", actor=ALICE)
+
+        assert told(look_back(service, "pump-1", at, without_new)) == [(ADMIT, "old")]
+        assert told(look_back(service, "pump-1", without_new))[-1] == (ADMIT, "new")
+
+    def test_a_key_that_was_replaced_since(self, service):
+        entry = enroll_keys(service, "key-1")
+        register(service, signs(service, "key-1", entry.primary_key), "key-1")
+        at = now()
+        change(service, "key-1", mechanism=AttestationMechanism.SYMMETRIC_KEY, primary_key=ANOTHER_KEY)
+        register(service, signs(service, "key-1", ANOTHER_KEY), "key-1")
+
+        assert told(look_back(service, "key-1", at)) == [(ADMIT, "key-1")]
+        RegistrationAttempt.objects.all().delete()
+        assert told(look_back(service, "key-1", at)) == [(ADMIT, "key-1")]
+
+    def test_a_device_that_came_by_a_derived_key_before_it_had_a_certificate(self, service):
+        group = enroll_key_group(service)
+        key = derived_key(group.primary_key, "line-9-1")
+        register(service, signs(service, "line-9-1", key), "line-9-1")
+        at = now()
+        leaf = self_signed("line-9-1")
+        enroll_device(service, leaf)
+        assert register(service, leaf).outcome == "assigned"
+
+        look = look_back(service, "line-9-1", at)
+
+        assert told(look) == [(ADMIT, "line-9"), (ADMIT, "line-9-1")]
+        assert "by the key with which it proved itself" in answer(look)
