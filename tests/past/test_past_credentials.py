@@ -9,19 +9,23 @@ from enrollments.actions.enrollments import (
     change_individual_enrollment,
     delete_enrollments,
 )
-from enrollments.actions.past import look_back
+from enrollments.actions.past import compare, look_back
 from enrollments.actions.past.words import answer
+from enrollments.actions.preview import Effect
+from enrollments.attestation.credential import PresentedCredential
 from enrollments.models import AttestationMechanism, IndividualEnrollment, RegistrationAttempt, Slot
 from enrollments.policy.decision import Verdict
 from tests.certificates import root, self_signed
 from tests.devices import (
     ALICE,
+    demand_proof,
     derived_key,
     enroll_ca,
     enroll_device,
     enroll_key_group,
     enroll_keys,
     new_service,
+    prove,
     register,
     signs,
 )
@@ -159,3 +163,50 @@ class TestOneDevice:
 
         assert told(look) == [(ADMIT, "line-9"), (ADMIT, "line-9-1")]
         assert "by the key with which it proved itself" in answer(look)
+
+
+class TestWhoIsKnownByAnAttempt:
+    """R14: of a device that proved itself and was never assigned, no record tells."""
+
+    def test_is_among_all_of_a_service(self, service):
+        ca = root("Plant")
+        enroll_ca(service, ca, "plant")
+        demand_proof(service)
+        assert register(service, ca.leaf("pump-1")).outcome != "assigned"
+        assert not service.registrations.exists()
+        at = now()
+        prove(service, ca)
+
+        (device,) = compare(service, at).preview.devices
+
+        assert (device.registration_id, device.effect) == ("pump-1", Effect.COMES_IN)
+        assert device.after.through.name == "plant"
+        assert [verdict for verdict, _ in told(look_back(service, "pump-1", at))] == [UNAUTHORIZED, ADMIT]
+
+    def test_by_all_that_it_sent(self, service):
+        ca = root("Plant")
+        line = ca.intermediate("Line")
+        enroll_ca(service, ca, "plant", enabled=False)
+        leaf = line.leaf("pump-1")
+        shown = PresentedCredential(certificates=(leaf.der, line.der))
+        assert register(service, shown, "pump-1").outcome == "disabled"
+        service.registrations.all().delete()
+        at = now()
+        enable_enrollment_group(service, "plant", actor=ALICE)
+
+        (device,) = compare(service, at).preview.devices
+
+        assert (device.before.verdict, device.after.verdict) == (DISABLED, ADMIT)
+
+    def test_an_entry_for_another_certificate_decides_about_it(self, service):
+        ca = root("Plant")
+        enroll_ca(service, ca, "plant")
+        demand_proof(service)
+        register(service, ca.leaf("pump-1"))
+        prove(service, ca)
+        at = now()
+        enroll_device(service, self_signed("pump-1"))
+
+        (device,) = compare(service, at).preview.devices
+
+        assert (device.registration_id, device.effect) == ("pump-1", Effect.REFUSED)

@@ -158,7 +158,7 @@ def _told_apart(proven: list[Shown], enrolled: list[Shown]) -> Credentials:
 
 
 def _proven(service: ProvisioningService, key: str, record: RegistrationRecord | None) -> Iterator[Shown]:
-    """The latest first. What is on record came last, unless a later attempt was refused: that one is told by its row."""
+    """What is on record first, then the latest: of what is like both the record tells more."""
     attempts = list(_by_attempts(service, key))
     if record is not None and (shown := _on_record(record)) is not None:
         same = [one for one in attempts if shown.is_like(one) and one.proven is not None]

@@ -1,9 +1,10 @@
 """Deciding about each device of a service at one time, by values: what lies above many of them was looked at once."""
 
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from enrollments.actions.certificates import parsed
+from enrollments.actions.attempts import Came
+from enrollments.actions.certificates import parsed, parsed_once
 from enrollments.actions.evidence import is_signed
 from enrollments.actions.past.by_key import judge_by_key
 from enrollments.actions.past.entries import PastEntry
@@ -14,8 +15,10 @@ from enrollments.actions.preview.kinds import BARE, Kinds
 from enrollments.actions.preview.loose import LeafNames
 from enrollments.actions.preview.outcomes import Decider, Known
 from enrollments.attestation.credential import PresentedCredential
+from enrollments.attestation.x509 import ParsedCertificate
 from enrollments.models import Certificate
 from enrollments.policy.facts import Mechanism
+from enrollments.policy.names import registration_key
 
 
 class NotExamined:
@@ -57,50 +60,63 @@ class Row:
         )
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Stranger:
-    """A device that never registered, with the credential that was enrolled for it."""
+    """A device that no record tells of, with what it is known by: what it has shown, or what was enrolled for it.
+
+    pems: its certificates, the leaf first.
+    """
 
     name: str
     mechanism: Mechanism
-    thumbprint: str
-    key_ids: frozenset[str]
-    certificate: Certificate | None = None
+    key_ids: frozenset[str] = frozenset()
+    leaf: Certificate | ParsedCertificate | None = None
+    pems: tuple[str, ...] = ()
 
     @property
-    def pem(self) -> str:
-        return self.certificate.pem if self.certificate is not None else ""
+    def key(self) -> str:
+        return registration_key(self.name)
 
     def shown(self) -> PresentedCredential:
-        return PresentedCredential(certificates=(parsed(self.pem).der,))
+        return PresentedCredential(certificates=tuple(parsed(pem).der for pem in self.pems))
 
     def leaf_names(self, key: str) -> LeafNames:
-        one = self.certificate
+        one = self.leaf
         assert one is not None  # asked of those with a certificate alone
-        return LeafNames(key, one.issuer_sha256, one.authority_key_id, one.spki_sha256)
+        return LeafNames(key, one.issuer_sha256, one.authority_key_id or "", one.spki_sha256)
 
-    def known(self, key: str) -> Known:
-        spki = self.certificate.spki_sha256 if self.certificate is not None else ""
-        return Known(key, self.name, Mechanism.X509, BARE, self.thumbprint, spki)
+    def known(self) -> Known:
+        thumbprint, spki = (self.leaf.thumbprint_sha256, self.leaf.spki_sha256) if self.leaf else ("", "")
+        return Known(self.key, self.name, Mechanism.X509, BARE, thumbprint, spki)
 
 
-def never_registered(times: Iterable[Standing], registered: Container[str]) -> dict[str, Stranger]:
+def never_registered(times: Iterable[Standing], known: Container[str]) -> dict[str, Stranger]:
     """With what was enrolled for them at the first of the times at which something was. By registration key."""
-    strangers: dict[str, Stranger] = {}
+    entries: dict[str, PastEntry] = {}
     for time in times:
         for key, entry in time.individuals.items():
-            if key in registered or key in strangers or entry.doubt:
-                continue
-            thumbprint = next(iter(entry.thumbprints), "")
-            key_ids = frozenset(filter(None, entry.key_ids[:1]))
-            strangers[key] = Stranger(entry.name, Mechanism(entry.mechanism), thumbprint, key_ids)
-    rows = stored_certificates(one.thumbprint for one in strangers.values() if one.thumbprint)
-    for one in strangers.values():
-        one.certificate = rows.get(one.thumbprint)
+            if key not in known and key not in entries and not entry.doubt:
+                entries[key] = entry
+    rows = stored_certificates(one for entry in entries.values() for one in entry.thumbprints[:1])
+    strangers: dict[str, Stranger] = {}
+    for key, entry in entries.items():
+        mechanism = Mechanism(entry.mechanism)
+        if mechanism is not Mechanism.X509:
+            strangers[key] = Stranger(entry.name, mechanism, frozenset(filter(None, entry.key_ids[:1])))
+        elif entry.thumbprints:
+            strangers[key] = with_certificate(entry.name, rows[entry.thumbprints[0]])
+    return strangers
+
+
+def with_certificate(name: str, certificate: Certificate) -> Stranger:
+    return Stranger(name, Mechanism.X509, leaf=certificate, pems=(certificate.pem,))
+
+
+def that_came(came: Mapping[str, Came]) -> dict[str, Stranger]:
+    """Of whom no record tells, with what they showed last."""
     return {
-        key: one
-        for key, one in strangers.items()
-        if one.certificate is not None or one.mechanism is not Mechanism.X509
+        key: Stranger(one.registration_id, Mechanism.X509, leaf=parsed_once(one.pems[0]), pems=one.pems)
+        for key, one in came.items()
     }
 
 
@@ -115,17 +131,18 @@ class Deciding:
     def about(self, row: Row, is_current: bool) -> Decided:
         if row.mechanism is not Mechanism.X509:
             return self._by_key.outcome(row.key, row.name, row.mechanism, frozenset(row.key_ids.split()))
-        return self._by_certificate(row.known(is_current=is_current))
+        return self._by_certificate(row.known(is_current=is_current), row.key)
 
     def about_stranger(self, key: str, stranger: Stranger) -> Decided:
+        """key: under which it was sorted."""
         if stranger.mechanism is not Mechanism.X509:
-            return self._by_key.outcome(key, stranger.name, stranger.mechanism, stranger.key_ids)
-        return self._by_certificate(stranger.known(key))
+            return self._by_key.outcome(stranger.key, stranger.name, stranger.mechanism, stranger.key_ids)
+        return self._by_certificate(stranger.known(), key)
 
-    def _by_certificate(self, device: Known) -> Decided:
-        time, kinds, key = self._time, self._kinds, device.registration_key
+    def _by_certificate(self, device: Known, key: str) -> Decided:
+        time, kinds = self._time, self._kinds
         if time.doubt:
-            time.unclear[key] = time.doubt
+            time.unclear[device.registration_key] = time.doubt
             return None
         if key in time.singles:
             return time.singles[key] or NOT_EXAMINED

@@ -1,7 +1,7 @@
 """All devices of a service at two times: who could have registered then, through which entry, and what differs.
 
-As previews do, this decides about devices that are known: by their records, and by individual enrollments. What is the
-same above the leaves of many devices is looked at once for each time, in a rehearsal in which the entries stand as they
+As previews do, this decides about devices that are known: by their records, by attempts at which they proved
+themselves, and by individual enrollments. What is the same above the leaves of many devices is looked at once for each time, in a rehearsal in which the entries stand as they
 did then; that holds the one write lock of SQLite. Everything else is decided on values, with no lock.
 """
 
@@ -15,7 +15,7 @@ from time import monotonic
 from django.db.models import Case, Count, IntegerField, Q, Value, When
 from django.utils import timezone
 
-from enrollments.actions.attempts import Came
+from enrollments.actions.attempts import Came, devices_that_came
 from enrollments.actions.evidence import UNSIGNED
 from enrollments.actions.judging import judge
 from enrollments.actions.past.deciding import (
@@ -26,6 +26,7 @@ from enrollments.actions.past.deciding import (
     Row,
     Stranger,
     never_registered,
+    that_came,
 )
 from enrollments.actions.past.entries import PastEntry, Subject
 from enrollments.actions.past.proofs import put_back_proofs
@@ -50,7 +51,7 @@ from enrollments.actions.past.walking import (
 )
 from enrollments.actions.preview import Device, Outcome, Preview
 from enrollments.actions.preview.kinds import BARE, Kinds, by_a_known_name, unsigned_evidence
-from enrollments.actions.preview.limits import MAX_CLASSES
+from enrollments.actions.preview.limits import MAX_ATTEMPTS, MAX_CLASSES
 from enrollments.actions.preview.looking import Look, Time, look_at_class
 from enrollments.actions.preview.loose import LeafNames, Loose
 from enrollments.actions.preview.touched import in_portions
@@ -80,9 +81,10 @@ class FleetLimits:
     classes: int | None = MAX_CLASSES
     singly: int | None = MOST_SINGLY
     seconds: float | None = SECONDS_SINGLY
+    attempts: int | None = MAX_ATTEMPTS
 
 
-ALL_OF_FLEET = FleetLimits(rows=None, classes=None, singly=None, seconds=None)
+ALL_OF_FLEET = FleetLimits(rows=None, classes=None, singly=None, seconds=None, attempts=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +170,8 @@ class _Fleet:
                 individuals=as_values(time.individuals), leaf_bars=leaf_bars(time.individuals.values())
             )
         registered = set(self.service.registrations.values_list("registration_key", flat=True))
-        strangers = never_registered(self.times, registered)
+        came = that_came(devices_that_came(self.service, self.limits.attempts))
+        strangers = came | never_registered(self.times, registered | came.keys())
         kinds = self._look(strangers)
         check_unmoved(self.service, self.epoch)
         devices: list[Device] = []
@@ -191,7 +194,7 @@ class _Fleet:
     def _look(self, strangers: Mapping[str, Stranger]) -> list[Kinds]:
         """Above each class and each kind, as of both times; and who shares with nobody is judged alone."""
         with_certificates = {key: one for key, one in strangers.items() if one.mechanism is Mechanism.X509}
-        loose = Loose({key: Came(one.name, (one.pem,)) for key, one in with_certificates.items()})
+        loose = Loose({key: Came(one.name, one.pems) for key, one in with_certificates.items()})
         names = [one.leaf_names(key) for key, one in with_certificates.items()]
         for time in self.times:
             self._look_at_classes(time, loose, names)
@@ -242,7 +245,7 @@ class _Fleet:
 
     def _judge_singly(self, time: Standing, singles: Sequence["_Single"]) -> None:
         """As many as the limits allow."""
-        own = {single.key for single in singles}
+        own = {registration_key(single.name) for single in singles}
         entries = self._that_matter(time) | {
             subject: entry
             for subject, entry in self._that_differ(time).items()
@@ -339,7 +342,7 @@ class _Fleet:
         return [
             *registered.values(),
             *(
-                _Single(key, strangers[key].name, strangers[key].shown, strangers[key].thumbprint)
+                _Single(key, strangers[key].name, strangers[key].shown, str(hash(strangers[key].pems)))
                 for key in sorted(alone & strangers.keys())
             ),
         ]
