@@ -144,6 +144,7 @@ class History:
                 status=RegistrationStatus.DISABLED,
                 mechanism=AttestationMechanism.TPM,
                 operation_id="5.1",
+                operation_done_at=now,
                 epoch=0,
                 key_ids=endorsement_identifier(self.tpms[name]),
                 created_at=now,

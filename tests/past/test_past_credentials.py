@@ -8,8 +8,9 @@ from enrollments.actions.enrollments import (
     IndividualSpec,
     change_individual_enrollment,
     delete_enrollments,
+    disable_enrollment,
 )
-from enrollments.actions.past import compare, look_back
+from enrollments.actions.past import FleetLimits, compare, look_back
 from enrollments.actions.past.words import answer
 from enrollments.actions.preview import Effect
 from enrollments.attestation.credential import PresentedCredential
@@ -29,6 +30,7 @@ from tests.devices import (
     register,
     signs,
 )
+from tests.preview.worlds import HOSTS, PLANT_ALONE, named
 
 pytestmark = pytest.mark.django_db
 
@@ -210,3 +212,77 @@ class TestWhoIsKnownByAnAttempt:
         (device,) = compare(service, at).preview.devices
 
         assert (device.registration_id, device.effect) == ("pump-1", Effect.REFUSED)
+
+
+def effects(said):
+    return {one.registration_id: one.effect for one in said.preview.devices}
+
+
+class TestAllOfAService:
+    def test_whose_certificate_was_replaced_could_have_come_at_both_times(self, service, renewed):
+        _, _, at = renewed
+
+        assert effects(compare(service, at)) == {"pump-1": Effect.STILL_ADMITTED}
+
+    def test_also_where_attempts_are_not_kept_any_more(self, service, renewed):
+        _, _, at = renewed
+        RegistrationAttempt.objects.all().delete()
+
+        assert effects(compare(service, at)) == {"pump-1": Effect.STILL_ADMITTED}
+
+    def test_what_it_never_showed_has_shut_it_out(self, service):
+        leaf = self_signed("pump-1")
+        enroll_device(service, leaf)
+        register(service, leaf)
+        at = now()
+        pin(service, self_signed("pump-1"))
+
+        assert effects(compare(service, at)) == {"pump-1": Effect.REFUSED}
+
+    def test_whose_entry_was_deleted_and_added_for_another_certificate(self, service, renewed):
+        first, second, _ = renewed
+        delete_enrollments(service, ["pump-1"], actor=ALICE)
+        without = now()
+        enroll_device(service, first)
+        with_first = now()
+        pin(service, second)
+
+        assert effects(compare(service, without, with_first)) == {"pump-1": Effect.COMES_IN}
+        assert effects(compare(service, with_first)) == {"pump-1": Effect.STILL_ADMITTED}
+
+    def test_who_never_came_has_what_was_enrolled_at_each_time(self, service):
+        enroll_device(service, self_signed("pump-1"))
+        at = now()
+        change(service, "pump-1", mechanism=AttestationMechanism.SYMMETRIC_KEY, primary_key=ANOTHER_KEY)
+        between = now()
+        pin(service, self_signed("pump-1"))
+
+        assert effects(compare(service, at, between)) == {"pump-1": Effect.STILL_ADMITTED}
+        assert effects(compare(service, at)) == {"pump-1": Effect.STILL_ADMITTED}
+        assert [one.verdict for one in look_back(service, "pump-1", at).spells] == [ADMIT]
+
+    def test_whose_key_was_replaced(self, service):
+        entry = enroll_keys(service, "key-1")
+        register(service, signs(service, "key-1", entry.primary_key), "key-1")
+        at = now()
+        change(service, "key-1", mechanism=AttestationMechanism.SYMMETRIC_KEY, primary_key=ANOTHER_KEY)
+        assert effects(compare(service, at)) == {"key-1": Effect.REFUSED}
+        register(service, signs(service, "key-1", ANOTHER_KEY), "key-1")
+
+        assert effects(compare(service, at)) == {"key-1": Effect.STILL_ADMITTED}
+
+    def test_what_was_replaced_and_is_below_a_ca_is_judged_by_itself_like_any_other(self, service):
+        """Sorted among the others by who signed it, and where it shares with nobody, looked at alone."""
+        ca = root("Narrow", extensions=[(PLANT_ALONE, True)])
+        enroll_ca(service, ca, "narrow")
+        first = ca.leaf("pump-1", extensions=[named(HOSTS[0])])
+        enroll_device(service, first)
+        register(service, first)
+        at = now()
+        second = self_signed("pump-1")
+        pin(service, second)
+        register(service, second)
+        disable_enrollment(service, "pump-1", actor=ALICE)
+
+        assert effects(compare(service, at)) == {"pump-1": Effect.REFUSED}
+        assert compare(service, at, limits=FleetLimits(singly=0)).preview.not_examined == 1

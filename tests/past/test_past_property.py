@@ -35,9 +35,10 @@ def api(settings):
 
 
 def known_by_certificate(history: History, number: int) -> set[str]:
-    """Who had a certificate enrolled at the first of these two snapshots at which anything was."""
-    first, second = history.pinned[number : number + 2]
-    return first | (second - history.enrolled[number])
+    """Who had a certificate enrolled at one of these two snapshots, and nothing else at the other."""
+    pinned, enrolled = (one[number : number + 2] for one in (history.pinned, history.enrolled))
+    otherwise = {name for own, held in zip(enrolled, pinned, strict=True) for name in own - held}
+    return (pinned[0] | pinned[1]) - otherwise
 
 
 def told(outcome) -> tuple[Verdict, str]:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
-from django.db.models import Max, Min, Q
+from django.db.models import Max, Min, Q, QuerySet
 
 from enrollments.actions.attempts import above_leaf, proven_leaf
 from enrollments.actions.certificates import parsed
@@ -185,10 +185,7 @@ _ADMITTED = (AttemptOutcome.ASSIGNED, AttemptOutcome.FAILED)
 
 def _by_attempts(service: ProvisioningService, key: str) -> Iterator[Shown]:
     """By what was kept of the proofs themselves, as far back as attempts are kept."""
-    # A group's key is told from a device's own by the entry that admitted; of who was refused that is not kept.
-    by_key = ~Q(key_id="") & (Q(entry_kind=EntryKind.GROUP.value) | Q(outcome__in=_ADMITTED))
-    by_chain = ~Q(chain="") | (~Q(outcome=AttemptOutcome.REFUSED) & ~Q(leaf_thumbprint=""))
-    rows = service.attempts.filter(registration_key=key).filter(by_key | by_chain)
+    rows = of_proofs(service.attempts.filter(registration_key=key))
     columns = ("claimed_registration_id", "leaf_thumbprint", "chain", "key_id", "entry_kind")
     alike = rows.order_by().values_list(*columns).annotate(first=Min("first_at"), last=Max("last_at"))
     for name, leaf, above, key_id, entry_kind, first, last in alike.order_by("-last")[:MOST_PROVEN]:
@@ -208,6 +205,14 @@ def _by_attempts(service: ProvisioningService, key: str) -> Iterator[Shown]:
             chain = tuple(parsed(pems[one]) for one in thumbprints)
             basis = f"the chain with which it proved itself, at last at {when}"
             yield Shown(name, basis, Mechanism.X509, chain, proven=(first, last))
+
+
+def of_proofs(rows: "QuerySet[RegistrationAttempt]") -> "QuerySet[RegistrationAttempt]":
+    """Those of these attempts of which it is kept what they proved."""
+    # A group's key is told from a device's own by the entry that admitted; of who was refused that is not kept.
+    by_key = ~Q(key_id="") & (Q(entry_kind=EntryKind.GROUP.value) | Q(outcome__in=_ADMITTED))
+    by_chain = ~Q(chain="") | (~Q(outcome=AttemptOutcome.REFUSED) & ~Q(leaf_thumbprint=""))
+    return rows.filter(by_key | by_chain)
 
 
 def _tried(service: ProvisioningService, key: str) -> Iterable[RegistrationAttempt]:
@@ -230,12 +235,12 @@ def _enrolled(
     states = list(held)
     until: dict[tuple[str, str], datetime] = {}
     for entry, ended in states:
-        for name in _names(entry):
+        for name in credentials_in(entry):
             until[name] = max(until.get(name, ended), ended)
-    names = {name: entry for entry, _ in reversed(states) for name in _names(entry)}
+    names = {name: entry for entry, _ in reversed(states) for name in credentials_in(entry)}
     wanted = [
         name
-        for name in dict.fromkeys(name for entry, _ in states for name in _names(entry))
+        for name in dict.fromkeys(name for entry, _ in states for name in credentials_in(entry))
         if until[name] <= first_proof
     ]
     rows = stored_certificates(one for mechanism, one in wanted if mechanism == AttestationMechanism.X509)
@@ -258,7 +263,7 @@ _WHAT: Mapping[Mechanism, str] = {
 }
 
 
-def _names(entry: PastEntry) -> list[tuple[str, str]]:
+def credentials_in(entry: PastEntry) -> list[tuple[str, str]]:
     """Its credentials: by mechanism, thumbprints or what identifies keys."""
     if entry.mechanism == AttestationMechanism.X509:
         return [(entry.mechanism, one) for one in entry.thumbprints]

@@ -2,6 +2,7 @@
 
 from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, replace
+from itertools import chain
 
 from enrollments.actions.attempts import Came
 from enrollments.actions.certificates import parsed, parsed_once
@@ -118,6 +119,18 @@ def that_came(came: Mapping[str, Came]) -> dict[str, Stranger]:
         key: Stranger(one.registration_id, Mechanism.X509, leaf=parsed_once(one.pems[0]), pems=one.pems)
         for key, one in came.items()
     }
+
+
+def either(decided: Decided, others: Iterable[Decided]) -> Decided:
+    """Admitted by one of them; else what is not known or not examined; else refused, by the first."""
+    unclear: list[Decided] = []
+    for one in chain([decided], others):
+        if isinstance(one, Outcome):
+            if one.admitted:
+                return one
+        else:
+            unclear.append(one)
+    return unclear[0] if unclear else decided
 
 
 class Deciding:

@@ -1,8 +1,9 @@
 """All devices of a service at two times: who could have registered then, through which entry, and what differs.
 
 As previews do, this decides about devices that are known: by their records, by attempts at which they proved
-themselves, and by individual enrollments. What is the same above the leaves of many devices is looked at once for each time, in a rehearsal in which the entries stand as they
-did then; that holds the one write lock of SQLite. Everything else is decided on values, with no lock.
+themselves, and by individual enrollments. What is the same above the leaves of many devices is looked at once for each
+time, in a rehearsal in which the entries stand as they did then; that holds the one write lock of SQLite. Everything
+else is decided on values, with no lock.
 """
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -18,6 +19,8 @@ from django.utils import timezone
 from enrollments.actions.attempts import Came, devices_that_came
 from enrollments.actions.evidence import UNSIGNED
 from enrollments.actions.judging import judge
+from enrollments.actions.past.besides import Lasted, had_besides
+from enrollments.actions.past.credentials import FOR_EVER
 from enrollments.actions.past.deciding import (
     COLUMNS,
     Decided,
@@ -25,6 +28,7 @@ from enrollments.actions.past.deciding import (
     NotExamined,
     Row,
     Stranger,
+    either,
     never_registered,
     that_came,
 )
@@ -151,6 +155,9 @@ class _Fleet:
         changes = changes_since(service, at, limits.rows)
         walk = Walk.from_now(service, changes)
         self.now, self.proofs = walk.now, walk.proofs
+        self.lasted = Lasted()
+        for entry in walk.now.values():
+            self.lasted.note(entry, FOR_EVER)
         second, rested_on = None, seen.newest
         for change in changes:
             seen.newest = max(seen.newest, change.event.pk)
@@ -159,6 +166,8 @@ class _Fleet:
             if second is None and change.at <= until:
                 second = _standing(walk, until)
             walk.undo(change)
+            if change.subject is not None:
+                self.lasted.note(walk.entries[change.subject], change.at)
         self.first, self.second = _standing(walk, at), second or _standing(walk, until)
         self.times = (self.first, self.second)
 
@@ -172,11 +181,16 @@ class _Fleet:
         registered = set(self.service.registrations.values_list("registration_key", flat=True))
         came = that_came(devices_that_came(self.service, self.limits.attempts))
         strangers = came | never_registered(self.times, registered | came.keys())
-        kinds = self._look(strangers)
+        besides = had_besides(self.service, self.times, self.lasted, strangers)
+        # No registration ID has a space in it.
+        others = {key: {f"{key} {n}": one for n, one in enumerate(some)} for key, some in besides.items()}
+        kinds = self._look(
+            strangers | {place: one for some in others.values() for place, one in some.items()}
+        )
         check_unmoved(self.service, self.epoch)
         devices: list[Device] = []
         beyond = 0
-        for name, (before, after) in self._decided(strangers, kinds):
+        for name, (before, after) in self._decided(strangers, others, kinds):
             if isinstance(before, NotExamined) or isinstance(after, NotExamined):
                 beyond += 1
             else:
@@ -350,14 +364,28 @@ class _Fleet:
     # --- Deciding ---------------------------------------------------------------------------------
 
     def _decided(
-        self, strangers: Mapping[str, Stranger], kinds: Sequence[Kinds]
+        self,
+        strangers: Mapping[str, Stranger],
+        others: Mapping[str, Mapping[str, Stranger]],
+        kinds: Sequence[Kinds],
     ) -> Iterator[tuple[str, list[Decided]]]:
         """Each device with what is decided about it at both times."""
         first, second = (Deciding(time, then) for time, then in zip(self.times, kinds, strict=True))
+
+        def by_any(key: str, decided: list[Decided]) -> list[Decided]:
+            """By the first of what it has that is admitted."""
+            if key not in others:
+                return decided
+            return [
+                either(one, (deciding.about_stranger(place, other) for place, other in others[key].items()))
+                for one, deciding in zip(decided, (first, second), strict=True)
+            ]
+
         for row in self._rows():
-            yield row.name, [first.about(row, row.current[0]), second.about(row, row.current[1])]
+            decided = [first.about(row, row.current[0]), second.about(row, row.current[1])]
+            yield row.name, by_any(row.key, decided)
         for key, one in strangers.items():
-            yield one.name, [deciding.about_stranger(key, one) for deciding in (first, second)]
+            yield one.name, by_any(key, [first.about_stranger(key, one), second.about_stranger(key, one)])
 
     def _rows(self) -> Iterator[Row]:
         records = self.service.registrations.annotate(
