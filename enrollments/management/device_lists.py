@@ -89,10 +89,13 @@ def write_devices(path: Path, parts: Parts) -> None:
 
 
 def _device(one: Device) -> dict[str, str]:
-    name, effect, now, now_by, then, then_by = values(one)
+    name, effect, now, now_by, then, then_by, held_through = values(one)
+    afterwards = f"{then} by {then_by}" if then_by else then
     return {
         "registration_id": name,
         "effect": effect,
         "now": f"{now} by {now_by}" if now_by else now,
-        "afterwards": f"{then} by {then_by}" if then_by else then,
+        "afterwards": f"{afterwards}; its name is held through {held_through}"
+        if held_through
+        else afterwards,
     }

@@ -66,6 +66,7 @@ def test_json_has_numbers_entries_and_what_stands_above(service, line):
     assert told["effects"]["still_admitted"] == {
         "devices": 6,
         "through": [{"entry": "enrollment group root", "devices": 6}],
+        "name_held_through": [],
     }
     assert told["below"][0]["through"] == ["enrollment group root"]
     assert told["epoch"] == ProvisioningService.epoch_of(service.pk)

@@ -24,6 +24,7 @@ from enrollments.actions.imports import begin_import
 from enrollments.actions.people import set_active
 from enrollments.models import ImportFormat
 from enrollments.policy.access import AccessRight
+from enrollments.transfer.previewing import work_out_preview
 from tests.certificates import root
 from tests.devices import ALICE
 from tests.portal.addresses import ADDRESSES, Address
@@ -155,7 +156,10 @@ def _upload(world: World, _: Somebody) -> None:
 
 
 def _checked_import(world: World, _: Somebody) -> None:
-    world.values["import_pk"] = checked(world.service, json_lines(keys("imported"))).pk
+    """With its preview, without which nobody is offered to start what may let somebody in."""
+    run = checked(world.service, json_lines(keys("imported")))
+    work_out_preview(run.pk)
+    world.values["import_pk"] = run.pk
 
 
 def _a_list() -> SimpleUploadedFile:

@@ -121,7 +121,8 @@ def test_what_a_change_adds_and_what_nothing_is_known_of_are_listed(api, service
     assert [(one["registrationId"], one["effect"], one["before"]["entry"]) for one in added] == [
         ("a", "comesIn", None)
     ]
-    assert gone == [{"registrationId": "never-seen", "effect": "unknown", "before": None, "after": None}]
+    nothing = {"before": None, "after": None, "nameHeldThrough": None}
+    assert gone == [{"registrationId": "never-seen", "effect": "unknown", **nothing}]
 
 
 def test_a_bulk_is_listed_as_a_whole(api, service, plant):

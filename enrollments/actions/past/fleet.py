@@ -16,7 +16,7 @@ from time import monotonic
 from django.db.models import Case, Count, IntegerField, Q, Value, When
 from django.utils import timezone
 
-from enrollments.actions.attempts import Came, devices_that_came
+from enrollments.actions.attempts import Came, shown_at_attempts
 from enrollments.actions.evidence import UNSIGNED
 from enrollments.actions.judging import judge
 from enrollments.actions.past.besides import Lasted, had_besides
@@ -179,7 +179,8 @@ class _Fleet:
                 individuals=as_values(time.individuals), leaf_bars=leaf_bars(time.individuals.values())
             )
         registered = set(self.service.registrations.values_list("registration_key", flat=True))
-        came = that_came(devices_that_came(self.service, self.limits.attempts))
+        shown = shown_at_attempts(self.service, self.limits.attempts)
+        came = that_came({key: one[0] for key, one in shown.items() if not one[0].is_registered})
         strangers = came | never_registered(self.times, registered | came.keys())
         besides = had_besides(self.service, self.times, self.lasted, strangers)
         # No registration ID has a space in it.
