@@ -26,6 +26,8 @@ from enrollments.models.services import Standing
 PREVIEW_LEASE = 2 * LEASE
 # On one epoch devices register, and certificates pass their dates: afterwards it is worked out anew for who looks.
 HOLDS = timedelta(hours=1)
+# Why one cannot be told may pass sooner.
+FAILURE_HOLDS = timedelta(minutes=1)
 # Portions that are written in one transaction.
 TOGETHER = 10
 
@@ -47,7 +49,7 @@ def preview_kept(run: ImportRun, *, everyone: bool) -> ImportPreview | None:
     """That of the state that holds now, once it has ended; at a glance, one of everyone is as good."""
     wanted = run.previews.filter(ended_at__isnull=False)
     wanted = wanted.filter(everyone=True) if everyone else wanted.order_by("-everyone")
-    found = list(wanted)
+    found = sorted(wanted, key=lambda one: one.told is None)  # one that failed hides no other
     if not found:
         return None
     standing = ProvisioningService.what_decisions_read(run.service_id)
@@ -151,7 +153,8 @@ def _rank(numbers: Mapping[str, Any]) -> tuple[int, int]:
 
 
 def _holds(preview: ImportPreview, standing: Standing) -> bool:
-    return not is_outdated(standing, preview.epoch) and timezone.now() - preview.began_at < HOLDS
+    for_so_long = HOLDS if preview.told is not None else FAILURE_HOLDS
+    return not is_outdated(standing, preview.epoch) and timezone.now() - preview.began_at < for_so_long
 
 
 def _held(preview: ImportPreview) -> ImportPreview:

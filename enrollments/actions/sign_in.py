@@ -5,6 +5,7 @@ nobody has leave none of their own, and are not named: people type passwords int
 the sign-in page with invented names must not fill the history, which is kept for ever.
 """
 
+import logging
 from collections import defaultdict
 from collections.abc import Iterable
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 from django.conf import settings
 from django.contrib.auth import authenticate
 from django.contrib.auth.models import User
-from django.db import transaction
+from django.db import DatabaseError, transaction
 from django.db.models.functions import Lower
 from django.utils import timezone
 
@@ -24,6 +25,8 @@ from enrollments.audit.record import Subject, record
 from enrollments.errors import DpsError
 from enrollments.models import SignInFailures
 from enrollments.policy.words import counted
+
+logger = logging.getLogger(__name__)
 
 # One address may try many names; this many failures over all of them hold the address off.
 ADDRESS_FACTOR = 10
@@ -93,6 +96,14 @@ def record_ended_windows(*, at_once: bool = True) -> int:
         record_windows([row for row in ended if is_of_service_api(row)])
         SignInFailures.objects.filter(pk__in=[row.pk for row in ended]).delete()
     return len(ended)
+
+
+def record_ended_windows_if_possible() -> None:
+    """For whoever reads: where the history cannot be written, it can be read all the same."""
+    try:
+        record_ended_windows()
+    except DatabaseError as problem:
+        logger.error("failures that have ended cannot be recorded", extra={"fields": {"cause": str(problem)}})
 
 
 @transaction.atomic

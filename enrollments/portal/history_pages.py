@@ -9,7 +9,7 @@ from django.urls import reverse
 
 from enrollments.actions.history_views import last_look, last_look_and_size, views_of
 from enrollments.actions.schedule import settle_if_possible
-from enrollments.actions.sign_in import record_ended_windows
+from enrollments.actions.sign_in import record_ended_windows_if_possible
 from enrollments.audit.upkeep import seal_for_a_page
 from enrollments.models import HistoryEvent, HistorySeal, LastLook, ProvisioningService, UnsealedEvent
 from enrollments.models.history import HistoryQuerySet
@@ -99,7 +99,7 @@ def history_page(request: HttpRequest, place: Place) -> HttpResponse:
     if service is not None:
         settle_if_possible(service)  # what has happened by itself belongs in here, although nobody asked yet
     if place.is_whole:
-        record_ended_windows()  # the same of failures that nobody came back to
+        record_ended_windows_if_possible()  # the same of failures that nobody came back to
     seal_for_a_page()
     # Before the rows are read: one that is sealed in between must not count as seen.
     news = _news(request, service) if place.is_whole else None

@@ -356,5 +356,5 @@ GETS: dict[str, Real] = {
     "import-problems": Real(_EXPORTED),
     "past-export": Real(_EXPORTED, query=lambda _, __: {"at": timezone.now().isoformat()}),
     "preview-export": Real(_EXPORTED, query=_keyed_group),
-    "import-preview-export": Real(_EXPORTED, ("ImportRun",), before=_checked_import),
+    "import-preview-export": Real(_EXPORTED, before=_checked_import),
 }

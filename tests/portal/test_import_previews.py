@@ -15,7 +15,13 @@ from enrollments.actions.preview import Device, Preview
 from enrollments.actions.preview import Outcome as PreviewOutcome
 from enrollments.actions.preview.limits import turn_to_examine_all
 from enrollments.errors import SecretUnreadable
-from enrollments.models import HistoryEvent, ImportPreview, ImportRun, ImportState, IndividualEnrollment
+from enrollments.models import (
+    HistoryEvent,
+    ImportPreview,
+    ImportRun,
+    ImportState,
+    IndividualEnrollment,
+)
 from enrollments.policy.decision import Verdict
 from enrollments.policy.facts import EntryKind, EntryRef
 from enrollments.policy.roles import Role
@@ -162,8 +168,12 @@ def test_what_only_shuts_out_can_be_started_before_its_preview_is_there(service,
     assert "None was kept: it was started before one was worked out." in done
 
 
-def test_where_it_cannot_be_told_that_is_said_and_the_import_can_be_started(service, operator, monkeypatch):
+def test_r16_where_it_cannot_be_told_that_is_said_and_only_what_shuts_out_can_be_started(
+    service, operator, monkeypatch
+):
+    enroll_keys(service, "b")
     run = checked(service, json_lines(keys("a")))
+    shuts_out = checked(service, json_lines(keys("b", operation="disable")))
 
     def fails(*_, **__):
         raise SecretUnreadable
@@ -175,11 +185,15 @@ def test_where_it_cannot_be_told_that_is_said_and_the_import_can_be_started(serv
 
     for told in (page, listed):
         assert f"cannot be told. <strong>{escape(SecretUnreadable().message)}</strong>" in told
-    assert "can be started all the same" in page
+    assert "What may let somebody in waits until it can" in page
+    assert 'name="epoch"' not in page
     assert export.status_code == 409
-    (epoch,) = re.findall(r'<input type="hidden" name="epoch" value="(\d+)">', page)
-    operator.post(url("import-start", service, import_pk=run.pk), {"epoch": epoch})
-    assert "a" in names()
+    operator.post(url("import-start", service, import_pk=run.pk))
+    assert "a" not in names()
+    page = text_of(operator.get(url("import-detail", service, import_pk=shuts_out.pk)))
+    assert "can be started all the same" in page
+    operator.post(url("import-start", service, import_pk=shuts_out.pk))
+    assert not service.individualenrollments.get(registration_id="b").enabled
 
 
 def test_all_devices_are_examined_when_somebody_asks(service, operator, begun):

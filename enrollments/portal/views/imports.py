@@ -110,7 +110,8 @@ def _may_start(run: ImportRun, preview: ImportPreview | None) -> bool:
     """What may let somebody in waits for its preview, and is started on the state that this is about (R12)."""
     if run.state == ImportState.PAUSED:
         return run.chunks > 0
-    return can_be_foreseen(run) and (preview is not None or not may_widen(run))
+    is_told = preview is not None and preview.told is not None
+    return can_be_foreseen(run) and (is_told or not may_widen(run))
 
 
 @require_POST
