@@ -10,7 +10,7 @@ from enrollments.actions import attempts
 from enrollments.actions.attempts import OVERFLOW_NAME, Peer, find_attempt, proven_leaf
 from enrollments.actions.enrollment_groups import delete_enrollment_groups, disable_enrollment_group
 from enrollments.actions.explaining import Question, explain, explain_attempt
-from enrollments.actions.past.credentials import shown_by
+from enrollments.actions.past.credentials import credentials_of
 from enrollments.actions.quiet_periods import caller_of
 from enrollments.actions.registrations import Outcome, register_device
 from enrollments.actions.storms import storms
@@ -315,6 +315,6 @@ def test_back_in_time_a_name_that_is_shouted_still_has_the_certificate_that_was_
     for number in range(25):
         comes(service, self_signed("pump-01"), "pump-01", 1 + number)
 
-    shown = shown_by(service, "pump-01", ())
+    shown = credentials_of(service, "pump-01", ()).proven[0]
 
     assert [one.thumbprint_sha256 for one in shown.chain] == [leaf.parsed.thumbprint_sha256]

@@ -174,6 +174,9 @@ def test_schedule_a_disabling_change_it_and_drop_it_on_the_page_of_a_group(admin
     expect(dialog.get_by_role("radio", name="From the time below on")).to_be_checked()
     dialog.get_by_label("Time (UTC)").fill("2031-05-03T14:00")
     dialog.get_by_role("button", name="Disable").click()
+    # Its devices come in for a year more, so that is shown before it is done.
+    expect(page.get_by_role("main")).to_contain_text("At 2031-05-03 14:00 UTC, when it is disabled")
+    page.get_by_role("button", name="Disable", exact=True).click()
     expect(scheduled).to_contain_text("Disables at 2031-05-03 14:00 UTC.")
     assert workshop.outcome_of(pump) is Outcome.ASSIGNED
 

@@ -111,7 +111,8 @@ def test_devices_are_denied_together_and_it_is_told_what_that_did(service):
     dry = printed_by("registrations", "disable", "valve-0", "valve-2", "--dry-run")
     text = printed_by("registrations", "disable", "valve-0", "valve-2", *WHY)
 
-    assert dry.startswith("If you deny Valve-0, valve-2 of plant:\n- 1 device will be refused: Valve-0.")
+    # The one by its certificate, the other by the keys that are enrolled for it.
+    assert dry.startswith("If you deny Valve-0, valve-2 of plant:\n- 2 devices will be refused: Valve-0, valve-2.")
     assert text.startswith("Denied Valve-0, valve-2 of plant.")
     assert register(service, CA.leaf("valve-0")).outcome is Outcome.DISABLED
     assert register(service, CA.leaf("valve-1")).outcome is Outcome.ASSIGNED
@@ -209,7 +210,7 @@ def test_what_denying_several_did_is_one_sum(service):
 
     told = json_of("registrations", "disable", "twin-0", "twin-1", "valve-2", *WHY)["previews"]
 
-    assert [one["effects"]["refused"]["devices"] for one in told] == [2]
+    assert [one["effects"]["refused"]["devices"] for one in told] == [3]
 
 
 def test_enabling_says_which_entry_it_takes(service):

@@ -229,7 +229,8 @@ def test_the_question_names_what_is_deleted_and_who_comes_back(operator, service
     assert "enrollment group Plant-7" in text
     assert "ends its bar" in text
     assert "Disable instead" in text
-    assert "Delete, but keep this device out" in text
+    # The one that is known by its certificate, and whoever comes by the name of the other.
+    assert "Delete, but keep these 2 devices out" in text
 
 
 def test_yes_deletes_and_goes_back_to_the_list_as_it_was_filtered(operator, service):
