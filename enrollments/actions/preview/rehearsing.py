@@ -302,7 +302,7 @@ class _Deciding:
                 continue
             self._told.add(key)
             decided = self._decided(recorded) if recorded is not None else None
-            if decided is not None and is_settled(decided, key, self._worlds):
+            if decided is not None and (self._is_all(key) or is_settled(decided, key, self._worlds)):
                 yield decided
             elif unseen := self._unseen(key, recorded):
                 late[key], pins[key] = (recorded, decided), unseen
@@ -314,6 +314,10 @@ class _Deciding:
             }
         for key, (recorded, decided) in late.items():
             yield from self._told_of(key, recorded, decided)
+
+    def _is_all(self, key: str) -> bool:
+        """Whether the device is known by its record alone, as most are."""
+        return not self.others.get(key) and not any(key in world.individuals for world in self._worlds)
 
     def _unseen(self, key: str, recorded: Known | None) -> frozenset[str]:
         """What else an entry pins that the change is not about."""
