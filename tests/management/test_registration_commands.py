@@ -112,7 +112,9 @@ def test_devices_are_denied_together_and_it_is_told_what_that_did(service):
     text = printed_by("registrations", "disable", "valve-0", "valve-2", *WHY)
 
     # The one by its certificate, the other by the keys that are enrolled for it.
-    assert dry.startswith("If you deny Valve-0, valve-2 of plant:\n- 2 devices will be refused: Valve-0, valve-2.")
+    assert dry.startswith(
+        "If you deny Valve-0, valve-2 of plant:\n- 2 devices will be refused: Valve-0, valve-2."
+    )
     assert text.startswith("Denied Valve-0, valve-2 of plant.")
     assert register(service, CA.leaf("valve-0")).outcome is Outcome.DISABLED
     assert register(service, CA.leaf("valve-1")).outcome is Outcome.ASSIGNED
