@@ -208,7 +208,7 @@ class _Rehearsed:
         for kind in kinds.looks:
             if not all(world.above[kind].is_shared for world in (self._before, self._after)):
                 kinds.split(kind)
-        alone = [*kinds.alone, *(key for key in besides if key not in kinds.alone)]
+        alone = list(dict.fromkeys([*kinds.alone, *besides]))  # each once: there is a limit
         self._unexamined.update(alone[self._limits.singly :] if self._limits.singly is not None else ())
         chosen = alone[: self._limits.singly]
         self._look(loose.alone(self._service, chosen), self._limits.deadline())
