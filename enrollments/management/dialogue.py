@@ -55,15 +55,19 @@ class AskingCommand(DpsCommand):
 
     def agreed(self, question: str) -> bool:
         """Asked on a terminal, of whoever sits there. Standard error, so that what is printed can go elsewhere."""
+        self.needs_somebody_here()
+        self.stdout.flush()
+        sys.stderr.write(f"{question} [y/N] ")
+        sys.stderr.flush()
+        return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+    def needs_somebody_here(self) -> None:
+        """Before what takes long is worked out for a question that nobody could answer."""
         if not sys.stdin.isatty():
             called_wrongly(
                 "Somebody may come in by this, so it is asked about first, and nobody is here to answer: look at it "
                 "with --dry-run, then say --yes."
             )
-        self.stdout.flush()
-        sys.stderr.write(f"{question} [y/N] ")
-        sys.stderr.flush()
-        return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
 class PeopleCommand(AskingCommand):
@@ -134,10 +138,14 @@ def add_act_options(parser: ArgumentParser, *, asks: bool, previews: bool = True
             "--dry-run", action="store_true", help="Only say what it would do. Nothing is changed."
         )
     if asks:
-        parser.add_argument(
-            "--yes", action="store_true", help="Do it without asking; needed where there is no terminal."
-        )
+        add_yes(parser)
     add_json(parser)
+
+
+def add_yes(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--yes", action="store_true", help="Do it without asking; needed where there is no terminal."
+    )
 
 
 def add_epoch(parser: ArgumentParser) -> None:
@@ -148,6 +156,12 @@ def add_epoch(parser: ArgumentParser) -> None:
         help="Only on the state that a dry run looked at; it says which epoch that was. What only narrows access is "
         "not held up by it.",
     )
+
+
+def nobody_is_asked(*, json: bool, yes: bool, dry_run: bool) -> None:
+    """A question would stand in the JSON."""
+    if json and not (yes or dry_run):
+        called_wrongly("With --json nobody is asked: say --yes, or --dry-run to look at it first.")
 
 
 def needs_reason(reason: str, *, dry_run: bool = False) -> None:

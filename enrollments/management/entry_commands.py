@@ -21,7 +21,7 @@ from enrollments.actions.preview.words import in_line
 from enrollments.actions.schedule import settle_if_possible
 from enrollments.errors import Conflict, PreviewOutdated, SecretUnreadable
 from enrollments.management import entry_lists
-from enrollments.management.command import called_wrongly, command_line_actor
+from enrollments.management.command import command_line_actor
 from enrollments.management.device_lists import DeviceLists, add_device_lists
 from enrollments.management.dialogue import (
     TRIES,
@@ -31,6 +31,7 @@ from enrollments.management.dialogue import (
     add_names,
     names_given,
     needs_reason,
+    nobody_is_asked,
 )
 from enrollments.management.entry_reports import EntryReports, Look
 from enrollments.management.previewing import below, below_as_json, below_in_lines, left_open_as_json
@@ -163,8 +164,7 @@ class EntriesCommand(EntryReports):
         **_: Any,
     ) -> None:
         """Looked at, agreed to, and done on the state that was looked at."""
-        if json and not (yes or dry_run):
-            called_wrongly("With --json nobody is asked: say --yes, or --dry-run to look at it first.")
+        nobody_is_asked(json=json, yes=yes, dry_run=dry_run)
         for left in reversed(range(TRIES)):
             settle_if_possible(service)
             entries = self.kind.found(service, names)

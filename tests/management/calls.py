@@ -1,6 +1,7 @@
 """Calling a command as a test does: what it printed, or how it was refused."""
 
 import json
+import sys
 from io import StringIO
 from typing import Any
 
@@ -32,3 +33,10 @@ def refusal_of(*command: str) -> tuple[int, str]:
     with pytest.raises(CommandError) as refused:
         printed_by(*command)
     return refused.value.returncode, str(refused.value)
+
+
+def answering(monkeypatch: pytest.MonkeyPatch, text: str, *, is_terminal: bool = True) -> None:
+    """What somebody types, or a program gives."""
+    given = StringIO(text)
+    given.isatty = lambda: is_terminal  # type: ignore[method-assign]  # it is no file, and has none
+    monkeypatch.setattr(sys, "stdin", given)

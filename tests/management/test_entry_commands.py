@@ -2,7 +2,6 @@
 
 import io
 import json
-import sys
 from datetime import timedelta
 
 import pytest
@@ -26,7 +25,7 @@ from tests.devices import (
     new_service,
     register,
 )
-from tests.management.calls import json_of, printed_by, refusal_of
+from tests.management.calls import answering, json_of, printed_by, refusal_of
 
 pytestmark = pytest.mark.django_db
 WHY = ("--reason", "stolen")
@@ -60,12 +59,6 @@ def rows():
 
 def states(service):
     return dict(service.individualenrollments.values_list("registration_id", "enabled"))
-
-
-def answering(monkeypatch, text, *, is_terminal=True):
-    given = io.StringIO(text)
-    given.isatty = lambda: is_terminal
-    monkeypatch.setattr(sys, "stdin", given)
 
 
 def json_lines(*command):

@@ -21,7 +21,7 @@ from enrollments.transfer.work import carry_out_run
 from tests.certificates import self_signed
 from tests.devices import enroll_keys, new_service, register, signs
 from tests.live import installation
-from tests.management.calls import json_of, printed_by, refusal_of, refused_with_words
+from tests.management.calls import answering, json_of, printed_by, refusal_of, refused_with_words
 from tests.transfer.lists import KEY, csv_of, json_lines, keys, pinned, zip_of
 
 pytestmark = pytest.mark.django_db
@@ -52,7 +52,7 @@ def names():
 
 def test_a_list_is_imported_with_its_reason(service, written):
     told = printed_by(
-        "import_enrollments", written(json_lines(keys("a"), keys("b"))), "--reason", "ticket 4711"
+        "import_enrollments", written(json_lines(keys("a"), keys("b"))), "--reason", "ticket 4711", "--yes"
     )
 
     assert told.endswith(": 2 added.\n")
@@ -148,11 +148,60 @@ def test_what_an_import_is_started_on_is_said_and_kept(service, written):
 
 def test_an_import_starts_at_once_where_nobody_wants_a_preview(service, written, monkeypatch):
     monkeypatch.setattr(import_enrollments, "foresee", None)
-    path = written(json_lines(keys("a")))
+    entry = enroll_keys(service, "a")
+    path = written(json_lines({"registrationId": "a", "operation": "disable"}))
 
     told = json_of("import_enrollments", path, "--no-preview")
 
-    assert (told["added"], told["preview"]) == (1, None)
+    assert (told["disabled"], told["preview"]) == (1, None)
+    entry.refresh_from_db()
+    assert not entry.enabled
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        pytest.param(
+            [], "nobody is here to answer: look at it with --dry-run, then say --yes", id="no terminal"
+        ),
+        pytest.param(["--json"], "With --json nobody is asked: say --yes", id="json"),
+        pytest.param(["--yes", "--no-preview"], "leave --no-preview out", id="no preview"),
+    ],
+)
+def test_r12_nobody_comes_in_by_a_list_that_nobody_agreed_to(service, written, options, sentence):
+    code, told = refusal_of("import_enrollments", written(json_lines(keys("a"))), *options)
+
+    assert code == 2
+    assert sentence in told
+    assert names() == []
+    assert ImportRun.objects.get().state == ImportState.CANCELLED
+    assert not HistoryEvent.objects.filter(event="import.started").exists()
+
+
+@pytest.mark.parametrize(("answer", "added"), [("y", ["a"]), ("n", []), ("", [])])
+def test_r12_what_may_let_somebody_in_is_asked_about(service, written, monkeypatch, capsys, answer, added):
+    answering(monkeypatch, answer)
+    path = written(json_lines(keys("a")))
+
+    if added:
+        told = printed_by("import_enrollments", path)
+        assert told.index("1 line: 1 added.") < told.index("Import ")
+    else:
+        assert refusal_of("import_enrollments", path) == (1, "Nobody said yes, so nothing was changed.")
+
+    assert "Start? [y/N]" in capsys.readouterr().err
+    assert names() == added
+
+
+def test_r12_it_starts_on_the_epoch_that_a_dry_run_looked_at_or_not_at_all(service, written, capsys):
+    path = written(json_lines(keys("a")))
+    printed_by("import_enrollments", path, "--dry-run")
+    epoch = capsys.readouterr().err.rpartition("epoch ")[2].rstrip(".\n")
+    service.raise_epoch()
+
+    assert refusal_of("import_enrollments", path, "--yes", "--epoch", epoch)[0] == 1
+    assert names() == []
+    assert json_of("import_enrollments", path, "--yes", "--epoch", str(int(epoch) + 1))["added"] == 1
 
 
 def test_an_import_whose_preview_fails_is_not_left_behind(service, written, monkeypatch):
@@ -161,7 +210,7 @@ def test_an_import_whose_preview_fails_is_not_left_behind(service, written, monk
 
     monkeypatch.setattr(import_enrollments, "foresee", fails)
 
-    assert refusal_of("import_enrollments", written(json_lines(keys("a"))))[0] == 1
+    assert refusal_of("import_enrollments", written(json_lines(keys("a"))), "--yes")[0] == 1
     assert ImportRun.objects.get().state == ImportState.CANCELLED
     assert names() == []
 
@@ -171,7 +220,7 @@ def test_one_bad_line_holds_up_the_list_unless_it_may_be_left_out(service, writt
 
     assert refusal_of("import_enrollments", path)[0] == 1
     assert names() == []
-    assert json_of("import_enrollments", path, "--skip-bad-lines")["added"] == 1
+    assert json_of("import_enrollments", path, "--skip-bad-lines", "--yes")["added"] == 1
     assert names() == ["a"]
 
 
@@ -187,7 +236,7 @@ def test_what_could_not_be_carried_out_is_told_from_what_was_wrong(service, writ
     path = written(json_lines(keys("a"), "bad", keys("b")))
 
     code, told, sentence = refused_with_words(
-        "import_enrollments", path, "--skip-bad-lines", "--errors", str(errors)
+        "import_enrollments", path, "--skip-bad-lines", "--errors", str(errors), "--yes"
     )
 
     assert (code, sentence) == (1, "1 line could not be carried out.")
@@ -207,7 +256,7 @@ def test_what_is_wrong_is_not_called_refused(service, written):
     path = written(json_lines(keys("a"), "bad"))
 
     code, told, sentence = refused_with_words("import_enrollments", path)
-    (problem,) = json_of("import_enrollments", path, "--skip-bad-lines")["problems"]
+    (problem,) = json_of("import_enrollments", path, "--skip-bad-lines", "--yes")["problems"]
 
     assert (code, sentence.partition(".")[0]) == (1, "1 of 2 lines is wrong")
     assert told.startswith("2 lines: 1 added, 1 wrong.\n")
@@ -256,7 +305,7 @@ def test_an_unreadable_list_is_refused(service, written):
 
 def test_resuming_what_is_not_there_or_done(service, written):
     assert refusal_of("import_enrollments", "--resume", "99")[1] == "There is no import 99 in this service."
-    printed_by("import_enrollments", written(json_lines(keys("a"))))
+    printed_by("import_enrollments", written(json_lines(keys("a"))), "--yes")
     run = ImportRun.objects.get()
 
     assert "it is done" in refusal_of("import_enrollments", "--resume", str(run.pk))[1]
@@ -332,7 +381,7 @@ def test_killed_as_a_process_it_ends_as_an_unbroken_run(tmp_path, seed):
     # About one portion in each turn, of more lines an eighth: so that the first three are struck, whatever comes.
     most = STATEMENTS * max(1, count // CHUNK_LINES // 8)
     with installation(tmp_path / "data") as live:
-        arguments = ["import_enrollments", str(path)]
+        arguments = ["import_enrollments", str(path), "--yes"]
         ended = []
         for turn in range(60):
             how = (signal.SIGKILL, signal.SIGKILL, signal.SIGINT)[turn % 3]
@@ -352,7 +401,7 @@ def test_killed_as_a_process_it_ends_as_an_unbroken_run(tmp_path, seed):
                 break
             # Nobody waits here for the time after which a run is somebody else's.
             live.python("from enrollments.models import ImportRun; ImportRun.objects.update(held_until=None)")
-            arguments = ["import_enrollments", "--resume", str(run["id"])]
+            arguments = ["import_enrollments", "--resume", str(run["id"]), "--yes"]
         entries = live.rows("SELECT registration_id FROM enrollments_individualenrollment")
         rows = live.rows(
             "SELECT subject_name FROM enrollments_historyevent WHERE event = 'enrollment.added' ORDER BY id"
@@ -379,7 +428,7 @@ def test_r12_it_starts_on_the_state_of_the_preview_that_it_shows(service, writte
 
     monkeypatch.setattr(import_enrollments, "_foreseen", outrun)
 
-    told = json_of("import_enrollments", path, "--reason", "ticket 4711")
+    told = json_of("import_enrollments", path, "--reason", "ticket 4711", "--yes")
 
     assert len(times) == 2
     assert told["preview"]["epoch"] == times[1] > times[0]

@@ -1,8 +1,6 @@
 """Times in the commands about entries: set for several at once, looked at, and asked about where they may let in."""
 
-import io
 import json
-import sys
 from datetime import UTC, timedelta
 
 import pytest
@@ -15,7 +13,7 @@ from enrollments.management import entry_commands
 from enrollments.models import HistoryEvent, ProvisioningService
 from tests.certificates import root
 from tests.devices import ALICE, enroll_ca, enroll_keys, new_service, register
-from tests.management.calls import json_of, printed_by, refusal_of
+from tests.management.calls import answering, json_of, printed_by, refusal_of
 
 pytestmark = pytest.mark.django_db
 WHY = ("--reason", "audit")
@@ -59,12 +57,6 @@ def state(entries):
     for one in entries:
         one.refresh_from_db()
     return [(one.enabled, one.switches_at) for one in entries]
-
-
-def answering(monkeypatch, given):
-    terminal = io.StringIO(given)
-    terminal.isatty = lambda: True
-    monkeypatch.setattr(sys, "stdin", terminal)
 
 
 def test_several_are_disabled_until_a_time(pumps, later):

@@ -4,6 +4,7 @@ import csv
 import time
 from argparse import ArgumentParser
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -19,6 +20,7 @@ from enrollments.actions.imports import (
     hold,
     import_of,
     let_go,
+    may_widen,
     pause_import,
     start_import,
 )
@@ -30,13 +32,12 @@ from enrollments.audit.sealer import seal_everything
 from enrollments.errors import Conflict, PreviewOutdated
 from enrollments.management.command import (
     REFUSED,
-    DpsCommand,
     add_service_option,
     called_wrongly,
     command_line_actor,
     service_named,
 )
-from enrollments.management.dialogue import TRIES
+from enrollments.management.dialogue import TRIES, AskingCommand, add_epoch, add_yes, nobody_is_asked
 from enrollments.management.progress import Progress
 from enrollments.models import ImportFormat, ImportRun, ImportState, ProvisioningService
 from enrollments.policy.words import counted
@@ -59,11 +60,11 @@ from enrollments.transfer.work import carry_out_run, check_run
 SHOWN = 20
 
 
-class Command(DpsCommand):
+class Command(AskingCommand):
     help = (
         "Create, change and disable enrollments and groups as a list says, CSV or JSON Lines (docs/import.md). Every "
-        "line is checked before anything is changed. An import that was interrupted goes on with --resume. "
-        + UPDATING_RESETS
+        "line is checked before anything is changed. Where somebody may come in by a line, it is asked first. An "
+        "import that was interrupted goes on with --resume. " + UPDATING_RESETS
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -93,9 +94,11 @@ class Command(DpsCommand):
         parser.add_argument(
             "--no-preview",
             action="store_true",
-            help="Start at once. Otherwise what becomes of known devices is worked out before, and kept: half a minute "
-            "for a hundred thousand of them.",
+            help="Start a list that only shuts out at once. Otherwise what becomes of known devices is worked out "
+            "before, and kept: half a minute for a hundred thousand of them.",
         )
+        add_yes(parser)
+        add_epoch(parser)
         parser.add_argument(
             "--skip-bad-lines", action="store_true", help="Import the good lines, where others are wrong."
         )
@@ -121,6 +124,8 @@ class Command(DpsCommand):
         skip_bad_lines: bool,
         preview: Path | None,
         no_preview: bool,
+        yes: bool,
+        epoch: int | None,
         errors: Path | None,
         resume: int | None,
         json: bool,
@@ -150,21 +155,17 @@ class Command(DpsCommand):
                     _write_devices(preview, seen)
                 self._tell_check(run, errors, seen, as_json=json, dry_run=dry_run)
                 return
-            is_new, epoch = file is not None, None
-            for left in reversed(range(TRIES)):
-                if run.state == ImportState.CHECKED:
-                    epoch = self._foresee(run, progress, no_preview=no_preview, is_new=is_new, as_json=json)
+            if run.state == ImportState.CHECKED:
+                asked = _Asked(yes=yes, epoch=epoch, no_preview=no_preview, skip_bad_lines=skip_bad_lines)
                 try:
-                    run = self._started(run, skip_bad_lines, epoch)
-                    break
-                except PreviewOutdated:
-                    if not left:
-                        if is_new:
-                            cancel_import(run, actor=command_line_actor())
-                        raise
-                    self.stderr.write(
-                        "Something was changed meanwhile, and nothing was started. This holds now:"
-                    )
+                    run = self._started(run, asked, progress, as_json=json)
+                except BaseException:
+                    if file is not None and not self.done:
+                        cancel_import(run, actor=command_line_actor())
+                    raise
+            else:
+                run = start_import(run, without_bad_lines=skip_bad_lines, actor=command_line_actor())
+                self.done = True
             run = self._carried_out(run, progress)
         finally:
             progress.close()
@@ -208,29 +209,45 @@ class Command(DpsCommand):
         run.refresh_from_db()
         return run
 
-    def _foresee(
-        self, run: ImportRun, progress: Progress, *, no_preview: bool, is_new: bool, as_json: bool
-    ) -> int | None:
-        """Keep with the run what it is started on, and say it. Returns the epoch that this is of, if it is of one."""
-        if no_preview:
-            keep_foreseen(run, None)
-            return None
-        try:
-            seen = _foreseen(run, progress)
-        except BaseException:
-            if is_new:
-                cancel_import(run, actor=command_line_actor())
-            raise
-        keep_foreseen(run, numbers_of(seen))
-        if not as_json:
-            for line in _foreseen_in_lines(seen):
-                self.stdout.write(line)
-        return seen.now.epoch
-
-    def _started(self, run: ImportRun, skip_bad_lines: bool, epoch: int | None) -> ImportRun:
-        return start_import(
-            run, without_bad_lines=skip_bad_lines, actor=command_line_actor(), expected_epoch=epoch
-        )
+    def _started(self, run: ImportRun, asked: "_Asked", progress: Progress, *, as_json: bool) -> ImportRun:
+        """Looked at, agreed to where somebody may come in by it, and started on the state that was looked at (R12)."""
+        widens = may_widen(run)
+        if widens:
+            if asked.no_preview:
+                called_wrongly(
+                    "Somebody may come in by this list, so it starts on its preview: leave --no-preview out."
+                )
+            nobody_is_asked(json=as_json, yes=asked.yes, dry_run=False)
+            if not asked.yes:
+                self.needs_somebody_here()
+        for left in reversed(range(TRIES)):
+            seen = None if asked.no_preview else _foreseen(run, progress)
+            if widens and asked.epoch is not None and seen is not None and seen.now.epoch != asked.epoch:
+                raise PreviewOutdated(str(run.service))
+            keep_foreseen(run, numbers_of(seen) if seen is not None else None)
+            if seen is not None and not as_json:
+                for line in _foreseen_in_lines(seen):
+                    self.stdout.write(line)
+            if widens and not asked.yes:
+                self.stdout.write(f"{counted(run.lines, 'line')}: {foreseen_in_words(run)}.")
+                progress.close()
+                if not self.agreed("Start?"):
+                    raise Conflict("Nobody said yes, so nothing was changed.")
+            try:
+                run = start_import(
+                    run,
+                    without_bad_lines=asked.skip_bad_lines,
+                    actor=command_line_actor(),
+                    expected_epoch=seen.now.epoch if seen is not None else None,
+                )
+            except PreviewOutdated:
+                if asked.epoch is not None or not left:
+                    raise
+                self.stderr.write("Something was changed meanwhile, and nothing was started. This holds now:")
+            else:
+                break
+        self.done = True
+        return run
 
     def _carried_out(self, run: ImportRun, progress: Progress) -> ImportRun:
         run, holder = _held(run, progress)
@@ -263,12 +280,13 @@ class Command(DpsCommand):
             told = {"preview": preview_as_json(seen)} if seen else {}
             self.print_json({**_as_json(run, run.planned, dry_run=True), **told})
         else:
-            self.stdout.write(f"{run.lines} lines: {foreseen_in_words(run)}.")
+            self.stdout.write(f"{counted(run.lines, 'line')}: {foreseen_in_words(run)}.")
             for line in _foreseen_in_lines(seen) if seen else ():
                 self.stdout.write(line)
             self._list_problems(run)
         if not run.bad_lines:
-            self.stderr.write("Nothing was changed.")
+            on = f" It was looked at on epoch {seen.now.epoch}." if seen and may_widen(run) else ""
+            self.stderr.write(f"Nothing was changed.{on}")
             return
         way_out = "" if dry_run else " Correct them, or import the others with --skip-bad-lines."
         raise CommandError(
@@ -304,6 +322,16 @@ class Command(DpsCommand):
                 csv.writer(file).writerows(problem_rows(run))
         except OSError as problem:
             called_wrongly(f"{path} cannot be written: {problem.strerror}")
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What whoever called it said about starting."""
+
+    yes: bool
+    epoch: int | None
+    no_preview: bool
+    skip_bad_lines: bool
 
 
 def _opened(path: Path, opened: ExitStack) -> IO[bytes]:

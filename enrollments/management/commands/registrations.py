@@ -13,7 +13,7 @@ from enrollments.actions.revocation import deny_devices, deprovision_device, fre
 from enrollments.actions.schedule import settle_if_possible
 from enrollments.errors import Conflict, HubUnavailable, NotFound, PreviewOutdated, SecretUnreadable
 from enrollments.management import record_lists
-from enrollments.management.command import called_wrongly, command_line_actor
+from enrollments.management.command import command_line_actor
 from enrollments.management.device_lists import DeviceLists, add_device_lists
 from enrollments.management.dialogue import (
     TRIES,
@@ -24,6 +24,7 @@ from enrollments.management.dialogue import (
     list_of,
     names_given,
     needs_reason,
+    nobody_is_asked,
 )
 from enrollments.management.showing import barred_by, records_of, show_record
 from enrollments.management.tables import as_json_lines, facts
@@ -245,8 +246,7 @@ class Command(PeopleCommand):
         """Looked at, agreed to, and done on the state that was looked at (R11, R12)."""
         needs_reason(reason, dry_run=dry_run)
         act = "delete" if by_deleting else "release"
-        if json and not (yes or dry_run):
-            called_wrongly("With --json nobody is asked: say --yes, or --dry-run to look at it first.")
+        nobody_is_asked(json=json, yes=yes, dry_run=dry_run)
         given = names_given(names)
         for left in reversed(range(TRIES)):
             settle_if_possible(service)
