@@ -10,6 +10,7 @@ from django.db.models import Count
 from enrollments.actions.assignment import holder_of
 from enrollments.actions.entries import snapshot
 from enrollments.actions.judging import group_ref, individual_ref
+from enrollments.actions.kept_out import kept_out
 from enrollments.actions.name_claims import claims_on
 from enrollments.actions.preview import Entry, ref_of
 from enrollments.management.tables import moment, printable
@@ -18,7 +19,6 @@ from enrollments.models import (
     EnrollmentGroup,
     HeldCertificate,
     HeldRole,
-    IndividualEnrollment,
     ProvisioningService,
     RegistrationAttempt,
     RegistrationRecord,
@@ -92,7 +92,7 @@ def show_entry(service: ProvisioningService, entry: Entry) -> Shown:
 
 def show_record(service: ProvisioningService, record: RegistrationRecord) -> Shown:
     reason = Reason(record.reason).in_words if record.reason in set(Reason) else record.reason
-    holder, barred = holder_of(record), barred_by(service, record)
+    holder, out = holder_of(record), kept_out(service, record)
     evidence = record.evidence.select_related("certificate").order_by("position")
     members = {
         "service": service.name,
@@ -102,7 +102,8 @@ def show_record(service: ProvisioningService, record: RegistrationRecord) -> Sho
         "mechanism": record.mechanism,
         "name_held_by": str(holder) if holder is not None else None,
         "name_wanted_by": [str(claim.entry) for claim in claims_on(record)],
-        "kept_out_by": str(ref_of(barred)) if barred is not None else None,
+        "kept_out_by": str(out.by) if out is not None and out.by is not None else None,
+        "kept_out_because": out.reason.in_words if out is not None else None,
         "evidence": [
             f"{one.certificate.subject} (SHA-256 {one.certificate.thumbprint_sha256})" for one in evidence
         ],
@@ -115,15 +116,6 @@ def show_record(service: ProvisioningService, record: RegistrationRecord) -> Sho
 def records_of(service: ProvisioningService) -> Any:
     """With what is shown of them, and no secret (R16)."""
     return service.registrations.select_related("hub", *_RELATED).defer(*secrets_of(*_RELATED))
-
-
-def barred_by(service: ProvisioningService, record: RegistrationRecord) -> Entry | None:
-    """The disabled entry that keeps the device out from now on, whatever its record still says (R5, R7)."""
-    entries = service.individualenrollments.without_secrets()
-    individual: IndividualEnrollment | None = entries.filter(registration_key=record.registration_key).first()
-    if individual is not None:
-        return None if individual.enabled else individual
-    return record.group if record.group is not None and not record.group.enabled else None
 
 
 def entry_of(record: RegistrationRecord) -> str | None:

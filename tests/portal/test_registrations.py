@@ -1,14 +1,16 @@
 """Registration records: finding them, reading them, and the acts on them (R11, R13)."""
 
 import re
+from html import unescape
 
 import pytest
 from cryptography.fernet import Fernet
 from django.test import Client
 
-from enrollments.actions.enrollment_groups import disable_enrollment_group
+from enrollments.actions.enrollment_groups import delete_enrollment_groups, disable_enrollment_group
 from enrollments.actions.name_claims import name_version
 from enrollments.actions.revocation import delete_registration, release_registration
+from enrollments.actions.services import change_settings
 from enrollments.errors import HubUnavailable, PreviewOutdated
 from enrollments.hubs import CONNECTORS
 from enrollments.models import (
@@ -16,12 +18,14 @@ from enrollments.models import (
     HubDevice,
     IndividualEnrollment,
     ProvisioningService,
+    RegistrationAttempt,
     RegistrationRecord,
 )
+from enrollments.policy.reasons import Reason
 from enrollments.policy.roles import Role
 from tests.actions.test_tpm import TpmDevice, enroll_tpm
 from tests.certificates import root
-from tests.devices import ALICE, enroll_ca, register, signs
+from tests.devices import ALICE, enroll_ca, enroll_keys, register, signs
 from tests.factories import a_service, a_user, an_individual
 from tests.portal.entry_forms import entry_form, post
 from tests.portal.walking import pages_of
@@ -223,6 +227,33 @@ def test_disabling_leaves_the_hub_alone_and_the_page_says_so(operator, pump):
     assert "individual enrollment Pump-042</a> is disabled." in text
     assert "Hub built-in still knows the device" in text
     assert "Deny this device" not in text
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param(
+            lambda service: delete_enrollment_groups(service, ["plant-7"], actor=ALICE), id="no group"
+        ),
+        pytest.param(
+            lambda service: change_settings(service, {"proof_of_possession": True}, actor=ALICE),
+            id="no proof",
+        ),
+        pytest.param(lambda service: enroll_keys(service, "Pump-042"), id="another credential is demanded"),
+    ],
+)
+def test_record_of_a_device_that_no_disabled_entry_keeps_out_says_why_and_leads_to_who_did_it(
+    operator, plant, pump, change
+):
+    change(plant)
+
+    text = page(operator, f"{URL}pump-042/")
+
+    assert ">Shut out<" in text
+    assert register(plant, LINE.leaf("Pump-042")).outcome == "unauthorized"
+    assert Reason(RegistrationAttempt.objects.order_by("-last_at")[0].reason).in_words in unescape(text)
+    found = re.search(r'href="([^"]*shuts-out)">Who shut it out, and why<', text)
+    assert str(HistoryEvent.objects.order_by("-id")[0].subject_name) in page(operator, found[1])
 
 
 def test_record_of_a_device_of_a_disabled_group_says_so(operator, plant, pump):

@@ -6,8 +6,9 @@ from typing import Any
 
 from enrollments.actions.assignment import holder_of
 from enrollments.actions.denying import StoodBefore, preview_of_denying, what_denying_did
+from enrollments.actions.kept_out import kept_out
 from enrollments.actions.name_claims import freeing_allows, name_version
-from enrollments.actions.preview import NO_LIMITS, Preview, ref_of
+from enrollments.actions.preview import NO_LIMITS, Preview
 from enrollments.actions.preview.words import as_json, did, in_lines
 from enrollments.actions.revocation import deny_devices, deprovision_device, free_names
 from enrollments.actions.schedule import settle_if_possible
@@ -26,13 +27,13 @@ from enrollments.management.dialogue import (
     needs_reason,
     nobody_is_asked,
 )
-from enrollments.management.showing import barred_by, records_of, show_record
+from enrollments.management.showing import records_of, show_record
 from enrollments.management.tables import as_json_lines, facts
 from enrollments.models import (
-    IndividualEnrollment,
     ProvisioningService,
     RegistrationRecord,
 )
+from enrollments.policy.facts import EntryKind
 from enrollments.policy.names import registration_key
 
 
@@ -355,19 +356,21 @@ def _found(service: ProvisioningService, names: list[str]) -> list[RegistrationR
 
 def _way_in(service: ProvisioningService, record: RegistrationRecord) -> str:
     """What keeps the device out, and the commands that let it in: an entry decides, never a record."""
-    barring = barred_by(service, record)
-    if barring is None:
+    out = kept_out(service, record)
+    if out is None:
         return (
-            f"No disabled entry keeps {record} out that its record names. manage.py explain --registration-id {record} "
-            "says what is decided about it."
+            f"Nothing keeps {record} out, as far as it is known here what it shows: manage.py explain "
+            f"--registration-id {record} says what is decided about it."
         )
-    if isinstance(barring, IndividualEnrollment):
+    if not out.is_disabled or out.by is None:
         return (
-            f"{record} is kept out by {ref_of(barring)}, which is disabled. manage.py enrollments enable {barring} "
-            f"lets it in by what that entry holds; manage.py enrollments delete {barring} takes the entry away, and "
-            "groups decide again."
+            f"No disabled entry keeps {record} out: {out.reason.in_words}. manage.py explain --registration-id "
+            f"{record} says how that is decided."
         )
-    return (
-        f"{record} is kept out by {ref_of(barring)}, which is disabled. manage.py groups enable {barring} lets all of "
-        "its devices in."
-    )
+    way = f"{record} is kept out by {out.by}, which is disabled."
+    if out.by.kind is EntryKind.INDIVIDUAL:
+        return (
+            f"{way} manage.py enrollments enable {out.by.name} lets it in by what that entry holds; manage.py "
+            f"enrollments delete {out.by.name} takes the entry away, and groups decide again."
+        )
+    return f"{way} manage.py groups enable {out.by.name} lets all of its devices in."

@@ -6,7 +6,7 @@ from django.shortcuts import render
 from django.urls import reverse
 from django.views.decorators.http import require_safe
 
-from enrollments.actions.schedule import switches_now
+from enrollments.actions.kept_out import kept_out
 from enrollments.models import (
     AttemptOutcome,
     EnrollmentGroup,
@@ -21,6 +21,7 @@ from enrollments.policy.names import registration_key
 from enrollments.policy.reasons import Reason
 from enrollments.policy.roles import Right
 from enrollments.portal.access import may, requires
+from enrollments.portal.entry_links import entry_url as url_of
 from enrollments.portal.forms_filters import RegistrationFilter
 from enrollments.portal.htmx import render_page
 from enrollments.portal.paging import paged
@@ -71,7 +72,7 @@ def registration_detail(
         else None
     )
     holder = record.owner_individual or record.owner_group
-    barred_by = _barred_by(service, record)
+    out = kept_out(service, record)
     failed = next(
         (one for one in attempts if one.outcome == AttemptOutcome.FAILED and one.reason == record.reason),
         None,
@@ -85,9 +86,8 @@ def registration_detail(
         "holder": holder,
         "holder_url": entry_url(service, holder),
         "device": device,
-        "barred_by": _named(barred_by) if barred_by else "",
-        "barred_by_url": entry_url(service, barred_by),
-        "is_denied": isinstance(barred_by, IndividualEnrollment),
+        "kept_out": out,
+        "kept_out_url": url_of(service, out.by) if out is not None and out.by is not None else "",
         "evidence": [
             one.certificate for one in record.evidence.select_related("certificate").order_by("position")
         ],
@@ -158,17 +158,3 @@ def _what_the_webhook_said(attempt: RegistrationAttempt) -> str:
     if attempt.reason != Reason.WEBHOOK_FAILED or not attempt.trace:
         return ""
     return str(attempt.trace[-1]["because"])
-
-
-def _named(entry: Entry) -> str:
-    kind = "individual enrollment" if isinstance(entry, IndividualEnrollment) else "enrollment group"
-    return f"{kind} {entry}"
-
-
-def _barred_by(service: ProvisioningService, record: RegistrationRecord) -> Entry | None:
-    """The disabled entry that keeps the device out from now on, whatever its record still says (R5, R7)."""
-    as_of = switches_now(service)
-    individual = _individual(service, record.registration_key)
-    if individual is not None:
-        return None if as_of.enabled(individual) else individual
-    return record.group if record.group is not None and not as_of.enabled(record.group) else None

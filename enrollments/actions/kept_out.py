@@ -1,0 +1,71 @@
+"""Whether a device would be refused if it came now, whatever its record still says of its last call."""
+
+from dataclasses import dataclass
+
+from enrollments.actions.explaining import Question, explain
+from enrollments.actions.judging import group_ref, individual_ref
+from enrollments.actions.schedule import switches_now
+from enrollments.errors import NotFound, SecretUnreadable
+from enrollments.models import ProvisioningService, RegistrationRecord
+from enrollments.policy.decision import Verdict
+from enrollments.policy.facts import EntryKind, EntryRef
+from enrollments.policy.names import registration_key
+from enrollments.policy.reasons import Reason
+
+
+@dataclass(frozen=True, slots=True)
+class KeptOut:
+    """Why. by: the entry that the decision rests on. is_disabled: it does because that entry is disabled (R5 to R7).
+
+    is_denied: that entry is the device's own, so that denying it would change nothing. note: what would be admitted all
+    the same of what is enrolled for it, if anything.
+    """
+
+    reason: Reason
+    by: EntryRef | None
+    is_disabled: bool
+    is_denied: bool = False
+    note: str = ""
+
+
+def kept_out(service: ProvisioningService, record: RegistrationRecord) -> KeptOut | None:
+    """By the decision of now on what it proved itself with last. None: it would be admitted, or nobody can say.
+
+    Without the encryption key no token can be judged, and disabled entries are told all the same (R16).
+    """
+    try:
+        told = explain(service, Question(registration_id=record.registration_id))
+    except NotFound:
+        return None
+    except SecretUnreadable:
+        return _by_disabled_entry(service, record)
+    if told.was_kept or told.verdict is Verdict.ADMIT:
+        return None
+    is_disabled = told.verdict is Verdict.DISABLED and told.entry is not None
+    return KeptOut(
+        told.reason, told.entry, is_disabled, is_disabled and _is_own(told.entry, record), told.note
+    )
+
+
+def _by_disabled_entry(service: ProvisioningService, record: RegistrationRecord) -> KeptOut | None:
+    as_of = switches_now(service)
+    entries = service.individualenrollments.without_secrets()
+    individual = entries.filter(registration_key=record.registration_key).first()
+    if individual is not None:
+        if as_of.enabled(individual):
+            return None
+        return KeptOut(
+            Reason.INDIVIDUAL_DISABLED, individual_ref(individual), is_disabled=True, is_denied=True
+        )
+    if record.group is None or as_of.enabled(record.group):
+        return None
+    return KeptOut(Reason.GROUP_DISABLED, group_ref(record.group), is_disabled=True)
+
+
+def _is_own(entry: EntryRef | None, record: RegistrationRecord) -> bool:
+    """R6: what bars may be another device's that has the same key."""
+    return (
+        entry is not None
+        and entry.kind is EntryKind.INDIVIDUAL
+        and registration_key(entry.name) == record.registration_key
+    )
