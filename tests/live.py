@@ -17,7 +17,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import psycopg
-import pytest
 from psycopg.rows import dict_row
 
 from dpsportal.serving.supervisor import PROJECT_DIR, listener_command
@@ -222,18 +221,3 @@ def installation(
     finally:
         for listener in list(live.processes):
             live.stop(listener)
-
-
-@pytest.fixture(scope="session")
-def live_listeners(tmp_path_factory):
-    """An installation whose device listener runs. Tests share it, so each uses names of its own."""
-    with installation(tmp_path_factory.mktemp("live")) as live:
-        live.start("device")
-        yield live
-
-
-@pytest.fixture(scope="session")
-def live_portal(live_listeners):
-    """The same installation, with its portal running too."""
-    live_listeners.start("portal")
-    return live_listeners

@@ -5,32 +5,18 @@ from pathlib import Path
 
 import pytest
 
-from enrollments.actions.history import take_checkpoint
 from enrollments.audit import checkpoints
 from enrollments.audit.canonical import link_hash, row_hash
-from enrollments.audit.excerpt import excerpt_lines, rows_with_seals
+from enrollments.audit.excerpt import rows_with_seals
 from enrollments.audit.export import export_lines
 from enrollments.audit.notes import BadNote
 from enrollments.audit.verify_export import verify_excerpt
 from enrollments.errors import HistoryDisagrees
-from enrollments.models import HistoryCheckpoint, HistoryEvent, HistorySeal
-from tests.audit.histories import fill
+from enrollments.models import HistoryCheckpoint, HistorySeal
 from tests.audit.test_verify import by_tool, tampered
 from tests.management.calls import json_of, printed_by, refusal_of
 
 pytestmark = pytest.mark.django_db
-
-
-@pytest.fixture
-def files(tmp_path):
-    """An excerpt of every seventh row, newest first, and the whole."""
-    fill(60)
-    checkpoint, _ = take_checkpoint()
-    ids = list(HistoryEvent.objects.order_by("-pk").values_list("pk", flat=True))[::7]
-    excerpt, whole = tmp_path / "excerpt.jsonl", tmp_path / "whole.jsonl"
-    excerpt.write_bytes(b"".join(excerpt_lines({"filter": {}}, iter(rows_with_seals(ids)), checkpoint.note)))
-    whole.write_bytes(b"".join(export_lines(checkpoint)))
-    return excerpt, whole
 
 
 def by_us(excerpt, whole):

@@ -19,7 +19,6 @@ from enrollments.audit.verify_export import verify_excerpt, verify_export
 from enrollments.models import HistoryCheckpoint
 from enrollments.policy.roles import Role
 from tests.audit.histories import execute, fill
-from tests.audit.test_excerpts import files  # noqa: F401  # a fixture
 from tests.audit.test_verify import CHECKPOINT, EVENT, ON_SQLITE, by_tool, tampered, without_triggers
 from tests.factories import a_user
 
@@ -138,7 +137,7 @@ def test_seal_with_a_place_that_is_no_number_is_named_and_stops_nobody():
         assert client.get(address).status_code == 200
 
 
-def test_rows_of_an_excerpt_that_were_hidden_are_counted(files):  # noqa: F811  # the fixture
+def test_rows_of_an_excerpt_that_were_hidden_are_counted(files):
     excerpt, whole = files
     heading, first, *lines = excerpt.read_bytes().splitlines(keepends=True)
     seal = first[:-2].rsplit(b',"seal":', 1)[1]

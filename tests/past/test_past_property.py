@@ -12,7 +12,6 @@ from enrollments.models import HistoryEvent, RegistrationRecord
 from enrollments.policy.decision import Verdict
 from enrollments.policy.names import registration_key
 from tests.past.histories import History, grown
-from tests.service_api.conftest import with_policy
 
 pytestmark = pytest.mark.django_db
 
@@ -24,14 +23,6 @@ FLEETS, SINGLES, SPANS = 12, 10, 2
 @pytest.fixture(scope="module")
 def forest():
     return grown()
-
-
-@pytest.fixture
-def api(settings):
-    """Back ends of a service, with all rights."""
-    settings.ROOT_URLCONF = "dpsportal.device_urls"
-    settings.MIDDLEWARE = ["dpsportal.request_log.RequestLogMiddleware"]
-    return lambda service: with_policy(service.access_policies.get())
 
 
 def known_by_certificate(history: History, number: int) -> set[str]:

@@ -44,7 +44,6 @@ from tests.devices import (
     signs,
 )
 from tests.past.histories import History, grown
-from tests.past.test_past_property import api  # noqa: F401  # a fixture
 from tests.preview.worlds import PLANT_ALONE
 
 pytestmark = pytest.mark.django_db
@@ -234,7 +233,7 @@ def test_a_schedule_tells_who_made_it_and_that_it_fell_due(service, ca):
 
 
 @pytest.mark.parametrize("seed", range(2))
-def test_whoever_is_shut_out_by_an_operation_finds_its_row(api, seed):  # noqa: F811
+def test_whoever_is_shut_out_by_an_operation_finds_its_row(api, seed):
     history = History(grown(), seed, api)
     strangers = {leaf.parsed.common_names[0] for leaf in history.forest.strangers}
     names = sorted({*history.shown, *history.tpms} - strangers)
@@ -259,7 +258,7 @@ def test_whoever_is_shut_out_by_an_operation_finds_its_row(api, seed):  # noqa: 
 
 
 @pytest.mark.parametrize("seed", range(2, 4))
-def test_of_a_device_the_rows_that_can_matter_tell_the_same_as_all_rows(api, seed, monkeypatch):  # noqa: F811
+def test_of_a_device_the_rows_that_can_matter_tell_the_same_as_all_rows(api, seed, monkeypatch):
     """Where there are too many to go back over all of them."""
     history = History(grown(), seed, api)
     history.run(OPERATIONS, set())

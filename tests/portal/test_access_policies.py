@@ -12,16 +12,11 @@ from enrollments.models import AccessPolicy, ApiToken, HistoryEvent, Provisionin
 from enrollments.policy.access import AccessRight
 from enrollments.policy.roles import Role
 from tests.devices import ALICE, new_service
-from tests.factories import a_service, a_user
+from tests.factories import a_user
 
 URL = "/services/plant/policies/"
 TOKENS = "/services/plant/tokens/"
 NEW = {"name": "fleet-sync", "rights": ["EnrollmentRead", "EnrollmentWrite"], "reason": "nightly job"}
-
-
-@pytest.fixture
-def plant(db: None) -> ProvisioningService:
-    return a_service("plant")
 
 
 @pytest.fixture

@@ -38,12 +38,6 @@ def plant(db: None) -> ProvisioningService:
     return service
 
 
-@pytest.fixture
-def auditor(client: Client, plant: ProvisioningService) -> Client:
-    client.force_login(a_user(Role.AUDITOR, plant))
-    return client
-
-
 def page(client: Client, url: str = URL, **query: str) -> str:
     answer = client.get(url, query)
     assert answer.status_code == 200

@@ -12,17 +12,12 @@ from enrollments.models import CaCertificate, Certificate, HistoryEvent, Provisi
 from enrollments.policy.roles import Role
 from tests.certificates import EXPIRED, root, self_signed
 from tests.devices import ALICE, demand_proof, enroll_ca, prove, register, shows, upload_ca
-from tests.factories import a_service, a_user
+from tests.factories import a_user
 from tests.portal.entry_forms import a_file, epoch_in, group_form, mark_in, page, post, post_once
 
 pytestmark = pytest.mark.django_db
 LIST = "ca-certificates/"
 DETAIL = "ca-certificates/c/plant-ca/"
-
-
-@pytest.fixture
-def plant():
-    return a_service("plant")
 
 
 @pytest.fixture

@@ -27,12 +27,6 @@ def plant(db: None) -> ProvisioningService:
     return service
 
 
-@pytest.fixture
-def auditor(client: Client, plant: ProvisioningService) -> Client:
-    client.force_login(a_user(Role.AUDITOR, plant))
-    return client
-
-
 def page(client: Client, status: int = 200, **query: str) -> str:
     answer = client.get(URL, query)
     assert answer.status_code == status

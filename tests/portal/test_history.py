@@ -1,18 +1,14 @@
 """The revocation history: what a row tells, filters, who sees what, and the export (R15, R17)."""
 
-import csv
-import io
-import zipfile
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from django.test import Client
 from django.utils import timezone
 
 from enrollments.actions.enrollments import delete_enrollments, disable_enrollment, enable_enrollment
 from enrollments.audit.actor import Actor, Way
 from enrollments.audit.events import Event
-from enrollments.models import HistoryCheckpoint, HistoryEvent, ProvisioningService
+from enrollments.models import HistoryCheckpoint, HistoryEvent
 from enrollments.policy.roles import Role
 from enrollments.portal import history_export
 from enrollments.portal.history_rows import rows_of
@@ -20,49 +16,10 @@ from enrollments.portal.paging import PAGE_SIZE
 from tests.certificates import root
 from tests.devices import ALICE, enroll_ca, register
 from tests.factories import a_service, a_user, an_individual
+from tests.portal.history_pages import EXPORT, URL, a_row, exported, shown
 from tests.portal.walking import pages_of
 
-URL = "/services/plant/history/"
-EXPORT = f"{URL}export/"
 BOB = Actor("user", "bob", Way.SERVICE_API, "192.0.2.50", "0f0e")
-
-
-@pytest.fixture
-def plant(db: None) -> ProvisioningService:
-    return a_service("plant")
-
-
-@pytest.fixture
-def auditor(client: Client, plant: ProvisioningService) -> Client:
-    client.force_login(a_user(Role.AUDITOR, plant))
-    return client
-
-
-def shown(client: Client, url: str = URL, **query: str) -> list[HistoryEvent]:
-    answer = client.get(url, query)
-    assert answer.status_code == 200
-    return [row.event for row in answer.context["rows"]]
-
-
-def a_row(service: ProvisioningService, name: str, at: datetime, **more: object) -> HistoryEvent:
-    values = {
-        "event": Event.ENROLLMENT_DISABLED.value,
-        "actor_kind": "user",
-        "actor_name": "alice",
-        "way": "portal",
-        "subject_kind": "IndividualEnrollment",
-        "service_id": service.pk,
-        "service_name": service.name,
-    }
-    return HistoryEvent.objects.create(at=at, subject_name=name, **{**values, **more})
-
-
-def exported(client: Client, url: str = EXPORT, **query: str) -> list[dict[str, str]]:
-    answer = client.get(url, query)
-    assert answer.status_code == 200
-    with zipfile.ZipFile(io.BytesIO(b"".join(answer.streaming_content))) as archive:
-        text = archive.read("history.csv").decode()
-    return list(csv.DictReader(io.StringIO(text)))
 
 
 def test_row_tells_who_did_what_to_what_when_why_and_from_where(auditor, plant):

@@ -10,28 +10,17 @@ from django.test import Client
 from enrollments.audit import checkpoints, verify
 from enrollments.audit.notes import SigningKey
 from enrollments.audit.sealer import seal_everything
-from enrollments.models import HistoryEvent, HistorySeal, ProvisioningService
+from enrollments.models import HistoryEvent, HistorySeal
 from enrollments.models.locks import if_nobody_else
 from enrollments.policy.roles import Role
 from enrollments.portal.views import history_checks as views
 from tests.audit.histories import execute, fill
 from tests.audit.test_verify import tampered
-from tests.factories import a_service, a_user
+from tests.factories import a_user
 
 PROOF = "/services/plant/history/checkpoint/"
 CHECK = f"{PROOF}check/"
 HTMX = {"HTTP_HX_REQUEST": "true"}
-
-
-@pytest.fixture
-def plant(db: None) -> ProvisioningService:
-    return a_service("plant")
-
-
-@pytest.fixture
-def auditor(client: Client, plant: ProvisioningService) -> Client:
-    client.force_login(a_user(Role.AUDITOR, plant))
-    return client
 
 
 @pytest.fixture

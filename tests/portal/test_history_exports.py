@@ -20,7 +20,7 @@ from enrollments.portal import history_export, xlsx
 from tests.audit.histories import fill
 from tests.audit.test_verify import tampered
 from tests.factories import a_service, a_user
-from tests.portal.test_history import EXPORT, a_row, auditor, plant  # noqa: F401  # fixtures
+from tests.portal.history_pages import EXPORT, a_row
 
 FORMATS = ("csv", "jsonl", "xlsx")
 each_format = pytest.mark.parametrize("format", FORMATS)
@@ -73,7 +73,7 @@ def table(data: bytes, format: str) -> list[dict[str, str]]:
 
 
 @each_format
-def test_export_holds_exactly_what_is_filtered_newest_first(auditor, plant, monkeypatch, format):  # noqa: F811
+def test_export_holds_exactly_what_is_filtered_newest_first(auditor, plant, monkeypatch, format):
     monkeypatch.setattr(history_export, "EXPORT_CHUNK", 3)
     start = datetime(2026, 5, 1, tzinfo=UTC)
     for number in range(10):
@@ -92,7 +92,7 @@ def test_export_holds_exactly_what_is_filtered_newest_first(auditor, plant, monk
 
 
 @each_format
-def test_installation_exports_all_services_or_one(client, plant, format):  # noqa: F811
+def test_installation_exports_all_services_or_one(client, plant, format):
     client.force_login(a_user(Role.AUDITOR))
     a_row(plant, "x-1", timezone.now())
     a_row(a_service("lab"), "x-2", timezone.now())
@@ -105,7 +105,7 @@ def test_installation_exports_all_services_or_one(client, plant, format):  # noq
 
 
 @each_format
-def test_export_is_recorded_before_its_first_byte_and_is_not_part_of_itself(auditor, plant, format):  # noqa: F811
+def test_export_is_recorded_before_its_first_byte_and_is_not_part_of_itself(auditor, plant, format):
     a_row(plant, "x", timezone.now())
 
     answer = auditor.get(EXPORT, {"format": format, "period": "24h"})
@@ -118,7 +118,7 @@ def test_export_is_recorded_before_its_first_byte_and_is_not_part_of_itself(audi
 
 
 @each_format
-def test_export_holds_the_checkpoint_that_covers_it(auditor, plant, format):  # noqa: F811
+def test_export_holds_the_checkpoint_that_covers_it(auditor, plant, format):
     a_row(plant, "x", timezone.now())
 
     data = export(auditor, format, subject="x")
@@ -144,14 +144,14 @@ def test_export_holds_the_checkpoint_that_covers_it(auditor, plant, format):  # 
 
 
 @pytest.mark.parametrize("query", [{"format": "pdf"}, {"format": "csv", "since": "yesterday"}, {"kind": "x"}])
-def test_export_that_cannot_be_read_exports_nothing(auditor, query):  # noqa: F811
+def test_export_that_cannot_be_read_exports_nothing(auditor, query):
     answer = auditor.get(EXPORT, query)
 
     assert answer.status_code == 422
     assert not HistoryEvent.objects.filter(event="history.exported").exists()
 
 
-def test_history_that_disagrees_is_not_exported_and_the_page_says_why(auditor, plant):  # noqa: F811
+def test_history_that_disagrees_is_not_exported_and_the_page_says_why(auditor, plant):
     checkpoints.make_checkpoint()
     with tampered("UPDATE enrollments_historyseal SET hash = previous_hash"):
         answer = auditor.get(EXPORT)
@@ -160,14 +160,14 @@ def test_history_that_disagrees_is_not_exported_and_the_page_says_why(auditor, p
     assert "Nothing was exported" in answer.content.decode()
 
 
-def test_viewers_own_rows_are_all_that_they_could_filter(client, plant):  # noqa: F811
+def test_viewers_own_rows_are_all_that_they_could_filter(client, plant):
     client.force_login(a_user(Role.VIEWER, plant))
 
     assert client.get(EXPORT, {"format": "jsonl"}).status_code == 403
 
 
 @each_format
-def test_export_is_made_in_memory_that_does_not_grow_with_it(auditor, plant, format, monkeypatch):  # noqa: F811
+def test_export_is_made_in_memory_that_does_not_grow_with_it(auditor, plant, format, monkeypatch):
     monkeypatch.setattr(history_export, "EXPORT_CHUNK", 50)
 
     def peak(rows: int) -> int:

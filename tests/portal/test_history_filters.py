@@ -16,14 +16,14 @@ from enrollments.policy.roles import Role
 from enrollments.portal import history_filtering
 from enrollments.portal.forms_history import HistoryFilter, label_of
 from tests.factories import a_service, a_user
-from tests.portal.test_history import URL, a_row, auditor, plant, shown  # noqa: F401  # fixtures
+from tests.portal.history_pages import URL, a_row, shown
 from tests.portal.walking import pages_of
 
 NAMES = {"old", "new", "api", "Pump-042", "pump-042", "plant-7"}
 
 
 @pytest.fixture
-def rows(plant: ProvisioningService) -> None:  # noqa: F811
+def rows(plant: ProvisioningService) -> None:
     day = datetime(2026, 5, 1, 10, tzinfo=UTC)
     a_row(plant, "old", day, reason="ticket 4711")
     a_row(plant, "new", day + timedelta(days=2), event="enrollment.enabled", actor_name="alice.b")
@@ -81,11 +81,11 @@ def rows(plant: ProvisioningService) -> None:  # noqa: F811
     ],
     ids=lambda value: str(value) if isinstance(value, dict) else "",
 )
-def test_filter_of_a_service(auditor, rows, query, found):  # noqa: F811
+def test_filter_of_a_service(auditor, rows, query, found):
     assert {row.subject_name for row in shown(auditor, **query)} & NAMES == found
 
 
-def test_device_is_followed_to_its_hub_also_under_another_name_and_after_it_was_deleted(auditor, plant):  # noqa: F811
+def test_device_is_followed_to_its_hub_also_under_another_name_and_after_it_was_deleted(auditor, plant):
     now = timezone.now()
     a_row(plant, "pump-042", now, subject_kind="RegistrationRecord", after={"device_id": "Pump-in-hall-3"})
     a_row(plant, "Pump-in-hall-3", now, subject_kind="HubDevice", event="device.twin_changed")
@@ -103,12 +103,12 @@ def test_device_is_followed_to_its_hub_also_under_another_name_and_after_it_was_
 
 
 @pytest.fixture
-def everywhere(client: Client, plant: ProvisioningService) -> Client:  # noqa: F811
+def everywhere(client: Client, plant: ProvisioningService) -> Client:
     client.force_login(a_user(Role.AUDITOR))
     return client
 
 
-def test_installation_is_filtered_by_service_too(everywhere, plant):  # noqa: F811
+def test_installation_is_filtered_by_service_too(everywhere, plant):
     lab = a_service("lab")
     now = timezone.now()
     for number in range(20):
@@ -122,7 +122,7 @@ def test_installation_is_filtered_by_service_too(everywhere, plant):  # noqa: F8
     assert shown(everywhere, "/history/", service="nowhere") == []
 
 
-def test_pages_of_several_ranges_follow_each_other_in_both_directions(everywhere, plant):  # noqa: F811
+def test_pages_of_several_ranges_follow_each_other_in_both_directions(everywhere, plant):
     lab, now = a_service("lab"), timezone.now()
     for number in range(120):
         event = ("enrollment.disabled", "group.disabled", "enrollment.enabled")[number % 3]
@@ -145,7 +145,7 @@ def test_pages_of_several_ranges_follow_each_other_in_both_directions(everywhere
     assert [event.pk for page in reversed(back) for event in page] == wanted[:-1]
 
 
-def test_too_many_ranges_are_asked_for_in_one_condition(everywhere, plant, monkeypatch):  # noqa: F811
+def test_too_many_ranges_are_asked_for_in_one_condition(everywhere, plant, monkeypatch):
     a_row(plant, "x-1", timezone.now())
     a_row(a_service("lab"), "x-2", timezone.now())
     monkeypatch.setattr(history_filtering, "MOST_RANGES", 3)
@@ -161,7 +161,7 @@ def test_ranges_that_hold_nothing_are_left_out(db):
     assert first_ids(rows, [Q(pk__in=[])], "at", descending=True, limit=5) == []
 
 
-def test_installation_shows_a_person_of_one_service_nothing(client, plant):  # noqa: F811
+def test_installation_shows_a_person_of_one_service_nothing(client, plant):
     client.force_login(a_user(Role.ADMINISTRATOR, plant))
 
     for path in ("/history/", "/history/export/", "/people/p/somebody/history/"):
@@ -205,7 +205,7 @@ def test_filter_is_answered_by_its_index_and_nothing_is_sorted(query, index):
 
 
 @pytest.fixture
-def long(plant: ProvisioningService, monkeypatch: pytest.MonkeyPatch) -> list[int]:  # noqa: F811
+def long(plant: ProvisioningService, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """More rows than a page looks through for a text, several within a moment. Of those that have it, newest first."""
     monkeypatch.setattr("enrollments.portal.history_pages.LOOKED_THROUGH", 7)
     lab, now = a_service("lab"), timezone.now()
@@ -294,7 +294,7 @@ def test_page_says_how_far_it_looked(everywhere, long):
         assert everywhere.get(URL, query).context["page"].reached is None
 
 
-def test_what_is_new_is_looked_through_no_further_than_it_goes(everywhere, long, plant):  # noqa: F811
+def test_what_is_new_is_looked_through_no_further_than_it_goes(everywhere, long, plant):
     everywhere.get(URL)
     everywhere.post(f"{URL}seen/", {"index": HistoryEvent.objects.count()})
     a_row(plant, "new", timezone.now() + timedelta(hours=1))

@@ -10,7 +10,7 @@ from enrollments.errors import Conflict, Invalid, NotFound
 from enrollments.models import HistoryEvent, LastLook, SavedHistoryView
 from enrollments.policy.roles import Role
 from tests.factories import a_service, a_user
-from tests.portal.test_history import URL, a_row, auditor, plant, shown  # noqa: F401  # fixtures
+from tests.portal.history_pages import URL, a_row, shown
 
 SAVE, VIEWS = f"{URL}views/save/", f"{URL}views/"
 
@@ -19,7 +19,7 @@ def saved() -> list[tuple[str, str]]:
     return list(SavedHistoryView.objects.order_by("pk").values_list("name", "query"))
 
 
-def test_filter_is_saved_chosen_renamed_and_deleted_without_a_row_in_the_history(auditor, plant):  # noqa: F811
+def test_filter_is_saved_chosen_renamed_and_deleted_without_a_row_in_the_history(auditor, plant):
     rows = HistoryEvent.objects.count()
 
     answer = auditor.post(
@@ -36,7 +36,7 @@ def test_filter_is_saved_chosen_renamed_and_deleted_without_a_row_in_the_history
     assert HistoryEvent.objects.count() == rows
 
 
-def test_name_that_is_taken_means_another_filter(auditor):  # noqa: F811
+def test_name_that_is_taken_means_another_filter(auditor):
     auditor.post(SAVE, {"name": "Mine", "query": "reason=a"})
     auditor.post(SAVE, {"name": "Mine", "query": "reason=b"})
 
@@ -59,7 +59,7 @@ def test_name_that_is_taken_means_another_filter(auditor):  # noqa: F811
     ],
     ids=str,
 )
-def test_view_that_is_not_kept_says_why(auditor, form, sentence):  # noqa: F811
+def test_view_that_is_not_kept_says_why(auditor, form, sentence):
     answer = auditor.post(SAVE, form)
 
     assert answer.status_code == 422
@@ -67,7 +67,7 @@ def test_view_that_is_not_kept_says_why(auditor, form, sentence):  # noqa: F811
     assert saved() == []
 
 
-def test_number_of_views_is_bounded(auditor, plant, django_user_model):  # noqa: F811
+def test_number_of_views_is_bounded(auditor, plant, django_user_model):
     user = django_user_model.objects.get()
     SavedHistoryView.objects.bulk_create(
         SavedHistoryView(user=user, service=plant, name=str(n), query="reason=a") for n in range(MOST_VIEWS)
@@ -83,7 +83,7 @@ def test_number_of_views_is_bounded(auditor, plant, django_user_model):  # noqa:
     assert len(saved()) == MOST_VIEWS
 
 
-def test_view_is_seen_renamed_and_deleted_by_its_owner_alone_and_where_it_was_made(auditor, plant):  # noqa: F811
+def test_view_is_seen_renamed_and_deleted_by_its_owner_alone_and_where_it_was_made(auditor, plant):
     other = a_user(Role.ADMINISTRATOR, plant, "other")
     view = save_view(other, plant, "Secret plan", "reason=a")
 
@@ -101,12 +101,12 @@ def test_view_is_seen_renamed_and_deleted_by_its_owner_alone_and_where_it_was_ma
 
 
 @pytest.mark.parametrize("number", ["", "x", "-1", "9" * 30, "٣"])
-def test_number_that_is_none_is_no_view(auditor, number):  # noqa: F811
+def test_number_that_is_none_is_no_view(auditor, number):
     for path in ("rename/", "delete/"):
         assert auditor.post(f"{VIEWS}{path}", {"view": number, "name": "x"}).status_code == 302
 
 
-def test_two_views_do_not_share_a_name(auditor, plant, django_user_model):  # noqa: F811
+def test_two_views_do_not_share_a_name(auditor, plant, django_user_model):
     user = django_user_model.objects.get()
     for service in (plant, None):
         save_view(user, service, "one", "reason=a")
@@ -115,7 +115,7 @@ def test_two_views_do_not_share_a_name(auditor, plant, django_user_model):  # no
             rename_view(user, service, two.pk, "one")
 
 
-def test_installation_keeps_views_of_its_own(client, plant):  # noqa: F811
+def test_installation_keeps_views_of_its_own(client, plant):
     client.force_login(a_user(Role.AUDITOR))
 
     answer = client.post("/history/views/save/", {"name": "Lab", "query": "service=plant&reason=a"})
@@ -130,7 +130,7 @@ def seen(client: Client, url: str = URL) -> None:
     assert client.post(f"{url}seen/", {"index": index}).status_code == 302
 
 
-def test_what_is_new_is_counted_and_shown(auditor, plant):  # noqa: F811
+def test_what_is_new_is_counted_and_shown(auditor, plant):
     a_row(plant, "before", timezone.now())
     assert auditor.get(URL).context["news"].look is None
     assert "before" in {row.subject_name for row in shown(auditor, since="last")}
@@ -146,7 +146,7 @@ def test_what_is_new_is_counted_and_shown(auditor, plant):  # noqa: F811
     assert "Nothing is new since you last looked" in auditor.get(URL).content.decode()
 
 
-def test_looking_marks_nothing(auditor, plant):  # noqa: F811
+def test_looking_marks_nothing(auditor, plant):
     a_row(plant, "x", timezone.now())
     auditor.get(URL)
     auditor.get(URL, {"since": "last"})
@@ -155,7 +155,7 @@ def test_looking_marks_nothing(auditor, plant):  # noqa: F811
     assert not LastLook.objects.exists()
 
 
-def test_row_that_came_between_looking_and_saying_so_stays_new(auditor, plant):  # noqa: F811
+def test_row_that_came_between_looking_and_saying_so_stays_new(auditor, plant):
     index = auditor.get(URL).context["news"].up_to
     a_row(plant, "between", timezone.now())
     auditor.post(f"{URL}seen/", {"index": index})
@@ -163,7 +163,7 @@ def test_row_that_came_between_looking_and_saying_so_stays_new(auditor, plant): 
     assert "between" in {row.subject_name for row in shown(auditor, since="last")}
 
 
-def test_row_without_a_seal_is_new(auditor, plant, monkeypatch):  # noqa: F811
+def test_row_without_a_seal_is_new(auditor, plant, monkeypatch):
     seen(auditor)
     monkeypatch.setattr("enrollments.audit.upkeep.seal_batch", lambda **_: 0)
     a_row(plant, "x", timezone.now())
@@ -172,7 +172,7 @@ def test_row_without_a_seal_is_new(auditor, plant, monkeypatch):  # noqa: F811
     assert auditor.get(URL).context["news"].count == 1
 
 
-def test_mark_does_not_go_back_and_not_beyond_the_end(auditor, plant, django_user_model):  # noqa: F811
+def test_mark_does_not_go_back_and_not_beyond_the_end(auditor, plant, django_user_model):
     user = django_user_model.objects.get()
     auditor.get(URL)
     size = head().size
@@ -187,7 +187,7 @@ def test_mark_does_not_go_back_and_not_beyond_the_end(auditor, plant, django_use
     assert LastLook.objects.get().index == size
 
 
-def test_each_person_and_each_service_has_a_mark_of_its_own(auditor, plant):  # noqa: F811
+def test_each_person_and_each_service_has_a_mark_of_its_own(auditor, plant):
     seen(auditor)
     other = Client()
     other.force_login(a_user(Role.AUDITOR, None, "other"))
@@ -198,7 +198,7 @@ def test_each_person_and_each_service_has_a_mark_of_its_own(auditor, plant):  # 
     assert other.get(URL).context["news"].look is None
 
 
-def test_viewer_is_told_of_their_own_rows_alone(client, plant):  # noqa: F811
+def test_viewer_is_told_of_their_own_rows_alone(client, plant):
     client.force_login(a_user(Role.VIEWER, plant))
     seen(client)
     a_row(plant, "x", timezone.now())
@@ -208,7 +208,7 @@ def test_viewer_is_told_of_their_own_rows_alone(client, plant):  # noqa: F811
     assert [row.event for row in shown(client, since="last")] == ["action.refused"]
 
 
-def test_counting_what_is_new_is_bounded(auditor, plant, monkeypatch):  # noqa: F811
+def test_counting_what_is_new_is_bounded(auditor, plant, monkeypatch):
     monkeypatch.setattr("enrollments.portal.history_pages.COUNTED", 3)
     seen(auditor)
     for number in range(5):
@@ -217,7 +217,7 @@ def test_counting_what_is_new_is_bounded(auditor, plant, monkeypatch):  # noqa: 
     assert "At least 3 rows" in auditor.get(URL).content.decode()
 
 
-def test_since_last_stays_with_other_filters_and_in_the_form(auditor, plant):  # noqa: F811
+def test_since_last_stays_with_other_filters_and_in_the_form(auditor, plant):
     seen(auditor)
     a_row(plant, "x", timezone.now())
     a_row(plant, "y", timezone.now())

@@ -12,7 +12,7 @@ from enrollments.policy.roles import Role
 from tests.certificates import root
 from tests.devices import ALICE, enroll_ca, register
 from tests.factories import a_service, a_user, an_individual
-from tests.portal.test_history import a_row, shown
+from tests.portal.history_pages import a_row, shown
 
 PLANT = "/services/plant"
 

@@ -1,34 +1,19 @@
 """What the portal shows of the proof: each row's place, and the page with checkpoint and verifier key (R17)."""
 
-import pytest
-from django.test import Client
-
 from enrollments.audit import checkpoints
 from enrollments.audit.notes import read_checkpoint
 from enrollments.models import (
     HistoryCheckpoint,
     HistoryEvent,
     HistorySeal,
-    ProvisioningService,
     UnsealedEvent,
 )
 from enrollments.policy.roles import Role
 from tests.audit.test_verify import tampered
-from tests.factories import a_service, a_user
+from tests.factories import a_user
 
 URL = "/services/plant/history/"
 PROOF = f"{URL}checkpoint/"
-
-
-@pytest.fixture
-def plant(db: None) -> ProvisioningService:
-    return a_service("plant")
-
-
-@pytest.fixture
-def auditor(client: Client, plant: ProvisioningService) -> Client:
-    client.force_login(a_user(Role.AUDITOR, plant))
-    return client
 
 
 def test_rows_are_sealed_when_somebody_looks_and_show_their_place(auditor, plant):

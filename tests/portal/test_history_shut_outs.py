@@ -45,40 +45,32 @@ from tests.devices import (
     upload_ca,
 )
 from tests.factories import a_user
-from tests.portal.test_history import (  # noqa: F401  # fixtures
-    EXPORT,
-    URL,
-    a_row,
-    auditor,
-    exported,
-    plant,
-    shown,
-)
+from tests.portal.history_pages import EXPORT, URL, a_row, exported, shown
 from tests.portal.walking import pages_of
 
 pytestmark = pytest.mark.django_db
 CERTIFICATES = {"primary": "A (SHA-256 a1)", "secondary": "B (SHA-256 b2)"}
 
 
-def found(auditor) -> list[tuple[str, str]]:  # noqa: F811
+def found(auditor) -> list[tuple[str, str]]:
     return [(row.event, row.subject_name) for row in shown(auditor, event="shuts-out")]
 
 
-def test_demanding_proof_of_possession_is_found_and_giving_it_up_is_not(auditor, plant):  # noqa: F811
+def test_demanding_proof_of_possession_is_found_and_giving_it_up_is_not(auditor, plant):
     demand_proof(plant)
     demand_proof(plant, False)
 
     assert found(auditor) == [("service.changed", "plant")]
 
 
-def test_switching_groups_with_symmetric_keys_off_is_found(auditor, plant):  # noqa: F811
+def test_switching_groups_with_symmetric_keys_off_is_found(auditor, plant):
     for switch in (True, False):
         change_settings(plant, {"symmetric_key_groups": switch}, actor=ALICE)
 
     assert [row.after for row in shown(auditor, event="shuts-out")] == [{"symmetric_key_groups": False}]
 
 
-def test_deleting_a_ca_with_its_proof_is_found(auditor, plant):  # noqa: F811
+def test_deleting_a_ca_with_its_proof_is_found(auditor, plant):
     prove(plant, root("Proven CA"))
     upload_ca(plant, root("Other CA"))
     for name in ("proven-ca", "other-ca"):
@@ -87,7 +79,7 @@ def test_deleting_a_ca_with_its_proof_is_found(auditor, plant):  # noqa: F811
     assert found(auditor) == [("ca_certificate.deleted", "proven-ca")]
 
 
-def test_replacing_the_certificate_of_a_group_is_found_and_adding_one_is_not(auditor, plant):  # noqa: F811
+def test_replacing_the_certificate_of_a_group_is_found_and_adding_one_is_not(auditor, plant):
     old, new = root("Old CA"), root("New CA")
     group = enroll_ca(plant, old, "plant-7")
     for certificates in (
@@ -107,7 +99,7 @@ def test_replacing_the_certificate_of_a_group_is_found_and_adding_one_is_not(aud
     assert 'aria-label="Shuts out"' in auditor.get(URL, {"event": "shuts-out"}).content.decode()
 
 
-def test_replacing_certificate_key_or_mechanism_of_an_individual_is_found(auditor, plant):  # noqa: F811
+def test_replacing_certificate_key_or_mechanism_of_an_individual_is_found(auditor, plant):
     pinned = enroll_device(plant, self_signed("pump-1"), registration_id="pump-1")
     keyed = enroll_keys(plant, "press-1")
     changes = (
@@ -164,7 +156,7 @@ ROWS: list[tuple[str, dict[str, Any] | None, dict[str, Any] | None, bool]] = [
 
 
 @pytest.mark.parametrize(("event", "before", "after", "wanted"), ROWS)
-def test_database_and_page_say_the_same_of_a_row(plant, event, before, after, wanted):  # noqa: F811
+def test_database_and_page_say_the_same_of_a_row(plant, event, before, after, wanted):
     a_row(plant, "one", timezone.now(), event=event, before=before, after=after)
     row = HistoryEvent.objects.get(subject_name="one")
 
@@ -172,7 +164,7 @@ def test_database_and_page_say_the_same_of_a_row(plant, event, before, after, wa
     assert is_shut_out_by_change(row) is wanted
 
 
-def test_rows_of_a_device_are_filtered_by_it_too(auditor, plant):  # noqa: F811
+def test_rows_of_a_device_are_filtered_by_it_too(auditor, plant):
     now = timezone.now()
     for number, (event, before, after, _) in enumerate(ROWS):
         a_row(plant, "pump-1", now + timedelta(seconds=number), event=event, before=before, after=after)
@@ -183,7 +175,7 @@ def test_rows_of_a_device_are_filtered_by_it_too(auditor, plant):  # noqa: F811
     assert len(rows) == len(individuals)
 
 
-def test_changes_that_shut_out_are_found_by_their_own_index(plant):  # noqa: F811
+def test_changes_that_shut_out_are_found_by_their_own_index(plant):
     """Of a million changes few do, and reading them all takes seconds."""
     form = HistoryFilter({"event": "shuts-out"})
     assert form.is_valid()
@@ -203,7 +195,7 @@ class TestOfADevice:
     URL = "/services/plant/registrations/pump-1/history/"
 
     @pytest.fixture
-    def pump(self, plant):  # noqa: F811
+    def pump(self, plant):
         ca = root("Plant CA")
         enroll_ca(plant, ca, "plant-7")
         enroll_ca(plant, root("Other CA"), "other")
@@ -217,7 +209,7 @@ class TestOfADevice:
         events = [(row.event.event, row.event.subject_name) for row in answer.context["rows"]]
         return events, " ".join(re.sub(r"<[^>]+>", " ", answer.content.decode()).split())
 
-    def test_group_setting_and_its_own_entry_are_found_with_who_and_why(self, auditor, plant, pump):  # noqa: F811
+    def test_group_setting_and_its_own_entry_are_found_with_who_and_why(self, auditor, plant, pump):
         disable_enrollment_group(plant, "other", actor=ALICE)
         disable_enrollment_group(plant, "plant-7", actor=ALICE, reason="recall 12")
         enable_enrollment_group(plant, "plant-7", actor=ALICE)
@@ -235,7 +227,7 @@ class TestOfADevice:
             assert part in text
         assert 'aria-label="Shuts out"' in auditor.get(self.URL, {"event": "shuts-out"}).content.decode()
 
-    def test_link_leads_to_its_spells(self, auditor, plant, pump):  # noqa: F811
+    def test_link_leads_to_its_spells(self, auditor, plant, pump):
         disable_enrollment_group(plant, "plant-7", actor=ALICE)
         html = auditor.get(self.URL, {"event": "shuts-out"}).content.decode()
 
@@ -243,7 +235,7 @@ class TestOfADevice:
 
         assert "it would have been let in during one spell" in auditor.get(unescape(link)).content.decode()
 
-    def test_what_else_can_shut_out_under_its_own_name_stays(self, auditor, plant, pump):  # noqa: F811
+    def test_what_else_can_shut_out_under_its_own_name_stays(self, auditor, plant, pump):
         deny_device(plant, "pump-1", actor=ALICE)
         disable_enrollment_group(plant, "plant-7", actor=ALICE)
         delete_enrollments(plant, ["pump-1"], actor=ALICE)
@@ -254,7 +246,7 @@ class TestOfADevice:
         assert "was shut out, 1 time:" in text
         assert "Now it would be refused by enrollment group plant-7" in text
 
-    def test_other_filters_and_pages_hold_for_it_too(self, auditor, plant, pump):  # noqa: F811
+    def test_other_filters_and_pages_hold_for_it_too(self, auditor, plant, pump):
         for _ in range(30):
             disable_enrollment_group(plant, "plant-7", actor=ALICE)
             enable_enrollment_group(plant, "plant-7", actor=ALICE)
@@ -266,7 +258,7 @@ class TestOfADevice:
         seen = [row.pk for rows in pages_of(auditor, f"{self.URL}?event=shuts-out") for row in rows]
         assert len(seen) == len(set(seen)) == 31
 
-    def test_export_has_the_same_rows(self, auditor, plant, pump):  # noqa: F811
+    def test_export_has_the_same_rows(self, auditor, plant, pump):
         disable_enrollment_group(plant, "plant-7", actor=ALICE)
 
         rows = exported(auditor, device="pump-1", event="shuts-out")
@@ -275,8 +267,8 @@ class TestOfADevice:
 
     def test_more_changes_than_a_glance_allows_are_said_and_gone_back_over_on_demand(
         self,
-        auditor,  # noqa: F811
-        plant,  # noqa: F811
+        auditor,
+        plant,
         pump,
         monkeypatch,
     ):
@@ -296,7 +288,7 @@ class TestOfADevice:
         rows = exported(auditor, device="pump-1", event="shuts-out", everyone="1")
         assert [row["object"] for row in rows] == ["plant-7"]
 
-    def test_who_sees_only_what_they_did_themselves_learns_nothing_more(self, client, plant, pump):  # noqa: F811
+    def test_who_sees_only_what_they_did_themselves_learns_nothing_more(self, client, plant, pump):
         viewer = a_user(Role.VIEWER, plant)
         client.force_login(viewer)
         disable_enrollment_group(plant, "plant-7", actor=ALICE)
@@ -307,12 +299,12 @@ class TestOfADevice:
         for part in ("shut out,", "would be refused", "plant-7"):
             assert part not in text
 
-    def test_nothing_is_made_up_of_a_device_that_is_not_known(self, auditor, plant, pump):  # noqa: F811
+    def test_nothing_is_made_up_of_a_device_that_is_not_known(self, auditor, plant, pump):
         answer = auditor.get(self.URL.replace("pump-1", "nobody"), {"event": "shuts-out"})
 
         assert "Nothing is known of this device that could be judged" in answer.content.decode()
 
-    def test_questions_do_not_grow_with_what_is_done_to_others(self, auditor, plant, pump):  # noqa: F811
+    def test_questions_do_not_grow_with_what_is_done_to_others(self, auditor, plant, pump):
         disable_enrollment_group(plant, "plant-7", actor=ALICE)
 
         def asked() -> int:

@@ -30,12 +30,6 @@ def plant(db: None) -> ProvisioningService:
     return service
 
 
-@pytest.fixture
-def auditor(client: Client, plant: ProvisioningService) -> Client:
-    client.force_login(a_user(Role.AUDITOR, plant))
-    return client
-
-
 def downloaded(client: Client, url: str, folder: Path) -> Path:
     answer = client.post(url)
     assert answer.status_code == 200

@@ -27,15 +27,14 @@ from enrollments.actions.past import FleetLimits, Limits
 from enrollments.actions.revocation import deny_device
 from enrollments.models import HistoryEvent, ProvisioningService
 from enrollments.models.locks import if_nobody_else
-from enrollments.policy.roles import Role
 from enrollments.portal.forms_past import PastForm, in_address
 from enrollments.portal.history_rows import rows_of
 from enrollments.portal.past import page_of
 from enrollments.portal.views import past
 from tests.certificates import root
 from tests.devices import ALICE, demand_proof, enroll_ca, enroll_keys, prove, register
-from tests.factories import a_service, a_user
-from tests.portal.test_history import a_row
+from tests.factories import a_service
+from tests.portal.history_pages import a_row
 from tests.preview.worlds import HOSTS, PLANT_ALONE, named
 
 URL = "/services/plant/back-in-time/"
@@ -49,12 +48,6 @@ def plant(db: None) -> ProvisioningService:
     for number in range(3):
         register(service, CA.leaf(f"pump-{number}"))
     return service
-
-
-@pytest.fixture
-def auditor(client: Client, plant: ProvisioningService) -> Client:
-    client.force_login(a_user(Role.AUDITOR, plant))
-    return client
 
 
 def page(client: Client, status: int = 200, **query: str) -> str:

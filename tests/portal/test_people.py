@@ -9,14 +9,9 @@ from django.test import Client
 
 from enrollments.models import HistoryEvent, Membership, ProvisioningService
 from enrollments.policy.roles import Role
-from tests.factories import a_service, a_user
+from tests.factories import a_user
 
 LAST = "This is the last administrator of the installation."
-
-
-@pytest.fixture
-def plant(db: None) -> ProvisioningService:
-    return a_service("plant")
 
 
 @pytest.fixture

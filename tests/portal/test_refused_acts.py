@@ -13,7 +13,7 @@ from enrollments.policy.roles import Role
 from tests.certificates import root, self_signed
 from tests.devices import ALICE, enroll_ca, enroll_device, register
 from tests.factories import a_service, a_user
-from tests.portal.test_history import shown
+from tests.portal.history_pages import shown
 
 pytestmark = pytest.mark.django_db
 PLANT = "/services/plant"

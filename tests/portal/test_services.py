@@ -21,11 +21,6 @@ from tests.factories import a_service, a_user, an_individual
 
 
 @pytest.fixture
-def plant(db: None) -> ProvisioningService:
-    return a_service("plant")
-
-
-@pytest.fixture
 def admin(client: Client, db: None) -> Client:
     client.force_login(a_user(Role.ADMINISTRATOR))
     return client

@@ -19,11 +19,6 @@ CHANGE = f"{URL}change/"
 
 
 @pytest.fixture
-def plant(db: None) -> ProvisioningService:
-    return a_service("plant")
-
-
-@pytest.fixture
 def admin(client: Client, plant: ProvisioningService) -> Client:
     client.force_login(a_user(Role.ADMINISTRATOR, plant))
     return client

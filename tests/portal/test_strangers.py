@@ -14,9 +14,9 @@ from enrollments.policy.roles import Role
 from tests.devices import ALICE
 from tests.factories import a_service, a_user
 from tests.portal.addresses import ADDRESSES, Address
+from tests.portal.history_pages import shown
 from tests.portal.real_requests import Request, request_of
 from tests.portal.test_access import BOOKS, METHODS, OF_SERVICE, each, newest, rows_since
-from tests.portal.test_history import shown
 from tests.portal.world import World, a_world, signed_in_as
 from tests.tables import changed_tables, tables
 

@@ -10,7 +10,7 @@ import pytest
 from dpsportal.serving.server_certificate import ensure_server_certificate
 from enrollments.simulator.client import Endpoint
 from enrollments.simulator.pki import PkiFolder
-from tests.live import live_listeners  # noqa: F401  # a fixture
+from tests.live import installation
 
 
 class ScriptedService:
@@ -52,6 +52,14 @@ class ScriptedService:
                 """Nothing: the test says what it expects."""
 
         return Handler
+
+
+@pytest.fixture(scope="session")
+def live_listeners(tmp_path_factory):
+    """An installation whose device listener runs. Tests share it, so each uses names of its own."""
+    with installation(tmp_path_factory.mktemp("live")) as live:
+        live.start("device")
+        yield live
 
 
 @pytest.fixture

@@ -1,0 +1,19 @@
+"""The service that most tests of the portal look at, and who looks. Tests that want more in it say so themselves."""
+
+import pytest
+from django.test import Client
+
+from enrollments.models import ProvisioningService
+from enrollments.policy.roles import Role
+from tests.factories import a_service, a_user
+
+
+@pytest.fixture
+def plant(db: None) -> ProvisioningService:
+    return a_service("plant")
+
+
+@pytest.fixture
+def auditor(client: Client, plant: ProvisioningService) -> Client:
+    client.force_login(a_user(Role.AUDITOR, plant))
+    return client
