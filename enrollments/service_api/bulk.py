@@ -1,74 +1,22 @@
 """Bulk operations (contract 6.7): up to ten entries, each by itself; what is wrong with one is told of that one."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from collections.abc import Sequence
+from typing import Any
 
 from enrollments.actions.service_access import Caller, LacksRight, NotAuthenticated
 from enrollments.errors import DpsError
 from enrollments.policy.names import FORM_IN_WORDS, is_registration_id
 from enrollments.service_api.conditions import Condition, condition_of_etag
-from enrollments.service_api.entries import (
-    delete_group,
-    delete_individual,
-    find_group,
-    find_individual,
-    save_group,
-    save_individual,
-)
-from enrollments.service_api.errors import (
-    ENROLLMENT_EXISTS,
-    GROUP_EXISTS,
-    NAME_DIFFERS,
-    NO_SUCH_ENROLLMENT,
-    NO_SUCH_GROUP,
-    answer_to,
-)
+from enrollments.service_api.entries import delete, save
+from enrollments.service_api.errors import NAME_DIFFERS, answer_to
+from enrollments.service_api.kinds import Kind
 from enrollments.wire import messages
 from enrollments.wire.errors import ApiError, ErrorAnswer
 from enrollments.wire.messages import CANNOT_BE_READ, checked
 
-M = TypeVar("M", messages.IndividualEnrollment, messages.EnrollmentGroup)
-
-
-@dataclass(frozen=True, slots=True)
-class Kind(Generic[M]):
-    """What differs between the two kinds of entry. `member`, `name`: of the list, and of what names an entry."""
-
-    member: str
-    name: str
-    model: type[M]
-    save: Callable[[Caller, M, Condition | None], Any]
-    delete: Callable[[Caller, str, Condition | None], None]
-    find: Callable[[Caller, str], Any]
-    exists: ErrorAnswer
-    missing: ErrorAnswer
-
-
-INDIVIDUALS = Kind(
-    "enrollments",
-    "registrationId",
-    messages.IndividualEnrollment,
-    save_individual,
-    delete_individual,
-    find_individual,
-    ENROLLMENT_EXISTS,
-    NO_SUCH_ENROLLMENT,
-)
-GROUPS = Kind(
-    "enrollmentGroups",
-    "enrollmentGroupId",
-    messages.EnrollmentGroup,
-    save_group,
-    delete_group,
-    find_group,
-    GROUP_EXISTS,
-    NO_SUCH_GROUP,
-)
-
 
 def run_bulk(
-    caller: Caller, mode: messages.BulkMode, items: Sequence[dict[str, Any]], kind: Kind[M]
+    caller: Caller, mode: messages.BulkMode, items: Sequence[dict[str, Any]], kind: Kind[Any, Any]
 ) -> dict[str, Any]:
     """Names are read before anything is done: an error that names no entry would be of no use to anybody."""
     names = names_in(items, kind)
@@ -79,12 +27,12 @@ def run_bulk(
     return {"isSuccessful": not errors, "errors": errors}
 
 
-def names_in(items: Sequence[dict[str, Any]], kind: Kind[Any]) -> list[str]:
+def names_in(items: Sequence[dict[str, Any]], kind: Kind[Any, Any]) -> list[str]:
     """Raises ApiError for the first that is none."""
     return [_name(item, position, kind) for position, item in enumerate(items)]
 
 
-def _name(item: dict[str, Any], position: int, kind: Kind[M]) -> str:
+def _name(item: dict[str, Any], position: int, kind: Kind[Any, Any]) -> str:
     name, path = item.get(kind.name), f"{kind.member}[{position}].{kind.name}"
     if not isinstance(name, str):
         raise ApiError(CANNOT_BE_READ, f"{path} must be a string.")
@@ -94,7 +42,7 @@ def _name(item: dict[str, Any], position: int, kind: Kind[M]) -> str:
 
 
 def _problem(
-    caller: Caller, mode: messages.BulkMode, name: str, item: dict[str, Any], kind: Kind[M]
+    caller: Caller, mode: messages.BulkMode, name: str, item: dict[str, Any], kind: Kind[Any, Any]
 ) -> ErrorAnswer | None:
     try:
         _do(caller, mode, name, item, kind)
@@ -110,17 +58,19 @@ def _problem(
     return None
 
 
-def _do(caller: Caller, mode: messages.BulkMode, name: str, item: dict[str, Any], kind: Kind[M]) -> None:
+def _do(
+    caller: Caller, mode: messages.BulkMode, name: str, item: dict[str, Any], kind: Kind[Any, Any]
+) -> None:
     if mode == "delete":
         # Its etag is an echo, as everywhere in a body: it decides only where the mode says so.
-        kind.delete(caller, name, None)
+        delete(caller, kind, name, None)
         return
     message = checked(kind.model, item)
     stated = condition_of_etag(message.etag)
     if mode == "create":
-        kind.save(caller, message, None)
+        save(caller, kind, message, None)
     elif stated is None:
         # As recorded: without an etag nothing that exists is changed, whatever the mode.
-        raise ApiError(*(kind.missing if kind.find(caller, name) is None else kind.exists))
+        raise ApiError(*(kind.missing if kind.find(caller.service, name) is None else kind.exists))
     else:
-        kind.save(caller, message, stated if mode == "updateIfMatchETag" else Condition())
+        save(caller, kind, message, stated if mode == "updateIfMatchETag" else Condition())

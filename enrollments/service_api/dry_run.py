@@ -32,7 +32,6 @@ from enrollments.actions.service_access import Caller
 from enrollments.models import EnrollmentGroup, ProvisioningService, RegistrationRecord
 from enrollments.models.locks import change_lock
 from enrollments.policy.names import registration_key
-from enrollments.service_api.bulk import Kind
 from enrollments.service_api.conditions import Condition
 from enrollments.service_api.dry_run_devices import (
     NEEDED_RIGHT,
@@ -44,6 +43,7 @@ from enrollments.service_api.dry_run_devices import (
     refuse_of_a_dry_run,
 )
 from enrollments.service_api.errors import EXAMINING_FOR_OTHERS, WRONG_QUERY
+from enrollments.service_api.kinds import Kind
 from enrollments.wire.errors import ApiError, json_response
 from enrollments.wire.operations import Operation
 from enrollments.wire.requests import utc
@@ -105,7 +105,7 @@ _LATELY: Lately[Told] = Lately()
 def told(
     request: HttpRequest,
     caller: Caller,
-    kind: Kind[Any],
+    kind: Kind[Any, Any],
     names: Sequence[str],
     act: Callable[[], Any],
     *,
@@ -156,7 +156,7 @@ def _limits(asked: Asked) -> Iterator[Limits | None]:
 
 def _worked_out(
     caller: Caller,
-    kind: Kind[Any],
+    kind: Kind[Any, Any],
     names: Sequence[str],
     entries: list[Entry],
     act: Callable[[], Any],
@@ -277,9 +277,9 @@ def _numbers(preview: Preview) -> dict[str, Any]:
     }
 
 
-def _found(caller: Caller, kind: Kind[Any], names: Sequence[str]) -> list[Entry]:
+def _found(caller: Caller, kind: Kind[Any, Any], names: Sequence[str]) -> list[Entry]:
     by_key = {registration_key(name): name for name in names}
-    return [entry for name in by_key.values() if (entry := kind.find(caller, name)) is not None]
+    return [entry for name in by_key.values() if (entry := kind.find(caller.service, name)) is not None]
 
 
 def _below(one: BelowAnother) -> dict[str, Any]:

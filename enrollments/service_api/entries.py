@@ -1,22 +1,8 @@
 """Creating, changing and deleting one entry, for a single call as for an item of a bulk operation."""
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
-from enrollments.actions.enrollment_groups import (
-    EnrollmentGroupNotFound,
-    add_enrollment_group,
-    change_enrollment_group,
-    delete_enrollment_groups,
-    reveal_group_keys,
-)
-from enrollments.actions.enrollments import (
-    EnrollmentNotFound,
-    add_individual_enrollment,
-    change_individual_enrollment,
-    delete_enrollments,
-    reveal_enrollment_keys,
-)
 from enrollments.actions.schedule import settle_if_possible, switches_now
 from enrollments.actions.service_access import Caller
 from enrollments.audit.actor import Actor
@@ -28,121 +14,62 @@ from enrollments.models import (
     ProvisioningService,
 )
 from enrollments.policy.access import AccessRight
-from enrollments.policy.names import registration_key
-from enrollments.service_api.answers import group_body, individual_body
 from enrollments.service_api.conditions import Condition, condition_of_etag
-from enrollments.service_api.errors import ENROLLMENT_EXISTS, GROUP_EXISTS
+from enrollments.service_api.kinds import E, Kind, M
 from enrollments.wire import messages
 from enrollments.wire.errors import ApiError
 from enrollments.wire.schedules import is_as_told
-from enrollments.wire.specs import group_spec, individual_spec
 
 # How often "whatever is there" is tried, where somebody else keeps changing it.
 TRIES = 5
-
-E = TypeVar("E", IndividualEnrollment, EnrollmentGroup)
 
 
 def writer(caller: Caller) -> Actor:
     return caller.actor(AccessRight.ENROLLMENT_WRITE)
 
 
-def save_individual(
-    caller: Caller,
-    message: messages.IndividualEnrollment,
-    condition: Condition | None,
-    *,
-    is_told: bool = False,
-) -> IndividualEnrollment:
+def save(
+    caller: Caller, kind: Kind[M, E], message: M, condition: Condition | None, *, is_told: bool = False
+) -> E:
     """Without a condition add, with one change. Raises ApiError, and what the actions raise.
 
     is_told: the answer will hold the entry, with its keys where the caller may see any.
     """
-    service, name = caller.service, message.registration_id
+    service, name = caller.service, message.name
     if condition is None:
-        if find_individual(caller, name) is not None:
-            raise ApiError(*ENROLLMENT_EXISTS)
-        return add_individual_enrollment(
+        if kind.find(service, name) is not None:
+            raise ApiError(*kind.exists)
+        return kind.add(
             service,
-            individual_spec(service, message, None),
+            kind.spec(service, message, None),
             actor=writer(caller),
             tells_keys=is_told and caller.may_see_keys,
         )
 
-    def change(current: IndividualEnrollment) -> IndividualEnrollment:
-        return change_individual_enrollment(
+    def change(current: E) -> E:
+        return kind.change(
             service,
             name,
-            individual_spec(service, message, current),
+            kind.spec(service, message, current),
             expected_etag=current.etag,
             actor=writer(caller),
         )
 
     return _changed(
-        service, message, lambda: find_individual(caller, name), change, condition, EnrollmentNotFound(name)
+        service, message, lambda: kind.find(service, name), change, condition, kind.not_found(name)
     )
 
 
-def save_group(
-    caller: Caller,
-    message: messages.EnrollmentGroup,
-    condition: Condition | None,
-    *,
-    is_told: bool = False,
-) -> EnrollmentGroup:
-    service, name = caller.service, message.enrollment_group_id
-    if condition is None:
-        if find_group(caller, name) is not None:
-            raise ApiError(*GROUP_EXISTS)
-        return add_enrollment_group(
-            service,
-            group_spec(service, message, None),
-            actor=writer(caller),
-            tells_keys=is_told and caller.may_see_keys,
-        )
-
-    def change(current: EnrollmentGroup) -> EnrollmentGroup:
-        return change_enrollment_group(
-            service,
-            name,
-            group_spec(service, message, current),
-            expected_etag=current.etag,
-            actor=writer(caller),
-        )
-
-    return _changed(
-        service, message, lambda: find_group(caller, name), change, condition, EnrollmentGroupNotFound(name)
-    )
-
-
-def delete_individual(caller: Caller, name: str, condition: Condition | None) -> None:
+def delete(caller: Caller, kind: Kind[Any, Any], name: str, condition: Condition | None) -> None:
     etags = condition.etags if condition else ()
-    delete_enrollments(caller.service, [name], actor=writer(caller), expected_etags=etags)
+    kind.delete(caller.service, [name], actor=writer(caller), expected_etags=etags)
 
 
-def delete_group(caller: Caller, name: str, condition: Condition | None) -> None:
-    etags = condition.etags if condition else ()
-    delete_enrollment_groups(caller.service, [name], actor=writer(caller), expected_etags=etags)
-
-
-def saved_individual_body(
-    caller: Caller, message: messages.IndividualEnrollment, entry: IndividualEnrollment, *, is_new: bool
-) -> dict[str, Any]:
+def saved_body(caller: Caller, kind: Kind[M, E], message: M, entry: E, *, is_new: bool) -> dict[str, Any]:
     with_keys = caller.may_see_keys
     if not is_new and _tells_kept_keys(caller, message, entry):
-        with_keys = _revealed(
-            lambda: reveal_enrollment_keys(caller.service, entry.registration_id, actor=writer(caller))
-        )
-    return _echo(message, individual_body(entry, switches_now(caller.service), with_keys=with_keys))
-
-
-def saved_group_body(
-    caller: Caller, message: messages.EnrollmentGroup, group: EnrollmentGroup, *, is_new: bool
-) -> dict[str, Any]:
-    with_keys = caller.may_see_keys
-    if not is_new and _tells_kept_keys(caller, message, group):
-        with_keys = _revealed(lambda: reveal_group_keys(caller.service, group.group_id, actor=writer(caller)))
-    return _echo(message, group_body(group, switches_now(caller.service), with_keys=with_keys))
+        with_keys = _revealed(lambda: kind.reveal(caller.service, str(entry), actor=writer(caller)))
+    return _echo(message, kind.body(entry, switches_now(caller.service), with_keys=with_keys))
 
 
 def _changed(
@@ -207,13 +134,3 @@ def _echo(message: messages.Entry, body: dict[str, Any]) -> dict[str, Any]:
     if message.provisioning_status is None:
         return {**body, "provisioningStatus": None}
     return body
-
-
-def find_individual(caller: Caller, name: str) -> IndividualEnrollment | None:
-    entries = caller.service.individualenrollments.without_secrets()
-    return entries.filter(registration_key=registration_key(name)).first()
-
-
-def find_group(caller: Caller, name: str) -> EnrollmentGroup | None:
-    groups = caller.service.enrollmentgroups.without_secrets().select_related("predecessor")
-    return groups.filter(group_key=registration_key(name)).first()

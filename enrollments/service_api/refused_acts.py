@@ -6,7 +6,7 @@ from typing import Any
 from django.http import HttpRequest
 
 from enrollments.actions.refusals import Tried
-from enrollments.service_api.bulk import GROUPS, INDIVIDUALS
+from enrollments.service_api.kinds import GROUPS, INDIVIDUALS
 from enrollments.wire.errors import ApiError
 from enrollments.wire.requests import json_object
 

@@ -5,15 +5,11 @@ from typing import Any
 
 from django.http import HttpRequest, HttpResponse
 
-from enrollments.actions.enrollment_groups import EnrollmentGroupNotFound, reveal_group_keys
-from enrollments.actions.enrollments import EnrollmentNotFound, reveal_enrollment_keys
 from enrollments.actions.revocation import delete_registration
 from enrollments.actions.schedule import switches_now
 from enrollments.actions.service_access import Caller
 from enrollments.models import (
     AttestationMechanism,
-    EnrollmentGroup,
-    IndividualEnrollment,
     RegistrationRecord,
 )
 from enrollments.models.enrollments import secrets_of
@@ -22,27 +18,17 @@ from enrollments.policy.names import FORM_IN_WORDS, is_registration_id, registra
 from enrollments.service_api import declarations
 from enrollments.service_api.answers import (
     attestation_body,
-    group_body,
-    individual_body,
     registration_body,
-    state_of,
     with_what_is_shown,
 )
 from enrollments.service_api.authentication import needs
-from enrollments.service_api.bulk import GROUPS, INDIVIDUALS, Kind, names_in, run_bulk
+from enrollments.service_api.bulk import names_in, run_bulk
 from enrollments.service_api.conditions import condition_of
 from enrollments.service_api.dry_run import is_dry_run, on_epoch_asked_for, told, told_of_name
-from enrollments.service_api.entries import (
-    delete_group,
-    delete_individual,
-    save_group,
-    save_individual,
-    saved_group_body,
-    saved_individual_body,
-    writer,
-)
+from enrollments.service_api.entries import delete, save, saved_body, writer
 from enrollments.service_api.errors import NAME_DIFFERS, NO_SUCH_REGISTRATION
-from enrollments.service_api.operations import GROUP_ITEM, INDIVIDUAL_ITEM, REGISTRATION_ITEM
+from enrollments.service_api.kinds import GROUPS, INDIVIDUALS, Kind
+from enrollments.service_api.operations import REGISTRATION_ITEM
 from enrollments.service_api.paging import Query, check_query, page_of
 from enrollments.wire import messages
 from enrollments.wire.errors import ApiError, json_response
@@ -57,74 +43,31 @@ STATUS_READ, STATUS_WRITE = AccessRight.REGISTRATION_STATUS_READ, AccessRight.RE
 @needs(WRITE)
 @declares(declarations.ENROLLMENT_PUT)
 def enrollment_put(request: HttpRequest, caller: Caller, name: str) -> HttpResponse:
-    condition = condition_of(request)
-    message = read_message(request, messages.IndividualEnrollment)
-    _check_name(name, message.registration_id, "registrationId")
-    if is_dry_run(request):
-        return told(
-            request,
-            caller,
-            INDIVIDUALS,
-            [name],
-            lambda: save_individual(caller, message, condition),
-            message=message,
-            condition=condition,
-        )
-    with on_epoch_asked_for(request, caller.service):
-        entry = save_individual(caller, message, condition, is_told=True)
-    return json_response(saved_individual_body(caller, message, entry, is_new=condition is None), 200)
+    return _put(request, caller, name, INDIVIDUALS)
 
 
 @needs(READ)
 @declares(declarations.ENROLLMENT_GET)
 def enrollment_get(request: HttpRequest, caller: Caller, name: str) -> HttpResponse:
-    as_of = switches_now(caller.service)
-    entry = _individual(caller, name)
-    return json_response(individual_body(entry, as_of, state=state_of(entry)), 200)
+    return _get(request, caller, name, INDIVIDUALS)
 
 
 @needs(WRITE)
 @declares(declarations.ENROLLMENT_DELETE)
 def enrollment_delete(request: HttpRequest, caller: Caller, name: str) -> HttpResponse:
-    _check_form(name)
-    condition = condition_of(request)
-    if is_dry_run(request):
-        return told(
-            request,
-            caller,
-            INDIVIDUALS,
-            [name],
-            lambda: delete_individual(caller, name, condition),
-            condition=condition,
-            deletes=True,
-        )
-    with on_epoch_asked_for(request, caller.service):
-        delete_individual(caller, name, condition)
-    return HttpResponse(status=204)
+    return _delete(request, caller, name, INDIVIDUALS)
 
 
 @needs(WRITE)
 @declares(declarations.ENROLLMENT_ATTESTATION)
 def enrollment_attestation(request: HttpRequest, caller: Caller, name: str) -> HttpResponse:
-    json_object(request)
-    entry = _individual(caller, name)
-    if entry.mechanism == AttestationMechanism.SYMMETRIC_KEY:
-        caller.require_sight_of_keys()
-        entry = reveal_enrollment_keys(caller.service, name, actor=writer(caller))[0]
-    return json_response(attestation_body(entry, with_keys=True), 200)
+    return _attestation(request, caller, name, INDIVIDUALS)
 
 
 @needs(READ)
 @declares(declarations.ENROLLMENT_QUERY)
 def enrollment_query(request: HttpRequest, caller: Caller, name: str) -> HttpResponse:
-    check_query(read_message(request, messages.QuerySpecification).query)
-    query = Query(INDIVIDUAL_ITEM, f"enrollments of {caller.service.pk}")
-    as_of = switches_now(caller.service)
-    entries = with_what_is_shown(caller.service.individualenrollments.without_secrets())
-    page = page_of(entries, request, query)
-    response = json_response([individual_body(entry, as_of) for entry in page.rows], 200)
-    page.set_headers(response, query)
-    return response
+    return _query(request, caller, INDIVIDUALS)
 
 
 @needs(WRITE)
@@ -137,73 +80,31 @@ def enrollment_bulk(request: HttpRequest, caller: Caller) -> HttpResponse:
 @needs(WRITE)
 @declares(declarations.GROUP_PUT)
 def group_put(request: HttpRequest, caller: Caller, name: str) -> HttpResponse:
-    condition = condition_of(request)
-    message = read_message(request, messages.EnrollmentGroup)
-    _check_name(name, message.enrollment_group_id, "enrollmentGroupId")
-    if is_dry_run(request):
-        return told(
-            request,
-            caller,
-            GROUPS,
-            [name],
-            lambda: save_group(caller, message, condition),
-            message=message,
-            condition=condition,
-        )
-    with on_epoch_asked_for(request, caller.service):
-        group = save_group(caller, message, condition, is_told=True)
-    return json_response(saved_group_body(caller, message, group, is_new=condition is None), 200)
+    return _put(request, caller, name, GROUPS)
 
 
 @needs(READ)
 @declares(declarations.GROUP_GET)
 def group_get(request: HttpRequest, caller: Caller, name: str) -> HttpResponse:
-    as_of = switches_now(caller.service)
-    return json_response(group_body(_group(caller, name), as_of), 200)
+    return _get(request, caller, name, GROUPS)
 
 
 @needs(WRITE)
 @declares(declarations.GROUP_DELETE)
 def group_delete(request: HttpRequest, caller: Caller, name: str) -> HttpResponse:
-    _check_form(name)
-    condition = condition_of(request)
-    if is_dry_run(request):
-        return told(
-            request,
-            caller,
-            GROUPS,
-            [name],
-            lambda: delete_group(caller, name, condition),
-            condition=condition,
-            deletes=True,
-        )
-    with on_epoch_asked_for(request, caller.service):
-        delete_group(caller, name, condition)
-    return HttpResponse(status=204)
+    return _delete(request, caller, name, GROUPS)
 
 
 @needs(WRITE)
 @declares(declarations.GROUP_ATTESTATION)
 def group_attestation(request: HttpRequest, caller: Caller, name: str) -> HttpResponse:
-    json_object(request)
-    group = _group(caller, name)
-    if group.mechanism == AttestationMechanism.SYMMETRIC_KEY:
-        caller.require_sight_of_keys()
-        group = reveal_group_keys(caller.service, name, actor=writer(caller))[0]
-    return json_response(attestation_body(group, with_keys=True), 200)
+    return _attestation(request, caller, name, GROUPS)
 
 
 @needs(READ)
 @declares(declarations.GROUP_QUERY)
 def group_query(request: HttpRequest, caller: Caller, name: str) -> HttpResponse:
-    check_query(read_message(request, messages.QuerySpecification).query)
-    query = Query(GROUP_ITEM, f"groups of {caller.service.pk}")
-    as_of = switches_now(caller.service)
-    groups = with_what_is_shown(caller.service.enrollmentgroups.without_secrets())
-    page = page_of(groups, request, query)
-    response = json_response([group_body(group, as_of) for group in page.rows], 200)
-    page.set_headers(response, query)
-    return response
+    return _query(request, caller, GROUPS)
 
 
 @needs(WRITE)
@@ -241,10 +142,73 @@ def registration_delete(request: HttpRequest, caller: Caller, name: str) -> Http
 @declares(declarations.REGISTRATION_QUERY)
 def registration_query(request: HttpRequest, caller: Caller, name: str) -> HttpResponse:
     check_query(checked(messages.RecordsQuery, json_object(request) or {}).query)
-    group = _group(caller, name)
+    group = _entry(caller, name, GROUPS)
     query = Query(REGISTRATION_ITEM, f"records of group {group.pk}")
     page = page_of(group.registrations.select_related("hub"), request, query)
     response = json_response([registration_body(record) for record in page.rows], 200)
+    page.set_headers(response, query)
+    return response
+
+
+def _put(request: HttpRequest, caller: Caller, name: str, kind: Kind[Any, Any]) -> HttpResponse:
+    condition = condition_of(request)
+    message = read_message(request, kind.model)
+    _check_form(name)
+    if not same_registration_id(name, message.name):
+        raise ApiError(NAME_DIFFERS, f"{kind.name} in the body differs from the one in the path.")
+    if is_dry_run(request):
+        return told(
+            request,
+            caller,
+            kind,
+            [name],
+            lambda: save(caller, kind, message, condition),
+            message=message,
+            condition=condition,
+        )
+    with on_epoch_asked_for(request, caller.service):
+        entry = save(caller, kind, message, condition, is_told=True)
+    return json_response(saved_body(caller, kind, message, entry, is_new=condition is None), 200)
+
+
+def _get(request: HttpRequest, caller: Caller, name: str, kind: Kind[Any, Any]) -> HttpResponse:
+    as_of = switches_now(caller.service)
+    return json_response(kind.shown(_entry(caller, name, kind), as_of), 200)
+
+
+def _delete(request: HttpRequest, caller: Caller, name: str, kind: Kind[Any, Any]) -> HttpResponse:
+    _check_form(name)
+    condition = condition_of(request)
+    if is_dry_run(request):
+        return told(
+            request,
+            caller,
+            kind,
+            [name],
+            lambda: delete(caller, kind, name, condition),
+            condition=condition,
+            deletes=True,
+        )
+    with on_epoch_asked_for(request, caller.service):
+        delete(caller, kind, name, condition)
+    return HttpResponse(status=204)
+
+
+def _attestation(request: HttpRequest, caller: Caller, name: str, kind: Kind[Any, Any]) -> HttpResponse:
+    json_object(request)
+    entry = _entry(caller, name, kind)
+    if entry.mechanism == AttestationMechanism.SYMMETRIC_KEY:
+        caller.require_sight_of_keys()
+        entry = kind.reveal(caller.service, name, actor=writer(caller))[0]
+    return json_response(attestation_body(entry, with_keys=True), 200)
+
+
+def _query(request: HttpRequest, caller: Caller, kind: Kind[Any, Any]) -> HttpResponse:
+    check_query(read_message(request, messages.QuerySpecification).query)
+    query = Query(kind.item, f"{kind.listed} of {caller.service.pk}")
+    as_of = switches_now(caller.service)
+    page = page_of(with_what_is_shown(kind.entries(caller.service)), request, query)
+    response = json_response([kind.body(entry, as_of) for entry in page.rows], 200)
     page.set_headers(response, query)
     return response
 
@@ -254,7 +218,7 @@ def _bulk(
     caller: Caller,
     message: messages.BulkEnrollments | messages.BulkEnrollmentGroups,
     items: Sequence[dict[str, Any]],
-    kind: Kind[Any],
+    kind: Kind[Any, Any],
 ) -> HttpResponse:
     names = names_in(items, kind)
 
@@ -273,18 +237,12 @@ def _check_form(name: str) -> None:
         raise ApiError(NAME_DIFFERS, f"The ID in the path has {FORM_IN_WORDS}.")
 
 
-def _check_name(name: str, named: str, member: str) -> None:
+def _entry(caller: Caller, name: str, kind: Kind[Any, Any]) -> Any:
     _check_form(name)
-    if not same_registration_id(name, named):
-        raise ApiError(NAME_DIFFERS, f"{member} in the body differs from the one in the path.")
-
-
-def _individual(caller: Caller, name: str) -> IndividualEnrollment:
-    _check_form(name)
-    entries = with_what_is_shown(caller.service.individualenrollments.without_secrets())
-    entry = entries.filter(registration_key=registration_key(name)).first()
+    entries = with_what_is_shown(kind.entries(caller.service))
+    entry = entries.filter(**{kind.key: registration_key(name)}).first()
     if entry is None:
-        raise EnrollmentNotFound(name)
+        raise kind.not_found(name)
     return entry
 
 
@@ -295,12 +253,3 @@ def _record(caller: Caller, name: str) -> RegistrationRecord:
     if record is None:
         raise ApiError(*NO_SUCH_REGISTRATION)
     return record
-
-
-def _group(caller: Caller, name: str) -> EnrollmentGroup:
-    _check_form(name)
-    groups = with_what_is_shown(caller.service.enrollmentgroups.without_secrets())
-    group = groups.filter(group_key=registration_key(name)).first()
-    if group is None:
-        raise EnrollmentGroupNotFound(name)
-    return group

@@ -2,6 +2,7 @@
 
 import base64
 import re
+from dataclasses import replace
 from datetime import datetime
 
 import pytest
@@ -14,7 +15,8 @@ from enrollments.errors import Invalid
 from enrollments.models import EnrollmentGroup, HistoryEvent, IndividualEnrollment
 from enrollments.policy.access import AccessRight
 from enrollments.policy.roles import Role
-from enrollments.service_api import entries
+from enrollments.service_api import views
+from enrollments.service_api.kinds import INDIVIDUALS
 from enrollments.wire import messages
 from tests.certificates import root, self_signed
 from tests.devices import ALICE, enroll_ca, enroll_keys, register
@@ -541,14 +543,14 @@ def test_entries_of_another_service_are_not_there(api, service):
 
 def between(monkeypatch, times):
     """Somebody else changes the enrollment between reading and writing it, so many times."""
-    real, left = entries.change_individual_enrollment, iter(range(times))
+    real, left = INDIVIDUALS.change, iter(range(times))
 
     def change(service, name, spec, **given):
         if (turn := next(left, None)) is not None:
             IndividualEnrollment.objects.update(etag=f"changed {turn}")
         return real(service, name, spec, **given)
 
-    monkeypatch.setattr(entries, "change_individual_enrollment", change)
+    monkeypatch.setattr(views, "INDIVIDUALS", replace(INDIVIDUALS, change=change))
 
 
 def test_whatever_is_there_is_tried_again_when_it_changes_meanwhile(api, monkeypatch):
