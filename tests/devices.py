@@ -14,7 +14,8 @@ from enrollments.actions.ca_certificates import (
     verify_ca_certificate,
 )
 from enrollments.actions.enrollment_groups import GroupSpec, add_enrollment_group
-from enrollments.actions.enrollments import IndividualSpec, add_individual_enrollment
+from enrollments.actions.enrollment_specs import IndividualSpec
+from enrollments.actions.enrollments import add_individual_enrollment
 from enrollments.actions.registrations import DeviceRequest, RegistrationAnswer, register_device
 from enrollments.actions.services import add_service, change_settings
 from enrollments.attestation.credential import PresentedCredential

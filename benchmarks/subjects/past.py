@@ -10,7 +10,8 @@ from django.utils import timezone
 from benchmarks.installation import Bench
 from benchmarks.measure import Cost, Figure, Part
 from enrollments.actions.enrollment_groups import disable_enrollment_group, enable_enrollment_group
-from enrollments.actions.enrollments import IndividualSpec, add_individual_enrollment, delete_enrollments
+from enrollments.actions.enrollment_specs import IndividualSpec
+from enrollments.actions.enrollments import add_individual_enrollment, delete_enrollments
 from enrollments.actions.past import compare, look_back
 from enrollments.models import ProvisioningService, RegistrationEvidence, RegistrationRecord, Slot
 from tests.certificates import root, self_signed

@@ -10,7 +10,8 @@ from django.utils import timezone
 
 from benchmarks.installation import Bench
 from benchmarks.measure import Figure, Part, Ratio, in_this_process
-from enrollments.actions.enrollments import IndividualSpec, add_individual_enrollment
+from enrollments.actions.enrollment_specs import IndividualSpec
+from enrollments.actions.enrollments import add_individual_enrollment
 from enrollments.actions.tpm_challenges import RENEWED_AFTER, challenge
 from enrollments.attestation.tpm import (
     StorageKey,

@@ -1,24 +1,27 @@
 """Individual enrollments: add, change, disable, enable, delete. Each is the same act from every door."""
 
-import json
 from collections.abc import Iterable, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
 from datetime import datetime
-from enum import Enum
 from typing import Any
 
 from django.db import transaction
 from django.db.models import Prefetch, prefetch_related_objects
 
+from enrollments.actions.enrollment_specs import (
+    IndividualSpec,
+    Keep,
+    check_enrollment,
+    checked,
+    checked_or_problem,
+    no_endorsement_key,
+)
 from enrollments.actions.entries import (
     REHEARSAL,
     AlreadyEnrolled,
-    EntrySpec,
     cancel_schedule,
     check_epoch,
-    check_hubs,
-    check_spec,
     delete_all,
     disabled_for_good,
     held,
@@ -35,12 +38,11 @@ from enrollments.actions.judging import individual_ref
 from enrollments.actions.key_identifiers import secret_read_once
 from enrollments.actions.outcomes import Outcome, outcome_of
 from enrollments.actions.schedule import SWITCH_COLUMNS, settle_entry
-from enrollments.attestation.tpm import read_endorsement_key, read_storage_root_key
-from enrollments.attestation.x509 import DeviceCertificate, ParsedCertificate, registration_id_of
+from enrollments.attestation.x509 import DeviceCertificate, ParsedCertificate
 from enrollments.audit.actor import Actor
 from enrollments.audit.events import Event
 from enrollments.audit.record import Happened, changes, clean_reason, record, record_all, require_still
-from enrollments.errors import AttestationError, ChangedMeanwhile, DpsError, Invalid, NotFound
+from enrollments.errors import ChangedMeanwhile, DpsError, Invalid, NotFound
 from enrollments.models import (
     AttestationMechanism,
     Certificate,
@@ -53,14 +55,7 @@ from enrollments.models import (
 from enrollments.models.enrollments import SECRETS
 from enrollments.models.inserting import insert_all, made, numbers_by, update_all
 from enrollments.models.locks import change_lock
-from enrollments.policy.documents import MAX_TWIN_BYTES, DocumentProblem, parse_json
-from enrollments.policy.names import is_registration_id, registration_key, same_registration_id
-
-
-class Keep(Enum):
-    """For what a caller does not know of, and leaves as it is."""
-
-    AS_IT_IS = "as it is"
+from enrollments.policy.names import registration_key, same_registration_id
 
 
 class EnrollmentNotFound(NotFound):
@@ -68,21 +63,6 @@ class EnrollmentNotFound(NotFound):
 
     def __init__(self, registration_id: str) -> None:
         super().__init__(f"There is no individual enrollment {registration_id[:130]}.")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class IndividualSpec(EntrySpec):
-    """`registration_id` may be empty: it is then the certificates' common name, or made of the endorsement key.
-
-    endorsement_key, storage_root_key: each a TPM2B_PUBLIC. Without an endorsement key the one that is held stays, and
-    with it its storage root key.
-    """
-
-    registration_id: str = ""
-    device_id: str = ""
-    endorsement_key: bytes = b""
-    storage_root_key: bytes = b""
-    device_information: dict[str, Any] | Keep | None = Keep.AS_IT_IS
 
 
 def add_individual_enrollment(
@@ -98,7 +78,7 @@ def add_individual_enrollment(
 
     Raises Invalid, AlreadyEnrolled; PreviewOutdated (see check_epoch).
     """
-    spec, reason = _checked(service, spec), clean_reason(reason)
+    spec, reason = checked(service, spec), clean_reason(reason)
     with change_lock(service):
         check_epoch(service, expected_epoch)
         (added,) = _add_all(service, [spec], actor=actor, reason=reason)
@@ -114,7 +94,7 @@ def add_individual_enrollments(
 ) -> list[IndividualEnrollment | DpsError]:
     """Enroll many devices in one transaction: for each spec its enrollment, or why there is none."""
     reason = clean_reason(reason)
-    given: list[IndividualSpec | DpsError] = [_checked_or_problem(service, spec) for spec in specs]
+    given: list[IndividualSpec | DpsError] = [checked_or_problem(service, spec) for spec in specs]
     accepted = [one for one in given if not isinstance(one, DpsError)]
     with change_lock(service), secret_read_once():
         added = iter(_add_all(service, accepted, actor=actor, reason=reason))
@@ -133,29 +113,6 @@ def foresee_enrollment(
         return outcome_of(None, spec, changed=True)
     became = _become(current, spec, actor=REHEARSAL, reason="")
     return outcome_of(current, became.enrollment, changed=became.is_changed)
-
-
-def check_enrollment(
-    service: ProvisioningService, spec: IndividualSpec, current: IndividualEnrollment | None
-) -> IndividualSpec:
-    """The spec with its registration ID, or raises Invalid for all that could be refused when it is written.
-
-    That a name is taken is not looked at.
-    """
-    if current is not None:
-        spec = replace(spec, registration_id=current.registration_id)
-    spec = _checked(service, spec)
-    holds_key = current is not None and current.endorsement_key is not None
-    if spec.mechanism == AttestationMechanism.TPM and not spec.endorsement_key and not holds_key:
-        raise _no_endorsement_key()
-    return spec
-
-
-def _checked_or_problem(service: ProvisioningService, spec: IndividualSpec) -> IndividualSpec | DpsError:
-    try:
-        return _checked(service, spec)
-    except Invalid as problem:
-        return problem
 
 
 def _add_all(
@@ -302,7 +259,7 @@ def _checked_change(service: ProvisioningService, one: Asked) -> Asked:
         raise Invalid(
             {"registration_id": ["The registration ID of an enrollment cannot change: add another one."]}
         )
-    spec = _checked(service, replace(one.spec, registration_id=one.registration_id))
+    spec = checked(service, replace(one.spec, registration_id=one.registration_id))
     return replace(one, spec=spec)
 
 
@@ -589,74 +546,6 @@ def _get(service: ProvisioningService, registration_id: str) -> IndividualEnroll
         raise EnrollmentNotFound(registration_id) from None
 
 
-def _checked(service: ProvisioningService, spec: IndividualSpec) -> IndividualSpec:
-    """The spec with the registration ID that its certificates carry. Raises Invalid."""
-    if spec.mechanism == AttestationMechanism.TPM:
-        spec = _named_by_tpm(spec)
-    if spec.mechanism == AttestationMechanism.X509:
-        spec = _named_by_certificates(spec)
-    check_spec(spec, spec.registration_id, "registration_id", "device")
-    if spec.device_id and not is_registration_id(spec.device_id):
-        raise Invalid({"device_id": ["A device ID has the form of a registration ID."]})
-    check_hubs(service, spec.hubs)
-    _check_device_information(spec)
-    return spec
-
-
-def _check_device_information(spec: IndividualSpec) -> None:
-    if isinstance(spec.device_information, dict):
-        try:
-            parse_json(json.dumps(spec.device_information), max_bytes=MAX_TWIN_BYTES)
-        except DocumentProblem as problem:
-            raise Invalid({"device_information": [str(problem)]}) from None
-
-
-def _named_by_tpm(spec: IndividualSpec) -> IndividualSpec:
-    """Raises Invalid for keys with which no TPM could be challenged. The same one may be in several entries."""
-    for key_field, key, read in (
-        ("endorsement_key", spec.endorsement_key, read_endorsement_key),
-        ("storage_root_key", spec.storage_root_key, read_storage_root_key),
-    ):
-        try:
-            if key:
-                read(key)
-        except AttestationError as problem:
-            raise Invalid({key_field: [problem.message]}) from None
-    if spec.storage_root_key and spec.storage_root_key == spec.endorsement_key:
-        raise Invalid({"storage_root_key": ["This is the endorsement key once more."]})
-    if spec.endorsement_key and not spec.registration_id:
-        named = read_endorsement_key(spec.endorsement_key).default_registration_id
-        return replace(spec, registration_id=named)
-    return spec
-
-
-def _named_by_certificates(spec: IndividualSpec) -> IndividualSpec:
-    """R3: exactly one CN, and it is the registration ID; primary and secondary carry the same."""
-    if not spec.certificates:
-        if spec.enabled:
-            raise Invalid(
-                {"primary_certificate": ["Give the certificate with which the device will prove itself."]}
-            )
-        return spec  # a deny entry needs none: it bars the registration ID (R5)
-    for slot, certificate in spec.certificates.items():
-        try:
-            common_name = registration_id_of(certificate)
-        except AttestationError as problem:
-            raise Invalid({f"{slot}_certificate": [problem.message]}) from None
-        if not spec.registration_id:
-            spec = replace(spec, registration_id=common_name)
-        if not same_registration_id(common_name, spec.registration_id):
-            raise Invalid(
-                {
-                    f"{slot}_certificate": [
-                        f"The certificate's common name is {common_name[:130]!r}, and the registration ID is "
-                        f"{spec.registration_id[:130]!r}: they must be the same."
-                    ]
-                }
-            )
-    return spec
-
-
 def _set(enrollment: IndividualEnrollment, spec: IndividualSpec, *, actor: Actor, reason: str) -> None:
     """Everything that the row itself holds. Raises Invalid."""
     enrollment.registration_id = spec.registration_id
@@ -674,13 +563,9 @@ def _write_tpm_keys(enrollment: IndividualEnrollment, spec: IndividualSpec) -> N
         enrollment.endorsement_key = spec.endorsement_key
         enrollment.storage_root_key = spec.storage_root_key or None
     elif enrollment.endorsement_key is None:
-        raise _no_endorsement_key()
+        raise no_endorsement_key()
     elif spec.storage_root_key:
         enrollment.storage_root_key = spec.storage_root_key
-
-
-def _no_endorsement_key() -> Invalid:
-    return Invalid({"endorsement_key": ["Give the endorsement key of the device's TPM."]})
 
 
 def _name_taken(other: IndividualEnrollment) -> AlreadyEnrolled:

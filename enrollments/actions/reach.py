@@ -7,7 +7,7 @@ from typing import Any
 from django.db.models import Q
 
 from enrollments.actions.enrollment_groups import GroupSpec
-from enrollments.actions.enrollments import IndividualSpec
+from enrollments.actions.enrollment_specs import IndividualSpec
 from enrollments.actions.entries import EntrySpec
 from enrollments.errors import SecretUnreadable
 from enrollments.models import (

@@ -7,7 +7,8 @@ from django.utils import timezone
 
 from enrollments.actions.attempts import OVERFLOW_NAME, proven_leaf
 from enrollments.actions.certificates import parsed
-from enrollments.actions.enrollments import IndividualSpec, add_individual_enrollment, disable_enrollment
+from enrollments.actions.enrollment_specs import IndividualSpec
+from enrollments.actions.enrollments import add_individual_enrollment, disable_enrollment
 from enrollments.actions.entries import AlreadyEnrolled, Certificates
 from enrollments.actions.known_credentials import proven_chains
 from enrollments.actions.name_claims import check_name_version

@@ -7,7 +7,7 @@ from django.core.exceptions import ValidationError
 from django.http import QueryDict
 from django.utils.datastructures import MultiValueDict
 
-from enrollments.actions.enrollments import IndividualSpec
+from enrollments.actions.enrollment_specs import IndividualSpec
 from enrollments.models import (
     AttestationMechanism,
     EnrollmentGroup,

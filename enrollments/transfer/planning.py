@@ -16,13 +16,8 @@ from enrollments.actions.enrollment_groups import (
     GroupSpec,
     foresee_group,
 )
-from enrollments.actions.enrollments import (
-    EnrollmentNotFound,
-    IndividualSpec,
-    check_enrollment,
-    foresee_enrollment,
-    read_what_changing_reads,
-)
+from enrollments.actions.enrollment_specs import IndividualSpec, check_enrollment
+from enrollments.actions.enrollments import EnrollmentNotFound, foresee_enrollment, read_what_changing_reads
 from enrollments.actions.entries import may_replace_secrets, read_secrets
 from enrollments.actions.imports import Change, LineProblem
 from enrollments.actions.key_identifiers import secret_read_once

@@ -8,7 +8,7 @@ from typing import Any, TypedDict, TypeVar
 
 from enrollments.actions.certificates import parsed
 from enrollments.actions.enrollment_groups import GroupSpec, referred
-from enrollments.actions.enrollments import IndividualSpec
+from enrollments.actions.enrollment_specs import IndividualSpec
 from enrollments.attestation.tpm import unwrapped
 from enrollments.attestation.x509 import DeviceCertificate, ParsedCertificate, read_upload
 from enrollments.errors import AttestationError

@@ -9,9 +9,9 @@ from django.db import connection
 from django.utils import timezone
 
 from enrollments.actions import entries
+from enrollments.actions.enrollment_specs import IndividualSpec
 from enrollments.actions.enrollments import (
     Asked,
-    IndividualSpec,
     add_individual_enrollment,
     change_individual_enrollment,
     change_individual_enrollments,

@@ -40,9 +40,9 @@ from enrollments.actions.enrollment_groups import (
     enable_enrollment_group,
     reveal_group_keys,
 )
+from enrollments.actions.enrollment_specs import IndividualSpec
 from enrollments.actions.enrollments import (
     Asked,
-    IndividualSpec,
     add_individual_enrollments,
     cancel_enrollment_schedule,
     change_individual_enrollment,

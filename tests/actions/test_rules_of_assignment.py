@@ -15,8 +15,8 @@ from enrollments.actions.enrollment_groups import (
     delete_enrollment_groups,
     disable_enrollment_group,
 )
+from enrollments.actions.enrollment_specs import IndividualSpec
 from enrollments.actions.enrollments import (
-    IndividualSpec,
     change_individual_enrollment,
     delete_enrollments,
     disable_enrollment,

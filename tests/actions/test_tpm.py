@@ -11,8 +11,8 @@ from django.db import connection
 from django.utils import timezone
 
 from enrollments.actions import rates, registrations
+from enrollments.actions.enrollment_specs import IndividualSpec
 from enrollments.actions.enrollments import (
-    IndividualSpec,
     add_individual_enrollment,
     change_individual_enrollment,
     delete_enrollments,

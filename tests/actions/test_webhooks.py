@@ -10,11 +10,8 @@ from django.utils import timezone
 
 from enrollments.actions import allocation
 from enrollments.actions.enrollment_groups import delete_enrollment_groups, disable_enrollment_group
-from enrollments.actions.enrollments import (
-    IndividualSpec,
-    add_individual_enrollment,
-    change_individual_enrollment,
-)
+from enrollments.actions.enrollment_specs import IndividualSpec
+from enrollments.actions.enrollments import add_individual_enrollment, change_individual_enrollment
 from enrollments.actions.hubs import HubSpec, link_hub, unlink_hub
 from enrollments.actions.registrations import Outcome, poll_operation, register_device
 from enrollments.actions.services import change_settings

@@ -4,7 +4,8 @@ import base64
 
 import pytest
 
-from enrollments.actions.enrollments import IndividualSpec, add_individual_enrollment
+from enrollments.actions.enrollment_specs import IndividualSpec
+from enrollments.actions.enrollments import add_individual_enrollment
 from enrollments.models import AttestationMechanism, HubDevice, RegistrationRecord
 from enrollments.simulator.tpm_structures import TpmRefusal
 from tests.device_api.clients import CLIENTS, CSharp, GaveUp, IotEdge, Outcome

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from enrollments.actions.enrollments import IndividualSpec, add_individual_enrollment
+from enrollments.actions.enrollment_specs import IndividualSpec
+from enrollments.actions.enrollments import add_individual_enrollment
 from enrollments.actions.services import change_settings
 from enrollments.attestation.credential import PresentedCredential
 from enrollments.models import AttestationMechanism

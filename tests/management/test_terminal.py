@@ -13,7 +13,8 @@ import pytest
 
 REPOSITORY = Path(__file__).parents[2]
 ENROLL = """
-from enrollments.actions.enrollments import IndividualSpec, add_individual_enrollment
+from enrollments.actions.enrollments import add_individual_enrollment
+from enrollments.actions.enrollment_specs import IndividualSpec
 from enrollments.audit.actor import Actor, Way
 from enrollments.models import AttestationMechanism, IndividualEnrollment, ProvisioningService
 service, actor = ProvisioningService.objects.get(), Actor("user", "alice", Way.PORTAL)

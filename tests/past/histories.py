@@ -19,9 +19,9 @@ from enrollments.actions.enrollment_groups import (
     disable_enrollment_group,
     enable_enrollment_group,
 )
+from enrollments.actions.enrollment_specs import IndividualSpec
 from enrollments.actions.enrollments import (
     Asked,
-    IndividualSpec,
     add_individual_enrollment,
     add_individual_enrollments,
     change_individual_enrollment,

@@ -17,11 +17,8 @@ from enrollments.actions.enrollment_groups import (
     disable_enrollment_group,
     enable_enrollment_group,
 )
-from enrollments.actions.enrollments import (
-    IndividualSpec,
-    change_individual_enrollment,
-    delete_enrollments,
-)
+from enrollments.actions.enrollment_specs import IndividualSpec
+from enrollments.actions.enrollments import change_individual_enrollment, delete_enrollments
 from enrollments.actions.past import Limits
 from enrollments.actions.revocation import deny_device
 from enrollments.actions.services import change_settings

@@ -4,7 +4,8 @@ import base64
 
 import pytest
 
-from enrollments.actions.enrollments import IndividualSpec, add_individual_enrollment
+from enrollments.actions.enrollment_specs import IndividualSpec
+from enrollments.actions.enrollments import add_individual_enrollment
 from enrollments.attestation.tpm import read_endorsement_key
 from enrollments.models import AttestationMechanism, IndividualEnrollment
 from enrollments.policy.roles import Role

@@ -2,7 +2,8 @@
 
 import pytest
 
-from enrollments.actions.enrollments import IndividualSpec, add_individual_enrollment
+from enrollments.actions.enrollment_specs import IndividualSpec
+from enrollments.actions.enrollments import add_individual_enrollment
 from enrollments.models import AttestationMechanism, IndividualEnrollment
 from enrollments.policy.roles import Role
 from tests.certificates import root

@@ -6,8 +6,8 @@ import pytest
 
 from enrollments.actions.deleting import delete_and_deny
 from enrollments.actions.enrollment_groups import disable_enrollment_group, enable_enrollment_group
+from enrollments.actions.enrollment_specs import IndividualSpec
 from enrollments.actions.enrollments import (
-    IndividualSpec,
     change_individual_enrollment,
     delete_enrollments,
     disable_enrollment,

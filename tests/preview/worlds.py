@@ -21,8 +21,8 @@ from enrollments.actions.enrollment_groups import (
     disable_enrollment_group,
     enable_enrollment_group,
 )
+from enrollments.actions.enrollment_specs import IndividualSpec
 from enrollments.actions.enrollments import (
-    IndividualSpec,
     add_individual_enrollment,
     change_individual_enrollment,
     delete_enrollments,

@@ -6,7 +6,8 @@ import pytest
 from django.utils import timezone
 
 from enrollments.actions.enrollment_groups import delete_enrollment_groups, disable_enrollment_group
-from enrollments.actions.enrollments import IndividualSpec, add_individual_enrollments, disable_enrollment
+from enrollments.actions.enrollment_specs import IndividualSpec
+from enrollments.actions.enrollments import add_individual_enrollments, disable_enrollment
 from enrollments.actions.imports import carry_out_changes
 from enrollments.actions.judging import judge
 from enrollments.actions.preview import Effect, above, limits

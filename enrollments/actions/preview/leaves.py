@@ -6,7 +6,7 @@ from itertools import islice
 from django.db.models import Q
 
 from enrollments.actions.certificates import parsed, parsed_once
-from enrollments.actions.enrollments import IndividualSpec
+from enrollments.actions.enrollment_specs import IndividualSpec
 from enrollments.actions.preview.credentials import device_at, enrolled_for
 from enrollments.actions.preview.kinds import (
     Kinds,

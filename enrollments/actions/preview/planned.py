@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from enrollments.actions.attempts import Came
-from enrollments.actions.enrollments import IndividualSpec
+from enrollments.actions.enrollment_specs import IndividualSpec
 from enrollments.actions.imports import Change
 from enrollments.actions.key_identifiers import endorsement_identifier, key_identifier
 from enrollments.actions.preview.credentials import device_at
