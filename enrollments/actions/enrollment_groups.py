@@ -10,6 +10,7 @@ from enrollments.actions.certificates import parsed
 from enrollments.actions.entries import (
     REHEARSAL,
     AlreadyEnrolled,
+    EnrollmentGroupNotFound,
     EntrySpec,
     cancel_schedule,
     check_epoch,
@@ -48,13 +49,6 @@ from enrollments.policy.names import registration_key, same_registration_id
 MAX_HELPERS = 10
 # The contract (8) has the same number. Each costs two HMACs for every token of a device without an enrollment.
 MAX_GROUPS_WITH_KEYS = 100
-
-
-class EnrollmentGroupNotFound(NotFound):
-    code = "enrollment_group_not_found"
-
-    def __init__(self, group_id: str) -> None:
-        super().__init__(f"There is no enrollment group {group_id[:130]}.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

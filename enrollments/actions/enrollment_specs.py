@@ -5,19 +5,11 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any
 
-from enrollments.actions.entries import (
-    EntrySpec,
-    check_hubs,
-    check_spec,
-)
+from enrollments.actions.entries import EntrySpec, check_hubs, check_spec
 from enrollments.attestation.tpm import read_endorsement_key, read_storage_root_key
 from enrollments.attestation.x509 import registration_id_of
 from enrollments.errors import AttestationError, DpsError, Invalid
-from enrollments.models import (
-    AttestationMechanism,
-    IndividualEnrollment,
-    ProvisioningService,
-)
+from enrollments.models import AttestationMechanism, IndividualEnrollment, ProvisioningService
 from enrollments.policy.documents import MAX_TWIN_BYTES, DocumentProblem, parse_json
 from enrollments.policy.names import is_registration_id, same_registration_id
 

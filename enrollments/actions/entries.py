@@ -41,6 +41,7 @@ from enrollments.errors import (
     ChangedMeanwhile,
     Conflict,
     Invalid,
+    NotFound,
     PreviewOutdated,
     SecretUnreadable,
 )
@@ -84,6 +85,20 @@ class AlreadyEnrolled(Conflict):
         super().__init__(message)
         self.entry = entry
         self.field = field
+
+
+class EnrollmentNotFound(NotFound):
+    code = "enrollment_not_found"
+
+    def __init__(self, registration_id: str) -> None:
+        super().__init__(f"There is no individual enrollment {registration_id[:130]}.")
+
+
+class EnrollmentGroupNotFound(NotFound):
+    code = "enrollment_group_not_found"
+
+    def __init__(self, group_id: str) -> None:
+        super().__init__(f"There is no enrollment group {group_id[:130]}.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,7 +22,11 @@ from enrollments.actions.enrollment_groups import (
     disable_enrollment_group,
 )
 from enrollments.actions.enrollment_specs import IndividualSpec
-from enrollments.actions.enrollments import Asked, add_individual_enrollments, change_individual_enrollments
+from enrollments.actions.enrollments_together import (
+    Asked,
+    add_individual_enrollments,
+    change_individual_enrollments,
+)
 from enrollments.actions.entries import check_epoch
 from enrollments.actions.outcomes import Outcome
 from enrollments.actions.people import has_right

@@ -1,8 +1,6 @@
 """The one table from what happened to what a back end is told: codes of contract 6.3 and bodies of contract 1.7."""
 
-from enrollments.actions.enrollment_groups import EnrollmentGroupNotFound
-from enrollments.actions.enrollments import EnrollmentNotFound
-from enrollments.actions.entries import AlreadyEnrolled
+from enrollments.actions.entries import AlreadyEnrolled, EnrollmentGroupNotFound, EnrollmentNotFound
 from enrollments.actions.service_access import LacksRight, NotAuthenticated
 from enrollments.errors import (
     ChangedMeanwhile,

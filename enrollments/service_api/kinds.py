@@ -7,19 +7,18 @@ from typing import Any, Generic, TypeVar
 from django.db.models import QuerySet
 
 from enrollments.actions.enrollment_groups import (
-    EnrollmentGroupNotFound,
     add_enrollment_group,
     change_enrollment_group,
     delete_enrollment_groups,
     reveal_group_keys,
 )
 from enrollments.actions.enrollments import (
-    EnrollmentNotFound,
     add_individual_enrollment,
     change_individual_enrollment,
     delete_enrollments,
     reveal_enrollment_keys,
 )
+from enrollments.actions.entries import EnrollmentGroupNotFound, EnrollmentNotFound
 from enrollments.errors import NotFound
 from enrollments.models import EnrollmentGroup, IndividualEnrollment, ProvisioningService
 from enrollments.models.switches import AsOf

@@ -11,14 +11,15 @@ from typing import Any, TypeVar
 
 from django.db.models import prefetch_related_objects
 
-from enrollments.actions.enrollment_groups import (
-    EnrollmentGroupNotFound,
-    GroupSpec,
-    foresee_group,
-)
+from enrollments.actions.enrollment_groups import GroupSpec, foresee_group
 from enrollments.actions.enrollment_specs import IndividualSpec, check_enrollment
-from enrollments.actions.enrollments import EnrollmentNotFound, foresee_enrollment, read_what_changing_reads
-from enrollments.actions.entries import may_replace_secrets, read_secrets
+from enrollments.actions.enrollments_together import foresee_enrollment, read_what_changing_reads
+from enrollments.actions.entries import (
+    EnrollmentGroupNotFound,
+    EnrollmentNotFound,
+    may_replace_secrets,
+    read_secrets,
+)
 from enrollments.actions.imports import Change, LineProblem
 from enrollments.actions.key_identifiers import secret_read_once
 from enrollments.actions.outcomes import Outcome, outcome_of

@@ -11,13 +11,12 @@ from django.utils import timezone
 from enrollments.actions import entries
 from enrollments.actions.enrollment_specs import IndividualSpec
 from enrollments.actions.enrollments import (
-    Asked,
     add_individual_enrollment,
     change_individual_enrollment,
-    change_individual_enrollments,
     disable_enrollment,
     enable_enrollment,
 )
+from enrollments.actions.enrollments_together import Asked, change_individual_enrollments
 from enrollments.actions.hubs import HubSpec, link_hub
 from enrollments.errors import DpsError
 from enrollments.models import (

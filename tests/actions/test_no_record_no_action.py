@@ -42,15 +42,17 @@ from enrollments.actions.enrollment_groups import (
 )
 from enrollments.actions.enrollment_specs import IndividualSpec
 from enrollments.actions.enrollments import (
-    Asked,
-    add_individual_enrollments,
     cancel_enrollment_schedule,
     change_individual_enrollment,
-    change_individual_enrollments,
     delete_enrollments,
     disable_enrollment,
     enable_enrollment,
     reveal_enrollment_keys,
+)
+from enrollments.actions.enrollments_together import (
+    Asked,
+    add_individual_enrollments,
+    change_individual_enrollments,
 )
 from enrollments.actions.history import export_history, note_export
 from enrollments.actions.history_checks import begin_check, continue_check

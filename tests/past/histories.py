@@ -21,14 +21,16 @@ from enrollments.actions.enrollment_groups import (
 )
 from enrollments.actions.enrollment_specs import IndividualSpec
 from enrollments.actions.enrollments import (
-    Asked,
     add_individual_enrollment,
-    add_individual_enrollments,
     change_individual_enrollment,
-    change_individual_enrollments,
     delete_enrollments,
     disable_enrollment,
     enable_enrollment,
+)
+from enrollments.actions.enrollments_together import (
+    Asked,
+    add_individual_enrollments,
+    change_individual_enrollments,
 )
 from enrollments.actions.judging import judge
 from enrollments.actions.judging.assumed import judge_tpm_as_proven

@@ -3,7 +3,7 @@
 import pytest
 
 from enrollments.actions.access_policies import change_policy
-from enrollments.actions.enrollment_groups import EnrollmentGroupNotFound
+from enrollments.actions.entries import EnrollmentGroupNotFound
 from enrollments.models import EnrollmentGroup, HistoryEvent, IndividualEnrollment, ProvisioningService
 from enrollments.policy.access import AccessRight
 from tests.certificates import root, self_signed

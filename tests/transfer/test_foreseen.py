@@ -7,7 +7,8 @@ from django.utils import timezone
 
 from enrollments.actions.enrollment_groups import delete_enrollment_groups, disable_enrollment_group
 from enrollments.actions.enrollment_specs import IndividualSpec
-from enrollments.actions.enrollments import add_individual_enrollments, disable_enrollment
+from enrollments.actions.enrollments import disable_enrollment
+from enrollments.actions.enrollments_together import add_individual_enrollments
 from enrollments.actions.imports import carry_out_changes
 from enrollments.actions.judging import judge
 from enrollments.actions.preview import Effect, above, limits

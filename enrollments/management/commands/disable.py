@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from enrollments.actions.access_policies import disable_policy
-from enrollments.actions.enrollment_groups import EnrollmentGroupNotFound, disable_enrollment_group
-from enrollments.actions.enrollments import EnrollmentNotFound, disable_enrollment
+from enrollments.actions.enrollment_groups import disable_enrollment_group
+from enrollments.actions.enrollments import disable_enrollment
+from enrollments.actions.entries import EnrollmentGroupNotFound, EnrollmentNotFound
 from enrollments.actions.preview import (
     NO_LIMITS,
     Act,

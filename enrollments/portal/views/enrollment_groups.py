@@ -8,11 +8,11 @@ from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from enrollments.actions.enrollment_groups import (
-    EnrollmentGroupNotFound,
     add_enrollment_group,
     change_enrollment_group,
     reveal_group_keys,
 )
+from enrollments.actions.entries import EnrollmentGroupNotFound
 from enrollments.actions.judging import group_ref
 from enrollments.actions.preview import Act, Entry, Preview
 from enrollments.actions.schedule import settle_if_possible, switches_now

@@ -8,11 +8,11 @@ from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from enrollments.actions.enrollments import (
-    EnrollmentNotFound,
     add_individual_enrollment,
     change_individual_enrollment,
     reveal_enrollment_keys,
 )
+from enrollments.actions.entries import EnrollmentNotFound
 from enrollments.actions.judging import individual_ref
 from enrollments.actions.preview import Act, Entry, Preview
 from enrollments.actions.schedule import settle_if_possible, switches_now
