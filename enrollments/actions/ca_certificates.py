@@ -11,7 +11,8 @@ from django.db.models import QuerySet
 from django.utils import timezone
 
 from enrollments.actions.certificates import parsed
-from enrollments.actions.entries import check_epoch, findings
+from enrollments.actions.entries import check_epoch
+from enrollments.actions.entry_specs import findings
 from enrollments.actions.preview import Limits, Preview, preview_of
 from enrollments.actions.preview.acts import NOBODY, told_afterwards
 from enrollments.attestation.x509 import ParsedCertificate, check_possession

@@ -11,11 +11,8 @@ from enrollments.actions.entries import (
     REHEARSAL,
     AlreadyEnrolled,
     EnrollmentGroupNotFound,
-    EntrySpec,
     cancel_schedule,
     check_epoch,
-    check_hubs,
-    check_spec,
     delete_all,
     held,
     note_told_keys,
@@ -25,6 +22,7 @@ from enrollments.actions.entries import (
     write_common,
     written,
 )
+from enrollments.actions.entry_specs import EntrySpec, check_hubs, check_spec
 from enrollments.actions.judging import group_ref
 from enrollments.actions.outcomes import Outcome, outcome_of
 from enrollments.actions.schedule import settle_entry

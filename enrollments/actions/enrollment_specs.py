@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any
 
-from enrollments.actions.entries import EntrySpec, check_hubs, check_spec
+from enrollments.actions.entry_specs import EntrySpec, check_hubs, check_spec
 from enrollments.attestation.tpm import read_endorsement_key, read_storage_root_key
 from enrollments.attestation.x509 import registration_id_of
 from enrollments.errors import AttestationError, DpsError, Invalid

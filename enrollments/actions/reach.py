@@ -8,7 +8,7 @@ from django.db.models import Q
 
 from enrollments.actions.enrollment_groups import GroupSpec
 from enrollments.actions.enrollment_specs import IndividualSpec
-from enrollments.actions.entries import EntrySpec
+from enrollments.actions.entry_specs import EntrySpec
 from enrollments.errors import SecretUnreadable
 from enrollments.models import (
     AttestationMechanism,

@@ -9,7 +9,8 @@ from enrollments.actions.attempts import OVERFLOW_NAME, proven_leaf
 from enrollments.actions.certificates import parsed
 from enrollments.actions.enrollment_specs import IndividualSpec
 from enrollments.actions.enrollments import add_individual_enrollment, disable_enrollment
-from enrollments.actions.entries import AlreadyEnrolled, Certificates
+from enrollments.actions.entries import AlreadyEnrolled
+from enrollments.actions.entry_specs import Certificates
 from enrollments.actions.known_credentials import proven_chains
 from enrollments.actions.name_claims import check_name_version
 from enrollments.attestation.x509 import ParsedCertificate

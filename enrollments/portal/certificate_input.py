@@ -10,7 +10,7 @@ from django.http import QueryDict
 from django.utils import timezone
 from django.utils.datastructures import MultiValueDict
 
-from enrollments.actions.entries import Kind, enrolled_in, findings
+from enrollments.actions.entry_specs import Kind, enrolled_in, findings
 from enrollments.actions.preview import Entry
 from enrollments.attestation.x509 import (
     MAX_UPLOAD_BYTES,

@@ -6,7 +6,7 @@ from typing import Any
 from django import forms
 from django.utils import timezone
 
-from enrollments.actions.entries import Kind
+from enrollments.actions.entry_specs import Kind
 from enrollments.errors import Invalid
 from enrollments.models import (
     AttestationMechanism,

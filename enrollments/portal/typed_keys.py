@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 from cryptography.fernet import InvalidToken
 
-from enrollments.actions.entries import Kind
+from enrollments.actions.entry_specs import Kind
 from enrollments.errors import Invalid
 from enrollments.models.fields import cipher
 

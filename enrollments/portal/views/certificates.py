@@ -5,7 +5,7 @@ from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_POST
 from django_htmx.http import trigger_client_event
 
-from enrollments.actions.entries import Kind
+from enrollments.actions.entry_specs import Kind
 from enrollments.actions.preview import Entry
 from enrollments.models import ProvisioningService
 from enrollments.policy.roles import Right
