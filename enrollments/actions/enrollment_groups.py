@@ -15,13 +15,11 @@ from enrollments.actions.entries import (
     check_epoch,
     delete_all,
     held,
-    note_told_keys,
     schedule_disabling,
     set_enabled,
-    snapshot,
     write_common,
-    written,
 )
+from enrollments.actions.entry_snapshots import note_told_keys, snapshot, written
 from enrollments.actions.entry_specs import EntrySpec, check_hubs, check_spec
 from enrollments.actions.judging import group_ref
 from enrollments.actions.outcomes import Outcome, outcome_of

@@ -12,10 +12,10 @@ from enrollments.actions.entries import (
     cancel_schedule,
     check_epoch,
     delete_all,
-    note_told_keys,
     schedule_disabling,
     set_enabled,
 )
+from enrollments.actions.entry_snapshots import note_told_keys
 from enrollments.audit.actor import Actor
 from enrollments.audit.events import Event
 from enrollments.audit.record import clean_reason, record

@@ -22,11 +22,13 @@ from enrollments.actions.entries import (
     check_epoch,
     disabled_for_good,
     held,
+    write_common,
+)
+from enrollments.actions.entry_snapshots import (
     may_replace_secrets,
     note_replaced_secrets,
     read_secrets,
     snapshot,
-    write_common,
 )
 from enrollments.actions.judging import individual_ref
 from enrollments.actions.key_identifiers import secret_read_once

@@ -18,7 +18,7 @@ SERVICE_CHANGED, CA_DELETED = "service.changed", "ca_certificate.deleted"
 SLOTS = ("primary", "secondary")
 OTHER = {"primary": "secondary", "secondary": "primary"}
 A_HELPER = '"helper '
-# What the history writes for a key that was there (actions/entries.py).
+# What the history writes for a key that was there (actions/entry_snapshots.py).
 A_KEY = "(a key)"
 
 
