@@ -11,16 +11,14 @@ from enrollments.actions.entries import (
     REHEARSAL,
     AlreadyEnrolled,
     EnrollmentGroupNotFound,
-    cancel_schedule,
     check_epoch,
     delete_all,
     held,
-    schedule_disabling,
-    set_enabled,
     write_common,
 )
 from enrollments.actions.entry_snapshots import note_told_keys, snapshot, written
 from enrollments.actions.entry_specs import EntrySpec, check_hubs, check_spec
+from enrollments.actions.entry_switches import cancel_schedule, schedule_disabling, set_enabled
 from enrollments.actions.judging import group_ref
 from enrollments.actions.outcomes import Outcome, outcome_of
 from enrollments.actions.schedule import settle_entry

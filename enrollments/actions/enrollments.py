@@ -7,15 +7,9 @@ from django.db import transaction
 
 from enrollments.actions.enrollment_specs import IndividualSpec, checked
 from enrollments.actions.enrollments_together import Asked, add_all, change_all, checked_change
-from enrollments.actions.entries import (
-    EnrollmentNotFound,
-    cancel_schedule,
-    check_epoch,
-    delete_all,
-    schedule_disabling,
-    set_enabled,
-)
+from enrollments.actions.entries import EnrollmentNotFound, check_epoch, delete_all
 from enrollments.actions.entry_snapshots import note_told_keys
+from enrollments.actions.entry_switches import cancel_schedule, schedule_disabling, set_enabled
 from enrollments.audit.actor import Actor
 from enrollments.audit.events import Event
 from enrollments.audit.record import clean_reason, record

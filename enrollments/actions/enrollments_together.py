@@ -20,7 +20,6 @@ from enrollments.actions.entries import (
     AlreadyEnrolled,
     EnrollmentNotFound,
     check_epoch,
-    disabled_for_good,
     held,
     write_common,
 )
@@ -30,6 +29,7 @@ from enrollments.actions.entry_snapshots import (
     read_secrets,
     snapshot,
 )
+from enrollments.actions.entry_switches import disabled_for_good
 from enrollments.actions.judging import individual_ref
 from enrollments.actions.key_identifiers import secret_read_once
 from enrollments.actions.outcomes import Outcome, outcome_of

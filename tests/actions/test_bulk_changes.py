@@ -17,6 +17,7 @@ from enrollments.actions.enrollments import (
     enable_enrollment,
 )
 from enrollments.actions.enrollments_together import Asked, change_individual_enrollments
+from enrollments.actions.entry_snapshots import _secret_held
 from enrollments.actions.hubs import HubSpec, link_hub
 from enrollments.errors import DpsError
 from enrollments.models import (
@@ -27,6 +28,7 @@ from enrollments.models import (
     ProvisioningService,
     Slot,
 )
+from enrollments.models.enrollments import SECRETS, empty_twin
 from tests.certificates import self_signed
 from tests.devices import ALICE, enroll_device, enroll_keys, new_service
 from tests.soft_tpm import SoftTpm
@@ -74,7 +76,7 @@ def a_spec(chance, name, hubs):
         for_good=chance.random() < 0.5,
         switches_at=chance.choice([None, None, *TIMES]),
         schedule_reason=chance.choice(["", "rent ends"]),
-        initial_twin=chance.choice([entries.empty_twin(), {"tags": {"a": 1}, "properties": {"desired": {}}}]),
+        initial_twin=chance.choice([empty_twin(), {"tags": {"a": 1}, "properties": {"desired": {}}}]),
         iot_edge=chance.random() < 0.5,
         allocation_policy=policy,
         hubs=tuple(chance.sample(hubs, chance.randrange(3))),
@@ -164,9 +166,9 @@ def columns(service):
         row = {
             field.attname: getattr(one, field.attname)
             for field in one._meta.concrete_fields
-            if field.attname not in own | set(entries.SECRETS)
+            if field.attname not in own | set(SECRETS)
         }
-        row |= {name: entries._secret_held(one, name) for name in entries.SECRETS}
+        row |= {name: _secret_held(one, name) for name in SECRETS}
         row["hubs"] = sorted(one.hubs.values_list("host_name", flat=True))
         row["held"] = sorted(
             one.certificates.values_list(

@@ -307,6 +307,8 @@ NOT_ALONE = {
     "add_hub_row": "a part of link_hub",
     "carry_out_changes": "a part of an import, to see what it does and take it back",
     "begin_import": "keeps a file that decides nothing; tests/transfer has what becomes of it",
+    "add_all": "a part of adding one enrollment, and of adding many",
+    "change_all": "a part of changing one enrollment, and of changing many",
     "set_enabled": "a part of enabling and disabling",
     "delete_all": "a part of deleting",
     "disabled_for_good": "a part of disabling many, and of set_enabled",
