@@ -6,7 +6,7 @@ the first chunk of which nothing was done.
 
 import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -15,19 +15,8 @@ from django.db import transaction
 from django.db.models import Q
 from django.utils import timezone
 
-from enrollments.actions.enrollment_groups import (
-    GroupSpec,
-    add_enrollment_group,
-    change_enrollment_group,
-    disable_enrollment_group,
-)
-from enrollments.actions.enrollment_specs import IndividualSpec
-from enrollments.actions.enrollments_together import (
-    Asked,
-    add_individual_enrollments,
-    change_individual_enrollments,
-)
 from enrollments.actions.entries import check_epoch
+from enrollments.actions.import_changes import Change, LineProblem, Tally, do_changes
 from enrollments.actions.outcomes import Outcome
 from enrollments.actions.people import has_right
 from enrollments.audit.actor import Actor, Way
@@ -47,11 +36,8 @@ from enrollments.models import (
 )
 from enrollments.models.imports import WORKING
 from enrollments.models.locks import change_lock
-from enrollments.policy.names import registration_key
 from enrollments.policy.roles import Right
 
-# Counted beside the outcomes: lines of groups that are disabled, and bring certificates that help others.
-HELPS_OTHERS = "helps others"
 # Each keeps a whole file in the database until it has ended.
 MAX_UNFINISHED = 5
 # Whoever holds a run says so with each chunk. After this long without a sign of life it is somebody else's.
@@ -75,46 +61,6 @@ class NotHeld(DpsError):
 
     def __init__(self) -> None:
         super().__init__("The import was stopped, or somebody else is carrying it out.")
-
-
-@dataclass(frozen=True, slots=True)
-class LineProblem:
-    line: int
-    name: str
-    sentence: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Change:
-    """What a line comes to. Without a spec: disable. Without an etag: add, else change what has this one.
-
-    outcome: as it was foreseen on the state of the epoch that goes with it. awaited_predecessor: the ID of a group that
-    a line before this one adds. helps_others: somebody may come in by it through another entry, whatever its switch.
-    """
-
-    line: int
-    name: str
-    is_group: bool
-    spec: IndividualSpec | GroupSpec | None
-    expected_etag: str | None = None
-    outcome: Outcome
-    awaited_predecessor: str = ""
-    helps_others: bool = False
-
-
-@dataclass(slots=True)
-class Tally:
-    """What became of the lines of one chunk."""
-
-    counts: dict[str, int] = field(default_factory=dict)
-    problems: list[LineProblem] = field(default_factory=list)
-
-    def add(self, outcome: Outcome | str) -> None:
-        self.counts[outcome] = self.counts.get(outcome, 0) + 1
-
-    def refuse(self, line: int, name: str, sentence: str) -> None:
-        self.add(Outcome.REFUSED)
-        self.problems.append(LineProblem(line, name, sentence))
 
 
 def begin_import(
@@ -313,7 +259,7 @@ def carry_out(
             tally = Tally()
             for problem in bad:
                 tally.refuse(problem.line, problem.name, problem.sentence)
-            _do(service, changes, tally, actor=actor, reason=run.reason)
+            do_changes(service, changes, tally, actor=actor, reason=run.reason)
             _keep_problems(run, tally.problems, at_run=True)
             run.position += 1
             run.lines_done += len(changes) + len(bad)
@@ -405,79 +351,6 @@ class _held:
 
     def __exit__(self, *exception: Any) -> None:
         self._atomic.__exit__(*exception)
-
-
-def carry_out_changes(service: ProvisioningService, changes: Sequence[Change], *, actor: Actor) -> Tally:
-    """As a portion is, without a run: for whoever looks what that does, and takes it back."""
-    tally = Tally()
-    _do(service, changes, tally, actor=actor, reason="")
-    return tally
-
-
-def _do(
-    service: ProvisioningService, changes: Sequence[Change], tally: Tally, *, actor: Actor, reason: str
-) -> None:
-    new = [one for one in changes if _is_new_device(one)]
-    specs = [one.spec for one in new if isinstance(one.spec, IndividualSpec)]
-    added = add_individual_enrollments(service, specs, actor=actor, reason=reason)
-    _tell(tally, new, added)
-    others = [one for one in changes if one.outcome is not Outcome.UNCHANGED]
-    there = [one for one in others if not one.is_group and not _is_new_device(one)]
-    changed = change_individual_enrollments(service, map(_asked, there), actor=actor, reason=reason)
-    _tell(tally, there, changed)
-    groups = [one for one in others if one.is_group]
-    _tell(tally, groups, [_done(service, one, actor=actor, reason=reason) for one in groups])
-    for _ in range(len(changes) - len(new) - len(there) - len(groups)):
-        tally.add(Outcome.UNCHANGED)
-
-
-def _is_new_device(change: Change) -> bool:
-    return change.expected_etag is None and isinstance(change.spec, IndividualSpec)
-
-
-def _asked(change: Change) -> Asked:
-    spec = change.spec if isinstance(change.spec, IndividualSpec) else None
-    return Asked(change.name, spec, change.expected_etag or "")
-
-
-def _tell(tally: Tally, changes: Sequence[Change], outcomes: Sequence[object]) -> None:
-    """outcomes: for each change what is wrong with it, or something else."""
-    for change, outcome in zip(changes, outcomes, strict=True):
-        if isinstance(outcome, DpsError):
-            tally.refuse(change.line, change.name, outcome.message)
-        else:
-            tally.add(change.outcome)
-
-
-def _done(service: ProvisioningService, change: Change, *, actor: Actor, reason: str) -> DpsError | None:
-    """A line about a group, by the action that does the same for one; it takes the lock that is owned already."""
-    try:
-        spec = _with_predecessor(service, change)
-        if spec is None:
-            disable_enrollment_group(service, change.name, actor=actor, reason=reason)
-        elif change.expected_etag is None:
-            add_enrollment_group(service, spec, actor=actor, reason=reason)
-        else:
-            change_enrollment_group(
-                service, change.name, spec, expected_etag=change.expected_etag, actor=actor, reason=reason
-            )
-    except DpsError as problem:
-        return problem
-    return None
-
-
-def _with_predecessor(service: ProvisioningService, change: Change) -> GroupSpec | None:
-    """None: disable it. Raises Invalid."""
-    if not isinstance(change.spec, GroupSpec):
-        return None
-    if not change.awaited_predecessor:
-        return change.spec
-    key = registration_key(change.awaited_predecessor)
-    found = service.enrollmentgroups.without_secrets().filter(group_key=key).first()
-    if found is None:
-        sentence = f"predecessor: group {change.awaited_predecessor[:130]} was not added by the line before this one."
-        raise Invalid({"": [sentence]})
-    return replace(change.spec, predecessor=found)
 
 
 def _end(run: ImportRun, state: ImportState, *, actor: Actor, reason: str = "") -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from enrollments.actions.attempts import shown_at_attempts
-from enrollments.actions.imports import Change
+from enrollments.actions.import_changes import Change
 from enrollments.actions.preview import Preview
 from enrollments.actions.preview.limits import Limits, at_a_glance
 from enrollments.actions.preview.lists import preview_of_list

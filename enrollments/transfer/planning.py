@@ -16,7 +16,7 @@ from enrollments.actions.enrollment_specs import IndividualSpec, check_enrollmen
 from enrollments.actions.enrollments_together import foresee_enrollment, read_what_changing_reads
 from enrollments.actions.entries import EnrollmentGroupNotFound, EnrollmentNotFound
 from enrollments.actions.entry_snapshots import may_replace_secrets, read_secrets
-from enrollments.actions.imports import Change, LineProblem
+from enrollments.actions.import_changes import Change, LineProblem
 from enrollments.actions.key_identifiers import secret_read_once
 from enrollments.actions.outcomes import Outcome, outcome_of
 from enrollments.actions.reach import Reach, reach_of

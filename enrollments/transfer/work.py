@@ -12,11 +12,9 @@ from typing import IO
 
 from django.db import DatabaseError, connections
 
+from enrollments.actions.import_changes import HELPS_OTHERS, LineProblem, Tally
 from enrollments.actions.imports import (
-    HELPS_OTHERS,
-    LineProblem,
     NotHeld,
-    Tally,
     begin_check,
     carry_out,
     end_check,

@@ -305,6 +305,7 @@ PREPARED: dict[str, tuple[Callable[[World], Any], Callable[[World, Any], object]
 NOT_ALONE = {
     "add_owner_policy": "a part of add_service",
     "add_hub_row": "a part of link_hub",
+    "do_changes": "a part of an import",
     "carry_out_changes": "a part of an import, to see what it does and take it back",
     "begin_import": "keeps a file that decides nothing; tests/transfer has what becomes of it",
     "add_all": "a part of adding one enrollment, and of adding many",

@@ -9,7 +9,7 @@ from enrollments.actions.enrollment_groups import delete_enrollment_groups, disa
 from enrollments.actions.enrollment_specs import IndividualSpec
 from enrollments.actions.enrollments import disable_enrollment
 from enrollments.actions.enrollments_together import add_individual_enrollments
-from enrollments.actions.imports import carry_out_changes
+from enrollments.actions.import_changes import carry_out_changes
 from enrollments.actions.judging import judge
 from enrollments.actions.preview import Effect, above, limits
 from enrollments.actions.preview.words import turning_in_line

@@ -11,7 +11,7 @@ from time import monotonic
 
 from django.db.models import Exists, OuterRef
 
-from enrollments.actions.imports import Change, carry_out_changes
+from enrollments.actions.import_changes import Change, carry_out_changes
 from enrollments.actions.preview.acts import NOBODY
 from enrollments.actions.preview.kinds import BARE
 from enrollments.actions.preview.leaves import Leaves

@@ -12,7 +12,7 @@ from django.db.models import F, Q, QuerySet
 
 from enrollments.actions.certificates import parsed, parsed_once
 from enrollments.actions.enrollment_groups import GroupSpec, foresee_group
-from enrollments.actions.imports import Change
+from enrollments.actions.import_changes import Change
 from enrollments.actions.outcomes import Outcome
 from enrollments.actions.preview.kinds import MAY_BAR
 from enrollments.actions.preview.planned import Plan, Portions

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from enrollments.actions.attempts import Came
 from enrollments.actions.enrollment_specs import IndividualSpec
-from enrollments.actions.imports import Change
+from enrollments.actions.import_changes import Change
 from enrollments.actions.key_identifiers import endorsement_identifier, key_identifier
 from enrollments.actions.preview.credentials import device_at
 from enrollments.actions.preview.limits import Limits
