@@ -16,7 +16,8 @@ from benchmarks.copying import copy_row, digits
 from benchmarks.devices import Line, Unexpected
 from benchmarks.installation import Bench, Operation
 from benchmarks.measure import Clock, Cost, Figure, Part, Ratio
-from enrollments.actions.imports import begin_import, cancel_import, file_is_there, hold, start_import
+from enrollments.actions.import_holding import hold
+from enrollments.actions.imports import begin_import, cancel_import, file_is_there, start_import
 from enrollments.audit.actor import Actor, Way
 from enrollments.audit.sealer import seal_everything
 from enrollments.models import ImportFormat, ImportRun, ProvisioningService

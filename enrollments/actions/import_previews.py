@@ -12,7 +12,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from enrollments.actions.entries import is_outdated
-from enrollments.actions.imports import LEASE, NotHeld, locked_run
+from enrollments.actions.import_holding import LEASE, NotHeld, locked_run
 from enrollments.models import (
     ImportPreview,
     ImportPreviewPortion,

@@ -1,47 +1,32 @@
-"""Imports: receive a file, keep what was found good in it, carry that out chunk by chunk, and end.
-
-What a chunk changed and that it is done stand in one transaction: whoever goes on where somebody was killed begins with
-the first chunk of which nothing was done.
-"""
+"""Imports as people have them: hand a file over, start what was found good in it, cancel what is not done."""
 
 import secrets
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
-from django.contrib.auth.models import User
 from django.db import transaction
-from django.db.models import Q
 from django.utils import timezone
 
 from enrollments.actions.entries import check_epoch
-from enrollments.actions.import_changes import Change, LineProblem, Tally, do_changes
+from enrollments.actions.import_holding import LEASE, locked_run
 from enrollments.actions.outcomes import Outcome
-from enrollments.actions.people import has_right
 from enrollments.audit.actor import Actor, Way
 from enrollments.audit.events import Event
 from enrollments.audit.record import Subject, clean_reason, record
-from enrollments.errors import Conflict, DpsError, Invalid, NotFound
+from enrollments.errors import Conflict, Invalid, NotFound
 from enrollments.models import (
-    ImportChunk,
     ImportFormat,
     ImportPart,
     ImportPreview,
-    ImportProblem,
     ImportRun,
     ImportState,
     PartKind,
     ProvisioningService,
 )
-from enrollments.models.imports import WORKING
-from enrollments.models.locks import change_lock
-from enrollments.policy.roles import Right
 
 # Each keeps a whole file in the database until it has ended.
 MAX_UNFINISHED = 5
-# Whoever holds a run says so with each chunk. After this long without a sign of life it is somebody else's.
-LEASE = timedelta(seconds=30)
 # What nobody started, or went on with, is given up; what is left of ended ones are numbers and problems of lines.
 ABANDONED = timedelta(days=7)
 KEPT = timedelta(days=90)
@@ -52,15 +37,6 @@ class ImportNotFound(NotFound):
 
     def __init__(self, number: object) -> None:
         super().__init__(f"There is no import {str(number)[:20]} in this service.")
-
-
-class NotHeld(DpsError):
-    """Somebody else has the run by now, or it was stopped: whoever is told so leaves it alone."""
-
-    code = "import_not_held"
-
-    def __init__(self) -> None:
-        super().__init__("The import was stopped, or somebody else is carrying it out.")
 
 
 def begin_import(
@@ -132,59 +108,6 @@ def file_is_there(run: ImportRun) -> str:
     return run.holder
 
 
-def hold(run_id: int) -> tuple[ImportRun, str] | None:
-    """Take a run that is to be worked on and that nobody has; None where somebody does."""
-    now, holder = timezone.now(), secrets.token_hex(16)
-    free = ImportRun.objects.filter(Q(held_until=None) | Q(held_until__lt=now), pk=run_id)
-    if not free.filter(state__in=WORKING).update(holder=holder, held_until=now + LEASE):
-        return None
-    return ImportRun.objects.select_related("service").get(pk=run_id), holder
-
-
-def let_go(run_id: int, holder: str) -> None:
-    ImportRun.objects.filter(pk=run_id, holder=holder).update(holder="", held_until=None)
-
-
-def begin_check(run_id: int, holder: str) -> None:
-    """From the first line: whatever somebody who was killed had found is forgotten."""
-    with _held(run_id, holder, ImportState.CHECKING) as run:
-        run.content.all().delete()
-        run.problems.all().delete()
-        run.lines = run.bad_lines = run.chunks = 0
-        run.planned = {}
-        run.save()
-
-
-def keep_checked(run_id: int, holder: str, lines: int, content: str, tally: Tally) -> None:
-    """A portion that was checked: `content` holds its good lines, `lines` counts all of them."""
-    with _held(run_id, holder, ImportState.CHECKING) as run:
-        good = lines - len(tally.problems)
-        if good:
-            ImportChunk.objects.create(run=run, number=run.chunks, lines=good, content=content)
-            run.chunks += 1
-        _keep_problems(run, tally.problems, at_run=False)
-        run.lines += lines
-        run.bad_lines += len(tally.problems)
-        run.planned = _sum(run.planned, tally.counts)
-        run.save()
-
-
-def end_check(run_id: int, holder: str) -> ImportRun:
-    with _held(run_id, holder, ImportState.CHECKING) as run:
-        run.parts.all().delete()
-        run.state, run.holder, run.held_until = ImportState.CHECKED, "", None
-        run.save()
-    return run
-
-
-def refuse_file(run_id: int, holder: str, sentence: str) -> None:
-    """The list or the ZIP as a whole cannot be read. Nothing was changed."""
-    with _held(run_id, holder, ImportState.CHECKING) as run:
-        _empty(run)
-        run.problem, run.state = sentence[:500], ImportState.REFUSED
-        run.save()
-
-
 def start_import(
     run: ImportRun, *, without_bad_lines: bool, actor: Actor, expected_epoch: int | None = None
 ) -> ImportRun:
@@ -240,54 +163,13 @@ def may_widen(run: ImportRun) -> bool:
     return any(count for outcome, count in run.planned.items() if outcome not in narrows)
 
 
-def carry_out(
-    run_id: int, holder: str, number: int, changes: Sequence[Change], bad: Sequence[LineProblem], epoch: int
-) -> ImportRun:
-    """One chunk, in one transaction with the note that it is done: what one line cannot have hinders no other.
-
-    Raises PreviewOutdated where something was changed after the changes were made up (`epoch`); NotHeld.
-    """
-    service = ImportRun.objects.select_related("service").get(pk=run_id).service
-    with change_lock(service):
-        check_epoch(service, epoch)
-        with _held(run_id, holder, ImportState.RUNNING) as run:
-            if run.position != number:
-                raise NotHeld
-            actor = actor_of(run)
-            if actor.still_may is not None:
-                actor.still_may()
-            tally = Tally()
-            for problem in bad:
-                tally.refuse(problem.line, problem.name, problem.sentence)
-            do_changes(service, changes, tally, actor=actor, reason=run.reason)
-            _keep_problems(run, tally.problems, at_run=True)
-            run.position += 1
-            run.lines_done += len(changes) + len(bad)
-            run.counts = _sum(run.counts, tally.counts)
-            run.save()
-    return run
-
-
-def end_import(run_id: int, holder: str) -> ImportRun:
-    with _held(run_id, holder, ImportState.RUNNING) as run:
-        _end(run, ImportState.DONE, actor=actor_of(run))
-    return run
-
-
-def pause_import(run_id: int, holder: str, sentence: str = "") -> None:
-    """Leave the rest undone, until somebody lets it go on."""
-    with _held(run_id, holder, ImportState.RUNNING) as run:
-        run.state, run.problem, run.holder, run.held_until = ImportState.PAUSED, sentence[:500], "", None
-        run.save()
-
-
 def cancel_import(run: ImportRun, *, actor: Actor, reason: str = "") -> ImportRun:
     """Give up what is not done; what is done stays. Whoever is carrying it out stops before the next chunk."""
     reason = clean_reason(reason)
     with transaction.atomic():
         run = locked_run(run.pk)
         if not run.has_ended:
-            _end(run, ImportState.CANCELLED, actor=actor, reason=reason)
+            end_run(run, ImportState.CANCELLED, actor=actor, reason=reason)
     return run
 
 
@@ -308,54 +190,9 @@ def import_of(service: ProvisioningService, number: int) -> ImportRun:
         raise ImportNotFound(number) from None
 
 
-def actor_of(run: ImportRun) -> Actor:
-    """Whoever started it, as long as they still may: each chunk is asked about (R12)."""
-    request_id = (
-        f"import {run.pk} {secrets.token_hex(8)}"  # the rows of its chunks; nobody guesses it, see Actor
-    )
-    actor = Actor(run.actor_kind, run.actor_name, Way(run.way), run.address, request_id)
-    if actor.kind != "user":
-        return actor
-    return replace(actor, still_may=_still_may(run.actor_name, run.service))
-
-
-def _still_may(username: str, service: ProvisioningService) -> Callable[[], None]:
-    def ask() -> None:
-        user = User.objects.filter(username=username, is_active=True).first()
-        if user is None or not has_right(user, Right.CHANGE_ENTRIES, service):
-            raise Conflict(
-                f"{username}, who started this import, may not change entries of this service any more."
-            )
-
-    return ask
-
-
-class _held:
-    """A transaction in which the run is this holder's, in this state; it is, for another while, afterwards."""
-
-    def __init__(self, run_id: int, holder: str, state: ImportState) -> None:
-        self._run_id, self._holder, self._state = run_id, holder, state
-        self._atomic = transaction.atomic()
-
-    def __enter__(self) -> ImportRun:
-        self._atomic.__enter__()
-        try:
-            run = locked_run(self._run_id)
-            if run.holder != self._holder or run.state != self._state:
-                raise NotHeld
-            run.held_until = timezone.now() + LEASE
-        except BaseException as problem:
-            self._atomic.__exit__(type(problem), problem, problem.__traceback__)
-            raise
-        return run
-
-    def __exit__(self, *exception: Any) -> None:
-        self._atomic.__exit__(*exception)
-
-
-def _end(run: ImportRun, state: ImportState, *, actor: Actor, reason: str = "") -> None:
+def end_run(run: ImportRun, state: ImportState, *, actor: Actor, reason: str = "") -> None:
     was_started = run.started_at is not None
-    _empty(run)
+    empty_run(run)
     run.state = state
     run.save()
     if was_started:
@@ -375,7 +212,7 @@ def _end(run: ImportRun, state: ImportState, *, actor: Actor, reason: str = "") 
         )
 
 
-def _empty(run: ImportRun) -> None:
+def empty_run(run: ImportRun) -> None:
     """Nothing of the file is kept when the run has ended: it may hold keys."""
     run.parts.all().delete()
     run.content.all().delete()
@@ -390,32 +227,6 @@ def _forget_previews(run: ImportRun) -> None:
     """
     if found := [one.pk for one in run.previews.select_for_update().only("pk")]:
         ImportPreview.objects.filter(pk__in=found).delete()
-
-
-def locked_run(run_id: int) -> ImportRun:
-    """Inside a transaction. Raises NotHeld where it is gone."""
-    try:
-        return ImportRun.objects.select_related("service").select_for_update(of=("self",)).get(pk=run_id)
-    except ImportRun.DoesNotExist:
-        raise NotHeld from None
-
-
-def _keep_problems(run: ImportRun, problems: Iterable[LineProblem], *, at_run: bool) -> None:
-    ImportProblem.objects.bulk_create(
-        ImportProblem(
-            run=run, line=one.line, name=one.name[:130], sentence=_storable(one.sentence), at_run=at_run
-        )
-        for one in problems
-    )
-
-
-def _storable(sentence: str) -> str:
-    """Of what comes from outside nothing that a database could not hold."""
-    return sentence.replace("\x00", "").encode("utf-8", "replace").decode()[:2000] or "It cannot be imported."
-
-
-def _sum(one: Mapping[str, int], other: Mapping[str, int]) -> dict[str, int]:
-    return {name: one.get(name, 0) + other.get(name, 0) for name in {**one, **other}}
 
 
 def _but_refused(counts: Mapping[str, int]) -> dict[str, int]:

@@ -13,6 +13,7 @@ from typing import Any
 
 from django.db import DatabaseError, connections
 
+from enrollments.actions.import_holding import NotHeld
 from enrollments.actions.import_previews import (
     claim_preview,
     end_preview,
@@ -22,7 +23,6 @@ from enrollments.actions.import_previews import (
     preview_wanted,
     tell_progress,
 )
-from enrollments.actions.imports import NotHeld
 from enrollments.actions.preview.limits import NO_LIMITS, turn_to_examine_all
 from enrollments.actions.schedule import standing_now
 from enrollments.errors import DpsError, PreviewOutdated

@@ -13,15 +13,13 @@ from typing import IO
 from django.db import DatabaseError, connections
 
 from enrollments.actions.import_changes import HELPS_OTHERS, LineProblem, Tally
-from enrollments.actions.imports import (
-    NotHeld,
+from enrollments.actions.import_holding import NotHeld, hold, let_go
+from enrollments.actions.import_work import (
     begin_check,
     carry_out,
     end_check,
     end_import,
-    hold,
     keep_checked,
-    let_go,
     pause_import,
     refuse_file,
 )

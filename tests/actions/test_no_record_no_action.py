@@ -306,6 +306,7 @@ NOT_ALONE = {
     "add_owner_policy": "a part of add_service",
     "add_hub_row": "a part of link_hub",
     "do_changes": "a part of an import",
+    "end_run": "a part of cancelling an import, and of its end",
     "carry_out_changes": "a part of an import, to see what it does and take it back",
     "begin_import": "keeps a file that decides nothing; tests/transfer has what becomes of it",
     "add_all": "a part of adding one enrollment, and of adding many",

@@ -3,7 +3,8 @@
 import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
 
-from enrollments.actions.imports import hold, start_import
+from enrollments.actions.import_holding import hold
+from enrollments.actions.imports import start_import
 from enrollments.audit.actor import Actor, Way
 from enrollments.models import HistoryEvent, ImportRun, ImportState, IndividualEnrollment
 from enrollments.policy.roles import Role

@@ -6,7 +6,8 @@ import json
 import zipfile
 from typing import Any
 
-from enrollments.actions.imports import begin_import, cancel_import, file_is_there, hold, start_import
+from enrollments.actions.import_holding import hold
+from enrollments.actions.imports import begin_import, cancel_import, file_is_there, start_import
 from enrollments.audit.actor import Actor
 from enrollments.models import ImportFormat, ImportRun, ProvisioningService
 from enrollments.transfer.work import carry_out_run, check_run

@@ -10,16 +10,9 @@ from django.db import connection
 from enrollments.actions import imports
 from enrollments.actions.enrollments import disable_enrollment
 from enrollments.actions.hubs import unlink_hub
-from enrollments.actions.imports import (
-    NotHeld,
-    begin_import,
-    cancel_import,
-    carry_out,
-    file_is_there,
-    hold,
-    pause_import,
-    start_import,
-)
+from enrollments.actions.import_holding import LEASE, NotHeld, hold, let_go
+from enrollments.actions.import_work import carry_out, pause_import
+from enrollments.actions.imports import begin_import, cancel_import, file_is_there, start_import
 from enrollments.actions.people import add_person, set_role
 from enrollments.audit.actor import Actor, Way
 from enrollments.errors import Conflict, PreviewOutdated
@@ -421,7 +414,7 @@ def test_whoever_may_no_longer_change_entries_imports_nothing_more(service):
     start_import(run, without_bad_lines=False, actor=actor)
     run, holder = hold(run.pk)
     run = work._chunk(run, holder)
-    imports.let_go(run.pk, holder)
+    let_go(run.pk, holder)
     set_role("bob", Role.VIEWER, service=service, actor=ALICE)
 
     work_on(run.pk)
@@ -584,7 +577,7 @@ def test_unfinished_imports_are_few(service):
 
 def test_what_nobody_went_on_with_is_given_up(service, monkeypatch):
     run = checked(service, json_lines(keys("a")))
-    monkeypatch.setattr(imports, "ABANDONED", -imports.LEASE)
+    monkeypatch.setattr(imports, "ABANDONED", -LEASE)
 
     imports.forget_old_imports(service)
 

@@ -11,6 +11,7 @@ from django.utils import timezone
 
 from enrollments.actions import import_previews
 from enrollments.actions.enrollments import disable_enrollment
+from enrollments.actions.import_holding import NotHeld
 from enrollments.actions.import_previews import (
     claim_preview,
     end_preview,
@@ -21,7 +22,7 @@ from enrollments.actions.import_previews import (
     preview_wanted,
     tell_progress,
 )
-from enrollments.actions.imports import NotHeld, cancel_import, start_import
+from enrollments.actions.imports import cancel_import, start_import
 from enrollments.actions.preview import Effect, Preview, above
 from enrollments.actions.preview.limits import turn_to_examine_all
 from enrollments.actions.preview.progress import Step

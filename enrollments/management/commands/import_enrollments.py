@@ -10,18 +10,15 @@ from typing import IO, Any
 
 from django.core.management.base import CommandError
 
+from enrollments.actions.import_holding import LEASE, NotHeld, hold, let_go
 from enrollments.actions.import_previews import keep_foreseen
+from enrollments.actions.import_work import pause_import
 from enrollments.actions.imports import (
-    LEASE,
-    NotHeld,
     begin_import,
     cancel_import,
     file_is_there,
-    hold,
     import_of,
-    let_go,
     may_widen,
-    pause_import,
     start_import,
 )
 from enrollments.actions.outcomes import Outcome

@@ -11,6 +11,7 @@ from django.utils import timezone
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from enrollments.actions.history import note_export
+from enrollments.actions.import_holding import let_go
 from enrollments.actions.import_previews import can_be_foreseen
 from enrollments.actions.imports import (
     add_part,
@@ -18,7 +19,6 @@ from enrollments.actions.imports import (
     cancel_import,
     file_is_there,
     import_of,
-    let_go,
     may_widen,
     start_import,
 )

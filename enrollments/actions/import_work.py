@@ -1,0 +1,143 @@
+"""The work on an import, step by step, by whoever holds it: check its file, carry out what was found good, end.
+
+What a chunk changed and that it is done stand in one transaction: whoever goes on where somebody was killed begins with
+the first chunk of which nothing was done.
+"""
+
+import secrets
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+
+from django.contrib.auth.models import User
+
+from enrollments.actions.entries import check_epoch
+from enrollments.actions.import_changes import Change, LineProblem, Tally, do_changes
+from enrollments.actions.import_holding import NotHeld, held_run
+from enrollments.actions.imports import empty_run, end_run
+from enrollments.actions.people import has_right
+from enrollments.audit.actor import Actor, Way
+from enrollments.errors import Conflict
+from enrollments.models import ImportChunk, ImportProblem, ImportRun, ImportState, ProvisioningService
+from enrollments.models.locks import change_lock
+from enrollments.policy.roles import Right
+
+
+def begin_check(run_id: int, holder: str) -> None:
+    """From the first line: whatever somebody who was killed had found is forgotten."""
+    with held_run(run_id, holder, ImportState.CHECKING) as run:
+        run.content.all().delete()
+        run.problems.all().delete()
+        run.lines = run.bad_lines = run.chunks = 0
+        run.planned = {}
+        run.save()
+
+
+def keep_checked(run_id: int, holder: str, lines: int, content: str, tally: Tally) -> None:
+    """A portion that was checked: `content` holds its good lines, `lines` counts all of them."""
+    with held_run(run_id, holder, ImportState.CHECKING) as run:
+        good = lines - len(tally.problems)
+        if good:
+            ImportChunk.objects.create(run=run, number=run.chunks, lines=good, content=content)
+            run.chunks += 1
+        _keep_problems(run, tally.problems, at_run=False)
+        run.lines += lines
+        run.bad_lines += len(tally.problems)
+        run.planned = _sum(run.planned, tally.counts)
+        run.save()
+
+
+def end_check(run_id: int, holder: str) -> ImportRun:
+    with held_run(run_id, holder, ImportState.CHECKING) as run:
+        run.parts.all().delete()
+        run.state, run.holder, run.held_until = ImportState.CHECKED, "", None
+        run.save()
+    return run
+
+
+def refuse_file(run_id: int, holder: str, sentence: str) -> None:
+    """The list or the ZIP as a whole cannot be read. Nothing was changed."""
+    with held_run(run_id, holder, ImportState.CHECKING) as run:
+        empty_run(run)
+        run.problem, run.state = sentence[:500], ImportState.REFUSED
+        run.save()
+
+
+def carry_out(
+    run_id: int, holder: str, number: int, changes: Sequence[Change], bad: Sequence[LineProblem], epoch: int
+) -> ImportRun:
+    """One chunk, in one transaction with the note that it is done: what one line cannot have hinders no other.
+
+    Raises PreviewOutdated where something was changed after the changes were made up (`epoch`); NotHeld.
+    """
+    service = ImportRun.objects.select_related("service").get(pk=run_id).service
+    with change_lock(service):
+        check_epoch(service, epoch)
+        with held_run(run_id, holder, ImportState.RUNNING) as run:
+            if run.position != number:
+                raise NotHeld
+            actor = actor_of(run)
+            if actor.still_may is not None:
+                actor.still_may()
+            tally = Tally()
+            for problem in bad:
+                tally.refuse(problem.line, problem.name, problem.sentence)
+            do_changes(service, changes, tally, actor=actor, reason=run.reason)
+            _keep_problems(run, tally.problems, at_run=True)
+            run.position += 1
+            run.lines_done += len(changes) + len(bad)
+            run.counts = _sum(run.counts, tally.counts)
+            run.save()
+    return run
+
+
+def end_import(run_id: int, holder: str) -> ImportRun:
+    with held_run(run_id, holder, ImportState.RUNNING) as run:
+        end_run(run, ImportState.DONE, actor=actor_of(run))
+    return run
+
+
+def pause_import(run_id: int, holder: str, sentence: str = "") -> None:
+    """Leave the rest undone, until somebody lets it go on."""
+    with held_run(run_id, holder, ImportState.RUNNING) as run:
+        run.state, run.problem, run.holder, run.held_until = ImportState.PAUSED, sentence[:500], "", None
+        run.save()
+
+
+def actor_of(run: ImportRun) -> Actor:
+    """Whoever started it, as long as they still may: each chunk is asked about (R12)."""
+    request_id = (
+        f"import {run.pk} {secrets.token_hex(8)}"  # the rows of its chunks; nobody guesses it, see Actor
+    )
+    actor = Actor(run.actor_kind, run.actor_name, Way(run.way), run.address, request_id)
+    if actor.kind != "user":
+        return actor
+    return replace(actor, still_may=_still_may(run.actor_name, run.service))
+
+
+def _still_may(username: str, service: ProvisioningService) -> Callable[[], None]:
+    def ask() -> None:
+        user = User.objects.filter(username=username, is_active=True).first()
+        if user is None or not has_right(user, Right.CHANGE_ENTRIES, service):
+            raise Conflict(
+                f"{username}, who started this import, may not change entries of this service any more."
+            )
+
+    return ask
+
+
+def _keep_problems(run: ImportRun, problems: Iterable[LineProblem], *, at_run: bool) -> None:
+    ImportProblem.objects.bulk_create(
+        ImportProblem(
+            run=run, line=one.line, name=one.name[:130], sentence=_storable(one.sentence), at_run=at_run
+        )
+        for one in problems
+    )
+
+
+def _storable(sentence: str) -> str:
+    """Of what comes from outside nothing that a database could not hold."""
+    return sentence.replace("\x00", "").encode("utf-8", "replace").decode()[:2000] or "It cannot be imported."
+
+
+def _sum(one: Mapping[str, int], other: Mapping[str, int]) -> dict[str, int]:
+    return {name: one.get(name, 0) + other.get(name, 0) for name in {**one, **other}}
