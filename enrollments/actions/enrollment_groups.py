@@ -1,12 +1,11 @@
 """Enrollment groups: add, change, disable, enable, delete. Each is the same act from every door."""
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable
+from dataclasses import replace
 from datetime import datetime
 
 from django.db import transaction
 
-from enrollments.actions.certificates import parsed
 from enrollments.actions.entries import (
     REHEARSAL,
     AlreadyEnrolled,
@@ -17,8 +16,8 @@ from enrollments.actions.entries import (
     write_common,
 )
 from enrollments.actions.entry_snapshots import note_told_keys, snapshot, written
-from enrollments.actions.entry_specs import EntrySpec, check_hubs, check_spec
 from enrollments.actions.entry_switches import cancel_schedule, schedule_disabling, set_enabled
+from enrollments.actions.group_specs import GroupSpec, check_group
 from enrollments.actions.judging import group_ref
 from enrollments.actions.outcomes import Outcome, outcome_of
 from enrollments.actions.schedule import settle_entry
@@ -40,29 +39,8 @@ from enrollments.models import (
 from enrollments.models.locks import change_lock, rehearsal
 from enrollments.policy.names import registration_key, same_registration_id
 
-MAX_HELPERS = 10
 # The contract (8) has the same number. Each costs two HMACs for every token of a device without an enrollment.
 MAX_GROUPS_WITH_KEYS = 100
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GroupSpec(EntrySpec):
-    """`helpers`: issuers uploaded along with the CA, kept for finding paths and trusted for nothing (R7).
-
-    references: the uploaded CA certificates that the group refers to, in place of certificates of its own: for each
-    slot that is filled, or for none. `certificates` holds what they hold.
-    """
-
-    group_id: str = ""
-    certificates: Mapping[Slot, ParsedCertificate] = field(default_factory=dict)
-    helpers: tuple[ParsedCertificate, ...] = ()
-    predecessor: EnrollmentGroup | None = None
-    references: Mapping[Slot, CaCertificate] = field(default_factory=dict)
-
-
-def referred(references: Mapping[Slot, CaCertificate]) -> dict[Slot, ParsedCertificate]:
-    """The certificates that a group holds by these references."""
-    return {slot: parsed(one.certificate.pem) for slot, one in references.items()}
 
 
 def add_enrollment_group(
@@ -79,7 +57,7 @@ def add_enrollment_group(
     tells_keys: the caller is about to tell keys that are made here, on record.
     Raises Invalid, AlreadyEnrolled; PreviewOutdated (see check_epoch).
     """
-    _check(service, spec)
+    check_group(service, spec)
     reason = clean_reason(reason)
     with change_lock(service):
         check_epoch(service, expected_epoch)
@@ -118,7 +96,7 @@ def change_enrollment_group(
     if spec.group_id and not same_registration_id(spec.group_id, group_id):
         raise Invalid({"group_id": ["The ID of a group cannot change: add another group."]})
     spec, reason = replace(spec, group_id=group_id), clean_reason(reason)
-    _check(service, spec)
+    check_group(service, spec)
     with change_lock(service, raises_epoch=False):
         group = _get(service, group_id)
         # What was due before this change stands before it in the history, and the caller has not seen it.
@@ -296,43 +274,6 @@ def _get(service: ProvisioningService, group_id: str) -> EnrollmentGroup:
         return groups.select_for_update().by_group_id(group_id)
     except EnrollmentGroup.DoesNotExist:
         raise EnrollmentGroupNotFound(group_id) from None
-
-
-def _check(service: ProvisioningService, spec: GroupSpec) -> None:
-    if spec.mechanism not in (AttestationMechanism.X509, AttestationMechanism.SYMMETRIC_KEY):
-        raise Invalid({"mechanism": ["A group holds a CA certificate or symmetric keys (R4)."]})
-    if spec.mechanism == AttestationMechanism.X509 and not spec.certificates:
-        raise Invalid({"primary_certificate": ["Give the CA certificate of the group."]})
-    if len(spec.helpers) > MAX_HELPERS:
-        raise Invalid(
-            {"primary_certificate": [f"At most {MAX_HELPERS} further certificates are kept as helpers."]}
-        )
-    _check_references(spec)
-    check_spec(spec, spec.group_id, "group_id", "ca")
-    check_hubs(service, spec.hubs)
-    if spec.predecessor is not None and spec.predecessor.service_id != service.pk:
-        raise Invalid({"predecessor": ["The predecessor is a group of another service."]})
-
-
-def _check_references(spec: GroupSpec) -> None:
-    """One way or the other: back ends are told of one kind of attestation (contract 6.4)."""
-    if not spec.references:
-        return
-    for slot in spec.certificates:
-        if slot not in spec.references:
-            raise Invalid(
-                {
-                    f"{slot}_certificate": [
-                        "A group refers to uploaded CA certificates, or holds certificates of its own, and not one of "
-                        "each."
-                    ]
-                }
-            )
-    if spec.helpers:
-        slot = next(iter(spec.references))
-        raise Invalid(
-            {f"{slot}_certificate": ["A group that refers to uploaded CA certificates has no helpers."]}
-        )
 
 
 def _refuse_keys_where_switched_off(

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from enrollments.actions.enrollment_groups import (
-    GroupSpec,
     add_enrollment_group,
     change_enrollment_group,
     disable_enrollment_group,
@@ -15,6 +14,7 @@ from enrollments.actions.enrollments_together import (
     add_individual_enrollments,
     change_individual_enrollments,
 )
+from enrollments.actions.group_specs import GroupSpec
 from enrollments.actions.outcomes import Outcome
 from enrollments.audit.actor import Actor
 from enrollments.errors import DpsError, Invalid

@@ -6,9 +6,9 @@ from typing import Any
 
 from django.db.models import Q
 
-from enrollments.actions.enrollment_groups import GroupSpec
 from enrollments.actions.enrollment_specs import IndividualSpec
 from enrollments.actions.entry_specs import EntrySpec
+from enrollments.actions.group_specs import GroupSpec
 from enrollments.errors import SecretUnreadable
 from enrollments.models import (
     AttestationMechanism,

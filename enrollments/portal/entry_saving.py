@@ -12,10 +12,10 @@ from django.utils.crypto import constant_time_compare, salted_hmac
 from django_htmx.http import reswap, retarget, trigger_client_event
 
 from enrollments.actions.certificates import parsed
-from enrollments.actions.enrollment_groups import GroupSpec
 from enrollments.actions.enrollment_specs import IndividualSpec
 from enrollments.actions.entries import AlreadyEnrolled
 from enrollments.actions.entry_specs import EntrySpec
+from enrollments.actions.group_specs import GroupSpec
 from enrollments.actions.preview import (
     BelowAnother,
     Effect,

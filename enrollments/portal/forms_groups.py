@@ -9,7 +9,7 @@ from django.urls import reverse
 from django.utils.html import format_html
 
 from enrollments.actions.certificates import parsed
-from enrollments.actions.enrollment_groups import GroupSpec, referred
+from enrollments.actions.group_specs import GroupSpec, referred
 from enrollments.attestation.x509 import ParsedCertificate
 from enrollments.errors import Invalid
 from enrollments.models import (

@@ -7,9 +7,10 @@ from enrollments.actions.ca_certificates import (
     make_verification_code,
     verify_ca_certificate,
 )
-from enrollments.actions.enrollment_groups import GroupSpec, add_enrollment_group
+from enrollments.actions.enrollment_groups import add_enrollment_group
 from enrollments.actions.enrollment_specs import IndividualSpec
 from enrollments.actions.enrollments import add_individual_enrollment
+from enrollments.actions.group_specs import GroupSpec
 from enrollments.actions.services import change_settings
 from enrollments.attestation.x509 import ParsedCertificate, parse_der
 from enrollments.audit.actor import Actor

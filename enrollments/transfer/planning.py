@@ -11,11 +11,12 @@ from typing import Any, TypeVar
 
 from django.db.models import prefetch_related_objects
 
-from enrollments.actions.enrollment_groups import GroupSpec, foresee_group
+from enrollments.actions.enrollment_groups import foresee_group
 from enrollments.actions.enrollment_specs import IndividualSpec, check_enrollment
 from enrollments.actions.enrollments_together import foresee_enrollment, read_what_changing_reads
 from enrollments.actions.entries import EnrollmentGroupNotFound, EnrollmentNotFound
 from enrollments.actions.entry_snapshots import may_replace_secrets, read_secrets
+from enrollments.actions.group_specs import GroupSpec
 from enrollments.actions.import_changes import Change, LineProblem
 from enrollments.actions.key_identifiers import secret_read_once
 from enrollments.actions.outcomes import Outcome, outcome_of

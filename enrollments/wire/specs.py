@@ -7,8 +7,8 @@ from types import MappingProxyType
 from typing import Any, TypedDict, TypeVar
 
 from enrollments.actions.certificates import parsed
-from enrollments.actions.enrollment_groups import GroupSpec, referred
 from enrollments.actions.enrollment_specs import IndividualSpec
+from enrollments.actions.group_specs import GroupSpec, referred
 from enrollments.attestation.tpm import unwrapped
 from enrollments.attestation.x509 import DeviceCertificate, ParsedCertificate, read_upload
 from enrollments.errors import AttestationError

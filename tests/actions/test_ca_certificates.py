@@ -21,12 +21,11 @@ from enrollments.actions.ca_certificates import (
     what_deleting_did,
 )
 from enrollments.actions.enrollment_groups import (
-    GroupSpec,
     add_enrollment_group,
     change_enrollment_group,
     disable_enrollment_group,
-    referred,
 )
+from enrollments.actions.group_specs import GroupSpec, referred
 from enrollments.actions.judging import judge
 from enrollments.actions.preview import Effect, below_others
 from enrollments.actions.preview.settings import preview_of_switching, what_switching_did

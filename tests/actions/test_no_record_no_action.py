@@ -32,7 +32,6 @@ from enrollments.actions.ca_certificates import (
 )
 from enrollments.actions.deleting import delete_and_deny
 from enrollments.actions.enrollment_groups import (
-    GroupSpec,
     cancel_group_schedule,
     change_enrollment_group,
     delete_enrollment_groups,
@@ -54,6 +53,7 @@ from enrollments.actions.enrollments_together import (
     add_individual_enrollments,
     change_individual_enrollments,
 )
+from enrollments.actions.group_specs import GroupSpec
 from enrollments.actions.history import export_history, note_export
 from enrollments.actions.history_checks import begin_check, continue_check
 from enrollments.actions.hubs import HubSpec, change_hub, link_hub, reveal_device_keys, unlink_hub

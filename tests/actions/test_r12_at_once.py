@@ -14,12 +14,12 @@ from django.db import connection
 from enrollments.actions import registrations
 from enrollments.actions.ca_certificates import delete_ca_certificate
 from enrollments.actions.enrollment_groups import (
-    GroupSpec,
     change_enrollment_group,
     delete_enrollment_groups,
     disable_enrollment_group,
 )
 from enrollments.actions.enrollments import disable_enrollment
+from enrollments.actions.group_specs import GroupSpec
 from enrollments.actions.hubs import HubSpec, change_hub, link_hub
 from enrollments.actions.registrations import Outcome, look_up_registration, poll_operation
 from enrollments.actions.revocation import (

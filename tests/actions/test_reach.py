@@ -7,7 +7,6 @@ import pytest
 from cryptography.fernet import Fernet
 
 from enrollments.actions.enrollment_groups import (
-    GroupSpec,
     add_enrollment_group,
     change_enrollment_group,
     enable_enrollment_group,
@@ -18,6 +17,7 @@ from enrollments.actions.enrollments import (
     change_individual_enrollment,
     enable_enrollment,
 )
+from enrollments.actions.group_specs import GroupSpec
 from enrollments.actions.preview import Act, carry_out
 from enrollments.actions.reach import Reach, reach_of
 from enrollments.actions.revocation import deny_device

@@ -6,7 +6,6 @@ import pytest
 from django.utils import timezone
 
 from enrollments.actions.enrollment_groups import (
-    GroupSpec,
     add_enrollment_group,
     change_enrollment_group,
     delete_enrollment_groups,
@@ -15,6 +14,7 @@ from enrollments.actions.enrollment_groups import (
 )
 from enrollments.actions.enrollments import delete_enrollments, disable_enrollment, enable_enrollment
 from enrollments.actions.entries import AlreadyEnrolled
+from enrollments.actions.group_specs import GroupSpec
 from enrollments.actions.registrations import Outcome
 from enrollments.actions.services import change_settings
 from enrollments.attestation.credential import PresentedCredential

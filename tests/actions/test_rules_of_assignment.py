@@ -10,7 +10,6 @@ from django.utils import timezone
 
 from enrollments.actions.attempts import Peer
 from enrollments.actions.enrollment_groups import (
-    GroupSpec,
     change_enrollment_group,
     delete_enrollment_groups,
     disable_enrollment_group,
@@ -22,6 +21,7 @@ from enrollments.actions.enrollments import (
     disable_enrollment,
 )
 from enrollments.actions.explaining import Question, explain
+from enrollments.actions.group_specs import GroupSpec
 from enrollments.actions.hubs import HubSpec, link_hub
 from enrollments.actions.registrations import (
     Outcome,

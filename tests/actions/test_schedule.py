@@ -13,7 +13,6 @@ from django.utils import timezone
 from enrollments.actions import registrations
 from enrollments.actions import schedule as schedules
 from enrollments.actions.enrollment_groups import (
-    GroupSpec,
     cancel_group_schedule,
     change_enrollment_group,
     delete_enrollment_groups,
@@ -27,6 +26,7 @@ from enrollments.actions.enrollments import (
     disable_enrollment,
     enable_enrollment,
 )
+from enrollments.actions.group_specs import GroupSpec
 from enrollments.actions.judging import judge
 from enrollments.actions.preview import Act, Effect, below_others, carry_out, preview_of, preview_of_act
 from enrollments.actions.registrations import Outcome, look_up_registration, poll_operation, register_device

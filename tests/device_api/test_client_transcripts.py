@@ -5,8 +5,9 @@ import json
 import pytest
 from django.utils import timezone
 
-from enrollments.actions.enrollment_groups import GroupSpec, add_enrollment_group
+from enrollments.actions.enrollment_groups import add_enrollment_group
 from enrollments.actions.enrollments import disable_enrollment
+from enrollments.actions.group_specs import GroupSpec
 from enrollments.actions.services import change_settings
 from enrollments.models import AttestationMechanism, LinkedHub, RegistrationRecord, RegistrationStatus
 from tests.certificates import root, self_signed

@@ -20,7 +20,8 @@ _PREPARE = """
 import json
 from tests.certificates import root
 from tests.devices import upload_ca
-from enrollments.actions.enrollment_groups import GroupSpec, add_enrollment_group
+from enrollments.actions.enrollment_groups import add_enrollment_group
+from enrollments.actions.group_specs import GroupSpec
 from enrollments.actions.services import change_settings
 from enrollments.audit.actor import Actor, Way
 from enrollments.models import AttestationMechanism, ProvisioningService

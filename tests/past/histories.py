@@ -12,7 +12,6 @@ from django.utils import timezone
 from enrollments.actions.ca_certificates import delete_ca_certificate
 from enrollments.actions.deleting import delete_and_deny
 from enrollments.actions.enrollment_groups import (
-    GroupSpec,
     add_enrollment_group,
     change_enrollment_group,
     delete_enrollment_groups,
@@ -32,6 +31,7 @@ from enrollments.actions.enrollments_together import (
     add_individual_enrollments,
     change_individual_enrollments,
 )
+from enrollments.actions.group_specs import GroupSpec
 from enrollments.actions.judging import judge
 from enrollments.actions.judging.assumed import judge_tpm_as_proven
 from enrollments.actions.key_identifiers import endorsement_identifier

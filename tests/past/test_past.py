@@ -9,7 +9,6 @@ import pytest
 from django.utils import timezone
 
 from enrollments.actions.enrollment_groups import (
-    GroupSpec,
     change_enrollment_group,
     delete_enrollment_groups,
     disable_enrollment_group,
@@ -21,6 +20,7 @@ from enrollments.actions.enrollments import (
     delete_enrollments,
     disable_enrollment,
 )
+from enrollments.actions.group_specs import GroupSpec
 from enrollments.actions.past import Limits, compare, look_back
 from enrollments.actions.past.walking import TooFarBack, changes_since
 from enrollments.actions.past.words import through_at

@@ -8,7 +8,6 @@ from django.utils import timezone
 
 from enrollments.actions.ca_certificates import delete_ca_certificate
 from enrollments.actions.enrollment_groups import (
-    GroupSpec,
     change_enrollment_group,
     delete_enrollment_groups,
     disable_enrollment_group,
@@ -19,6 +18,7 @@ from enrollments.actions.enrollments import (
     delete_enrollments,
     disable_enrollment,
 )
+from enrollments.actions.group_specs import GroupSpec
 from enrollments.actions.past import ALL_OF_DEVICE, Limits, device, look_back, what_shut_out
 from enrollments.actions.past.causes import FELL_DUE
 from enrollments.actions.past.walking import TooFarBack

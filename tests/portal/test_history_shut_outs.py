@@ -12,13 +12,13 @@ from django.utils import timezone
 
 from enrollments.actions.ca_certificates import delete_ca_certificate
 from enrollments.actions.enrollment_groups import (
-    GroupSpec,
     change_enrollment_group,
     disable_enrollment_group,
     enable_enrollment_group,
 )
 from enrollments.actions.enrollment_specs import IndividualSpec
 from enrollments.actions.enrollments import change_individual_enrollment, delete_enrollments
+from enrollments.actions.group_specs import GroupSpec
 from enrollments.actions.past import Limits
 from enrollments.actions.revocation import deny_device
 from enrollments.actions.services import change_settings

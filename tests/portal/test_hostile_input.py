@@ -4,7 +4,8 @@ import pytest
 from cryptography.fernet import Fernet
 from django.contrib.auth.models import User
 
-from enrollments.actions.enrollment_groups import GroupSpec, change_enrollment_group
+from enrollments.actions.enrollment_groups import change_enrollment_group
+from enrollments.actions.group_specs import GroupSpec
 from enrollments.actions.hubs import HubSpec, link_hub
 from enrollments.actions.people import add_person, remove_person
 from enrollments.models import (

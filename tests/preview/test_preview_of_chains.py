@@ -9,13 +9,13 @@ from django.utils import timezone
 
 from enrollments.actions.deleting import delete_and_deny
 from enrollments.actions.enrollment_groups import (
-    GroupSpec,
     add_enrollment_group,
     delete_enrollment_groups,
     disable_enrollment_group,
 )
 from enrollments.actions.enrollments import delete_enrollments
 from enrollments.actions.explaining import Question, explain
+from enrollments.actions.group_specs import GroupSpec
 from enrollments.actions.past import compare, look_back
 from enrollments.actions.preview import Act, Effect, limits, preview_of, preview_of_act
 from enrollments.models import RegistrationRecord, Slot

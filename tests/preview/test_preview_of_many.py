@@ -5,11 +5,8 @@ from contextlib import contextmanager
 import pytest
 
 from enrollments.actions import attempts
-from enrollments.actions.enrollment_groups import (
-    GroupSpec,
-    add_enrollment_group,
-    enable_enrollment_group,
-)
+from enrollments.actions.enrollment_groups import add_enrollment_group, enable_enrollment_group
+from enrollments.actions.group_specs import GroupSpec
 from enrollments.actions.preview import Act, Effect, preview_of, preview_of_act, rehearsing
 from enrollments.actions.preview.limits import NO_LIMITS, Limits
 from enrollments.models import RegistrationRecord, Slot

@@ -2,7 +2,8 @@
 
 import pytest
 
-from enrollments.actions.enrollment_groups import GroupSpec, add_enrollment_group, change_enrollment_group
+from enrollments.actions.enrollment_groups import add_enrollment_group, change_enrollment_group
+from enrollments.actions.group_specs import GroupSpec
 from enrollments.actions.preview import Effect, preview_of
 from enrollments.actions.preview.table import csv_text
 from enrollments.actions.preview.words import in_lines

@@ -14,7 +14,6 @@ from enrollments.actions.attempts import shown_at_attempts
 from enrollments.actions.ca_certificates import delete_ca_certificate, groups_of
 from enrollments.actions.certificates import parsed
 from enrollments.actions.enrollment_groups import (
-    GroupSpec,
     add_enrollment_group,
     change_enrollment_group,
     delete_enrollment_groups,
@@ -29,6 +28,7 @@ from enrollments.actions.enrollments import (
     disable_enrollment,
     enable_enrollment,
 )
+from enrollments.actions.group_specs import GroupSpec
 from enrollments.actions.judging import judge
 from enrollments.actions.preview.proofs import groups_without_proof
 from enrollments.actions.preview.world import chain_of

@@ -6,8 +6,9 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from enrollments.actions.enrollment_groups import GroupSpec, add_enrollment_group
+from enrollments.actions.enrollment_groups import add_enrollment_group
 from enrollments.actions.enrollments import delete_enrollments
+from enrollments.actions.group_specs import GroupSpec
 from enrollments.models import IndividualEnrollment
 from tests.certificates import root, self_signed
 from tests.devices import ALICE, enroll_ca, enroll_device, enroll_keys, new_service, register

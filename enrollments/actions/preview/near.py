@@ -11,7 +11,8 @@ from typing import NamedTuple
 from django.db.models import F, Q, QuerySet
 
 from enrollments.actions.certificates import parsed, parsed_once
-from enrollments.actions.enrollment_groups import GroupSpec, foresee_group
+from enrollments.actions.enrollment_groups import foresee_group
+from enrollments.actions.group_specs import GroupSpec
 from enrollments.actions.import_changes import Change
 from enrollments.actions.outcomes import Outcome
 from enrollments.actions.preview.kinds import MAY_BAR
