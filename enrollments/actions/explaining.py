@@ -11,13 +11,13 @@ from typing import Any
 
 from django.utils import timezone
 
-from enrollments.actions.assignment import held_by_other, may_take
 from enrollments.actions.attempts import OVERFLOW_NAME, are_alike, find_attempt, ordinal_of, shown_trace
 from enrollments.actions.certificates import parsed
 from enrollments.actions.drawn_chains import DrawnCertificate, DrawnChain, draw_chain
 from enrollments.actions.judging import Judgement, group_ref, individual_ref, judge
 from enrollments.actions.judging.assumed import Assumed, judge_tpm_as_proven
 from enrollments.actions.known_credentials import KnownCredential, derived_from_group, known_credentials
+from enrollments.actions.name_holders import held_by_other, may_take
 from enrollments.actions.tracking import tracking_id
 from enrollments.attestation.credential import PresentedCredential
 from enrollments.attestation.x509 import ParsedCertificate

@@ -6,8 +6,8 @@ from datetime import datetime
 
 from django.db.models import Max, Sum
 
-from enrollments.actions.assignment import holder_of
 from enrollments.actions.judging import group_ref, individual_ref
+from enrollments.actions.name_holders import holder_of
 from enrollments.actions.schedule import switches_now
 from enrollments.errors import PreviewOutdated
 from enrollments.models import ProvisioningService, RegistrationRecord

@@ -17,13 +17,12 @@ from enrollments.actions.assignment import (
     abandon,
     assign,
     keep_disabled,
-    may_take,
     settle_remote,
-    speaks_for,
 )
 from enrollments.actions.attempts import Peer, count_attempt, has_room
 from enrollments.actions.callers import source_of
 from enrollments.actions.judging import Judgement, judge
+from enrollments.actions.name_holders import may_take, speaks_for
 from enrollments.actions.operations import is_operation_of, new_operation_id
 from enrollments.actions.rates import (
     Visit,

@@ -7,11 +7,11 @@ from typing import Any
 
 from django.db.models import Count
 
-from enrollments.actions.assignment import holder_of
 from enrollments.actions.entry_snapshots import snapshot
 from enrollments.actions.judging import group_ref, individual_ref
 from enrollments.actions.kept_out import kept_out
 from enrollments.actions.name_claims import claims_on
+from enrollments.actions.name_holders import holder_of
 from enrollments.actions.preview import Entry, ref_of
 from enrollments.management.tables import moment, printable
 from enrollments.models import (

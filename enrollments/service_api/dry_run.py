@@ -10,9 +10,9 @@ from django.http import HttpRequest, HttpResponse
 from pydantic import BaseModel
 from pydantic.alias_generators import to_camel
 
-from enrollments.actions.assignment import holder_of
 from enrollments.actions.entries import check_epoch
 from enrollments.actions.name_claims import claims_on
+from enrollments.actions.name_holders import holder_of
 from enrollments.actions.preview import (
     NO_NAMES,
     BelowAnother,

@@ -2,7 +2,7 @@
 
 import pytest
 
-from enrollments.actions.assignment import holder_of
+from enrollments.actions.name_holders import holder_of
 from enrollments.policy.facts import EntryKind, EntryRef
 from tests.certificates import root
 from tests.devices import enroll_ca, enroll_keys, new_service, register, signs

@@ -9,7 +9,6 @@ from ssl import PEM_cert_to_DER_cert
 from cryptography import x509
 from django.utils import timezone
 
-from enrollments.actions.assignment import holder_of, may_take
 from enrollments.actions.attempts import shown_at_attempts
 from enrollments.actions.ca_certificates import delete_ca_certificate, groups_of
 from enrollments.actions.certificates import parsed
@@ -30,6 +29,7 @@ from enrollments.actions.enrollments import (
 )
 from enrollments.actions.group_specs import GroupSpec
 from enrollments.actions.judging import judge
+from enrollments.actions.name_holders import holder_of, may_take
 from enrollments.actions.preview.proofs import groups_without_proof
 from enrollments.actions.preview.world import chain_of
 from enrollments.actions.services import change_settings

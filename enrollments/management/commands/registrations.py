@@ -4,10 +4,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from enrollments.actions.assignment import holder_of
 from enrollments.actions.denying import StoodBefore, preview_of_denying, what_denying_did
 from enrollments.actions.kept_out import kept_out
 from enrollments.actions.name_claims import freeing_allows, name_version
+from enrollments.actions.name_holders import holder_of
 from enrollments.actions.preview import NO_LIMITS, Preview
 from enrollments.actions.preview.words import as_json, did, in_lines
 from enrollments.actions.revocation import deny_devices, deprovision_device, free_names
