@@ -1,7 +1,6 @@
 """Assigning a device: whose the name is, which hub, which twin, and the record of it (R10, R11)."""
 
-import base64
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -13,23 +12,20 @@ from enrollments.actions.attempts import Peer
 from enrollments.actions.certificates import forget_if_unused
 from enrollments.actions.evidence import evidence_class
 from enrollments.actions.hub_moves import HubMove
+from enrollments.actions.hub_plans import at_its_hub, move_of, plan_of
 from enrollments.actions.judging import Judgement, group_ref, individual_ref
 from enrollments.actions.key_identifiers import OF_GROUP, identifiers_of_derived
 from enrollments.actions.name_holders import held_by_other, holder_of, speaks_for
-from enrollments.actions.tpm_challenges import hub_key_of
-from enrollments.attestation.symmetric_key import derive_device_key, key_bytes
 from enrollments.audit.actor import Actor, Way
 from enrollments.audit.events import Event
 from enrollments.audit.record import changes
 from enrollments.audit.record import record as record_history
-from enrollments.hubs import DeviceIdentity, DeviceIdTaken, connector_of
+from enrollments.hubs import DeviceIdTaken
 from enrollments.hubs.allocation_webhook import has_room
 from enrollments.models import (
-    AttestationMechanism,
     Certificate,
     EnrollmentGroup,
     IndividualEnrollment,
-    LinkedHub,
     ProvisioningService,
     RegistrationEvidence,
     RegistrationRecord,
@@ -38,13 +34,12 @@ from enrollments.models import (
 from enrollments.models.enrollments import NOT_ASKED, new_etag
 from enrollments.models.fields import fingerprint
 from enrollments.models.prepared import Prepared, update_row
-from enrollments.policy.allocation import HubFacts
 from enrollments.policy.decision import Said, TraceStep, Verdict
 from enrollments.policy.facts import EntryKind, EntryRef
 from enrollments.policy.names import registration_key
 from enrollments.policy.ownership import may_take_name
 from enrollments.policy.reasons import Reason
-from enrollments.policy.reprovisioning import Assignment, Plan, ReprovisioningPolicy, Twin, plan_assignment
+from enrollments.policy.reprovisioning import Twin
 
 # A registration that arrived this long before another one was done was running beside it, and joins it (R10).
 # The margin covers the time between the stamp in the row and the commit that shows it.
@@ -119,12 +114,12 @@ def assign(
         if problem:
             _fail(record, judgement, Reason.WEBHOOK_FAILED)
             return Assigned(record, Reason.WEBHOOK_FAILED, operation_id, steps=steps)
-    is_known, held = _at_its_hub(record)
-    plan = _plan(record, entry, hub, identity_exists=is_known)
+    is_known, held = at_its_hub(record)
+    plan = plan_of(record, entry, hub, identity_exists=is_known)
     if plan is None:
         _fail(record, judgement, Reason.NO_HUB)
         return Assigned(record, Reason.NO_HUB, operation_id, steps=steps)
-    move = _move(record, entry, plan, judgement, choice, held)
+    move = move_of(record, entry, plan, judgement, choice, held)
     if not move.is_transactional:
         _begin(record, judgement)
         return Assigned(record, Reason.ADMITTED, operation_id, move, steps=steps)
@@ -279,7 +274,7 @@ def _still_stands(record: RegistrationRecord, judgement: Judgement, entry: Entry
         and record.leaf_thumbprint == judgement.leaf_thumbprint
         and judgement.is_by(record.individual_id, record.group_id)
         and record.hub is not None
-        and _at_its_hub(record)[0]
+        and at_its_hub(record)[0]
     )
 
 
@@ -312,86 +307,6 @@ def _begin(record: RegistrationRecord, judgement: Judgement) -> None:
     """The registration is under way, and somebody else has to answer before it is done."""
     record.status, record.substatus, record.reason = RegistrationStatus.ASSIGNING, "", ""
     _save_with_evidence(record, judgement)
-
-
-def _plan(
-    record: RegistrationRecord, entry: Entry, hub: HubFacts | None, *, identity_exists: bool
-) -> Plan | None:
-    policy = ReprovisioningPolicy(entry.reprovisioning_policy)
-    device_id = entry.device_id if isinstance(entry, IndividualEnrollment) else ""
-    current = Assignment(record.hub_id, record.device_id) if record.hub_id else None
-    if hub is not None:
-        target = Assignment(hub.pk, device_id or record.registration_id)
-    elif policy is ReprovisioningPolicy.NEVER and current is not None:
-        target = current  # it stays where it is, whatever there is to choose from
-    else:
-        return None
-    return plan_assignment(policy, current, target, identity_exists=identity_exists)
-
-
-def _at_its_hub(record: RegistrationRecord) -> tuple[bool, DeviceIdentity | None]:
-    """Whether the hub of the record knows the device, and what it holds of it.
-
-    Only our own hubs are asked inside a transaction; of others the last answer counts.
-    """
-    if record.hub is None or not connector_of(record.hub).transactional:
-        return True, None
-    held = connector_of(record.hub).held(record.hub, record.device_id, record.registration_key)
-    return held is not None, held
-
-
-def _move(
-    record: RegistrationRecord,
-    entry: Entry,
-    plan: Plan,
-    judgement: Judgement,
-    choice: Choice | None,
-    held: DeviceIdentity | None,
-) -> HubMove:
-    answer = choice.answer if choice is not None else None
-    record.returned_payload = answer.payload if answer is not None else None
-    if answer is not None and answer.initial_twin is not None and plan.twin is Twin.MIGRATE:
-        plan = replace(
-            plan, twin=Twin.INITIAL
-        )  # contract 7.3: the webhook's twin comes before what would move along
-    twin = None
-    if plan.twin is not Twin.KEEP:
-        twin = answer.initial_twin if answer is not None else None
-        twin = entry.initial_twin if twin is None else twin
-    primary, secondary = _keys_at_hub(entry, plan, judgement)
-    hub = record.hub
-    if hub is None or hub.pk != plan.assignment.hub:
-        hub = LinkedHub.objects.get(pk=plan.assignment.hub)
-    identity = DeviceIdentity(
-        device_id=plan.assignment.device_id,
-        registration_key=record.registration_key,
-        thumbprint_sha256=judgement.leaf_thumbprint,
-        primary_key=primary,
-        secondary_key=secondary,
-        iot_edge=entry.iot_edge,
-        twin=twin,
-    )
-    return HubMove(
-        plan,
-        identity,
-        hub,
-        record.hub if plan.leaves else None,
-        is_new=plan.twin is not Twin.KEEP,
-        # Of another hub it says nothing.
-        held=held if hub.pk == record.hub_id else None,
-    )
-
-
-def _keys_at_hub(entry: Entry, plan: Plan, judgement: Judgement) -> tuple[str, str]:
-    """What the device signs its tokens to the hub with: its own keys, derived ones, or one that its TPM is given."""
-    if isinstance(entry, IndividualEnrollment) and entry.mechanism == AttestationMechanism.TPM:
-        return hub_key_of(entry, is_new=plan.twin is not Twin.KEEP), ""
-    if isinstance(entry, EnrollmentGroup) and entry.mechanism == AttestationMechanism.SYMMETRIC_KEY:
-        # Over the ID as the device spells it, which is what it derived its key from (contract 2.2).
-        name = judgement.facts.claimed_registration_id
-        keys = [derive_device_key(key_bytes(key), name) for key in (entry.primary_key, entry.secondary_key)]
-        return base64.b64encode(keys[0]).decode(), base64.b64encode(keys[1]).decode()
-    return entry.primary_key, entry.secondary_key
 
 
 def _classify(record: RegistrationRecord, judgement: Judgement) -> None:
