@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from enrollments.actions.certificates import parsed
 from enrollments.actions.judging import group_ref, individual_ref
 from enrollments.actions.judging.lookup import KeyLookup
 from enrollments.actions.judging.world import World
@@ -23,7 +24,7 @@ from enrollments.attestation.x509 import (
     device_problems,
     leaf_problems,
 )
-from enrollments.models import HeldCertificate, HeldRole, ProvisioningService
+from enrollments.models import EnrollmentGroup, HeldCertificate, HeldRole, ProvisioningService
 from enrollments.models.enrollments import secrets_of
 from enrollments.policy.decision import Decision
 from enrollments.policy.facts import EntryRef, RegistrationFacts
@@ -124,6 +125,17 @@ def draw_chain(
         ),
         problem,
     )
+
+
+def draw_group(service: ProvisioningService, group: EnrollmentGroup, *, at: datetime) -> list[DrawnChain]:
+    """The CA certificates of a group, and what stands above each. Every device below the group comes by them."""
+    held = list(group.certificates.select_related("certificate").order_by("pk"))
+    helpers = [parsed(one.certificate.pem) for one in held if one.role == HeldRole.HELPER]
+    return [
+        draw_chain(service, [parsed(one.certificate.pem), *helpers], None, None, at=at)
+        for one in held
+        if one.role == HeldRole.ANCHOR
+    ]
 
 
 def validity_at(certificate: ParsedCertificate, at: datetime) -> str:

@@ -7,13 +7,12 @@ kept at that moment, and never worked out again.
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any
 
 from django.utils import timezone
 
 from enrollments.actions.attempts import OVERFLOW_NAME, are_alike, find_attempt, ordinal_of, shown_trace
-from enrollments.actions.certificates import parsed
-from enrollments.actions.drawn_chains import DrawnCertificate, DrawnChain, draw_chain
+from enrollments.actions.drawn_chains import draw_chain
+from enrollments.actions.explanations import Explanation, explained_steps, explanation_of
 from enrollments.actions.judging import Judgement, group_ref, individual_ref, judge
 from enrollments.actions.judging.assumed import Assumed, judge_tpm_as_proven
 from enrollments.actions.known_credentials import KnownCredential, derived_from_group, known_credentials
@@ -26,14 +25,13 @@ from enrollments.models import (
     AttemptOutcome,
     AttestationMechanism,
     EnrollmentGroup,
-    HeldRole,
     ProvisioningService,
     RegistrationAttempt,
     RegistrationRecord,
     RegistrationStatus,
 )
-from enrollments.policy.decision import Decision, Said, Verdict
-from enrollments.policy.facts import EntryRef, RegistrationFacts
+from enrollments.policy.decision import Decision, Verdict
+from enrollments.policy.facts import EntryRef
 from enrollments.policy.names import FORM_IN_WORDS, is_registration_id, registration_key
 from enrollments.policy.reasons import Reason
 from enrollments.policy.words import counted
@@ -59,95 +57,6 @@ class Question:
     registration_id: str = ""
     group_id: str = ""
     at: datetime | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class ExplainedStep:
-    """One candidate. `entry`: where it is an entry that is still there. `decides`: the verdict rests on it."""
-
-    rule: str
-    candidate: str
-    said: str
-    because: str
-    decides: bool = False
-    entry: EntryRef | None = None
-
-    @property
-    def was_asked(self) -> bool:
-        return self.said != Said.NOT_ASKED
-
-
-@dataclass(frozen=True, slots=True)
-class Explanation:
-    """What is decided about a device, and why.
-
-    basis: in words, what is judged. attempt: where it is told from a trace that was kept, and not judged now.
-    note: what else is known to hinder it.
-    is_latest: whether the tracking ID is that of the latest that is counted there. is_of_another: whether what was kept
-    besides the cause is of another device.
-    """
-
-    registration_id: str
-    basis: str
-    at: datetime
-    verdict: Verdict
-    reason: Reason
-    steps: tuple[ExplainedStep, ...]
-    entry_words: str = ""
-    entry: EntryRef | None = None
-    chain: DrawnChain | None = None
-    attempt: RegistrationAttempt | None = None
-    tracking_id: str = ""
-    is_latest: bool = True
-    is_of_another: bool = False
-    is_another_time: bool = False
-    note: str = ""
-
-    @property
-    def fails(self) -> bool:
-        """Admitted by an entry, and not assigned all the same (R10, R11)."""
-        return self.verdict is Verdict.ADMIT and any(step.said == Said.FAILS for step in self.steps)
-
-    @property
-    def was_kept(self) -> bool:
-        return self.attempt is not None
-
-    @property
-    def not_asked(self) -> tuple[ExplainedStep, ...]:
-        return tuple(step for step in self.steps if not step.was_asked)
-
-    def as_json(self) -> dict[str, Any]:
-        told: dict[str, Any] = {
-            "registration_id": self.registration_id,
-            "basis": self.basis,
-            "at": self.at.isoformat(),
-            "verdict": self.verdict.value,
-            "reason": self.reason.value,
-            "because": self.reason.in_words,
-            "fails": self.fails,
-            "note": self.note or None,
-            "entry": self.entry_words or None,
-            "trace": [
-                {
-                    "rule": step.rule,
-                    "candidate": step.candidate,
-                    "said": step.said,
-                    "because": step.because,
-                    "decides": step.decides,
-                }
-                for step in self.steps
-            ],
-        }
-        if self.chain is not None:
-            told["chain"] = [_certificate_as_json(one) for one in self.chain.path]
-        if self.attempt is not None and not self.is_of_another:
-            told["from"] = {
-                "address": self.attempt.peer_address,
-                "client": self.attempt.client,
-                "leaf_thumbprint_sha256": self.attempt.leaf_thumbprint,
-                "key_id": self.attempt.key_id,
-            }
-        return told
 
 
 def explain(service: ProvisioningService, question: Question) -> Explanation:
@@ -199,7 +108,7 @@ def explain_attempt(
         attempt.last_at,
         _VERDICTS[AttemptOutcome(attempt.outcome)],
         Reason(attempt.reason),
-        _steps(trace, there),
+        explained_steps(trace, there),
         entry_words=f"{words}{attempt.entry_name}" if words else "",
         entry=there.get(f"{words}{attempt.entry_name}") if words else None,
         attempt=attempt,
@@ -250,17 +159,6 @@ _VERDICTS = {
     AttemptOutcome.DISABLED: Verdict.DISABLED,
     AttemptOutcome.REFUSED: Verdict.UNAUTHORIZED,
 }
-
-
-def draw_group(service: ProvisioningService, group: EnrollmentGroup, *, at: datetime) -> list[DrawnChain]:
-    """The CA certificates of a group, and what stands above each. Every device below the group comes by them."""
-    held = list(group.certificates.select_related("certificate").order_by("pk"))
-    helpers = [parsed(one.certificate.pem) for one in held if one.role == HeldRole.HELPER]
-    return [
-        draw_chain(service, [parsed(one.certificate.pem), *helpers], None, None, at=at)
-        for one in held
-        if one.role == HeldRole.ANCHOR
-    ]
 
 
 def _refuse_more_than_a_tracking_id(question: Question) -> None:
@@ -388,64 +286,6 @@ def explain_known(service: ProvisioningService, known: KnownCredential, *, at: d
     return _judged(service, known, at, entries_at=None, with_names=False)
 
 
-def explanation_of(
-    known: KnownCredential,
-    at: datetime,
-    facts: RegistrationFacts,
-    decision: Decision,
-    *,
-    chain: DrawnChain | None = None,
-    is_another_time: bool = False,
-) -> Explanation:
-    """A decision in the words of an explanation."""
-    there = [group.ref for group in facts.groups] + [barred.ref for barred in facts.barred_keys]
-    there += [facts.individual.ref] if facts.individual else []
-    trace = shown_trace(decision)
-    return Explanation(
-        known.registration_id,
-        known.basis,
-        at,
-        decision.verdict,
-        decision.reason,
-        _steps(trace, {str(ref): ref for ref in there}),
-        entry_words=str(decision.entry or ""),
-        entry=decision.entry,
-        chain=chain,
-        is_another_time=is_another_time,
-    )
-
-
-def _steps(trace: Sequence[dict[str, str]], there: dict[str, EntryRef]) -> tuple[ExplainedStep, ...]:
-    decisive = _decisive([step["said"] for step in trace])
-    return tuple(
-        ExplainedStep(
-            step["rule"],
-            step["candidate"],
-            step["said"],
-            step["because"],
-            decides=position == decisive,
-            entry=there.get(step["candidate"]),
-        )
-        for position, step in enumerate(trace)
-    )
-
-
-def _decisive(said: Sequence[str]) -> int:
-    """The step that the verdict rests on. Without proof that is the lack of it, whatever was said after (R3)."""
-    for answers in (
-        {Said.PROVES_NOTHING},
-        # Admitted, and not assigned all the same.
-        {Said.FAILS},
-        {Said.BARS, Said.ADMITS, Said.REFUSES},
-        # Proven, and nobody admits: the last that was asked.
-        {Said.SILENT},
-    ):
-        found = [position for position, one in enumerate(said) if one in answers]
-        if found:
-            return found[-1] if Said.SILENT in answers else found[0]
-    return -1
-
-
 def _entries_named(service: ProvisioningService, candidates: Iterable[str]) -> dict[str, EntryRef]:
     """By their words the entries that a trace names and that are still there."""
     individuals, groups = [], []
@@ -469,20 +309,3 @@ def _nothing_kept(service: ProvisioningService, what: str) -> str:
         f"Nothing is kept about {what} in service {service}. Attempts are kept for "
         f"{counted(service.attempts_kept_days, 'day')}; with a certificate, no attempt is needed."
     )
-
-
-def _certificate_as_json(drawn: DrawnCertificate) -> dict[str, Any]:
-    return {
-        "subject": drawn.certificate.subject,
-        "thumbprint_sha256": drawn.certificate.thumbprint_sha256,
-        "steps": drawn.steps,
-        "sent": drawn.sent,
-        "validity": drawn.validity,
-        "enrolled_in": list(map(str, drawn.enrolled_in)),
-        "helper_of": list(map(str, drawn.helper_of)),
-        "same_key_as": list(map(str, drawn.same_key_as)),
-        "barred_by": list(map(str, drawn.barred_by)),
-        "disabled_but_not_asked": list(map(str, drawn.not_asked)),
-        "possession": drawn.possession.possession.value if drawn.possession else None,
-        "problems": list(drawn.problems),
-    }

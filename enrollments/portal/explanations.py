@@ -7,7 +7,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from enrollments.actions.drawn_chains import DrawnCertificate, DrawnChain
-from enrollments.actions.explaining import ExplainedStep, Explanation
+from enrollments.actions.explanations import ExplainedStep, Explanation
 from enrollments.actions.possession import PossessionState, possession_of
 from enrollments.attestation.x509 import ParsedCertificate
 from enrollments.models import ProvisioningService, Slot

@@ -5,9 +5,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from django.utils import timezone
 
+from enrollments.actions.drawn_chains import draw_group
 from enrollments.actions.enrollment_groups import disable_enrollment_group
 from enrollments.actions.enrollments import delete_enrollments, disable_enrollment
-from enrollments.actions.explaining import Question, draw_group, explain
+from enrollments.actions.explaining import Question, explain
 from enrollments.actions.registrations import Outcome
 from enrollments.actions.revocation import deny_device
 from enrollments.errors import Invalid, NotFound

@@ -12,7 +12,8 @@ from time import monotonic
 
 from django.utils import timezone
 
-from enrollments.actions.explaining import Explanation, explain_known, explanation_of
+from enrollments.actions.explaining import explain_known
+from enrollments.actions.explanations import Explanation, explanation_of
 from enrollments.actions.judging import judge
 from enrollments.actions.past.by_key import judge_by_key
 from enrollments.actions.past.causes import FELL_DUE, Cause, Due, with_rows_of_schedules

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from enrollments.actions.explaining import Explanation
+from enrollments.actions.explanations import Explanation
 from enrollments.actions.past.causes import Cause
 from enrollments.policy.decision import Verdict
 from enrollments.policy.facts import EntryRef

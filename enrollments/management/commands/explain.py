@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from enrollments.actions.drawn_chains import DrawnCertificate
-from enrollments.actions.explaining import Explanation, Question, explain
+from enrollments.actions.explaining import Question, explain
+from enrollments.actions.explanations import Explanation
 from enrollments.attestation.x509 import ParsedCertificate, read_upload
 from enrollments.errors import Invalid
 from enrollments.management.command import DpsCommand, add_service_option, called_wrongly, service_named

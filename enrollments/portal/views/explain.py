@@ -7,7 +7,9 @@ from django.utils import timezone
 from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_http_methods
 
-from enrollments.actions.explaining import Explanation, Question, draw_group, explain
+from enrollments.actions.drawn_chains import draw_group
+from enrollments.actions.explaining import Question, explain
+from enrollments.actions.explanations import Explanation
 from enrollments.errors import Invalid, NotFound
 from enrollments.models import AttestationMechanism, EnrollmentGroup, ProvisioningService, RegistrationRecord
 from enrollments.policy.names import registration_key

@@ -1,0 +1,178 @@
+"""A decision explained: each step that was taken, which one decided, and the chain; whatever it was asked for."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from enrollments.actions.attempts import shown_trace
+from enrollments.actions.drawn_chains import DrawnCertificate, DrawnChain
+from enrollments.actions.known_credentials import KnownCredential
+from enrollments.models import RegistrationAttempt
+from enrollments.policy.decision import Decision, Said, Verdict
+from enrollments.policy.facts import EntryRef, RegistrationFacts
+from enrollments.policy.reasons import Reason
+
+
+@dataclass(frozen=True, slots=True)
+class ExplainedStep:
+    """One candidate. `entry`: where it is an entry that is still there. `decides`: the verdict rests on it."""
+
+    rule: str
+    candidate: str
+    said: str
+    because: str
+    decides: bool = False
+    entry: EntryRef | None = None
+
+    @property
+    def was_asked(self) -> bool:
+        return self.said != Said.NOT_ASKED
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """What is decided about a device, and why.
+
+    basis: in words, what is judged. attempt: where it is told from a trace that was kept, and not judged now.
+    note: what else is known to hinder it.
+    is_latest: whether the tracking ID is that of the latest that is counted there. is_of_another: whether what was kept
+    besides the cause is of another device.
+    """
+
+    registration_id: str
+    basis: str
+    at: datetime
+    verdict: Verdict
+    reason: Reason
+    steps: tuple[ExplainedStep, ...]
+    entry_words: str = ""
+    entry: EntryRef | None = None
+    chain: DrawnChain | None = None
+    attempt: RegistrationAttempt | None = None
+    tracking_id: str = ""
+    is_latest: bool = True
+    is_of_another: bool = False
+    is_another_time: bool = False
+    note: str = ""
+
+    @property
+    def fails(self) -> bool:
+        """Admitted by an entry, and not assigned all the same (R10, R11)."""
+        return self.verdict is Verdict.ADMIT and any(step.said == Said.FAILS for step in self.steps)
+
+    @property
+    def was_kept(self) -> bool:
+        return self.attempt is not None
+
+    @property
+    def not_asked(self) -> tuple[ExplainedStep, ...]:
+        return tuple(step for step in self.steps if not step.was_asked)
+
+    def as_json(self) -> dict[str, Any]:
+        told: dict[str, Any] = {
+            "registration_id": self.registration_id,
+            "basis": self.basis,
+            "at": self.at.isoformat(),
+            "verdict": self.verdict.value,
+            "reason": self.reason.value,
+            "because": self.reason.in_words,
+            "fails": self.fails,
+            "note": self.note or None,
+            "entry": self.entry_words or None,
+            "trace": [
+                {
+                    "rule": step.rule,
+                    "candidate": step.candidate,
+                    "said": step.said,
+                    "because": step.because,
+                    "decides": step.decides,
+                }
+                for step in self.steps
+            ],
+        }
+        if self.chain is not None:
+            told["chain"] = [_certificate_as_json(one) for one in self.chain.path]
+        if self.attempt is not None and not self.is_of_another:
+            told["from"] = {
+                "address": self.attempt.peer_address,
+                "client": self.attempt.client,
+                "leaf_thumbprint_sha256": self.attempt.leaf_thumbprint,
+                "key_id": self.attempt.key_id,
+            }
+        return told
+
+
+def explanation_of(
+    known: KnownCredential,
+    at: datetime,
+    facts: RegistrationFacts,
+    decision: Decision,
+    *,
+    chain: DrawnChain | None = None,
+    is_another_time: bool = False,
+) -> Explanation:
+    """A decision in the words of an explanation."""
+    there = [group.ref for group in facts.groups] + [barred.ref for barred in facts.barred_keys]
+    there += [facts.individual.ref] if facts.individual else []
+    trace = shown_trace(decision)
+    return Explanation(
+        known.registration_id,
+        known.basis,
+        at,
+        decision.verdict,
+        decision.reason,
+        explained_steps(trace, {str(ref): ref for ref in there}),
+        entry_words=str(decision.entry or ""),
+        entry=decision.entry,
+        chain=chain,
+        is_another_time=is_another_time,
+    )
+
+
+def explained_steps(trace: Sequence[dict[str, str]], there: dict[str, EntryRef]) -> tuple[ExplainedStep, ...]:
+    decisive = _decisive([step["said"] for step in trace])
+    return tuple(
+        ExplainedStep(
+            step["rule"],
+            step["candidate"],
+            step["said"],
+            step["because"],
+            decides=position == decisive,
+            entry=there.get(step["candidate"]),
+        )
+        for position, step in enumerate(trace)
+    )
+
+
+def _decisive(said: Sequence[str]) -> int:
+    """The step that the verdict rests on. Without proof that is the lack of it, whatever was said after (R3)."""
+    for answers in (
+        {Said.PROVES_NOTHING},
+        # Admitted, and not assigned all the same.
+        {Said.FAILS},
+        {Said.BARS, Said.ADMITS, Said.REFUSES},
+        # Proven, and nobody admits: the last that was asked.
+        {Said.SILENT},
+    ):
+        found = [position for position, one in enumerate(said) if one in answers]
+        if found:
+            return found[-1] if Said.SILENT in answers else found[0]
+    return -1
+
+
+def _certificate_as_json(drawn: DrawnCertificate) -> dict[str, Any]:
+    return {
+        "subject": drawn.certificate.subject,
+        "thumbprint_sha256": drawn.certificate.thumbprint_sha256,
+        "steps": drawn.steps,
+        "sent": drawn.sent,
+        "validity": drawn.validity,
+        "enrolled_in": list(map(str, drawn.enrolled_in)),
+        "helper_of": list(map(str, drawn.helper_of)),
+        "same_key_as": list(map(str, drawn.same_key_as)),
+        "barred_by": list(map(str, drawn.barred_by)),
+        "disabled_but_not_asked": list(map(str, drawn.not_asked)),
+        "possession": drawn.possession.possession.value if drawn.possession else None,
+        "problems": list(drawn.problems),
+    }
