@@ -133,6 +133,25 @@ def after_adding(
     return done(request, entry_url(service, ref), f"{said} {where}")
 
 
+def after_saving(
+    request: HttpRequest,
+    service: ProvisioningService,
+    seen_etag: str,
+    entry: Entry,
+    pages: EntryPages,
+    preview: Preview | None,
+    *,
+    is_told: bool,
+) -> HttpResponse:
+    """To the list. `seen_etag`: of what the form showed, which is still that of an entry that it left as it was."""
+    if entry.etag == seen_etag:
+        said = f"{pages.one.capitalize()} {entry} was like this already; nothing was changed."
+        return done(request, pages.list_url(service), said)
+    said = f"Saved {pages.one} {entry}"
+    said = and_what_it_did(said, preview) if is_told else f"{said}."
+    return done(request, pages.list_url(service), said)
+
+
 def and_what_it_did(said: str, preview: Preview | None) -> str:
     """What was done and what came of it, in one message."""
     result = did(preview)

@@ -27,8 +27,7 @@ from enrollments.portal.entry_lists import EntryFilter, page_of_groups, rows_of
 from enrollments.portal.entry_pages import (
     GROUPS,
     after_adding,
-    and_what_it_did,
-    done,
+    after_saving,
     show_keys,
 )
 from enrollments.portal.entry_saving import (
@@ -101,12 +100,8 @@ def _group_save(request: HttpRequest, service: ProvisioningService, group_id: st
         return _form_answer(request, service, form)
 
     def after(entry: Entry, *, preview: Preview | None, is_told: bool) -> HttpResponse:
-        if entry.etag == form.cleaned_data["expected_etag"]:
-            said = f"Enrollment group {entry} was like this already; nothing was changed."
-            return done(request, list_url(service, "portal:group-list"), said)
-        said = f"Saved enrollment group {entry}"
-        said = and_what_it_did(said, preview) if is_told else f"{said}."
-        return done(request, list_url(service, "portal:group-list"), said)
+        seen = form.cleaned_data["expected_etag"]
+        return after_saving(request, service, seen, entry, GROUPS, preview, is_told=is_told)
 
     show = partial(_form_answer, request, service)
     try:
