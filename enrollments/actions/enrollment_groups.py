@@ -16,7 +16,7 @@ from enrollments.actions.entries import (
     write_common,
 )
 from enrollments.actions.entry_snapshots import note_told_keys, snapshot, written
-from enrollments.actions.entry_switches import cancel_schedule, schedule_disabling, set_enabled
+from enrollments.actions.entry_switches import cancel_schedule, disable_entry, set_enabled
 from enrollments.actions.group_specs import GroupSpec, check_group
 from enrollments.actions.judging import group_ref
 from enrollments.actions.outcomes import Outcome, outcome_of
@@ -152,20 +152,16 @@ def disable_enrollment_group(
     Raises Invalid for times that cannot be scheduled, and Conflict; PreviewOutdated (see set_enabled) where it is
     disabled already and would be enabled earlier than now, or disabled later.
     """
-    if at is None:
-        return _set_enabled(
-            service, group_id, False, actor=actor, reason=reason, expected_epoch=expected_epoch, until=until
-        )
-    if until is not None:
-        raise Invalid({"at": ["An entry holds one scheduled change: give the one time or the other."]})
-    return schedule_disabling(
+    return disable_entry(
         service,
         lambda: _get(service, group_id),
+        Event.GROUP_DISABLED,
         Event.GROUP_DISABLING_SCHEDULED,
-        at,
         actor=actor,
         reason=reason,
         expected_epoch=expected_epoch,
+        until=until,
+        at=at,
     )
 
 
@@ -182,8 +178,15 @@ def enable_enrollment_group(
 
     Raises Invalid; PreviewOutdated (see set_enabled).
     """
-    return _set_enabled(
-        service, group_id, True, actor=actor, reason=reason, expected_epoch=expected_epoch, until=until
+    return set_enabled(
+        service,
+        lambda: _get(service, group_id),
+        True,
+        Event.GROUP_ENABLED,
+        actor=actor,
+        reason=reason,
+        expected_epoch=expected_epoch,
+        until=until,
     )
 
 
@@ -242,29 +245,6 @@ def reveal_group_keys(
         raise NotFound(f"Enrollment group {group} holds certificates: it has no keys to show.")
     record(Event.KEYS_REVEALED, subject=group, actor=actor, service=service, reason=clean_reason(reason))
     return group, group.primary_key, group.secondary_key
-
-
-def _set_enabled(
-    service: ProvisioningService,
-    group_id: str,
-    enabled: bool,
-    *,
-    actor: Actor,
-    reason: str,
-    expected_epoch: int | None = None,
-    until: datetime | None = None,
-) -> EnrollmentGroup:
-    event = Event.GROUP_ENABLED if enabled else Event.GROUP_DISABLED
-    return set_enabled(
-        service,
-        lambda: _get(service, group_id),
-        enabled,
-        event,
-        actor=actor,
-        reason=reason,
-        expected_epoch=expected_epoch,
-        until=until,
-    )
 
 
 def _get(service: ProvisioningService, group_id: str) -> EnrollmentGroup:

@@ -9,11 +9,11 @@ from enrollments.actions.enrollment_specs import IndividualSpec, checked
 from enrollments.actions.enrollments_together import Asked, add_all, change_all, checked_change
 from enrollments.actions.entries import EnrollmentNotFound, check_epoch, delete_all
 from enrollments.actions.entry_snapshots import note_told_keys
-from enrollments.actions.entry_switches import cancel_schedule, schedule_disabling, set_enabled
+from enrollments.actions.entry_switches import cancel_schedule, disable_entry, set_enabled
 from enrollments.audit.actor import Actor
 from enrollments.audit.events import Event
 from enrollments.audit.record import clean_reason, record
-from enrollments.errors import DpsError, Invalid, NotFound
+from enrollments.errors import DpsError, NotFound
 from enrollments.models import IndividualEnrollment, ProvisioningService
 from enrollments.models.locks import change_lock
 
@@ -82,26 +82,16 @@ def disable_enrollment(
     Raises Invalid for times that cannot be scheduled, and Conflict; PreviewOutdated (see set_enabled) where it is
     disabled already and would be enabled earlier than now, or disabled later.
     """
-    if at is None:
-        return _set_enabled(
-            service,
-            registration_id,
-            False,
-            actor=actor,
-            reason=reason,
-            expected_epoch=expected_epoch,
-            until=until,
-        )
-    if until is not None:
-        raise Invalid({"at": ["An entry holds one scheduled change: give the one time or the other."]})
-    return schedule_disabling(
+    return disable_entry(
         service,
         lambda: _get(service, registration_id),
+        Event.ENROLLMENT_DISABLED,
         Event.ENROLLMENT_DISABLING_SCHEDULED,
-        at,
         actor=actor,
         reason=reason,
         expected_epoch=expected_epoch,
+        until=until,
+        at=at,
     )
 
 
@@ -118,8 +108,15 @@ def enable_enrollment(
 
     Raises Invalid; PreviewOutdated (see set_enabled).
     """
-    return _set_enabled(
-        service, registration_id, True, actor=actor, reason=reason, expected_epoch=expected_epoch, until=until
+    return set_enabled(
+        service,
+        lambda: _get(service, registration_id),
+        True,
+        Event.ENROLLMENT_ENABLED,
+        actor=actor,
+        reason=reason,
+        expected_epoch=expected_epoch,
+        until=until,
     )
 
 
@@ -177,29 +174,6 @@ def reveal_enrollment_keys(
         raise NotFound(f"Individual enrollment {enrollment} holds certificates: it has no keys to show.")
     record(Event.KEYS_REVEALED, subject=enrollment, actor=actor, service=service, reason=clean_reason(reason))
     return enrollment, enrollment.primary_key, enrollment.secondary_key
-
-
-def _set_enabled(
-    service: ProvisioningService,
-    registration_id: str,
-    enabled: bool,
-    *,
-    actor: Actor,
-    reason: str,
-    expected_epoch: int | None = None,
-    until: datetime | None = None,
-) -> IndividualEnrollment:
-    event = Event.ENROLLMENT_ENABLED if enabled else Event.ENROLLMENT_DISABLED
-    return set_enabled(
-        service,
-        lambda: _get(service, registration_id),
-        enabled,
-        event,
-        actor=actor,
-        reason=reason,
-        expected_epoch=expected_epoch,
-        until=until,
-    )
 
 
 def _get(service: ProvisioningService, registration_id: str) -> IndividualEnrollment:

@@ -20,7 +20,7 @@ from enrollments.actions.schedule import (
 from enrollments.audit.actor import Actor
 from enrollments.audit.events import Event
 from enrollments.audit.record import Happened, clean_reason, record_all
-from enrollments.errors import Conflict
+from enrollments.errors import Conflict, Invalid
 from enrollments.models import EnrollmentGroup, IndividualEnrollment, ProvisioningService
 from enrollments.models.enrollments import new_etag
 from enrollments.models.locks import change_lock
@@ -51,6 +51,40 @@ def set_enabled(
     return switch.entry
 
 
+def disable_entry(
+    service: ProvisioningService,
+    find: Callable[[], E],
+    event: Event,
+    scheduled: Event,
+    *,
+    actor: Actor,
+    reason: str,
+    expected_epoch: int | None = None,
+    until: datetime | None = None,
+    at: datetime | None = None,
+) -> E:
+    """Turn an entry's switch off, now (until a time, perhaps) or at one: the history has the first or the second event.
+
+    Raises Invalid for times that cannot be scheduled, and Conflict.
+    """
+    if at is None:
+        return set_enabled(
+            service,
+            find,
+            False,
+            event,
+            actor=actor,
+            reason=reason,
+            expected_epoch=expected_epoch,
+            until=until,
+        )
+    if until is not None:
+        raise Invalid({"at": ["An entry holds one scheduled change: give the one time or the other."]})
+    return _schedule_disabling(
+        service, find, scheduled, at, actor=actor, reason=reason, expected_epoch=expected_epoch
+    )
+
+
 def disabled_for_good(entry: E, now: datetime, event: Event, *, actor: Actor, reason: str) -> Happened | None:
     """Turn it off as set_enabled does, of an entry that is not due, for whoever saves it and many others.
 
@@ -61,7 +95,7 @@ def disabled_for_good(entry: E, now: datetime, event: Event, *, actor: Actor, re
     return switch.happened(event)
 
 
-def schedule_disabling(
+def _schedule_disabling(
     service: ProvisioningService,
     find: Callable[[], E],
     event: Event,
