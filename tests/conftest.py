@@ -85,3 +85,11 @@ def database_clock(monkeypatch: pytest.MonkeyPatch):
     from tests.clocks import DatabaseClock
 
     return DatabaseClock(monkeypatch)
+
+
+@pytest.fixture
+def service(db: None):
+    """The one that a test is about, empty but for what every service has."""
+    from tests.devices import new_service
+
+    return new_service()

@@ -30,11 +30,6 @@ pytestmark = pytest.mark.django_db
 READ = [AccessRight.ENROLLMENT_READ]
 
 
-@pytest.fixture
-def service(db):
-    return new_service()
-
-
 def change(policy, **changed):
     values = {
         "rights": policy.access_rights,

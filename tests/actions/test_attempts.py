@@ -22,11 +22,6 @@ pytestmark = pytest.mark.django_db
 NOON = timezone.now().replace(minute=10, second=0, microsecond=0)
 
 
-@pytest.fixture
-def service():
-    return new_service()
-
-
 def refuse(service, name: str, at=NOON):
     return register(service, PresentedCredential(), name, at=at)
 

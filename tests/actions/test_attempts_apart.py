@@ -23,7 +23,6 @@ from tests.devices import (
     enroll_ca,
     enroll_device,
     enroll_keys,
-    new_service,
     register,
     shows,
     signs,
@@ -31,11 +30,6 @@ from tests.devices import (
 
 pytestmark = pytest.mark.django_db
 HOUR = timezone.now().replace(minute=0, second=0, microsecond=0)
-
-
-@pytest.fixture
-def service() -> ProvisioningService:
-    return new_service()
 
 
 def at(minute: float):

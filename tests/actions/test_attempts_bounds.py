@@ -32,7 +32,6 @@ from tests.devices import (
     enroll_device,
     enroll_key_group,
     enroll_keys,
-    new_service,
     register,
     shows,
     signs,
@@ -41,11 +40,6 @@ from tests.devices import (
 pytestmark = pytest.mark.django_db
 NOON = timezone.now().replace(minute=10, second=0, microsecond=0)
 MOST = 4
-
-
-@pytest.fixture
-def service() -> ProvisioningService:
-    return new_service()
 
 
 @pytest.fixture(autouse=True)

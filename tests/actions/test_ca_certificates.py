@@ -55,11 +55,6 @@ from tests.devices import (
 pytestmark = pytest.mark.django_db
 
 
-@pytest.fixture
-def service():
-    return new_service()
-
-
 @pytest.fixture(scope="module")
 def ca():
     return root("Plant CA")

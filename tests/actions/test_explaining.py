@@ -32,11 +32,6 @@ from tests.devices import (
 pytestmark = pytest.mark.django_db
 
 
-@pytest.fixture
-def service():
-    return new_service()
-
-
 def about(service, *chain, **question):
     return explain(service, Question(certificates=tuple(one.parsed for one in chain), **question))
 

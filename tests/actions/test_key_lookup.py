@@ -9,14 +9,9 @@ from enrollments.actions.judging.lookup import MOST_ROWS
 from enrollments.attestation.credential import PresentedCredential
 from enrollments.policy.decision import Verdict
 from tests.certificates import root
-from tests.devices import ALICE, enroll_ca, enroll_device, new_service, shows
+from tests.devices import ALICE, enroll_ca, enroll_device, shows
 
 pytestmark = pytest.mark.django_db
-
-
-@pytest.fixture
-def service():
-    return new_service()
 
 
 @pytest.fixture(params=["few", "many"])

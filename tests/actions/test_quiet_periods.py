@@ -39,18 +39,6 @@ HOUR = timedelta(hours=1)
 WRONG_KEY = "d3Jvbmcga2V5IG9mIHRoaXJ0eS10d28gYnl0ZXMhIQ=="
 
 
-@pytest.fixture
-def service():
-    return new_service()
-
-
-@pytest.fixture
-def top(service):
-    top = root("Root A")
-    enroll_ca(service, top)
-    return top
-
-
 def current(service):
     return ProvisioningService.objects.get(pk=service.pk)
 

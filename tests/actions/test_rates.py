@@ -34,18 +34,6 @@ NOW = timezone.now() + timedelta(minutes=30)
 WRONG_KEY = "d3Jvbmcga2V5IG9mIHRoaXJ0eS10d28gYnl0ZXMhIQ=="
 
 
-@pytest.fixture
-def service():
-    return new_service()
-
-
-@pytest.fixture
-def top(service):
-    top = root("Root A")
-    enroll_ca(service, top)
-    return top
-
-
 def current(service):
     return ProvisioningService.objects.get(pk=service.pk)
 

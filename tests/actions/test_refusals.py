@@ -20,11 +20,6 @@ OBJECT = Tried("GET /services/plant/registrations/pump-1/deny/", "RegistrationRe
 each_kind = pytest.mark.parametrize("tried", [ADDRESS, OBJECT], ids=["address", "object"])
 
 
-@pytest.fixture
-def service(db):
-    return new_service()
-
-
 def refusals():
     return HistoryEvent.objects.filter(event="action.refused").count()
 

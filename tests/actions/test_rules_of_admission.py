@@ -39,11 +39,6 @@ pytestmark = pytest.mark.django_db
 
 
 @pytest.fixture
-def service():
-    return new_service()
-
-
-@pytest.fixture
 def pki():
     top = root("Root A")
     plant = top.intermediate("Plant 7")

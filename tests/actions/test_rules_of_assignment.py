@@ -54,18 +54,12 @@ from tests.devices import (
     enroll_ca,
     enroll_device,
     enroll_keys,
-    new_service,
     register,
     shows,
     signs,
 )
 
 pytestmark = pytest.mark.django_db
-
-
-@pytest.fixture
-def service():
-    return new_service()
 
 
 @pytest.fixture

@@ -70,11 +70,6 @@ BEFORE, AT, AFTER = timedelta(seconds=-1), timedelta(0), timedelta(days=2)
 
 
 @pytest.fixture
-def service():
-    return new_service()
-
-
-@pytest.fixture
 def deadline(database_clock):
     return database_clock.ahead(hours=1)
 

@@ -10,14 +10,9 @@ from enrollments.actions.schedule import settle_due
 from enrollments.errors import Conflict, Invalid, PreviewOutdated
 from enrollments.models import HistoryEvent, ProvisioningService
 from tests.certificates import root
-from tests.devices import ALICE, enroll_ca, enroll_keys, new_service
+from tests.devices import ALICE, enroll_ca, enroll_keys
 
 pytestmark = pytest.mark.django_db
-
-
-@pytest.fixture
-def service():
-    return new_service()
 
 
 @pytest.fixture

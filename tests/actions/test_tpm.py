@@ -51,11 +51,6 @@ ID = "press-01"
 
 
 @pytest.fixture
-def service():
-    return new_service()
-
-
-@pytest.fixture
 def tpm():
     return SoftTpm()
 

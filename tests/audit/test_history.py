@@ -49,11 +49,6 @@ pytestmark = pytest.mark.django_db
 
 
 @pytest.fixture
-def service():
-    return new_service()
-
-
-@pytest.fixture
 def world(service):
     """Something of everything that can be changed."""
     top = root("Root A")

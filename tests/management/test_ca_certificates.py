@@ -6,16 +6,11 @@ from cryptography.fernet import Fernet
 from enrollments.management.commands import ca_certificates
 from enrollments.models import CaCertificate, HistoryEvent
 from tests.certificates import root
-from tests.devices import demand_proof, enroll_ca, enroll_key_group, new_service, register
+from tests.devices import demand_proof, enroll_ca, enroll_key_group, register
 from tests.management.calls import json_of, printed_by, refusal_of
 from tests.management.test_entry_commands import answering
 
 pytestmark = pytest.mark.django_db
-
-
-@pytest.fixture
-def service():
-    return new_service()
 
 
 @pytest.fixture

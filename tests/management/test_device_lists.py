@@ -13,16 +13,11 @@ from django.utils import timezone
 from enrollments.management import commands
 from enrollments.models import HistoryEvent, ProvisioningService
 from tests.certificates import root, self_signed
-from tests.devices import demand_proof, enroll_ca, enroll_device, enroll_keys, new_service, register
+from tests.devices import demand_proof, enroll_ca, enroll_device, enroll_keys, register
 from tests.management.calls import json_of, printed_by, refusal_of
 
 pytestmark = pytest.mark.django_db
 HEAD = ["registration ID", "effect", "now", "now by", "afterwards", "afterwards by", "name held through"]
-
-
-@pytest.fixture
-def service():
-    return new_service()
 
 
 @pytest.fixture

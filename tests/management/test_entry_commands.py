@@ -32,11 +32,6 @@ WHY = ("--reason", "stolen")
 
 
 @pytest.fixture
-def service():
-    return new_service()
-
-
-@pytest.fixture
 def pumps(service):
     return [enroll_keys(service, name) for name in ("pump-1", "Pump-2", "pump-3")]
 

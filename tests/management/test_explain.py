@@ -27,11 +27,6 @@ pytestmark = pytest.mark.django_db
 
 
 @pytest.fixture
-def service():
-    return new_service()
-
-
-@pytest.fixture
 def ca(service):
     ca = root("Plant")
     enroll_ca(service, ca)

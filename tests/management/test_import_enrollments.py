@@ -19,7 +19,7 @@ from enrollments.transfer.limits import CHUNK_LINES
 from enrollments.transfer.words import UPDATING_RESETS
 from enrollments.transfer.work import carry_out_run
 from tests.certificates import self_signed
-from tests.devices import enroll_keys, new_service, register, signs
+from tests.devices import enroll_keys, register, signs
 from tests.live import installation
 from tests.management.calls import answering, json_of, printed_by, refusal_of, refused_with_words
 from tests.transfer.lists import KEY, csv_of, json_lines, keys, pinned, zip_of
@@ -27,11 +27,6 @@ from tests.transfer.lists import KEY, csv_of, json_lines, keys, pinned, zip_of
 pytestmark = pytest.mark.django_db
 # `make test-import` has it as large as an import is meant to be.
 KILLED_LINES = int(os.environ.get("DPS_IMPORT_LINES", str(3 * CHUNK_LINES)))
-
-
-@pytest.fixture
-def service():
-    return new_service()
 
 
 @pytest.fixture

@@ -7,15 +7,10 @@ import pytest
 from enrollments.actions.revocation import deny_device
 from enrollments.models import HistoryEvent, ProvisioningService
 from tests.certificates import root
-from tests.devices import ALICE, enroll_ca, new_service, register
+from tests.devices import ALICE, enroll_ca, register
 from tests.management.calls import json_of, printed_by, refusal_of
 
 pytestmark = pytest.mark.django_db
-
-
-@pytest.fixture
-def service():
-    return new_service()
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from enrollments.actions.operations import is_operation_of, new_operation_id
 from enrollments.actions.tracking import read_tracking_id, tracking_id
 from enrollments.models import AccessPolicy, HistoryEvent, HubDevice, IndividualEnrollment
 from enrollments.models.fields import EncryptedTextField, fingerprint
-from tests.devices import ALICE, enroll_keys, new_service, register, signs
+from tests.devices import ALICE, enroll_keys, register, signs
 from tests.live import installation
 from tests.management.calls import json_of, printed_by, refusal_of
 
@@ -35,11 +35,6 @@ def secrets():
         list(model.objects.order_by("pk").values_list(*columns))
         for model in (IndividualEnrollment, AccessPolicy, HubDevice)
     ]
-
-
-@pytest.fixture
-def service(db):
-    return new_service()
 
 
 @pytest.fixture

@@ -12,17 +12,12 @@ from enrollments.actions.enrollments import disable_enrollment
 from enrollments.management import entry_commands
 from enrollments.models import HistoryEvent, ProvisioningService
 from tests.certificates import root
-from tests.devices import ALICE, enroll_ca, enroll_keys, new_service, register
+from tests.devices import ALICE, enroll_ca, enroll_keys, register
 from tests.management.calls import answering, json_of, printed_by, refusal_of
 
 pytestmark = pytest.mark.django_db
 WHY = ("--reason", "audit")
 BOTH = "2 individual enrollments (pump-1, pump-2)"
-
-
-@pytest.fixture
-def service():
-    return new_service()
 
 
 @pytest.fixture

@@ -20,14 +20,9 @@ from enrollments.models import (
 )
 from enrollments.models.switches import AsOf
 from tests.certificates import root, self_signed
-from tests.devices import enroll_ca, enroll_device, enroll_keys, new_service, register
+from tests.devices import enroll_ca, enroll_device, enroll_keys, register
 
 pytestmark = pytest.mark.django_db
-
-
-@pytest.fixture
-def service():
-    return new_service()
 
 
 def refused(make) -> None:

@@ -61,18 +61,6 @@ pytestmark = pytest.mark.django_db
 ADMIT, DISABLED, UNAUTHORIZED = Verdict.ADMIT, Verdict.DISABLED, Verdict.UNAUTHORIZED
 
 
-@pytest.fixture
-def service():
-    return new_service()
-
-
-@pytest.fixture
-def ca(service):
-    minted = root("Root")
-    enroll_ca(service, minted, "root")
-    return minted
-
-
 def now():
     return timezone.now()
 

@@ -25,7 +25,6 @@ from tests.devices import (
     enroll_device,
     enroll_key_group,
     enroll_keys,
-    new_service,
     prove,
     register,
     signs,
@@ -36,11 +35,6 @@ pytestmark = pytest.mark.django_db
 
 ADMIT, DISABLED, UNAUTHORIZED = Verdict.ADMIT, Verdict.DISABLED, Verdict.UNAUTHORIZED
 ANOTHER_KEY = "bmV3IHNlY3JldCBrZXkgd2l0aCBieXRlcw=="
-
-
-@pytest.fixture
-def service():
-    return new_service()
 
 
 def now():

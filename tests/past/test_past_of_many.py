@@ -26,11 +26,6 @@ NOBODY_ALONE = FleetLimits(singly=0, seconds=None)
 
 
 @pytest.fixture
-def service():
-    return new_service()
-
-
-@pytest.fixture
 def looked(monkeypatch):
     """The names under which what lies above devices was looked at."""
     names = []

@@ -10,15 +10,10 @@ from enrollments.actions.services import change_settings
 from enrollments.models import CaCertificate, ProvisioningService
 from enrollments.policy.decision import Verdict
 from tests.certificates import root
-from tests.devices import ALICE, demand_proof, enroll_ca, new_service, prove, register
+from tests.devices import ALICE, demand_proof, enroll_ca, prove, register
 
 pytestmark = pytest.mark.django_db
 ADMIT, UNAUTHORIZED = Verdict.ADMIT, Verdict.UNAUTHORIZED
-
-
-@pytest.fixture
-def service():
-    return new_service()
 
 
 @pytest.fixture

@@ -38,7 +38,6 @@ from tests.devices import (
     enroll_key_group,
     enroll_keys,
     enroll_tpm,
-    new_service,
     prove,
     register,
     signs,
@@ -48,18 +47,6 @@ from tests.preview.worlds import PLANT_ALONE
 
 pytestmark = pytest.mark.django_db
 OPERATIONS = 120
-
-
-@pytest.fixture
-def service():
-    return new_service()
-
-
-@pytest.fixture
-def ca(service):
-    minted = root("Root")
-    enroll_ca(service, minted, "root")
-    return minted
 
 
 def found(service, name):

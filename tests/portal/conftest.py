@@ -5,6 +5,7 @@ from django.test import Client
 
 from enrollments.models import ProvisioningService
 from enrollments.policy.roles import Role
+from enrollments.transfer import previewing, work
 from tests.factories import a_service, a_user
 
 
@@ -17,3 +18,11 @@ def plant(db: None) -> ProvisioningService:
 def auditor(client: Client, plant: ProvisioningService) -> Client:
     client.force_login(a_user(Role.AUDITOR, plant))
     return client
+
+
+@pytest.fixture
+def imports_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a thread does otherwise."""
+    monkeypatch.setattr("enrollments.portal.views.imports.work_in_background", work.work_on)
+    monkeypatch.setattr(work, "work_in_background", work.work_on)
+    monkeypatch.setattr(previewing, "in_background", previewing.work_out_preview)

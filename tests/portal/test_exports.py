@@ -7,16 +7,11 @@ import pytest
 from enrollments.models import HistoryEvent
 from enrollments.policy.roles import Role
 from tests.certificates import self_signed
-from tests.devices import enroll_device, enroll_keys, new_service
+from tests.devices import enroll_device, enroll_keys
 from tests.portal.import_pages import signed_in, text_of, url
 from tests.transfer.lists import KEY
 
 pytestmark = pytest.mark.django_db
-
-
-@pytest.fixture
-def service():
-    return new_service()
 
 
 def test_exported_is_what_is_filtered(service):

@@ -24,11 +24,6 @@ pytestmark = pytest.mark.django_db
 BASE = "/services/plant/"
 
 
-@pytest.fixture
-def service():
-    return new_service()
-
-
 def signed_in(client, role: Role, name: str = "someone"):
     user, _ = add_person(name, role=role, service=None, actor=ALICE)
     client.force_login(user)

@@ -26,25 +26,12 @@ from enrollments.policy.decision import Verdict
 from enrollments.policy.facts import EntryKind, EntryRef
 from enrollments.policy.roles import Role
 from enrollments.portal.views import import_previews
-from enrollments.transfer import foreseen, kept, kept_devices, previewing, work
-from tests.devices import enroll_keys, new_service, register, signs
+from enrollments.transfer import foreseen, kept, kept_devices, previewing
+from tests.devices import enroll_keys, register, signs
 from tests.portal.import_pages import signed_in, text_of, url
 from tests.transfer.lists import checked, json_lines, keys
 
-pytestmark = pytest.mark.django_db
-
-
-@pytest.fixture
-def service():
-    return new_service()
-
-
-@pytest.fixture(autouse=True)
-def _at_once(monkeypatch):
-    """What a thread does otherwise."""
-    monkeypatch.setattr("enrollments.portal.views.imports.work_in_background", work.work_on)
-    monkeypatch.setattr(work, "work_in_background", work.work_on)
-    monkeypatch.setattr(previewing, "in_background", previewing.work_out_preview)
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("imports_at_once")]
 
 
 @pytest.fixture

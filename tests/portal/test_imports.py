@@ -9,7 +9,7 @@ from enrollments.audit.actor import Actor, Way
 from enrollments.models import HistoryEvent, ImportRun, ImportState, IndividualEnrollment
 from enrollments.policy.roles import Role
 from enrollments.portal.paging import PAGE_SIZE
-from enrollments.transfer import previewing, work
+from enrollments.transfer import work
 from enrollments.transfer.limits import PART_BYTES
 from enrollments.transfer.words import UPDATING_RESETS
 from tests.certificates import self_signed
@@ -17,20 +17,7 @@ from tests.devices import enroll_keys, new_service
 from tests.portal.import_pages import signed_in, text_of, url
 from tests.transfer.lists import checked, csv_of, json_lines, keys, zip_of
 
-pytestmark = pytest.mark.django_db
-
-
-@pytest.fixture
-def service():
-    return new_service()
-
-
-@pytest.fixture(autouse=True)
-def _at_once(monkeypatch):
-    """What a thread does otherwise."""
-    monkeypatch.setattr("enrollments.portal.views.imports.work_in_background", work.work_on)
-    monkeypatch.setattr(work, "work_in_background", work.work_on)
-    monkeypatch.setattr(previewing, "in_background", previewing.work_out_preview)
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("imports_at_once")]
 
 
 @pytest.fixture

@@ -4,14 +4,9 @@ import pytest
 
 from enrollments.actions.preview import lately
 from enrollments.actions.preview.lately import Lately
-from tests.devices import enroll_keys, new_service
+from tests.devices import enroll_keys
 
 pytestmark = pytest.mark.django_db
-
-
-@pytest.fixture
-def service():
-    return new_service()
 
 
 def returns(service, kept, what, value):

@@ -11,7 +11,7 @@ from enrollments.actions.preview import Act, Effect, preview_of, preview_of_act,
 from enrollments.actions.preview.limits import NO_LIMITS, Limits
 from enrollments.models import RegistrationRecord, Slot
 from tests.certificates import root, self_signed
-from tests.devices import ALICE, enroll_ca, enroll_device, new_service, register
+from tests.devices import ALICE, enroll_ca, enroll_device, register
 from tests.preview.worlds import HOSTS, PLANT_ALONE, named, only
 
 pytestmark = pytest.mark.django_db
@@ -30,11 +30,6 @@ def adding(service, ca, *, enabled):
         return [add_enrollment_group(service, spec, actor=ALICE)]
 
     return change
-
-
-@pytest.fixture
-def service(db):
-    return new_service()
 
 
 @pytest.fixture

@@ -7,14 +7,9 @@ from enrollments.actions.enrollment_groups import delete_enrollment_groups
 from enrollments.actions.enrollments import delete_enrollments
 from enrollments.actions.preview import Act, Effect, preview_of, preview_of_act
 from enrollments.models import RegistrationRecord
-from tests.devices import ALICE, derived_key, enroll_key_group, enroll_keys, new_service, register, signs
+from tests.devices import ALICE, derived_key, enroll_key_group, enroll_keys, register, signs
 
 pytestmark = pytest.mark.django_db
-
-
-@pytest.fixture
-def service():
-    return new_service()
 
 
 @pytest.fixture

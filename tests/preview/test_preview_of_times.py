@@ -19,7 +19,7 @@ from enrollments.errors import Conflict, Invalid
 from enrollments.models import EnrollmentGroup, IndividualEnrollment
 from enrollments.models.locks import rehearsal
 from tests.certificates import EXPIRED, root
-from tests.devices import ALICE, enroll_ca, enroll_device, new_service, register
+from tests.devices import ALICE, enroll_ca, enroll_device, register
 from tests.preview.worlds import World, grown, side_by_name, together
 
 pytestmark = pytest.mark.django_db
@@ -98,11 +98,6 @@ def done_and_taken_back(world, act, entries, look):
     with rehearsal():
         carry_out(world.service, act, entries, actor=ALICE)
         return look()
-
-
-@pytest.fixture
-def service():
-    return new_service()
 
 
 def effects(preview):

@@ -3,27 +3,15 @@
 import pytest
 
 from enrollments.actions.ca_certificates import delete_ca_certificate
-from enrollments.actions.people import add_person
 from enrollments.actions.registrations import Outcome
 from enrollments.models import EnrollmentGroup, ImportFormat
-from enrollments.policy.roles import Role
 from tests.certificates import root
-from tests.devices import ALICE, new_service, register, upload_ca
+from tests.devices import ALICE, register, upload_ca
 from tests.transfer.lists import below, carried_out, checked, csv_of, imported, json_lines, pinned, problems
 from tests.transfer.test_round_trip import exported
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("alice")]
 OLD, NEW, OTHER = root("Old CA"), root("New CA"), root("Other CA")
-
-
-@pytest.fixture(autouse=True)
-def _alice():
-    add_person("alice", role=Role.ADMINISTRATOR, service=None, actor=ALICE)
-
-
-@pytest.fixture
-def service():
-    return new_service()
 
 
 def named(group_id, certificates=(), **references):

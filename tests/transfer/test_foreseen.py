@@ -24,7 +24,7 @@ from enrollments.models import (
 )
 from enrollments.transfer.foreseen import foresee
 from tests.certificates import EXPIRED, root, self_signed
-from tests.devices import ALICE, enroll_ca, enroll_device, new_service, register, shows, signs
+from tests.devices import ALICE, enroll_ca, enroll_device, register, shows, signs
 from tests.transfer.lists import below, carried_out, checked, json_lines, keys, pinned, problems
 
 pytestmark = pytest.mark.django_db
@@ -33,11 +33,6 @@ ROOT = Actor("cli", "root", Way.COMMAND_LINE)
 
 def foresee_now(run):
     return foresee(run).now
-
-
-@pytest.fixture
-def service():
-    return new_service()
 
 
 @pytest.fixture

@@ -48,18 +48,7 @@ from tests.transfer.lists import (
     zip_of,
 )
 
-pytestmark = pytest.mark.django_db
-
-
-@pytest.fixture(autouse=True)
-def _alice():
-    """Whoever starts an import is asked about with each portion."""
-    add_person("alice", role=Role.ADMINISTRATOR, service=None, actor=ALICE)
-
-
-@pytest.fixture
-def service():
-    return new_service()
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("alice")]
 
 
 @pytest.fixture

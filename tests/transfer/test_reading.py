@@ -12,15 +12,13 @@ from pathlib import Path
 import pytest
 
 from dpsportal.serving.supervisor import PROJECT_DIR
-from enrollments.actions.people import add_person
 from enrollments.attestation.x509 import DeviceCertificate, as_values, from_values
 from enrollments.models import HistoryEvent, ImportFormat, IndividualEnrollment
-from enrollments.policy.roles import Role
 from enrollments.transfer import planning, reading, work
 from enrollments.transfer.planning import from_text
 from enrollments.transfer.reading import with_certificates
 from tests.certificates import root, self_signed
-from tests.devices import ALICE, enroll_device, new_service
+from tests.devices import enroll_device
 from tests.transfer.lists import (
     below,
     carried_out,
@@ -33,18 +31,7 @@ from tests.transfer.lists import (
     problems,
 )
 
-pytestmark = pytest.mark.django_db
-
-
-@pytest.fixture(autouse=True)
-def _alice():
-    """Whoever starts an import is asked about with each portion."""
-    add_person("alice", role=Role.ADMINISTRATOR, service=None, actor=ALICE)
-
-
-@pytest.fixture
-def service():
-    return new_service()
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("alice")]
 
 
 @pytest.fixture

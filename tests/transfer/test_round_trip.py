@@ -8,7 +8,6 @@ from django.utils import timezone
 
 from enrollments.actions.enrollment_groups import disable_enrollment_group
 from enrollments.actions.enrollments import disable_enrollment, enable_enrollment
-from enrollments.actions.people import add_person
 from enrollments.models import (
     AttestationMechanism,
     EnrollmentGroup,
@@ -18,7 +17,6 @@ from enrollments.models import (
     LinkedHub,
     Slot,
 )
-from enrollments.policy.roles import Role
 from enrollments.transfer import exporting
 from enrollments.transfer.exporting import export_entries
 from tests.certificates import root, self_signed
@@ -34,15 +32,10 @@ from tests.devices import (
 )
 from tests.transfer.lists import carried_out, checked, problems
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("alice")]
 REFERRED = root("Referred CA")
 LATER = timezone.now().replace(microsecond=0) + timedelta(days=30)
 WEBHOOK = "https://hooks.example/allocate?code=s3cret"
-
-
-@pytest.fixture(autouse=True)
-def _alice():
-    add_person("alice", role=Role.ADMINISTRATOR, service=None, actor=ALICE)
 
 
 @pytest.fixture

@@ -35,19 +35,9 @@ from tests.transfer.lists import (
 )
 from tests.transfer.test_round_trip import exported
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("alice")]
 NOW = timezone.now().replace(microsecond=0)
 LATER, BEFORE = NOW + timedelta(days=3), NOW - timedelta(days=3)
-
-
-@pytest.fixture(autouse=True)
-def _people():
-    add_person("alice", role=Role.ADMINISTRATOR, service=None, actor=ALICE)
-
-
-@pytest.fixture
-def service():
-    return new_service()
 
 
 def until(moment, status="enabled", **members):
