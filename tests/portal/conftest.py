@@ -21,6 +21,18 @@ def auditor(client: Client, plant: ProvisioningService) -> Client:
 
 
 @pytest.fixture
+def admin(client: Client, plant: ProvisioningService) -> Client:
+    client.force_login(a_user(Role.ADMINISTRATOR, plant))
+    return client
+
+
+@pytest.fixture
+def operator(client: Client, service: ProvisioningService) -> Client:
+    client.force_login(a_user(Role.OPERATOR, service))
+    return client
+
+
+@pytest.fixture
 def imports_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a thread does otherwise."""
     monkeypatch.setattr("enrollments.portal.views.imports.work_in_background", work.work_on)

@@ -3,7 +3,6 @@
 import re
 
 import pytest
-from django.test import Client
 
 from enrollments.actions.access_policies import add_policy
 from enrollments.actions.api_tokens import add_api_token
@@ -17,12 +16,6 @@ from tests.factories import a_user
 URL = "/services/plant/policies/"
 TOKENS = "/services/plant/tokens/"
 NEW = {"name": "fleet-sync", "rights": ["EnrollmentRead", "EnrollmentWrite"], "reason": "nightly job"}
-
-
-@pytest.fixture
-def admin(client: Client, plant: ProvisioningService) -> Client:
-    client.force_login(a_user(Role.ADMINISTRATOR, plant))
-    return client
 
 
 @pytest.fixture

@@ -8,10 +8,9 @@ import re
 import pytest
 
 from enrollments.models import Certificate, EnrollmentGroup, HistoryEvent, IndividualEnrollment
-from enrollments.policy.roles import Role
 from tests.certificates import EXPIRED, NOT_YET_VALID, root, self_signed, signed_with_sha1
 from tests.devices import register
-from tests.factories import a_group, a_service, a_user, an_individual
+from tests.factories import a_group, a_service, an_individual
 from tests.portal.entry_forms import HTMX, a_file, entry_form, group_form, post
 
 pytestmark = pytest.mark.django_db
@@ -20,12 +19,6 @@ pytestmark = pytest.mark.django_db
 @pytest.fixture
 def service():
     return a_service()
-
-
-@pytest.fixture
-def operator(client, service):
-    client.force_login(a_user(Role.OPERATOR, service))
-    return client
 
 
 @pytest.fixture(scope="module")

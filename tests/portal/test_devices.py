@@ -35,12 +35,6 @@ def keyed(plant: ProvisioningService) -> IndividualEnrollment:
     return entry
 
 
-@pytest.fixture
-def admin(client: Client, plant: ProvisioningService) -> Client:
-    client.force_login(a_user(Role.ADMINISTRATOR, plant))
-    return client
-
-
 def page(client: Client, url: str, **query: str) -> str:
     answer = client.get(url, query)
     assert answer.status_code == 200

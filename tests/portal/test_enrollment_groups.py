@@ -19,12 +19,6 @@ def service():
 
 
 @pytest.fixture
-def operator(client, service):
-    client.force_login(a_user(Role.OPERATOR, service))
-    return client
-
-
-@pytest.fixture
 def ca():
     return root("Root")
 

@@ -3,7 +3,6 @@
 from dataclasses import replace
 
 import pytest
-from django.test import Client
 
 from enrollments.actions.registrations import register_device
 from enrollments.actions.services import change_settings
@@ -22,12 +21,6 @@ NEW = {
     "apply_allocation_policy": "on",
     "reason": "second site",
 }
-
-
-@pytest.fixture
-def admin(client: Client, plant: ProvisioningService) -> Client:
-    client.force_login(a_user(Role.ADMINISTRATOR, plant))
-    return client
 
 
 @pytest.fixture

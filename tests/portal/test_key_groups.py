@@ -34,12 +34,6 @@ def allowed(service):
 
 
 @pytest.fixture
-def operator(client, service):
-    client.force_login(a_user(Role.OPERATOR, service))
-    return client
-
-
-@pytest.fixture
 def administrator(client, service):
     client.force_login(a_user(Role.ADMINISTRATOR, service))
     return client

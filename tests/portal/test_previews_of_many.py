@@ -9,10 +9,9 @@ from django.conf import settings
 from enrollments.actions.preview import limits
 from enrollments.models import HistoryEvent
 from enrollments.models.locks import if_nobody_else
-from enrollments.policy.roles import Role
 from tests.certificates import root, self_signed
 from tests.devices import enroll_ca, enroll_device, register
-from tests.factories import a_group, a_service, a_user
+from tests.factories import a_group, a_service
 from tests.portal.entry_forms import HTMX, epoch_in, group_form, page, post
 
 pytestmark = pytest.mark.django_db
@@ -21,12 +20,6 @@ pytestmark = pytest.mark.django_db
 @pytest.fixture
 def service():
     return a_service()
-
-
-@pytest.fixture
-def operator(client, service):
-    client.force_login(a_user(Role.OPERATOR, service))
-    return client
 
 
 @pytest.fixture

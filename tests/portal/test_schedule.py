@@ -34,12 +34,6 @@ def service(database_clock):
     return a_service()
 
 
-@pytest.fixture
-def operator(client, service):
-    client.force_login(a_user(Role.OPERATOR, service))
-    return client
-
-
 class Kind:
     """What both kinds of entry have: addresses, and acts of somebody else."""
 

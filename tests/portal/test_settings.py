@@ -4,7 +4,6 @@ import re
 from typing import Any
 
 import pytest
-from django.test import Client
 
 from enrollments.actions.enrollment_groups import disable_enrollment_group, enable_enrollment_group
 from enrollments.actions.services import SETTINGS, change_settings, settings_version
@@ -16,12 +15,6 @@ from tests.factories import a_service, a_user, an_individual
 
 URL = "/services/plant/settings/"
 CHANGE = f"{URL}change/"
-
-
-@pytest.fixture
-def admin(client: Client, plant: ProvisioningService) -> Client:
-    client.force_login(a_user(Role.ADMINISTRATOR, plant))
-    return client
 
 
 def entered(service: ProvisioningService, **changed: Any) -> dict[str, Any]:

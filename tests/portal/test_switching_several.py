@@ -34,12 +34,6 @@ def service():
 
 
 @pytest.fixture
-def operator(client, service):
-    client.force_login(a_user(Role.OPERATOR, service))
-    return client
-
-
-@pytest.fixture
 def pumps(service):
     return [an_individual(service, f"pump-{number}") for number in range(3)]
 

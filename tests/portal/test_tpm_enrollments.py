@@ -41,12 +41,6 @@ def service():
 
 
 @pytest.fixture
-def operator(client, service):
-    client.force_login(a_user(Role.OPERATOR, service))
-    return client
-
-
-@pytest.fixture
 def press(service) -> IndividualEnrollment:
     spec = IndividualSpec(
         registration_id="press-01",

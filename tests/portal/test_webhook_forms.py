@@ -27,12 +27,6 @@ def service():
     return a_service()
 
 
-@pytest.fixture
-def operator(client, service):
-    client.force_login(a_user(Role.OPERATOR, service))
-    return client
-
-
 def custom_form(**changes):
     keys = {"mechanism": "symmetricKey", "registration_id": "pump-042"}
     return entry_form(**{**keys, "allocation_policy": "custom", "webhook_url": ADDRESS, **changes})
