@@ -1,11 +1,9 @@
 """Registering a device and telling it the outcome (R10 to R13). Knows nothing of the transport that asks."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from datetime import datetime
-from enum import StrEnum
+from dataclasses import dataclass, replace
 from time import perf_counter
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from django.utils import timezone
 
@@ -19,39 +17,36 @@ from enrollments.actions.assignment import (
     keep_disabled,
     settle_remote,
 )
-from enrollments.actions.attempts import Peer, count_attempt, has_room
-from enrollments.actions.callers import source_of
+from enrollments.actions.attempts import count_attempt, has_room
 from enrollments.actions.judging import Judgement, judge
 from enrollments.actions.name_holders import may_take, speaks_for
 from enrollments.actions.operations import is_operation_of, new_operation_id
 from enrollments.actions.rates import (
-    Visit,
     note_admission,
     note_refusal,
-    quiet_period_for,
-    take_challenge,
     take_poll,
     take_registration,
     wait_before_judging,
     wait_of_refused,
     wait_told_to_refused,
 )
+from enrollments.actions.registration_answers import (
+    DeviceRequest,
+    Outcome,
+    RegistrationAnswer,
+    challenge_of,
+    kept_quiet,
+    refuse,
+    still_holds,
+    throttled,
+    visit_of,
+    with_hub_key,
+)
 from enrollments.actions.schedule import settle_if_possible
-from enrollments.actions.tpm_challenges import (
-    challenge,
-    enrolled_storage_root_key,
-    note_proven,
-    wrapped_hub_key,
-)
-from enrollments.attestation.credential import PresentedCredential
-from enrollments.errors import HubUnavailable, Invalid, NotFound
+from enrollments.actions.tpm_challenges import note_proven
+from enrollments.errors import HubUnavailable, NotFound
 from enrollments.hubs import DeviceIdTaken
-from enrollments.models import (
-    AttemptOutcome,
-    ProvisioningService,
-    RegistrationRecord,
-    RegistrationStatus,
-)
+from enrollments.models import AttemptOutcome, ProvisioningService, RegistrationRecord, RegistrationStatus
 from enrollments.models.locks import admission_lock
 from enrollments.models.services import Standing
 from enrollments.policy.decision import Verdict
@@ -61,50 +56,6 @@ from enrollments.policy.reasons import Reason
 # How often a registration is judged anew because entries changed meanwhile, before it is judged under the lock.
 MAX_ROUNDS = 4
 T = TypeVar("T")
-
-
-class Outcome(StrEnum):
-    UNAUTHORIZED = "unauthorized"
-    CHALLENGE = "challenge"
-    THROTTLED = "throttled"
-    UNASSIGNED = "unassigned"
-    ASSIGNING = "assigning"
-    ASSIGNED = "assigned"
-    FAILED = "failed"
-    DISABLED = "disabled"
-
-
-@dataclass(frozen=True, slots=True)
-class DeviceRequest:
-    """A device's question, translated from whatever transport it came by. `payload`: what it sent along.
-
-    standing: what was read with the service when the request came. The first judgement rests on it, no other.
-    """
-
-    claimed_registration_id: str
-    credential: PresentedCredential
-    peer: Peer
-    arrived_at: datetime
-    payload: Any = None
-    begins: bool = True
-    standing: Standing | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class RegistrationAnswer:
-    """What became of it. `record` is there where the outcome is told from one; never for the unauthorized.
-
-    tpm_blob: for the outcome `challenge` what the TPM has to open, for an assigned TPM its hub's key (contract 3.3).
-    """
-
-    outcome: Outcome
-    reason: Reason
-    registration_id: str
-    tracking_id: str = ""
-    operation_id: str = ""
-    retry_after: int = 3
-    record: RegistrationRecord | None = None
-    tpm_blob: bytes = field(default=b"", repr=False)
 
 
 _ATTEMPT = {
@@ -121,17 +72,17 @@ def register_device(service: ProvisioningService, request: DeviceRequest) -> Reg
     Credentials are proven and paths found before the lock is taken; under it, an unchanged epoch and the database's
     clock show that nothing which the judgement rests on has changed. Where it has, the device is judged again.
     """
-    visit = _visit(service, request)
+    visit = visit_of(service, request)
     if wait := wait_before_judging(visit):
-        return _throttled(request, wait)
+        return throttled(request, wait)
     judgement = _judge_as_recorded(service, request, request.standing)
     decision = judgement.decision
     if decision.reason is Reason.CHALLENGE_UNANSWERED:
-        return _challenge(service, request, judgement)
+        return challenge_of(service, request, judgement)
     wait = take_registration(visit, judgement) if decision.admitted else wait_of_refused(visit, judgement)
     if wait:
-        return _throttled(request, wait)
-    if not decision.admitted and (answer := _kept_quiet(service, request, judgement)) is not None:
+        return throttled(request, wait)
+    if not decision.admitted and (answer := kept_quiet(service, request, judgement)) is not None:
         return answer
     return _register(service, request, judgement)
 
@@ -146,7 +97,7 @@ def _register(
 
     final, applied = _judged_and_applied(service, request, apply, judgement)
     if applied is None:
-        return _refuse(service, request, final)
+        return refuse(service, request, final)
     return _finished(applied, request)
 
 
@@ -221,23 +172,23 @@ def _followed_up(
     device is registered, as it asked for before.
     """
     request = replace(request, begins=False)
-    visit = _visit(service, request)
+    visit = visit_of(service, request)
     counted = False
     answer: RegistrationAnswer | None = None
     if wait := wait_before_judging(visit):
-        return _throttled(request, wait)
+        return throttled(request, wait)
     for standing in (request.standing, *[None] * (MAX_ROUNDS - 1)):
         judgement = _judge_as_recorded(service, request, standing)
         if judgement.decision.verdict is Verdict.UNAUTHORIZED:
             if wait := wait_of_refused(visit, judgement):
-                return _throttled(request, wait)
-            return _kept_quiet(service, request, judgement) or _refuse(service, request, judgement)
+                return throttled(request, wait)
+            return kept_quiet(service, request, judgement) or refuse(service, request, judgement)
         if not counted and (wait := take_poll(visit, judgement)):
-            return _throttled(request, wait)
+            return throttled(request, wait)
         counted = True
         check()
         is_disabled = judgement.decision.verdict is Verdict.DISABLED
-        if is_disabled and (quiet := _kept_quiet(service, request, judgement)) is not None:
+        if is_disabled and (quiet := kept_quiet(service, request, judgement)) is not None:
             return quiet
         answer = _told(service, request, judgement)
         if answer is None and registers:
@@ -246,20 +197,15 @@ def _followed_up(
                 continue  # its hub's key is told as the result of before, on ground that is looked at last
             return answer
         if answer is not None:
-            answer = _with_hub_key(answer, judgement)
+            answer = with_hub_key(answer, judgement)
             if answer.outcome is Outcome.DISABLED:
                 answer = replace(answer, retry_after=wait_told_to_refused(visit, judgement))
         # The last look before telling: nothing that was answered to an administrator by now is ignored, and no switch
         # that has turned by itself.
-        if _still_holds(service, judgement):
+        if still_holds(service, judgement):
             return answer
     # Changes come faster than the device is judged: it is registered under the lock, or asks again.
     return _register(service, request) if registers else None
-
-
-def _still_holds(service: ProvisioningService, judgement: Judgement) -> bool:
-    """Whether nothing was changed since, and no switch has turned by itself by the database's clock (R12)."""
-    return judgement.holds(*ProvisioningService.epoch_and_time(service.pk))
 
 
 def _judge_as_recorded(
@@ -290,109 +236,6 @@ def _judge(
     )
     metrics.judged(perf_counter() - started)
     return judgement
-
-
-def _visit(service: ProvisioningService, request: DeviceRequest) -> Visit:
-    return Visit(
-        service,
-        request.claimed_registration_id,
-        request.credential,
-        request.peer.address,
-        request.arrived_at,
-        is_poll=not request.begins,
-    )
-
-
-def _throttled(request: DeviceRequest, wait: int) -> RegistrationAnswer:
-    return RegistrationAnswer(
-        Outcome.THROTTLED, Reason.THROTTLED, request.claimed_registration_id, retry_after=wait
-    )
-
-
-def _kept_quiet(
-    service: ProvisioningService, request: DeviceRequest, judgement: Judgement
-) -> RegistrationAnswer | None:
-    """Told to wait instead of refused, where an administrator has said so. None where nobody has (R14).
-
-    Not on a judgement that something has overtaken: the device might be admitted by now.
-    """
-    visit = _visit(service, request)
-    quiet = quiet_period_for(visit, judgement)
-    if quiet is None or not _still_holds(service, judgement):
-        return None
-    refused = note_refusal(visit, judgement, quiet)
-    is_unproven = judgement.decision.verdict is Verdict.UNAUTHORIZED
-    count_attempt(
-        service,
-        request.claimed_registration_id,
-        judgement,
-        AttemptOutcome.REFUSED if is_unproven else AttemptOutcome.DISABLED,
-        judgement.decision.reason,
-        request.peer,
-        times=1 + refused.unjudged_before,
-    )
-    return _throttled(request, refused.retry_after)
-
-
-def _challenge(
-    service: ProvisioningService, request: DeviceRequest, judgement: Judgement
-) -> RegistrationAnswer:
-    """What a TPM has to open before it has proven anything. Whether its entry is enabled, it does not hear (R3)."""
-    visit = _visit(service, request)
-    if wait := take_challenge(visit, judgement):
-        return _throttled(request, wait)
-    individual, claimed = judgement.individual, request.credential.claimed_tpm
-    assert individual is not None  # it is enrolled, or the reason would be another one
-    assert claimed is not None  # the same
-    storage_root_key = claimed.storage_root_key or enrolled_storage_root_key(individual)
-    if storage_root_key is None:
-        raise Invalid({"storageRootKey": ["The storage root key of the TPM is missing."]})
-    with admission_lock(service):
-        if not _still_holds(service, judgement):
-            # The entry may be another's by now, or gone: the device asks again.
-            return _throttled(request, service.retry_after_seconds)
-        blob = challenge(
-            individual, storage_root_key, request.arrived_at, source=source_of(request.peer.address)
-        )
-    return RegistrationAnswer(
-        Outcome.CHALLENGE,
-        Reason.CHALLENGE_UNANSWERED,
-        request.claimed_registration_id,
-        retry_after=service.retry_after_seconds,
-        tpm_blob=blob,
-    )
-
-
-def _with_hub_key(answer: RegistrationAnswer, judgement: Judgement) -> RegistrationAnswer:
-    """An assigned TPM gets its hub's key, wrapped anew each time that it asks."""
-    record, individual = answer.record, judgement.individual
-    if answer.outcome is not Outcome.ASSIGNED or record is None:
-        return answer
-    if judgement.tpm_proof is None or individual is None:
-        return answer
-    return replace(answer, tpm_blob=wrapped_hub_key(individual, judgement.tpm_proof))
-
-
-def _refuse(service: ProvisioningService, request: DeviceRequest, judgement: Judgement) -> RegistrationAnswer:
-    """R3: the same for every cause. The cause is kept under the tracking ID, for those who administer."""
-    reason = judgement.decision.reason
-    refused = note_refusal(_visit(service, request), judgement)
-    tracking_id = count_attempt(
-        service,
-        request.claimed_registration_id,
-        judgement,
-        AttemptOutcome.REFUSED,
-        reason,
-        request.peer,
-        times=1 + refused.unjudged_before,
-    )
-    return RegistrationAnswer(
-        Outcome.UNAUTHORIZED,
-        reason,
-        request.claimed_registration_id,
-        tracking_id,
-        retry_after=refused.retry_after,
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -427,7 +270,7 @@ def _apply(
         record = keep_disabled(
             service, request.claimed_registration_id, judgement, record, operation_id, may_add=fits
         )
-        refused = note_refusal(_visit(service, request), judgement)
+        refused = note_refusal(visit_of(service, request), judgement)
         retry_after, times = refused.retry_after, 1 + refused.unjudged_before
     else:
         assigned = assign(
@@ -443,7 +286,7 @@ def _apply(
             follows_up=not request.begins and choice is None,
         )
         if assigned.reason is Reason.THROTTLED:
-            return _Applied(service, _throttled(request, retry_after))
+            return _Applied(service, throttled(request, retry_after))
         record, reason, operation_id = assigned.record, assigned.reason, assigned.operation_id
         pending = assigned if assigned.move is not None or assigned.asks is not None else None
         outcome = Outcome.FAILED if reason is not Reason.ADMITTED else _outcome_of(record)
@@ -469,7 +312,7 @@ def _apply(
         fits=fits,
     )
     if outcome is Outcome.ASSIGNED:
-        note_admission(_visit(service, request), judgement)
+        note_admission(visit_of(service, request), judgement)
     return _Applied(service, replace(answer, tracking_id=tracking_id), pending)
 
 
@@ -498,7 +341,7 @@ def _with_choice(
     if applied is None:
         with admission_lock(service, judgement.registration_key):
             abandon(service, pending)
-        return _refuse(service, request, judgement)
+        return refuse(service, request, judgement)
     return _finished(applied, request)
 
 
@@ -512,7 +355,7 @@ def _at_remote_hub(
     for _ in range(MAX_ROUNDS):
         judgement = _judge_as_recorded(service, request)
         with admission_lock(service, judgement.registration_key):
-            if not _still_holds(service, judgement):
+            if not still_holds(service, judgement):
                 continue
             reason = settle_remote(service, pending, judgement, problem, request.peer)
         break
@@ -527,7 +370,7 @@ def _at_remote_hub(
         if reason is not None:
             pending.move.undo()
         if judgement.decision.verdict is Verdict.UNAUTHORIZED:
-            return _refuse(service, request, judgement)
+            return refuse(service, request, judgement)
         outcome = Outcome.DISABLED if judgement.decision.verdict is Verdict.DISABLED else Outcome.FAILED
     return RegistrationAnswer(
         outcome,

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from django.http import HttpRequest
 
-from enrollments.actions.registrations import Outcome, RegistrationAnswer
+from enrollments.actions.registration_answers import Outcome, RegistrationAnswer
 from enrollments.attestation.credential import ClaimedTpm
 from enrollments.attestation.tpm import read_storage_root_key, unwrapped
 from enrollments.errors import AttestationError

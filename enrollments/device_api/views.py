@@ -12,14 +12,8 @@ from django.utils import timezone
 
 from enrollments import metrics
 from enrollments.actions.attempts import Peer
-from enrollments.actions.registrations import (
-    DeviceRequest,
-    Outcome,
-    RegistrationAnswer,
-    look_up_registration,
-    poll_operation,
-    register_device,
-)
+from enrollments.actions.registration_answers import DeviceRequest, Outcome, RegistrationAnswer
+from enrollments.actions.registrations import look_up_registration, poll_operation, register_device
 from enrollments.device_api import declarations
 from enrollments.device_api.authentication import presented_credential
 from enrollments.device_api.errors import (
