@@ -75,10 +75,9 @@ def snapshot(
         if entry.device_information is not None:
             state["device_information"] = entry.device_information
         return {"registration_id": entry.registration_id, "device_id": entry.device_id, **state, **tpm}
-    predecessor = entry.predecessor.group_id if entry.predecessor else ""
     if references := {one.slot: one.ca_certificate.name for one in certificates if one.ca_certificate}:
         state["ca_references"] = references
-    return {"group_id": entry.group_id, "predecessor": predecessor, **state}
+    return {"group_id": entry.group_id, "predecessor": entry.predecessor_name, **state}
 
 
 def written(entry: E, write: Callable[[], None]) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -236,6 +236,10 @@ class EnrollmentGroupQuerySet(models.QuerySet["EnrollmentGroup"]):
     def without_secrets(self) -> "EnrollmentGroupQuerySet":
         return self.defer(*SECRETS)
 
+    def with_predecessor(self) -> "EnrollmentGroupQuerySet":
+        """Each with its predecessor, of which no secret is read (R16)."""
+        return self.select_related("predecessor").defer(*secrets_of("predecessor"))
+
     def ever_enabled(self) -> "EnrollmentGroupQuerySet":
         """Those that are enabled, or will be at some time if nobody touches their switch; or were until it turned."""
         return self.exclude(enabled=False, switches_at__isnull=True)
@@ -302,3 +306,11 @@ class EnrollmentGroup(Entry):
     def save(self, *args: object, **kwargs: object) -> None:
         self.group_key = registration_key(self.group_id)
         super().save(*args, **kwargs)  # type: ignore[arg-type]  # passed on as they came
+
+    @property
+    def predecessor_name(self) -> str:
+        """Its ID, or nothing. Where the predecessor was not read with the group, no more of it is read (R16)."""
+        if self.predecessor_id is None or "predecessor" in self._state.fields_cache:
+            return self.predecessor.group_id if self.predecessor else ""
+        names = EnrollmentGroup.objects.filter(pk=self.predecessor_id).values_list("group_id", flat=True)
+        return names.first() or ""

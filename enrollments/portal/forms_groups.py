@@ -89,10 +89,9 @@ class GroupForm(EntryForm):
 
     def _initial(self, current: IndividualEnrollment | EnrollmentGroup) -> dict[str, Any]:
         assert isinstance(current, EnrollmentGroup)
-        predecessor = current.predecessor.group_id if current.predecessor else ""
         held = current.certificates.exclude(ca_certificate=None).select_related("ca_certificate")
         references = {f"{one.slot}_reference": one.ca_certificate.name for one in held if one.ca_certificate}
-        return {**super()._initial(current), "predecessor": predecessor, **references}
+        return {**super()._initial(current), "predecessor": current.predecessor_name, **references}
 
     @property
     def ca_names(self) -> list[str]:
@@ -153,7 +152,7 @@ class GroupForm(EntryForm):
         if not group_id:
             return None
         try:
-            return self.service.enrollmentgroups.by_group_id(group_id)
+            return self.service.enrollmentgroups.without_secrets().by_group_id(group_id)
         except EnrollmentGroup.DoesNotExist:
             raise ValidationError(f"There is no enrollment group {group_id} in this service.") from None
 

@@ -21,6 +21,7 @@ from enrollments.actions.enrollments import (
 from enrollments.actions.entries import EnrollmentGroupNotFound, EnrollmentNotFound
 from enrollments.errors import NotFound
 from enrollments.models import EnrollmentGroup, IndividualEnrollment, ProvisioningService
+from enrollments.models.enrollments import EnrollmentGroupQuerySet
 from enrollments.models.switches import AsOf
 from enrollments.policy.names import registration_key
 from enrollments.service_api.answers import group_body, individual_body, state_of
@@ -71,7 +72,7 @@ def _individuals(service: ProvisioningService) -> QuerySet[IndividualEnrollment]
     return service.individualenrollments.without_secrets()
 
 
-def _groups(service: ProvisioningService) -> QuerySet[EnrollmentGroup]:
+def _groups(service: ProvisioningService) -> EnrollmentGroupQuerySet:
     return service.enrollmentgroups.without_secrets()
 
 
@@ -80,7 +81,7 @@ def _find_individual(service: ProvisioningService, name: str) -> IndividualEnrol
 
 
 def _find_group(service: ProvisioningService, name: str) -> EnrollmentGroup | None:
-    groups = _groups(service).select_related("predecessor")
+    groups = _groups(service).with_predecessor()
     return groups.filter(group_key=registration_key(name)).first()
 
 

@@ -25,6 +25,7 @@ from enrollments.models import (
     IndividualEnrollment,
     ProvisioningService,
 )
+from enrollments.models.enrollments import secrets_of
 from enrollments.models.switches import AsOf
 from enrollments.policy.allocation import AllocationPolicy
 from enrollments.policy.reprovisioning import ReprovisioningPolicy
@@ -93,7 +94,8 @@ def _lines(
     if groups is not None:
         for pk_batch in _pages_of(_in_order_of_succession(groups)):
             held = _complete(EnrollmentGroup.objects.filter(pk__in=pk_batch), with_secrets)
-            by_pk = {one.pk: one for one in held.select_related("predecessor")}
+            held = held.select_related("predecessor").defer(*secrets_of("predecessor"))
+            by_pk = {one.pk: one for one in held}
             for pk in pk_batch:
                 if pk in by_pk:  # deleted while the export ran
                     yield _group(by_pk[pk], as_of, with_secrets=with_secrets)

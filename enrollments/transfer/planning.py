@@ -167,7 +167,7 @@ def _entries(service: ProvisioningService, records: Sequence[Record]) -> dict[tu
     read_what_changing_reads(one for one in there if one.registration_key in to_change)
     for one in there:
         found[False, one.registration_key] = one
-    groups = service.enrollmentgroups.without_secrets().select_related("predecessor")
+    groups = service.enrollmentgroups.without_secrets().with_predecessor()
     for group in groups.filter(group_key__in=keys[True]) if keys[True] else ():
         found[True, group.group_key] = group
     return found

@@ -5,7 +5,8 @@ from cryptography.fernet import Fernet
 
 from enrollments.models import HistoryEvent
 from enrollments.policy.roles import Role
-from tests.devices import enroll_key_group, enroll_keys
+from tests.certificates import root
+from tests.devices import enroll_ca, enroll_key_group, enroll_keys
 from tests.factories import a_service, a_user, an_individual
 from tests.portal.entry_forms import entry_form, group_form, page, post, post_once
 
@@ -69,6 +70,21 @@ def test_it_disables(client, edited):
     assert not now(entry).enabled
     row = HistoryEvent.objects.latest("pk")
     assert (row.reason, row.after) == ("stolen", {"status": "disabled"})
+
+
+def test_the_keys_of_a_predecessor_are_in_the_way_of_nothing(client, service, settings):
+    group = enroll_ca(service, root("Plant CA"), "a", predecessor=enroll_key_group(service, "old"))
+    client.force_login(a_user(Role.OPERATOR, service))
+    settings.DPS_ENCRYPTION_KEY = Fernet.generate_key().decode()
+    assert group.etag in page(client, "groups/g/a/")
+    form = group_form(mechanism=group.mechanism, expected_etag=group.etag, predecessor="old")
+
+    answer = post_once(client, "groups/g/a/", {**form, "enabled": "no", "reason": "stolen"})
+
+    assert answer.status_code == 302
+    left = service.enrollmentgroups.without_secrets().by_group_id("a")
+    assert (left.enabled, left.predecessor_name) == (False, "old")
+    assert HistoryEvent.objects.latest("pk").after == {"status": "disabled"}
 
 
 def test_what_reaches_nobody_is_saved(client, edited):

@@ -6,7 +6,8 @@ from cryptography.fernet import Fernet
 from enrollments.models import AttestationMechanism, EnrollmentGroup, HistoryEvent, IndividualEnrollment
 from enrollments.policy.access import AccessRight
 from enrollments.policy.roles import Role
-from tests.devices import enroll_key_group, enroll_keys
+from tests.certificates import root
+from tests.devices import enroll_ca, enroll_key_group, enroll_keys
 from tests.factories import a_user
 from tests.service_api.conftest import BackEnd, error_of
 from tests.service_api.test_access import a_token, bearer
@@ -59,6 +60,24 @@ def test_a_put_that_disables_works_and_leaves_the_keys_alone(token, path):
     assert (entry().enabled, stored(), told_keys()) == (False, before, 0)
     row = HistoryEvent.objects.latest("pk")
     assert (row.event.endswith(".disabled"), row.after) == (True, {"status": "disabled"})
+
+
+def test_the_keys_of_a_predecessor_are_in_the_way_of_nothing(service, settings):
+    enroll_ca(service, root("Plant CA"), "a", predecessor=enroll_key_group(service, "old"))
+    administrator = bearer(a_token(service, a_user(Role.ADMINISTRATOR, service), *list(AccessRight)[1:]))
+    settings.DPS_ENCRYPTION_KEY = Fernet.generate_key().decode()
+    body = administrator.get("/enrollmentGroups/a").json()
+
+    disabled = administrator.put(
+        "/enrollmentGroups/a", {**body, "provisioningStatus": "disabled"}, If_Match="*"
+    )
+    left = service.enrollmentgroups.without_secrets().by_group_id("a")
+    deleted = administrator.call("DELETE", "/enrollmentGroups/a")
+
+    assert (disabled.status_code, left.enabled, left.predecessor_name) == (200, False, "old")
+    assert deleted.status_code == 204
+    row = HistoryEvent.objects.filter(event="group.deleted").get()
+    assert row.before["predecessor"] == "old"
 
 
 def test_bulk_disables_as_well(token, path):
