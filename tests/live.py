@@ -106,7 +106,8 @@ class LiveListeners:
         bundle = self.data_dir / f"{group_id}.pem"
         bundle.write_text("".join(one.pem for one in (ca, *helpers)))
         self.python(
-            "from enrollments.actions.enrollment_groups import GroupSpec, add_enrollment_group\n"
+            "from enrollments.actions.group_specs import GroupSpec\n"
+            "from enrollments.actions.enrollment_groups import add_enrollment_group\n"
             "from enrollments.attestation.x509 import read_upload\n"
             "from enrollments.audit.actor import Actor, Way\n"
             "from enrollments.models import ProvisioningService, Slot\n"
@@ -119,7 +120,8 @@ class LiveListeners:
     def enroll_keys(self, registration_id: str) -> str:
         """Enroll a device with symmetric keys in the service `local`; the primary one."""
         return self.python(
-            "from enrollments.actions.enrollments import IndividualSpec, add_individual_enrollment\n"
+            "from enrollments.actions.enrollment_specs import IndividualSpec\n"
+            "from enrollments.actions.enrollments import add_individual_enrollment\n"
             "from enrollments.audit.actor import Actor, Way\n"
             "from enrollments.models import AttestationMechanism, ProvisioningService\n"
             f"spec = IndividualSpec(registration_id={registration_id!r},\n"

@@ -10,7 +10,7 @@ import pytest
 from django.db import connection
 from django.utils import timezone
 
-from enrollments.actions import rates, registrations
+from enrollments.actions import rates, registration_answers, registrations
 from enrollments.actions.enrollment_specs import IndividualSpec
 from enrollments.actions.enrollments import (
     add_individual_enrollment,
@@ -452,7 +452,7 @@ def test_r12_key_is_wrapped_before_the_last_look_at_the_epoch(device, monkeypatc
     """A change that is answered while the hub's key is being wrapped still counts."""
     device.challenge()
     answer = device.prove(1)
-    wrapped = registrations.wrapped_hub_key
+    wrapped = registration_answers.wrapped_hub_key
 
     def disabled_meanwhile(*args):
         blob = wrapped(*args)
@@ -460,7 +460,7 @@ def test_r12_key_is_wrapped_before_the_last_look_at_the_epoch(device, monkeypatc
             disable_enrollment(device.service, ID, actor=ALICE)
         return blob
 
-    monkeypatch.setattr(registrations, "wrapped_hub_key", disabled_meanwhile)
+    monkeypatch.setattr(registration_answers, "wrapped_hub_key", disabled_meanwhile)
 
     told = device.poll(answer, 2)
 

@@ -191,7 +191,8 @@ def test_storms_come_up_by_themselves_while_somebody_looks(administrator, live, 
 def enroll_key_group(live, group_id: str) -> str:
     """A group with symmetric keys in the service `local`; its primary key."""
     return live.python(
-        "from enrollments.actions.enrollment_groups import GroupSpec, add_enrollment_group\n"
+        "from enrollments.actions.group_specs import GroupSpec\n"
+        "from enrollments.actions.enrollment_groups import add_enrollment_group\n"
         "from enrollments.actions.services import change_settings\n"
         "from enrollments.audit.actor import Actor, Way\n"
         "from enrollments.models import AttestationMechanism, ProvisioningService\n"

@@ -96,7 +96,8 @@ def test_an_entry_leads_to_what_would_be_answered_to_its_device(portal, name, li
     certificate = tmp_path / "certificate.pem"
     certificate.write_text(leaf.pem)
     live.python(
-        "from enrollments.actions.enrollments import IndividualSpec, add_individual_enrollment\n"
+        "from enrollments.actions.enrollment_specs import IndividualSpec\n"
+        "from enrollments.actions.enrollments import add_individual_enrollment\n"
         "from enrollments.attestation.x509 import read_upload\n"
         "from enrollments.audit.actor import Actor, Way\n"
         "from enrollments.models import ProvisioningService, Slot\n"
@@ -140,7 +141,8 @@ def credential_enrolled(live: LiveListeners, registration_id: str, mechanism: st
         return SharedKey(live.enroll_keys(registration_id))
     tpm = SoftTpm()
     live.python(
-        "from enrollments.actions.enrollments import IndividualSpec, add_individual_enrollment\n"
+        "from enrollments.actions.enrollment_specs import IndividualSpec\n"
+        "from enrollments.actions.enrollments import add_individual_enrollment\n"
         "from enrollments.audit.actor import Actor, Way\n"
         "from enrollments.models import AttestationMechanism, ProvisioningService\n"
         f"spec = IndividualSpec(registration_id={registration_id!r}, mechanism=AttestationMechanism.TPM,\n"

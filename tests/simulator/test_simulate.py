@@ -88,7 +88,8 @@ def test_the_key_that_a_tpm_ends_up_with_is_that_of_its_device_at_the_hub(live_l
     name = f"hub-key-{kind}"
     tpm = VirtualTpm.new() if kind == "virtual" else SoftwareTpm(tmp_path / "tpm")
     live_listeners.python(
-        "from enrollments.actions.enrollments import IndividualSpec, add_individual_enrollment\n"
+        "from enrollments.actions.enrollment_specs import IndividualSpec\n"
+        "from enrollments.actions.enrollments import add_individual_enrollment\n"
         "from enrollments.audit.actor import Actor, Way\n"
         f"spec = IndividualSpec(mechanism='tpm', registration_id={name!r}, endorsement_key={tpm.endorsement_key!r})\n"
         "service = ProvisioningService.objects.get(name='local')\n"
