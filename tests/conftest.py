@@ -11,7 +11,7 @@ from django.test import TransactionTestCase
 _flush = TransactionTestCase._fixture_teardown
 _WITH_TRIGGERS = [
     importlib.import_module(f"enrollments.migrations.{name}")
-    for name in ("0002_history_is_final", "0010_history_seals")
+    for name in ("0002_history_is_final", "0010_history_seals", "0030_history_takes_what_belongs")
 ]
 
 

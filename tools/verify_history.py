@@ -319,45 +319,50 @@ class Database:
     def __init__(self, path):
         self.connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
         self.hidden, self.late = 0, []
-        query = "SELECT note FROM enrollments_historycheckpoint ORDER BY size, id"
-        self.notes = [note for (note,) in self.connection.execute(query)]
+        query = "SELECT id, note, size, head, at FROM enrollments_historycheckpoint ORDER BY size, id"
+        self.notes = self.connection.execute(query).fetchall()
 
-    def sealed(self):
+    def columns(self):
         there = {
             name for _, name, *_ in self.connection.execute("PRAGMA table_info(enrollments_historyevent)")
         }
         # A copy from before the client was kept: a row without one has no such member.
-        columns = ", ".join(f'e."{name}"' if name in there or name != "client" else "''" for name in COLUMNS)
+        return ", ".join(f'e."{name}"' if name in there or name != "client" else "''" for name in COLUMNS)
+
+    def sealed(self):
         query = (
-            f'SELECT s."index", s.previous_hash, s.hash, s.event_id, {columns} FROM enrollments_historyseal s '  # noqa: S608
+            f'SELECT s."index", s.previous_hash, s.hash, s.event_id, {self.columns()} FROM enrollments_historyseal s '  # noqa: S608
             "LEFT JOIN enrollments_historyevent e ON e.id = s.event_id "
-            'WHERE s."index" > ? ORDER BY s."index" LIMIT 1000'
+            'WHERE s."index" {} ? ORDER BY s."index" LIMIT 1000'
         )
-        last = -(2**63)
-        while True:
-            try:
-                chunk = self.connection.execute(query, [last]).fetchall()
-            except sqlite3.OperationalError:
-                # Bytes that are no text: they become something that no row was sealed with.
-                self.connection.text_factory = lambda raw: raw.decode("utf-8", "surrogateescape")
-                chunk = self.connection.execute(query, [last]).fetchall()
-                self.connection.text_factory = str
-            if not chunk:
-                return
+        # Places begin at 1; somebody might hide a row below.
+        chunk = self.fetched(query.format(">="), -(2**63))
+        while chunk:
             yield from chunk
-            last = chunk[-1][0]
+            chunk = self.fetched(query.format(">"), chunk[-1][0])
+
+    def fetched(self, query, last):
+        try:
+            return self.connection.execute(query, [last]).fetchall()
+        except sqlite3.OperationalError:
+            # Bytes that are no text: they become something that no row was sealed with.
+            self.connection.text_factory = lambda raw: raw.decode("utf-8", "surrogateescape")
+            try:
+                return self.connection.execute(query, [last]).fetchall()
+            finally:
+                self.connection.text_factory = str
 
     def rows(self):
         latest = ""
         for index, previous, hash, event_id, *row in self.sealed():
             if row[ID] is None:
-                yield index, previous, hash, None, event_id, "is gone"
+                yield index, previous, hash, None, event_id, "it is gone"
                 continue
             try:
                 at = self.moment(row[AT])
                 form = self.form(row, at)
             except (ValueError, TypeError, RecursionError) as problem:
-                yield index, previous, hash, None, event_id, f"cannot be read: {problem}"
+                yield index, previous, hash, None, event_id, f"it is no row: {problem}"
                 continue
             if at >= latest:
                 latest = at
@@ -394,18 +399,60 @@ class Database:
             raise ValueError("its time is of another form")
         return f"{found[1]}T{found[2]}.{found[3] or '000000'}Z"
 
+    def second(self, at):
+        """As a note has it; None where a column holds something else."""
+        try:
+            return self.moment(at).replace(".000000Z", "Z")
+        except (ValueError, TypeError):
+            return None
+
     def left_over(self):
-        """Rows without a seal: those that wait for one are known to the service, others came in some other way."""
-        unsealed = "SELECT MIN(id) FROM enrollments_historyevent WHERE id NOT IN (SELECT event_id FROM {}) {}"
-        seals, queue = "enrollments_historyseal", "enrollments_unsealedevent"
-        and_unknown = f"AND id NOT IN (SELECT event_id FROM {queue})"  # noqa: S608
-        ((found,),) = self.connection.execute(unsealed.format(seals, and_unknown)).fetchall()
-        if found is not None:
-            raise Wrong("it was put in from outside: it has no seal and waits for none", None, found)
-        gone = f"SELECT MIN(event_id) FROM {queue} WHERE event_id NOT IN (SELECT id FROM enrollments_historyevent)"  # noqa: S608
-        ((found,),) = self.connection.execute(gone).fetchall()
-        if found is not None:
+        """Rows without a seal: those that wait for one are on a list, others came in some other way."""
+        has_seal = "EXISTS (SELECT 1 FROM enrollments_historyseal s WHERE s.event_id = {})"
+        is_row = "EXISTS (SELECT 1 FROM enrollments_historyevent e WHERE e.id = w.event_id)"
+        is_listed = "EXISTS (SELECT 1 FROM enrollments_unsealedevent w WHERE w.event_id = e.id)"
+        listed = "SELECT MIN(w.event_id) FROM enrollments_unsealedevent w WHERE "
+        of_rows = "SELECT MIN(e.id) FROM enrollments_historyevent e WHERE "
+        if (found := self.first(f"{listed} typeof(w.event_id) <> 'integer'")) is not None:
+            raise Wrong("something that is no row's ID is on the list of rows that wait for their seal")
+        if (found := self.first(f"{listed} NOT {is_row}")) is not None:
             raise Wrong("it is gone, and had no seal yet", None, found)
+        if (found := self.first(listed + has_seal.format("w.event_id"))) is not None:
+            raise Wrong("it is on the list of rows that wait for their seal, and has it", None, found)
+        if (found := self.first(f"{of_rows} NOT {has_seal.format('e.id')} AND NOT {is_listed}")) is not None:
+            raise Wrong(
+                "it has no seal and is not among the rows that wait for one: it was put in from outside, or taken off "
+                "their list",
+                None,
+                found,
+            )
+        twice = self.connection.execute(
+            'SELECT event_id, MIN("index"), MAX("index") FROM enrollments_historyseal '
+            "GROUP BY event_id HAVING COUNT(*) > 1 ORDER BY event_id LIMIT 1"
+        ).fetchall()
+        for event_id, first, second in twice:
+            raise Wrong(f"it stands at #{first} already, and has a second seal here", second, event_id)
+        self.readable()
+
+    def first(self, query):
+        return self.connection.execute(query).fetchone()[0]
+
+    def readable(self):
+        """The rows that wait: what could never be sealed was put in from outside."""
+        last = 0
+        query = (
+            f"SELECT {self.columns()} FROM enrollments_unsealedevent w JOIN enrollments_historyevent e "  # noqa: S608
+            "ON e.id = w.event_id WHERE w.event_id > ? ORDER BY w.event_id LIMIT 1000"
+        )
+        while chunk := self.fetched(query, last):
+            for row in chunk:
+                try:
+                    self.form(row, self.moment(row[AT]))
+                except (ValueError, TypeError, RecursionError) as problem:
+                    raise Wrong(
+                        f"it waits for a seal and cannot have one: {problem}", None, row[ID]
+                    ) from None
+            last = chunk[-1][ID]
 
     def waiting(self):
         ((count,),) = self.connection.execute("SELECT COUNT(*) FROM enrollments_unsealedevent").fetchall()
@@ -451,14 +498,27 @@ def verify(source, keys, kept, seals=None):
         size, head, at = opened(note, keys)
         signed.setdefault(size, []).append((head, at))
     if isinstance(source, Database):
-        for note in source.notes:
-            size, head, at = opened(note, keys)
+        for number, note, *columns in source.notes:
+            try:
+                size, head, at = opened(note, keys)
+                if [size, head, at] != [*columns[:2], source.second(columns[2])]:
+                    raise Wrong("its columns say something else than the note")
+            except Wrong as problem:
+                raise Wrong(
+                    f"checkpoint {number} of the database is not what was signed: {problem.what}"
+                ) from None
             signed.setdefault(size, []).append((head, at))
     length, last, agreed = 0, "0" * 64, 0
     for index, previous, hash, row, event_id, problem in source.rows():
         expected = length + 1
+        if type(index) is not int:
+            raise Wrong(
+                "a seal has a place that no row can have: it was put in from outside", expected, event_id
+            )
         if index != expected:
-            raise Wrong(f"its seal is missing: after #{length} comes #{index}", expected)
+            after = f"after #{length} comes" if length else "the first is"
+            what = f"its seal is missing: {after} #{index}"
+            raise Wrong(what, expected)
         if previous != last:
             raise Wrong("its seal does not follow the one before", index, event_id)
         if row is None:

@@ -10,7 +10,7 @@ from django.db import IntegrityError, transaction
 from django.db.models import Subquery
 from django.utils import timezone
 
-from enrollments.audit.chain import HIGHEST, head
+from enrollments.audit.chain import head
 from enrollments.errors import Conflict, Invalid, NotFound
 from enrollments.models import HistorySeal, LastLook, ProvisioningService, SavedHistoryView
 from enrollments.models.history_views import MAX_VIEW_NAME, MAX_VIEW_QUERY
@@ -74,7 +74,7 @@ def last_look(user: User, service: ProvisioningService | None) -> LastLook | Non
 
 def last_look_and_size(user: User, service: ProvisioningService | None) -> tuple[LastLook | None, int]:
     """The same, with how many rows the sequence of the installation has: for every page of the history."""
-    newest = Subquery(HistorySeal.objects.filter(index__lte=HIGHEST).order_by("-index").values("index")[:1])
+    newest = Subquery(HistorySeal.objects.in_place().order_by("-index").values("index")[:1])
     look = LastLook.objects.filter(user=user, service=service).annotate(size=newest).first()
     return (look, look.size or 0) if look is not None else (None, head().size)
 

@@ -9,12 +9,13 @@ from django.db import OperationalError, connection
 
 from enrollments.audit.canonical import MEMBERS, NOTHING_BEFORE, NotCanonical, row_form
 from enrollments.models import HistoryEvent, HistorySeal, UnsealedEvent
+from enrollments.models.history import LAST
 
 # Few enough for a processor to have them at hand until they are hashed.
 CHUNK = 500
 LOOKED_UP_AT_ONCE = 100_000
-# Places begin at 1; a verifier looks below as well, where somebody might hide a row.
-LOWEST, HIGHEST = -(2**63), 2**63 - 1
+# Places and IDs begin at 1; a verifier looks below as well, where somebody might hide a row.
+LOWEST = -(2**63)
 EVENTS, SEALS, WAITING = (model._meta.db_table for model in (HistoryEvent, HistorySeal, UnsealedEvent))
 
 
@@ -44,9 +45,7 @@ class SealedRow(NamedTuple):
 
 
 def head() -> Head:
-    # SQLite takes text into a column of numbers, and sorts it after all of them: it is nobody's place.
-    numbered = HistorySeal.objects.filter(index__lte=HIGHEST)
-    last = numbered.order_by("-index").values_list("index", "hash").first()
+    last = HistorySeal.objects.in_place().order_by("-index").values_list("index", "hash").first()
     return Head(*last) if last else Head()
 
 
@@ -70,26 +69,29 @@ def sealed_rows(last: int, first: int = LOWEST) -> Iterator[SealedRow]:
         first = chunk[-1][0] + 1
 
 
-def waiting_rows(limit: int) -> list[tuple[int, tuple[Any, ...]]]:
-    """The oldest rows that wait for a seal: ID, and what `form_of` takes. At most so many.
+def waiting_rows(limit: int, first: int = LOWEST) -> list[tuple[int, tuple[Any, ...]]]:
+    """The oldest rows from an ID on that wait for a seal: ID, and what `form_of` takes. At most so many.
 
     Three looks into indexes. Asked for in one join, PostgreSQL may go through the whole history for every batch where
-    much is waiting.
+    much is waiting. What is on the list and is no row, or has its seal, holds nobody up.
     """
-    last: int = LOWEST
-    ids: set[int] = set()
-    while not ids:
-        oldest = f"SELECT event_id FROM {WAITING} WHERE event_id > %s ORDER BY event_id LIMIT %s"  # noqa: S608  # ours
-        waiting = {event_id for (event_id,) in _fetched(oldest, [last, limit])}
-        if not waiting:
-            return []
-        sealed = f"SELECT event_id FROM {SEALS} WHERE event_id IN ({_places(waiting)})"  # noqa: S608  # the same
-        last, ids = max(waiting), waiting - {event_id for (event_id,) in _fetched(sealed, sorted(waiting))}
-    rows = (
-        f"SELECT {columns_as_text()} FROM {EVENTS} e "  # noqa: S608  # the same
-        f"WHERE e.id >= %s AND e.id <= %s AND e.id IN ({_places(ids)}) ORDER BY e.id"
+    oldest = (
+        f"SELECT event_id FROM {WAITING} WHERE event_id >= %s AND event_id <= %s "  # noqa: S608  # names of our own
+        "ORDER BY event_id LIMIT %s"
     )
-    return [(row[_ID], row) for row in _fetched(rows, [min(ids), max(ids), *sorted(ids)])]
+    while waiting := {event_id for (event_id,) in _fetched(oldest, [first, LAST, limit])}:
+        first = int(max(waiting)) + 1
+        sealed = f"SELECT event_id FROM {SEALS} WHERE event_id IN ({_places(waiting)})"  # noqa: S608  # the same
+        ids = waiting - {event_id for (event_id,) in _fetched(sealed, sorted(waiting))}
+        if not ids:
+            continue
+        rows = (
+            f"SELECT {columns_as_text()} FROM {EVENTS} e "  # noqa: S608  # the same
+            f"WHERE e.id >= %s AND e.id <= %s AND e.id IN ({_places(ids)}) ORDER BY e.id"
+        )
+        if found := _fetched(rows, [min(ids), max(ids), *sorted(ids)]):
+            return [(row[_ID], row) for row in found]
+    return []
 
 
 def _places(values: Sized) -> str:
@@ -105,30 +107,57 @@ def count_waiting() -> int:
     return UnsealedEvent.objects.count()
 
 
-def unaccounted(after: int) -> tuple[int | None, int | None]:
-    """Of the next rows after an ID: the last one's, None where there are no more, and the first that is neither sealed
-    nor waiting: it did not come in by the door."""
+def unaccounted(first: int) -> tuple[int | None, int | None]:
+    """Of the next rows from an ID on: the last one, and the first that is neither sealed nor waiting; or None."""
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT MAX(e.id), MIN(CASE WHEN s.event_id IS NULL AND w.event_id IS NULL THEN e.id END) "  # noqa: S608  # ours
-            f"FROM (SELECT id FROM {EVENTS} WHERE id > %s ORDER BY id LIMIT %s) e "
+            f"FROM (SELECT id FROM {EVENTS} WHERE id >= %s ORDER BY id LIMIT %s) e "
             f"LEFT JOIN {SEALS} s ON s.event_id = e.id LEFT JOIN {WAITING} w ON w.event_id = e.id",
-            [after, LOOKED_UP_AT_ONCE],
+            [first, LOOKED_UP_AT_ONCE],
         )
         last, stranger = cursor.fetchone()
     return last, stranger
 
 
-def count_of_no_place() -> int:
-    """Seals whose place is no number: somebody put them in."""
-    return HistorySeal.objects.exclude(index__lte=HIGHEST).count()
+def sealed_twice(first: int, last: int) -> tuple[int, int, int] | None:
+    """Among these IDs, the first that has two seals, and the first and last place of these."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f'SELECT event_id, MIN("index"), MAX("index") FROM {SEALS} '  # noqa: S608  # names of our own
+            "WHERE event_id >= %s AND event_id <= %s GROUP BY event_id HAVING COUNT(*) > 1 ORDER BY event_id LIMIT 1",
+            [first, last],
+        )
+        found: tuple[int, int, int] | None = cursor.fetchone()
+    return found
 
 
-def first_gone_while_waiting() -> int | None:
-    return _first(
+def count_of_no_place(after: int) -> int:
+    """Seals behind a place whose own place is none that there can be: somebody put them in."""
+    return HistorySeal.objects.out_of_place().filter(index__gt=after).count()
+
+
+def first_wrong_on_the_list() -> tuple[Any, bool] | None:
+    """What is on the list of those that wait and should not be: the first that is no row, or else the first that has
+    its seal; and whether it is the latter."""
+    gone = _first(
         f"SELECT MIN(w.event_id) FROM {WAITING} w "  # noqa: S608  # names of our own
         f"WHERE NOT EXISTS (SELECT 1 FROM {EVENTS} e WHERE e.id = w.event_id)"
     )
+    if gone is not None:
+        return gone, False
+    sealed = _first(f"SELECT MIN(w.event_id) FROM {WAITING} w JOIN {SEALS} s ON s.event_id = w.event_id")  # noqa: S608  # the same
+    return None if sealed is None else (sealed, True)
+
+
+def first_that_cannot_be_sealed() -> tuple[int, str] | None:
+    """Of the oldest rows that wait, the first that no row of this service can be, and why."""
+    for event_id, row in waiting_rows(CHUNK):
+        try:
+            form_of(row)
+        except NotCanonical as problem:
+            return event_id, problem.message
+    return None
 
 
 _ID, _AT, _SERVICE = (MEMBERS.index(name) for name in ("id", "at", "service_id"))
@@ -176,8 +205,8 @@ def _lenient(raw: bytes) -> str:
     return raw.decode("utf-8", "surrogateescape")
 
 
-def _first(sql: str) -> int | None:
+def _first(sql: str) -> Any:
     with connection.cursor() as cursor:
         cursor.execute(sql)
         (found,) = cursor.fetchone()
-    return None if found is None else int(found)
+    return found

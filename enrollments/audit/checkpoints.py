@@ -8,6 +8,7 @@ from datetime import datetime
 
 from django.conf import settings
 from django.db import transaction
+from django.db.models import F
 from django.utils import timezone
 
 from enrollments import outbound
@@ -24,6 +25,7 @@ from enrollments.audit.notes import (
 from enrollments.audit.sealer import seal_everything
 from enrollments.errors import Conflict, HistoryDisagrees
 from enrollments.models import CheckpointDelivery, HistoryCheckpoint, HistorySeal
+from enrollments.models.history import IsWholeNumber
 from enrollments.models.locks import wait_for_history_turn, without_waiting
 from enrollments.policy.addresses import shown_url
 from enrollments.policy.words import counted
@@ -44,7 +46,8 @@ def verifier_key() -> VerifierKey:
 
 
 def latest_checkpoint() -> HistoryCheckpoint | None:
-    return HistoryCheckpoint.objects.order_by("-size", "-pk").first()
+    of_rows = HistoryCheckpoint.objects.filter(IsWholeNumber(F("size")))
+    return of_rows.order_by("-size", "-pk").first()
 
 
 def make_checkpoint() -> HistoryCheckpoint:

@@ -11,9 +11,11 @@ from enrollments.audit.chain import (
     SealedRow,
     count_of_no_place,
     count_waiting,
-    first_gone_while_waiting,
+    first_that_cannot_be_sealed,
+    first_wrong_on_the_list,
     head,
     sealed_rows,
+    sealed_twice,
     unaccounted,
 )
 from enrollments.audit.notes import Checkpoint, VerifierKey, checkpoint_of, read_checkpoint
@@ -51,13 +53,26 @@ def follow(links: Iterable[SealedRow], checkpoints: Checkpoints, report: Report)
 def _what_is_wrong(link: SealedRow, rows: int, last: str, row: str) -> Problem:
     expected = rows + 1
     if link.number != expected:
-        what = f"its seal is missing: after #{rows} comes #{link.number}"
-        if link.number <= rows:
+        after = f"after #{rows} comes" if rows else "the first is"
+        what = f"its seal is missing: {after} #{link.number}"
+        if rows and link.number <= rows:
             what = f"#{link.number} stands in its place"
         return Problem(expected, None, what)
     if link.previous != last:
         return Problem(expected, link.event_id, "its seal does not follow the one before")
-    return Problem(expected, link.event_id, "it is not the row that was sealed" if row else link.unreadable)
+    return Problem(
+        expected, link.event_id, "it is not the row that was sealed" if row else f"it {link.unreadable}"
+    )
+
+
+def _what_is_wrong_on_the_list(event_id: Any, has_its_seal: bool) -> Problem:
+    if type(event_id) is not int:
+        return Problem(
+            None, None, "something that is no row's ID is on the list of rows that wait for their seal"
+        )
+    if has_its_seal:
+        return Problem(None, event_id, "it is on the list of rows that wait for their seal, and has it")
+    return Problem(None, event_id, "it is gone, and had no seal yet")
 
 
 @dataclass
@@ -71,7 +86,7 @@ class Check:
     until: int
     kept: list[Checkpoint] = field(default_factory=list)
     report: Report = field(default_factory=Report)
-    # The rows up to this ID have a seal or wait for one, once all seals were followed.
+    # Once all seals were followed: the rows before this ID have one seal, or wait for one.
     accounted: int | None = None
     done: bool = False
 
@@ -121,19 +136,34 @@ class Check:
             return
         report.take_over(looked)
         report.problem = report.problem or Checkpoints(beyond, report).cut_off(report.rows)
-        if report.ok and (strays := count_of_no_place()):
-            what = f"{counted(strays, 'seal')} with a place that is no number: put in from outside"
+        if report.ok and (strays := count_of_no_place(report.rows)):
+            what = f"{counted(strays, 'seal')} with a place that no row can have: put in from outside"
             report.problem = Problem(None, None, what)
-        if report.ok and (gone := first_gone_while_waiting()):
-            report.problem = Problem(None, gone, "it is gone, and had no seal yet")
+        if report.ok and (wrong := first_wrong_on_the_list()):
+            report.problem = _what_is_wrong_on_the_list(*wrong)
+        if report.ok and (refused := first_that_cannot_be_sealed()):
+            report.problem = Problem(
+                None, refused[0], f"it waits for a seal and cannot have one: {refused[1]}"
+            )
         self.accounted = LOWEST
 
     def _account(self) -> None:
-        last, stranger = unaccounted(self.accounted or LOWEST)
+        begin = LOWEST if self.accounted is None else self.accounted
+        last, stranger = unaccounted(begin)
+        if last is None:
+            self.done = True
+            return
         if stranger is not None:
-            what = "it was put in from outside: it has no seal and waits for none"
+            what = (
+                "it has no seal and is not among the rows that wait for one: it was put in from outside, or taken off "
+                "their list"
+            )
             self.report.problem = Problem(None, stranger, what)
-        self.accounted, self.done = last, last is None
+        elif twice := sealed_twice(begin, last):
+            event_id, first, second = twice
+            what = f"it stands at #{first} already, and has a second seal here"
+            self.report.problem = Problem(second, event_id, what)
+        self.accounted = last + 1
 
     def _signed(self, here: SignedHere, after: int, to: int | None) -> Checkpoints:
         """What was signed for these places, wherever it is kept."""

@@ -3,11 +3,16 @@
 from typing import Any, NoReturn
 
 from django.db import models
+from django.db.models import BooleanField, F, Func
 from django.db.models.functions import Lower
+from django.db.models.sql.compiler import SQLCompiler
 
 from enrollments.errors import HistoryIsFinal
 from enrollments.models.history_shut_outs import ShutOutByChange
 from enrollments.policy.words import counted
+
+# The last place and the last ID that there can be. Beyond it, a number that somebody puts in leaves room for none.
+LAST = 10**18 - 1
 
 
 class HistoryQuerySet(models.QuerySet["HistoryEvent"]):
@@ -81,12 +86,35 @@ class HistoryEvent(models.Model):
 
 
 class UnsealedEvent(models.Model):
-    """A row that waits for its place in the sequence. The database itself adds it, with the row (a trigger)."""
+    """A row that waits for its place in the sequence. The database itself adds it with the row, and keeps it on this
+    list until it has its seal (triggers)."""
 
     event_id = models.BigIntegerField(primary_key=True)
 
     def __str__(self) -> str:
         return f"row {self.event_id} waits"
+
+
+class IsWholeNumber(Func):
+    """SQLite takes anything into a column of numbers, and what it took before triggers refused that is still there."""
+
+    output_field = BooleanField()
+    conditional = True
+    arity = 1
+    template = "TRUE"
+
+    def as_sqlite(self, compiler: SQLCompiler, connection: Any, **extra: Any) -> tuple[str, Any]:
+        template = "typeof(%(expressions)s) = 'integer'"
+        return self.as_sql(compiler, connection, template=template, **extra)
+
+
+class HistorySealQuerySet(models.QuerySet["HistorySeal"]):
+    def in_place(self) -> "HistorySealQuerySet":
+        """Those that have a place: text, fractions and what is beyond the last are nobody's."""
+        return self.filter(IsWholeNumber(F("index")), index__lte=LAST)
+
+    def out_of_place(self) -> "HistorySealQuerySet":
+        return self.exclude(IsWholeNumber(F("index")), index__lte=LAST)
 
 
 class HistorySeal(models.Model):
@@ -102,6 +130,8 @@ class HistorySeal(models.Model):
     )
     previous_hash = models.CharField(max_length=64)
     hash = models.CharField(max_length=64)
+
+    objects = HistorySealQuerySet.as_manager()
 
     def __str__(self) -> str:
         return f"#{self.index} {self.hash[:8]}"

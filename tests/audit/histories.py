@@ -12,16 +12,28 @@ BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
 _TWIN = {"tags": {"hall": "Zürich €", "n": 0.1}, "properties": {"desired": {"interval": 5}}}
 
 
-def fill(rows: int, *, service_ids: tuple[int | None, ...] = (9001, 9002, None), seed: int = 7) -> None:
+# Rows from before it was kept have none.
+CLIENTS = ("", "Mozilla/5.0 (X11; Linux) café", "manage.py disable")
+
+
+def fill(
+    rows: int,
+    *,
+    service_ids: tuple[int | None, ...] = (9001, 9002, None),
+    clients: tuple[str, ...] = CLIENTS,
+    seed: int = 7,
+) -> None:
     """Rows that differ in every column. Nothing is sealed by this."""
     chance = random.Random(seed)
     for start in range(0, rows, 5000):
         HistoryEvent.objects.bulk_create(
-            _row(number, chance, service_ids) for number in range(start, min(rows, start + 5000))
+            _row(number, chance, service_ids, clients) for number in range(start, min(rows, start + 5000))
         )
 
 
-def _row(number: int, chance: random.Random, service_ids: tuple[int | None, ...]) -> HistoryEvent:
+def _row(
+    number: int, chance: random.Random, service_ids: tuple[int | None, ...], clients: tuple[str, ...]
+) -> HistoryEvent:
     service = service_ids[number % len(service_ids)]
     return HistoryEvent(
         at=BEGIN + timedelta(seconds=number, microseconds=chance.choice((0, number % 1_000_000))),
@@ -39,8 +51,7 @@ def _row(number: int, chance: random.Random, service_ids: tuple[int | None, ...]
         after=chance.choice((None, {"status": "disabled"}, {"initial_twin": _TWIN})),
         address="192.0.2.7",
         request_id=f"{number:032x}",
-        # Rows from before it was kept have none.
-        client=("", "Mozilla/5.0 (X11; Linux) café", "manage.py disable")[number % 3],
+        client=clients[number % len(clients)],
     )
 
 

@@ -20,7 +20,7 @@ from enrollments.audit.sealer import seal_everything
 from enrollments.errors import Conflict, HistoryDisagrees
 from enrollments.models import CheckpointDelivery, HistoryCheckpoint, HistorySeal
 from tests.audit.histories import execute, fill
-from tests.audit.test_verify import tampered
+from tests.audit.tampering import tampered
 from tests.webhooks import running_webhook
 
 pytestmark = pytest.mark.django_db

@@ -13,7 +13,7 @@ from enrollments.audit.notes import BadNote
 from enrollments.audit.verify_export import verify_excerpt
 from enrollments.errors import HistoryDisagrees
 from enrollments.models import HistoryCheckpoint, HistorySeal
-from tests.audit.test_verify import by_tool, tampered
+from tests.audit.tampering import by_tool, tampered
 from tests.management.calls import json_of, printed_by, refusal_of
 
 pytestmark = pytest.mark.django_db

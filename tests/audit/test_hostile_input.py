@@ -7,20 +7,16 @@ from hashlib import sha256
 
 import pytest
 from django.db import connection
-from django.test import Client
 
 from enrollments.audit import checkpoints
-from enrollments.audit.chain import head
 from enrollments.audit.export import export_lines
 from enrollments.audit.notes import BadNote
 from enrollments.audit.sealer import seal_everything
 from enrollments.audit.verify import verify_database
 from enrollments.audit.verify_export import verify_excerpt, verify_export
 from enrollments.models import HistoryCheckpoint
-from enrollments.policy.roles import Role
-from tests.audit.histories import execute, fill
-from tests.audit.test_verify import CHECKPOINT, EVENT, ON_SQLITE, by_tool, tampered, without_triggers
-from tests.factories import a_user
+from tests.audit.histories import fill
+from tests.audit.tampering import CHECKPOINT, EVENT, ON_SQLITE, by_tool, tampered, without_triggers
 
 pytestmark = pytest.mark.django_db
 
@@ -115,26 +111,6 @@ def test_both_verifiers_name_what_no_column_should_hold(tmp_path, statement):
     assert done.returncode == 1, done.stderr[-300:]
     assert json.loads(done.stdout)["problem"]["what"]
     assert problem is not None
-
-
-@on_sqlite
-def test_seal_with_a_place_that_is_no_number_is_named_and_stops_nobody():
-    """It can be put in past the triggers, which then refuse to have it taken out."""
-    fill(20)
-    seal_everything()
-    execute(
-        "INSERT INTO enrollments_historyseal (\"index\", event_id, previous_hash, hash) VALUES ('abc', -9, '', '')"
-    )
-    fill(3, seed=7)
-
-    assert seal_everything() == 3
-    assert head().size == 23
-    problem = verify_database([checkpoints.verifier_key()]).problem
-    assert "1 seal with a place that is no number" in problem.what
-    client = Client()
-    client.force_login(a_user(Role.AUDITOR, None))
-    for address in ("/history/", "/history/checkpoint/"):
-        assert client.get(address).status_code == 200
 
 
 def test_rows_of_an_excerpt_that_were_hidden_are_counted(files):

@@ -15,7 +15,7 @@ from enrollments.audit import checkpoints
 from enrollments.audit.verify import verify_database
 from enrollments.models import HistorySeal
 from tests.audit.histories import fill, repeat
-from tests.audit.test_verify import (
+from tests.audit.tampering import (
     CHECKPOINT,
     COLUMNS,
     EVENT,

@@ -2,22 +2,17 @@
 
 import ast
 import contextlib
-import importlib
 import io
 import json
 import os
 import shutil
 import sqlite3
-import subprocess
 import sys
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 
 import pytest
-from django.conf import settings
-from django.db import connection, transaction
+from django.db import connection
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis
 from hypothesis import strategies as st
@@ -29,22 +24,32 @@ from enrollments.audit.canonical import MEMBERS
 from enrollments.audit.chain import head
 from enrollments.audit.export import export_lines
 from enrollments.audit.notes import BadNote, SigningKey, UnknownSigner
-from enrollments.audit.report import Problem
 from enrollments.audit.sealer import seal_everything
 from enrollments.audit.signed import SignedHere
 from enrollments.audit.verify import verify_database
 from enrollments.audit.verify_export import verify_export
 from enrollments.models import HistoryCheckpoint, HistoryEvent, HistorySeal, UnsealedEvent
 from tests.audit.histories import execute, fill
+from tests.audit.tampering import (
+    CHECKPOINT,
+    COLUMNS,
+    EVENT,
+    ON_SQLITE,
+    SEAL,
+    TOOL,
+    by_tool,
+    by_us,
+    found_by_tool,
+    tampered,
+    undone,
+    updated,
+    without_triggers,
+)
 from tests.devices import ALICE, new_service
 
-TOOL = Path(__file__).parents[2] / "tools" / "verify_history.py"
 # `make test-history` sets 100,000; what is tried is the same for any number.
 ROWS = int(os.environ.get("DPS_HISTORY_ROWS", "300"))
 HIT = ROWS * 2 // 3
-ON_SQLITE = settings.DATABASES["default"]["ENGINE"].endswith("sqlite3")
-EVENT, SEAL = "enrollments_historyevent", "enrollments_historyseal"
-CHECKPOINT, WAITING = "enrollments_historycheckpoint", "enrollments_unsealedevent"
 
 
 @dataclass(frozen=True)
@@ -58,12 +63,7 @@ class Tampering:
     row: int | None = 0
 
 
-def updated(table: str, column: str, value: str, where: str) -> str:
-    return f'UPDATE {table} SET "{column}" = {value} WHERE {where}'
-
-
 AT_HIT = f'"index" = {HIT}'
-COLUMNS = ", ".join(f'"{name}"' for name in MEMBERS if name != "id")
 VALUES = {
     "at": "'2026-01-01 00:00:00.000001'" if ON_SQLITE else "'2026-01-01 00:00:00.000001+00'",
     "before": """'{{"status":"forged"}}'""",
@@ -167,53 +167,6 @@ def row_at_hit() -> int:
     return HistorySeal.objects.get(pk=HIT).event_id
 
 
-def without_triggers() -> Iterator[str]:
-    for name in ("0010_history_seals", "0002_history_is_final"):
-        migration = importlib.import_module(f"enrollments.migrations.{name}")
-        yield from migration.SQLITE_BACK if ON_SQLITE else migration.POSTGRESQL_BACK
-
-
-@contextlib.contextmanager
-def tampered(*statements: str) -> Iterator[None]:
-    """The database as it is after these statements, its triggers gone; afterwards as before."""
-    with undone():
-        for statement in (*without_triggers(), *statements):
-            execute(statement)
-        yield
-
-
-@contextlib.contextmanager
-def undone() -> Iterator[None]:
-    atomic = transaction.atomic()
-    atomic._from_testcase = True  # what seals in here believes that it is the outermost
-    with atomic:
-        yield
-        transaction.set_rollback(True)
-
-
-def key() -> str:
-    return str(checkpoints.verifier_key())
-
-
-def by_us(check: Callable[..., object], *arguments: object) -> tuple[int | None, int | None] | None:
-    found: Problem | None = check(*arguments).problem  # type: ignore[attr-defined]
-    return (found.index, found.event_id) if found else None
-
-
-def by_tool(path: Path, *more: str, keys: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
-    given_keys = [part for one in keys or (key(),) for part in ("--key", one)]
-    command = [sys.executable, "-I", str(TOOL), str(path), *given_keys, "--json", *more]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300)
-
-
-def found_by_tool(path: Path, *more: str) -> tuple[int | None, int | None] | None:
-    done = by_tool(path, *more)
-    assert done.returncode in (0, 1), done.stderr
-    report = json.loads(done.stdout)
-    assert report["ok"] == (done.returncode == 0)
-    return (report["problem"]["index"], report["problem"]["event_id"]) if report["problem"] else None
-
-
 def wanted(row: int) -> dict[str, tuple[int | None, int | None]]:
     return {one.name: (one.index, None if one.row is None else row + one.row) for one in TAMPERINGS}
 
@@ -287,8 +240,7 @@ def test_tool_names_every_tampering_of_a_copy(history, tmp_path):
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.skipif(not ON_SQLITE, reason="the tool reads files of SQLite")
 def test_tool_reads_a_copy_from_before_the_client_was_kept(tmp_path):
-    fill(60)
-    execute(f"DELETE FROM {WAITING} WHERE event_id IN (SELECT id FROM {EVENT} WHERE client <> '')")
+    fill(20, clients=("",))
     seal_everything()
     copy = tmp_path / "old.sqlite3"
     with contextlib.closing(sqlite3.connect(copy)) as target:
@@ -296,7 +248,6 @@ def test_tool_reads_a_copy_from_before_the_client_was_kept(tmp_path):
         connection.connection.backup(target)
         for statement in without_triggers():
             target.execute(statement)
-        target.execute(f"DELETE FROM {EVENT} WHERE client <> ''")
         target.execute(f"ALTER TABLE {EVENT} DROP COLUMN client")
         target.execute("PRAGMA journal_mode=DELETE")
         target.commit()

@@ -1,11 +1,8 @@
 """Both verifiers at the edges: the first and the last row, a row put in between, an end that is cut off anywhere."""
 
-import contextlib
-import sqlite3
 from pathlib import Path
 
 import pytest
-from django.db import connection
 
 from enrollments.audit import checkpoints
 from enrollments.audit.export import export_lines
@@ -14,17 +11,17 @@ from enrollments.audit.verify import verify_database
 from enrollments.audit.verify_export import verify_export
 from enrollments.models import HistoryCheckpoint, HistorySeal
 from tests.audit.histories import fill
-from tests.audit.test_verify import (
+from tests.audit.tampering import (
     CHECKPOINT,
     COLUMNS,
     EVENT,
     ON_SQLITE,
     SEAL,
     by_us,
+    copied,
     found_by_tool,
     tampered,
     updated,
-    without_triggers,
 )
 
 # A checkpoint after every so many rows, and so many of them.
@@ -47,18 +44,6 @@ def notes() -> list[str]:
 
 def row_at(index: int) -> int:
     return HistorySeal.objects.get(pk=index).event_id
-
-
-def copied(path: Path, *statements: str) -> Path:
-    """A copy of the database as a file, after these statements, without its triggers."""
-    with contextlib.closing(sqlite3.connect(path)) as target:
-        connection.ensure_connection()
-        connection.connection.backup(target)
-        for statement in (*without_triggers(), *statements):
-            target.execute(statement)
-        target.commit()
-        target.execute("PRAGMA journal_mode=DELETE")
-    return path
 
 
 # --- One row ---------------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from enrollments.audit import checkpoints
 from enrollments.audit.notes import read_checkpoint
 from enrollments.models import HistoryEvent, HistorySeal, SignInFailures
 from tests.audit.histories import fill
-from tests.audit.test_verify import tampered
+from tests.audit.tampering import tampered
 from tests.devices import new_service
 from tests.management.calls import json_of, printed_by, refusal_of
 

@@ -15,7 +15,7 @@ from enrollments.models.locks import if_nobody_else
 from enrollments.policy.roles import Role
 from enrollments.portal.views import history_checks as views
 from tests.audit.histories import execute, fill
-from tests.audit.test_verify import tampered
+from tests.audit.tampering import tampered
 from tests.factories import a_user
 
 PROOF = "/services/plant/history/checkpoint/"
@@ -135,7 +135,7 @@ def test_portions_find_what_one_check_finds(auditor, note, in_portions, plant):
     with tampered(f"DELETE FROM enrollments_historyevent WHERE id = {bad.event_id}"):
         answer, _ = ended(auditor, auditor.post(CHECK))
 
-    assert f"#40 row {bad.event_id}: is gone" in text_of(answer)
+    assert f"#40 row {bad.event_id}: it is gone" in text_of(answer)
 
 
 CUT = ('DELETE FROM enrollments_historyseal WHERE "index" > 30', "DELETE FROM enrollments_historycheckpoint")
@@ -289,7 +289,7 @@ def test_check_of_rows_that_were_put_in_from_outside(auditor, note, in_portions)
         execute("DELETE FROM enrollments_unsealedevent")
         stranger = HistoryEvent.objects.latest("pk").pk
         answer, _ = ended(auditor, auditor.post(CHECK))
-    assert f"row {stranger}: it was put in from outside" in text_of(answer)
+    assert f"row {stranger}: it has no seal and is not among the rows that wait for one" in text_of(answer)
 
 
 def test_viewer_may_not_check(client, plant):

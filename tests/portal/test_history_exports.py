@@ -18,7 +18,7 @@ from enrollments.models import HistoryCheckpoint, HistoryEvent, HistorySeal
 from enrollments.policy.roles import Role
 from enrollments.portal import history_export, xlsx
 from tests.audit.histories import fill
-from tests.audit.test_verify import tampered
+from tests.audit.tampering import tampered
 from tests.factories import a_service, a_user
 from tests.portal.history_pages import EXPORT, a_row
 

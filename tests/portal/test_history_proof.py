@@ -9,7 +9,7 @@ from enrollments.models import (
     UnsealedEvent,
 )
 from enrollments.policy.roles import Role
-from tests.audit.test_verify import tampered
+from tests.audit.tampering import tampered
 from tests.factories import a_user
 
 URL = "/services/plant/history/"

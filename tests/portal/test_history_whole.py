@@ -14,7 +14,7 @@ from enrollments.audit import checkpoints
 from enrollments.models import HistoryCheckpoint, HistoryEvent, HistorySeal, ProvisioningService
 from enrollments.policy.roles import Role
 from tests.audit.histories import fill
-from tests.audit.test_verify import tampered
+from tests.audit.tampering import tampered
 from tests.factories import a_service, a_user
 from tests.management.calls import json_of, printed_by
 
