@@ -180,11 +180,12 @@ class Key:
 
 
 def opened(note, keys):
-    """Size, head and time of a note that one of the keys has signed."""
+    """Size, head and time of a note that one of the keys has signed, of the history that is named like that key."""
     if not isinstance(note, str):
         raise Wrong("a checkpoint is no text")
     message, _, signatures = note.partition("\n\n")
     message += "\n"
+    origin = message.partition("\n")[0]
     signers = []
     for line in signatures.strip("\n").split("\n"):
         found = re.fullmatch("— ([^ +]+) ([A-Za-z0-9+/=]+)", line)
@@ -195,13 +196,25 @@ def opened(note, keys):
         except ValueError:
             raise Wrong("a checkpoint cannot be read") from None
         signers.append(found[1])
-        for key in keys:
-            if key.name == found[1] and key.id == raw[:4]:
-                try:
-                    key.public.verify(raw[4:], signed)
-                except InvalidSignature:
-                    raise Wrong("a checkpoint's signature does not fit it") from None
+        of_this_name = [key for key in keys if key.name == found[1]]
+        for key in of_this_name:
+            if key.id != raw[:4]:
+                continue
+            try:
+                key.public.verify(raw[4:], signed)
+            except InvalidSignature:
+                raise Wrong(
+                    f"a checkpoint's signature does not fit it: {key.name} did not sign this"
+                ) from None
+            if origin == key.name:
                 return said(message)
+            break
+        else:
+            if of_this_name:
+                raise Wrong(f"a checkpoint names {found[1]} as its signer, and was signed with another key")
+    known = {key.name for key in keys}.intersection(signers)
+    if known:
+        raise Wrong(f"a checkpoint that {min(known)} signed is of another history, {origin}")
     raise Wrong(f"a checkpoint was signed by {', '.join(signers)}, and no such key was given with --key")
 
 
@@ -222,8 +235,15 @@ def said(message):
 
 
 def notes_of(path):
-    """The notes of a file: one, or many, one after the other."""
-    return re.findall(r"(?:[^\n]+\n)+\n(?:— [^\n]+\n)+", path.read_text() + "\n")
+    """The notes of a file: one, or many, one after the other. Nothing in it is passed over."""
+    written = path.read_text(encoding="utf-8") + "\n"
+    note = r"(?:[^\n]+\n)+\n(?:— [^\n]+\n)+"
+    notes = re.findall(note, written)
+    if not notes:
+        raise Wrong(f"{path} holds no checkpoint")
+    if rest := re.sub(note, "", written).strip():
+        raise Wrong(f"{path} holds something that is no checkpoint: {rest[:60]!r}")
+    return notes
 
 
 # --- Where rows come from ------------------------------------------------------------------------------------------
@@ -518,6 +538,8 @@ def verify(source, keys, kept, seals=None):
         if index != expected:
             after = f"after #{length} comes" if length else "the first is"
             what = f"its seal is missing: {after} #{index}"
+            if length and index <= length:
+                what = f"#{index} stands in its place"
             raise Wrong(what, expected)
         if previous != last:
             raise Wrong("its seal does not follow the one before", index, event_id)
@@ -600,10 +622,7 @@ def main():
     try:
         kept = []
         for path in given.checkpoint:
-            notes = notes_of(path)
-            if not notes:
-                raise Wrong(f"{path} holds no checkpoint")
-            kept += notes
+            kept += notes_of(path)
         if Excerpt.is_one(given.file) != (given.against is not None):
             print(
                 "--against FILE belongs to an excerpt, which cannot be checked without it.", file=sys.stderr

@@ -16,6 +16,7 @@ from enrollments.errors import DpsError
 ED25519 = b"\x01"
 _SIGNATURE = re.compile(r"— ([^\s+]+) ([A-Za-z0-9+/]+={0,2})")
 _TIME = "%Y-%m-%dT%H:%M:%SZ"
+MAX_ORIGIN = 100
 
 
 class BadNote(DpsError):
@@ -103,7 +104,7 @@ def read_checkpoint(note: str, keys: list[VerifierKey]) -> Checkpoint:
     if not separator or not signatures.endswith("\n"):
         raise BadNote("A checkpoint is a text, an empty line and a signature; this is not.")
     text += "\n"
-    _check_signature(text, signatures.splitlines(), keys)
+    _check_signatures(text, signatures.splitlines(), keys)
     return checkpoint_of(text)
 
 
@@ -145,23 +146,39 @@ def claimed_size(note: str) -> int:
     return int(size[0])
 
 
-def _check_signature(text: str, lines: list[str], keys: list[VerifierKey]) -> None:
+def _check_signatures(text: str, lines: list[str], keys: list[VerifierKey]) -> None:
+    """One of the keys has signed it, as the history of its own name. Others may have signed it too."""
     found = [match for line in lines if (match := _SIGNATURE.fullmatch(line))]
     if len(found) != len(lines) or not lines:
         raise BadNote("The signature of this checkpoint cannot be read.")
+    origin = text.partition("\n")[0]
+    known = ""
     for match in found:
         try:
             raw = base64.b64decode(match[2], validate=True)
         except binascii.Error:
             raise BadNote("The signature of this checkpoint cannot be read.") from None
-        for key in keys:
-            if (key.name, key.key_hash) == (match[1], raw[:4]):
-                try:
-                    Ed25519PublicKey.from_public_bytes(key.public).verify(raw[4:], text.encode())
-                except UnicodeEncodeError:
-                    raise BadNote("The text of this checkpoint is of another form.") from None
-                except InvalidSignature:
-                    raise BadNote(f"The signature of {key.name} does not fit this checkpoint.") from None
-                return
+        named = [key for key in keys if key.name == match[1]]
+        if not named:
+            continue
+        known = match[1]
+        _check_signature(text, raw, named)
+        if known == origin:
+            return
+    if known:
+        raise BadNote(f"This checkpoint, which {known} signed, is of another history: {origin[:MAX_ORIGIN]}.")
     names = ", ".join(match[1] for match in found)
     raise UnknownSigner(names)
+
+
+def _check_signature(text: str, raw: bytes, named: list[VerifierKey]) -> None:
+    key = next((one for one in named if one.key_hash == raw[:4]), None)
+    if key is None:
+        name = named[0].name
+        raise BadNote(f"This checkpoint names {name} as its signer, and was signed with another key.")
+    try:
+        Ed25519PublicKey.from_public_bytes(key.public).verify(raw[4:], text.encode())
+    except UnicodeEncodeError:
+        raise BadNote("The text of this checkpoint is of another form.") from None
+    except InvalidSignature:
+        raise BadNote(f"The signature of {key.name} does not fit this checkpoint.") from None

@@ -66,9 +66,12 @@ def by_us(check: Callable[..., object], *arguments: object) -> tuple[int | None,
     return (found.index, found.event_id) if found else None
 
 
-def by_tool(path: Path, *more: str, keys: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
+def by_tool(
+    path: Path, *more: str, keys: tuple[str, ...] = (), as_json: bool = True
+) -> subprocess.CompletedProcess[str]:
     given_keys = [part for one in keys or (key(),) for part in ("--key", one)]
-    command = [sys.executable, "-I", str(TOOL), str(path), *given_keys, "--json", *more]
+    form = ["--json"] if as_json else []
+    command = [sys.executable, "-I", str(TOOL), str(path), *given_keys, *form, *more]
     return subprocess.run(command, capture_output=True, text=True, timeout=300)
 
 

@@ -46,7 +46,7 @@ def a_seal(
 
 
 def a_checkpoint(
-    size: str = f"{SEALED}", head: str = LAST_HASH, at: str = "'2026-05-01 10:00:00'", id: str = "9"
+    size: str = f"{SEALED}", head: str = LAST_HASH, at: str = "'2026-05-01 10:00:00'", id: str = "900"
 ) -> str:
     return f"INSERT INTO {CHECKPOINT} (id, size, head, at, note) VALUES ({id}, {size}, {head}, {at}, 'x')"
 

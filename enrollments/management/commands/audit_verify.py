@@ -108,7 +108,7 @@ def _key(text: str) -> VerifierKey:
 
 def _notes(path: Path) -> list[str]:
     try:
-        return notes_in(path.read_text())
+        return notes_in(path.read_text(encoding="utf-8"))
     except BadNote as problem:
         raise BadNote(f"{path}: {problem.message}") from None
     except (OSError, UnicodeDecodeError) as problem:
