@@ -13,6 +13,7 @@ from django.db.models.functions import Coalesce, Lower
 
 from enrollments.audit.events import Event, refused_on
 from enrollments.models import HistoryEvent, HistorySeal, ProvisioningService, UnsealedEvent
+from enrollments.models.containing import containing
 from enrollments.models.history import HistoryQuerySet
 from enrollments.models.history_shut_outs import ShutOutByChange
 from enrollments.models.merging import MOST_RANGES
@@ -168,11 +169,11 @@ def _texts(chosen: dict[str, Any]) -> Q:
     """What is looked for row by row: parts of texts, which no index holds."""
     conditions = Q()
     if "reason" in chosen:
-        conditions &= Q(reason__icontains=chosen["reason"])
+        conditions &= containing("reason", chosen["reason"])
     if "subject" in chosen and not chosen["subject"].startswith("="):
-        conditions &= Q(subject_name__icontains=chosen["subject"])
+        conditions &= containing("subject_name", chosen["subject"])
     if "actor" in chosen and _exact_actor(chosen["actor"]) is None:
-        conditions &= Q(actor_name__icontains=chosen["actor"])
+        conditions &= containing("actor_name", chosen["actor"])
     return conditions
 
 

@@ -1,4 +1,4 @@
-"""What somebody with the database, its triggers gone, may try: both verifiers say it in one sentence that tells where."""
+"""What somebody with the database, its triggers gone, may try: both verifiers say it in a sentence that tells where."""
 
 import contextlib
 import importlib

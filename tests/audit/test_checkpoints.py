@@ -83,7 +83,7 @@ def signed(text: str) -> str:
     return SigningKey(SEED).signed(text)
 
 
-GOOD = Checkpoint("dpsportal", 7, "ab" * 32, AT)
+GOOD = Checkpoint(SigningKey(SEED).verifier.name, 7, "ab" * 32, AT)
 
 
 def test_note_says_what_was_signed():

@@ -10,13 +10,13 @@ from django.test import Client
 from django.utils import timezone
 
 from enrollments.audit.events import Event
-from enrollments.models import HistoryEvent, ProvisioningService
+from enrollments.models import HistoryEvent, ProvisioningService, SavedHistoryView
 from enrollments.models.merging import first_ids
 from enrollments.policy.roles import Role
 from enrollments.portal import history_filtering
 from enrollments.portal.forms_history import HistoryFilter, label_of
 from tests.factories import a_service, a_user
-from tests.portal.history_pages import URL, a_row, shown
+from tests.portal.history_pages import EXPORT, URL, a_row, shown
 from tests.portal.walking import pages_of
 
 NAMES = {"old", "new", "api", "Pump-042", "pump-042", "plant-7"}
@@ -83,6 +83,26 @@ def rows(plant: ProvisioningService) -> None:
 )
 def test_filter_of_a_service(auditor, rows, query, found):
     assert {row.subject_name for row in shown(auditor, **query)} & NAMES == found
+
+
+@pytest.mark.parametrize("column", ["reason", "actor_name", "subject_name"])
+def test_text_is_found_in_either_case_on_page_export_and_saved_view_alike(auditor, plant, column):
+    texts = ["Äöl am GERÄT", "äÖL am Gerät", "ol am gerat"]
+    for number, text in enumerate(texts):
+        a_row(plant, f"x-{number}", timezone.now(), **{column: text} if column != "subject_name" else {})
+        if column == "subject_name":
+            a_row(plant, text, timezone.now())
+    name = {"reason": "reason", "actor_name": "actor", "subject_name": "subject"}[column]
+
+    for part in ("äö", "ÄÖL", "öl am geRÄT"):
+        found = {getattr(row, column) for row in shown(auditor, **{name: part})}
+        lines = b"".join(auditor.get(EXPORT, {"format": "jsonl", name: part}).streaming_content).splitlines()
+        taken = {json.loads(line)["event"][column] for line in lines[1:-1]}
+        auditor.post(f"{URL}views/save/", {"name": part, "query": f"{name}={quote(part)}"})
+        view = SavedHistoryView.objects.get(name=part)
+        kept = {getattr(row, column) for row in shown(auditor, f"{URL}?{view.query}")}
+
+        assert found == taken == kept == set(texts[:2]), part
 
 
 def test_device_is_followed_to_its_hub_also_under_another_name_and_after_it_was_deleted(auditor, plant):
