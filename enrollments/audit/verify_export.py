@@ -93,7 +93,7 @@ def _verify_whole(
     if export.broken:
         report.problem = Problem(report.rows + 1, None, export.broken)
     elif report.problem:
-        if report.problem.index == report.rows + 1:
+        if report.problem.index == export.place:
             report.problem = replace(report.problem, event_id=export.event_id())
     elif export.note is None:
         what = "the export was cut off: it ends without a checkpoint"
@@ -133,6 +133,8 @@ class _Export:
         self._lines = lines
         self._is_excerpt = is_excerpt
         self._event = b""
+        # Of the row read last.
+        self.place = 0
         self.note: str | None = None
         # Of an excerpt, the number of rows that it says it has.
         self.count: int | None = None
@@ -153,17 +155,17 @@ class _Export:
                 )
                 return
             if row := _ROW_LINE.fullmatch(line):
-                self._event = row[1]
-                yield SealedRow(int(row[3]), row[4].decode(), row[2].decode(), None, row[1])
+                self._event, self.place = row[1], int(row[3])
+                yield SealedRow(self.place, row[4].decode(), row[2].decode(), None, row[1])
             elif number == 1 and line.startswith(EXCERPT):
                 if not self._is_excerpt:
                     raise IsExcerpt
             elif opaque := _OPAQUE_LINE.fullmatch(line):
                 report.opaque += 1
-                self._event = b""
+                self._event, self.place = b"", int(opaque[3])
                 claimed = opaque[1].decode()
                 yield SealedRow(
-                    int(opaque[3]), opaque[4].decode(), opaque[2].decode(), None, None, row_hash=claimed
+                    self.place, opaque[4].decode(), opaque[2].decode(), None, None, row_hash=claimed
                 )
             elif (end := _end(line, "rows" if self._is_excerpt else None)) is not None:
                 self.note, self.count = end

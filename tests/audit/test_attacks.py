@@ -1,9 +1,7 @@
 """What somebody with the database, its triggers gone, may try: both verifiers say it in a sentence that tells where."""
 
-import contextlib
 import importlib
 import json
-import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -298,6 +296,13 @@ def test_checkpoint_that_lost_its_form_on_the_way_is_not_passed_over(world, tmp_
     assert "holds something that is no checkpoint" in told_by_tool(copy, "--checkpoint", str(kept))
 
 
+def as_it_is_now(path: Path) -> Path:
+    """What a transaction sees that is not done, as a file."""
+    connection.ensure_connection()
+    path.write_bytes(connection.connection.serialize())
+    return path
+
+
 def test_key_of_the_installation_that_was_exchanged_shows(world, settings, tmp_path):
     """Whoever has the machine signs anything, but not as before, and not what was signed before."""
     former = checkpoints.verifier_key()
@@ -315,7 +320,7 @@ def test_key_of_the_installation_that_was_exchanged_shows(world, settings, tmp_p
     with tampered(*rewritten):
         seal_everything()
         checkpoints.make_checkpoint()
-        copy = copied(tmp_path / "copy.sqlite3")
+        copy = as_it_is_now(tmp_path / "copy.sqlite3")
         assert told_by_us() == ""
         with pytest.raises(
             CommandError, match=f"signed by {former.name}, whose verifier key is not known here"
@@ -359,9 +364,7 @@ def test_older_copy_of_the_database_that_was_put_back_shows(world, and_goes_on, 
             call_command("audit_verify", stdout=StringIO())
         with pytest.raises(HistoryDisagrees):
             checkpoints.make_checkpoint()
-        with contextlib.closing(sqlite3.connect(copy)) as target:
-            connection.connection.backup(target)
-            target.execute("PRAGMA journal_mode=DELETE")
+        as_it_is_now(copy)
 
     said = (
         f"#{ROWS}: the checkpoint of"
