@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
-from django.db.models import Case, IntegerField, QuerySet, Value, When
+from django.db.models import Case, Exists, IntegerField, OuterRef, QuerySet, Value, When
 
 from enrollments.actions.certificates import parsed
 from enrollments.actions.judging import individual_ref, judge
@@ -33,6 +33,9 @@ from enrollments.models.enrollments import KEY_IDS
 from enrollments.models.switches import AsOf
 from enrollments.policy.facts import BarredKey, EntryKind, EntryRef, GroupFacts, Mechanism
 from enrollments.policy.reasons import Reason
+
+# So many values are looked for by name. Of more the database finds out itself which they are.
+MOST_LOOKED_FOR = 5000
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,18 +144,19 @@ def read_individuals_of(
     service: ProvisioningService, records: "QuerySet[RegistrationRecord]", as_of: AsOf
 ) -> dict[str, Individual]:
     """Those that share their registration ID with one of many records. No secret is read."""
-    keys = records.values("registration_key")
+    same = service.individualenrollments.filter(registration_key=OuterRef("registration_key"))
+    keys = _few(records.filter(Exists(same)), "registration_key")
     return read_many_individuals(service.individualenrollments.filter(registration_key__in=keys), as_of)
+
+
+def _few(records: "QuerySet[RegistrationRecord]", column: str) -> "Collection[str] | QuerySet[Any, Any]":
+    """What some records have in a column, to be looked for: by values where that are few, as most often."""
+    found = list(records.values_list(column, flat=True)[: MOST_LOOKED_FOR + 1])
+    return found if len(found) <= MOST_LOOKED_FOR else records.values(column)
 
 
 def read_many_individuals(rows: "QuerySet[IndividualEnrollment]", as_of: AsOf) -> dict[str, Individual]:
     """By registration key, as far as it can be known without reading a secret."""
-    certificates: dict[int, list[tuple[str, str]]] = {}
-    held = HeldCertificate.objects.filter(individual__in=rows.values("pk"), role=HeldRole.DEVICE)
-    for pk, thumbprint, spki in held.values_list(
-        "individual", "certificate__thumbprint_sha256", "spki_sha256"
-    ):
-        certificates.setdefault(pk or 0, []).append((thumbprint, spki))
     # By the database: of a hundred thousand switches none has to be asked here.
     stands = Case(
         When(as_of.where(enabled=True), then=Value(1)), default=Value(0), output_field=IntegerField()
@@ -160,10 +164,16 @@ def read_many_individuals(rows: "QuerySet[IndividualEnrollment]", as_of: AsOf) -
     columns = rows.annotate(stands=stands).values_list(
         "pk", "registration_key", "registration_id", "stands", "mechanism", *KEY_IDS, "endorsement_key"
     )
+    read = list(columns.iterator(chunk_size=5000))
+    certificates: dict[int, list[tuple[str, str]]] = {}
+    if any(mechanism == AttestationMechanism.X509 for _, _, _, _, mechanism, *_ in read):
+        held = HeldCertificate.objects.filter(individual__in=rows.values("pk"), role=HeldRole.DEVICE)
+        for pk, thumbprint, spki in held.values_list(
+            "individual", "certificate__thumbprint_sha256", "spki_sha256"
+        ):
+            certificates.setdefault(pk or 0, []).append((thumbprint, spki))
     found: dict[str, Individual] = {}
-    for pk, key, name, enabled, mechanism, first, second, endorsement_key in columns.iterator(
-        chunk_size=5000
-    ):
+    for pk, key, name, enabled, mechanism, first, second, endorsement_key in read:
         secrets = secrets_in_columns(mechanism, (first, second), endorsement_key)
         found[key] = Individual(
             EntryRef(EntryKind.INDIVIDUAL, pk, name),
@@ -182,23 +192,25 @@ def read_leaf_bars(
     service: ProvisioningService, records: "QuerySet[RegistrationRecord]", as_of: AsOf
 ) -> dict[str, dict[int, EntryRef]]:
     """R6: the leaf keys of these records that disabled individual enrollments bar, and which enrollments those are."""
-    return bars_of_keys(service, records.exclude(leaf_spki="").values("leaf_spki"), as_of)
+    same = _barring(service, as_of).filter(spki_sha256=OuterRef("leaf_spki"))
+    return bars_of_keys(service, _few(records.exclude(leaf_spki="").filter(Exists(same)), "leaf_spki"), as_of)
 
 
 def bars_of_keys(
-    service: ProvisioningService, spkis: "Collection[str] | QuerySet[RegistrationRecord, Any]", as_of: AsOf
+    service: ProvisioningService, spkis: "Collection[str] | QuerySet[Any, Any]", as_of: AsOf
 ) -> dict[str, dict[int, EntryRef]]:
     """The same of these public keys."""
-    held = HeldCertificate.objects.filter(
-        as_of.where(enabled=False, prefix="individual__"),
-        service=service,
-        role=HeldRole.DEVICE,
-        spki_sha256__in=spkis,
-    )
+    held = _barring(service, as_of).filter(spki_sha256__in=spkis)
     bars: dict[str, dict[int, EntryRef]] = {}
     for spki, pk, name in held.values_list("spki_sha256", "individual", "individual__registration_id"):
         bars.setdefault(spki, {})[pk or 0] = EntryRef(EntryKind.INDIVIDUAL, pk or 0, name or "")
     return bars
+
+
+def _barring(service: ProvisioningService, as_of: AsOf) -> "QuerySet[HeldCertificate]":
+    return HeldCertificate.objects.filter(
+        as_of.where(enabled=False, prefix="individual__"), service=service, role=HeldRole.DEVICE
+    )
 
 
 def chain_of(record: RegistrationRecord) -> PresentedCredential:
