@@ -1,9 +1,10 @@
 """What a preview says: for each known device what is decided about it now and after the change, and in sum."""
 
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
+from operator import attrgetter
 
 from enrollments.policy.decision import Verdict
 from enrollments.policy.facts import EntryKind, EntryRef
@@ -32,34 +33,98 @@ class Outcome:
 
 
 @dataclass(frozen=True, slots=True)
-class Device:
-    """One device of a preview. `before` and `after` are None where nothing is known that could be judged.
+class Sides:
+    """What is decided before and after: None where nothing is known that could be judged.
 
-    held_before, held_after: the entry that holds its name, where another one admits it: it fails all the same (R11).
+    held_before, held_after: the entry that holds the name, where another one admits its device: it fails all the same
+    (R11). effect: what the change does.
     """
 
-    registration_id: str
     before: Outcome | None
     after: Outcome | None
     held_before: EntryRef | None = None
     held_after: EntryRef | None = None
+    effect: Effect = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "effect", _effect(self.before, self.after))
 
     @property
-    def effect(self) -> Effect:
-        if self.before is None or self.after is None:
-            return Effect.UNKNOWN
-        if self.after.admitted:
-            return Effect.STILL_ADMITTED if self.before.admitted else Effect.COMES_IN
-        return Effect.REFUSED if self.before.admitted else Effect.STILL_OUT
-
-    def decided_by(self, entries: Collection[EntryRef]) -> bool:
-        """Whether one of these decides about it before the change."""
-        return self.before is not None and self.before.through in entries
+    def reversed(self) -> "Sides":
+        return Sides(self.after, self.before, self.held_after, self.held_before)
 
     @property
     def through(self) -> EntryRef | None:
-        """The entry through which it is admitted after the change, or by which it is kept out."""
+        """The entry through which a device is admitted after the change, or by which it is kept out."""
         return self.after.through if self.after is not None else None
+
+    def passes_to_others(self, gone: Collection[EntryRef]) -> bool:
+        """See Preview.passing_to_others."""
+        if self.effect is not Effect.STILL_ADMITTED:
+            return self.effect is Effect.COMES_IN
+        return self.before is not None and self.before.through in gone
+
+
+def _effect(before: Outcome | None, after: Outcome | None) -> Effect:
+    if before is None or after is None:
+        return Effect.UNKNOWN
+    if after.admitted:
+        return Effect.STILL_ADMITTED if before.admitted else Effect.COMES_IN
+    return Effect.REFUSED if before.admitted else Effect.STILL_OUT
+
+
+@dataclass(frozen=True, slots=True, init=False)
+class Device:
+    """One device of a preview. Those that are alike have one and the same object as their sides."""
+
+    registration_id: str
+    sides: Sides
+
+    def __init__(
+        self,
+        registration_id: str,
+        before: Outcome | None,
+        after: Outcome | None,
+        held_before: EntryRef | None = None,
+        held_after: EntryRef | None = None,
+    ) -> None:
+        object.__setattr__(self, "registration_id", registration_id)
+        object.__setattr__(self, "sides", Sides(before, after, held_before, held_after))
+
+    @classmethod
+    def with_sides(cls, registration_id: str, sides: Sides) -> "Device":
+        device = object.__new__(cls)
+        object.__setattr__(device, "registration_id", registration_id)
+        object.__setattr__(device, "sides", sides)
+        return device
+
+    @property
+    def before(self) -> Outcome | None:
+        return self.sides.before
+
+    @property
+    def after(self) -> Outcome | None:
+        return self.sides.after
+
+    @property
+    def held_before(self) -> EntryRef | None:
+        return self.sides.held_before
+
+    @property
+    def held_after(self) -> EntryRef | None:
+        return self.sides.held_after
+
+    @property
+    def effect(self) -> Effect:
+        """What the change does to it."""
+        return self.sides.effect
+
+    @property
+    def through(self) -> EntryRef | None:
+        return self.sides.through
+
+
+_SIDES, _EFFECT = attrgetter("sides"), attrgetter("sides.effect")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +140,7 @@ class Preview:
     counts: Counter[Effect] = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "counts", Counter(device.effect for device in self.devices))
+        object.__setattr__(self, "counts", Counter(map(_EFFECT, self.devices)))
 
     @property
     def known(self) -> int:
@@ -88,45 +153,64 @@ class Preview:
     @property
     def reversed(self) -> "Preview":
         """Of the act that takes this one back: what was done already is told by rehearsing its opposite."""
-        back = tuple(
-            Device(one.registration_id, one.after, one.before, one.held_after, one.held_before)
-            for one in self.devices
-        )
-        return Preview(self.epoch, back, self.not_examined)
+        back: dict[int, Sides] = {}
+        devices = []
+        for one in self.devices:
+            if (sides := back.get(id(one.sides))) is None:
+                sides = back[id(one.sides)] = one.sides.reversed
+            devices.append(Device.with_sides(one.registration_id, sides))
+        return Preview(self.epoch, tuple(devices), self.not_examined)
 
     def passing_to_others(self, gone: Collection[EntryRef]) -> list[Device]:
         """The devices that another entry lets in once these are deleted: those they admitted, and those they barred.
 
         Whoever another entry admits already now is not among them.
         """
-        return [
-            device
-            for device in self.devices
-            if device.effect is Effect.COMES_IN
-            or (device.effect is Effect.STILL_ADMITTED and device.decided_by(gone))
-        ]
+        passing = {id(sides) for sides, _ in _alike(self.devices) if sides.passes_to_others(gone)}
+        return [device for device in self.devices if id(device.sides) in passing]
 
     def of(self, effect: Effect) -> Iterator[Device]:
-        return (device for device in self.devices if device.effect is effect)
+        return (device for device in self.devices if device.sides.effect is effect)
 
     def through(self, effect: Effect) -> list[tuple[EntryRef | None, int]]:
         """The entries that decide about the devices of one effect, the most frequent first."""
         # Told apart by their names: one that the change adds has another number in each rehearsal.
         named: dict[tuple[EntryKind, str], EntryRef] = {}
         counted: Counter[EntryRef | None] = Counter()
-        for device in self.of(effect):
-            ref = None if device.through is None else _without_own_name(device.through, device)
-            counted[ref if ref is None else named.setdefault((ref.kind, ref.name), ref)] += 1
+        for ref, number in self._deciding(effect):
+            counted[ref if ref is None else named.setdefault((ref.kind, ref.name), ref)] += number
         return counted.most_common()
+
+    def _deciding(self, effect: Effect) -> Iterator[tuple[EntryRef | None, int]]:
+        devices = list(self.of(effect))
+        alike = _alike(devices)
+        if any(one.through is not None and one.through.kind is EntryKind.INDIVIDUAL for one, _ in alike):
+            for device in devices:
+                yield _without_own_name(device.through, device), 1
+        else:
+            yield from ((sides.through, number) for sides, number in alike)
 
     def held(self, effect: Effect) -> list[tuple[EntryRef, int]]:
         """Of those that are admitted after the change: whose names are held by another entry, the most first."""
-        return Counter(one.held_after for one in self.of(effect) if one.held_after is not None).most_common()
+        counted: Counter[EntryRef] = Counter()
+        for sides, number in _alike(self.of(effect)):
+            if sides.held_after is not None:
+                counted[sides.held_after] += number
+        return counted.most_common()
 
 
-def _without_own_name(entry: EntryRef, device: Device) -> EntryRef:
+def _alike(devices: Iterable[Device]) -> list[tuple[Sides, int]]:
+    """What is said of devices, and of how many: once for those that have one object as their sides."""
+    every = list(map(_SIDES, devices))
+    numbers = Counter(map(id, every))
+    return [(sides, numbers[one]) for one, sides in dict(zip(map(id, every), every, strict=True)).items()]
+
+
+def _without_own_name(entry: EntryRef | None, device: Device) -> EntryRef | None:
     """Each device's own individual enrollment counts as one and the same answer: its own."""
-    is_own = entry.kind is EntryKind.INDIVIDUAL and entry.name.lower() == device.registration_id.lower()
+    if entry is None or entry.kind is not EntryKind.INDIVIDUAL:
+        return entry
+    is_own = entry.name.lower() == device.registration_id.lower()
     return EntryRef(entry.kind, 0, OWN_ENTRY) if is_own else entry
 
 

@@ -13,6 +13,7 @@ from django.db.models import QuerySet
 from enrollments.actions.attempts import Came
 from enrollments.actions.evidence import is_signed
 from enrollments.actions.key_identifiers import secret_read_once
+from enrollments.actions.preview.alike import Alike
 from enrollments.actions.preview.credentials import (
     device_at,
     enrolled_for,
@@ -31,11 +32,14 @@ from enrollments.actions.preview.outcomes import Decider, Known
 from enrollments.actions.preview.secrets import read_key_groups
 from enrollments.actions.preview.touched import (
     Entry,
+    Row,
     classes_of,
     in_portions,
     joined,
-    known_devices,
+    known_device,
+    read_rows,
     records_touched,
+    secrets_of_groups,
     still_there,
     touched_by,
     touched_classes,
@@ -131,7 +135,7 @@ class _Rehearsed:
             self._before = self._before.changed(
                 self._touched.keys, replace(self._before, individuals=instead)
             )
-        known = chain.from_iterable(known_devices(some, self._before, self._after) for some in records)
+        known = chain.from_iterable(map(read_rows, records))
         deciding = _Deciding(self._service, (self._before, changed), kinds, self._unexamined)
         deciding.others, deciding.about = others, sorted(about | self._touched.keys)
         deciding.enrolled, deciding.brought = self._loose.enrolled, self._loose.brought
@@ -283,6 +287,7 @@ class _Deciding:
         self._holders, self._worlds = Holders(service), worlds
         self._deciders = Decider(worlds[0]), Decider(worlds[1])
         self._kinds, self._unexamined = kinds, unexamined
+        self._of_groups = secrets_of_groups(worlds)
         self._told: set[str] = set()
         self.others: dict[str, list[Known]] = {}
         self.about: Collection[str] = ()
@@ -291,16 +296,25 @@ class _Deciding:
         self.look_besides: Callable[[Mapping[str, Collection[str]]], dict[str, list[Known]]]
         self.beyond = 0
 
-    def devices(self, known: Iterable[Known]) -> Iterator[Device]:
-        about: Iterable[tuple[str, Known | None]] = chain(
-            ((one.registration_key, one) for one in known), ((key, None) for key in self.about)
+    def devices(self, rows: Iterable[Row]) -> Iterator[Device]:
+        """rows: the records of devices."""
+        about: Iterable[tuple[str, Row | None]] = chain(
+            ((row[0], row) for row in rows), ((key, None) for key in self.about)
         )
+        alike = self._alike()
         late: dict[str, tuple[Known | None, Device | None]] = {}
         pins: dict[str, Collection[str]] = {}
-        for key, recorded in about:
+        for key, row in about:
             if key in self._told:
                 continue
             self._told.add(key)
+            if row is not None and (likeness := alike.likeness(row)) is not None:
+                if (device := alike.device(row, likeness)) is not None:
+                    yield device
+                else:
+                    self.beyond += 1
+                continue
+            recorded = self._known(row) if row is not None else None
             decided = self._decided(recorded) if recorded is not None else None
             if decided is not None and (self._is_all(key) or is_settled(decided, key, self._worlds)):
                 yield decided
@@ -314,6 +328,14 @@ class _Deciding:
             }
         for key, (recorded, decided) in late.items():
             yield from self._told_of(key, recorded, decided)
+
+    def _known(self, row: Row) -> Known:
+        return known_device(row, self._of_groups, self._worlds)
+
+    def _alike(self) -> Alike:
+        individuals = [world.individuals for world in self._worlds]
+        apart: set[str] = set().union(self.others, self._kinds.evidence, self._unexamined, *individuals)
+        return Alike(self._worlds, apart, lambda row: self._decided(self._known(row)))
 
     def _is_all(self, key: str) -> bool:
         """Whether the device is known by its record alone, as most are."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeVar
 
-from django.db.models import Case, Count, IntegerField, Max, Q, QuerySet, Value, When
+from django.db.models import Case, CharField, Count, Max, Q, QuerySet, Value, When
 
 from enrollments.actions.evidence import UNSIGNED
 from enrollments.actions.judging import group_ref
@@ -150,9 +150,12 @@ def whom_it_touches(touched: Touched, before: World, after: World) -> Q:
 def with_dates_judged(
     records: "QuerySet[RegistrationRecord]", at: datetime
 ) -> "QuerySet[RegistrationRecord]":
-    """With `is_current`: as a number, and by the database; of a hundred thousand devices no date has to be read."""
+    """With `is_current`, by the database: of a hundred thousand devices no date has to be read.
+
+    As text, which comes as it is; empty where it is not so.
+    """
     current = Q(leaf_not_before__isnull=True) | Q(leaf_not_before__lte=at, leaf_not_after__gte=at)
-    is_current = Case(When(current, then=Value(1)), default=Value(0), output_field=IntegerField())
+    is_current = Case(When(current, then=Value("yes")), default=Value(""), output_field=CharField())
     return records.annotate(is_current=is_current)
 
 
@@ -181,14 +184,15 @@ COLUMNS = (
 )
 
 
-def known_devices(records: "QuerySet[RegistrationRecord]", *worlds: World) -> Iterator[Known]:
-    of_groups = secrets_of_groups(worlds)
-    for row in records.values_list(*COLUMNS).iterator(chunk_size=5000):
-        yield known_device(row, of_groups, worlds)
+# A record, as COLUMNS says.
+Row = Sequence[Any]
 
 
-def known_device(row: Sequence[Any], of_groups: Sequence[Secrets], worlds: Sequence[World]) -> Known:
-    """row: as COLUMNS says."""
+def read_rows(records: "QuerySet[RegistrationRecord]") -> Iterator[Row]:
+    return records.values_list(*COLUMNS).iterator(chunk_size=5000)
+
+
+def known_device(row: Row, of_groups: Sequence[Secrets], worlds: Sequence[World]) -> Known:
     key, name, mechanism, evidence, thumbprint, spki, is_current, *proof = row
     *_, holder, _ = proof
     if mechanism == AttestationMechanism.X509:
