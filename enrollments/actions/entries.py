@@ -23,6 +23,7 @@ from enrollments.models import (
     IndividualEnrollment,
     ProvisioningService,
 )
+from enrollments.models.deleting import delete_entry
 from enrollments.models.enrollments import new_etag, new_symmetric_key
 from enrollments.models.inserting import made
 from enrollments.models.locks import change_lock
@@ -189,6 +190,6 @@ def delete_all(
             # Of groups that admit alike the one created first decides: that goes with the entry.
             before = {**snapshot(entry), "created_at": entry.created_at.isoformat()}
             record(event, subject=entry, actor=actor, service=service, reason=reason, before=before)
-            entry.delete()
+            delete_entry(entry)
             deleted += 1
     return deleted

@@ -133,6 +133,11 @@ def rehearsal() -> Iterator[None]:
         _running.rehearsal = is_inner
 
 
+def is_rehearsed() -> bool:
+    """Whether what this thread changes now is taken back."""
+    return _running.rehearsal
+
+
 @contextmanager
 def change_lock(service: ProvisioningService, *, raises_epoch: bool = True) -> Iterator[None]:
     """A transaction that owns the lock, and raises the service's epoch: for whatever decisions read.

@@ -1,10 +1,14 @@
 """Devices that share all that counts are decided about once, and whoever differs among them is told apart."""
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+
 from enrollments.actions.enrollment_groups import disable_enrollment_group
 from enrollments.actions.preview import Act, Effect, preview_of_act
 from enrollments.actions.revocation import deny_device
 from enrollments.models import RegistrationRecord
+from enrollments.models.locks import change_lock
 from tests.certificates import root
 from tests.devices import (
     ALICE,
@@ -106,3 +110,17 @@ def test_so_are_devices_whose_keys_one_group_derives(service):
     assert len({id(one.sides) for one in said.devices if one.registration_id in FLEET}) == 1
     told = {one.registration_id: one.effect for one in said.devices}
     assert told.get("press-1", Effect.STILL_ADMITTED) is Effect.STILL_ADMITTED
+
+
+@pytest.mark.django_db(transaction=True)
+def test_rehearsing_a_deletion_writes_no_record_of_a_device(service, group):
+    """While it lasts, whoever writes waits on SQLite; and the foreign keys of what goes are not looked at then."""
+    with change_lock(service), CaptureQueriesContext(connection) as asked:
+        said = preview_of_act(service, Act.DELETE, [group])
+
+    assert said.counts == {Effect.STILL_ADMITTED: 6}
+    table = RegistrationRecord._meta.db_table
+    written = [one["sql"] for one in asked if one["sql"].startswith((f'UPDATE "{table}"', "DELETE"))]
+    assert written, "the deletion itself is rehearsed"
+    assert not [sql for sql in written if table in sql]
+    assert set(RegistrationRecord.objects.values_list("group", flat=True)) == {group.pk}

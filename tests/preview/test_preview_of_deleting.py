@@ -69,6 +69,17 @@ def test_devices_of_a_group_below_an_enabled_root_come_back_through_it(service, 
     assert {register(service, pump).outcome for pump in pumps} == {"assigned"}
 
 
+def test_records_of_a_group_that_is_deleted_keep_its_name_alone(service, ca):
+    group = enroll_ca(service, ca, "root")
+    register(service, ca.leaf("pump-0"))
+    deleting(service, group)
+
+    delete_enrollment_groups(service, ["root"], actor=ALICE)
+
+    record = service.registrations.get()
+    assert (record.group_id, record.owner_group_id, record.entry_name) == (None, None, "root")
+
+
 def test_devices_of_a_lone_group_are_refused(service, ca):
     group = enroll_ca(service, ca, "root")
     register(service, ca.leaf("pump-0"))
