@@ -22,7 +22,7 @@ from enrollments.actions.preview import (
     ref_of,
 )
 from enrollments.actions.preview.limits import turn_to_examine_all
-from enrollments.actions.preview.table import csv_of_rows, examples, in_order, values
+from enrollments.actions.preview.table import csv_of_rows, examples, in_order, name_key, values
 from enrollments.actions.preview.words import fails, of_so_many, will
 from enrollments.audit.actor import Actor
 from enrollments.errors import Conflict
@@ -227,11 +227,11 @@ def page_of(
 ) -> DevicePage:
     """The page that `after` or `before` asks for: devices that come and go meanwhile do not move it."""
     devices = in_order(preview, effect)
-    keys = [registration_key(one.registration_id) for one in devices]
     if "before" in query:
-        start = max(0, bisect_left(keys, registration_key(query.get("before", ""))) - size)
+        end = bisect_left(devices, registration_key(query.get("before", "")), key=name_key)
+        start = max(0, end - size)
     else:
-        start = bisect_right(keys, registration_key(query.get("after", "")))
+        start = bisect_right(devices, registration_key(query.get("after", "")), key=name_key)
     return page_with(service, list(map(values, devices[start : start + size])), start, len(devices))
 
 

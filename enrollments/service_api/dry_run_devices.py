@@ -16,7 +16,7 @@ from pydantic import BaseModel
 from pydantic.alias_generators import to_camel
 
 from enrollments.actions.preview import Device, Effect, Outcome, Preview
-from enrollments.actions.preview.table import in_order, verdict
+from enrollments.actions.preview.table import in_order, name_key, verdict
 from enrollments.actions.service_access import Caller
 from enrollments.errors import PreviewOutdated
 from enrollments.models import ProvisioningService
@@ -113,10 +113,9 @@ def page_of_devices(
         raise PreviewOutdated(str(caller.service))
     size = page_size(request)
     devices = in_order(preview, asked.effect)
-    keys = [registration_key(one.registration_id) for one in devices]
-    start = bisect_right(keys, last.registration_key) if last is not None else 0
+    start = bisect_right(devices, last.registration_key, key=name_key) if last is not None else 0
     shown, goes_on = devices[start : start + size], start + size < len(devices)
-    end = Last(epoch, keys[start + len(shown) - 1]) if goes_on else None
+    end = Last(epoch, name_key(shown[-1])) if goes_on else None
     return Page(
         list(map(_told, shown)), continuation(asked.query(caller.service), end) if end is not None else ""
     )

@@ -6,6 +6,7 @@ from django.test.utils import CaptureQueriesContext
 
 from enrollments.actions.enrollment_groups import disable_enrollment_group
 from enrollments.actions.preview import Act, Effect, preview_of_act
+from enrollments.actions.preview.table import in_order
 from enrollments.actions.revocation import deny_device
 from enrollments.models import RegistrationRecord
 from enrollments.models.locks import change_lock
@@ -92,6 +93,26 @@ def test_whoever_differs_is_told_by_itself(service, line, group):
     assert now == {name: answers[before[name]] for name in FLEET[:5]}
     disable_enrollment_group(service, "line-7", actor=ALICE)
     assert {register(service, line.leaf(name)).outcome for name in FLEET[:5]} == {"disabled"}
+
+
+def test_they_are_put_in_order_once_for_each_effect(service, line, group):
+    deny_device(service, "pump-3", actor=ALICE)
+    register(service, line.leaf("Lathe-2"))
+
+    said = preview_of_act(service, Act.DISABLE, [group])
+
+    refused = ["Lathe-2", "pump-0", "pump-1", "pump-2", "pump-4", "pump-5"]
+    names = {
+        effect: [one.registration_id for one in in_order(said, effect)]
+        for effect in (Effect.REFUSED, None, Effect.STILL_OUT, Effect.COMES_IN)
+    }
+    assert names == {
+        Effect.REFUSED: refused,
+        None: sorted([*refused, "pump-3"], key=str.lower),
+        Effect.STILL_OUT: ["pump-3"],
+        Effect.COMES_IN: [],
+    }
+    assert in_order(said) is in_order(said), "page after page is of one list"
 
 
 def test_so_are_devices_whose_keys_one_group_derives(service):

@@ -138,6 +138,10 @@ class Preview:
     devices: tuple[Device, ...]
     not_examined: int = 0
     counts: Counter[Effect] = field(init=False)
+    # Kept by `in_order` (table.py), for whoever looks at page after page.
+    ordered: dict[Effect | None, list[Device]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "counts", Counter(map(_EFFECT, self.devices)))

@@ -9,7 +9,7 @@ from typing import Generic, TypeVar
 from enrollments.models import ProvisioningService
 
 T = TypeVar("T")
-# A preview of a hundred thousand devices holds some 30 MB.
+# A preview of a hundred thousand devices that are alike holds some 12 MB, where none are alike some 30 MB.
 MOST_KEPT = 2
 KEPT_SECONDS = 300.0
 

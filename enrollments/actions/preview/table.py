@@ -2,7 +2,6 @@
 
 import csv
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from heapq import nsmallest
 
 from enrollments.actions.preview.effects import Device, Effect, Outcome, Preview
 from enrollments.policy.decision import Verdict
@@ -27,16 +26,24 @@ _VERDICTS = {
 }
 
 
-def in_order(preview: Preview, effect: Effect | None = None) -> list[Device]:
+def in_order(preview: Preview, effect: Effect | None = None) -> Sequence[Device]:
     """The devices, all or those of one effect, by name."""
-    devices = preview.devices if effect is None else preview.of(effect)
-    return sorted(devices, key=lambda device: registration_key(device.registration_id))
+    if effect is not None and preview.counts[effect] == preview.known:
+        effect = None
+    if effect not in preview.ordered:
+        devices = preview.devices if effect is None else preview.of(effect)
+        preview.ordered[effect] = sorted(devices, key=name_key)
+    return preview.ordered[effect]
+
+
+def name_key(device: Device) -> str:
+    """By which devices are put in order."""
+    return registration_key(device.registration_id)
 
 
 def examples(preview: Preview, effect: Effect) -> list[str]:
     """The first registration IDs of one effect."""
-    names = (device.registration_id for device in preview.of(effect))
-    return nsmallest(MAX_EXAMPLES, names, registration_key)
+    return [device.registration_id for device in in_order(preview, effect)[:MAX_EXAMPLES]]
 
 
 def verdict(outcome: Outcome | None) -> str:
