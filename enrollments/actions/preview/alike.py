@@ -43,4 +43,6 @@ class Alike:
             one = self._decided(row)
             self._said[likeness] = one.sides if one is not None else None
         sides = self._said[likeness]
-        return Device.with_sides(row[1], sides) if sides is not None else None
+        key, name, *_ = row
+        # One text where they are the same, as most often: the key is kept until all are told.
+        return Device.with_sides(key if key == name else name, sides) if sides is not None else None
