@@ -20,6 +20,7 @@ from enrollments.actions.import_previews import (
     fail_preview,
     keep_portions,
     leave_preview,
+    preview_begun,
     preview_wanted,
     tell_progress,
 )
@@ -41,15 +42,27 @@ EVERY_SECONDS = 1.0
 def work_out_preview(run_id: int, *, everyone: bool = False) -> None:
     """If it is to be worked out, and nobody else does it. Whatever goes wrong is written on the preview."""
     run = ImportRun.objects.select_related("service").get(pk=run_id)
-    preview = claim_preview(run.pk, standing_now(run.service).epoch, everyone=everyone)
-    if preview is None:
-        return
+    with _turn(everyone) as has_turn:
+        # Whoever watches asks once a second: only the first time it is written down that this one waits.
+        if not has_turn and _is_said_to_wait(run):
+            return
+        preview = claim_preview(run.pk, standing_now(run.service).epoch, everyone=everyone)
+        if preview is None:
+            return
+        if has_turn:
+            _work_out_or_say_why(run, preview)
+        else:
+            leave_preview(preview, {"step": WAITING})
+
+
+def _is_said_to_wait(run: ImportRun) -> bool:
+    begun = preview_begun(run, everyone=True)
+    return begun is not None and not begun.is_held and begun.progress.get("step") == WAITING
+
+
+def _work_out_or_say_why(run: ImportRun, preview: ImportPreview) -> None:
     try:
-        with _turn(everyone) as has_turn:
-            if has_turn:
-                _work_out(run, preview)
-            else:
-                leave_preview(preview, {"step": WAITING})
+        _work_out(run, preview)
     except NotHeld:
         return
     except PreviewOutdated:
@@ -58,10 +71,10 @@ def work_out_preview(run_id: int, *, everyone: bool = False) -> None:
         fail_preview(preview, problem.message)
     except DatabaseError:
         # It may pass: whoever looks next begins it anew.
-        logger.exception("a preview was interrupted", extra={"fields": {"import": run_id}})
+        logger.exception("a preview was interrupted", extra={"fields": {"import": run.pk}})
         leave_preview(preview)
     except Exception:  # of a thread nobody else would hear
-        logger.exception("a preview failed", extra={"fields": {"import": run_id}})
+        logger.exception("a preview failed", extra={"fields": {"import": run.pk}})
         fail_preview(preview, NOT_THE_LIST)
 
 

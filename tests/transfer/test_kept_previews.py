@@ -7,6 +7,7 @@ from datetime import timedelta
 
 import pytest
 from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from enrollments.actions import import_previews
@@ -352,6 +353,24 @@ def test_all_devices_are_examined_for_one_at_a_time_and_the_others_wait(service)
     work_out_preview(run.pk, everyone=True)
     assert kept(run, everyone=True).everyone
     assert kept(run).everyone, "it says no less than one at a glance"
+
+
+def test_waiting_for_the_turn_is_written_once_however_often_somebody_looks(service):
+    """On SQLite whoever begins a transaction keeps devices waiting, whether or not something is written in it."""
+    run = checked(service, json_lines(*known(service, "pump-1")))
+
+    def writes():
+        with CaptureQueriesContext(connection) as taken:
+            assert preview_wanted(run, everyone=True)
+            work_out_preview(run.pk, everyone=True)
+        return [one["sql"] for one in taken if not one["sql"].startswith("SELECT")]
+
+    with turn_to_examine_all():
+        assert any(sql.startswith("INSERT") for sql in writes())
+        assert [writes() for _ in range(3)] == [[], [], []]
+        assert "this one waits" in how_far(preview_begun(run, everyone=True).progress).sentence
+    work_out_preview(run.pk, everyone=True)
+    assert kept(run, everyone=True).everyone
 
 
 def test_no_turn_is_taken_for_what_is_there(service):
