@@ -53,9 +53,13 @@ class NotAuthenticated(DpsError):
 
 
 class LacksRight(DpsError):
-    """The caller is known, and may not do this."""
+    """The caller is known, and may not do this. `right`: which was asked for, if it is one of these."""
 
     code = "lacks_right"
+
+    def __init__(self, message: str, right: AccessRight | None = None) -> None:
+        super().__init__(message)
+        self.right = right
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +86,7 @@ class Caller:
 
     def require(self, right: AccessRight) -> None:
         if right not in self.rights:
-            raise LacksRight(f"This needs the right {right.value}, which was not given.")
+            raise LacksRight(f"This needs the right {right.value}, which was not given.", right)
 
     def require_sight_of_keys(self) -> None:
         if not self.may_see_keys:
@@ -101,6 +105,11 @@ class Caller:
         def still_may() -> None:
             _judge(self.service.pk, self.knock, timezone.now(), for_update=True).require(right)
 
+        return replace(self.refused_actor, still_may=still_may)
+
+    @property
+    def refused_actor(self) -> Actor:
+        """For the row of what was refused: nobody has to be let in for that."""
         return Actor(
             self.kind,
             self.name,
@@ -108,7 +117,6 @@ class Caller:
             self.knock.address,
             self.knock.request_id,
             self.knock.client,
-            still_may=still_may,
         )
 
 
@@ -127,10 +135,10 @@ def let_in(service: ProvisioningService, knock: Knock) -> Caller:
     return _judge(service.pk, knock, timezone.now(), for_update=False)
 
 
-def note_lacking_right(tried: Tried, caller: Caller, right: AccessRight) -> None:
-    """What is refused is history (R15): each attempt at a change, and of reading one in an hour."""
-    note = note_refused_look if right in READING else note_refusal
-    note(tried, actor=replace(caller.actor(right), still_may=None), service=caller.service)
+def note_lacking_right(tried: Tried, caller: Caller, *, looks: bool) -> None:
+    """What is refused is history (R15): each attempt at a change, and of looks one in an hour."""
+    note = note_refused_look if looks else note_refusal
+    note(tried, actor=caller.refused_actor, service=caller.service)
 
 
 def note_unknown(

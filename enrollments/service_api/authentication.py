@@ -20,7 +20,7 @@ from enrollments.attestation.service_token import Host, Place
 from enrollments.errors import DpsError
 from enrollments.models import ProvisioningService
 from enrollments.policy.access import AccessRight
-from enrollments.service_api.dry_run import check_rehearsal
+from enrollments.service_api.dry_run import check_rehearsal, is_rehearsal
 from enrollments.service_api.errors import (
     EXAMINING_FOR_OTHERS,
     NO_SUCH_SERVICE,
@@ -95,9 +95,12 @@ def _answered(request: HttpRequest, handlers: dict[str, Handler], names: dict[st
         caller.require(right)
         check_rehearsal(request, handler.operation)  # type: ignore[attr-defined]  # set by `declares`
         response = handler(request, caller, **names)
-    except LacksRight:
-        reads = right in READING
-        note_lacking_right(tried(request, names, reads=reads), caller, right)
+    except LacksRight as refused:
+        # Which of them was asked for: a list of devices needs another one than the act that it is about.
+        lacks = refused.right or right
+        rehearses = is_rehearsal(request, handler.operation)  # type: ignore[attr-defined]  # the same
+        what = tried(request, names, reads=lacks in READING, rehearses=rehearses)
+        note_lacking_right(what, caller, looks=rehearses or lacks in READING)
         raise
     # R12: nothing is handed out to whoever was shut out while this was being answered.
     caller.require_still(right)

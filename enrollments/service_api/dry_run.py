@@ -78,6 +78,12 @@ def check_rehearsal(request: HttpRequest, operation: Operation) -> None:
             raise ApiError(WRONG_QUERY, f"{meant} is given more than once.")
 
 
+def is_rehearsal(request: HttpRequest, operation: Operation) -> bool:
+    """Whether it could have been no more than that: of a call that was refused before this was checked."""
+    is_taken = any(one.name == "dryRun" for one in operation.takes)
+    return is_taken and [one.lower() for one in request.GET.getlist("dryRun")] == ["true"]
+
+
 def is_dry_run(request: HttpRequest) -> bool:
     """Raises ApiError for anything but true and false: who asked for a rehearsal must not get the act."""
     text = request.GET.get("dryRun", "false").lower()

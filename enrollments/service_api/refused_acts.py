@@ -13,12 +13,16 @@ from enrollments.wire.requests import json_object
 _KINDS = {"registrations": "RegistrationRecord", "enrollmentgroups": "EnrollmentGroup"}
 
 
-def tried(request: HttpRequest, named: Mapping[str, Any], *, reads: bool) -> Tried:
+def tried(request: HttpRequest, named: Mapping[str, Any], *, reads: bool, rehearses: bool) -> Tried:
     """`named`: what stands in the path. A bulk operation names its entries in the body.
 
-    Of reading it is told what kind of thing was meant, and not which: a back end goes through all of its devices.
+    Of looks it is told what kind of thing was meant, and not which: a back end goes through all of its devices.
+
+    rehearses: it was to be told what an act would do. reads: of that, which devices; otherwise it was to read.
     """
     first = request.path_info.lower().strip("/").partition("/")[0]
+    if rehearses:
+        return Tried(f"{'devices of a dry run' if reads else 'dry run'} of {request.method} below /{first}/")
     if reads:
         return Tried(f"read below /{first}/")
     what = f"{request.method} {request.path}"[:200]

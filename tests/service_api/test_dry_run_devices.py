@@ -347,6 +347,53 @@ def test_a_right_that_is_taken_while_it_is_worked_out_hands_nothing_out(
     assert error_of(api.call("DELETE", PATH, query=LIST))[:2] == (403, 403002)
 
 
+@pytest.mark.parametrize(
+    ("rights", "query", "what"),
+    [
+        pytest.param(
+            [AccessRight.ENROLLMENT_WRITE],
+            LIST,
+            "devices of a dry run of DELETE below /enrollmentgroups/",
+            id="who may do it and may not know the devices",
+        ),
+        pytest.param(
+            [AccessRight.REGISTRATION_STATUS_READ],
+            LIST,
+            "dry run of DELETE below /enrollmentgroups/",
+            id="who may know the devices and may not do it",
+        ),
+        pytest.param(
+            [AccessRight.REGISTRATION_STATUS_READ],
+            f"{VERSION}&dryRun=true",
+            "dry run of DELETE below /enrollmentgroups/",
+            id="the numbers",
+        ),
+    ],
+)
+def test_r15_a_refused_dry_run_is_recorded_as_the_look_that_it_is(service, plant, rights, query, what):
+    """Nothing would have been changed: a row an hour, that names no attempt at the act."""
+    some = a_back_end(service, *rights)
+
+    for path in (PATH, PATH, "/enrollmentGroups/root"):
+        assert error_of(some.call("DELETE", path, query=query))[:2] == (403, 403002)
+
+    row = HistoryEvent.objects.get(event="action.refused")
+    assert (row.actor_name, row.subject_kind, row.subject_name, row.after) == ("some", "action", what, None)
+
+
+@pytest.mark.parametrize(
+    "asked", ["dryrun=true", "dryRun=false", "dryRun=true&dryRun=false", "dryRun=", "x=1"]
+)
+def test_r15_what_might_have_been_the_act_is_recorded_as_one(service, plant, asked):
+    reader = a_back_end(service, AccessRight.REGISTRATION_STATUS_READ)
+
+    for _ in range(2):
+        assert reader.call("DELETE", PATH, query=f"{VERSION}&{asked}").status_code == 403
+
+    rows = HistoryEvent.objects.filter(event="action.refused")
+    assert [(row.subject_name, row.after) for row in rows] == [("plant-7", {"tried": f"DELETE {PATH}"})] * 2
+
+
 # --- Everyone ---------------------------------------------------------------------------------------
 
 
