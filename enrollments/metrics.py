@@ -28,6 +28,16 @@ _decision_seconds = Histogram(
 )
 _attempts = Counter("dps_attempts", "Registration attempts that were kept, by cause.", ("service", "reason"))
 _history_rows = Counter("dps_history_rows", "Rows of the history, by event.", ("event",))
+_not_recorded = Counter(
+    "dps_history_failures",
+    "Times that the history could not be written, of what goes on all the same.",
+    ("what",),
+)
+ACCESS_FAILURES: Final = "failed authentications at the service API"
+ENDED_WINDOWS: Final = "failures that have ended"
+for _what in (ACCESS_FAILURES, ENDED_WINDOWS):
+    # There from the beginning: an increase from nothing is none that a Prometheus server sees.
+    _not_recorded.labels(_what)
 _requests = Counter("dps_http_requests", "Requests, by listener.", ("listener", "method", "status"))
 _request_seconds = Histogram(
     "dps_http_request_seconds", "From a request to its answer.", ("listener",), buckets=_SECONDS
@@ -68,6 +78,10 @@ def attempt_kept(service: str, reason: str) -> None:
 
 def history_rows_written(event: str, number: int) -> None:
     _history_rows.labels(event).inc(number)
+
+
+def not_recorded(what: str) -> None:
+    _not_recorded.labels(what).inc()
 
 
 def request_answered(*, listener: str, method: str, status: int, seconds: float) -> None:

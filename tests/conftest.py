@@ -80,6 +80,17 @@ def _no_leftover_checkpoints() -> None:
     upkeep.sealing.next_at = upkeep.signing.next_at = 0.0
 
 
+@pytest.fixture(autouse=True)
+def _nothing_added_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No thread of one test writes into the database of another: what is added up is written when a test says so."""
+    from enrollments.actions import access_counts, adding_up
+
+    monkeypatch.setattr(access_counts, "_TOLD", access_counts._Told())
+    monkeypatch.setattr(access_counts._ADDED_UP, "_counts", {})
+    monkeypatch.setattr(access_counts._ADDED_UP, "_has_thread", False)
+    monkeypatch.setattr(adding_up, "in_background", lambda run, name: None)
+
+
 @pytest.fixture
 def database_clock(monkeypatch: pytest.MonkeyPatch):
     from tests.clocks import DatabaseClock

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from django.apps import apps
 from django.conf import settings
 
 from dpsportal.env import refuse
@@ -51,6 +52,7 @@ def listener_settings(limits: Limits, in_words: InWords) -> dict[str, Any]:
         "post_fork": _hand_over(limits, in_words),
         "when_ready": departure.prepare,
         "post_worker_init": _keep_for_good,
+        "worker_exit": _write_down_what_is_counted,
         "workers": settings.DPS_WORKERS,
         "threads": THREADS,
         "worker_connections": _connections_per_worker(),
@@ -86,6 +88,14 @@ def _keep_for_good(_worker: object) -> None:
     """What a worker holds when it begins, it holds until it ends: garbage need not be looked for among it."""
     gc.collect()
     gc.freeze()
+
+
+def _write_down_what_is_counted(_server: object, _worker: object) -> None:
+    """In the worker, after its last answer."""
+    if apps.ready:
+        from enrollments.actions.adding_up import write_down_everything  # needs the applications
+
+        write_down_everything()
 
 
 def _connections_per_worker() -> int:

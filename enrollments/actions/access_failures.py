@@ -2,17 +2,16 @@
 
 Whoever floods the service with invented names must not fill the history, which is kept for ever, nor the table of
 counts (R14). So what nobody has is counted together whatever it was called, and is not named: credentials end up in
-the wrong field. A service counts so many pairs of name and address in a window, and what is more without its address.
+the wrong field.
 """
 
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
 from django.db import transaction
-from django.db.models import F
 
 from enrollments.actions.failure_windows import MOST_ADDRESSES, as_told, stranger, window
 from enrollments.audit.actor import Way
@@ -21,14 +20,14 @@ from enrollments.audit.record import Subject, record
 from enrollments.models import ApiToken, ProvisioningService, SignInFailures
 from enrollments.models.locks import in_line
 
-# Of one service in one window: pairs of what was claimed and address, apart for each cause.
-MOST_COUNTED = 1000
 # Where there are more of these pairs, each policy and token has one row of the history.
 MOST_APART = 50
 # Keys of people's names are in lower case, so none of them begins like this.
 _MARK = "API"
 # In place of an address, where there are too many.
-_MANY = ""
+MANY = ""
+# In place of a cause: of a row that counts nothing, and says that the first failure has its row in the history.
+_TOLD_ALREADY = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,29 +44,33 @@ _NOBODYS = {"AccessPolicy": "(unknown names)", "ApiToken": "(unknown tokens)"}
 _EVENTS = {"AccessPolicy": Event.POLICY_FAILED, "ApiToken": Event.TOKEN_FAILED}
 
 
-def count_failure(
-    service: ProvisioningService, claimed: Claimed, cause: str, address: str, *, at: datetime, times: int = 1
-) -> None:
-    """`cause`: the code of NotAuthenticated. times: with those before it of which no more was told than to wait."""
-    number = int(at.timestamp() // window().total_seconds())
-    key = " ".join(
-        [_MARK, str(service.pk), str(number), cause, claimed.kind, str(claimed.pk or "-"), claimed.name]
-    )
-    with in_line(), transaction.atomic():
-        if _add(times, name_key=key, address=address):
-            return
-        begins = f"{_MARK} {service.pk} {number} "
-        if SignInFailures.objects.filter(name_key__startswith=begins).count() >= MOST_COUNTED:
-            address = _MANY
-        row, _ = SignInFailures.objects.get_or_create(
-            name_key=key, address=address, defaults={"window_started_at": at}
-        )
-        _add(times, pk=row.pk)
+@dataclass(frozen=True, slots=True)
+class Window:
+    """What is counted apart, wherever it comes from: by cause, of one claim, in one window of a service."""
 
+    service: int
+    number: int
+    cause: str
+    claimed: Claimed
 
-def _add(times: int, **which: Any) -> bool:
-    """In one statement, so that of several workers none counts what another has counted."""
-    return bool(SignInFailures.objects.filter(**which).update(count=F("count") + times))
+    @classmethod
+    def at(cls, service: ProvisioningService, claimed: Claimed, cause: str, at: datetime) -> "Window":
+        return cls(service.pk, int(at.timestamp() // window().total_seconds()), cause, claimed)
+
+    @classmethod
+    def of(cls, row: SignInFailures) -> "Window":
+        _, service, number, cause, kind, pk, name = row.name_key.split(" ", 6)
+        return cls(int(service), int(number), cause, Claimed(kind, int(pk) if pk != "-" else None, name))
+
+    @property
+    def key(self) -> str:
+        kind, pk, name = self.claimed.kind, self.claimed.pk, self.claimed.name
+        return f"{self.all_keys_begin}{' '.join([self.cause, kind, str(pk or '-'), name])}"
+
+    @property
+    def all_keys_begin(self) -> str:
+        """Those of the service in this window."""
+        return f"{_MARK} {self.service} {self.number} "
 
 
 def is_of_service_api(row: SignInFailures) -> bool:
@@ -75,37 +78,31 @@ def is_of_service_api(row: SignInFailures) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class _Window:
+class _Counted:
     """A row of the table, as its key reads."""
 
     row: SignInFailures
-    service: int
-    number: int
-    cause: str
-    claimed: Claimed
-
-    @classmethod
-    def of(cls, row: SignInFailures) -> "_Window":
-        _, service, number, cause, kind, pk, name = row.name_key.split(" ", 6)
-        claimed = Claimed(kind, int(pk) if pk != "-" else None, name)
-        return cls(row, int(service), int(number), cause, claimed)
+    of: Window
 
 
 def record_windows(rows: Iterable[SignInFailures]) -> None:
-    """A row of the history for each window of a policy or token and an address; from many addresses, one for all."""
-    windows = list(map(_Window.of, rows))
-    services = ProvisioningService.objects.in_bulk({one.service for one in windows})
+    """A row of the history for each window of a policy or token and an address; from many addresses, one for all.
+
+    What was told when it happened (`record_first`) is not among them: that row of the table counts nothing.
+    """
+    windows = [_Counted(row, Window.of(row)) for row in rows if row.count]
+    services = ProvisioningService.objects.in_bulk({one.of.service for one in windows})
     tokens = ApiToken.objects.select_related("user").in_bulk(
         {
-            one.claimed.pk
+            one.of.claimed.pk
             for one in windows
-            if one.claimed.kind == NO_TOKEN.kind and one.claimed.pk is not None
+            if one.of.claimed.kind == NO_TOKEN.kind and one.of.claimed.pk is not None
         }
     )
-    of_claimed: dict[tuple[int, Claimed], dict[tuple[int, str], list[_Window]]] = {}
+    of_claimed: dict[tuple[int, Claimed], dict[tuple[int, str], list[_Counted]]] = {}
     for one in windows:
-        of_one = of_claimed.setdefault((one.service, one.claimed), defaultdict(list))
-        of_one[one.number, one.row.address].append(one)
+        of_one = of_claimed.setdefault((one.of.service, one.of.claimed), defaultdict(list))
+        of_one[one.of.number, one.row.address].append(one)
     for (service, claimed), apart in of_claimed.items():
         together = [one for several in apart.values() for one in several]
         is_crowded = len(apart) > MOST_ADDRESSES or len(windows) > MOST_APART or claimed.pk is None
@@ -113,8 +110,42 @@ def record_windows(rows: Iterable[SignInFailures]) -> None:
             _record(services[service], claimed, tokens.get(claimed.pk or 0), some)
 
 
+def record_first(
+    service: ProvisioningService, claimed: Claimed, cause: str, address: str, at: datetime, times: int
+) -> bool:
+    """Whether this is the first failure of a policy or token from an address in its window, which is told at once.
+
+    Of one policy or token from so many addresses, of whatever names none from one: what follows is counted.
+    """
+    window = Window.at(service, claimed, _TOLD_ALREADY, at)
+    place = address if claimed.pk is not None else MANY
+    if not _is_first(window, place):
+        return False
+    with in_line(), transaction.atomic():
+        if not _is_first(window, place):
+            return False
+        _, is_ours = SignInFailures.objects.get_or_create(
+            name_key=window.key, address=place, defaults={"window_started_at": at, "recorded": True}
+        )
+        if is_ours:
+            row = SignInFailures(address=address, window_started_at=at, count=times)
+            token = (
+                ApiToken.objects.select_related("user").filter(pk=claimed.pk).first()
+                if (claimed.kind == NO_TOKEN.kind and claimed.pk is not None)
+                else None
+            )
+            _record(service, claimed, token, [_Counted(row, replace(window, cause=cause))])
+    return is_ours
+
+
+def _is_first(window: Window, place: str) -> bool:
+    told = SignInFailures.objects.filter(name_key=window.key).values_list("address", flat=True)
+    places = set(told[:MOST_ADDRESSES])
+    return place not in places and len(places) < MOST_ADDRESSES
+
+
 def _record(
-    service: ProvisioningService, claimed: Claimed, token: ApiToken | None, windows: list[_Window]
+    service: ProvisioningService, claimed: Claimed, token: ApiToken | None, windows: list[_Counted]
 ) -> None:
     subject = Subject(claimed.kind, claimed.name or _NOBODYS[claimed.kind], str(claimed.pk or ""))
     more: dict[str, Any] = {}
@@ -125,8 +156,8 @@ def _record(
             more["of"] = token.user.get_username()
     causes: dict[str, int] = defaultdict(int)
     for one in windows:
-        causes[one.cause] += one.row.count
-    address, told = as_told([one.row for one in windows], many=_MANY)
+        causes[one.of.cause] += one.row.count
+    address, told = as_told([one.row for one in windows], many=MANY)
     record(
         _EVENTS[claimed.kind],
         subject=subject,

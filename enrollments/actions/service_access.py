@@ -11,11 +11,11 @@ from django.contrib.auth.models import User
 from django.db.models import Q
 from django.utils import timezone
 
-from enrollments.actions.access_failures import NO_POLICY, NO_TOKEN, Claimed, count_failure
+from enrollments.actions.access_counts import count_failure
+from enrollments.actions.access_failures import NO_POLICY, NO_TOKEN, Claimed
 from enrollments.actions.api_tokens import PREFIX, digest_of, hint_of
 from enrollments.actions.people import role_in
 from enrollments.actions.refusals import Tried, note_refusal, note_refused_look
-from enrollments.actions.sign_in import record_ended_windows
 from enrollments.attestation.service_token import Host, Place, check_service_token
 from enrollments.attestation.symmetric_key import key_bytes, read_token
 from enrollments.audit.actor import Actor, Way
@@ -155,7 +155,6 @@ def note_unknown(
         return wait, True
     noted = limiter().note_refusal(rated, now, epoch=0, shortest=service.retry_after_seconds, longest=longest)
     if problem.claimed is not None:
-        record_ended_windows(at_once=False)
         times = 1 + noted.unjudged_before
         count_failure(service, problem.claimed, problem.code, knock.address[:45], at=at, times=times)
     return noted.retry_after, False

@@ -5,33 +5,22 @@ nobody has leave none of their own, and are not named: people type passwords int
 the sign-in page with invented names must not fill the history, which is kept for ever.
 """
 
-import logging
-from collections import defaultdict
-from collections.abc import Iterable
-from typing import Any
-
 from django.conf import settings
 from django.contrib.auth import authenticate
 from django.contrib.auth.models import User
-from django.db import DatabaseError, transaction
-from django.db.models.functions import Lower
+from django.db import transaction
 from django.utils import timezone
 
-from enrollments.actions.access_failures import is_of_service_api, record_windows
-from enrollments.actions.failure_windows import MOST_ADDRESSES, stranger, window
-from enrollments.audit.actor import Way
-from enrollments.audit.events import Event
-from enrollments.audit.record import Subject, record
+from enrollments.actions.access_failures import is_of_service_api
+from enrollments.actions.ended_windows import record_ended_windows
+from enrollments.actions.failure_windows import window
+from enrollments.actions.sign_in_failures import record_names, record_window
 from enrollments.errors import DpsError
 from enrollments.models import SignInFailures
 from enrollments.policy.words import counted
 
-logger = logging.getLogger(__name__)
-
 # One address may try many names; this many failures over all of them hold the address off.
 ADDRESS_FACTOR = 10
-# Windows that have ended are taken out this many at a time, so the table stays as small as the attack.
-SWEEP = 500
 
 
 class LockedOut(DpsError):
@@ -74,43 +63,11 @@ def sign_in(username: str, password: str, *, address: str) -> User:
     return user
 
 
-def record_ended_windows(*, at_once: bool = True) -> int:
-    """Bring windows that have ended into the history, and forget them; how many there were.
-
-    Those of the service API as well, which come into the history of their service.
-
-    With `at_once` false, only once the oldest of them ended a whole window ago: so a flood leaves a few rows that
-    each tell of many failures.
-    """
-    age = window() if at_once else 2 * window()
-    now = timezone.now()
-    if not SignInFailures.objects.filter(window_started_at__lte=now - age).exists():
-        return 0
-    with transaction.atomic():
-        ended = list(
-            SignInFailures.objects.filter(window_started_at__lte=now - window())
-            .order_by("pk")
-            .select_for_update(skip_locked=True)[:SWEEP]
-        )
-        _record([row for row in ended if not is_of_service_api(row)])
-        record_windows([row for row in ended if is_of_service_api(row)])
-        SignInFailures.objects.filter(pk__in=[row.pk for row in ended]).delete()
-    return len(ended)
-
-
-def record_ended_windows_if_possible() -> None:
-    """For whoever reads: where the history cannot be written, it can be read all the same."""
-    try:
-        record_ended_windows()
-    except DatabaseError as problem:
-        logger.error("failures that have ended cannot be recorded", extra={"fields": {"cause": str(problem)}})
-
-
 @transaction.atomic
 def end_windows_of(username: str) -> None:
     """Forget the failures of a name, which stay in the history."""
     rows = list(SignInFailures.objects.select_for_update().filter(name_key=_key(username)).order_by("pk"))
-    _record(rows)
+    record_names(rows)
     SignInFailures.objects.filter(pk__in=[row.pk for row in rows]).delete()
 
 
@@ -120,7 +77,7 @@ def _record_hold_off(username: str, address: str) -> None:
     user = User.objects.filter(username__iexact=username).first()
     if row is None or row.recorded or user is None:
         return
-    _record_window(user, row, held_off=True)
+    record_window(user, row, held_off=True)
     row.recorded = True
     row.save(update_fields=["recorded"])
 
@@ -132,59 +89,8 @@ def _forgive(username: str, address: str) -> None:
     if row is None:
         return
     row.count -= 1
-    _record([row])
+    record_names([row])
     row.delete()
-
-
-def _record(rows: Iterable[SignInFailures]) -> None:
-    """One row for each window of a person that has none yet; one for all the names together that nobody has."""
-    rows = [row for row in rows if row.count and not row.recorded]
-    keys = {row.name_key for row in rows}
-    people = {
-        user.username.lower(): user
-        for user in User.objects.annotate(key=Lower("username")).filter(key__in=keys)
-    }
-    of_people: dict[str, list[SignInFailures]] = defaultdict(list)
-    of_nobody: list[SignInFailures] = []
-    for row in rows:
-        if row.name_key in people:
-            of_people[row.name_key].append(row)
-        else:
-            of_nobody.append(row)
-    for key, windows in of_people.items():
-        if len(windows) <= MOST_ADDRESSES:
-            for row in windows:
-                _record_window(people[key], row, held_off=False)
-        else:
-            _record_together(people[key], windows)
-    if of_nobody:
-        _record_together(
-            Subject("User", "names that nobody has"),
-            of_nobody,
-            names=len({row.name_key for row in of_nobody}),
-        )
-
-
-def _record_window(user: User, row: SignInFailures, *, held_off: bool) -> None:
-    after = {"failures": row.count, "since": row.window_started_at.isoformat(), "held_off": held_off}
-    record(Event.SIGN_IN_FAILED, subject=user, actor=stranger(row.address, Way.PORTAL), after=after)
-
-
-def _record_together(subject: User | Subject, rows: list[SignInFailures], **more: Any) -> None:
-    addresses = sorted({row.address for row in rows})
-    after = {
-        "failures": sum(row.count for row in rows),
-        "since": min(row.window_started_at for row in rows).isoformat(),
-        **more,
-        "addresses": len(addresses),
-        "some_addresses": addresses[:MOST_ADDRESSES],
-    }
-    record(
-        Event.SIGN_IN_FAILED,
-        subject=subject,
-        actor=stranger(addresses[0] if len(addresses) == 1 else "", Way.PORTAL),
-        after=after,
-    )
 
 
 def _as_stored(username: str) -> str:
@@ -214,7 +120,7 @@ def _count_failure(username: str, address: str) -> int:
         name_key=_key(username), address=address, defaults={"window_started_at": now}
     )
     if row.window_started_at <= now - window():
-        _record([row])
+        record_names([row])
         row.window_started_at, row.count, row.recorded = now, 0, False
     row.count += 1
     row.save(update_fields=["window_started_at", "count", "recorded"])

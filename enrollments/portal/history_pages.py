@@ -7,9 +7,9 @@ from django.db.models import Value
 from django.http import Http404, HttpRequest, HttpResponse
 from django.urls import reverse
 
+from enrollments.actions.ended_windows import record_ended_windows_if_possible
 from enrollments.actions.history_views import last_look, last_look_and_size, views_of
 from enrollments.actions.schedule import settle_if_possible
-from enrollments.actions.sign_in import record_ended_windows_if_possible
 from enrollments.audit.upkeep import seal_for_a_page
 from enrollments.models import HistoryEvent, HistorySeal, LastLook, ProvisioningService, UnsealedEvent
 from enrollments.models.history import HistoryQuerySet

@@ -7,8 +7,8 @@ from django.contrib.auth.models import User
 from django.contrib.sessions.models import Session
 from django.test import Client
 
+from enrollments.actions.ended_windows import record_ended_windows
 from enrollments.actions.people import add_person, restore_administrator, set_role
-from enrollments.actions.sign_in import record_ended_windows
 from enrollments.models import HistoryEvent, SignInFailures
 from enrollments.policy.roles import Role
 from tests.devices import ALICE
@@ -422,7 +422,7 @@ def test_failure_that_cannot_be_recorded_is_not_forgotten(client, bob, monkeypat
     def broken(*args: object, **kwargs: object) -> None:
         raise RuntimeError("the history cannot be written")
 
-    monkeypatch.setattr("enrollments.actions.sign_in.record", broken)
+    monkeypatch.setattr("enrollments.actions.sign_in_failures.record", broken)
     with pytest.raises(RuntimeError):
         record_ended_windows()
 

@@ -6,9 +6,9 @@ from django.core.management.base import BaseCommand
 
 from enrollments.actions.attempts import forget_old_attempts
 from enrollments.actions.certificates import forget_unused_certificates
+from enrollments.actions.ended_windows import record_ended_windows
 from enrollments.actions.notices import KEPT_DAYS, forget_old_notices
 from enrollments.actions.quiet_periods import forget_ended_quiet_periods
-from enrollments.actions.sign_in import record_ended_windows
 from enrollments.models import ProvisioningService
 from enrollments.policy.words import counted
 

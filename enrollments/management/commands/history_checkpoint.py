@@ -6,8 +6,8 @@ from typing import Any
 
 from django.core.management.base import CommandError
 
+from enrollments.actions.ended_windows import record_ended_windows
 from enrollments.actions.history import take_checkpoint
-from enrollments.actions.sign_in import record_ended_windows
 from enrollments.audit.checkpoints import destinations, verifier_key
 from enrollments.management.command import REFUSED, DpsCommand, called_wrongly
 
