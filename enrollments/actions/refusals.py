@@ -57,16 +57,23 @@ def note_refused_look(tried: Tried, *, actor: Actor, service: ProvisioningServic
 
 
 def _was_noted(tried: Tried, actor: Actor, service: ProvisioningService | None) -> bool:
-    """Asked by the name alone, of which an index has the latest rows; the actor of them may have thousands."""
+    """Asked by the name alone, of which an index has the latest rows; the actor of them may have thousands.
+
+    Another spelling of an address is the same look: names are the same in any case.
+    """
     subject, _ = _row_of(tried)
     rows = HistoryEvent.objects.alias(subject_key=Lower("subject_name")).filter(
         service_id=service.pk if service else None,
         subject_key=Lower(Value(subject.name)),
         at__gt=timezone.now() - LOOKS_APART,
     )
-    if subject.kind != ADDRESS:
-        rows = rows.filter(after__tried=tried.what)
-    return (actor.kind, actor.name) in rows.values_list("actor_kind", "actor_name")
+    of_actor = rows.filter(actor_kind=actor.kind, actor_name=actor.name[:150])
+    if subject.kind == ADDRESS:
+        return of_actor.exists()
+    what = tried.what.lower()
+    return any(
+        (after or {}).get("tried", "").lower() == what for after in of_actor.values_list("after", flat=True)
+    )
 
 
 def _row_of(tried: Tried) -> tuple[Subject, dict[str, Any] | None]:

@@ -34,6 +34,7 @@ from enrollments.models.key_identifiers import KeyIdentifierSecret
 from enrollments.models.notices import IgnoredCertificateHeader
 from enrollments.models.people import Membership, SignInFailures
 from enrollments.models.quiet_periods import QuietPeriod
+from enrollments.models.refusals import RefusedAgain
 from enrollments.models.registrations import (
     AttemptOutcome,
     RegistrationAttempt,
@@ -77,6 +78,7 @@ __all__ = [
     "ProvisioningService",
     "ProvisioningStatus",
     "QuietPeriod",
+    "RefusedAgain",
     "RegistrationAttempt",
     "RegistrationEvidence",
     "RegistrationRecord",

@@ -11,10 +11,11 @@ from django.http.response import HttpResponseBase
 
 from enrollments.actions.people import has_right, role_in, roles_in
 from enrollments.actions.refusals import note_refusal, note_refused_look
+from enrollments.actions.refused_again import note_refused_again
 from enrollments.audit.actor import Actor, Way
 from enrollments.models import ProvisioningService
 from enrollments.policy.roles import Right, Role
-from enrollments.portal.refused_acts import LOOKS, tried
+from enrollments.portal.refused_acts import LOOKS, is_of_something_known, repeated, tried
 
 View = Callable[..., HttpResponseBase]
 
@@ -29,7 +30,7 @@ def requires(right: Right) -> Callable[[View], View]:
             role, everywhere = roles_in(person(request), service)
             if service is None or role is None:
                 if everywhere is None and request.method not in LOOKS:
-                    _note_stranger(request, service)
+                    _note_stranger(request, service, service_name)
                 raise Http404("There is no provisioning service of that name, or it is not yours to see.")
             request.current_service = service  # type: ignore[attr-defined]  # read by the context processor
             request.current_role = role  # type: ignore[attr-defined]  # the same
@@ -97,20 +98,28 @@ def actor_of(request: HttpRequest) -> Actor:
     )
 
 
-def _note_stranger(request: HttpRequest, service: ProvisioningService | None) -> None:
+def _note_stranger(request: HttpRequest, service: ProvisioningService | None, service_name: str) -> None:
     """An attempt at an act by somebody to whom the service does not exist (R1), whether it does or not.
 
     The same is done in both cases. Places in the history count over all services, so from a row that is left in one
-    case alone somebody could tell by their own rows whether there is a service of this name.
+    case alone somebody could tell by their own rows whether there is a service of this name. So it is added up by the
+    name that was given, and what is beyond the bound is of no service.
     """
-    note_refusal(tried(request, None, {}), actor=actor_of(request), service=service)
+    same = repeated(request, service_name)
+    note_refused_again(tried(request, None, {}), same, actor=actor_of(request), service=service)
 
 
 def _refuse(
     right: Right, request: HttpRequest, service: ProvisioningService | None, named: Mapping[str, Any]
 ) -> NoReturn:
-    note = note_refused_look if request.method in LOOKS else note_refusal
-    note(tried(request, service, named), actor=actor_of(request), service=service)
+    what, actor = tried(request, service, named), actor_of(request)
+    if request.method not in LOOKS:
+        note_refusal(what, actor=actor, service=service)
+    elif is_of_something_known(service, named):
+        note_refused_look(what, actor=actor, service=service)
+    else:
+        same = repeated(request, service.name if service else "")
+        note_refused_again(what, same, actor=actor, service=service)
     raise PermissionDenied(
         f"Your role does not allow this; it needs the right to {right.value.replace('_', ' ')}."
     )

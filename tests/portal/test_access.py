@@ -22,7 +22,15 @@ SAVING = {"enrollment-edit": Right.CHANGE_ENTRIES, "group-edit": Right.CHANGE_EN
 # Who may not see the history sees there what they did themselves (R17); all rows of this world are of others.
 ONES_OWN = {"history-row", "installation-history-row"}
 # The history itself, and who is signed in.
-BOOKS = {"HistoryEvent", "UnsealedEvent", "HistorySeal", "HistoryCheckpoint", "CheckpointDelivery", "Session"}
+BOOKS = {
+    "HistoryEvent",
+    "UnsealedEvent",
+    "HistorySeal",
+    "HistoryCheckpoint",
+    "CheckpointDelivery",
+    "Session",
+    "RefusedAgain",
+}
 
 PROTECTED = [one for one in ADDRESSES if one.right is not None]
 OF_SERVICE = [one for one in PROTECTED if one.of_service]
