@@ -176,28 +176,40 @@ def remove_person(username: str, *, actor: Actor, reason: str = "") -> None:
 
 
 @transaction.atomic
-def change_password(username: str, *, actor: Actor, password: str = "") -> str:
-    """Set a password, generated unless one is given, and return it. Open sessions of the person end."""
+def change_password(username: str, *, actor: Actor, password: str = "", end_tokens: bool = False) -> str:
+    """Set a password, generated unless one is given, and return it. Open sessions of the person end.
+
+    end_tokens: whoever had the old password may have made API tokens with it, which open the same without it.
+    """
     user = _get(username)
     password = _set_password(user, password)
     user.save(update_fields=["password"])
-    record(Event.PASSWORD_CHANGED, subject=user, actor=actor)
+    ended = (
+        _end_tokens(user, "The owner has a new password.", actor=actor, all_of_them=True) if end_tokens else 0
+    )
+    tokens = {"tokens_ended": ended, "tokens_kept": tokens_of(user)}
+    record(Event.PASSWORD_CHANGED, subject=user, actor=actor, after=tokens if any(tokens.values()) else None)
     return password
 
 
+def tokens_of(user: User) -> int:
+    """How many API tokens a person has, over all services."""
+    return ApiToken.objects.filter(user=user).count()
+
+
 @transaction.atomic
-def restore_administrator(username: str, *, actor: Actor, reason: str) -> str:
+def restore_administrator(username: str, *, actor: Actor, reason: str, end_tokens: bool = True) -> str:
     """Make somebody an administrator of the installation who can sign in, and return the new password.
 
     The way back for whoever holds the machine when nobody can sign in any more: the person is added if there is
-    none of that name; lock-outs of the name are forgotten.
+    none of that name; lock-outs of the name are forgotten. end_tokens: see change_password.
     """
     end_windows_of(username)
     if not User.objects.filter(username__iexact=username).exists():
         return add_person(username, role=Role.ADMINISTRATOR, service=None, actor=actor, reason=reason)[1]
     set_active(username, True, actor=actor, reason=reason)
     set_role(username, Role.ADMINISTRATOR, service=None, actor=actor, reason=reason)
-    return change_password(username, actor=actor)
+    return change_password(username, actor=actor, end_tokens=end_tokens)
 
 
 @transaction.atomic
@@ -206,8 +218,9 @@ def note_signing(event: Event, user: User, *, actor: Actor) -> None:
     record(event, subject=user, actor=actor)
 
 
-def _end_tokens(user: User, reason: str, *, actor: Actor, all_of_them: bool = False) -> None:
-    """Those for services in which the owner has no role any more, each with its row (R15)."""
+def _end_tokens(user: User, reason: str, *, actor: Actor, all_of_them: bool = False) -> int:
+    """Those for services in which the owner has no role any more, each with its row (R15); how many."""
+    ended = 0
     tokens = ApiToken.objects.select_for_update(of=("self",)).filter(user=user)
     for token in tokens.select_related("service").order_by("pk"):
         if not all_of_them and role_in(user, token.service) is not None:
@@ -221,6 +234,8 @@ def _end_tokens(user: User, reason: str, *, actor: Actor, all_of_them: bool = Fa
             before={"of": user.get_username(), "rights": token.rights},
         )
         token.delete()
+        ended += 1
+    return ended
 
 
 def _set_password(user: User, password: str) -> str:

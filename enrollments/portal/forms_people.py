@@ -6,6 +6,7 @@ from django import forms
 
 from enrollments.models import ProvisioningService
 from enrollments.policy.roles import Role
+from enrollments.policy.words import counted
 
 # Words in the form that are neither the name of a service nor a role.
 EVERYWHERE = "*"
@@ -54,6 +55,26 @@ class OwnPasswordForm(forms.Form):
         if "password" in values and "again" in values and values["password"] != values["again"]:
             self.add_error("again", "The two new passwords differ.")
         return values
+
+
+class NewPasswordForm(forms.Form):
+    """Of somebody else. `tokens`: how many API tokens they have."""
+
+    end_tokens = forms.BooleanField(
+        required=False,
+        initial=True,
+        help_text="Whoever had the old password may have made tokens with it. They work without a password, until they "
+        "are revoked. Leave the box without its tick where scripts of theirs must go on.",
+    )
+
+    def __init__(self, *args: Any, tokens: int, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.auto_id = "question_%s"
+        self.fields["end_tokens"].label = f"End {counted(tokens, 'API token')}"
+
+    @property
+    def ends_tokens(self) -> bool:
+        return bool(self.cleaned_data["end_tokens"])
 
 
 class _WhereForm(forms.Form):

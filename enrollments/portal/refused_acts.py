@@ -52,7 +52,7 @@ def tried(request: HttpRequest, service: ProvisioningService | None, named: Mapp
 
 
 def repeated(request: HttpRequest, service_name: str) -> Repeated:
-    """The same by the name of its route: what stands in the place of objects is left out, since anybody can invent it."""
+    """The same by the name of its route: what stands in the place of objects is left out, since it may be invented."""
     method = "GET" if request.method in LOOKS else request.method
     route = request.resolver_match.route if request.resolver_match else ""
     if service_name:

@@ -1,4 +1,4 @@
-"""What one person is refused again and again: the first is told at once, the others when the hour is over (R14, R15)."""
+"""What one person is refused again and again: the first is told at once, the others after an hour (R14, R15)."""
 
 import threading
 from datetime import timedelta

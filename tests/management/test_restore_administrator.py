@@ -3,11 +3,13 @@
 import pytest
 from django.contrib.auth.models import User
 
+from enrollments.actions.api_tokens import add_api_token
 from enrollments.actions.people import add_person, role_in, set_active
 from enrollments.actions.sign_in import LockedOut, WrongPassword, sign_in
-from enrollments.models import HistoryEvent
+from enrollments.models import ApiToken, HistoryEvent
+from enrollments.policy.access import AccessRight
 from enrollments.policy.roles import Role
-from tests.devices import ALICE
+from tests.devices import ALICE, new_service
 from tests.management.calls import json_of, printed_by, refusal_of
 
 pytestmark = pytest.mark.django_db
@@ -64,3 +66,24 @@ def test_name_that_cannot_be_one_is_refused():
     assert code == 1
     assert sentence
     assert not User.objects.exists()
+
+
+@pytest.mark.parametrize(("options", "left"), [((), 0), (("--keep-tokens",), 1)])
+def test_tokens_end_with_the_password_unless_they_are_to_be_kept(options, left):
+    user, _ = add_person("admin", role=Role.ADMINISTRATOR, service=None, actor=ALICE)
+    add_api_token(new_service(), user, "laptop", [AccessRight.ENROLLMENT_READ], days=1, actor=ALICE)
+
+    told = json_of(*RESTORE, *options)
+
+    assert (told["tokens_ended"], told["tokens_kept"]) == (1 - left, left)
+    assert ApiToken.objects.count() == left
+    row = HistoryEvent.objects.filter(event="person.password_changed").latest("pk")
+    assert row.after == {"tokens_ended": 1 - left, "tokens_kept": left}
+
+
+def test_what_becomes_of_tokens_is_printed_where_there_are_any():
+    user, _ = add_person("admin", role=Role.ADMINISTRATOR, service=None, actor=ALICE)
+    assert "API tokens" not in printed_by(*RESTORE)
+    add_api_token(new_service(), user, "laptop", [AccessRight.ENROLLMENT_READ], days=1, actor=ALICE)
+
+    assert "API tokens     1 ended, 0 kept" in printed_by(*RESTORE)

@@ -7,8 +7,13 @@ from django.contrib.auth.models import User
 from django.contrib.sessions.models import Session
 from django.test import Client
 
-from enrollments.models import HistoryEvent, Membership, ProvisioningService
+from enrollments.actions import people
+from enrollments.actions.api_tokens import add_api_token, digest_of
+from enrollments.audit.events import Event
+from enrollments.models import ApiToken, HistoryEvent, Membership, ProvisioningService
+from enrollments.policy.access import AccessRight
 from enrollments.policy.roles import Role
+from tests.devices import ALICE
 from tests.factories import a_user
 
 LAST = "This is the last administrator of the installation."
@@ -197,3 +202,97 @@ def test_administrator_of_one_service_is_not_enough(admin, plant):
 def test_person_who_does_not_exist_is_not_found(admin):
     assert admin.get("/people/p/nobody/").status_code == 404
     assert admin.post("/people/p/nobody/role/", {"where": "*", "role": "viewer"}).status_code == 404
+
+
+# --- API tokens and passwords -----------------------------------------------------------------------
+
+
+@pytest.fixture
+def tokens(bob: User, plant: ProvisioningService) -> list[str]:
+    lab = a_service("lab")
+    people.set_role("bob", Role.OPERATOR, service=lab, actor=ALICE)
+    read = [AccessRight.ENROLLMENT_READ]
+    return [add_api_token(one, bob, "laptop", read, days=1, actor=ALICE)[1] for one in (plant, lab)]
+
+
+def works(token: str) -> bool:
+    return ApiToken.objects.filter(digest=digest_of(token)).exists()
+
+
+def ticked(page: str) -> bool:
+    return bool(re.search(r'<input type="checkbox" name="end_tokens"[^>]* checked', page))
+
+
+def test_new_password_says_how_many_tokens_there_are_and_ends_them_unless_told_otherwise(admin, bob, tokens):
+    page = admin.get("/people/p/bob/password/").content.decode()
+
+    assert "bob has 2 API tokens." in page
+    assert "End 2 API tokens" in page
+    assert ticked(page)
+    # As the browser sends a box that is ticked.
+    password_in(admin.post("/people/p/bob/password/", {"end_tokens": "on"}))
+
+    assert [works(one) for one in tokens] == [False, False]
+    changed, *revoked = HistoryEvent.objects.order_by("-pk")[:3]
+    revoked.reverse()
+    assert [(row.event, row.service_name, row.reason) for row in revoked] == [
+        ("token.revoked", "plant", "The owner has a new password."),
+        ("token.revoked", "lab", "The owner has a new password."),
+    ]
+    assert (changed.event, changed.after) == (
+        "person.password_changed",
+        {"tokens_ended": 2, "tokens_kept": 0},
+    )
+
+
+def test_tokens_that_are_kept_are_in_the_history_too(admin, bob, tokens):
+    password_in(admin.post("/people/p/bob/password/"))
+
+    assert [works(one) for one in tokens] == [True, True]
+    row = HistoryEvent.objects.get(event="person.password_changed")
+    assert row.after == {"tokens_ended": 0, "tokens_kept": 2}
+
+
+def test_nothing_is_offered_where_there_is_no_token(admin, bob):
+    page = admin.get("/people/p/bob/password/").content.decode()
+
+    assert "bob has no API tokens." in page
+    assert "end_tokens" not in page
+    admin.post("/people/p/bob/password/", {"end_tokens": "on"})
+    assert HistoryEvent.objects.get(event="person.password_changed").after is None
+
+
+def test_tokens_of_others_go_on(admin, bob, tokens, plant):
+    eve = a_user(Role.VIEWER, plant, "eve")
+    text = add_api_token(plant, eve, "laptop", [AccessRight.ENROLLMENT_READ], days=1, actor=ALICE)[1]
+
+    admin.post("/people/p/bob/password/", {"end_tokens": "on"})
+
+    assert works(text)
+
+
+def test_who_changes_their_own_password_is_told_that_tokens_go_on(bob, tokens, client):
+    client.force_login(bob)
+
+    page = " ".join(client.get("/password/").content.decode().split())
+
+    assert "Your 2 API tokens go on as well" in page
+    ApiToken.objects.filter(service__name="lab").delete()
+    assert "Your 1 API token goes on as well" in client.get("/password/").content.decode()
+
+
+def test_r15_if_the_history_cannot_say_so_no_token_ends_and_the_password_stays(bob, tokens, monkeypatch):
+    before = bob.password
+    real = people.record
+
+    def broken(event, **what):
+        if event is Event.PASSWORD_CHANGED:
+            raise RuntimeError("the history cannot be written")
+        return real(event, **what)
+
+    monkeypatch.setattr(people, "record", broken)
+    with pytest.raises(RuntimeError):
+        people.change_password("bob", actor=ALICE, end_tokens=True)
+
+    bob.refresh_from_db()
+    assert (bob.password, [works(one) for one in tokens]) == (before, [True, True])

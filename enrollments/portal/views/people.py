@@ -14,13 +14,15 @@ from enrollments.actions.people import (
     remove_person,
     set_active,
     set_role,
+    tokens_of,
 )
 from enrollments.errors import Invalid
 from enrollments.models import Membership
 from enrollments.policy.roles import Right, Role
+from enrollments.policy.words import counted
 from enrollments.portal.access import actor_of, requires_everywhere
 from enrollments.portal.confirmation import ReasonForm, ask, show_invalid
-from enrollments.portal.forms_people import EVERYWHERE, NO_ROLE, PersonForm, RoleForm
+from enrollments.portal.forms_people import EVERYWHERE, NO_ROLE, NewPasswordForm, PersonForm, RoleForm
 from enrollments.portal.paging import paged
 
 
@@ -140,15 +142,19 @@ def person_remove(request: HttpRequest, username: str) -> HttpResponse:
 @requires_everywhere(Right.ADMINISTER)
 def person_password(request: HttpRequest, username: str) -> HttpResponse:
     user = _get(username)
-    if request.method == "POST":
-        password = change_password(username, actor=actor_of(request))
+    tokens = tokens_of(user)
+    form = NewPasswordForm(request.POST if request.method == "POST" else None, tokens=tokens)
+    if request.method == "POST" and form.is_valid():
+        password = change_password(username, actor=actor_of(request), end_tokens=form.ends_tokens)
         return _password_page(request, user, password, f"{user} has a new password")
+    of_tokens = f"{user} has no API tokens." if not tokens else f"{user} has {counted(tokens, 'API token')}."
     return ask(
         request,
         title=f"Make a new password for {user}?",
         yes="Make a new password",
         body=f"The present password stops working and the open sessions of {user} end. "
-        "The new one is shown to you once.",
+        f"The new one is shown to you once. {of_tokens}",
+        form=form if tokens else None,
         cancel_url=_person_url(user),
     )
 

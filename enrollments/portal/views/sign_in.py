@@ -10,7 +10,7 @@ from django.utils.http import url_has_allowed_host_and_scheme
 from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_http_methods, require_POST
 
-from enrollments.actions.people import change_password, note_signing
+from enrollments.actions.people import change_password, note_signing, tokens_of
 from enrollments.actions.sign_in import LockedOut, WrongPassword
 from enrollments.actions.sign_in import sign_in as check_password
 from enrollments.audit.actor import Actor, Way
@@ -114,4 +114,5 @@ def _form(request: HttpRequest, form: SignInForm, wanted: str, status: int) -> H
 
 
 def _own_password_form(request: HttpRequest, form: OwnPasswordForm, status: int) -> HttpResponse:
-    return render(request, "portal/people/own_password.html", {"form": form}, status=status)
+    context = {"form": form, "tokens": tokens_of(person(request))}
+    return render(request, "portal/people/own_password.html", context, status=status)
