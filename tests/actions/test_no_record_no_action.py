@@ -71,6 +71,7 @@ from enrollments.actions.preview import Act, carry_out
 from enrollments.actions.preview.acts import cancel, turn
 from enrollments.actions.quiet_periods import end_quiet_period, start_quiet_period
 from enrollments.actions.refusals import Tried, note_refusal, note_refused_look
+from enrollments.actions.refused_again import Repeated, note_refused_again
 from enrollments.actions.revocation import (
     delete_registration,
     deny_device,
@@ -237,6 +238,9 @@ CASES: dict[str, Callable[[World], object]] = {
     "note_signing": lambda w: note_signing(Event.SIGNED_IN, w.people["bert"], actor=ALICE),
     "note_refusal": lambda w: note_refusal(Tried("POST /people/"), actor=ALICE, service=w.service),
     "note_refused_look": lambda w: note_refused_look(Tried("GET /people/"), actor=ALICE, service=w.service),
+    "note_refused_again": lambda w: note_refused_again(
+        Tried("POST /people/"), Repeated("POST /people/"), actor=ALICE, service=w.service
+    ),
     "turn": lambda w: turn(w.service, Act.DISABLE, w.group, actor=ALICE, at=later()),
     "carry_out": lambda w: carry_out(w.service, Act.DISABLE, [w.group], actor=ALICE, until=later()),
     "start_quiet_period": lambda w: start_quiet_period(w.service, w.attempt, timedelta(hours=1), actor=ALICE),
