@@ -86,8 +86,9 @@ def _nothing_added_up(monkeypatch: pytest.MonkeyPatch) -> None:
     from enrollments.actions import access_counts, adding_up
 
     monkeypatch.setattr(access_counts, "_TOLD", access_counts._Told())
-    monkeypatch.setattr(access_counts._ADDED_UP, "_counts", {})
-    monkeypatch.setattr(access_counts._ADDED_UP, "_has_thread", False)
+    for one in (access_counts._FIRSTS, access_counts._ADDED_UP):
+        monkeypatch.setattr(one, "_counts", {})
+        monkeypatch.setattr(one, "_has_thread", False)
     monkeypatch.setattr(adding_up, "in_background", lambda run, name: None)
 
 

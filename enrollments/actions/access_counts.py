@@ -7,13 +7,12 @@ import threading
 from collections.abc import Mapping
 from datetime import datetime
 from itertools import groupby
-from time import monotonic
 
 from django.db import connection, transaction
 
 from enrollments import metrics
 from enrollments.actions.access_failures import MANY, Claimed, Window, record_first
-from enrollments.actions.adding_up import CANNOT_WRITE, SECONDS_BETWEEN, AddedUp, Times, say_not_written
+from enrollments.actions.adding_up import AddedUp, Times
 from enrollments.actions.ended_windows import record_ended_windows_if_possible
 from enrollments.actions.failure_windows import MOST_ADDRESSES
 from enrollments.models import ProvisioningService, SignInFailures
@@ -23,6 +22,8 @@ from enrollments.models.locks import in_line
 MOST_COUNTED = 1000
 # Of all services, in the memory of one process.
 MOST_ADDED_UP = 1000
+# Before the first of a window is told: whoever failed has their answer by then.
+SECONDS_BEFORE_FIRST = 0.2
 # A window with its cause, and the address.
 _Pair = tuple[Window, str]
 
@@ -32,66 +33,55 @@ def count_failure(
 ) -> None:
     """`cause`: the code of NotAuthenticated. times: with those before it of which no more was told than to wait.
 
-    Where the history cannot be written that is said, and it is counted: whoever failed is answered all the same.
+    In memory alone. So whoever failed is answered whether or not anything can be written, and in the same time whether
+    or not this is told at once: else they could tell which policies there are.
     """
-    if not _TOLD.is_told_first(service, claimed, cause, address, at, times):
-        window = Window.at(service, claimed, cause, at)
-        _ADDED_UP.add((window, address), Times(times, at), crowded=(window, MANY))
+    pair = (Window.at(service, claimed, cause, at), address)
+    if _TOLD.is_new(*pair):
+        _FIRSTS.add(pair, Times(times, at), crowded=pair)
+    else:
+        _add_up(pair, Times(times, at))
 
 
 def write_down_failures() -> None:
-    """What this process has added up, now: it does so by itself a little later."""
+    """What this process has counted, now: it does so by itself a little later."""
+    _FIRSTS.write_down()
     _ADDED_UP.write_down()
 
 
 class _Told:
-    """Of which failures this process knows that their like was told at once, so that it need not ask each time."""
+    """Of which failures this process has seen to it, in this window, that their like is told at once."""
 
     def __init__(self) -> None:
         self._number = -1
         # By claim: from which addresses; None where there were so many that no more are told.
         self._addresses: dict[tuple[int, Claimed], set[str] | None] = {}
-        self._pause_until = 0.0
         self._lock = threading.Lock()
 
-    def is_told_first(
-        self,
-        service: ProvisioningService,
-        claimed: Claimed,
-        cause: str,
-        address: str,
-        at: datetime,
-        times: int,
-    ) -> bool:
-        number = Window.at(service, claimed, cause, at).number
-        if self._knows(number, service.pk, claimed, address) or monotonic() < self._pause_until:
-            return False
-        try:
-            is_first = record_first(service, claimed, cause, address, at, times)
-        except CANNOT_WRITE as problem:
-            self._pause_until = monotonic() + SECONDS_BETWEEN
-            say_not_written(metrics.ACCESS_FAILURES, problem)
-            return False
-        self._keep(number, service.pk, claimed, address)
-        return is_first
-
-    def _knows(self, number: int, service: int, claimed: Claimed, address: str) -> bool:
+    def is_new(self, window: Window, address: str) -> bool:
+        """Whether it is the first of its like. It is not, from then on."""
         with self._lock:
-            if number != self._number:
+            if window.number != self._number:
+                self._number, self._addresses = window.number, {}
+            addresses = self._addresses.setdefault((window.service, window.claimed), set())
+            if addresses is None or address in addresses:
                 return False
-            addresses = self._addresses.get((service, claimed), set())
-            return addresses is None or address in addresses
-
-    def _keep(self, number: int, service: int, claimed: Claimed, address: str) -> None:
-        with self._lock:
-            if number != self._number:
-                self._number, self._addresses = number, {}
-            addresses = self._addresses.setdefault((service, claimed), set())
-            if addresses is None:
-                return
             addresses.add(address)
-            if claimed.pk is None or len(addresses) >= MOST_ADDRESSES:
-                self._addresses[service, claimed] = None
+            if window.claimed.pk is None or len(addresses) >= MOST_ADDRESSES:
+                self._addresses[window.service, window.claimed] = None
+            return True
+
+
+def _tell(counts: Mapping[_Pair, Times]) -> None:
+    """Those that no other process has told of are told, and the others added up."""
+    with in_line(), transaction.atomic():
+        others = {pair: times for pair, times in counts.items() if not record_first(*pair, times)}
+    for pair, times in others.items():
+        _add_up(pair, times)
+
+
+def _add_up(pair: _Pair, times: Times) -> None:
+    _ADDED_UP.add(pair, times, crowded=(pair[0], MANY))
 
 
 def _write(counts: Mapping[_Pair, Times]) -> None:
@@ -140,4 +130,7 @@ def _upsert(rows: Mapping[tuple[str, str], Times]) -> None:
 
 
 _TOLD = _Told()
+_FIRSTS: AddedUp[_Pair] = AddedUp(
+    metrics.ACCESS_FAILURES, _tell, most=MOST_ADDED_UP, seconds=SECONDS_BEFORE_FIRST
+)
 _ADDED_UP: AddedUp[_Pair] = AddedUp(metrics.ACCESS_FAILURES, _write, most=MOST_ADDED_UP)

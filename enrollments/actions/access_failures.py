@@ -13,12 +13,12 @@ from typing import Any
 
 from django.db import transaction
 
+from enrollments.actions.adding_up import Times
 from enrollments.actions.failure_windows import MOST_ADDRESSES, as_told, stranger, window
 from enrollments.audit.actor import Way
 from enrollments.audit.events import Event
 from enrollments.audit.record import Subject, record
 from enrollments.models import ApiToken, ProvisioningService, SignInFailures
-from enrollments.models.locks import in_line
 
 # Where there are more of these pairs, each policy and token has one row of the history.
 MOST_APART = 50
@@ -110,31 +110,28 @@ def record_windows(rows: Iterable[SignInFailures]) -> None:
             _record(services[service], claimed, tokens.get(claimed.pk or 0), some)
 
 
-def record_first(
-    service: ProvisioningService, claimed: Claimed, cause: str, address: str, at: datetime, times: int
-) -> bool:
+def record_first(failed: Window, address: str, times: Times) -> bool:
     """Whether this is the first failure of a policy or token from an address in its window, which is told at once.
 
     Of one policy or token from so many addresses, of whatever names none from one: what follows is counted.
     """
-    window = Window.at(service, claimed, _TOLD_ALREADY, at)
+    claimed, window = failed.claimed, replace(failed, cause=_TOLD_ALREADY)
     place = address if claimed.pk is not None else MANY
     if not _is_first(window, place):
         return False
-    with in_line(), transaction.atomic():
-        if not _is_first(window, place):
-            return False
+    with transaction.atomic():
         _, is_ours = SignInFailures.objects.get_or_create(
-            name_key=window.key, address=place, defaults={"window_started_at": at, "recorded": True}
+            name_key=window.key,
+            address=place,
+            defaults={"window_started_at": times.first_at, "recorded": True},
         )
         if is_ours:
-            row = SignInFailures(address=address, window_started_at=at, count=times)
-            token = (
-                ApiToken.objects.select_related("user").filter(pk=claimed.pk).first()
-                if (claimed.kind == NO_TOKEN.kind and claimed.pk is not None)
-                else None
-            )
-            _record(service, claimed, token, [_Counted(row, replace(window, cause=cause))])
+            row = SignInFailures(address=address, window_started_at=times.first_at, count=times.count)
+            tokens = ApiToken.objects.select_related("user")
+            is_token = claimed.kind == NO_TOKEN.kind and claimed.pk is not None
+            token = tokens.filter(pk=claimed.pk or 0).first() if is_token else None
+            service = ProvisioningService.objects.get(pk=failed.service)
+            _record(service, claimed, token, [_Counted(row, failed)])
     return is_ours
 
 

@@ -36,12 +36,21 @@ class AddedUp(Generic[Key]):
     """Counts by key. The first one begins a thread that writes them all down a little later, until none is left.
 
     write: raises whatever it raises with nothing written; then all is kept and tried again. most: keys that are apart.
+    seconds: how much later; where nothing can be written, it is as long as ever.
     """
 
-    def __init__(self, what: str, write: Callable[[Mapping[Key, Times]], None], *, most: int) -> None:
+    def __init__(
+        self,
+        what: str,
+        write: Callable[[Mapping[Key, Times]], None],
+        *,
+        most: int,
+        seconds: float = SECONDS_BETWEEN,
+    ) -> None:
         self._what = what
         self._write = write
         self._most = most
+        self._seconds = seconds
         self._counts: dict[Key, Times] = {}
         self._has_thread = False
         self._lock = threading.Lock()
@@ -74,11 +83,14 @@ class AddedUp(Generic[Key]):
                         self._add(key, times)
                 raise
 
-    def write_down_or_say(self) -> None:
+    def write_down_or_say(self) -> bool:
+        """Whether it could be written."""
         try:
             self.write_down()
         except CANNOT_WRITE as problem:
             say_not_written(self._what, problem)
+            return False
+        return True
 
     @property
     def waiting(self) -> int:
@@ -91,10 +103,13 @@ class AddedUp(Generic[Key]):
         self._counts[key] = times if before is None else before + times
 
     def _write_until_none_is_left(self) -> None:
+        seconds = self._seconds
         try:
             while self._goes_on():
-                sleep(SECONDS_BETWEEN)
-                self.write_down_or_say()
+                sleep(seconds)
+                seconds = self._seconds if self.write_down_or_say() else SECONDS_BETWEEN
+                # The next time it may be gone, and nobody else looks whether it is.
+                connections.close_all()
         except BaseException:
             # It is a fault, which the log has; whatever is counted next begins another thread.
             with self._lock:

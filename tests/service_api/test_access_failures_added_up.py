@@ -44,6 +44,7 @@ def nothing_can_be_written():
 
 
 def told_in_history():
+    """Not by `rows`, which tells of the first."""
     return sum(row.after["failures"] for row in HistoryEvent.objects.filter(event__in=FAILED))
 
 
@@ -68,6 +69,7 @@ def test_a_flood_costs_no_statement(service, claimed):
     for number in range(10):
         a_failure(service, claimed, f"198.51.100.{number}")
 
+    rows()
     with CaptureQueriesContext(connection) as taken:
         for number in range(2000):
             a_failure(service, claimed, f"2001:db8::{number:x}")
@@ -79,13 +81,14 @@ def test_a_flood_costs_no_statement(service, claimed):
 def test_what_was_added_up_is_written_in_few_statements(service):
     for number in range(3000):
         a_failure(service, NO_POLICY, f"2001:db8::{number:x}")
+    assert len(rows()) == 1
 
     with CaptureQueriesContext(connection) as taken:
         write_down_failures()
 
-    # One for the table's room, one for all of the counts, one that looks for windows that have ended.
+    # One for the table's room, one for all of the counts, two that look for windows that have ended.
     statements = [one["sql"] for one in taken if "SAVEPOINT" not in one["sql"]]
-    assert len(statements) == 3
+    assert len(statements) == 4
     assert sum(SignInFailures.objects.values_list("count", flat=True)) == 2999
     with CaptureQueriesContext(connection) as taken:
         write_down_failures()
@@ -125,12 +128,12 @@ def test_nothing_is_lost_nor_counted_twice(service, monkeypatch, seed):
             else:
                 with nothing_can_be_written():
                     count_failure(*what, at=now, times=times)
-                access_counts._TOLD._pause_until = 0.0
             happened += times
         elif step == "write":
             write_down_failures()
         elif step == "cannot write":
             with nothing_can_be_written():
+                access_counts._FIRSTS.write_down_or_say()
                 access_counts._ADDED_UP.write_down_or_say()
         elif step == "end":
             let_windows_end()
@@ -141,7 +144,8 @@ def test_nothing_is_lost_nor_counted_twice(service, monkeypatch, seed):
                 access_counts._Told()
             )  # the next failure comes to a process that knows nothing
         in_table = sum(SignInFailures.objects.values_list("count", flat=True))
-        assert told_in_history() + in_table + access_counts._ADDED_UP.waiting == happened
+        in_memory = access_counts._FIRSTS.waiting + access_counts._ADDED_UP.waiting
+        assert told_in_history() + in_table + in_memory == happened
 
     write_down_failures()
     while SignInFailures.objects.exists():
@@ -169,12 +173,12 @@ def test_whoever_fails_is_answered_all_the_same_where_the_history_cannot_be_writ
             answer = BackEnd(service_token(OTHER_KEY, owner.name)).get("/enrollments/x")
             assert error_of(answer) == UNAUTHORIZED
             assert answer["WWW-Authenticate"]
-        access_counts._ADDED_UP.write_down_or_say()
+        assert not access_counts._FIRSTS.write_down_or_say()
+        assert not access_counts._ADDED_UP.write_down_or_say()
 
-    assert said == {metrics.ACCESS_FAILURES: 2}, "once by whoever failed, once by what was added up"
+    assert said == {metrics.ACCESS_FAILURES: 2}
     assert "the history cannot be written" in caplog.text
     assert "disk is full" in str([one.fields for one in caplog.records if hasattr(one, "fields")])
-    access_counts._TOLD._pause_until = 0.0
     BackEnd(service_token(OTHER_KEY, owner.name)).get("/enrollments/x")
     write_down_failures()
     let_windows_end()
@@ -182,19 +186,17 @@ def test_whoever_fails_is_answered_all_the_same_where_the_history_cannot_be_writ
     assert told_in_history() == 2 + 3 + 1
 
 
-def test_while_nothing_can_be_written_not_everybody_tries(service, monkeypatch):
-    """Whoever tries to write waits for whoever writes."""
-    tried = []
-    monkeypatch.setattr(access_counts, "record_first", lambda *what: tried.append(what) or fails())
+def test_the_answer_does_no_work_that_tells_which_policies_there_are(service, owner):
+    """The first of a window is told for policies that there are, and once for all that there are not."""
 
-    def fails():
-        raise OperationalError("disk is full")
+    def statements(name):
+        with CaptureQueriesContext(connection) as taken:
+            assert error_of(BackEnd(service_token(OTHER_KEY, name)).get("/enrollments/x")) == UNAUTHORIZED
+        return [one["sql"].replace(name, "NAME") for one in taken]
 
-    for _ in range(50):
-        a_failure(service)
-
-    assert len(tried) == 1
-    assert access_counts._ADDED_UP.waiting == 50
+    statements("nobody")
+    assert statements(owner.name) == statements("somebody")
+    assert not [one for one in statements(owner.name) if one.startswith(WRITES)]
 
 
 def test_windows_that_cannot_be_told_do_not_make_counts_double(service, monkeypatch):
@@ -223,13 +225,15 @@ def test_a_thread_writes_until_nothing_is_left_and_another_begins_with_the_next(
     monkeypatch.setattr(adding_up.connections, "close_all", lambda: None)
     for _ in range(5):
         a_failure(service)
-    assert len(begun) == 1
+    assert len(begun) == 2, "one for the first, one for what follows"
 
     begun[0]()
-    assert (slept, sum(SignInFailures.objects.values_list("count", flat=True))) == ([10.0], 4)
+    assert (slept, told_in_history()) == ([0.2], 1)
+    begun[1]()
+    assert (slept, sum(SignInFailures.objects.values_list("count", flat=True))) == ([0.2, 10.0], 4)
 
     a_failure(service)
-    assert len(begun) == 2
+    assert len(begun) == 3
 
 
 def test_a_thread_goes_on_while_nothing_can_be_written(service, monkeypatch):
@@ -247,7 +251,7 @@ def test_a_thread_goes_on_while_nothing_can_be_written(service, monkeypatch):
 
     monkeypatch.setattr(adding_up, "sleep", slept.append)
     monkeypatch.setattr(access_counts._ADDED_UP, "_write", write)
-    begun[0]()
+    begun[1]()
 
     assert (len(slept), sum(SignInFailures.objects.values_list("count", flat=True))) == (3, 1)
 
