@@ -209,7 +209,7 @@ def test_list_states_its_queries(auditor, plant, django_assert_max_num_queries):
 
     # Five more than the rows themselves: whether a switch is due, whether failures are to be told of, how far the
     # person has looked, the end of the sequence, the saved views.
-    with django_assert_max_num_queries(12):
+    with django_assert_max_num_queries(13):
         auditor.get(URL)
 
 
@@ -218,7 +218,7 @@ def test_row_and_search_for_a_text_state_their_queries(auditor, plant, django_as
     disable_enrollment(plant, "pump-042", actor=BOB, reason="stolen, ticket 4711")
     row, *_ = auditor.get(URL).context["rows"]
 
-    for path, most in ((row.own_url, 7), (f"{URL}?reason=4711", 13)):
+    for path, most in ((row.own_url, 7), (f"{URL}?reason=4711", 14)):
         with django_assert_max_num_queries(most):
             assert auditor.get(path).status_code == 200
 
