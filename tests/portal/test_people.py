@@ -14,7 +14,7 @@ from enrollments.models import ApiToken, HistoryEvent, Membership, ProvisioningS
 from enrollments.policy.access import AccessRight
 from enrollments.policy.roles import Role
 from tests.devices import ALICE
-from tests.factories import a_user
+from tests.factories import a_service, a_user
 
 LAST = "This is the last administrator of the installation."
 
