@@ -28,6 +28,8 @@ PREVIEW_LEASE = 2 * LEASE
 HOLDS = timedelta(hours=1)
 # Why one cannot be told may pass sooner.
 FAILURE_HOLDS = timedelta(minutes=1)
+# Somebody has to say that it starts, or goes on.
+WAITING = (ImportState.CHECKED, ImportState.PAUSED)
 # Portions that are written in one transaction.
 TOGETHER = 10
 
@@ -41,8 +43,8 @@ def preview_wanted(run: ImportRun, *, everyone: bool) -> bool:
 
 
 def can_be_foreseen(run: ImportRun) -> bool:
-    """Whether it waits to be started, with something to do."""
-    return run.state == ImportState.CHECKED and run.chunks > 0
+    """Whether it, or the rest of it, waits to be started, with something to do."""
+    return run.state in WAITING and run.chunks > run.position
 
 
 def preview_kept(run: ImportRun, *, everyone: bool) -> ImportPreview | None:
@@ -136,7 +138,7 @@ def keep_foreseen(run: ImportRun, numbers: Mapping[str, Any] | None) -> None:
 
     Of two, that of the later state; of one state, the one that has examined more devices.
     """
-    if run.state != ImportState.CHECKED or run.foreseen == numbers:
+    if run.state not in WAITING or run.foreseen == numbers:
         return
     with transaction.atomic():
         _keep_foreseen(locked_run(run.pk), numbers)
@@ -144,7 +146,7 @@ def keep_foreseen(run: ImportRun, numbers: Mapping[str, Any] | None) -> None:
 
 def _keep_foreseen(run: ImportRun, numbers: Mapping[str, Any] | None) -> None:
     is_older = numbers is not None and run.foreseen is not None and _rank(run.foreseen) > _rank(numbers)
-    if run.state == ImportState.CHECKED and not is_older:
+    if run.state in WAITING and not is_older:
         ImportRun.objects.filter(pk=run.pk).update(foreseen=numbers)
 
 

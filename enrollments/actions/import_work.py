@@ -11,6 +11,7 @@ from dataclasses import replace
 from django.contrib.auth.models import User
 
 from enrollments.actions.entries import check_epoch
+from enrollments.actions.import_agreed import not_agreed_to, own_request_ids
 from enrollments.actions.import_changes import Change, LineProblem, Tally, do_changes
 from enrollments.actions.import_holding import NotHeld, held_run
 from enrollments.actions.imports import empty_run, end_run
@@ -67,7 +68,8 @@ def carry_out(
 ) -> ImportRun:
     """One chunk, in one transaction with the note that it is done: what one line cannot have hinders no other.
 
-    Raises PreviewOutdated where something was changed after the changes were made up (`epoch`); NotHeld.
+    Raises PreviewOutdated where something was changed after the changes were made up (`epoch`); ChangedSincePreview
+    where it may do by now what nobody agreed to; NotHeld.
     """
     service = ImportRun.objects.select_related("service").get(pk=run_id).service
     with change_lock(service):
@@ -79,9 +81,11 @@ def carry_out(
             if actor.still_may is not None:
                 actor.still_may()
             tally = Tally()
-            for problem in bad:
+            left_out = not_agreed_to(run, service, changes)
+            for problem in [*bad, *left_out.values()]:
                 tally.refuse(problem.line, problem.name, problem.sentence)
-            do_changes(service, changes, tally, actor=actor, reason=run.reason)
+            agreed = [one for one in changes if one.line not in left_out]
+            do_changes(service, agreed, tally, actor=actor, reason=run.reason)
             _keep_problems(run, tally.problems, at_run=True)
             run.position += 1
             run.lines_done += len(changes) + len(bad)
@@ -105,9 +109,7 @@ def pause_import(run_id: int, holder: str, sentence: str = "") -> None:
 
 def actor_of(run: ImportRun) -> Actor:
     """Whoever started it, as long as they still may: each chunk is asked about (R12)."""
-    request_id = (
-        f"import {run.pk} {secrets.token_hex(8)}"  # the rows of its chunks; nobody guesses it, see Actor
-    )
+    request_id = f"{own_request_ids(run)}{secrets.token_hex(8)}"  # the rows of its chunks; nobody guesses it, see Actor
     actor = Actor(run.actor_kind, run.actor_name, Way(run.way), run.address, request_id)
     if actor.kind != "user":
         return actor

@@ -8,9 +8,11 @@ from typing import Any
 from django.db import transaction
 from django.utils import timezone
 
-from enrollments.actions.entries import check_epoch
+from enrollments.actions.entries import check_epoch, is_outdated
+from enrollments.actions.import_agreed import NARROWS, latest_row
 from enrollments.actions.import_holding import LEASE, locked_run
 from enrollments.actions.outcomes import Outcome
+from enrollments.actions.schedule import settle_if_possible
 from enrollments.audit.actor import Actor, Way
 from enrollments.audit.events import Event
 from enrollments.audit.record import Subject, clean_reason, record
@@ -24,12 +26,15 @@ from enrollments.models import (
     PartKind,
     ProvisioningService,
 )
+from enrollments.models.locks import change_lock
 
 # Each keeps a whole file in the database until it has ended.
 MAX_UNFINISHED = 5
 # What nobody started, or went on with, is given up; what is left of ended ones are numbers and problems of lines.
 ABANDONED = timedelta(days=7)
 KEPT = timedelta(days=90)
+# In place of an epoch: nobody saw a preview.
+NOT_LOOKED_AT = -1
 
 
 class ImportNotFound(NotFound):
@@ -111,13 +116,15 @@ def file_is_there(run: ImportRun) -> str:
 def start_import(
     run: ImportRun, *, without_bad_lines: bool, actor: Actor, expected_epoch: int | None = None
 ) -> ImportRun:
-    """Let a checked run begin, or a paused one go on. Who starts it is whose name its changes bear.
+    """Let a checked run begin, or the rest of a paused one go on. Who starts it is whose name its changes bear.
 
-    expected_epoch: see check_epoch. It counts where somebody may come in by a line, and nothing is done yet. A preview
-    of another state was not what was looked at, and is not kept.
+    expected_epoch: see check_epoch; NOT_LOOKED_AT where there was no preview. It counts where somebody may come in by a
+    line. A preview of another state was not what was looked at, and is not kept; then nobody has agreed to more than
+    what the lines were when they were checked.
     Raises Conflict where lines are bad and nobody said that they are to be left out; PreviewOutdated.
     """
-    with transaction.atomic():
+    settle_if_possible(run.service)  # what is due by now is no change that somebody makes meanwhile
+    with change_lock(run.service, raises_epoch=False):
         run = locked_run(run.pk)
         if run.state == ImportState.RUNNING:
             return run
@@ -129,9 +136,11 @@ def start_import(
             )
         if not run.chunks:
             raise Conflict("No line of this list can be imported.")
-        if run.state == ImportState.CHECKED and may_widen(run):
+        if may_widen(run):
             check_epoch(run.service, expected_epoch)
-        if run.state == ImportState.CHECKED and expected_epoch is not None and run.foreseen:
+        standing = ProvisioningService.what_decisions_read(run.service_id)
+        run.agreed_on = None if is_outdated(standing, expected_epoch) else latest_row()
+        if expected_epoch is not None and run.foreseen:
             run.foreseen = run.foreseen if run.foreseen["epoch"] == expected_epoch else None
         _forget_previews(run)
         run.actor_kind, run.actor_name, run.way = actor.kind, actor.name[:150], actor.way.value
@@ -159,8 +168,7 @@ def start_import(
 def may_widen(run: ImportRun) -> bool:
     """By its lines as they were checked. What is changed may let somebody in; what is disabled does not, unless it
     brings certificates by which others find a path."""
-    narrows = (Outcome.DISABLED, Outcome.ADDED_DISABLED, Outcome.UNCHANGED, Outcome.REFUSED)
-    return any(count for outcome, count in run.planned.items() if outcome not in narrows)
+    return any(count for outcome, count in run.planned.items() if outcome not in NARROWS)
 
 
 def cancel_import(run: ImportRun, *, actor: Actor, reason: str = "") -> ImportRun:

@@ -39,6 +39,7 @@ class ImportRun(models.Model):
 
     planned, counts: how many lines have which outcome, as the check foresaw it and as it came.
     foreseen: the numbers of its preview, as last worked out; once it is started, of the one that it was started on.
+    agreed_on: the last row of the history when it was started on a preview. None: nobody saw one.
     holder, held_until: the worker that has it, and until when nobody else takes it.
     """
 
@@ -60,6 +61,7 @@ class ImportRun(models.Model):
     planned = models.JSONField(default=dict)
     counts = models.JSONField(default=dict)
     foreseen = models.JSONField(null=True)
+    agreed_on = models.BigIntegerField(null=True)
     problem = models.CharField(max_length=500, blank=True)
     holder = models.CharField(max_length=40, blank=True)
     held_until = models.DateTimeField(null=True)

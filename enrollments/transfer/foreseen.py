@@ -48,7 +48,7 @@ Tell = Callable[[HowFar], None]
 
 
 def foresee(run: ImportRun, limits: Limits | None = None, *, tell: Tell = lambda _: None) -> Foreseen:
-    """Of an import that was checked, and as long as its lines are kept. Raises SecretUnreadable.
+    """Of an import that was checked, or of the rest of one that was paused. Raises SecretUnreadable.
 
     limits: as much as can be told at a glance, unless it is said. What `tell` raises ends it.
     """
@@ -98,7 +98,7 @@ def _changes(
     """What carrying it out would do, portion by portion; what would be refused then is not among it."""
     done = 0
     for records in _portions(run):
-        tell(HowFar(Step.READING, done, run.lines - run.bad_lines, is_later))
+        tell(HowFar(Step.READING, done, run.lines - run.bad_lines - run.lines_done, is_later))
         if lines := _that_matter(run.service, records, came):
             changes = plan(run.service_id, lines, thoroughly=False, compares=False).changes
             # Entries and what was read with them refer to each other: a portion's are of no use to the next.
@@ -108,7 +108,8 @@ def _changes(
 
 
 def _portions(run: ImportRun) -> Iterator[list[Record]]:
-    chunks = run.content.order_by("number").values_list("content", flat=True)
+    """What is not done yet."""
+    chunks = run.content.filter(number__gte=run.position).order_by("number").values_list("content", flat=True)
     return (from_text(text) for text in chunks.iterator(chunk_size=5))
 
 

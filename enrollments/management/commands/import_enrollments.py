@@ -11,9 +11,10 @@ from typing import IO, Any
 from django.core.management.base import CommandError
 
 from enrollments.actions.import_holding import LEASE, NotHeld, hold, let_go
-from enrollments.actions.import_previews import keep_foreseen
+from enrollments.actions.import_previews import WAITING, keep_foreseen
 from enrollments.actions.import_work import pause_import
 from enrollments.actions.imports import (
+    NOT_LOOKED_AT,
     begin_import,
     cancel_import,
     file_is_there,
@@ -26,7 +27,7 @@ from enrollments.actions.preview import NO_LIMITS, Limits
 from enrollments.actions.preview.table import csv_of_parts
 from enrollments.actions.preview.words import in_lines, turning_in_line
 from enrollments.audit.sealer import seal_everything
-from enrollments.errors import Conflict, PreviewOutdated
+from enrollments.errors import Conflict, DpsError, PreviewOutdated
 from enrollments.management.command import (
     REFUSED,
     add_service_option,
@@ -152,7 +153,7 @@ class Command(AskingCommand):
                     _write_devices(preview, seen)
                 self._tell_check(run, errors, seen, as_json=json, dry_run=dry_run)
                 return
-            if run.state == ImportState.CHECKED:
+            if run.state in WAITING:
                 asked = _Asked(yes=yes, epoch=epoch, no_preview=no_preview, skip_bad_lines=skip_bad_lines)
                 try:
                     run = self._started(run, asked, progress, as_json=json)
@@ -235,7 +236,7 @@ class Command(AskingCommand):
                     run,
                     without_bad_lines=asked.skip_bad_lines,
                     actor=command_line_actor(),
-                    expected_epoch=seen.now.epoch if seen is not None else None,
+                    expected_epoch=seen.now.epoch if seen is not None else NOT_LOOKED_AT,
                 )
             except PreviewOutdated:
                 if asked.epoch is not None or not left:
@@ -262,6 +263,11 @@ class Command(AskingCommand):
             ) from None
         except NotHeld:
             raise
+        except DpsError as problem:
+            pause_import(run.pk, holder, problem.message)
+            raise Conflict(
+                f"{problem.message} What is done stays; go on with --resume {run.pk}."
+            ) from problem
         except BaseException:
             let_go(run.pk, holder)
             raise

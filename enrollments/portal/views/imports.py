@@ -108,8 +108,6 @@ def import_detail(request: HttpRequest, service: ProvisioningService, import_pk:
 
 def _may_start(run: ImportRun, preview: ImportPreview | None) -> bool:
     """What may let somebody in waits for its preview, and is started on the state that this is about (R12)."""
-    if run.state == ImportState.PAUSED:
-        return run.chunks > 0
     is_told = preview is not None and preview.told is not None
     return can_be_foreseen(run) and (is_told or not may_widen(run))
 
