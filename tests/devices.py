@@ -2,6 +2,7 @@
 
 import base64
 import hmac
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -19,7 +20,8 @@ from enrollments.actions.enrollments import add_individual_enrollment
 from enrollments.actions.group_specs import GroupSpec
 from enrollments.actions.registrations import DeviceRequest, RegistrationAnswer, register_device
 from enrollments.actions.services import add_service, change_settings
-from enrollments.attestation.credential import PresentedCredential
+from enrollments.attestation.credential import ClaimedTpm, PresentedCredential
+from enrollments.attestation.tpm import read_storage_root_key
 from enrollments.audit.actor import Actor, Way
 from enrollments.models import (
     AttestationMechanism,
@@ -117,6 +119,22 @@ def shows(*chain: Minted) -> PresentedCredential:
 
 def signs(service: ProvisioningService, registration_id: str, key: str, **token: Any) -> PresentedCredential:
     return PresentedCredential(authorization=sas_token(service.id_scope, registration_id, key, **token))
+
+
+def challenged(
+    service: ProvisioningService,
+    tpm: SoftTpm,
+    registration_id: str = "press-01",
+    *,
+    at: datetime | None = None,
+) -> PresentedCredential:
+    """What a TPM shows that was sent a challenge and has opened it. An entry has to enroll it."""
+    at = at or timezone.now()
+    claimed = ClaimedTpm(tpm.keys.endorsement_key, read_storage_root_key(tpm.keys.storage_root_key))
+    answer = register(service, PresentedCredential(claimed_tpm=claimed), registration_id, at=at)
+    tpm.activate(answer.tpm_blob)
+    key = base64.b64encode(tpm.key).decode()
+    return replace(signs(service, registration_id, key), claimed_tpm=claimed)
 
 
 def asks(registration_id: str, credential: PresentedCredential, at: datetime | None = None) -> DeviceRequest:

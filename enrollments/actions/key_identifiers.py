@@ -33,6 +33,12 @@ def endorsement_identifier(endorsement_key: bytes) -> str:
     return hashlib.sha256(endorsement_key).hexdigest()
 
 
+def identifier_of_group_key(group_key: bytes) -> str:
+    """As records have it of a device whose own key is derived from that one; empty where it cannot be made."""
+    known = _identifier(group_key)
+    return f"{OF_GROUP}{known}" if known else ""
+
+
 def identifier_of_derived(group_key: bytes, registration_id: str) -> str:
     """Of the key that a device of this name has from a group with this key."""
     return _identifier(derive_device_key(group_key, registration_id))

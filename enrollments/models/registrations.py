@@ -267,6 +267,10 @@ class RegistrationAttempt(models.Model):
         db_default="",
         help_text="What identifies the enrolled key that a token proved (actions/key_identifiers.py).",
     )
+    key_of_group = models.BooleanField(
+        null=True,
+        help_text="Whether that is the key of a group, from which the device has its own; empty if that was not kept.",
+    )
     chain = models.TextField(
         blank=True,
         db_default="",

@@ -87,6 +87,13 @@ class Judgement:
         return next((f"group {group.ref.pk}" for group in self.facts.groups if group.signed), "")
 
     @property
+    def is_key_of_group(self) -> bool | None:
+        """Whether what `key_id` identifies is the key of a group, from which the device has its own."""
+        individual = self.facts.individual
+        is_own = individual is not None and individual.own_credential_proven
+        return not is_own if self.key_id else None
+
+    @property
     def on_valid_paths(self) -> frozenset[str]:
         """Thumbprints of the certificates on the way to enrolled CAs: issued by CAs, and not made up by the device."""
         return frozenset(one for group in self.facts.groups for one in group.path_thumbprints)

@@ -5,15 +5,16 @@ decided about by itself. The device is admitted if one of them is: nobody here k
 """
 
 from collections.abc import Collection, Iterator, Sequence
+from dataclasses import replace
 
 from enrollments.actions.attempts import Came
 from enrollments.actions.preview.effects import Device, Outcome
 from enrollments.actions.preview.outcomes import Known
-from enrollments.actions.preview.secrets import MADE, NO_SECRETS
+from enrollments.actions.preview.secrets import MADE, NO_SECRETS, KeyGroup
 from enrollments.actions.preview.world import Individual, World
 from enrollments.models import HeldCertificate, HeldRole, ProvisioningService
 from enrollments.policy.decision import Verdict
-from enrollments.policy.facts import EntryRef
+from enrollments.policy.facts import EntryRef, Mechanism
 
 Side = tuple[Outcome | None, EntryRef | None]
 
@@ -58,6 +59,20 @@ def keys_enrolled(
         if new:
             brought.append(Known(key, after.ref.name, after.mechanism, readings=(new,)))
     return held, brought
+
+
+def with_derived(known: Known, groups: Collection[KeyGroup]) -> Known:
+    """With the key that such a device has from one of these groups, be it that its entry holds that one.
+
+    What an attempt keeps of a key that is derived from a group's is which of the group's it was.
+    """
+    if known.mechanism is not Mechanism.SYMMETRIC_KEY:
+        return known
+    readings = tuple(
+        secrets.union(*(group.derived_by(known.registration_id, secrets) for group in groups))
+        for secrets in known.readings
+    )
+    return replace(known, readings=readings)
 
 
 def is_settled(device: Device | None, key: str, worlds: Sequence[World]) -> bool:

@@ -1,13 +1,18 @@
-"""Devices of no class of evidence to whom a change could matter, with what may have signed their leaves."""
+"""Devices of no class of evidence to whom a change could matter, with what may have signed their leaves.
+
+And the keys that devices proved at attempts: no class of evidence has them either.
+"""
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
+from operator import itemgetter
 from typing import NamedTuple
 
 from django.db.models import Q, QuerySet
 
 from enrollments.actions.attempts import Came, shown_at_attempts
+from enrollments.actions.attempts_keys import Signed, keys_at_attempts
 from enrollments.actions.certificates import parsed, parsed_once
 from enrollments.actions.preview.below_keys import devices_below
 from enrollments.actions.preview.credentials import device_at, enrolled_for, place_of
@@ -24,6 +29,7 @@ from enrollments.actions.preview.kinds import (
 from enrollments.actions.preview.limits import Limits
 from enrollments.actions.preview.looking import Look, Time, look_alone, registered_alone
 from enrollments.actions.preview.outcomes import Known
+from enrollments.actions.preview.secrets import KeyGroup
 from enrollments.actions.preview.touched import Touched, in_portions
 from enrollments.attestation.credential import PresentedCredential
 from enrollments.models import ProvisioningService, RegistrationEvidence
@@ -48,6 +54,7 @@ class Loose:
     of those that the change is about, what is enrolled.
     enrolled: the places of those that nobody has shown. brought: of those that are enrolled after the change alone.
     signers: certificates whose keys may have signed any of these, as PEM.
+    signed: by registration key, the keys that no record has, of devices that proved one at an attempt.
     """
 
     strangers: dict[str, Came]
@@ -56,6 +63,7 @@ class Loose:
     enrolled: set[str] = field(default_factory=set)
     brought: set[str] = field(default_factory=set)
     signers: set[str] = field(default_factory=set)
+    signed: dict[str, list[Signed]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, service: ProvisioningService, limits: Limits) -> "Loose":
@@ -65,7 +73,8 @@ class Loose:
                 place_of(key, parsed(one.pems[0]).thumbprint_sha256): one
                 for key, several in shown.items()
                 for one in several
-            }
+            },
+            signed=keys_at_attempts(service, limits.attempts),
         )
 
     def read(self, service: ProvisioningService, touched: Touched, *, is_after: bool) -> None:
@@ -149,9 +158,17 @@ class Loose:
             shown = PresentedCredential(certificates=tuple(parsed(pem).der for pem in came.pems))
             yield look_alone(place, came.registration_id, shown)
 
-    def touched(self, touched: Touched, moved: Collection[str]) -> set[str]:
-        """Registration keys of whom one of these is touched. moved: places above which something changes."""
-        return {
+    def touched(self, touched: Touched, moved: Collection[str], key_groups: Collection[KeyGroup]) -> set[str]:
+        """Registration keys of whom one of these is touched.
+
+        moved: places above which something changes. key_groups: the groups with keys, before and after, that change.
+        """
+        signing = {
+            key
+            for key, several in self.signed.items()
+            if key in touched.keys or any(_is_signed_for(one, key_groups) for one in several)
+        }
+        return signing | {
             device_at(place)
             for place, came in self.strangers.items()
             if place in moved
@@ -161,12 +178,39 @@ class Loose:
 
     def known(self, devices: Collection[str]) -> dict[str, list[Known]]:
         """By registration key: of these devices, and of all that have a record; what was shown last is the first."""
-        found: dict[str, list[Known]] = {}
+        found: dict[str, list[tuple[datetime, Known]]] = {}
         for place, came in self.strangers.items():
             key = device_at(place)
             if came.is_registered or key in devices:
                 leaf = parsed(came.pems[0])
                 shown = leaf.thumbprint_sha256, leaf.spki_sha256
                 known = Known(key, came.registration_id, Mechanism.X509, BARE, *shown, place=place)
-                found.setdefault(key, []).append(known)
-        return found
+                found.setdefault(key, []).append((came.at or NEVER, known))
+        for key, several in self.signed.items():
+            for number, signed in enumerate(several):
+                if signed.is_registered or key in devices:
+                    known = known_by_key(place_of(key, f"key {number}"), signed)
+                    found.setdefault(key, []).append((signed.at, known))
+        return {
+            key: [known for _, known in sorted(several, key=itemgetter(0), reverse=True)]
+            for key, several in found.items()
+        }
+
+
+# Of what is enrolled and was not shown.
+NEVER = datetime.min.replace(tzinfo=UTC)
+
+
+def known_by_key(place: str, signed: Signed) -> Known:
+    """By a key that it proved at an attempt."""
+    readings = tuple(frozenset({one}) for one in signed.key_ids)
+    return Known(device_at(place), signed.registration_id, signed.mechanism, readings=readings, place=place)
+
+
+def _is_signed_for(signed: Signed, groups: Collection[KeyGroup]) -> bool:
+    """Whether the device may have from one of these groups the key that it signed with."""
+    return signed.mechanism is Mechanism.SYMMETRIC_KEY and any(
+        group.signs_for(signed.registration_id, frozenset({one}))
+        for one in signed.key_ids
+        for group in groups
+    )

@@ -64,7 +64,7 @@ class Decider:
         possible = {
             self._by_secret(device, individual, secrets, proven=proven)
             for secrets in device.readings
-            for proven in _may_be_proven(individual, secrets)
+            for proven in _may_be_proven(device, individual, secrets)
         }
         return possible.pop() if len(possible) == 1 else None
 
@@ -112,9 +112,11 @@ class Decider:
         return _of_its_own(self._decided[alike], individual)
 
 
-def _may_be_proven(individual: Individual | None, secrets: Secrets) -> tuple[bool, ...]:
+def _may_be_proven(device: Known, individual: Individual | None, secrets: Secrets) -> tuple[bool, ...]:
     """Whether the device of these has the credential of its entry; both, where that cannot be seen."""
     if individual is None or not individual.holds_keys:
+        return (False,)
+    if individual.mechanism is Mechanism.TPM and device.mechanism is Mechanism.SYMMETRIC_KEY:
         return (False,)
     if individual.secrets & secrets:
         return (True,)

@@ -21,6 +21,7 @@ from enrollments.actions.preview.credentials import (
     keys_enrolled,
     place_of,
     together,
+    with_derived,
 )
 from enrollments.actions.preview.effects import Device, Preview
 from enrollments.actions.preview.holders import Holders
@@ -43,6 +44,7 @@ from enrollments.actions.preview.touched import (
     still_there,
     touched_by,
     touched_classes,
+    touched_key_groups,
     whom_it_touches,
     with_dates_judged,
 )
@@ -123,10 +125,11 @@ class _Rehearsed:
             self._before.individuals = {**theirs, **self._before.individuals}
             bars = read_leaf_bars(self._service, some, as_of)
             self._before.leaf_bars = {**self._before.leaf_bars, **bars}
-        about = self._loose.touched(self._touched, self._moved(kinds))
+        about = self._touched_besides(kinds)
         others = self._loose.known(about)
         for portion in in_portions(chain.from_iterable(others.values())):
-            keys, spkis = [one.registration_key for one in portion], [one.leaf_spki for one in portion]
+            keys = [one.registration_key for one in portion]
+            spkis = [one.leaf_spki for one in portion if one.leaf_spki]
             rows = self._service.individualenrollments.filter(registration_key__in=keys)
             self._before.individuals = {**read_many_individuals(rows, as_of), **self._before.individuals}
             self._before.leaf_bars |= bars_of_keys(self._service, spkis, as_of)
@@ -258,10 +261,14 @@ class _Rehearsed:
     def _records(self, kinds: Kinds) -> "list[QuerySet[RegistrationRecord]]":
         worlds = self._before, self._after
         records = records_touched(self._service, self._touched, *worlds, self._time.at)
-        moved = self._moved(kinds)
-        keys = {*map(device_at, moved), *self._loose.touched(self._touched, moved)} - self._touched.keys
+        keys = {*map(device_at, self._moved(kinds)), *self._touched_besides(kinds)} - self._touched.keys
         judged = with_dates_judged(self._service.registrations.all(), self._time.at)
         return [*records, *(judged.filter(registration_key__in=some) for some in in_portions(keys))]
+
+    def _touched_besides(self, kinds: Kinds) -> set[str]:
+        """Registration keys of devices that are touched by what no record has of them."""
+        key_groups = touched_key_groups(self._touched, self._before, self._after)
+        return self._loose.touched(self._touched, self._moved(kinds), key_groups)
 
     def _moved(self, kinds: Kinds) -> set[str]:
         """Devices above which something changes, among those that have no class; and whoever was not looked at."""
@@ -362,6 +369,9 @@ class _Deciding:
         others = self.others.get(key, [])
         if recorded is not None:
             others = [replace(one, holder=recorded.holder) for one in others]
+        if before is not None or after is not None:
+            groups = [group for world in self._worlds for group in world.key_groups.values()]
+            others = [with_derived(one, groups) for one in others]
         held, brought = keys_enrolled(key, before, after)
         brought += [one for one in others if one.place in self.brought]
         shown = [self._decided(one) for one in others if one.place not in self.enrolled]

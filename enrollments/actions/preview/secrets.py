@@ -17,6 +17,7 @@ from enrollments.actions.key_identifiers import (
     OF_GROUP,
     endorsement_identifier,
     identifier_of_derived,
+    identifier_of_group_key,
     key_identifier,
 )
 from enrollments.attestation.symmetric_key import derive_device_key, key_bytes
@@ -82,6 +83,11 @@ class KeyGroup:
         if len(own) < len(secrets):
             return False
         return any(self._derives(registration_id, one) for one in own)
+
+    def derived_by(self, registration_id: str, secrets: Secrets) -> Secrets:
+        """The keys that a device of this name has from this group, if it is known by the keys that they come from."""
+        keys = (key for key in self.keys if identifier_of_group_key(key) in secrets)
+        return frozenset(filter(None, (identifier_of_derived(key, registration_id) for key in keys)))
 
     def _derives(self, registration_id: str, secret: str) -> bool:
         """Whether that is a key which a device gets from this group that spells its name so."""

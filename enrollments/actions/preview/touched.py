@@ -131,7 +131,7 @@ def records_touched(
 ) -> "list[QuerySet[RegistrationRecord]]":
     """The records of all devices that the change could matter to. A record may be in several of these."""
     wanted = whom_it_touches(touched, before, after)
-    key_groups = _touched_key_groups(touched, before, after)
+    key_groups = touched_key_groups(touched, before, after)
     if key_groups:
         wanted |= records_of_keys(key_groups)
     records = with_dates_judged(service.registrations.all(), at)
@@ -159,7 +159,8 @@ def with_dates_judged(
     return records.annotate(is_current=is_current)
 
 
-def _touched_key_groups(touched: Touched, before: World, after: World) -> list[KeyGroup]:
+def touched_key_groups(touched: Touched, before: World, after: World) -> list[KeyGroup]:
+    """As they are before the change, and as they are after it."""
     return [
         group
         for world in (before, after)

@@ -1,0 +1,111 @@
+"""The keys by which devices proved themselves at attempts, where no registration record has them (R3, R4)."""
+
+from datetime import datetime
+from typing import NamedTuple
+
+from django.db.models import BooleanField, CharField, Exists, ExpressionWrapper, OuterRef, Q, QuerySet, Value
+from django.db.models.functions import Concat
+
+from enrollments.actions.attempts import MAX_LEAVES, OVERFLOW_NAME
+from enrollments.actions.key_identifiers import DIGITS, OF_GROUP
+from enrollments.models import (
+    AttemptOutcome,
+    ProvisioningService,
+    RegistrationAttempt,
+    RegistrationRecord,
+)
+from enrollments.policy.facts import EntryKind, Mechanism
+from enrollments.policy.names import registration_key
+from enrollments.policy.reasons import Reason
+
+
+class Signed(NamedTuple):
+    """With what key a device signed at an attempt, as it spelled its name there.
+
+    key_ids: what identifies it, that of a group with `group:` before it (OF_GROUP). Two where an attempt of an older
+    version does not say whether the key was the device's own or that of a group: it is one of them.
+    is_registered: whether there is a registration record of it besides. at: the time of that attempt.
+    """
+
+    registration_id: str
+    mechanism: Mechanism
+    key_ids: tuple[str, ...]
+    is_registered: bool
+    at: datetime
+
+
+# Of one device so many keys are looked at, those that it proved last.
+MAX_KEYS = MAX_LEAVES
+
+
+def keys_at_attempts(
+    service: ProvisioningService, most: int | None = None, *, registration_id: str = ""
+) -> dict[str, list[Signed]]:
+    """By registration key, the latest first: as shown_at_attempts has it of certificates.
+
+    Of a device that has a record only what it was not admitted with. most: so many attempts are looked at, the latest
+    of all. registration_id: of that device alone.
+    """
+    records = RegistrationRecord.objects.filter(
+        service=OuterRef("service"), registration_key=OuterRef("registration_key")
+    )
+    attempts = proofs_by_key(service.attempts.all()).filter(~Exists(_told(records)))
+    if registration_id:
+        attempts = attempts.filter(registration_key=registration_key(registration_id))
+    elif most is not None:
+        attempts = attempts.filter(pk__in=service.attempts.order_by("-last_at").values("pk")[:most])
+    rows = attempts.annotate(is_registered=Exists(records)).order_by("last_at", "pk")
+    columns = ("registration_key", "claimed_registration_id", *KEY_COLUMNS, "is_registered", "last_at")
+    latest: dict[str, dict[tuple[str, ...], Signed]] = {}
+    for key, name, *proven, is_registered, at in rows.values_list(*columns).iterator():
+        mechanism, key_ids = key_proven(*proven)
+        shown = latest.setdefault(key, {})
+        shown.pop((name, *key_ids), None)  # the latest go behind all others
+        shown[name, *key_ids] = Signed(name, mechanism, key_ids, is_registered, at)
+        if len(shown) > MAX_KEYS:
+            del shown[next(iter(shown))]
+    return {key: list(reversed(shown.values())) for key, shown in latest.items()}
+
+
+def proofs_by_key(attempts: "QuerySet[RegistrationAttempt]") -> "QuerySet[RegistrationAttempt]":
+    """Those of these of which it is kept what key they proved."""
+    return attempts.exclude(key_id="").exclude(claimed_registration_id=OVERFLOW_NAME)
+
+
+# By what `key_proven` tells.
+KEY_COLUMNS = ("key_id", "key_of_group", "outcome", "reason", "entry_kind")
+
+
+def key_proven(
+    key_id: str, of_group: bool | None, outcome: str, reason: str, entry_kind: str
+) -> tuple[Mechanism, tuple[str, ...]]:
+    """By these columns of an attempt: of what mechanism the key is, and what identifies it (see Signed)."""
+    if len(key_id) > DIGITS:
+        return Mechanism.TPM, (key_id,)
+    if of_group is None:
+        of_group = _of_group(outcome, reason, entry_kind)
+    own, derived = (key_id,), (f"{OF_GROUP}{key_id}",)
+    return Mechanism.SYMMETRIC_KEY, own + derived if of_group is None else derived if of_group else own
+
+
+def _of_group(outcome: str, reason: str, entry_kind: str) -> bool | None:
+    """As far as an attempt of an older version tells: where an individual enrollment decides, it may hold that key."""
+    if entry_kind != EntryKind.INDIVIDUAL.value or reason == Reason.OTHER_CREDENTIAL:
+        return True
+    return False if outcome in (AttemptOutcome.ASSIGNED, AttemptOutcome.FAILED) else None
+
+
+def _told(records: "QuerySet[RegistrationRecord]") -> "QuerySet[RegistrationRecord]":
+    """The record that has the key of an attempt, or that of what admitted the device since.
+
+    Where it is not known whether it was its own or that of a group, any of the record counts.
+    """
+    came = {
+        "came_out": ExpressionWrapper(OuterRef("outcome"), output_field=CharField()),
+        "of_group": ExpressionWrapper(OuterRef("key_of_group"), output_field=BooleanField(null=True)),
+    }
+    # In a record what is the device's own stands before what is of groups.
+    has_own = Q(of_group=False, key_ids__startswith=OuterRef("key_id"))
+    has_derived = Q(of_group=True, key_ids__contains=Concat(Value(OF_GROUP), OuterRef("key_id")))
+    has_any = Q(of_group=None, key_ids__contains=OuterRef("key_id"))
+    return records.alias(**came).filter(Q(came_out=AttemptOutcome.ASSIGNED) | has_own | has_derived | has_any)
