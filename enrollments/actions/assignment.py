@@ -297,7 +297,6 @@ def _decided_by(record: RegistrationRecord, judgement: Judgement, entry: Entry, 
     record.individual = entry if isinstance(entry, IndividualEnrollment) else None
     record.group = entry if isinstance(entry, EnrollmentGroup) else None
     record.entry_name, record.entry_etag = str(entry), entry.etag
-    record.mechanism = judgement.mechanism
     record.epoch = judgement.epoch
     record.operation_id = operation_id
     record.operation_done_at = None
@@ -312,6 +311,7 @@ def _begin(record: RegistrationRecord, judgement: Judgement) -> None:
 def _classify(record: RegistrationRecord, judgement: Judgement) -> None:
     """The evidence in short, for questions about many devices."""
     leaf = judgement.chain[0] if judgement.chain else None
+    record.mechanism = judgement.mechanism
     record.evidence_class = evidence_class(judgement)
     record.leaf_thumbprint = judgement.leaf_thumbprint
     record.leaf_spki = leaf.spki_sha256 if leaf else ""

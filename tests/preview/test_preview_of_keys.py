@@ -204,3 +204,15 @@ class TestOfADeviceWithoutARecord:
 
         assert effects(preview_of_act(service, Act.DELETE, [entry])) == {"press-01": Effect.STILL_OUT}
         assert effects(preview_of_act(service, Act.DISABLE, [keys])) == {}
+
+    def test_a_refused_key_leaves_the_certificate_of_the_record_what_it_is(self, service, plant, keys):
+        turned_off(service, plant, keys)
+        leaf = CA.leaf("press-01")
+        assert register(service, leaf).outcome == "disabled"
+        assert by_its_key(service, keys) == "disabled"
+
+        said = preview_of_act(service, Act.ENABLE, [plant])
+
+        assert effects(said) == {"press-01": Effect.COMES_IN}
+        enable_enrollment_group(service, "plant", actor=ALICE)
+        assert register(service, leaf).outcome == "assigned"

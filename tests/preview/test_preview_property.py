@@ -34,6 +34,14 @@ def test_so_does_that_of_devices_with_several_credentials(forest, seed, monkeypa
         compare(world, within=NO_LIMITS if seed % 2 else None)
 
 
+@pytest.mark.parametrize("seed", range(300, 340))
+def test_and_that_of_devices_that_proved_keys_besides(forest, seed, monkeypatch):
+    monkeypatch.setattr(limits, "SECONDS_SINGLY", None)
+    world = World(forest, random.Random(seed), renewing=seed % 3 == 0, signing=True)
+    for _ in range(5):
+        compare(world, within=NO_LIMITS if seed % 2 else None)
+
+
 @pytest.mark.parametrize("seed", range(100, 130))
 def test_what_is_told_of_some_is_right_where_others_are_too_many(forest, seed):
     few = Limits(classes=seed % 3, singly=seed % 2, seconds=None)

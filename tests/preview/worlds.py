@@ -2,7 +2,7 @@
 
 import hashlib
 import random
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from ssl import PEM_cert_to_DER_cert
 
@@ -28,12 +28,13 @@ from enrollments.actions.enrollments import (
     enable_enrollment,
 )
 from enrollments.actions.group_specs import GroupSpec
-from enrollments.actions.judging import judge
+from enrollments.actions.judging import Judgement, judge
+from enrollments.actions.judging.assumed import judge_tpm_as_proven
 from enrollments.actions.name_holders import holder_of, may_take
 from enrollments.actions.preview.proofs import groups_without_proof
 from enrollments.actions.preview.world import chain_of
 from enrollments.actions.services import change_settings
-from enrollments.attestation.credential import PresentedCredential
+from enrollments.attestation.credential import ClaimedTpm, PresentedCredential
 from enrollments.models import (
     AttestationMechanism,
     EnrollmentGroup,
@@ -44,7 +45,18 @@ from enrollments.models import (
 )
 from enrollments.policy.decision import Verdict
 from tests.certificates import EXPIRED, NOT_YET_VALID, NOW, Minted, root, self_signed
-from tests.devices import ALICE, derived_key, new_service, prove, register, shows, signs
+from tests.devices import (
+    ALICE,
+    challenged,
+    derived_key,
+    enroll_tpm,
+    new_service,
+    prove,
+    register,
+    shows,
+    signs,
+)
+from tests.soft_tpm import SoftTpm
 
 PLANT_ALONE = x509.NameConstraints([x509.DNSName("plant.example")], None)
 NOT_PROCESSED = (x509.UnrecognizedExtension(x509.ObjectIdentifier("1.2.3.4"), b"\x05\x00"), True)
@@ -125,11 +137,34 @@ def grown() -> Forest:
     return Forest(cas, leaves + unfit, unfit, twins, renewed)
 
 
+TPMS = ("tpm-0", "tpm-1")
+
+
+@dataclass(frozen=True)
+class Proof:
+    """By a token that a device has shown. key: its own, where it is no TPM's. is_assigned: what came of it."""
+
+    name: str
+    shown: PresentedCredential
+    key: str = ""
+    is_assigned: bool = False
+
+    @property
+    def what(self) -> str:
+        if self.shown.claimed_tpm is not None:
+            return f"TPM {self.shown.claimed_tpm.endorsement_key.hex()}"
+        return f"key {self.key}" if self.key else self.shown.authorization
+
+
 class World:
     """A service with random entries, in which each device has tried to register."""
 
-    def __init__(self, forest: Forest, chance: random.Random, *, renewing: bool = False) -> None:
-        self.forest, self.chance = forest, chance
+    def __init__(
+        self, forest: Forest, chance: random.Random, *, renewing: bool = False, signing: bool = False
+    ) -> None:
+        self.forest, self.chance, self.signing = forest, chance, signing
+        self.proofs: list[Proof] = []
+        self.proven_on_record: dict[str, Proof] = {}
         self.service = new_service()
         change_settings(
             self.service, {"symmetric_key_groups": True, "device_registrations_per_minute": 60}, actor=ALICE
@@ -146,8 +181,7 @@ class World:
         self.shown = {leaf.parsed.common_names[0]: self.sends(leaf) for leaf in forest.leaves}
         for number in range(3):
             name = f"keyed-{number}"
-            key = derived_key(self.key_group.primary_key, name)
-            self.shown[name] = self.signs(name, key)
+            self.shown[name] = self.signs(name, derived_key(self.key_group.primary_key, name))
         for number in range(2):
             entry = add_individual_enrollment(
                 self.service,
@@ -159,10 +193,16 @@ class World:
             self.shown[entry.registration_id] = self.signs(entry.registration_id, entry.primary_key)
         self.add_coincidences()
         for name, credential in self.shown.items():
-            register(self.service, credential, name)
+            if credential.authorization:
+                self.prove(Proof(name, credential))
+            else:
+                register(self.service, credential, name)
         self.came = self.delete_records()
         if renewing:
             self.renew()
+        if signing:
+            self.sign_too()
+            self.came = self.delete_records()
         self.vague = self.forget_some()
         identified = self.service.registrations.exclude(key_ids="")
         self.identified = set(identified.values_list("registration_key", flat=True))
@@ -279,6 +319,7 @@ class World:
         acts = [self.demanding_proof, self.proving, self.unproving]
         acts += [self.adding_group, self.adding_individual, self.adding_deny_entry]
         acts += [self.adding_key_group, self.adding_keyed, self.adding_keyed]
+        acts += [self.adding_tpm, self.adding_what_was_proven] if self.signing else []
         acts += [self.turning_group, self.deleting_group, self.changing_group] if groups else []
         acts += [self.handing_over] if groups else []
         acts += (
@@ -363,6 +404,27 @@ class World:
 
         def act():
             added = self.try_to(lambda: self.add_keyed(name, key, enabled=enabled))
+            return [added] if added else []
+
+        return about(act, [])
+
+    def adding_tpm(self, groups, individuals):
+        name, number = self.chance.choice(TPMS), self.chance.randrange(2)
+        enabled = self.chance.random() < 0.7
+
+        def act():
+            added = self.try_to(lambda: enroll_tpm_of(self.service, name, number, enabled=enabled))
+            return [added] if added else []
+
+        return about(act, [])
+
+    def adding_what_was_proven(self, groups, individuals):
+        """An entry with the very key that some device has shown at an attempt."""
+        proof = self.chance.choice([one for one in self.proofs if one.key])
+        enabled = self.chance.random() < 0.7
+
+        def act():
+            added = self.try_to(lambda: self.add_keyed(proof.name, proof.key, enabled=enabled))
             return [added] if added else []
 
         return about(act, [])
@@ -485,6 +547,77 @@ class World:
             decided[name.lower()] = (decision.verdict, decision.entry if decision.entry else None)
         return decided
 
+    # --- Keys that devices prove besides ---------------------------------------------------------------
+
+    def sign_too(self) -> None:
+        """Some devices try again by keys: of a group, of their own, of a TPM; whatever is enabled at that moment."""
+        names = [leaf.parsed.common_names[0] for leaf in self.chance.sample(self.forest.leaves, k=5)]
+        names += self.chance.sample(["keyed-0", "keyed-1", "token-0", "very-0", "derived-0"], k=3)
+        for name in [*names, *TPMS]:
+            for _ in range(self.chance.randint(1, 2)):
+                if self.chance.random() < 0.5:
+                    self.turning_group([self.key_group_now()], [])()
+                if self.chance.random() < 0.2:
+                    admit = not ProvisioningService.what_decisions_read(
+                        self.service.pk
+                    ).groups_with_keys_admit
+                    change_settings(self.service, {"symmetric_key_groups": admit}, actor=ALICE)
+                by_tpm = name in TPMS or self.chance.random() < 0.15
+                ways = [self.sign_by_tpm] if by_tpm else [self.sign_by_group, self.sign_by_own]
+                self.chance.choice(ways)(name)
+
+    def key_group_now(self) -> EnrollmentGroup:
+        return EnrollmentGroup.objects.get(pk=self.key_group.pk)
+
+    def sign_by_group(self, name: str) -> None:
+        key = derived_key(self.a_group_key(), name)
+        self.prove(Proof(name, self.signs(name, key), key))
+
+    def sign_by_own(self, name: str) -> None:
+        """By what its entry holds, or by that of one which is not there for long."""
+        key = self.a_key(name)
+        entry = self.service.individualenrollments.filter(registration_key=name.lower()).first()
+        if entry is not None and entry.mechanism == AttestationMechanism.SYMMETRIC_KEY:
+            key = self.chance.choice([entry.primary_key, entry.secondary_key])
+        elif entry is None:
+            self.add_keyed(name, key, enabled=self.chance.random() < 0.5)
+        self.prove(Proof(name, self.signs(name, key), key))
+        if entry is None and self.chance.random() < 0.7:
+            delete_enrollments(self.service, [name], actor=ALICE)
+
+    def sign_by_tpm(self, name: str) -> None:
+        tpm = SoftTpm(self.chance.randrange(2))
+        endorsement_key, enabled = tpm.keys.endorsement_key, self.chance.random() < 0.5
+        added = self.try_to(
+            lambda: enroll_tpm(self.service, name, endorsement_key=endorsement_key, enabled=enabled)
+        )
+        if added:
+            self.prove(Proof(name, challenged(self.service, tpm, name)))
+            if self.chance.random() < 0.7:
+                delete_enrollments(self.service, [name], actor=ALICE)
+
+    def prove(self, proof: "Proof") -> None:
+        """Register with it. Noted is what came of it, and whether it is in the record from then on."""
+        key = proof.name.lower()
+        service = ProvisioningService.objects.get(pk=self.service.pk)
+        is_proven = judge(service, proof.name, proof.shown, at=timezone.now()).decision.proven
+        before = self.evidence(key)
+        outcome = register(service, proof.shown, proof.name).outcome
+        assert outcome in {"assigned", "failed", "disabled", "unauthorized"}, outcome
+        if is_proven:
+            self.proofs.append(replace(proof, is_assigned=outcome == "assigned"))
+        if self.evidence(key) != before or outcome == "assigned":
+            self.proven_on_record[key] = proof
+
+    def evidence(self, key: str) -> object:
+        columns = ("pk", "mechanism", "leaf_thumbprint", "key_ids", "key_fingerprint")
+        return self.service.registrations.filter(registration_key=key).values_list(*columns).first()
+
+    def proven_by_attempts(self) -> "list[Proof]":
+        """What is known by attempts: not what admitted a device that has a record, since that has what it had last."""
+        registered = set(self.service.registrations.values_list("registration_key", flat=True))
+        return [one for one in self.proofs if not (one.is_assigned and one.name.lower() in registered)]
+
     # --- All that is known of devices ----------------------------------------------------------------
 
     def renew(self) -> None:
@@ -514,9 +647,11 @@ class World:
             if record.leaf_thumbprint:
                 shown = self.sent(record) or chain_of(record)
                 known.setdefault(record.registration_key, {})[record.leaf_thumbprint] = shown
-            elif record.mechanism == AttestationMechanism.SYMMETRIC_KEY:
-                token = self.shown[record.registration_id]
-                known.setdefault(record.registration_key, {})[token.authorization] = token
+            else:
+                proof = self.proven_on_record[record.registration_key]
+                known.setdefault(record.registration_key, {})[proof.what] = proof.shown
+        for proof in self.proven_by_attempts():
+            known.setdefault(proof.name, {})[proof.what] = proof.shown
         for key, several in shown_at_attempts(self.service).items():
             for one in several:
                 leaf = tuple(map(PEM_cert_to_DER_cert, one.pems))
@@ -541,7 +676,12 @@ class World:
                 own[held.certificate.thumbprint_sha256] = PresentedCredential(certificates=(der,))
             if entry.mechanism == AttestationMechanism.SYMMETRIC_KEY:
                 for secret in (entry.primary_key, entry.secondary_key):
-                    own[f"key {secret}"] = self.signs(entry.registration_id, secret)
+                    proof = Proof(entry.registration_id, self.signs(entry.registration_id, secret), secret)
+                    own[proof.what] = proof.shown
+            if entry.mechanism == AttestationMechanism.TPM:
+                shown = ClaimedTpm(bytes(entry.endorsement_key))
+                proof = Proof(entry.registration_id, PresentedCredential(claimed_tpm=shown))
+                own[proof.what] = proof.shown
         return found
 
     def judged(self, known: dict[str, dict[object, PresentedCredential]], at: datetime | None = None):
@@ -552,16 +692,30 @@ class World:
         for key, several in known.items():
             record = RegistrationRecord.of(current.pk, key)
             for credential, shown in several.items():
-                judgement = judge(current, names.get(key, key), shown, at=at or timezone.now())
+                judgement = judged(current, names.get(key, key), shown, at or timezone.now())
                 decision = judgement.decision
                 is_held = (
                     record is not None
                     and decision.verdict is Verdict.ADMIT
+                    and isinstance(judgement, Judgement)
                     and not may_take(record, judgement)
                 )
                 said = decision.verdict, decision.entry, holder_of(record) if record and is_held else None
                 found.setdefault(key, {})[credential] = said
         return found
+
+
+def judged(service, name, shown, at):
+    """The decision about a device; of the TPM that is enrolled under its name, as if that had opened its challenge."""
+    entry = service.individualenrollments.filter(registration_key=name.lower()).first()
+    held = bytes(entry.endorsement_key or b"") if entry is not None else b""
+    if shown.claimed_tpm is not None and held == shown.claimed_tpm.endorsement_key:
+        return judge_tpm_as_proven(service, name, at=at)
+    return judge(service, name, shown, at=at)
+
+
+def enroll_tpm_of(service, name: str, number: int, **spec):
+    return enroll_tpm(service, name, endorsement_key=SoftTpm(number).keys.endorsement_key, **spec)
 
 
 def only(leaf: Minted) -> PresentedCredential:

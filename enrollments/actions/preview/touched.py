@@ -196,7 +196,8 @@ def read_rows(records: "QuerySet[RegistrationRecord]") -> Iterator[Row]:
 def known_device(row: Row, of_groups: Sequence[Secrets], worlds: Sequence[World]) -> Known:
     key, name, mechanism, evidence, thumbprint, spki, is_current, *proof = row
     *_, holder, _ = proof
-    if mechanism == AttestationMechanism.X509:
+    # Before, a refusal wrote the mechanism of what was refused beside the evidence that stayed.
+    if mechanism == AttestationMechanism.X509 or thumbprint:
         return Known(
             key, name, Mechanism.X509, evidence, thumbprint, spki, bool(is_current), None, (), holder
         )
