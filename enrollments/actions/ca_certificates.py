@@ -248,7 +248,7 @@ def what_deleting_did(service: ProvisioningService, row: CaCertificate) -> Previ
             row.save(force_insert=True)
             return []
 
-        return preview_of(service, change, list(groups_of(row)))
+        return preview_of(service, change, list(groups_of(row)), undoes=True)
 
     return told_afterwards(service, back)
 

@@ -68,7 +68,7 @@ def what_denying_did(
         carry_out(service, Act.DELETE, added, actor=NOBODY)
         return []
 
-    return told_afterwards(service, lambda: preview_of(service, undo, shut_out))
+    return told_afterwards(service, lambda: preview_of(service, undo, shut_out, undoes=True))
 
 
 def _preview(

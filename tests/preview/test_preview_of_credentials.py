@@ -13,7 +13,14 @@ from enrollments.actions.enrollments import (
     disable_enrollment,
     enable_enrollment,
 )
-from enrollments.actions.preview import Act, Effect, limits, preview_of, preview_of_act
+from enrollments.actions.preview import (
+    Act,
+    Effect,
+    limits,
+    preview_of,
+    preview_of_act,
+    what_adding_did,
+)
 from enrollments.actions.revocation import deny_device, release_registration
 from enrollments.models import AttestationMechanism, IndividualEnrollment, Slot
 from tests.certificates import NOW, root, self_signed
@@ -261,3 +268,35 @@ class TestWhatAnEntryHoldsThatStaysAsItIs:
         said = preview_of_act(service, Act.DISABLE, [group])
 
         assert effects(said) == {"pump-1": Effect.STILL_OUT}
+
+
+class TestWhatAddingAnEntryDid:
+    def test_who_has_another_certificate_is_refused_and_told_so_before_and_afterwards(self, service, ca):
+        enroll_ca(service, ca, "plant")
+        leaf, another = ca.leaf("pump-1"), self_signed("pump-1")
+        register(service, leaf)
+
+        said = preview_of(service, lambda: [enroll_device(service, another)])
+        told = what_adding_did(service, enroll_device(service, another))
+
+        assert effects(said) == effects(told) == {"pump-1": Effect.REFUSED}
+        assert register(service, leaf).outcome == "unauthorized"
+
+    def test_who_has_that_certificate_is_not(self, service, ca):
+        enroll_ca(service, ca, "plant")
+        leaf = ca.leaf("pump-1")
+        register(service, leaf)
+
+        told = what_adding_did(service, enroll_device(service, leaf))
+
+        assert effects(told) == {"pump-1": Effect.STILL_ADMITTED}
+
+    def test_so_it_is_with_keys(self, service, ca):
+        enroll_ca(service, ca, "plant")
+        leaf = ca.leaf("pump-1")
+        register(service, leaf)
+
+        told = what_adding_did(service, enroll_keys(service, "pump-1"))
+
+        assert effects(told) == {"pump-1": Effect.REFUSED}
+        assert register(service, leaf).outcome == "unauthorized"

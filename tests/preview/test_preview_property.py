@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from enrollments.actions.preview import Effect, limits, preview_of, rehearsing
+from enrollments.actions.preview import Effect, limits, preview_of, rehearsing, what_adding_did
 from enrollments.actions.preview.limits import NO_LIMITS, Limits
 from enrollments.models.locks import rehearsal
 from tests.preview.worlds import World, grown, side_by_name, together
@@ -65,11 +65,15 @@ def compare(world, *, within, is_whole=True):
     said = preview_of(world.service, change, change.entries, limits=within)
 
     assert world.judged(every) == before, "a rehearsal leaves nothing behind"
-    change()
+    added = change()
     after = world.judged(every)
     told = {device.registration_id.lower(): device for device in said.devices}
     assert len(told) == len(said.devices), "each device is told once"
     assert said.not_examined == 0 or not is_whole
+    if added and not change.entries and is_whole:
+        did = what_adding_did(world.service, *added)
+        effects = {device.registration_id.lower(): device.effect for device in did.devices}
+        assert effects == {name: device.effect for name, device in told.items()}
     for name in (key for key, several in every.items() if several):
         device = told.get(name)
         if device is None and not is_whole:
@@ -80,6 +84,7 @@ def compare(world, *, within, is_whole=True):
             assert expected[0] == expected[1] or name in world.vague, name
         elif device.effect is Effect.UNKNOWN:
             assert name not in world.identified or name in world.vague, name
+            assert name not in world.proven_by_known_keys() or name in world.vague, name
         elif name not in world.vague:
             assert (
                 side_by_name(device.before.verdict, device.before.through, device.held_before) in expected[0]

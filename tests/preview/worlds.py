@@ -148,6 +148,7 @@ class Proof:
     shown: PresentedCredential
     key: str = ""
     is_assigned: bool = False
+    is_own: bool = False
 
     @property
     def what(self) -> str:
@@ -600,12 +601,14 @@ class World:
         """Register with it. Noted is what came of it, and whether it is in the record from then on."""
         key = proof.name.lower()
         service = ProvisioningService.objects.get(pk=self.service.pk)
-        is_proven = judge(service, proof.name, proof.shown, at=timezone.now()).decision.proven
+        judgement = judge(service, proof.name, proof.shown, at=timezone.now())
+        individual = judgement.facts.individual
+        is_own = individual is not None and individual.own_credential_proven
         before = self.evidence(key)
         outcome = register(service, proof.shown, proof.name).outcome
         assert outcome in {"assigned", "failed", "disabled", "unauthorized"}, outcome
-        if is_proven:
-            self.proofs.append(replace(proof, is_assigned=outcome == "assigned"))
+        if judgement.decision.proven:
+            self.proofs.append(replace(proof, is_assigned=outcome == "assigned", is_own=is_own))
         if self.evidence(key) != before or outcome == "assigned":
             self.proven_on_record[key] = proof
 
@@ -617,6 +620,12 @@ class World:
         """What is known by attempts: not what admitted a device that has a record, since that has what it had last."""
         registered = set(self.service.registrations.values_list("registration_key", flat=True))
         return [one for one in self.proofs if not (one.is_assigned and one.name.lower() in registered)]
+
+    def proven_by_known_keys(self) -> set[str]:
+        """Of whom each proof is by a key of its own: of a derived one, no more is kept than what it is derived from."""
+        return {one.name.lower() for one in self.proofs} - {
+            one.name.lower() for one in self.proofs if not one.is_own
+        }
 
     # --- All that is known of devices ----------------------------------------------------------------
 

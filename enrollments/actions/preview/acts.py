@@ -126,15 +126,20 @@ def cancel(
 
 
 def preview_of_act(
-    service: ProvisioningService, act: Act, entries: Sequence[Entry], *, limits: Limits | None = None
+    service: ProvisioningService,
+    act: Act,
+    entries: Sequence[Entry],
+    *,
+    limits: Limits | None = None,
+    undoes: bool = False,
 ) -> Preview:
-    """What it would do to the devices that are known. limits: see preview_of."""
+    """What it would do to the devices that are known. limits, undoes: see preview_of."""
 
     def change() -> list[Entry]:
         carry_out(service, act, entries, actor=NOBODY)
         return []
 
-    return preview_of(service, change, entries, limits=limits)
+    return preview_of(service, change, entries, limits=limits, undoes=undoes)
 
 
 def preview_of_settings(
@@ -143,17 +148,18 @@ def preview_of_settings(
     groups: Sequence[EnrollmentGroup],
     *,
     limits: Limits | None = None,
+    undoes: bool = False,
 ) -> Preview:
     """What changing the settings of a service would do to the devices of these groups. Raises Invalid.
 
-    limits: see preview_of.
+    limits, undoes: see preview_of.
     """
 
     def change() -> list[Entry]:
         change_settings(service, values, actor=NOBODY)
         return []
 
-    return preview_of(service, change, groups, limits=limits)
+    return preview_of(service, change, groups, limits=limits, undoes=undoes)
 
 
 def what_disabling_did(service: ProvisioningService, entries: Sequence[Entry]) -> Preview | None:
@@ -161,18 +167,18 @@ def what_disabling_did(service: ProvisioningService, entries: Sequence[Entry]) -
 
     None where that cannot be worked out: what was done is not called undone for that (R16).
     """
-    return told_afterwards(service, lambda: preview_of_act(service, Act.ENABLE, entries))
+    return told_afterwards(service, lambda: preview_of_act(service, Act.ENABLE, entries, undoes=True))
 
 
 def what_adding_did(service: ProvisioningService, *entries: Entry) -> Preview | None:
-    """The same of entries that were added."""
-    return told_afterwards(service, lambda: preview_of_act(service, Act.DELETE, entries))
+    """The same of entries that were added: what they hold keeps nobody in who has shown something else."""
+    return told_afterwards(service, lambda: preview_of_act(service, Act.DELETE, entries, undoes=True))
 
 
 def told_afterwards(service: ProvisioningService, rehearse: Callable[[], Preview]) -> Preview | None:
-    """What a rehearsal of the opposite tells of what is done; None where that cannot be worked out."""
+    """What a rehearsal that undoes it tells of what is done; None where that cannot be worked out."""
     try:
-        return rehearse().reversed
+        return rehearse()
     except (NotFound, SecretUnreadable, DatabaseError) as problem:
         logger.warning(
             "What was done in service %s is done; what it did could not be told: %s", service, problem

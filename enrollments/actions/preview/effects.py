@@ -50,10 +50,6 @@ class Sides:
         object.__setattr__(self, "effect", _effect(self.before, self.after))
 
     @property
-    def reversed(self) -> "Sides":
-        return Sides(self.after, self.before, self.held_after, self.held_before)
-
-    @property
     def through(self) -> EntryRef | None:
         """The entry through which a device is admitted after the change, or by which it is kept out."""
         return self.after.through if self.after is not None else None
@@ -153,17 +149,6 @@ class Preview:
     @property
     def touches_nobody(self) -> bool:
         return not self.devices and not self.not_examined
-
-    @property
-    def reversed(self) -> "Preview":
-        """Of the act that takes this one back: what was done already is told by rehearsing its opposite."""
-        back: dict[int, Sides] = {}
-        devices = []
-        for one in self.devices:
-            if (sides := back.get(id(one.sides))) is None:
-                sides = back[id(one.sides)] = one.sides.reversed
-            devices.append(Device.with_sides(one.registration_id, sides))
-        return Preview(self.epoch, tuple(devices), self.not_examined)
 
     def passing_to_others(self, gone: Collection[EntryRef]) -> list[Device]:
         """The devices that another entry lets in once these are deleted: those they admitted, and those they barred.

@@ -53,6 +53,7 @@ class Loose:
     strangers: by place (place_of), name and certificates that no record has: what devices have shown at an attempt and,
     of those that the change is about, what is enrolled.
     enrolled: the places of those that nobody has shown. brought: of those that are enrolled after the change alone.
+    taken: of those that are enrolled before it alone.
     signers: certificates whose keys may have signed any of these, as PEM.
     signed: by registration key, the keys that no record has, of devices that proved one at an attempt.
     """
@@ -62,6 +63,7 @@ class Loose:
     own: set[str] = field(default_factory=set)
     enrolled: set[str] = field(default_factory=set)
     brought: set[str] = field(default_factory=set)
+    taken: set[str] = field(default_factory=set)
     signers: set[str] = field(default_factory=set)
     signed: dict[str, list[Signed]] = field(default_factory=dict)
 
@@ -90,6 +92,7 @@ class Loose:
         self.enrolled |= new
         if is_after:
             self.brought |= new
+            self.taken = self.enrolled - enrolled.keys()
         self.find_signers(service, rows)
 
     def find_signers(self, service: ProvisioningService, rows: "QuerySet[RegistrationEvidence]") -> None:

@@ -75,6 +75,7 @@ def preview_of(
     at: datetime | None = None,
     instead_of: Callable[[], object] | None = None,
     limits: Limits | None = None,
+    undoes: bool = False,
 ) -> Preview:
     """What `change` would do to the devices that are known. Raises whatever `change` raises.
 
@@ -84,10 +85,12 @@ def preview_of(
     at: what is decided at that time to come, with all that is scheduled until then, instead of now.
     instead_of: what the change is compared with, made and taken back likewise, if not with leaving all as it is.
     limits: as much as can be told at a glance, unless it is said.
+    undoes: the change takes back what was done a moment ago, and told is what that did: from what is so after the
+    change to what is so before it.
     """
     with secret_read_once(), without_collecting():
         rehearsed = _Rehearsed(service, change, entries, Time.of(at), instead_of, limits or at_a_glance())
-        return rehearsed.preview()
+        return rehearsed.preview(undoes=undoes)
 
 
 class _Rehearsed:
@@ -108,7 +111,7 @@ class _Rehearsed:
         self._touched = touched_by(entries)
         self._unexamined: set[str] = set()
 
-    def preview(self) -> Preview:
+    def preview(self, *, undoes: bool) -> Preview:
         standing = standing_now(self._service)  # what is due by now is no part of the change
         as_of = self._time.as_of(standing)
         named = classes_of(self._service, self._limits, self._touched.group_pks, at=self._time.at)
@@ -139,10 +142,12 @@ class _Rehearsed:
                 self._touched.keys, replace(self._before, individuals=instead)
             )
         known = chain.from_iterable(map(read_rows, records))
-        deciding = _Deciding(self._service, (self._before, changed), kinds, self._unexamined)
+        worlds = (changed, self._before) if undoes else (self._before, changed)
+        deciding = _Deciding(self._service, worlds, kinds, self._unexamined)
         deciding.others, deciding.about = others, sorted(about | self._touched.keys)
-        deciding.enrolled, deciding.brought = self._loose.enrolled, self._loose.brought
-        deciding.look_besides = partial(self._look_besides, as_of, kinds, (self._before, changed))
+        deciding.enrolled = self._loose.enrolled
+        deciding.brought = self._loose.taken if undoes else self._loose.brought
+        deciding.look_besides = partial(self._look_besides, as_of, kinds, worlds)
         return Preview(standing.epoch, tuple(deciding.devices(known)), deciding.beyond)
 
     # --- Reading and looking, in both ---------------------------------------------------------------

@@ -20,18 +20,23 @@ def switches_of(service: ProvisioningService) -> dict[str, bool]:
 
 
 def preview_of_switching(
-    service: ProvisioningService, values: Mapping[str, Any], *, limits: Limits | None = None
+    service: ProvisioningService,
+    values: Mapping[str, Any],
+    *,
+    limits: Limits | None = None,
+    undoes: bool = False,
 ) -> Preview:
     """What changing settings to these would do to the devices that are known. Raises Invalid, SecretUnreadable.
 
-    limits: see preview_of.
+    limits, undoes: see preview_of.
     """
-    return preview_of_settings(service, dict(values), _groups_touched(service, values), limits=limits)
+    groups = _groups_touched(service, values)
+    return preview_of_settings(service, dict(values), groups, limits=limits, undoes=undoes)
 
 
 def what_switching_did(service: ProvisioningService, before: Mapping[str, bool]) -> Preview | None:
     """Told by rehearsing the way back to what stood before, now that it is done (see what_disabling_did)."""
-    return told_afterwards(service, lambda: preview_of_switching(service, before))
+    return told_afterwards(service, lambda: preview_of_switching(service, before, undoes=True))
 
 
 def _groups_touched(service: ProvisioningService, values: Mapping[str, Any]) -> list[EnrollmentGroup]:
