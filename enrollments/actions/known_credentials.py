@@ -1,13 +1,20 @@
 """What a device would show, as far as it is known here: to ask what would be answered to it, without it."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from django.db.models import Max
 
 from enrollments.actions.attempts import shown_at_attempts
+from enrollments.actions.attempts_keys import keys_at_attempts
 from enrollments.actions.certificates import parsed
+from enrollments.actions.key_identifiers import (
+    endorsement_identifier,
+    identifier_of_derived,
+    identifier_of_group_key,
+    key_identifier,
+)
 from enrollments.attestation.credential import ClaimedTpm, PresentedCredential
 from enrollments.attestation.symmetric_key import derive_device_key, key_bytes, make_token
 from enrollments.attestation.x509 import ParsedCertificate
@@ -19,6 +26,9 @@ from enrollments.models import (
     RegistrationRecord,
     RegistrationStatus,
 )
+from enrollments.models.enrollments import new_symmetric_key
+from enrollments.models.fields import fingerprint
+from enrollments.policy.facts import Mechanism
 from enrollments.policy.names import registration_key
 
 TOKEN_LASTS = timedelta(hours=1)
@@ -34,47 +44,151 @@ class KnownCredential:
     chain: tuple[ParsedCertificate, ...] = field(default=(), repr=False)
 
 
+@dataclass(frozen=True, slots=True)
+class Proven:
+    """With what a device proved itself: certificates, the leaf first, or a key by what identifies it, or a TPM.
+
+    key_ids: as records have them; several of an attempt that does not say which of them it was. fingerprint: of a
+    record of an older version, which has no more. at: when it did so last, as far as that is known.
+    """
+
+    registration_id: str
+    mechanism: Mechanism
+    at: datetime
+    chain: tuple[ParsedCertificate, ...] = field(default=(), repr=False)
+    key_ids: tuple[str, ...] = ()
+    fingerprint: str = ""
+
+
 def known_credentials(
     service: ProvisioningService, registration_id: str, *, at: datetime
 ) -> list[KnownCredential]:
     """What the device proved itself with, the latest first, and then what else is enrolled for it."""
     key = registration_key(registration_id)
-    record = service.registrations.filter(registration_key=key).select_related("group", "owner_group").first()
+    record = _record(service, registration_id)
     entry = service.individualenrollments.filter(registration_key=key).first()
+    proven = proven_by(service, registration_id, record)
     known = [
-        _shows(registration_id if record is None else record.registration_id, chain, _PROVED[number > 0])
-        for number, chain in enumerate(proven_chains(service, registration_id))
+        _shows_again(service, entry, one, at, _LAST if number == 0 else _BEFORE)
+        for number, one in enumerate(proven)
     ]
     if record is not None and (group := key_group_of(record)) is not None:
         known.append(derived_from_group(service, group, record.registration_id, at=at))
     if entry is not None:
         known += _enrolled(service, entry, at, {one.chain[0].thumbprint_sha256 for one in known if one.chain})
-    elif not known and record is not None and record.mechanism == AttestationMechanism.TPM:
-        # Its entry is gone, and with it whatever could be proven.
-        gone = PresentedCredential(claimed_tpm=ClaimedTpm(b""))
-        known.append(
-            KnownCredential(record.registration_id, "the TPM with which it proved itself last", gone)
-        )
-    return known
+    told: dict[tuple[str, str], KnownCredential] = {}
+    for one in known:
+        told.setdefault((one.basis, one.chain[0].thumbprint_sha256 if one.chain else ""), one)
+    return list(told.values())
 
 
-_PROVED = ("the chain with which it proved itself last", "a chain with which it proved itself before that")
+_LAST, _BEFORE = "with which it proved itself last", "with which it proved itself before that"
+
+
+def _record(service: ProvisioningService, registration_id: str) -> RegistrationRecord | None:
+    records = service.registrations.select_related("group", "owner_group")
+    return records.filter(registration_key=registration_key(registration_id)).first()
+
+
+def proven_by(
+    service: ProvisioningService, registration_id: str, record: RegistrationRecord | None
+) -> list[Proven]:
+    """With what the device proved itself, the latest first: what its record has, and what only attempts have."""
+    key = registration_key(registration_id)
+    found = [
+        Proven(one.registration_id, Mechanism.X509, one.at or _NEVER, chain=tuple(map(parsed, one.pems)))
+        for one in shown_at_attempts(service, registration_id=key).get(key, [])
+    ]
+    found += [
+        Proven(one.registration_id, one.mechanism, one.at, key_ids=one.key_ids)
+        for one in keys_at_attempts(service, registration_id=key).get(key, [])
+    ]
+    found.sort(key=lambda one: one.at, reverse=True)
+    if record is not None and (recorded := _on_record(service, record)) is not None:
+        found.insert(sum(one.at > recorded.at for one in found), recorded)
+    return found
+
+
+def _on_record(service: ProvisioningService, record: RegistrationRecord) -> Proven | None:
+    chain = _evidence(record)
+    if not chain and record.mechanism == AttestationMechanism.X509:
+        return None
+    attempts = service.attempts.filter(registration_key=record.registration_key)
+    if chain:
+        shown = attempts.filter(leaf_thumbprint=record.leaf_thumbprint).exclude(chain="")
+    else:
+        shown = attempts.filter(key_id__in=[one.rpartition(":")[2] for one in record.key_ids.split()])
+    since = shown.aggregate(since=Max("last_at"))["since"]
+    if since is None:
+        since = record.updated_at if record.status == RegistrationStatus.ASSIGNED else record.created_at
+    mechanism = Mechanism.X509 if chain else Mechanism(record.mechanism)
+    key_ids = tuple(record.key_ids.split())
+    return Proven(record.registration_id, mechanism, since, chain, key_ids, record.key_fingerprint)
 
 
 def proven_chains(service: ProvisioningService, registration_id: str) -> list[tuple[ParsedCertificate, ...]]:
     """With which the device proved itself, the latest first: that of its record, and those of attempts besides."""
-    key = registration_key(registration_id)
-    came = shown_at_attempts(service, registration_id=key).get(key, [])
-    chains = [tuple(map(parsed, one.pems)) for one in came]
-    record = service.registrations.filter(registration_key=key).first()
-    if record is not None and (evidence := _evidence(record)):
-        shown = service.attempts.filter(registration_key=key, leaf_thumbprint=record.leaf_thumbprint)
-        since = shown.exclude(chain="").aggregate(since=Max("last_at"))["since"]
-        if since is None:
-            is_assigned = record.status == RegistrationStatus.ASSIGNED
-            since = record.updated_at if is_assigned else record.created_at
-        chains.insert(sum(one.at is not None and one.at > since for one in came), evidence)
-    return chains
+    proven = proven_by(service, registration_id, _record(service, registration_id))
+    return [one.chain for one in proven if one.chain]
+
+
+def _shows_again(
+    service: ProvisioningService, entry: IndividualEnrollment | None, proven: Proven, at: datetime, when: str
+) -> KnownCredential:
+    name = proven.registration_id
+    if proven.chain:
+        return _shows(name, proven.chain, f"{'the' if when == _LAST else 'a'} chain {when}")
+    if proven.mechanism is Mechanism.TPM:
+        if entry is not None and entry.mechanism == AttestationMechanism.TPM and _is_tpm_of(entry, proven):
+            return _tpm_of(entry)
+        gone = PresentedCredential(claimed_tpm=ClaimedTpm(b""))
+        return KnownCredential(name, f"the TPM {when}", gone)
+    for key, basis in _keys_held(service, entry, proven):
+        return KnownCredential(name, basis, PresentedCredential(authorization=_token(service, name, key, at)))
+    # Which key it was is known, and that no entry has it; any other that none has is answered alike.
+    nobody = _token(service, name, key_bytes(new_symmetric_key()), at)
+    basis = f"a SAS token by the key {when}, which no entry holds any more"
+    return KnownCredential(name, basis, PresentedCredential(authorization=nobody))
+
+
+def _is_tpm_of(entry: IndividualEnrollment, proven: Proven) -> bool:
+    held = bytes(entry.endorsement_key or b"")
+    if proven.key_ids:
+        return endorsement_identifier(held) in proven.key_ids
+    return _may_be(held.hex(), proven)
+
+
+def _may_be(secret: str, proven: Proven) -> bool:
+    """By a fingerprint alone, which tells nothing under another key of the installation."""
+    own = fingerprint(secret)
+    is_comparable = proven.fingerprint.partition(":")[0] == own.partition(":")[0]
+    return proven.fingerprint == own or not is_comparable
+
+
+def _keys_held(
+    service: ProvisioningService, entry: IndividualEnrollment | None, proven: Proven
+) -> Iterator[tuple[bytes, str]]:
+    """The key of the device, as far as an entry holds it, or another from which it is derived; and which that is."""
+    if entry is not None and entry.mechanism == AttestationMechanism.SYMMETRIC_KEY:
+        for which, secret in (("primary", entry.primary_key), ("secondary", entry.secondary_key)):
+            own = key_identifier(secret) in proven.key_ids if proven.key_ids else _may_be(secret, proven)
+            if own:
+                yield key_bytes(secret), f"a SAS token by the {which} key of its individual enrollment"
+    groups = service.enrollmentgroups.filter(mechanism=AttestationMechanism.SYMMETRIC_KEY).order_by("pk")
+    for group in groups:
+        for secret in (group.primary_key, group.secondary_key):
+            key = key_bytes(secret)
+            if proven.key_ids:
+                ids = {identifier_of_group_key(key), identifier_of_derived(key, proven.registration_id)}
+                derived = bool((ids - {""}) & set(proven.key_ids))
+            else:
+                derived = _may_be(secret, proven)
+            if derived:
+                yield derive_device_key(key, proven.registration_id), _DERIVED.format(group)
+
+
+_DERIVED = "a SAS token by the key that a device of enrollment group {} derives"
+_NEVER = datetime.min.replace(tzinfo=UTC)
 
 
 def derived_from_group(
@@ -84,7 +198,7 @@ def derived_from_group(
     key = derive_device_key(key_bytes(group.primary_key), registration_id)
     return KnownCredential(
         registration_id,
-        f"a SAS token by the key that a device of enrollment group {group} derives",
+        _DERIVED.format(group),
         PresentedCredential(authorization=_token(service, registration_id, key, at)),
     )
 
@@ -104,13 +218,7 @@ def _enrolled(
             )
         ]
     if entry.mechanism == AttestationMechanism.TPM:
-        return [
-            KnownCredential(
-                registration_id,
-                "the TPM of its individual enrollment, taken as having answered its challenge",
-                None,
-            )
-        ]
+        return [_tpm_of(entry)]
     held = entry.certificates.select_related("certificate").order_by("slot")
     return [
         _shows(registration_id, (parsed(one.certificate.pem),), _ENROLLED[number > 0])
@@ -123,6 +231,11 @@ _ENROLLED = (
     "the certificate of its individual enrollment",
     "the second certificate of its individual enrollment",
 )
+
+
+def _tpm_of(entry: IndividualEnrollment) -> KnownCredential:
+    basis = "the TPM of its individual enrollment, taken as having answered its challenge"
+    return KnownCredential(entry.registration_id, basis, None)
 
 
 def _shows(registration_id: str, chain: tuple[ParsedCertificate, ...], basis: str) -> KnownCredential:

@@ -6,18 +6,32 @@ import pytest
 from django.utils import timezone
 
 from enrollments.actions.drawn_chains import draw_group
-from enrollments.actions.enrollment_groups import disable_enrollment_group
-from enrollments.actions.enrollments import delete_enrollments, disable_enrollment
+from enrollments.actions.enrollment_groups import change_enrollment_group, disable_enrollment_group
+from enrollments.actions.enrollment_specs import IndividualSpec
+from enrollments.actions.enrollments import (
+    change_individual_enrollment,
+    delete_enrollments,
+    disable_enrollment,
+)
 from enrollments.actions.explaining import Question, explain
+from enrollments.actions.group_specs import GroupSpec
 from enrollments.actions.registrations import Outcome
 from enrollments.actions.revocation import deny_device
 from enrollments.errors import Invalid, NotFound
-from enrollments.models import HistoryEvent, RegistrationAttempt, RegistrationRecord, Slot
+from enrollments.models import (
+    AttestationMechanism,
+    HistoryEvent,
+    IndividualEnrollment,
+    RegistrationAttempt,
+    RegistrationRecord,
+    Slot,
+)
 from enrollments.policy.decision import Verdict
 from enrollments.policy.reasons import Reason
 from tests.certificates import EXPIRED, NEXT_YEAR, NOT_YET_VALID, NOW, root, self_signed
 from tests.devices import (
     ALICE,
+    challenged,
     derived_key,
     enroll_ca,
     enroll_device,
@@ -28,6 +42,7 @@ from tests.devices import (
     register,
     signs,
 )
+from tests.soft_tpm import SoftTpm
 
 pytestmark = pytest.mark.django_db
 
@@ -98,6 +113,104 @@ class TestWhatADeviceProvedSinceItWasAdmitted:
 
         assert (told.at, told.is_another_time, told.attempt) == (later, True, None)
         assert named(service, "pump-1").verdict is Verdict.DISABLED
+
+
+class TestWhatADeviceSignedWithLast:
+    """The verdict is the one that the device itself would get, by the key that it has."""
+
+    OTHER = ("bmV3IHNlY3JldCBrZXkgd2l0aCBieXRlcw==", "c2Vjb25kIHNlY3JldCBrZXkgd2l0aCBieXQ=")
+
+    def exchange(self, entry, **keys):
+        spec = IndividualSpec(mechanism=AttestationMechanism(entry.mechanism), **keys)
+        change_individual_enrollment(
+            entry.service, entry.registration_id, spec, expected_etag=entry.etag, actor=ALICE
+        )
+
+    def asked_and_live(self, service, shown, name="press-01"):
+        told = named(service, name)
+        assert (told.verdict is Verdict.ADMIT) == (register(service, shown, name).outcome == "assigned")
+        return told
+
+    @pytest.mark.parametrize("which", ["primary_key", "secondary_key"])
+    def test_a_key_that_its_entry_holds_no_more_is_refused(self, service, which):
+        entry = enroll_keys(service, "press-01")
+        shown = signs(service, "press-01", getattr(entry, which))
+        register(service, shown, "press-01")
+        keys = {"primary_key": entry.primary_key, "secondary_key": entry.secondary_key, which: self.OTHER[0]}
+        self.exchange(IndividualEnrollment.objects.get(), **keys)
+
+        told = self.asked_and_live(service, shown)
+
+        assert told.verdict is Verdict.UNAUTHORIZED
+        assert "which no entry holds any more" in told.basis
+        assert told.note.endswith("known of it: a SAS token by the primary key of its individual enrollment.")
+
+    def test_a_secondary_key_that_it_holds_still_is_admitted(self, service):
+        entry = enroll_keys(service, "press-01")
+        shown = signs(service, "press-01", entry.secondary_key)
+        register(service, shown, "press-01")
+
+        told = self.asked_and_live(service, shown)
+
+        assert (told.verdict, told.basis) == (
+            Verdict.ADMIT,
+            "a SAS token by the secondary key of its individual enrollment",
+        )
+
+    def test_a_key_that_was_derived_from_a_former_key_of_its_group_is_refused(self, service):
+        group = enroll_key_group(service)
+        shown = signs(service, "press-01", derived_key(group.primary_key, "press-01"))
+        register(service, shown, "press-01")
+        keys = dict(zip(("primary_key", "secondary_key"), self.OTHER, strict=True))
+        spec = GroupSpec(mechanism=AttestationMechanism.SYMMETRIC_KEY, **keys)
+        group.refresh_from_db()
+        change_enrollment_group(service, group.group_id, spec, expected_etag=group.etag, actor=ALICE)
+
+        told = self.asked_and_live(service, shown)
+
+        assert told.verdict is Verdict.UNAUTHORIZED
+        assert "the key that a device of enrollment group line-9 derives" in told.note
+
+    def test_a_tpm_that_is_enrolled_no_more_is_refused(self, service):
+        tpm = SoftTpm()
+        entry = enroll_tpm(service, endorsement_key=tpm.keys.endorsement_key)
+        register(service, challenged(service, tpm), "press-01")
+        entry.refresh_from_db()
+        self.exchange(entry, endorsement_key=SoftTpm(1).keys.endorsement_key)
+
+        told = named(service, "press-01")
+
+        assert (told.verdict, told.reason) == (Verdict.UNAUTHORIZED, Reason.TPM_NOT_ENROLLED)
+        assert told.note.endswith(
+            "the TPM of its individual enrollment, taken as having answered its challenge."
+        )
+
+    def test_a_key_that_was_refused_after_a_certificate_was_admitted_is_judged_first(self, service):
+        ca = root("Plant CA")
+        enroll_ca(service, ca, "plant")
+        leaf = ca.leaf("press-01")
+        register(service, leaf)
+        group = enroll_key_group(service, enabled=False)
+        shown = signs(service, "press-01", derived_key(group.secondary_key, "press-01"))
+        assert register(service, shown, "press-01").outcome == "disabled"
+
+        told = self.asked_and_live(service, shown)
+
+        assert (told.verdict, told.entry_words) == (Verdict.DISABLED, "enrollment group line-9")
+        assert told.note == (
+            "It is admitted by enrollment group plant if it shows something else that is known of it: a chain with "
+            "which it proved itself before that."
+        )
+
+    def test_of_a_device_without_a_record_too(self, service):
+        group = enroll_key_group(service, enabled=False)
+        shown = signs(service, "press-01", derived_key(group.primary_key, "press-01"))
+        register(service, shown, "press-01")
+        RegistrationRecord.objects.all().delete()
+
+        told = self.asked_and_live(service, shown)
+
+        assert (told.verdict, told.attempt) == (Verdict.DISABLED, None)
 
 
 def test_tpm_is_judged_as_if_its_challenge_had_been_answered(service):
