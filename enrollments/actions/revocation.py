@@ -88,14 +88,13 @@ def deny_devices(
 def deny_device_of(
     service: ProvisioningService, attempt: RegistrationAttempt, *, actor: Actor, reason: str = ""
 ) -> IndividualEnrollment:
-    """Shut out whoever registers under the name of this attempt, and the key that it proved, if it proved one.
+    """Shut out whoever registers under the name of this attempt, and bar the keys that are known of that device.
 
-    Raises Conflict for an attempt that stands for many.
+    That which it proved at this attempt comes first. Raises Conflict for an attempt that stands for many.
     """
     if attempt.claimed_registration_id == OVERFLOW_NAME:
         raise Conflict("This row counts many devices together, so there is no one device to deny.")
-    certificate = proven_leaf(attempt)
-    proven = {Slot.PRIMARY: parsed(certificate.pem)} if certificate else None
+    proven = in_slots(leaves_of(service, attempt))
     return deny_device(
         service, attempt.claimed_registration_id, actor=actor, reason=reason, certificates=proven
     )
@@ -279,6 +278,13 @@ def _state(registration: RegistrationRecord) -> dict[str, str | None]:
 def proven_leaves(service: ProvisioningService, registration_id: str) -> list[ParsedCertificate]:
     """The certificates with which a device proved itself, the latest first."""
     return [leaf for leaf, *_ in proven_chains(service, registration_id)]
+
+
+def leaves_of(service: ProvisioningService, attempt: RegistrationAttempt) -> list[ParsedCertificate]:
+    """The certificates of whoever made this attempt: the one that it proved, then the others, the latest first."""
+    certificate = proven_leaf(attempt)
+    first = [parsed(certificate.pem)] if certificate else []
+    return [*first, *proven_leaves(service, attempt.claimed_registration_id)]
 
 
 def in_slots(leaves: Iterable[ParsedCertificate]) -> dict[Slot, ParsedCertificate]:

@@ -1,11 +1,16 @@
 """Denying a device from its registration record or from an attempt: what it will do, and afterwards what it did."""
 
+from collections.abc import Sequence
 from typing import Any
 
-from enrollments.actions.attempts import is_proven
+from django.db.models import Q
+
+from enrollments.actions.attempts import is_proven, proven_leaf
 from enrollments.actions.denying import StoodBefore, what_denying_did
+from enrollments.actions.key_identifiers import OF_GROUP
+from enrollments.actions.known_credentials import Proven, proven_by
 from enrollments.actions.preview.words import did
-from enrollments.actions.revocation import in_slots, proven_leaves
+from enrollments.actions.revocation import in_slots, leaves_of, proven_leaves
 from enrollments.actions.schedule import switches_now
 from enrollments.models import (
     AttestationMechanism,
@@ -14,39 +19,45 @@ from enrollments.models import (
     RegistrationAttempt,
     RegistrationRecord,
 )
+from enrollments.policy.facts import Mechanism
 from enrollments.policy.names import registration_key
 from enrollments.portal.preview_changes import Denial, shut_out_in_question
 
 
 def denying_record(service: ProvisioningService, record: RegistrationRecord) -> str:
     """For a device that registered."""
-    return _what_denies(
+    proven = proven_by(service, record.registration_id, record)
+    told = _what_denies(
         service,
         record.registration_id,
         record.mechanism,
         by_certificate="that it proved itself with last",
         certificates=len(in_slots(proven_leaves(service, record.registration_id))),
     )
+    return f"{told}{_by_what_it_is_known(service, proven)}"
 
 
 def denying_attempt(
     service: ProvisioningService, attempt: RegistrationAttempt, record: RegistrationRecord | None
 ) -> str:
     """For a device that tried. Who proved nothing may have called somebody else's name."""
-    proven = is_proven(attempt)
-    shows_certificate = proven and bool(attempt.leaf_thumbprint)
-    # Where the attempt has none to bar, what else is known of that name is barred.
-    lent = in_slots(proven_leaves(service, attempt.claimed_registration_id))
+    known = proven_by(service, attempt.claimed_registration_id, record)
+    barred = in_slots(leaves_of(service, attempt))
+    # Where the attempt has no certificate to bar, what else is known of that name is barred.
+    by_certificate = "with which that name was proven last"
+    if proven_leaf(attempt) is not None:
+        and_another = " and that it proved itself with besides" if len(barred) > 1 else ""
+        by_certificate = f"that this attempt proved{and_another}"
+    mechanism = record.mechanism if record is not None else known[0].mechanism if known else ""
     told = _what_denies(
         service,
         attempt.claimed_registration_id,
-        record.mechanism if record is not None else "",
-        by_certificate="that this attempt proved"
-        if shows_certificate
-        else "with which that name was proven last",
-        certificates=1 if shows_certificate else len(lent),
+        mechanism,
+        by_certificate=by_certificate,
+        certificates=len(barred),
     )
-    return told if proven else f"{_whose_name(attempt, record)} {told}"
+    told = f"{told}{_by_what_it_is_known(service, known)}"
+    return told if is_proven(attempt) else f"{_whose_name(attempt, record)} {told}"
 
 
 def denial_in_question(denial: Denial, told: str) -> dict[str, Any]:
@@ -68,6 +79,34 @@ def what_came_of_denying(
 def individual_of(service: ProvisioningService, registration_id: str) -> IndividualEnrollment | None:
     entries = service.individualenrollments.without_secrets()
     return entries.filter(registration_key=registration_key(registration_id)).first()
+
+
+def _by_what_it_is_known(service: ProvisioningService, proven: Sequence[Proven]) -> str:
+    """Where that is more than one: all of it, since none is admitted under that name any more (R5)."""
+    known = list(dict.fromkeys(_in_words(service, one) for one in proven))
+    if len(known) < 2:
+        return ""
+    return (
+        " That name has been proven in several ways, none of which is admitted under it any more: "
+        f"{'; '.join(known)}."
+    )
+
+
+def _in_words(service: ProvisioningService, one: Proven) -> str:
+    """By what is no secret. Keys are named as attempts and history name them."""
+    if one.chain:
+        leaf = one.chain[0]
+        return f"the certificate {leaf.thumbprint_sha256[:8]}…, good until {leaf.not_after:%Y-%m-%d}"
+    if one.mechanism is Mechanism.TPM:
+        return "its TPM"
+    of_groups = {key_id.removeprefix(OF_GROUP) for key_id in one.key_ids if key_id.startswith(OF_GROUP)}
+    holds = Q(primary_key_id__in=of_groups) | Q(secondary_key_id__in=of_groups)
+    groups = service.enrollmentgroups.without_secrets().filter(holds).order_by("pk") if of_groups else ()
+    if named := [str(group) for group in groups]:
+        return f"a key derived from that of enrollment group {' or '.join(named)}"
+    if of_groups:
+        return "a key derived from one that no group holds any more"
+    return f"a key of its own ({one.key_ids[0][:8]}…)" if one.key_ids else "a key of its own"
 
 
 def _whose_name(attempt: RegistrationAttempt, record: RegistrationRecord | None) -> str:

@@ -15,7 +15,16 @@ from enrollments.models import HistoryEvent, IndividualEnrollment, ProvisioningS
 from enrollments.policy.roles import Role
 from enrollments.portal import previews
 from tests.certificates import root
-from tests.devices import ALICE, enroll_ca, enroll_keys, register, shows, signs
+from tests.devices import (
+    ALICE,
+    derived_key,
+    enroll_ca,
+    enroll_key_group,
+    enroll_keys,
+    register,
+    shows,
+    signs,
+)
 from tests.factories import a_service, a_user
 from tests.portal.test_registrations import SilentHub
 
@@ -243,3 +252,28 @@ def test_all_devices_are_examined_where_that_is_asked_for(operator, plant, monke
 
     assert asked == [None, NO_LIMITS]
     assert f'href="{html.escape(url)}&amp;everyone=1"' in glance
+
+
+def test_the_question_says_by_what_else_the_device_is_known(operator, plant):
+    group = enroll_key_group(plant, "keys", enabled=False)
+    key = derived_key(group.primary_key, "twin-0")
+    assert register(plant, signs(plant, "twin-0", key), "twin-0").outcome == "disabled"
+    assert register(plant, signs(plant, "only-key", derived_key(group.primary_key, "only-key")), "only-key")
+    by_key = plant.attempts.get(registration_key="twin-0", leaf_thumbprint="")
+    alone = plant.attempts.get(registration_key="only-key")
+    plant.registrations.filter(registration_key="only-key").delete()
+
+    told = [
+        words(question(operator, reverse("portal:attempt-deny", args=["plant", by_key.pk]))),
+        words(question(operator, f"{RECORD}deny/")),
+    ]
+    of_one = words(question(operator, reverse("portal:attempt-deny", args=["plant", alone.pk])))
+
+    for text in told:
+        assert (
+            "That name has been proven in several ways, none of which is admitted under it any more: "
+            "a key derived from that of enrollment group keys; the certificate "
+            f"{TWIN_0.parsed.thumbprint_sha256[:8]}…, good until {TWIN_0.parsed.not_after:%Y-%m-%d}."
+        ) in text
+    assert "in several ways" not in of_one
+    assert "It bars this registration ID, whichever key signs for it" in of_one

@@ -216,3 +216,25 @@ class TestOfADeviceWithoutARecord:
         assert effects(said) == {"press-01": Effect.COMES_IN}
         enable_enrollment_group(service, "plant", actor=ALICE)
         assert register(service, leaf).outcome == "assigned"
+
+
+class TestOfAttemptsOfTheVersionBefore:
+    """They do not say whether the key was the device's own or that of a group."""
+
+    def forget(self, service):
+        service.registrations.all().delete()
+        service.attempts.update(key_of_group=None)
+
+    def test_where_a_group_decided_it_was_a_key_of_a_group(self, service, keys):
+        turned_off(service, keys)
+        by_its_key(service, keys)
+        self.forget(service)
+
+        assert effects(preview_of_act(service, Act.ENABLE, [keys])) == {"press-01": Effect.COMES_IN}
+
+    def test_where_a_disabled_enrollment_did_it_is_not_known_and_said_so_if_it_matters(self, service, keys):
+        entry = enroll_device(service, self_signed("press-01"), enabled=False)
+        assert by_its_key(service, keys) == "disabled"
+        self.forget(service)
+
+        assert effects(preview_of_act(service, Act.DELETE, [entry])) == {"press-01": Effect.UNKNOWN}
