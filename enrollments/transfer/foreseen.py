@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from enrollments.actions.attempts import shown_at_attempts
+from enrollments.actions.attempts_keys import keys_at_attempts
 from enrollments.actions.import_changes import Change
 from enrollments.actions.preview import Preview
 from enrollments.actions.preview.limits import Limits, at_a_glance
@@ -55,17 +56,19 @@ def foresee(run: ImportRun, limits: Limits | None = None, *, tell: Tell = lambda
     turning: set[int] = set()
     limits = limits or at_a_glance()
     came = shown_at_attempts(run.service, limits.attempts)
+    signed = keys_at_attempts(run.service, limits.attempts)
+    known = {*came, *signed}
 
     def portions() -> Iterator[Sequence[Change]]:
-        for changes in _changes(run, came, tell):
+        for changes in _changes(run, known, tell):
             turning.update(one.line for one in changes if _turns(one))
             yield changes
 
-    now = preview_of_list(run.service, portions, limits, came, _of_devices(tell, is_later=False))
+    now = preview_of_list(run.service, portions, limits, came, signed, _of_devices(tell, is_later=False))
     if not turning:
         return Foreseen(now)
-    turned = partial(_turned_portions, run, came, tell)
-    later = preview_of_list(run.service, turned, limits, came, _of_devices(tell, is_later=True))
+    turned = partial(_turned_portions, run, known, tell)
+    later = preview_of_list(run.service, turned, limits, came, signed, _of_devices(tell, is_later=True))
     return Foreseen(now, len(turning), later)
 
 

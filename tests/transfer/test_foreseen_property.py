@@ -45,7 +45,7 @@ def test_preview_of_a_list_equals_carrying_it_out(forest, barring, seed, monkeyp
     monkeypatch.setattr(lists, "PORTION", 5)
     monkeypatch.setattr(limits, "SECONDS_SINGLY", None)  # however busy this machine is
     chance = random.Random(seed)
-    world = World(forest, chance)
+    world = World(forest, chance, signing=seed % 3 == 0)
     run = checked(world.service, json_lines(*lines(world, barring, chance)))
     if not run.chunks:
         pytest.skip("no line of this list can be imported")

@@ -6,8 +6,10 @@ decided about by itself. The device is admitted if one of them is: nobody here k
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 
 from enrollments.actions.attempts import Came
+from enrollments.actions.attempts_keys import Signed
 from enrollments.actions.preview.effects import Device, Outcome
 from enrollments.actions.preview.outcomes import Known
 from enrollments.actions.preview.secrets import MADE, NO_SECRETS, KeyGroup
@@ -59,6 +61,25 @@ def keys_enrolled(
         if new:
             brought.append(Known(key, after.ref.name, after.mechanism, readings=(new,)))
     return held, brought
+
+
+# Of what is enrolled and was not shown.
+NEVER = datetime.min.replace(tzinfo=UTC)
+
+
+def known_by_key(place: str, signed: Signed) -> Known:
+    """By a key that it proved at an attempt."""
+    readings = tuple(frozenset({one}) for one in signed.key_ids)
+    return Known(device_at(place), signed.registration_id, signed.mechanism, readings=readings, place=place)
+
+
+def is_signed_for(signed: Signed, groups: Collection[KeyGroup]) -> bool:
+    """Whether the device may have from one of these groups the key that it signed with."""
+    return signed.mechanism is Mechanism.SYMMETRIC_KEY and any(
+        group.signs_for(signed.registration_id, frozenset({one}))
+        for one in signed.key_ids
+        for group in groups
+    )
 
 
 def with_derived(known: Known, groups: Collection[KeyGroup]) -> Known:

@@ -7,16 +7,29 @@ says which they are.
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from datetime import datetime
 from itertools import islice
+from operator import itemgetter
 
 from django.db.models import QuerySet
 
 from enrollments.actions.attempts import Came, shown_at_attempts
+from enrollments.actions.attempts_keys import Signed, keys_at_attempts
 from enrollments.actions.certificates import parsed_once
 from enrollments.actions.evidence import is_signed
 from enrollments.actions.key_identifiers import secret_read_once
 from enrollments.actions.preview.above import Looked, look_at_all
-from enrollments.actions.preview.credentials import device_at, is_settled, keys_enrolled, place_of, together
+from enrollments.actions.preview.credentials import (
+    NEVER,
+    device_at,
+    is_settled,
+    is_signed_for,
+    keys_enrolled,
+    known_by_key,
+    place_of,
+    together,
+    with_derived,
+)
 from enrollments.actions.preview.effects import Device, Preview
 from enrollments.actions.preview.holders import Holders
 from enrollments.actions.preview.kinds import leaf_problem
@@ -35,6 +48,7 @@ from enrollments.actions.preview.touched import (
     records_touched,
     secrets_of_groups,
     touched_classes,
+    touched_key_groups,
     with_dates_judged,
 )
 from enrollments.actions.preview.world import (
@@ -65,16 +79,20 @@ def preview_of_list(
     portions: Portions,
     limits: Limits | None = None,
     came: Mapping[str, Sequence[Came]] | None = None,
+    signed: Mapping[str, Sequence[Signed]] | None = None,
     tell: Tell = tell_nobody,
 ) -> Preview:
     """As if all of it were carried out that would not be refused. Raises SecretUnreadable.
 
-    limits: as much as can be told at a glance, unless it is said. came: shown_at_attempts, where that was asked for.
+    limits: as much as can be told at a glance, unless it is said.
+    came, signed: shown_at_attempts and keys_at_attempts, where these were asked for.
     tell: of looking and judging; the portions are read by whoever gives them. What it raises ends the preview.
     """
     limits = limits or at_a_glance()
     if came is None:
         came = shown_at_attempts(service, limits.attempts)
+    if signed is None:
+        signed = keys_at_attempts(service, limits.attempts)
     shown = {
         place_of(key, parsed_once(one.pems[0]).thumbprint_sha256): one
         for key, several in came.items()
@@ -85,6 +103,7 @@ def preview_of_list(
         time = Time.of(None)
         as_of = time.as_of(standing)
         plan = read_plan(service, portions, as_of, limits, shown)
+        plan.signed = signed
         lines = lines_above(service, plan, portions)
         looked = look_at_all(service, plan, lines, time, limits, tell)
         deciding = _Deciding(service, plan, looked, time, as_of)
@@ -110,10 +129,13 @@ class _Deciding:
         self._holders = Holders(service)
         self._records = with_dates_judged(service.registrations.all(), time.at)
         self._of_groups: list[Secrets] = secrets_of_groups([looked.before, looked.after])
+        worlds = looked.before, looked.after
+        self._key_groups = [group for world in worlds for group in world.key_groups.values()]
         self._told: set[str] = set()
         self._others: dict[str, list[str]] = {}
         for place in plan.came:
             self._others.setdefault(device_at(place), []).append(place)
+        self._came = {*self._others, *plan.signed}
         self.beyond = 0
 
     def devices(self) -> Iterator[Device]:
@@ -134,11 +156,15 @@ class _Deciding:
         for place, came in self._plan.came.items():
             if parsed_once(came.pems[0]).spki_sha256 in self._plan.spkis:
                 touched.add(device_at(place))
+        key_groups = touched_key_groups(looked.touched, looked.before, looked.after)
+        for key, several in self._plan.signed.items():
+            if any(is_signed_for(one, key_groups) for one in several):
+                touched.add(key)
         for keys in in_portions(touched - self._told - self._plan.individuals.keys(), PORTION):
             yield from self._registered(self._records.filter(registration_key__in=keys))
         for keys in in_portions(self._plan.known_by_entry(), PORTION):
             yield from self._enrolled([key for key in keys if key not in self._told])
-        for keys in in_portions((touched & self._others.keys()) - self._told, PORTION):
+        for keys in in_portions((touched & self._came) - self._told, PORTION):
             yield from self._that_came(keys)
 
     def _registered(self, records: "QuerySet[RegistrationRecord]") -> Iterator[Device]:
@@ -148,15 +174,16 @@ class _Deciding:
             portion = list(once.values())
             self._told.update(row[0] for row in portion)
             vague = {row[0] for row in portion if row[2] != AttestationMechanism.X509 and not row[7]}
-            others = {row[0]: self._shown_by(row[0]) for row in portion if row[0] in self._others}
-            spkis = {one.leaf_spki for several in others.values() for one in several}
+            others = {row[0]: self._shown_by(row[0]) for row in portion if row[0] in self._came}
+            spkis = _leaf_keys(others)
             spkis.update(row[5] for row in portion if row[5])
             worlds = self._worlds([row[0] for row in portion], spkis, vague)
             known = [known_device(row, self._of_groups, worlds) for row in portion]
             yield from self._decided(self._with_leaves(known), worlds, others)
 
     def _enrolled(self, keys: Sequence[str]) -> Iterator[Device]:
-        """Devices that never came, and are known by their entries."""
+        """Devices that never came with a certificate, and are known by their entries."""
+        self._told.update(keys)
         leaves = enrolled_leaves(self._service, keys)
         leaves |= {key: leaf for key in keys if key not in leaves and (leaf := self._leaf_to_be(key))}
         worlds = self._worlds(keys, {one.spki_sha256 for one in leaves.values()}, set())
@@ -168,23 +195,25 @@ class _Deciding:
             else:
                 readings = (own.secrets,) if own.secrets else ()
                 known.append(Known(key, own.ref.name, own.mechanism, readings=readings))
-        yield from self._decided(known, worlds)
+        yield from self._decided(known, worlds, {key: self._shown_by(key) for key in keys})
 
     def _that_came(self, keys: Sequence[str]) -> Iterator[Device]:
         """Devices that are known by attempts alone."""
         others = {key: self._shown_by(key) for key in keys}
-        worlds = self._worlds(keys, {one.leaf_spki for several in others.values() for one in several}, set())
+        worlds = self._worlds(keys, _leaf_keys(others), set())
         self._told.update(keys)
         yield from self._decided((several[0] for several in others.values()), worlds, others)
 
     def _shown_by(self, key: str) -> list[Known]:
         """By what a device proved itself at attempts, the latest first."""
-        shown = []
-        for place in self._others[key]:
+        shown: list[tuple[datetime, Known]] = []
+        for place in self._others.get(key, ()):
             came = self._plan.came[place]
             known = self._with_leaf(key, came.registration_id, parsed_once(came.pems[0]))
-            shown.append(replace(known, place=place))
-        return shown
+            shown.append((came.at or NEVER, replace(known, place=place)))
+        for number, signed in enumerate(self._plan.signed.get(key, ())):
+            shown.append((signed.at, known_by_key(place_of(key, f"key {number}"), signed)))
+        return [known for _, known in sorted(shown, key=itemgetter(0), reverse=True)]
 
     def _with_leaf(self, key: str, name: str, leaf: ParsedCertificate) -> Known:
         found_by = leaf.thumbprint_sha256, leaf.spki_sha256
@@ -207,6 +236,10 @@ class _Deciding:
             device = self._device(one, worlds, deciders)
             if not is_settled(device, key, worlds):
                 shown = [each for each in (others or {}).get(key, ()) if each.place != one.place]
+                if any(key in world.individuals for world in worlds):
+                    shown = [with_derived(each, self._key_groups) for each in shown]
+                    one = with_derived(one, self._key_groups)
+                    device = self._device(one, worlds, deciders)
                 held, brought = keys_enrolled(key, *(world.individuals.get(key) for world in worlds))
                 known = [*(replace(each, holder=one.holder) for each in shown), one, *held]
                 if len(known) > 1 or brought:
@@ -282,6 +315,10 @@ class _Deciding:
             replace(self._looked.before, individuals=before, leaf_bars=bars),
             replace(self._looked.after, individuals=after, leaf_bars=self._plan.bars_after(bars, spkis)),
         )
+
+
+def _leaf_keys(others: Mapping[str, Sequence[Known]]) -> set[str]:
+    return {one.leaf_spki for several in others.values() for one in several if one.leaf_spki}
 
 
 # Of a device that never came: what lies above its leaf was not looked at.

@@ -5,7 +5,7 @@ And the keys that devices proved at attempts: no class of evidence has them eith
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from operator import itemgetter
 from typing import NamedTuple
 
@@ -15,7 +15,14 @@ from enrollments.actions.attempts import Came, shown_at_attempts
 from enrollments.actions.attempts_keys import Signed, keys_at_attempts
 from enrollments.actions.certificates import parsed, parsed_once
 from enrollments.actions.preview.below_keys import devices_below
-from enrollments.actions.preview.credentials import device_at, enrolled_for, place_of
+from enrollments.actions.preview.credentials import (
+    NEVER,
+    device_at,
+    enrolled_for,
+    is_signed_for,
+    known_by_key,
+    place_of,
+)
 from enrollments.actions.preview.kinds import (
     BARE,
     Kinds,
@@ -169,7 +176,7 @@ class Loose:
         signing = {
             key
             for key, several in self.signed.items()
-            if key in touched.keys or any(_is_signed_for(one, key_groups) for one in several)
+            if key in touched.keys or any(is_signed_for(one, key_groups) for one in several)
         }
         return signing | {
             device_at(place)
@@ -198,22 +205,3 @@ class Loose:
             key: [known for _, known in sorted(several, key=itemgetter(0), reverse=True)]
             for key, several in found.items()
         }
-
-
-# Of what is enrolled and was not shown.
-NEVER = datetime.min.replace(tzinfo=UTC)
-
-
-def known_by_key(place: str, signed: Signed) -> Known:
-    """By a key that it proved at an attempt."""
-    readings = tuple(frozenset({one}) for one in signed.key_ids)
-    return Known(device_at(place), signed.registration_id, signed.mechanism, readings=readings, place=place)
-
-
-def _is_signed_for(signed: Signed, groups: Collection[KeyGroup]) -> bool:
-    """Whether the device may have from one of these groups the key that it signed with."""
-    return signed.mechanism is Mechanism.SYMMETRIC_KEY and any(
-        group.signs_for(signed.registration_id, frozenset({one}))
-        for one in signed.key_ids
-        for group in groups
-    )

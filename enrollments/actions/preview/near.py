@@ -287,7 +287,7 @@ def _groups_that_matter(service: ProvisioningService, plan: Plan, near: Near) ->
     for change in plan.groups:
         if any(near.meets(*Issuer.of(one)[:3]) for one in certificates_of(change)):
             wanted.add(registration_key(change.name))
-    if _some_sign(service):
+    if plan.signed or _some_sign(service):
         wanted |= _keyed(service, plan.groups)
     for change in reversed(plan.groups):
         if change.awaited_predecessor and registration_key(change.name) in wanted:

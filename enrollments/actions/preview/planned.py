@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from enrollments.actions.attempts import Came
+from enrollments.actions.attempts_keys import Signed
 from enrollments.actions.enrollment_specs import IndividualSpec
 from enrollments.actions.import_changes import Change
 from enrollments.actions.key_identifiers import endorsement_identifier, key_identifier
@@ -81,6 +82,7 @@ class Plan:
     registered: of whom there is a record. shown: of others for whom no certificate is enrolled, the first that the list
     gives; not of who is new and admitted, since nothing of that becomes of anybody who is known.
     came: by place (place_of), what devices are known by of attempts, see shown_at_attempts.
+    signed: by registration key, the same of keys, see keys_at_attempts.
     switched, bars: numbers of the entries that are there, and the keys that the list bars. spkis: keys that are barred
     before or after it. issuers: names and key identifiers of what issued the certificates in the list.
     """
@@ -90,6 +92,7 @@ class Plan:
     registered: set[str] = field(default_factory=set)
     shown: dict[str, bytes] = field(default_factory=dict)
     came: Mapping[str, Came] = field(default_factory=dict)
+    signed: Mapping[str, Sequence[Signed]] = field(default_factory=dict)
     numbers: set[int] = field(default_factory=set)
     bars: dict[str, list[EntryRef]] = field(default_factory=dict)
     spkis: set[str] = field(default_factory=set)
