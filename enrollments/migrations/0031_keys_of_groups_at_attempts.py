@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('enrollments', '0029_unfit_leaves'),
+        ('enrollments', '0030_history_takes_what_belongs'),
     ]
 
     operations = [

@@ -7,7 +7,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('enrollments', '0030_history_takes_what_belongs'),
+        ('enrollments', '0031_keys_of_groups_at_attempts'),
     ]
 
     operations = [
