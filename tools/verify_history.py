@@ -532,9 +532,7 @@ def verify(source, keys, kept, seals=None):
     for index, previous, hash, row, event_id, problem in source.rows():
         expected = length + 1
         if type(index) is not int:
-            raise Wrong(
-                "a seal has a place that no row can have: it was put in from outside", expected, event_id
-            )
+            raise Wrong("a seal has a place that no row can have: it was put in from outside", expected)
         if index != expected:
             after = f"after #{length} comes" if length else "the first is"
             what = f"its seal is missing: {after} #{index}"

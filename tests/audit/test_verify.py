@@ -70,7 +70,58 @@ VALUES = {
     "after": """'{{"status":"forged"}}'""",
     "service_id": "999",
 }
+# Little by little: what a column holds already, and something on it.
+SLIGHTLY = {
+    "reason with a space": updated(EVENT, "reason", "reason || ' '", "id = {row}"),
+    "actor in capitals": updated(EVENT, "actor_name", "upper(actor_name)", "id = {row}"),
+    "object with an accent of its own": updated(
+        EVENT, "subject_name", "subject_name || '\u0301'", "id = {row}"
+    ),
+    "one more digit of the object's ID": updated(EVENT, "subject_id", "subject_id || '0'", "id = {row}"),
+    "another service, or one": updated(EVENT, "service_id", "COALESCE(service_id, 0) + 1", "id = {row}"),
+    "no service, or one": updated(
+        EVENT, "service_id", "CASE WHEN service_id IS NULL THEN 1 END", "id = {row}"
+    ),
+    **{
+        f"one more detail in {name}": updated(
+            EVENT,
+            name,
+            f"""json_set(COALESCE("{name}", '{{{{}}}}'), '$.more', 1)"""
+            if ON_SQLITE
+            else f"""COALESCE("{name}", '{{{{}}}}'::jsonb) || '{{{{"more": 1}}}}'::jsonb""",
+            "id = {row}",
+        )
+        for name in ("before", "after")
+    },
+    **{
+        f"{name} for none, or none": updated(
+            EVENT,
+            name,
+            f"""CASE WHEN "{name}" IS NULL THEN '{{{{}}}}' END""" + ("" if ON_SQLITE else "::jsonb"),
+            "id = {row}",
+        )
+        for name in ("before", "after")
+    },
+    "a microsecond": updated(
+        EVENT,
+        "at",
+        "substr(at, 1, 19) || '.' || substr('000000' || (1 + substr(at || '.000000', 21, 6)) % 1000000, -6)"
+        if ON_SQLITE
+        else "at + interval '1 microsecond'",
+        "id = {row}",
+    ),
+    "the seal's hash in capitals": updated(SEAL, "hash", "upper(hash)", AT_HIT),
+    "the hash before cut short": updated(SEAL, "previous_hash", "substr(previous_hash, 2)", AT_HIT),
+}
 TAMPERINGS = [
+    *(Tampering(f"slightly: {name}", (statement,)) for name, statement in SLIGHTLY.items()),
+    Tampering(
+        "a seal of another row",
+        (updated(SEAL, "event_id", f"event_id + {10 * ROWS}", AT_HIT),),
+        row=10 * ROWS,
+    ),
+    Tampering("a seal far behind", (updated(SEAL, "index", f'"index" + {10 * ROWS}', AT_HIT),), row=None),
+    Tampering("a seal before all", (updated(SEAL, "index", '-"index"', AT_HIT),), index=1, row=None),
     *(
         Tampering(f"flip {name}", (updated(EVENT, name, VALUES.get(name, "'forged'"), "id = {row}"),))
         for name in MEMBERS
@@ -146,6 +197,14 @@ if ON_SQLITE:
         ),
         Tampering("bytes", (updated(EVENT, "reason", "x'41'", "id = {row}"),)),
         Tampering(
+            "a character that ends texts", (updated(EVENT, "reason", "reason || char(0)", "id = {row}"),)
+        ),
+        Tampering("a seal whose place is text", (updated(SEAL, "index", "'x'", AT_HIT),), row=None),
+        Tampering(
+            "a seal whose place is a fraction", (updated(SEAL, "index", '"index" - 0.5', AT_HIT),), row=None
+        ),
+        Tampering("a hash of bytes", (updated(SEAL, "hash", "CAST(hash AS BLOB)", AT_HIT),)),
+        Tampering(
             "a name twice",
             (updated(EVENT, "after", """'{{"status":"x","status":"disabled"}}'""", "id = {row}"),),
         ),
@@ -187,7 +246,7 @@ def test_database_verifier_names_every_tampering(history, portion, monkeypatch):
             found[one.name] = by_us(verify_database, [checkpoints.verifier_key()])
 
     assert found == {name: place for name, place in wanted(row).items() if name in found}
-    assert len(found) >= 26
+    assert len(found) >= 43
     assert verify_database([checkpoints.verifier_key()]).ok
 
 
