@@ -1,10 +1,16 @@
-"""What tests share that grow a history."""
+"""What tests share that grow a history: certificates that are made once, and back ends of their services."""
 
 import pytest
 
 from tests.certificates import root
 from tests.devices import enroll_ca
+from tests.past.histories import grown
 from tests.service_api.conftest import with_policy
+
+
+@pytest.fixture(scope="module")
+def forest():
+    return grown()
 
 
 @pytest.fixture

@@ -11,12 +11,19 @@ from enrollments.actions.enrollments import (
     disable_enrollment,
 )
 from enrollments.actions.past import FleetLimits, compare, look_back
+from enrollments.actions.past.credentials import MORE_PROVEN
 from enrollments.actions.past.words import answer
 from enrollments.actions.preview import Effect
 from enrollments.attestation.credential import PresentedCredential
-from enrollments.models import AttestationMechanism, IndividualEnrollment, RegistrationAttempt, Slot
+from enrollments.models import (
+    AttestationMechanism,
+    Certificate,
+    IndividualEnrollment,
+    RegistrationAttempt,
+    Slot,
+)
 from enrollments.policy.decision import Verdict
-from tests.certificates import root, self_signed
+from tests.certificates import mint, root, self_signed
 from tests.devices import (
     ALICE,
     demand_proof,
@@ -280,3 +287,159 @@ class TestAllOfAService:
 
         assert effects(compare(service, at)) == {"pump-1": Effect.REFUSED}
         assert compare(service, at, limits=FleetLimits(singly=0)).preview.not_examined == 1
+
+    def test_what_was_replaced_counts_with_what_was_sent_along(self, service):
+        ca = root("Plant")
+        line = ca.intermediate("Line")
+        enroll_ca(service, ca, "plant")
+        assert register(service, line.leaf("pump-1")).outcome == "assigned"
+        at = now()
+        other = root("Other")
+        enroll_ca(service, other, "other", predecessor=service.enrollmentgroups.get())
+        assert register(service, other.leaf("pump-1")).outcome == "assigned"
+        disable_enrollment_group(service, "plant", actor=ALICE)
+        between = now()
+        disable_enrollment_group(service, "other", actor=ALICE)
+
+        assert through(compare(service, at, between)) == ("plant", "other")
+        assert effects(compare(service, at)) == {"pump-1": Effect.REFUSED}
+
+    def test_a_refused_proof_of_a_registered_device_counts_where_it_would_have_been_let_in(self, service):
+        leaf, ca = self_signed("pump-1"), root("Plant")
+        enroll_device(service, leaf)
+        register(service, leaf)
+        enroll_ca(service, ca, "plant")
+        assert register(service, ca.leaf("pump-1")).outcome != "assigned"
+        at = now()
+        delete_enrollments(service, ["pump-1"], actor=ALICE)
+
+        assert through(compare(service, at)) == ("pump-1", "plant")
+
+    def test_a_key_of_a_group_that_it_had_before_its_certificate(self, service):
+        group = enroll_key_group(service)
+        key = derived_key(group.primary_key, "line-9-1")
+        register(service, signs(service, "line-9-1", key), "line-9-1")
+        at = now()
+        leaf = self_signed("line-9-1")
+        enroll_device(service, leaf)
+        register(service, leaf)
+
+        assert through(compare(service, at)) == ("line-9", "line-9-1")
+
+    def test_a_second_certificate_and_what_it_held_between_the_times(self, service):
+        first, second, third = (self_signed("pump-1") for _ in range(3))
+        slots = {Slot.PRIMARY: first.parsed, Slot.SECONDARY: second.parsed}
+        enroll_device(service, first, certificates=slots)
+        register(service, second)
+        at = now()
+        pin(service, third)
+        register(service, third)
+        between = now()
+        pin(service, second)
+
+        assert effects(compare(service, at, between)) == {"pump-1": Effect.STILL_ADMITTED}
+        assert effects(compare(service, between)) == {"pump-1": Effect.STILL_ADMITTED}
+
+    def test_who_was_turned_away_with_another_credential_is_on_record_with_what_it_had(self, service):
+        """Its record says by which mechanism it came last; what is kept there is what let it in before."""
+        entry = enroll_keys(service, "pump-1")
+        register(service, signs(service, "pump-1", entry.primary_key), "pump-1")
+        at = now()
+        leaf = self_signed("pump-1")
+        pin(service, leaf)
+        disable_enrollment(service, "pump-1", actor=ALICE)
+        assert register(service, leaf).outcome == "disabled"
+        RegistrationAttempt.objects.all().delete()
+
+        assert effects(compare(service, at)) == {"pump-1": Effect.REFUSED}
+        assert told(look_back(service, "pump-1", at))[0] == (ADMIT, "pump-1")
+
+    def test_whose_key_somebody_else_has_too_does_not_stand_for_others_of_its_ca(self, service):
+        """R7: what is above one leaf by another certificate of its key is not above the leaves beside it."""
+        ca, barred = root("Plant"), root("Barred")
+        enroll_ca(service, ca, "plant")
+        twin, *others = (ca.leaf(f"pump-{number}") for number in range(3))
+        for leaf in (twin, *others):
+            register(service, leaf)
+        enroll_ca(service, barred, "barred", enabled=False)
+        enroll_device(service, mint("valve-1", key=twin.key, issuer=barred), enabled=False)
+        at = now()
+        disable_enrollment_group(service, "plant", actor=ALICE)
+
+        said = effects(compare(service, at))
+
+        assert (said["pump-0"], said["pump-1"], said["pump-2"]) == (
+            Effect.STILL_OUT,
+            Effect.REFUSED,
+            Effect.REFUSED,
+        )
+
+
+def through(said):
+    """Of the only device: which entries let it in at the two times."""
+    (device,) = said.preview.devices
+    return tuple(one.through.name if one.admitted else None for one in (device.before, device.after))
+
+
+class TestWhatIsNotLookedAt:
+    """That nobody has looked is never told as if the device had been shut out."""
+
+    def test_who_has_earlier_proofs_than_a_glance_looks_at_is_not_examined_where_it_seems_refused(
+        self, service
+    ):
+        old, new = root("Old"), root("New")
+        enroll_ca(service, old, "old")
+        register(service, old.leaf("pump-1"))
+        register(service, old.leaf("valve-1"))
+        at = now()
+        enroll_ca(service, new, "new", predecessor=service.enrollmentgroups.get())
+        assert register(service, new.leaf("pump-1")).outcome == "assigned"
+        leaf = self_signed("press-1")
+        enroll_device(service, leaf)
+        register(service, leaf)
+
+        glance, every = (compare(service, at, limits=FleetLimits(attempts=most)) for most in (1, None))
+
+        assert effects(every)["pump-1"] is Effect.STILL_ADMITTED
+        assert "pump-1" not in effects(glance)
+        assert effects(glance)["valve-1"] is Effect.STILL_ADMITTED
+        assert effects(glance)["press-1"] is Effect.COMES_IN
+        assert glance.preview.not_examined == 1
+        assert glance.attempts_since is not None
+        assert every.attempts_since is None
+
+    def test_who_has_proven_more_than_is_looked_at_is_not_known_instead_of_refused(
+        self, service, monkeypatch
+    ):
+        old, new = root("Old"), root("New")
+        enroll_ca(service, old, "old")
+        register(service, old.leaf("pump-1"))
+        at = now()
+        enroll_ca(service, new, "new", predecessor=service.enrollmentgroups.get())
+        between = now()
+        assert register(service, new.leaf("pump-1")).outcome == "assigned"
+        assert through(compare(service, at, between)) == ("old", "old")
+        monkeypatch.setattr("enrollments.actions.past.credentials.MOST_PROVEN", 1)
+
+        (device,) = compare(service, at).preview.devices
+
+        assert (device.before, device.after.through.name) == (None, "new")
+        assert compare(service, at).unclear == {"pump-1": MORE_PROVEN}
+        assert told(look_back(service, "pump-1", at)) == [(None, None), (ADMIT, "new")]
+
+    def test_what_was_sent_along_and_is_not_kept_makes_a_refusal_unknown(self, service):
+        ca = root("Plant")
+        line = ca.intermediate("Line")
+        enroll_ca(service, ca, "plant")
+        register(service, line.leaf("pump-1"))
+        at = now()
+        leaf = self_signed("pump-1")
+        enroll_device(service, leaf)
+        register(service, leaf)
+        between = now()
+        delete_enrollments(service, ["pump-1"], actor=ALICE)
+        Certificate.objects.filter(thumbprint_sha256=thumbprint(line)).delete()
+
+        assert effects(compare(service, at, between)) == {"pump-1": Effect.UNKNOWN}
+        assert [verdict for verdict, _ in told(look_back(service, "pump-1", at))] == [None, ADMIT, None]
+        assert compare(service, at).unclear["pump-1"].startswith("not all is kept")

@@ -11,18 +11,13 @@ from enrollments.actions.past import ALL_OF_FLEET, compare, look_back
 from enrollments.models import HistoryEvent, RegistrationRecord
 from enrollments.policy.decision import Verdict
 from enrollments.policy.names import registration_key
-from tests.past.histories import History, grown
+from tests.past.histories import History
 
 pytestmark = pytest.mark.django_db
 
 OPERATIONS = 500
 # At so many of the steps everything is looked at, and at so many a single device.
 FLEETS, SINGLES, SPANS = 12, 10, 2
-
-
-@pytest.fixture(scope="module")
-def forest():
-    return grown()
 
 
 def known_by_certificate(history: History, number: int) -> set[str]:

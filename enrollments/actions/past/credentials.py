@@ -4,18 +4,20 @@ A device has one credential after another. Whether it could have registered at a
 had by then is not kept for ever. What nobody has seen it prove counts where nothing else is known of that time.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from typing import NamedTuple, Protocol, TypeVar
 
-from django.db.models import Max, Min, Q, QuerySet
+from django.db.models import Exists, Max, Min, OuterRef, Q, QuerySet
 
-from enrollments.actions.attempts import above_leaf, proven_leaf
+from enrollments.actions.attempts import above_leaf, is_proven, proven_leaf
 from enrollments.actions.certificates import parsed
 from enrollments.actions.key_identifiers import DIGITS, OF_GROUP
 from enrollments.actions.known_credentials import KnownCredential
 from enrollments.actions.past.entries import PastEntry
 from enrollments.actions.past.putting_back import stored_certificates
+from enrollments.actions.preview.touched import in_portions
 from enrollments.attestation.credential import PresentedCredential
 from enrollments.attestation.x509 import ParsedCertificate
 from enrollments.errors import NotFound
@@ -26,13 +28,18 @@ from enrollments.models import (
     ProvisioningService,
     RegistrationAttempt,
     RegistrationRecord,
+    RegistrationStatus,
 )
+from enrollments.policy.decision import Verdict
 from enrollments.policy.facts import EntryKind, Mechanism
 from enrollments.policy.names import registration_key
 
 LOOKED_AT = 20
-# Of what attempts have proven: so many, the latest of all.
-MOST_PROVEN = 10
+# Of what attempts have proven so much is looked at, the latest of what was proven by the end of the period first.
+MOST_PROVEN = 40
+MORE_PROVEN = "it has proven more credentials, one after the other, than are looked at"
+NOT_ALL_KEPT = "not all is kept of what it sent along with its certificate"
+TICK = timedelta(microseconds=1)
 # Of an entry that holds it still.
 FOR_EVER = datetime.max.replace(tzinfo=UTC)
 
@@ -42,6 +49,7 @@ class Shown:
     """`chain`: certificates, the leaf first; of a device that signs, `key_ids` are what identifies its key.
 
     proven: when it first and last proved this, as far as it is known; None: it was enrolled, and that is all.
+    lacks: whether something that it sent along with its leaf is not kept any more.
     """
 
     registration_id: str
@@ -50,6 +58,7 @@ class Shown:
     chain: tuple[ParsedCertificate, ...] = field(default=(), repr=False)
     key_ids: frozenset[str] = frozenset()
     proven: tuple[datetime, datetime] | None = None
+    lacks: bool = False
 
     @property
     def known(self) -> KnownCredential:
@@ -66,21 +75,75 @@ class Shown:
         """Whether the other one tells nothing more of what the device has."""
         if self.mechanism is not other.mechanism:
             return False
-        return self.chain == other.chain if self.is_chain else other.key_ids <= self.key_ids
+        if not self.is_chain:
+            return other.key_ids <= self.key_ids
+        # In which order it sent what is above its leaf makes no difference.
+        return self.chain[0] == other.chain[0] and set(self.chain) == set(other.chain)
 
     def is_held_by(self, entry: PastEntry | None) -> bool:
-        if entry is None or entry.mechanism != self.mechanism.value:
-            return False
-        if self.is_chain:
-            return self.chain[0].thumbprint_sha256 in entry.thumbprints
-        return bool(self.key_ids & set(entry.key_ids))
+        names = {self.chain[0].thumbprint_sha256} if self.is_chain else self.key_ids
+        return holds(entry, self.mechanism, names)
+
+    def is_current(self, at: datetime) -> bool:
+        """By the dates of its leaf."""
+        return not self.is_chain or self.chain[0].not_before <= at <= self.chain[0].not_after
+
+
+class Timed(Protocol):
+    """A credential, with when it was proven."""
+
+    @property
+    def proven(self) -> tuple[datetime, datetime] | None: ...
+
+    def is_held_by(self, entry: PastEntry | None) -> bool: ...
+
+    def is_current(self, at: datetime) -> bool: ...
+
+
+T = TypeVar("T", bound=Timed)
+
+
+def in_order(credentials: Sequence[T], at: datetime, own: PastEntry | None) -> list[T]:
+    """As they are asked about: what a device showed latest by that time, what was enrolled for it then, all others.
+
+    own: its individual enrollment as it stood at that time. The first one tells why a device would have been refused.
+    Of the others only those matter that were valid then by their dates.
+    """
+    if len(credentials) == 1:
+        return list(credentials)
+    shown = [one for one in credentials if one.proven is not None and one.proven[0] <= at]
+    shown.sort(key=lambda one: min(one.proven[1], at) if one.proven else at, reverse=True)
+    held = [one for one in credentials if one not in shown and one.is_held_by(own)]
+    every = [*shown, *held, *(one for one in credentials if one not in shown and one not in held)]
+    return [one for number, one in enumerate(every) if number == 0 or one.is_current(at)]
+
+
+def holds(entry: PastEntry | None, mechanism: Mechanism, names: frozenset[str] | set[str]) -> bool:
+    """names: a thumbprint, or what identifies a key."""
+    if entry is None or entry.mechanism != mechanism.value:
+        return False
+    own = entry.thumbprints if mechanism is Mechanism.X509 else entry.key_ids
+    return not names.isdisjoint(own)
+
+
+def may_admit_another(own: PastEntry | None) -> bool:
+    """Whether a credential that nobody has looked at might have been admitted. own: the individual enrollment (R5)."""
+    return own is None or own.enabled or bool(own.doubt)
+
+
+def hangs_on_what_is_above(verdict: Verdict, own: PastEntry | None) -> bool:
+    """Whether certificates above a leaf that are not kept might have made another thing of this decision."""
+    return own is None and verdict is not Verdict.DISABLED
 
 
 class Credentials:
-    """All that one device is known to have. `proven`: the latest first. `enrolled`: what it may have had besides."""
+    """All that one device is known to have. `proven`: the latest first. `enrolled`: what it may have had besides.
 
-    def __init__(self, proven: Iterable[Shown], enrolled: Iterable[Shown]) -> None:
-        self.proven, self.enrolled = tuple(proven), tuple(enrolled)
+    has_more: it has proven more than is here.
+    """
+
+    def __init__(self, proven: Iterable[Shown], enrolled: Iterable[Shown], *, has_more: bool = False) -> None:
+        self.proven, self.enrolled, self.has_more = tuple(proven), tuple(enrolled), has_more
         self.all = (*self.proven, *self.enrolled)
 
     @property
@@ -95,39 +158,44 @@ class Credentials:
     def has_chains(self) -> bool:
         return any(one.is_chain for one in self.all)
 
-    def at(self, at: datetime, own: PastEntry | None) -> list[Shown]:
-        """What it showed latest by that time first, then what was enrolled for it then, then all others.
-
-        own: its individual enrollment as it stood at that time.
-        """
+    @property
+    def dates(self) -> dict[datetime, str]:
+        """When another one of several is asked about first, in words."""
         if len(self.all) == 1:
-            return list(self.all)
-        shown = [one for one in self.proven if one.proven is not None and one.proven[0] <= at]
-        shown.sort(key=lambda one: min(one.proven[1], at) if one.proven else at, reverse=True)
-        held = [one for one in self.all if one not in shown and one.is_held_by(own)]
-        return [*shown, *held, *(one for one in self.all if one not in shown and one not in held)]
+            return {}
+        times = {time for one in self.proven if one.proven for time in (one.proven[0], one.proven[1] + TICK)}
+        return dict.fromkeys(times, "it came with another one of its credentials")
+
+    def at(self, at: datetime, own: PastEntry | None) -> list[Shown]:
+        return in_order(self.all, at, own)
 
 
 def credentials_of(
     service: ProvisioningService,
     registration_id: str,
     held: Iterable[tuple[PastEntry, datetime]],
+    until: datetime,
 ) -> Credentials:
     """Raises NotFound where nothing is known.
 
     held: the states of its individual enrollment, the one in question first, each with the time until which it lasted.
+    until: the end of the period that is asked about.
     """
     key = registration_key(registration_id)
     record = service.registrations.filter(registration_key=key).first()
+    proofs = proofs_of(service.attempts.filter(registration_key=key)).get(key, [])
+    chosen = that_matter(proofs, until)
     proven: list[Shown] = []
-    for one in _proven(service, key, record):
+    for one in _proven(chosen, record):
         if not any(other.is_like(one) for other in proven):
             proven.append(one)
-    first = min((one.proven[0] for one in proven if one.proven), default=FOR_EVER)
+    has_more = len(chosen) < len(proofs)
+    times = [one.first for one in proofs] + [one.proven[0] for one in proven if one.proven]
+    first = min(times, default=FOR_EVER)
     enrolled = list(_enrolled(held, first, is_known=bool(proven)))
     others = [one for one in enrolled if not any(other.is_like(one) for other in proven)]
     if proven or others:
-        return _told_apart(proven, others)
+        return _told_apart(proven, others, has_more=has_more)
     for attempt in _tried(service, key):
         if (leaf := proven_leaf(attempt)) is not None:
             basis = "the certificate with which it proved itself last, at an attempt"
@@ -139,7 +207,7 @@ def credentials_of(
     )
 
 
-def _told_apart(proven: list[Shown], enrolled: list[Shown]) -> Credentials:
+def _told_apart(proven: list[Shown], enrolled: list[Shown], *, has_more: bool) -> Credentials:
     """Where there are several, each certificate is named by its thumbprint."""
     if len(proven) + len(enrolled) > 1:
         proven, enrolled = (
@@ -151,18 +219,18 @@ def _told_apart(proven: list[Shown], enrolled: list[Shown]) -> Credentials:
             ]
             for some in (proven, enrolled)
         )
-    return Credentials(proven, enrolled)
+    return Credentials(proven, enrolled, has_more=has_more)
 
 
 # --- What it has proven -------------------------------------------------------------------------------
 
 
-def _proven(service: ProvisioningService, key: str, record: RegistrationRecord | None) -> Iterator[Shown]:
+def _proven(proofs: Sequence["Proof"], record: RegistrationRecord | None) -> Iterator[Shown]:
     """What is on record first, then the latest: of what is like both the record tells more."""
-    attempts = list(_by_attempts(service, key))
+    attempts = list(_by_attempts(proofs))
     if record is not None and (shown := _on_record(record)) is not None:
         same = [one for one in attempts if shown.is_like(one) and one.proven is not None]
-        done = record.operation_done_at or record.updated_at
+        done = proven_at(record.status, *(getattr(record, name) for name in TIMES))
         times = [done, *(time for one in same for time in one.proven or ())]
         yield replace(shown, proven=(min(times), max(times)))
     yield from attempts
@@ -173,38 +241,120 @@ def _on_record(record: RegistrationRecord) -> Shown | None:
     pems = record.evidence.order_by("position").values_list("certificate__pem", flat=True)
     if chain := tuple(parsed(pem) for pem in pems):
         return Shown(name, "the chain with which it proved itself last", Mechanism.X509, chain)
-    if record.mechanism == AttestationMechanism.X509:
+    key_ids = frozenset(record.key_ids.split())
+    mechanism = mechanism_of(record.mechanism, key_ids)
+    if mechanism is Mechanism.X509:
         return None
-    what = "TPM" if record.mechanism == AttestationMechanism.TPM else "key"
-    basis = f"the {what} with which it proved itself last"
-    return Shown(name, basis, Mechanism(record.mechanism), key_ids=frozenset(record.key_ids.split()))
+    basis = f"the {_WHAT[mechanism]} with which it proved itself last"
+    return Shown(name, basis, mechanism, key_ids=key_ids)
+
+
+def mechanism_of(latest: str, key_ids: Collection[str]) -> Mechanism:
+    """Of a record without certificates. latest: by which the device came last; if it was refused, not what is kept."""
+    if not key_ids:
+        return Mechanism(latest)
+    is_tpm = any(len(one) > DIGITS and not one.startswith(OF_GROUP) for one in key_ids)
+    return Mechanism.TPM if is_tpm else Mechanism.SYMMETRIC_KEY
+
+
+# What of a record tells when that was proven which is kept there, besides its status.
+TIMES = ("operation_done_at", "updated_at", "assigned_at", "created_at")
+
+
+def proven_at(
+    status: str,
+    done: datetime | None,
+    updated: datetime,
+    assigned: datetime | None,
+    created: datetime,
+) -> datetime:
+    """Whoever was turned away since, perhaps with something else, is on record with what it had shown before."""
+    if status == RegistrationStatus.DISABLED:
+        return assigned or created
+    return done or updated
 
 
 _ADMITTED = (AttemptOutcome.ASSIGNED, AttemptOutcome.FAILED)
 
 
-def _by_attempts(service: ProvisioningService, key: str) -> Iterator[Shown]:
-    """By what was kept of the proofs themselves, as far back as attempts are kept."""
-    rows = of_proofs(service.attempts.filter(registration_key=key))
-    columns = ("claimed_registration_id", "leaf_thumbprint", "chain", "key_id", "entry_kind")
-    alike = rows.order_by().values_list(*columns).annotate(first=Min("first_at"), last=Max("last_at"))
-    for name, leaf, above, key_id, entry_kind, first, last in alike.order_by("-last")[:MOST_PROVEN]:
-        when = f"{last.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+class Proof(NamedTuple):
+    """A credential that attempts have proven, with the first and the last of these times.
+
+    leaf, above: thumbprints. key_ids: of a device that signs, what identifies its key.
+    """
+
+    registration_id: str
+    mechanism: Mechanism
+    leaf: str
+    above: tuple[str, ...]
+    key_ids: frozenset[str]
+    first: datetime
+    last: datetime
+
+    @property
+    def identity(self) -> tuple[str, frozenset[str]]:
+        return self.leaf, frozenset(self.above) | self.key_ids
+
+    def joined_with(self, other: "Proof") -> "Proof":
+        later = max(self, other, key=lambda one: one.last)
+        return later._replace(first=min(self.first, other.first))
+
+
+def proofs_of(rows: "QuerySet[RegistrationAttempt]") -> dict[str, list[Proof]]:
+    """What these attempts have proven, by registration key, the latest first: as far back as attempts are kept."""
+    columns = ("registration_key", "leaf_thumbprint", "chain", "key_id", "entry_kind")
+    alike = of_proofs(rows).order_by().values_list(*columns)
+    alike = alike.annotate(name=Max("claimed_registration_id"), first=Min("first_at"), last=Max("last_at"))
+    found: dict[str, dict[object, Proof]] = {}
+    for key, leaf, chain, key_id, entry_kind, name, first, last in alike.iterator(chunk_size=2000):
+        mechanism, key_ids = Mechanism.X509, frozenset[str]()
         if not leaf:
-            is_tpm = len(key_id) > DIGITS
-            mechanism = Mechanism.TPM if is_tpm else Mechanism.SYMMETRIC_KEY
-            is_own = is_tpm or entry_kind != EntryKind.GROUP.value
-            key_ids = frozenset([key_id if is_own else f"{OF_GROUP}{key_id}"])
-            basis = f"the {'TPM' if is_tpm else 'key'} with which it proved itself, at last at {when}"
-            yield Shown(name, basis, mechanism, key_ids=key_ids, proven=(first, last))
-            continue
-        thumbprints = [leaf, *above_leaf(above)]
-        kept = Certificate.objects.filter(thumbprint_sha256__in=thumbprints)
-        pems = dict(kept.values_list("thumbprint_sha256", "pem"))
-        if all(one in pems for one in thumbprints):
-            chain = tuple(parsed(pems[one]) for one in thumbprints)
+            mechanism = Mechanism.TPM if len(key_id) > DIGITS else Mechanism.SYMMETRIC_KEY
+            is_of_group = mechanism is not Mechanism.TPM and entry_kind == EntryKind.GROUP.value
+            key_ids = frozenset([f"{OF_GROUP}{key_id}" if is_of_group else key_id])
+        one = Proof(name, mechanism, leaf, tuple(above_leaf(chain)), key_ids, first, last)
+        known = found.setdefault(key, {})
+        known[one.identity] = one.joined_with(known[one.identity]) if one.identity in known else one
+    return {
+        key: sorted(known.values(), key=lambda one: one.last, reverse=True) for key, known in found.items()
+    }
+
+
+def that_matter(proofs: Sequence[Proof], until: datetime) -> list[Proof]:
+    """As many as are looked at, the latest first: before others those that were proven by that time."""
+    by_then = [one for one in proofs if one.first <= until]
+    later = [one for one in reversed(proofs) if one.first > until]
+    chosen = [*by_then, *later][:MOST_PROVEN]
+    return [one for one in proofs if one in chosen]
+
+
+def _by_attempts(proofs: Sequence[Proof]) -> Iterator[Shown]:
+    pems = pems_of(one for proof in proofs for one in (proof.leaf, *proof.above) if one)
+    for one in proofs:
+        when = f"{one.last.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+        if one.mechanism is not Mechanism.X509:
+            what = _WHAT[one.mechanism]
+            basis = f"the {what} with which it proved itself, at last at {when}"
+            shown = Shown(one.registration_id, basis, one.mechanism, key_ids=one.key_ids)
+        elif one.leaf in pems:
+            kept = [name for name in (one.leaf, *one.above) if name in pems]
             basis = f"the chain with which it proved itself, at last at {when}"
-            yield Shown(name, basis, Mechanism.X509, chain, proven=(first, last))
+            chain = tuple(parsed(pems[name]) for name in kept)
+            shown = Shown(
+                one.registration_id, basis, Mechanism.X509, chain, lacks=len(kept) <= len(one.above)
+            )
+        else:
+            continue
+        yield replace(shown, proven=(one.first, one.last))
+
+
+def pems_of(thumbprints: Iterable[str]) -> dict[str, str]:
+    """Those that are kept."""
+    found: dict[str, str] = {}
+    for some in in_portions(sorted(set(thumbprints))):
+        rows = Certificate.objects.filter(thumbprint_sha256__in=some)
+        found.update(rows.values_list("thumbprint_sha256", "pem"))
+    return found
 
 
 def of_proofs(rows: "QuerySet[RegistrationAttempt]") -> "QuerySet[RegistrationAttempt]":
@@ -222,34 +372,59 @@ def _tried(service: ProvisioningService, key: str) -> Iterable[RegistrationAttem
     return (*tried.exclude(outcome=AttemptOutcome.REFUSED)[:LOOKED_AT], *refused[:LOOKED_AT])
 
 
+def tried_of_old(rows: "QuerySet[RegistrationAttempt]", known: Collection[str]) -> dict[str, Proof]:
+    """The latest certificate of devices of which nothing else is known: rows of older versions say no more of it.
+
+    known: registration keys of all others.
+    """
+    kept = Certificate.objects.filter(thumbprint_sha256=OuterRef("leaf_thumbprint"))
+    tried = rows.filter(Exists(kept), outcome=AttemptOutcome.REFUSED, chain="").exclude(leaf_thumbprint="")
+    return {
+        one.registration_key: Proof(
+            one.claimed_registration_id,
+            Mechanism.X509,
+            one.leaf_thumbprint,
+            (),
+            frozenset(),
+            one.first_at,
+            one.last_at,
+        )
+        for one in tried.order_by("last_at", "pk").iterator(chunk_size=500)
+        if one.registration_key not in known and is_proven(one)
+    }
+
+
 # --- What was enrolled for it ---------------------------------------------------------------------------
+
+
+def held_before(
+    states: Sequence[tuple[PastEntry, datetime]], first_proof: datetime
+) -> dict[tuple[str, str], PastEntry]:
+    """What an entry held, and held no more when its device first proved something: of later times it is known better.
+
+    So an entry that asked for another certificate than the device was known to have has shut it out (R5). With the
+    first of the states that held it.
+    """
+    until: dict[tuple[str, str], datetime] = {}
+    first: dict[tuple[str, str], PastEntry] = {}
+    for entry, ended in states:
+        for name in credentials_in(entry):
+            until[name] = max(until.get(name, ended), ended)
+            first.setdefault(name, entry)
+    return {name: entry for name, entry in first.items() if until[name] <= first_proof}
 
 
 def _enrolled(
     held: Iterable[tuple[PastEntry, datetime]], first_proof: datetime, *, is_known: bool
 ) -> Iterator[Shown]:
-    """What its entry held, and held no more when the device first proved something: of later times it is known better.
-
-    So an entry that asked for another certificate than the device was known to have has shut it out (R5).
-    """
-    states = list(held)
-    until: dict[tuple[str, str], datetime] = {}
-    for entry, ended in states:
-        for name in credentials_in(entry):
-            until[name] = max(until.get(name, ended), ended)
-    names = {name: entry for entry, _ in reversed(states) for name in credentials_in(entry)}
-    wanted = [
-        name
-        for name in dict.fromkeys(name for entry, _ in states for name in credentials_in(entry))
-        if until[name] <= first_proof
-    ]
+    wanted = held_before(list(held), first_proof)
     rows = stored_certificates(one for mechanism, one in wanted if mechanism == AttestationMechanism.X509)
-    for mechanism, one in wanted:
+    for (mechanism, one), entry in wanted.items():
         what = _WHAT[Mechanism(mechanism)]
         basis = f"the {what} of its individual enrollment: it never registered"
         if is_known:
             basis = f"the {what} that its individual enrollment held: what it proved by then is not known"
-        shown = Shown(names[mechanism, one].name, basis, Mechanism(mechanism))
+        shown = Shown(entry.name, basis, Mechanism(mechanism))
         if shown.is_chain:
             yield replace(shown, chain=(parsed(rows[one].pem),))
         else:

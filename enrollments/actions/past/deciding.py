@@ -1,22 +1,27 @@
 """Deciding about each device of a service at one time, by values: what lies above many of them was looked at once."""
 
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from itertools import chain
+from datetime import datetime
 
-from enrollments.actions.attempts import Came
-from enrollments.actions.certificates import parsed, parsed_once
+from enrollments.actions.certificates import parsed
 from enrollments.actions.evidence import is_signed
 from enrollments.actions.past.by_key import judge_by_key
+from enrollments.actions.past.credentials import (
+    MORE_PROVEN,
+    NOT_ALL_KEPT,
+    hangs_on_what_is_above,
+    holds,
+    in_order,
+    may_admit_another,
+)
 from enrollments.actions.past.entries import PastEntry
-from enrollments.actions.past.putting_back import stored_certificates
 from enrollments.actions.past.standing import Standing
 from enrollments.actions.preview import Outcome
 from enrollments.actions.preview.kinds import BARE, Kinds
 from enrollments.actions.preview.loose import LeafNames
 from enrollments.actions.preview.outcomes import Decider, Known
 from enrollments.attestation.credential import PresentedCredential
-from enrollments.attestation.x509 import ParsedCertificate
 from enrollments.models import Certificate
 from enrollments.policy.facts import Mechanism
 from enrollments.policy.names import registration_key
@@ -55,6 +60,10 @@ class Row:
     key_ids: str
     current: tuple[bool, bool]
 
+    def is_held_by(self, entry: PastEntry | None) -> bool:
+        is_chain = self.mechanism is Mechanism.X509
+        return holds(entry, self.mechanism, {self.thumbprint} if is_chain else set(self.key_ids.split()))
+
     def known(self, *, is_current: bool) -> Known:
         return Known(
             self.key, self.name, Mechanism.X509, self.evidence, self.thumbprint, self.spki, is_current
@@ -63,109 +72,160 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Stranger:
-    """A device that no record tells of, with what it is known by: what it has shown, or what was enrolled for it.
+    """What a device has shown, or had enrolled for it, and no record tells of.
 
-    pems: its certificates, the leaf first.
+    pems: its certificates, the leaf first. proven, lacks: as in `Shown`.
     """
 
     name: str
     mechanism: Mechanism
     key_ids: frozenset[str] = frozenset()
-    leaf: Certificate | ParsedCertificate | None = None
+    leaf: Certificate | None = None
     pems: tuple[str, ...] = ()
+    proven: tuple[datetime, datetime] | None = None
+    lacks: bool = False
 
     @property
     def key(self) -> str:
         return registration_key(self.name)
 
+    def is_held_by(self, entry: PastEntry | None) -> bool:
+        names = self.key_ids if self.leaf is None else {self.leaf.thumbprint_sha256}
+        return holds(entry, self.mechanism, names)
+
+    def is_current(self, at: datetime) -> bool:
+        return self.leaf is None or self.leaf.not_before <= at <= self.leaf.not_after
+
     def shown(self) -> PresentedCredential:
         return PresentedCredential(certificates=tuple(parsed(pem).der for pem in self.pems))
 
-    def leaf_names(self, key: str) -> LeafNames:
+    def leaf_names(self, place: str) -> LeafNames:
         one = self.leaf
         assert one is not None  # asked of those with a certificate alone
-        return LeafNames(key, one.issuer_sha256, one.authority_key_id or "", one.spki_sha256)
+        return LeafNames(place, one.issuer_sha256, one.authority_key_id or "", one.spki_sha256)
 
     def known(self) -> Known:
         thumbprint, spki = (self.leaf.thumbprint_sha256, self.leaf.spki_sha256) if self.leaf else ("", "")
         return Known(self.key, self.name, Mechanism.X509, BARE, thumbprint, spki)
 
 
-def never_registered(times: Iterable[Standing], known: Container[str]) -> dict[str, Stranger]:
-    """With what was enrolled for them at the first of the times at which something was. By registration key."""
-    entries: dict[str, PastEntry] = {}
-    for time in times:
-        for key, entry in time.individuals.items():
-            if key not in known and key not in entries and not entry.doubt:
-                entries[key] = entry
-    rows = stored_certificates(one for entry in entries.values() for one in entry.thumbprints[:1])
-    strangers: dict[str, Stranger] = {}
-    for key, entry in entries.items():
-        mechanism = Mechanism(entry.mechanism)
-        if mechanism is not Mechanism.X509:
-            strangers[key] = Stranger(entry.name, mechanism, frozenset(filter(None, entry.key_ids[:1])))
-        elif entry.thumbprints:
-            strangers[key] = with_certificate(entry.name, rows[entry.thumbprints[0]])
-    return strangers
+@dataclass(slots=True)
+class Several:
+    """What a device has. `recorded`: when what is on record was first and last proven; None: nothing is.
+
+    others: what it has besides, in the order of `Credentials`, with the place under which each is looked at.
+    has_more: it has proven more than is here.
+    """
+
+    recorded: tuple[datetime, datetime] | None = None
+    others: tuple[tuple[str, Stranger], ...] = ()
+    has_more: bool = False
 
 
-def with_certificate(name: str, certificate: Certificate) -> Stranger:
-    return Stranger(name, Mechanism.X509, leaf=certificate, pems=(certificate.pem,))
+NOTHING_BESIDES = Several()
 
 
-def that_came(came: Mapping[str, Came]) -> dict[str, Stranger]:
-    """Of whom no record tells, with what they showed last."""
-    return {
-        key: Stranger(one.registration_id, Mechanism.X509, leaf=parsed_once(one.pems[0]), pems=one.pems)
-        for key, one in came.items()
-    }
+@dataclass(frozen=True, slots=True)
+class _Credential:
+    """One of several that a device has, on record or besides, with the decision about it."""
+
+    proven: tuple[datetime, datetime] | None
+    is_held_by: Callable[[PastEntry | None], bool]
+    is_current: Callable[[datetime], bool]
+    decide: Callable[[], "Told"]
 
 
-def either(decided: Decided, others: Iterable[Decided]) -> Decided:
-    """Admitted by one of them; else what is not known or not examined; else refused, by the first."""
-    unclear: list[Decided] = []
-    for one in chain([decided], others):
-        if isinstance(one, Outcome):
-            if one.admitted:
-                return one
-        else:
-            unclear.append(one)
-    return unclear[0] if unclear else decided
+# What is decided, and why that is not known.
+Told = tuple[Decided, str]
 
 
 class Deciding:
-    """Decides about devices at one time. kinds: where those of no class belong."""
+    """Decides about devices at one time. number: which of the times. kinds: where those of no class belong."""
 
-    def __init__(self, time: Standing, kinds: Kinds) -> None:
-        self._time, self._kinds = time, kinds
+    def __init__(self, time: Standing, number: int, kinds: Kinds) -> None:
+        self._time, self._number, self._kinds = time, number, kinds
         self._by_chain = Decider(time.world)
         self._by_key = _ByKey(time)
 
-    def about(self, row: Row, is_current: bool) -> Decided:
+    def about(self, key: str, row: Row | None, several: Several = NOTHING_BESIDES) -> Decided:
+        """By the first of what it has that is admitted, as one device is judged (`_judge` in device.py)."""
+        if row is not None and not several.others and not several.has_more:
+            decided, why = self._about_row(row)
+        else:
+            decided, why = self._by_any(key, row, several)
+        if decided is None:
+            self._time.unclear[key] = why
+        return decided
+
+    def _by_any(self, key: str, row: Row | None, several: Several) -> Told:
+        own = self._time.individuals.get(key)
+        credentials = [] if row is None else [self._on_record(row, several)]
+        credentials += [self._besides(place, one, own) for place, one in several.others]
+        refused: Told | None = None
+        unknown: Told | None = None
+        is_examined = True
+        for one in in_order(credentials, self._time.at, own):
+            decided, why = one.decide()
+            if isinstance(decided, NotExamined):
+                is_examined = False
+            elif decided is None:
+                unknown = unknown or (None, why)
+            elif decided.admitted:
+                return decided, ""
+            else:
+                refused = refused or (decided, "")
+        if not is_examined and (refused is None or may_admit_another(own)):
+            return NOT_EXAMINED, ""
+        if unknown is None and several.has_more and may_admit_another(own):
+            return None, MORE_PROVEN
+        told = unknown or refused
+        assert told is not None  # something is known of the device
+        return told
+
+    def _on_record(self, row: Row, several: Several) -> _Credential:
+        return _Credential(
+            several.recorded,
+            row.is_held_by,
+            lambda _: row.current[self._number],
+            lambda: self._about_row(row),
+        )
+
+    def _besides(self, place: str, one: Stranger, own: PastEntry | None) -> _Credential:
+        return _Credential(
+            one.proven, one.is_held_by, one.is_current, lambda: self._about_stranger(place, one, own)
+        )
+
+    def _about_row(self, row: Row) -> Told:
         if row.mechanism is not Mechanism.X509:
             return self._by_key.outcome(row.key, row.name, row.mechanism, frozenset(row.key_ids.split()))
-        return self._by_certificate(row.known(is_current=is_current), row.key)
+        return self._by_certificate(row.known(is_current=row.current[self._number]), row.key)
 
-    def about_stranger(self, key: str, stranger: Stranger) -> Decided:
-        """key: under which it was sorted."""
-        if stranger.mechanism is not Mechanism.X509:
-            return self._by_key.outcome(stranger.key, stranger.name, stranger.mechanism, stranger.key_ids)
-        return self._by_certificate(stranger.known(), key)
+    def _about_stranger(self, place: str, one: Stranger, own: PastEntry | None) -> Told:
+        if one.mechanism is not Mechanism.X509:
+            return self._by_key.outcome(one.key, one.name, one.mechanism, one.key_ids)
+        decided, why = self._by_certificate(one.known(), place)
+        if (
+            one.lacks
+            and isinstance(decided, Outcome)
+            and one.is_current(self._time.at)
+            and hangs_on_what_is_above(decided.verdict, own)
+        ):
+            return None, NOT_ALL_KEPT
+        return decided, why
 
-    def _by_certificate(self, device: Known, key: str) -> Decided:
+    def _by_certificate(self, device: Known, place: str) -> Told:
         time, kinds = self._time, self._kinds
         if time.doubt:
-            time.unclear[device.registration_key] = time.doubt
-            return None
-        if key in time.singles:
-            return time.singles[key] or NOT_EXAMINED
-        if key in kinds.unexamined:
-            return NOT_EXAMINED
-        if (kind := kinds.evidence.get(key)) is not None:
-            device = replace(device, evidence=kind, problem=kinds.problems.get(key))
+            return None, time.doubt
+        if place in time.singles:
+            return time.singles[place] or NOT_EXAMINED, ""
+        if place in kinds.unexamined:
+            return NOT_EXAMINED, ""
+        if (kind := kinds.evidence.get(place)) is not None:
+            device = replace(device, evidence=kind, problem=kinds.problems.get(place))
         elif device.evidence and is_signed(device.evidence) and device.evidence not in time.world.above:
-            return NOT_EXAMINED
-        return self._by_chain.outcome(device) if device.is_judgeable else None
+            return NOT_EXAMINED, ""
+        return self._by_chain.outcome(device), ""
 
 
 class _ByKey:
@@ -173,26 +233,21 @@ class _ByKey:
 
     def __init__(self, time: Standing) -> None:
         self._time = time
-        self._decided: dict[object, tuple[Outcome | None, str]] = {}
+        self._decided: dict[object, Told] = {}
 
-    def outcome(self, key: str, name: str, mechanism: Mechanism, key_ids: frozenset[str]) -> Outcome | None:
-        time = self._time
-        own = time.individuals.get(key)
+    def outcome(self, key: str, name: str, mechanism: Mechanism, key_ids: frozenset[str]) -> Told:
+        own = self._time.individuals.get(key)
         if own is not None:
             # One that alone decides: nothing is shared with another device.
-            outcome, unknown = self._judged(name, mechanism, key_ids, own)
-        else:
-            alike = (mechanism, key_ids)
-            if alike not in self._decided:
-                self._decided[alike] = self._judged(name, mechanism, key_ids, None)
-            outcome, unknown = self._decided[alike]
-        if unknown:
-            time.unclear[key] = unknown
-        return outcome
+            return self._judged(name, mechanism, key_ids, own)
+        alike = (mechanism, key_ids)
+        if alike not in self._decided:
+            self._decided[alike] = self._judged(name, mechanism, key_ids, None)
+        return self._decided[alike]
 
     def _judged(
         self, name: str, mechanism: Mechanism, key_ids: frozenset[str], own: PastEntry | None
-    ) -> tuple[Outcome | None, str]:
+    ) -> Told:
         time = self._time
         judged = judge_by_key(
             name,

@@ -7,7 +7,7 @@ then. That holds the one write lock of SQLite, so it is done in short pieces; wh
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from time import monotonic
 
 from django.utils import timezone
@@ -17,7 +17,16 @@ from enrollments.actions.explanations import Explanation, explanation_of
 from enrollments.actions.judging import judge
 from enrollments.actions.past.by_key import judge_by_key
 from enrollments.actions.past.causes import FELL_DUE, Cause, Due, with_rows_of_schedules
-from enrollments.actions.past.credentials import FOR_EVER, Shown, credentials_of
+from enrollments.actions.past.credentials import (
+    FOR_EVER,
+    MORE_PROVEN,
+    NOT_ALL_KEPT,
+    TICK,
+    Shown,
+    credentials_of,
+    hangs_on_what_is_above,
+    may_admit_another,
+)
 from enrollments.actions.past.entries import PastEntry, Subject
 from enrollments.actions.past.proofs import Proofs, put_back_proofs, tells_of_proofs
 from enrollments.actions.past.putting_back import put_back
@@ -50,7 +59,6 @@ MOST_JUDGED = 400
 MOST_CERTIFICATES = 200_000
 # How long one rehearsal may last. Whoever writes waits for it on SQLite.
 SECONDS_AT_ONCE = 0.4
-TICK = timedelta(microseconds=1)
 
 Standing = dict[Subject, PastEntry | None]
 
@@ -141,7 +149,7 @@ class _Past:
         self.walk = Walk.from_now(self.service, changes)
         self.now = self.walk.now
         self.steps = list(self._steps(changes))
-        self.has = credentials_of(self.service, self.registration_id, self._own_entries())
+        self.has = credentials_of(self.service, self.registration_id, self._own_entries(), self.until)
 
     def _walk_back_narrowly(self) -> None:
         """Over no changes of individual enrollments but those that can matter: its own, and who may have its keys (R6).
@@ -228,7 +236,7 @@ class _Past:
 
     def _between(self, begins: datetime, ends: datetime, walk: Walk, cause: Cause) -> list[_Piece]:
         """What is the same set of entries from `begins` until before `ends`: and the dates in between, newest first."""
-        dates = {date: Cause(words) for date, words in self.reach.dates.items()}
+        dates = {date: Cause(words) for date, words in {**self.has.dates, **self.reach.dates}.items()}
         for subject, one in walk.entries.items():
             if one is not None and one.switches_at is not None:
                 known = dates[one.switches_at].due if one.switches_at in dates else ()
@@ -340,7 +348,7 @@ class _Past:
         unknown: _Judged | None = None
         for shown in self.has.at(piece.at, own):
             if shown.is_chain:
-                one = self._judge_chain(shown, piece, there, explain=explain)
+                one = self._judge_chain(shown, piece, there, own, explain=explain)
             else:
                 one = self._judge_key(shown, piece, own, standing, explain=explain)
             if one.admitted:
@@ -348,11 +356,15 @@ class _Past:
             refused = refused or one
             if one.decision is None:
                 unknown = unknown or one
+        if unknown is None and self.has.has_more and may_admit_another(own):
+            unknown = _Judged(None, MORE_PROVEN, refused.by if refused is not None else None)
         told = unknown or refused
         assert told is not None  # something is known of the device
         return told
 
-    def _judge_chain(self, shown: Shown, piece: _Piece, there: "_There", *, explain: bool) -> _Judged:
+    def _judge_chain(
+        self, shown: Shown, piece: _Piece, there: "_There", own: PastEntry | None, *, explain: bool
+    ) -> _Judged:
         doubtful = [one for one in piece.standing.values() if one is not None and one.doubt]
         if doubtful:
             return _Judged(None, f"of {doubtful[0].ref}, {doubtful[0].doubt}", shown)
@@ -360,6 +372,8 @@ class _Past:
         credential = shown.known.shown
         assert credential is not None  # it has a chain
         decision = judge(self.service, shown.registration_id, credential, at=piece.at).decision
+        if shown.lacks and shown.is_current(piece.at) and hangs_on_what_is_above(decision.verdict, own):
+            return _Judged(None, NOT_ALL_KEPT, shown)
         explained = explain_known(self.service, shown.known, at=piece.at) if explain else None
         return _Judged(decision, by=shown, explained=explained)
 

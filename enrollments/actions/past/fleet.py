@@ -6,31 +6,29 @@ time, in a rehearsal in which the entries stand as they did then; that holds the
 else is decided on values, with no lock.
 """
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 from time import monotonic
 
-from django.db.models import Case, Count, IntegerField, Q, Value, When
+from django.db.models import Case, Count, IntegerField, Q, QuerySet, Value, When
 from django.utils import timezone
 
-from enrollments.actions.attempts import Came, shown_at_attempts
+from enrollments.actions.attempts import Came
 from enrollments.actions.evidence import UNSIGNED
 from enrollments.actions.judging import judge
-from enrollments.actions.past.besides import Lasted, had_besides
-from enrollments.actions.past.credentials import FOR_EVER
+from enrollments.actions.past.besides import Besides, States, known_besides, unjudgeable, unlooked
+from enrollments.actions.past.credentials import may_admit_another, mechanism_of
 from enrollments.actions.past.deciding import (
     COLUMNS,
+    NOTHING_BESIDES,
     Decided,
     Deciding,
     NotExamined,
     Row,
     Stranger,
-    either,
-    never_registered,
-    that_came,
 )
 from enrollments.actions.past.entries import PastEntry, Subject
 from enrollments.actions.past.proofs import put_back_proofs
@@ -73,6 +71,7 @@ MOST_SINGLY = 2000
 SECONDS_SINGLY = 1.0
 # How long one rehearsal may last.
 SECONDS_AT_ONCE = 0.4
+SHOWN_NOTHING = "nothing is kept of what it has shown"
 # How often all of them are begun anew because something was changed meanwhile: what was looked at by then is kept.
 ROUNDS_OF_ALL = 50
 
@@ -96,6 +95,7 @@ class Comparison:
     """All known devices at `at` and at `until`: in `preview`, before and after. `is_now`: `until` is the present.
 
     unclear: by registration key, why it is not known what would have been decided.
+    attempts_since: before that time attempts were not looked for devices of which nothing else tells; None: all were.
     """
 
     at: datetime
@@ -103,6 +103,7 @@ class Comparison:
     is_now: bool
     preview: Preview
     unclear: dict[str, str] = field(default_factory=dict)
+    attempts_since: datetime | None = None
 
 
 def compare(
@@ -155,9 +156,7 @@ class _Fleet:
         changes = changes_since(service, at, limits.rows)
         walk = Walk.from_now(service, changes)
         self.now, self.proofs = walk.now, walk.proofs
-        self.lasted = Lasted()
-        for entry in walk.now.values():
-            self.lasted.note(entry, FOR_EVER)
+        self.states = States()
         second, rested_on = None, seen.newest
         for change in changes:
             seen.newest = max(seen.newest, change.event.pk)
@@ -167,7 +166,7 @@ class _Fleet:
                 second = _standing(walk, until)
             walk.undo(change)
             if change.subject is not None:
-                self.lasted.note(walk.entries[change.subject], change.at)
+                self.states.note(walk.entries[change.subject], change.at)
         self.first, self.second = _standing(walk, at), second or _standing(walk, until)
         self.times = (self.first, self.second)
 
@@ -178,30 +177,24 @@ class _Fleet:
             time.world = World(
                 individuals=as_values(time.individuals), leaf_bars=leaf_bars(time.individuals.values())
             )
-        registered = set(self.service.registrations.values_list("registration_key", flat=True))
-        shown = shown_at_attempts(self.service, self.limits.attempts)
-        came = that_came({key: one[0] for key, one in shown.items() if not one[0].is_registered})
-        strangers = came | never_registered(self.times, registered | came.keys())
-        besides = had_besides(self.service, self.times, self.lasted, strangers)
-        # No registration ID has a space in it.
-        others = {key: {f"{key} {n}": one for n, one in enumerate(some)} for key, some in besides.items()}
-        kinds = self._look(
-            strangers | {place: one for some in others.values() for place, one in some.items()}
-        )
+        own = {registration_key(one.name): one for one in live.values()}
+        besides = known_besides(self.service, self.states, own, self.second.at, self.limits.attempts)
+        kinds = self._look({place: one for several in besides.of.values() for place, one in several.others})
         check_unmoved(self.service, self.epoch)
-        devices: list[Device] = []
-        beyond = 0
-        for name, (before, after) in self._decided(strangers, others, kinds):
-            if isinstance(before, NotExamined) or isinstance(after, NotExamined):
-                beyond += 1
-            else:
-                devices.append(Device(name, before, after))
+        known = list(self._decided(besides, kinds))
+        unexamined = self._unexamined(known, besides)
+        devices = [
+            Device(name, before, after)
+            for key, name, (before, after) in known
+            if not (key in unexamined or isinstance(before, NotExamined) or isinstance(after, NotExamined))
+        ]
         return Comparison(
             self.first.at,
             self.second.at,
             is_now,
-            Preview(self.epoch, tuple(devices), beyond),
+            Preview(self.epoch, tuple(devices), len(unexamined)),
             {**self.second.unclear, **self.first.unclear},
+            besides.since,
         )
 
     # --- What stands above the leaves -----------------------------------------------------------------
@@ -213,7 +206,9 @@ class _Fleet:
         names = [one.leaf_names(key) for key, one in with_certificates.items()]
         for time in self.times:
             self._look_at_classes(time, loose, names)
-        kinds = loose.sorted_at([time.at for time in self.times], self._deadline())
+        # Also above leaves of barred keys there may be what others do not share: what was issued to those keys besides.
+        barred = {spki for time in self.times for spki in time.world.leaf_bars}
+        kinds = loose.sorted_at([time.at for time in self.times], self._deadline(), barred)
         for time, sorted_then in zip(self.times, kinds, strict=True):
             self._look_at_kinds(time, sorted_then)
         for kind in {kind for one in kinds for kind in one.looks}:
@@ -234,7 +229,7 @@ class _Fleet:
             rows = unsigned_evidence(self.service).filter(by_a_known_name(self.service))
             loose.note(self.service, rows, strangers)
 
-        classes = _classes_at(self.service, time.at, self.limits.classes)
+        classes = _classes_at(self.service, time, self.limits.classes)
         unseen = [one for one in classes if not self._is_seen(time, one.evidence_class)]
         acts: list[Callable[[], None]] = [note_loose_ones, *(partial(look_at, one) for one in unseen)]
         self._do_as_it_was(time, self._that_matter(time), acts)
@@ -364,40 +359,54 @@ class _Fleet:
 
     # --- Deciding ---------------------------------------------------------------------------------
 
-    def _decided(
-        self,
-        strangers: Mapping[str, Stranger],
-        others: Mapping[str, Mapping[str, Stranger]],
-        kinds: Sequence[Kinds],
-    ) -> Iterator[tuple[str, list[Decided]]]:
-        """Each device with what is decided about it at both times."""
-        first, second = (Deciding(time, then) for time, then in zip(self.times, kinds, strict=True))
-
-        def by_any(key: str, decided: list[Decided]) -> list[Decided]:
-            """By the first of what it has that is admitted."""
-            if key not in others:
-                return decided
-            return [
-                either(one, (deciding.about_stranger(place, other) for place, other in others[key].items()))
-                for one, deciding in zip(decided, (first, second), strict=True)
-            ]
-
+    def _decided(self, besides: Besides, kinds: Sequence[Kinds]) -> Iterator[tuple[str, str, list[Decided]]]:
+        """Each device by registration key and name, with what is decided about it at both times."""
+        each = [
+            Deciding(time, number, then)
+            for number, (time, then) in enumerate(zip(self.times, kinds, strict=True))
+        ]
         for row in self._rows():
-            decided = [first.about(row, row.current[0]), second.about(row, row.current[1])]
-            yield row.name, by_any(row.key, decided)
-        for key, one in strangers.items():
-            yield one.name, by_any(key, [first.about_stranger(key, one), second.about_stranger(key, one)])
+            several = besides.of.get(row.key, NOTHING_BESIDES)
+            yield row.key, row.name, [one.about(row.key, row, several) for one in each]
+        for key in besides.without_record:
+            several = besides.of[key]
+            yield key, several.others[0][1].name, [one.about(key, None, several) for one in each]
+        for key, name in besides.bare.items():
+            self.first.unclear[key] = SHOWN_NOTHING
+            yield key, name, [None, None]
+
+    def _unexamined(self, known: Iterable[tuple[str, str, list[Decided]]], besides: Besides) -> set[str]:
+        """Of whom nothing is told, by registration key: for lack of time it is not known whether one was shut out."""
+        unexamined: set[str] = set()
+        refused: set[str] = set()
+        for key, _, told in known:
+            if any(isinstance(one, NotExamined) for one in told):
+                unexamined.add(key)
+            elif besides.since is not None and key not in besides.looked_at:
+                sides = zip(told, self.times, strict=True)
+                if any(
+                    isinstance(one, Outcome)
+                    and not one.admitted
+                    and may_admit_another(time.individuals.get(key))
+                    for one, time in sides
+                ):
+                    refused.add(key)
+        if besides.since is not None:
+            unexamined.update(unlooked(self.service, refused, besides.since, self._deadline()))
+        return unexamined
 
     def _rows(self) -> Iterator[Row]:
-        records = self.service.registrations.annotate(
+        judgeable = self.service.registrations.exclude(unjudgeable())
+        records = judgeable.annotate(
             **{f"current_{number}": _is_current(time.at) for number, time in enumerate(self.times)}
         )
         for row in records.values_list(*COLUMNS, "current_0", "current_1").iterator(chunk_size=5000):
-            key, name, mechanism, evidence, thumbprint, spki, key_ids, *current = row
+            key, name, latest, evidence, thumbprint, spki, key_ids, *current = row
+            mechanism = Mechanism.X509 if thumbprint else mechanism_of(latest, key_ids.split())
             yield Row(
                 key,
                 name,
-                Mechanism(mechanism),
+                mechanism,
                 evidence,
                 thumbprint,
                 spki,
@@ -420,17 +429,25 @@ class _Single:
     shown_last: str
 
 
-def _classes_at(service: ProvisioningService, at: datetime, most: int | None) -> list[RegistrationRecord]:
+def _classes_at(service: ProvisioningService, time: Standing, most: int | None) -> list[RegistrationRecord]:
     """One record for each class that shares a verified signature: one whose leaf was valid at that time, if any was."""
     records = service.registrations.exclude(evidence_class="").exclude(evidence_class__startswith=UNSIGNED)
     counted = records.order_by().values("evidence_class").annotate(devices=Count("pk")).order_by("-devices")
     representatives = []
     for name in counted.values_list("evidence_class", flat=True)[:most]:
         members = service.registrations.filter(evidence_class=name)
-        current = members.filter(leaf_not_before__lte=at, leaf_not_after__gte=at)
-        if (record := current.first() or members.first()) is not None:
+        current = members.filter(leaf_not_before__lte=time.at, leaf_not_after__gte=time.at)
+        record = _unbarred(current, time) or current.first() or _unbarred(members, time) or members.first()
+        if record is not None:
             representatives.append(record)
     return representatives
+
+
+def _unbarred(members: "QuerySet[RegistrationRecord]", time: Standing) -> RegistrationRecord | None:
+    """One whose key no disabled entry holds: above such a leaf there may be what was issued to that key besides."""
+    keys = members.order_by("pk").values_list("pk", "leaf_spki").iterator(chunk_size=500)
+    pk = next((pk for pk, spki in keys if spki not in time.world.leaf_bars), None)
+    return members.filter(pk=pk).first() if pk is not None else None
 
 
 def _is_current(at: datetime) -> Case:

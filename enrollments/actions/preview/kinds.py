@@ -60,17 +60,21 @@ class Kinds:
     evidence: the kind of each, which is the name under which what lies above it is kept. problems: what is wrong with
     their leaves at that time. alone: who is looked at alone. unexamined: for whom there was no time.
     looks: for each kind a device by which to look at it. members: who is of it.
+    barred: public keys that entries bar: above such a leaf there may be what was issued to its key besides, so none of
+    these stands for others, where there is another one. spare: kinds that are looked at by one all the same.
     """
 
     signers: Signers
     at: datetime
     deadline: float
+    barred: Collection[str] = ()
     evidence: dict[str, str] = field(default_factory=dict)
     problems: dict[str, Reason] = field(default_factory=dict)
     alone: set[str] = field(default_factory=set)
     unexamined: set[str] = field(default_factory=set)
     looks: dict[str, Look] = field(default_factory=dict)
     members: dict[str, list[str]] = field(default_factory=dict)
+    spare: set[str] = field(default_factory=set)
 
     def add(self, key: str, name: str, chain: Sequence[ParsedCertificate]) -> None:
         """chain: all that this device shows, its leaf first."""
@@ -81,9 +85,11 @@ class Kinds:
         if kind == BARE:
             return
         self.members.setdefault(kind, []).append(key)
-        if key not in self.problems and kind not in self.looks:
+        is_spare = chain[0].spki_sha256 in self.barred
+        if key not in self.problems and (kind not in self.looks or (kind in self.spare and not is_spare)):
             shown = PresentedCredential(certificates=tuple(one.der for one in chain))
             self.looks[kind] = Look(kind, key, name, shown)
+            (self.spare.add if is_spare else self.spare.discard)(kind)
 
     def split(self, kind: str) -> None:
         """Its devices do not share what lies above them after all."""

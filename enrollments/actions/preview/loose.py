@@ -140,10 +140,12 @@ class Loose:
         (kinds,) = self.sorted_at([time.at], deadline)
         return kinds
 
-    def sorted_at(self, times: Sequence[datetime], deadline: float) -> list[Kinds]:
-        """As of several times: each device is looked at once."""
+    def sorted_at(
+        self, times: Sequence[datetime], deadline: float, barred: Collection[str] = ()
+    ) -> list[Kinds]:
+        """As of several times: each device is looked at once. barred: as of Kinds."""
         signers = Signers(map(parsed, self.signers))
-        each = [Kinds(signers, at, deadline) for at in times]
+        each = [Kinds(signers, at, deadline, barred) for at in times]
         columns = ("registration__registration_key", "registration__registration_id", "certificate__pem")
         for some in in_portions(self.leaves):
             rows = RegistrationEvidence.objects.filter(pk__in=some).values_list(*columns)
