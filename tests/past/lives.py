@@ -2,7 +2,7 @@
 
 import base64
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from urllib.parse import quote
 
@@ -84,7 +84,9 @@ class Lives(History):
     # --- Operations --------------------------------------------------------------------------------
 
     def operate(self) -> None:
-        act = self.chance.choices([super().operate, self.renew, self.come, self.pin_two], [5, 2, 4, 1])[0]
+        act = self.chance.choices(
+            [super().operate, self.renew, self.come, self.pin_two, self.give_derived], [5, 2, 4, 1, 1]
+        )[0]
         if act != super().operate:
             self.acts[act.__name__] += 1
             self.try_to(act)
@@ -127,6 +129,17 @@ class Lives(History):
         leaves = list({id(one.leaf): one.leaf for one in self.has[name].values() if one.leaf}.values())
         if len(leaves) > 1:
             self.pin(name, *self.chance.sample(leaves, k=2))
+
+    def give_derived(self) -> None:
+        """Its own entry gets the key that a group derives for it, or did."""
+        name = self.chance.choice(sorted(self.has))
+        spec = self.key_spec(name, derived_key(self.chance.choice(KEYS[:2]), name))
+        entry = IndividualEnrollment.objects.filter(service=self.service, registration_key=name).first()
+        if entry is None:
+            add_individual_enrollment(self.service, spec, actor=ALICE)
+        else:
+            spec = replace(spec, registration_id="", enabled=entry.enabled)
+            change_individual_enrollment(self.service, name, spec, expected_etag=entry.etag, actor=ALICE)
 
     def come(self) -> None:
         """With anything, often with what its entry or a group lets in."""

@@ -3,7 +3,11 @@
 import pytest
 from django.utils import timezone
 
-from enrollments.actions.enrollment_groups import disable_enrollment_group, enable_enrollment_group
+from enrollments.actions.enrollment_groups import (
+    delete_enrollment_groups,
+    disable_enrollment_group,
+    enable_enrollment_group,
+)
 from enrollments.actions.enrollment_specs import IndividualSpec
 from enrollments.actions.enrollments import (
     change_individual_enrollment,
@@ -166,6 +170,23 @@ class TestOneDevice:
 
         assert told(look) == [(ADMIT, "line-9"), (ADMIT, "line-9-1")]
         assert "by the key with which it proved itself" in answer(look)
+
+    def test_a_derived_key_that_its_own_entry_held(self, service):
+        """Of the key of a group that is gone it is not known any more which one it derived: no refusal is told."""
+        group = enroll_key_group(service)
+        key = derived_key(group.primary_key, "line-9-1")
+        register(service, signs(service, "line-9-1", key), "line-9-1")
+        enroll_keys(service, "line-9-1", primary_key=key)
+        at = now()
+        leaf = self_signed("line-9-1")
+        pin(service, leaf)
+        assert register(service, leaf).outcome == "assigned"
+
+        assert told(look_back(service, "line-9-1", at))[0] == (ADMIT, "line-9-1")
+        assert effects(compare(service, at)) == {"line-9-1": Effect.STILL_ADMITTED}
+        delete_enrollment_groups(service, ["line-9"], actor=ALICE)
+        assert told(look_back(service, "line-9-1", at))[0] == (None, None)
+        assert effects(compare(service, at)) == {"line-9-1": Effect.UNKNOWN}
 
 
 class TestWhoIsKnownByAnAttempt:
@@ -419,7 +440,7 @@ class TestWhatIsNotLookedAt:
         between = now()
         assert register(service, new.leaf("pump-1")).outcome == "assigned"
         assert through(compare(service, at, between)) == ("old", "old")
-        monkeypatch.setattr("enrollments.actions.past.credentials.MOST_PROVEN", 1)
+        monkeypatch.setattr("enrollments.actions.past.attempted.MOST_PROVEN", 1)
 
         (device,) = compare(service, at).preview.devices
 

@@ -11,18 +11,21 @@ from django.db.models.functions import Concat, Length
 from enrollments.actions.attempts import OVERFLOW_NAME, above_leaf
 from enrollments.actions.evidence import is_signed
 from enrollments.actions.key_identifiers import DIGITS, OF_GROUP
+from enrollments.actions.past.attempted import (
+    Proof,
+    of_proofs,
+    proofs_of,
+    that_matter,
+    tried_of_old,
+    with_derived_keys,
+)
 from enrollments.actions.past.credentials import (
     FOR_EVER,
     TIMES,
-    Proof,
     credentials_in,
     held_before,
     mechanism_of,
-    of_proofs,
-    proofs_of,
     proven_at,
-    that_matter,
-    tried_of_old,
 )
 from enrollments.actions.past.deciding import Several, Stranger
 from enrollments.actions.past.entries import PastEntry
@@ -122,7 +125,7 @@ def known_besides(
     proofs: dict[str, list[Proof]] = {}
     records: dict[str, _Recorded] = {}
     for some in in_portions(sorted(asked)):
-        proofs |= proofs_of(attempts.filter(registration_key__in=some))
+        proofs |= with_derived_keys(service, proofs_of(attempts.filter(registration_key__in=some)))
         records |= _records(service, some)
     wanted: dict[str, _Wanted] = {}
     for key in enrolled_only - asked:

@@ -18,6 +18,9 @@ from enrollments.policy.facts import (
 from enrollments.policy.reasons import Reason
 
 NO_KEY_KNOWN = "which key it proved was not noted: it has not registered since keys have identifiers"
+ONLY_OF_GROUP = (
+    "it proved a key that a group derived for it, and whether its own entry held that key is not known"
+)
 SUMMARY = {
     Mechanism.SYMMETRIC_KEY: "a SAS token by the key that it proved",
     Mechanism.TPM: "the TPM, taken as having answered its challenge",
@@ -91,6 +94,8 @@ def _by_individual(
         if enabled:
             return Judged(unknown=individual.key_doubt if key_ids else NO_KEY_KNOWN)
         proven = True
+    if is_of_its_kind and enabled and not proven and all(one.startswith(OF_GROUP) for one in key_ids):
+        return Judged(unknown=ONLY_OF_GROUP)
     problem = Reason.TPM_NOT_ENROLLED if mechanism is Mechanism.TPM and not proven else None
     own = IndividualFacts(
         individual.ref,

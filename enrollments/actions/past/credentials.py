@@ -7,36 +7,31 @@ had by then is not kept for ever. What nobody has seen it prove counts where not
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from typing import NamedTuple, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
-from django.db.models import Exists, Max, Min, OuterRef, Q, QuerySet
-
-from enrollments.actions.attempts import above_leaf, is_proven, proven_leaf
+from enrollments.actions.attempts import proven_leaf
 from enrollments.actions.certificates import parsed
 from enrollments.actions.key_identifiers import DIGITS, OF_GROUP
 from enrollments.actions.known_credentials import KnownCredential
+from enrollments.actions.past.attempted import Proof, pems_of, proofs_of, that_matter, with_derived_keys
 from enrollments.actions.past.entries import PastEntry
 from enrollments.actions.past.putting_back import stored_certificates
-from enrollments.actions.preview.touched import in_portions
 from enrollments.attestation.credential import PresentedCredential
 from enrollments.attestation.x509 import ParsedCertificate
 from enrollments.errors import NotFound
 from enrollments.models import (
     AttemptOutcome,
     AttestationMechanism,
-    Certificate,
     ProvisioningService,
     RegistrationAttempt,
     RegistrationRecord,
     RegistrationStatus,
 )
 from enrollments.policy.decision import Verdict
-from enrollments.policy.facts import EntryKind, Mechanism
+from enrollments.policy.facts import Mechanism
 from enrollments.policy.names import registration_key
 
 LOOKED_AT = 20
-# Of what attempts have proven so much is looked at, the latest of what was proven by the end of the period first.
-MOST_PROVEN = 40
 MORE_PROVEN = "it has proven more credentials, one after the other, than are looked at"
 NOT_ALL_KEPT = "not all is kept of what it sent along with its certificate"
 TICK = timedelta(microseconds=1)
@@ -183,7 +178,8 @@ def credentials_of(
     """
     key = registration_key(registration_id)
     record = service.registrations.filter(registration_key=key).first()
-    proofs = proofs_of(service.attempts.filter(registration_key=key)).get(key, [])
+    found = proofs_of(service.attempts.filter(registration_key=key))
+    proofs = with_derived_keys(service, found).get(key, [])
     chosen = that_matter(proofs, until)
     proven: list[Shown] = []
     for one in _proven(chosen, record):
@@ -274,60 +270,6 @@ def proven_at(
     return done or updated
 
 
-_ADMITTED = (AttemptOutcome.ASSIGNED, AttemptOutcome.FAILED)
-
-
-class Proof(NamedTuple):
-    """A credential that attempts have proven, with the first and the last of these times.
-
-    leaf, above: thumbprints. key_ids: of a device that signs, what identifies its key.
-    """
-
-    registration_id: str
-    mechanism: Mechanism
-    leaf: str
-    above: tuple[str, ...]
-    key_ids: frozenset[str]
-    first: datetime
-    last: datetime
-
-    @property
-    def identity(self) -> tuple[str, frozenset[str]]:
-        return self.leaf, frozenset(self.above) | self.key_ids
-
-    def joined_with(self, other: "Proof") -> "Proof":
-        later = max(self, other, key=lambda one: one.last)
-        return later._replace(first=min(self.first, other.first))
-
-
-def proofs_of(rows: "QuerySet[RegistrationAttempt]") -> dict[str, list[Proof]]:
-    """What these attempts have proven, by registration key, the latest first: as far back as attempts are kept."""
-    columns = ("registration_key", "leaf_thumbprint", "chain", "key_id", "entry_kind")
-    alike = of_proofs(rows).order_by().values_list(*columns)
-    alike = alike.annotate(name=Max("claimed_registration_id"), first=Min("first_at"), last=Max("last_at"))
-    found: dict[str, dict[object, Proof]] = {}
-    for key, leaf, chain, key_id, entry_kind, name, first, last in alike.iterator(chunk_size=2000):
-        mechanism, key_ids = Mechanism.X509, frozenset[str]()
-        if not leaf:
-            mechanism = Mechanism.TPM if len(key_id) > DIGITS else Mechanism.SYMMETRIC_KEY
-            is_of_group = mechanism is not Mechanism.TPM and entry_kind == EntryKind.GROUP.value
-            key_ids = frozenset([f"{OF_GROUP}{key_id}" if is_of_group else key_id])
-        one = Proof(name, mechanism, leaf, tuple(above_leaf(chain)), key_ids, first, last)
-        known = found.setdefault(key, {})
-        known[one.identity] = one.joined_with(known[one.identity]) if one.identity in known else one
-    return {
-        key: sorted(known.values(), key=lambda one: one.last, reverse=True) for key, known in found.items()
-    }
-
-
-def that_matter(proofs: Sequence[Proof], until: datetime) -> list[Proof]:
-    """As many as are looked at, the latest first: before others those that were proven by that time."""
-    by_then = [one for one in proofs if one.first <= until]
-    later = [one for one in reversed(proofs) if one.first > until]
-    chosen = [*by_then, *later][:MOST_PROVEN]
-    return [one for one in proofs if one in chosen]
-
-
 def _by_attempts(proofs: Sequence[Proof]) -> Iterator[Shown]:
     pems = pems_of(one for proof in proofs for one in (proof.leaf, *proof.above) if one)
     for one in proofs:
@@ -348,50 +290,11 @@ def _by_attempts(proofs: Sequence[Proof]) -> Iterator[Shown]:
         yield replace(shown, proven=(one.first, one.last))
 
 
-def pems_of(thumbprints: Iterable[str]) -> dict[str, str]:
-    """Those that are kept."""
-    found: dict[str, str] = {}
-    for some in in_portions(sorted(set(thumbprints))):
-        rows = Certificate.objects.filter(thumbprint_sha256__in=some)
-        found.update(rows.values_list("thumbprint_sha256", "pem"))
-    return found
-
-
-def of_proofs(rows: "QuerySet[RegistrationAttempt]") -> "QuerySet[RegistrationAttempt]":
-    """Those of these attempts of which it is kept what they proved."""
-    # A group's key is told from a device's own by the entry that admitted; of who was refused that is not kept.
-    by_key = ~Q(key_id="") & (Q(entry_kind=EntryKind.GROUP.value) | Q(outcome__in=_ADMITTED))
-    by_chain = ~Q(chain="") | (~Q(outcome=AttemptOutcome.REFUSED) & ~Q(leaf_thumbprint=""))
-    return rows.filter(by_key | by_chain)
-
-
 def _tried(service: ProvisioningService, key: str) -> Iterable[RegistrationAttempt]:
     """Whoever called the name without proof, however often, does not stand before who proved something."""
     tried = service.attempts.filter(registration_key=key).order_by("-last_at", "-id")
     refused = tried.filter(outcome=AttemptOutcome.REFUSED)
     return (*tried.exclude(outcome=AttemptOutcome.REFUSED)[:LOOKED_AT], *refused[:LOOKED_AT])
-
-
-def tried_of_old(rows: "QuerySet[RegistrationAttempt]", known: Collection[str]) -> dict[str, Proof]:
-    """The latest certificate of devices of which nothing else is known: rows of older versions say no more of it.
-
-    known: registration keys of all others.
-    """
-    kept = Certificate.objects.filter(thumbprint_sha256=OuterRef("leaf_thumbprint"))
-    tried = rows.filter(Exists(kept), outcome=AttemptOutcome.REFUSED, chain="").exclude(leaf_thumbprint="")
-    return {
-        one.registration_key: Proof(
-            one.claimed_registration_id,
-            Mechanism.X509,
-            one.leaf_thumbprint,
-            (),
-            frozenset(),
-            one.first_at,
-            one.last_at,
-        )
-        for one in tried.order_by("last_at", "pk").iterator(chunk_size=500)
-        if one.registration_key not in known and is_proven(one)
-    }
 
 
 # --- What was enrolled for it ---------------------------------------------------------------------------
