@@ -74,11 +74,16 @@ def in_between(look: LookBack) -> str:
         if unknown:
             return f"Whether it could have come in between {since} and {until} is not known for all of that time."
         return f"At no time between {since} and {until} could it have come in."
-    if len(look.spells) == 1:
-        return f"At any time between {since} and {until} it could have come in, through {admitted[0].entry}."
-    through = named(list(dict.fromkeys(one.entry for one in admitted if one.entry is not None)))
+    # An entry that was deleted and made again is called what it was.
+    entries = {str(one.entry): one.entry for one in admitted if one.entry is not None}
+    through = named(list(entries.values()))
+    if len(admitted) == len(look.spells):
+        return f"At any time between {since} and {until} it could have come in, through {through}."
     spells = "one spell" if len(admitted) == 1 else f"{len(admitted)} spells"
-    return f"Between {since} and {until} it would have been let in during {spells}, through {through}."
+    besides = " Of some of the time besides it is not known." if unknown else ""
+    return (
+        f"Between {since} and {until} it would have been let in during {spells}, through {through}.{besides}"
+    )
 
 
 def at_the_end(look: LookBack) -> str:
@@ -165,6 +170,7 @@ def comparison_as_json(said: Comparison) -> dict[str, Any]:
         "until": said.until.isoformat(),
         "known": said.preview.known,
         "not_examined": said.preview.not_examined,
+        "attempts_since": said.attempts_since.isoformat() if said.attempts_since else None,
         "could_at": then,
         "could_until": later,
         "through_at": dict(through_at(said, first=True)),
