@@ -133,6 +133,18 @@ def test_all_devices_are_told_at_two_times_with_what_differs(auditor, plant):
     assert "pump-0" not in text
 
 
+def test_it_is_said_since_when_attempts_were_looked_at_and_where_all_are(auditor, plant, monkeypatch):
+    at = now()
+    assert "Attempts before" not in page(auditor, at=at)
+    monkeypatch.setattr(past, "FleetLimits", partial(FleetLimits, attempts=1))
+
+    told = page(auditor, at=at)
+
+    assert "UTC were looked at of devices that seem refused alone" in words(told)
+    assert 'everyone=1">Examine all</a> leaves none out' in told
+    assert "Attempts before" not in page(auditor, at=at, everyone="1")
+
+
 def test_the_list_has_pages(auditor, plant, monkeypatch):
     text = page(auditor, at=now())
     assert "1 to 3 of 3 devices" in words(text)
