@@ -2,6 +2,7 @@
 
 import pytest
 
+from enrollments.actions.preview import limits
 from tests.certificates import root
 from tests.devices import enroll_ca
 from tests.past.histories import grown
@@ -14,8 +15,9 @@ def forest():
 
 
 @pytest.fixture
-def api(settings):
-    """Back ends of a service, with all rights."""
+def api(settings, monkeypatch):
+    """Back ends of a service, with all rights; and acts that ask for previews wait for all of these."""
+    monkeypatch.setattr(limits, "SECONDS_SINGLY", None)
     settings.ROOT_URLCONF = "dpsportal.device_urls"
     settings.MIDDLEWARE = ["dpsportal.request_log.RequestLogMiddleware"]
     return lambda service: with_policy(service.access_policies.get())
