@@ -10,7 +10,11 @@ from django.urls import reverse
 from django.utils import timezone
 from django.utils.html import escape
 
+from enrollments.actions.enrollments import disable_enrollment
+from enrollments.actions.import_holding import hold
 from enrollments.actions.import_previews import claim_preview, tell_progress
+from enrollments.actions.import_work import pause_import
+from enrollments.actions.imports import start_import
 from enrollments.actions.preview import Device, Preview
 from enrollments.actions.preview import Outcome as PreviewOutcome
 from enrollments.actions.preview.limits import turn_to_examine_all
@@ -27,7 +31,7 @@ from enrollments.policy.facts import EntryKind, EntryRef
 from enrollments.policy.roles import Role
 from enrollments.portal.views import import_previews
 from enrollments.transfer import foreseen, kept, kept_devices, previewing
-from tests.devices import enroll_keys, register, signs
+from tests.devices import ALICE, enroll_keys, register, signs
 from tests.portal.import_pages import signed_in, text_of, url
 from tests.transfer.lists import checked, json_lines, keys
 
@@ -45,6 +49,10 @@ def begun(monkeypatch):
 @pytest.fixture
 def operator(service):
     return signed_in(Role.OPERATOR, service)
+
+
+def epoch_on(page):
+    return re.search(r'name="epoch" value="([0-9]+)"', page)[1]
 
 
 def names():
@@ -153,6 +161,30 @@ def test_what_only_shuts_out_can_be_started_before_its_preview_is_there(service,
     assert 'name="without_bad_lines" required checked>' in ticked, "what was ticked stays so"
     assert "1 of 1 lines were carried out" in done
     assert "None was kept: it was started before one was worked out." in done
+
+
+def test_r12_what_was_paused_shows_what_the_rest_does_and_goes_on_on_that_state(service, operator):
+    enroll_keys(service, "pump-1")
+    run = checked(service, json_lines(keys("a"), keys("pump-1", operation="update", deviceId="other")))
+    start_import(run, without_bad_lines=False, actor=ALICE)
+    _, holder = hold(run.pk)
+    pause_import(run.pk, holder)
+    where = url("import-detail", service, import_pk=run.pk)
+    operator.get(where)
+    seen = text_of(operator.get(where))
+    disable_enrollment(service, "pump-1", actor=ALICE, reason="stolen")
+
+    outdated = operator.post(f"{where}start/", {"epoch": epoch_on(seen)}, follow=True)
+
+    assert "What the rest does, as things stand now:" in seen
+    assert "nothing was started" in text_of(outdated)
+    assert not service.individualenrollments.get(registration_id="pump-1").enabled
+    operator.get(where)
+    now = text_of(operator.get(where))
+    assert '<span class="id-text">pump-1</span>' in now
+    operator.post(f"{where}start/", {"epoch": epoch_on(now)})
+    run.refresh_from_db()
+    assert run.state == ImportState.DONE
 
 
 def test_r16_where_it_cannot_be_told_that_is_said_and_only_what_shuts_out_can_be_started(
