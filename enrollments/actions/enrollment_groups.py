@@ -173,9 +173,11 @@ def enable_enrollment_group(
     reason: str = "",
     expected_epoch: int | None = None,
     until: datetime | None = None,
+    for_good: bool = False,
 ) -> EnrollmentGroup:
     """Let the devices below a CA in again. `until`: it is disabled again then.
 
+    for_good: also where it is enabled already, and to be disabled at a time: that is dropped.
     Raises Invalid; PreviewOutdated (see set_enabled).
     """
     return set_enabled(
@@ -187,6 +189,7 @@ def enable_enrollment_group(
         reason=reason,
         expected_epoch=expected_epoch,
         until=until,
+        for_good=for_good,
     )
 
 

@@ -103,9 +103,11 @@ def enable_enrollment(
     reason: str = "",
     expected_epoch: int | None = None,
     until: datetime | None = None,
+    for_good: bool = False,
 ) -> IndividualEnrollment:
     """Let the enrollment's own device in again. `until`: it is disabled again then.
 
+    for_good: also where it is enabled already, and to be disabled at a time: that is dropped.
     Raises Invalid; PreviewOutdated (see set_enabled).
     """
     return set_enabled(
@@ -117,6 +119,7 @@ def enable_enrollment(
         reason=reason,
         expected_epoch=expected_epoch,
         until=until,
+        for_good=for_good,
     )
 
 

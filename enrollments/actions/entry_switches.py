@@ -38,15 +38,19 @@ def set_enabled(
     reason: str,
     expected_epoch: int | None = None,
     until: datetime | None = None,
+    for_good: bool = False,
 ) -> E:
     """Turn an entry's switch, until somebody turns it again or, with `until`, until then.
 
-    What was scheduled before is off. Where all of that is so already, nothing changes and nothing is recorded.
+    What was scheduled before is off. Only the disabling of an entry that is enabled already stays scheduled, unless
+    another time is given or it is `for_good`. Where all is so already, nothing changes and nothing is recorded.
     expected_epoch: see check_epoch. Looked at where somebody may come in by it, now or later.
     """
     with _switching(
         service, find, event, actor=actor, reason=reason, expected_epoch=expected_epoch
     ) as switch:
+        if enabled and switch.entry.enabled and until is None and not for_good:
+            return switch.entry
         switch.turn(enabled, until)
     return switch.entry
 

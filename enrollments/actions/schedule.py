@@ -73,12 +73,17 @@ class Span:
         return self.start >= self.end or (other.start <= self.start and self.end <= other.end)
 
 
+def puts_off(entry: Switch, end: datetime | None) -> bool:
+    """Whether an entry that is enabled until some time is so for longer, if that is until `end`: None, for good."""
+    return entry.enabled and not Span(_NOW, end or _NEVER).is_within(Span.of(entry))
+
+
 def may_let_in_later(entry: Switch, *, until: datetime | None = None, at: datetime | None = None) -> bool:
     """Whether somebody may come in by disabling this until a time or at one: what is off ends, an end is put off."""
     if until is not None:
         return not Span(until, _NEVER).is_within(Span.of(entry))
     if at is not None:
-        return entry.enabled and not Span(_NOW, at).is_within(Span.of(entry))
+        return puts_off(entry, at)
     return False
 
 

@@ -103,13 +103,14 @@ class EntriesCommand(EntryReports):
             *,
             until: datetime | None = None,
             at: datetime | None = None,
+            for_good: bool = False,
             listed: bool = False,
             csv: Path | None = None,
             **options: Any,
         ) -> None:
             needs_reason(options["reason"], dry_run=options["dry_run"])
             options["lists"] = DeviceLists.asked(dry_run=options["dry_run"], listed=listed, csv=csv)
-            times, names = Times(until, at), names_given(options.pop("names"))
+            times, names = Times(until, at, for_good), names_given(options.pop("names"))
             settle_if_possible(service)  # what was due before is no part of this
             epoch = ProvisioningService.epoch_of(service.pk)
             if not act.may_widen and not times.may_widen(self.kind.found(service, names)):

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from enrollments.actions.preview import Act, Entry, Preview, what_disabling_did
+from enrollments.actions.preview import Act, Entry, Preview, those_put_off, what_disabling_did
 from enrollments.actions.preview.words import as_json, did
 from enrollments.actions.schedule import as_text
 from enrollments.management.device_lists import DeviceLists
@@ -50,6 +50,7 @@ class EntryReports(PeopleCommand):
                 f"{self._at_first(changed)} of {service} will be disabled at {as_text(times.at)}. Until then "
                 f"{'it is' if len(changed) == 1 else 'they are'} enabled."
             )
+            self._tell_put_off(those_put_off(Act.DISABLE, changed, **times.given), times)
         until = f" until {as_text(times.until)}" if times.until is not None else ""
         if turned:
             self.stdout.write(
@@ -89,7 +90,16 @@ class EntryReports(PeopleCommand):
             self.stdout.write(
                 f"{_DONE[act]} {self.kind.named(changed)} of {service}{until}: {_going_on(what)}"
             )
+            self._tell_put_off(those_put_off(act, changed, **times.given), times)
         self._tell_already(act, entries, changed)
+
+    def _tell_put_off(self, put_off: Sequence[Entry], times: Times) -> None:
+        """put_off: as they were."""
+        if put_off and put_off[0].switches_at is not None:
+            goes = "dropped" if times.for_good else "put off"
+            self.stdout.write(
+                f"What was scheduled for {as_text(put_off[0].switches_at)} is {goes}: {self.kind.named(put_off)}."
+            )
 
     def changed(self, service: ProvisioningService, entries: Sequence[Entry]) -> list[Entry]:
         """Each write gives an entry a new etag."""
@@ -104,7 +114,14 @@ class EntryReports(PeopleCommand):
             self.stdout.write(
                 f"{self._at_first(waiting)} will be disabled then already; nothing was changed there."
             )
-        if already := [one for one in unchanged if one not in waiting]:
+        kept = [one for one in unchanged if act is Act.ENABLE and one.enabled and one.switches_at is not None]
+        for one in kept:
+            assert one.switches_at is not None
+            self.stdout.write(
+                f"{self._at_first([one])} was enabled already, and is to be disabled at {as_text(one.switches_at)} as "
+                "before: --for-good drops that."
+            )
+        if already := [one for one in unchanged if one not in waiting and one not in kept]:
             words = "was" if len(already) == 1 else "were"
             self.stdout.write(
                 f"{self._at_first(already)} {words} {_DONE[act].lower()} already; nothing was changed there."

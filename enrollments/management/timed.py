@@ -6,7 +6,15 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from enrollments.actions.preview import NO_LIMITS, Act, Entry, Preview, preview_of_act, preview_then
+from enrollments.actions.preview import (
+    NO_LIMITS,
+    Act,
+    Entry,
+    Preview,
+    preview_of_act,
+    preview_then,
+    those_put_off,
+)
 from enrollments.actions.preview.limits import Limits
 from enrollments.actions.preview.words import as_json, in_lines
 from enrollments.actions.schedule import as_text, may_let_in_later
@@ -19,25 +27,34 @@ MARK = "- "
 
 @dataclass(frozen=True, slots=True)
 class Times:
-    """`until`: when what is done ends by itself. `at`: when it is done, of disabling alone. At most one of them."""
+    """`until`: when what is done ends by itself. `at`: when it is done, of disabling alone. At most one of them.
+
+    for_good: of enabling alone, a disabling that is scheduled is dropped.
+    """
 
     until: datetime | None = None
     at: datetime | None = None
+    for_good: bool = False
 
     def __bool__(self) -> bool:
         return self.until is not None or self.at is not None
 
     @property
-    def given(self) -> dict[str, datetime]:
+    def given(self) -> dict[str, Any]:
         """As actions take them."""
+        for_good = {"for_good": True} if self.for_good else {}
+        return {**self._moments, **for_good}
+
+    @property
+    def _moments(self) -> dict[str, datetime]:
         return {name: at for name, at in (("until", self.until), ("at", self.at)) if at is not None}
 
     def as_json(self) -> dict[str, str]:
-        return {name: at.isoformat() for name, at in self.given.items()}
+        return {name: at.isoformat() for name, at in self._moments.items()}
 
     def may_widen(self, entries: Sequence[Entry]) -> bool:
         """Whether somebody may come in by disabling these for such a time: what is off ends, an end is put off."""
-        return any(may_let_in_later(one, **self.given) for one in entries)
+        return any(may_let_in_later(one, **self._moments) for one in entries)
 
 
 def add_times(parser: ArgumentParser, *acts: Act) -> None:
@@ -56,23 +73,38 @@ def add_times(parser: ArgumentParser, *acts: Act) -> None:
         when.add_argument(
             "--at", type=moment, metavar="TIME", help="Disable them at this time, and not before."
         )
+    if Act.ENABLE in acts:
+        when.add_argument(
+            "--for-good",
+            action="store_true",
+            help="Also drop what is scheduled for those that are enabled already, and are to be disabled at a time.",
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class Foreseen:
-    """`preview`: of what is done, at its time where it has one. `end`: of what changes back, if it is until a time."""
+    """`preview`: of what is done, at its time where it has one. `end`: of what changes back, if it is until a time.
+
+    put_off: of what is scheduled for those that are to be disabled, which is put off or dropped by it; `scheduled`: for
+    which time that is.
+    """
 
     preview: Preview
     times: Times
     end: Preview | None = None
+    put_off: Preview | None = None
+    scheduled: datetime | None = None
 
     @property
     def parts(self) -> dict[str, Preview]:
         """By when they hold: what is done, and what changes back."""
         first = f"at {as_text(self.times.at)}" if self.times.at is not None else "from now on"
-        if self.end is None or self.times.until is None:
-            return {first: self.preview}
-        return {first: self.preview, f"at {as_text(self.times.until)}": self.end}
+        parts = {first: self.preview}
+        if self.put_off is not None and self.scheduled is not None:
+            parts[f"put off from {as_text(self.scheduled)}"] = self.put_off
+        if self.end is not None and self.times.until is not None:
+            parts[f"at {as_text(self.times.until)}"] = self.end
+        return parts
 
     def in_lines(self, act: Act, entries: int, mark: str = "") -> list[str]:
         """As sentences, those about a time below a line that names it. `entries`: how many it is done to.
@@ -80,22 +112,35 @@ class Foreseen:
         mark: what stands before each that is below another line.
         """
         first = [f"{mark}{line}" for line in in_lines(self.preview)]
+        put_off = []
+        if self.put_off is not None and self.scheduled is not None:
+            goes = "dropped" if self.times.for_good else "put off"
+            put_off = [
+                f"What is scheduled for {as_text(self.scheduled)} would do this then, and is {goes}:",
+                *(f"{mark}{line}" for line in in_lines(self.put_off)),
+            ]
         if self.times.at is not None:
-            return [f"At {as_text(self.times.at)}, with whatever else is scheduled until then:", *first]
+            at_that_time = f"At {as_text(self.times.at)}, with whatever else is scheduled until then:"
+            return [at_that_time, *first, *put_off]
         if self.end is None or self.times.until is None:
-            return first
+            return ["From now on:", *first, *put_off] if put_off else first
         again = f"{'it is' if entries == 1 else 'they are'} {'disabled' if act is Act.ENABLE else 'enabled'} again"
         return [
             "From now on:",
             *first,
+            *put_off,
             f"At {as_text(self.times.until)}, when {again}, with whatever else is scheduled until then:",
             *(f"{mark}{line}" for line in in_lines(self.end)),
         ]
 
     def as_json(self) -> dict[str, Any]:
-        """`preview` is of `at` where that is there, else of now; `at_the_end` is of `until`."""
-        end = {"at_the_end": as_json(self.end)} if self.end is not None else {}
-        return {"preview": as_json(self.preview), **self.times.as_json(), **end}
+        """`preview` is of `at` where that is there, else of now; `at_the_end` of `until`; `put_off` of `scheduled`."""
+        told: dict[str, Any] = {"preview": as_json(self.preview), **self.times.as_json()}
+        if self.end is not None:
+            told["at_the_end"] = as_json(self.end)
+        if self.put_off is not None and self.scheduled is not None:
+            told |= {"scheduled": self.scheduled.isoformat(), "put_off": as_json(self.put_off)}
+        return told
 
 
 def foresee(
@@ -106,9 +151,14 @@ def foresee(
     limits: Limits | None = NO_LIMITS,
 ) -> Foreseen:
     """Raises Invalid, Conflict, SecretUnreadable. limits: see preview_of."""
+    later = those_put_off(act, entries, **times.given)
+    scheduled = later[0].switches_at if later else None
+    put_off = preview_then(service, act, later, limits=limits) if later else None
     if times.at is not None:
-        return Foreseen(preview_then(service, act, entries, at=times.at, limits=limits), times)
+        preview = preview_then(service, act, entries, at=times.at, limits=limits)
+        return Foreseen(preview, times, put_off=put_off, scheduled=scheduled)
     end = None
     if times.until is not None:
         end = preview_then(service, act, entries, until=times.until, limits=limits)
-    return Foreseen(preview_of_act(service, act, entries, limits=limits), times, end)
+    preview = preview_of_act(service, act, entries, limits=limits)
+    return Foreseen(preview, times, end, put_off, scheduled)

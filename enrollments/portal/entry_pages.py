@@ -2,7 +2,8 @@
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any
 from urllib.parse import urlencode
 
@@ -42,7 +43,7 @@ from enrollments.portal.confirmation import ReasonForm, ask
 from enrollments.portal.entry_links import entry_url, keys_url, list_url
 from enrollments.portal.entry_lists import rows_of
 from enrollments.portal.htmx import render_page, wants_fragment
-from enrollments.portal.preview_times import Then
+from enrollments.portal.preview_times import Then, in_utc
 from enrollments.portal.previews import export_url, lines_of, of_everyone, preview_url, worth_telling
 
 logger = logging.getLogger(__name__)
@@ -172,6 +173,15 @@ def row_answer(
 
 
 @dataclass(frozen=True, slots=True)
+class Kept:
+    """An entry that is enabled until some time and stays so, and where that is dropped."""
+
+    name: str
+    at: datetime | None
+    drop_url: str
+
+
+@dataclass(frozen=True, slots=True)
 class Asked:
     """A question about entries, as it is shown. `back`: where Cancel leads without script.
 
@@ -179,6 +189,8 @@ class Asked:
     title, body, yes: where they are not those of the act. also: a sentence about some of the entries.
     target: what the answer replaces on the page. missing: how many that were chosen are not there any more.
     then: the preview is of what the switches do at a time. later: the same, told besides what is now.
+    put_off: those whose scheduled disabling comes later by it; of what it would do there is a preview besides.
+    kept: those that are enabled already and stay so until a time, as it is scheduled, by a link to what drops that.
     unseen: it was answered, and lets somebody in at a time of which the preview was not shown before.
     looks: another time can be looked at. looked: it was asked for, so that is where reading goes on.
     """
@@ -200,6 +212,8 @@ class Asked:
     nothing_done: str = ""
     then: Then | None = None
     later: Then | None = None
+    put_off: Sequence[Entry] = ()
+    kept: Sequence["Kept"] = ()
     looks: bool = False
     looked: bool = False
     missing: int = 0
@@ -209,6 +223,16 @@ class Asked:
         if then is None:
             return preview_of_act(service, shown, self.entries)
         return then.preview(service, self.act, self.entries)
+
+    @property
+    def of_what_is_put_off(self) -> "Asked":
+        return replace(self, act=Act.DISABLE, of=None, entries=self.put_off)
+
+    @property
+    def words_of_what_is_put_off(self) -> str:
+        them = f" for {self.pages.named(self.put_off)}" if len(self.put_off) < len(self.entries) else ""
+        what = f"What is scheduled{them} for {in_utc(self.put_off[0].switches_at)}"
+        return f"{what} would do this then, and is put off:"
 
 
 def ask_before(
@@ -225,15 +249,17 @@ def ask_before(
     time = (asked.then.at or asked.then.until) if asked.then else None
     preview: Preview | None
     later: Preview | None
+    put_off: Preview | None
     try:
         preview = asked.preview(service, asked.then)
         later = asked.preview(service, asked.later) if asked.later else None
+        put_off = asked.of_what_is_put_off.preview(service, Then()) if asked.put_off else None
     except SecretUnreadable as problem:
         if act.may_widen:
             raise
         # R16: shutting out works without the key of the installation, and its preview does not.
         logger.warning("No preview in service %s: %s", service, problem)
-        preview = later = None
+        preview = later = put_off = None
     gone = [ref_of(one) for one in entries]
     groups = [one for one in entries if isinstance(one, EnrollmentGroup)]
     passing = preview.passing_to_others(gone) if preview is not None and act is Act.DELETE else []
@@ -263,6 +289,13 @@ def ask_before(
         "later": {"words": asked.later.words(act, entries), **_told(service, asked, later, asked.later)}
         if asked.later and later is not None
         else None,
+        "put_off": {
+            "words": asked.words_of_what_is_put_off,
+            **_told(service, asked.of_what_is_put_off, put_off, Then()),
+        }
+        if put_off is not None
+        else None,
+        "kept": asked.kept,
         "in_dialog": wants_fragment(request),
         "below": below,
         "unproven": lacking_proof(service, groups) if act is Act.ENABLE else [],

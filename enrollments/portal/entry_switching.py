@@ -3,12 +3,21 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
+from typing import Any
 
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 
-from enrollments.actions.preview import Act, Entry, cancel, carry_out, ref_of, what_disabling_did
+from enrollments.actions.preview import (
+    Act,
+    Entry,
+    cancel,
+    carry_out,
+    ref_of,
+    those_put_off,
+    what_disabling_did,
+)
 from enrollments.actions.schedule import may_let_in_later, switches_now
 from enrollments.errors import Conflict, Invalid, NotFound, PreviewOutdated
 from enrollments.models import IndividualEnrollment, ProvisioningService
@@ -20,6 +29,7 @@ from enrollments.portal.entry_pages import (
     SEEN,
     Asked,
     EntryPages,
+    Kept,
     and_what_it_did,
     ask_before,
     done,
@@ -36,19 +46,18 @@ MAX_NAMES = 20
 
 def switch_context(service: ProvisioningService, entry: Entry) -> dict[str, object]:
     """What the page of an entry shows of its switch, and where it is set."""
-    prefix = "enrollment" if isinstance(entry, IndividualEnrollment) else "group"
-    name = {"registration_id" if prefix == "enrollment" else "group_id": str(entry)}
-
-    def url(act: str) -> str:
-        address = reverse(f"portal:{prefix}-{act}", kwargs={"service_name": service.name, **name})
-        return f"{address}?from=page"
-
     return {
         "switch": SwitchShown.of(entry, switches_now(service)),
-        "disable_url": url("disable"),
-        "enable_url": url("enable"),
-        "drop_url": url("cancel-schedule"),
+        "disable_url": _act_url(service, entry, "disable"),
+        "enable_url": _act_url(service, entry, "enable"),
+        "drop_url": _act_url(service, entry, "cancel-schedule"),
     }
+
+
+def _act_url(service: ProvisioningService, entry: Entry, act: str) -> str:
+    prefix = "enrollment" if isinstance(entry, IndividualEnrollment) else "group"
+    name = {"registration_id" if prefix == "enrollment" else "group_id": str(entry)}
+    return f"{reverse(f'portal:{prefix}-{act}', kwargs={'service_name': service.name, **name})}?from=page"
 
 
 def answer_switch(
@@ -86,7 +95,7 @@ def answer_switches(
             Invalid({"when": ["Choose one with a time: until further notice, nothing happens by itself."]})
         )
     answers = request.method == "POST" and form.is_valid() and not looks
-    unseen = answers and _is_unseen(request, form, entries)
+    unseen = answers and _is_unseen(request, form, act, entries)
     if unseen:
         outdated = epoch_of_the_question(request) != epoch
     elif answers:
@@ -128,18 +137,31 @@ def answer_switches(
         asked = _about_an_end(asked)
     then = Then(**form.times_to_look_at)
     if not then.is_what_is_scheduled:
+        asked_then = replace(asked, put_off=those_put_off(act, entries, **form.times_to_look_at))
         try:
-            return ask_before(request, service, _with_time(asked, then, ends=ends), form, epoch)
+            return ask_before(request, service, _with_time(asked_then, then, ends=ends), form, epoch)
         except (Invalid, Conflict) as problem:
             form.show_once(problem)
+    elif act is Act.ENABLE:
+        asked = replace(asked, kept=_kept(service, were_enabled))
     return ask_before(request, service, asked, form, epoch)
 
 
-def _is_unseen(request: HttpRequest, form: SwitchForm, entries: Sequence[Entry]) -> bool:
-    """Whether somebody may come in at the time that was chosen, and the preview of that time was not shown."""
-    if not isinstance(form, DisableForm) or not form.times:
+def _kept(service: ProvisioningService, were_enabled: Sequence[Entry]) -> list[Kept]:
+    """Those that are enabled already, and to be disabled: enabling them leaves that as it is."""
+    scheduled = [one for one in were_enabled if one.switches_at is not None]
+    return [Kept(str(one), one.switches_at, _act_url(service, one, "cancel-schedule")) for one in scheduled]
+
+
+def _is_unseen(request: HttpRequest, form: SwitchForm, act: Act, entries: Sequence[Entry]) -> bool:
+    """Whether somebody may come in, or stay in, by the time that was chosen, and its preview was not shown."""
+    if not form.times:
         return False
-    if not any(may_let_in_later(one, **form.times) for one in entries):
+    if act is Act.ENABLE:
+        widens = bool(those_put_off(act, entries, **form.times))
+    else:
+        widens = any(may_let_in_later(one, **form.times) for one in entries)
+    if not widens:
         return False
     return request.POST.get(SEEN, "") != Then(**form.times).as_text
 
@@ -233,16 +255,19 @@ def _said(
     current: Sequence[Entry],
     pages: EntryPages,
     were_enabled: Sequence[Entry],
-    times: dict[str, datetime],
+    times: dict[str, Any],
 ) -> str:
     """What was done, and what came of it, for the message and for screen readers."""
     named, until = pages.named(current), times.get(UNTIL)
+    put_off = _said_put_off(pages, those_put_off(act, before, **times))
     if act is Act.ENABLE:
-        return f"Enabled {named}." if until is None else _said_until(pages, current, until)
+        if until is None:
+            return _said_enabled(pages, current, were_enabled)
+        return f"{_said_until(pages, current, until)}{put_off}"
     if AT in times:
         open_ = [one for one in current if one.enabled]
         shut = [one for one in current if not one.enabled]
-        said = [_said_until(pages, open_, times[AT])] if open_ else []
+        said = [f"{_said_until(pages, open_, times[AT])}{put_off}"] if open_ else []
         said += [f"{_at_first(pages, shut)} {_is(shut)} disabled already."] if shut else []
         return " ".join(said)
     scheduled = any(one.switches_at is not None for one in (*before, *current))
@@ -254,6 +279,32 @@ def _said(
     if not were_enabled:
         return f"{said_done}." if until is not None else f"{said_done} until further notice."
     return and_what_it_did(said_done, what_disabling_did(service, were_enabled))
+
+
+def _said_enabled(pages: EntryPages, current: Sequence[Entry], were_enabled: Sequence[Entry]) -> str:
+    """Of those that were enabled already nothing is changed: they are told apart, with what stays scheduled."""
+    turned = [one for one in current if one not in were_enabled]
+    already = [one for one in current if one in were_enabled and one.switches_at is None]
+    kept = [one for one in current if one in were_enabled and one.switches_at is not None]
+    said = [f"Enabled {pages.named(turned)}."] if turned else []
+    if already:
+        said.append(f"{_at_first(pages, already)} {'was' if len(already) == 1 else 'were'} enabled already.")
+    for one in kept[:MAX_NAMES]:
+        when = f"is to be disabled at {in_utc(one.switches_at)} as before"
+        said.append(
+            f"{_at_first(pages, [one])} was enabled already, and {when}: drop what is scheduled to keep it enabled."
+        )
+    if more := len(kept[MAX_NAMES:]):
+        said.append(f"The same holds for {more} more.")
+    return " ".join(said)
+
+
+def _said_put_off(pages: EntryPages, put_off: Sequence[Entry]) -> str:
+    """put_off: as they were. To be said behind another sentence."""
+    if not put_off:
+        return ""
+    at = in_utc(put_off[0].switches_at)
+    return f" What was scheduled for {at} is put off{f' for {pages.named(put_off)}' if len(put_off) > 1 else ''}."
 
 
 def _said_until(pages: EntryPages, entries: Sequence[Entry], at: datetime) -> str:

@@ -1,7 +1,6 @@
 """The forms in which somebody says why switches are turned, and for how long or from when on."""
 
 from collections.abc import Sequence
-from datetime import datetime
 from typing import Any
 
 from django import forms
@@ -55,12 +54,12 @@ class SwitchForm(ReasonForm):
         return values
 
     @property
-    def times(self) -> dict[str, datetime]:
+    def times(self) -> dict[str, Any]:
         """As the actions take them. Ask a valid form only."""
         return {} if self._chosen == NOW else {self._chosen: self.cleaned_data["moment"]}
 
     @property
-    def times_to_look_at(self) -> dict[str, datetime]:
+    def times_to_look_at(self) -> dict[str, Any]:
         """The same where the form may have been opened a moment ago, or lack a reason yet."""
         if not self.is_bound:
             chosen, moment = self.initial.get("when"), self.initial.get("moment")

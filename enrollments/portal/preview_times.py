@@ -17,7 +17,7 @@ _TIMES = ("at", "until")
 
 @dataclass(frozen=True, slots=True)
 class Then:
-    """An act on entries at a time, until a time, or, with neither, what is scheduled for the switch of one."""
+    """An act on entries at a time, until a time, or, with neither, what is scheduled for their switches."""
 
     at: datetime | None = None
     until: datetime | None = None

@@ -796,9 +796,25 @@ def test_disabling_by_hand_ends_a_time_box_and_is_recorded(entry, service, datab
     assert not entry.row.enabled
 
 
-def test_enabling_by_hand_ends_a_time_box_and_is_recorded(entry, service, database_clock, deadline):
+def test_enabling_what_is_enabled_leaves_a_disabling_that_is_scheduled(
+    entry, service, database_clock, deadline
+):
+    """Nobody stays in by that: dropping it is another act, which rests on a preview of that time."""
     entry.disable(at=deadline)
-    entry.enable()
+    rows, before = HistoryEvent.objects.count(), entry.row
+
+    entry.enable(expected_epoch=-1)
+
+    assert (HistoryEvent.objects.count(), entry.row.etag) == (rows, before.etag)
+    assert entry.row.switches_at == deadline
+    database_clock.set_to(deadline)
+    assert settle_due(service) == 1
+    assert not entry.row.enabled
+
+
+def test_enabling_for_good_ends_a_time_box_and_is_recorded(entry, service, database_clock, deadline):
+    entry.disable(at=deadline)
+    entry.enable(for_good=True)
 
     assert (latest().event, latest().after) == ("group.enabled", {"status": "enabled"})
     database_clock.set_to(deadline)
@@ -861,6 +877,7 @@ def test_cancelling_leaves_the_switch_as_it_stands(entry, service, database_cloc
 
 ACTS = {
     "enable": lambda entry, at, **epoch: entry.enable(**epoch),
+    "enable for good": lambda entry, at, **epoch: entry.enable(for_good=True, **epoch),
     "enable until": lambda entry, at, **epoch: entry.enable(until=at, **epoch),
     "disable": lambda entry, at, **epoch: entry.disable(**epoch),
     "disable until": lambda entry, at, **epoch: entry.disable(until=at, **epoch),
@@ -876,7 +893,8 @@ REACHES = [
     ("off", "enable", "widens"),
     ("off", "enable until", "widens"),
     ("off", "disable until", "widens"),
-    ("on, off sooner", "enable", "widens"),
+    ("on, off sooner", "enable for good", "widens"),
+    ("on, off sooner", "enable until", "widens"),
     ("on, off sooner", "cancel", "widens"),
     ("on, off sooner", "disable at", "widens"),
     ("on, off sooner", "disable", "narrows"),

@@ -221,3 +221,80 @@ def test_for_programs_what_was_done_names_the_time(pumps, later):
 
     assert (told["changed"], told["until"], told["dry_run"]) == (["pump-1"], later.isoformat(), False)
     assert json.dumps(told["preview"])
+
+
+# --- Enabling what is enabled, and to be disabled --------------------------------------------------
+
+
+@pytest.fixture
+def leaving(service, line, later):
+    """The group, which is to be disabled."""
+    disable_enrollment_group(service, "plant-7", at=later, actor=ALICE)
+    return line
+
+
+def test_enabling_leaves_what_is_scheduled_and_says_how_to_drop_it(leaving, later):
+    rows = HistoryEvent.objects.count()
+
+    told = printed_by("groups", "enable", "plant-7", "--yes", *WHY)
+
+    assert told == (
+        f"Enrollment group plant-7 was enabled already, and is to be disabled at {said(later)} as before: --for-good "
+        "drops that.\n"
+    )
+    assert (state([leaving]), HistoryEvent.objects.count()) == ([(True, later)], rows)
+
+
+@pytest.mark.parametrize(
+    ("act", "way", "goes"),
+    [("enable", "--for-good", "dropped"), ("enable", "--until", "put off"), ("disable", "--at", "put off")],
+)
+def test_a_disabling_that_is_dropped_or_put_off_is_asked_about(
+    leaving, later, database_clock, monkeypatch, act, way, goes
+):
+    end = database_clock.ahead(days=5)
+    command = ("groups", act, "plant-7", way, *([text(end)] if way != "--for-good" else []), *WHY)
+    shown = [
+        f"What is scheduled for {said(later)} would do this then, and is {goes}:",
+        "- 2 devices will be refused: valve-0, valve-1.",
+    ]
+
+    looked = printed_by(*command, "--dry-run").splitlines()
+    answering(monkeypatch, "n\n")
+    status, _ = refusal_of(*command)
+    before = state([leaving])
+    answering(monkeypatch, "y\n")
+    done = printed_by(*command).splitlines()
+
+    for lines in (looked, done):
+        at = lines.index(shown[0])
+        assert lines[at : at + 2] == shown
+    assert (status, before) == (1, [(True, later)])
+    assert f"What was scheduled for {said(later)} is {goes}: enrollment group plant-7." in done
+    assert state([leaving]) == [(True, None if way == "--for-good" else end)]
+
+
+def test_for_programs_what_is_put_off_is_told_beside(leaving, later):
+    told = json_of("groups", "enable", "plant-7", "--for-good", "--dry-run")
+    looked = json_of("preview", "enable", "group", "plant-7", "--for-good")
+
+    for one in (told, looked):
+        assert one["scheduled"] == later.isoformat()
+        assert one["put_off"]["effects"]["refused"]["devices"] == 2
+    assert state([leaving]) == [(True, later)]
+
+
+def test_what_is_scheduled_for_several_times_is_dropped_one_by_one(service, leaving, later, database_clock):
+    enroll_ca(service, root("Other"), "plant-8")
+    disable_enrollment_group(service, "plant-8", at=database_clock.ahead(hours=2), actor=ALICE)
+
+    status, sentence = refusal_of("groups", "enable", "plant-7", "plant-8", "--for-good", "--yes", *WHY)
+
+    assert (status, "look at it, put it off or drop it one by one" in sentence) == (1, True)
+    assert state([leaving]) == [(True, later)]
+
+
+def test_for_good_is_about_enabling(leaving):
+    status, sentence = refusal_of("preview", "disable", "group", "plant-7", "--for-good")
+
+    assert (status, "--for-good is about enabling" in sentence) == (2, True)

@@ -582,3 +582,58 @@ def test_denying_a_device_says_that_it_ends_the_time_box(operator, service):
 
     assert "is disabled until 2026-05-03 14:00 UTC, and stays so until further notice" in question
     assert service.individualenrollments.get().switches_at is None
+
+
+# --- Enabling what is enabled, and to be disabled --------------------------------------------------
+
+
+def test_enabling_what_is_enabled_changes_nothing_and_leads_to_what_drops_its_schedule(operator, kind):
+    """As from a list that was opened before somebody else enabled it, or a bookmark."""
+    kind.disable(at=LATER)
+    question, rows = page(operator, f"{kind.path}enable/?from=page"), HistoryEvent.objects.count()
+
+    answer = post(
+        operator,
+        f"{kind.path}enable/?from=page",
+        {"when": "now", "epoch": epoch_in(question)},
+        follow=True,
+    )
+
+    assert (
+        "pump-042 is enabled already, and is to be disabled at 2026-05-03 14:00 UTC. Without another time below, that "
+        "stays so. Drop what is scheduled to keep it enabled."
+    ) in words(question)
+    assert f'href="/services/plant/{kind.path}cancel-schedule/?from=page"' in question
+    assert (
+        "pump-042 was enabled already, and is to be disabled at 2026-05-03 14:00 UTC as before: drop what is scheduled "
+        "to keep it enabled."
+    ) in words(answer.text_shown)
+    assert (kind.now.enabled, kind.now.switches_at, HistoryEvent.objects.count()) == (True, LATER, rows)
+
+
+def test_enabling_what_is_enabled_for_good_says_so(operator, kind):
+    question = page(operator, f"{kind.path}enable/?from=page")
+
+    answer = post(operator, f"{kind.path}enable/?from=page", {"epoch": epoch_in(question)}, follow=True)
+
+    assert "pump-042 was enabled already." in words(answer.text_shown)
+
+
+def test_a_disabling_that_is_put_off_is_told_in_the_row(operator, service):
+    enroll_with_one_device(service)
+    disable_enrollment_group(service, "plant-7", at=LATER, actor=ALICE)
+    given = {"when": "until", "moment": "2026-05-08T14:00"}
+
+    unseen = post(operator, "groups/g/plant-7/enable/", {**given, "epoch": "0"}, headers=HTMX)
+    shown = {"epoch": epoch_in(unseen.text_shown), "seen": seen_in(unseen.text_shown)}
+    answer = post(operator, "groups/g/plant-7/enable/", {**given, **shown}, headers=HTMX)
+
+    assert unseen.status_code == 409
+    assert (
+        "What is scheduled for 2026-05-03 14:00 UTC would do this then, and is put off: 1 known device will be refused "
+        ": gate-1"
+    ) in words(unseen.text_shown)
+    assert json.loads(answer["HX-Trigger"])["announce"]["value"] == (
+        "Enrollment group plant-7 is enabled until 2026-05-08 14:00 UTC, when it is disabled. What was scheduled for "
+        "2026-05-03 14:00 UTC is put off."
+    )

@@ -235,15 +235,107 @@ def test_a_time_that_is_scheduled_for_all_stands_in_the_form(operator, service, 
     assert AS_TYPED not in of_three
 
 
-def test_there_is_no_preview_of_what_is_scheduled_for_several(operator, service, lines):
+def test_a_preview_of_what_is_scheduled_for_several_is_of_one_time(operator, service, lines):
     for one in lines:
         disable_enrollment_group(service, str(one), actor=ALICE, at=LATER)
     named = "&".join(f"entry=group:{one}" for one in lines)
+    address = f"/services/plant/preview/?act=disable&{named}&scheduled=1"
 
-    answer = operator.get(f"/services/plant/preview/?act=disable&{named}&scheduled=1")
+    of_one = operator.get(address)
+    disable_enrollment_group(service, "line-1", actor=ALICE, at=LATER - timedelta(minutes=1))
+    of_two = operator.get(address)
 
-    assert answer.status_code == 422
-    assert "What is scheduled is looked at of one entry at a time." in answer.content.decode()
+    assert (of_one.status_code, of_two.status_code) == (200, 422)
+    assert "2 known devices will be refused" in words(of_one.content.decode())
+    assert (
+        "What is scheduled for line-0, line-1 comes at several times, and a preview is of one: look at it, put it off "
+        "or drop it one by one."
+    ) in of_two.content.decode()
+
+
+# --- Those that are enabled, and to be disabled ---------------------------------------------------------
+
+
+def epoch_and_seen(answer):
+    return {"epoch": epoch_in(answer.text_shown), "seen": seen_in(answer.text_shown)}
+
+
+def test_enabling_leaves_what_is_scheduled_for_those_that_are_enabled_and_says_so(operator, service, lines):
+    disable_enrollment_group(service, "line-0", actor=ALICE)
+    disable_enrollment_group(service, "line-1", actor=ALICE, at=LATER)
+
+    question = page(operator, path("enable", lines, "groups"))
+    answer = post(
+        operator, path("enable", lines, "groups"), {"when": "now", "epoch": epoch_in(question)}, follow=True
+    )
+
+    assert (
+        "line-1 is enabled already, and is to be disabled at 2026-05-03 14:00 UTC. Without another time below, that "
+        "stays so. Drop what is scheduled to keep it enabled."
+    ) in words(question)
+    assert 'href="/services/plant/groups/g/line-1/cancel-schedule/?from=page"' in question
+    assert (
+        "Enabled enrollment group line-0. Enrollment group line-1 was enabled already, and is to be disabled at "
+        "2026-05-03 14:00 UTC as before: drop what is scheduled to keep it enabled."
+    ) in words(answer.text_shown)
+    assert state(lines) == [(True, None), (True, LATER)]
+
+
+@pytest.mark.parametrize(("act", "when"), [("enable", "until"), ("disable", "at")])
+@BOTH_WAYS
+def test_a_disabling_that_is_put_off_is_asked_about_with_what_it_would_do(
+    operator, service, lines, act, when, headers
+):
+    """Whoever answers has seen who would be refused at the time for which it is scheduled."""
+    disable_enrollment_group(service, "line-1", actor=ALICE, at=LATER)
+    question, address = page(operator, path(act, lines, "groups")), path(act, lines, "groups")
+    given = {"when": when, "moment": "2026-05-08T14:00"}
+
+    unseen = post(operator, address, {**given, "epoch": epoch_in(question)}, headers=headers)
+    before = state(lines)
+    answer = post(operator, address, {**given, **epoch_and_seen(unseen)})
+
+    assert (unseen.status_code, before) == (409, [(True, None), (True, LATER)])
+    assert (
+        "What is scheduled for enrollment group line-1 for 2026-05-03 14:00 UTC would do this then, and is put off: "
+        "1 known device will be refused : gate-1"
+    ) in words(unseen.text_shown)
+    assert "What was scheduled for 2026-05-03 14:00 UTC is put off." in words(page(operator, "groups/"))
+    address = next(
+        html.unescape(one) for one in re.findall(r'href="([^"]*)"', unseen.text_shown) if "scheduled=1" in one
+    )
+    assert "1 known device will be refused : gate-1" in words(operator.get(address).content.decode())
+    assert answer.status_code == 302
+    assert state(lines) == [(True, LATER + timedelta(days=5))] * 2
+
+
+@pytest.mark.parametrize(("act", "when"), [("enable", "until"), ("disable", "at")])
+def test_what_is_scheduled_for_several_times_is_put_off_one_by_one(operator, service, lines, act, when):
+    for number, one in enumerate(lines):
+        disable_enrollment_group(service, str(one), actor=ALICE, at=LATER + timedelta(hours=number))
+    question, before = page(operator, path(act, lines, "groups")), state(lines)
+    given = {"when": when, "moment": "2026-05-08T14:00"}
+
+    answer = post(operator, path(act, lines, "groups"), {**given, "epoch": epoch_in(question)})
+    again = post(operator, path(act, lines, "groups"), {**given, **epoch_and_seen(answer)})
+
+    for one in (answer, again):
+        assert one.status_code == 409
+        assert "look at it, put it off or drop it one by one" in words(one.text_shown)
+    assert state(lines) == before
+
+
+@pytest.mark.parametrize("when", ["until", "at"])
+def test_a_disabling_that_is_brought_forward_is_not_held_up(operator, service, lines, when):
+    for one in lines:
+        disable_enrollment_group(service, str(one), actor=ALICE, at=LATER)
+    act = "enable" if when == "until" else "disable"
+    given = {"when": when, "moment": "2026-05-03T13:00", "epoch": "0"}
+
+    answer = post(operator, path(act, lines, "groups"), given)
+
+    assert answer.status_code == 302
+    assert state(lines) == [(True, LATER - timedelta(hours=1))] * 2
 
 
 # --- What is refused ------------------------------------------------------------------------------------

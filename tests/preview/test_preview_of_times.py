@@ -9,10 +9,12 @@ from enrollments.actions.preview import (
     NO_LIMITS,
     Act,
     Effect,
+    cancel,
     carry_out,
     preview_of_disabling_at,
     preview_of_end,
     preview_then,
+    those_put_off,
 )
 from enrollments.actions.preview.acts import turn
 from enrollments.errors import Conflict, Invalid
@@ -82,21 +84,57 @@ def test_a_preview_at_a_time_equals_judging_every_device_then(forest, seed, data
         database_clock.set_to(now)
         return decided
 
+    times = {"until" if is_end else "at": then}
+    put_off = those_put_off(act, entries, **times)
     try:
-        said = preview_then(
-            world.service, act, entries, limits=NO_LIMITS, **{"until" if is_end else "at": then}
-        )
+        said = preview_then(world.service, act, entries, limits=NO_LIMITS, **times)
     except (Conflict, Invalid):
         assert act is Act.DISABLE
         return
-    before = done_and_taken_back(world, act, entries, outcomes_then) if is_end else outcomes_then()
-    carry_out(world.service, act, entries, actor=ALICE, **{"until" if is_end else "at": then})
+
+    def instead():
+        if is_end:
+            carry_out(world.service, act, entries, actor=ALICE, for_good=True)
+        for one in put_off:
+            cancel(world.service, one, actor=ALICE)
+
+    before = done_and_taken_back(instead, outcomes_then)
+    carry_out(world.service, act, entries, actor=ALICE, **times)
     compared(world, known, said, before, outcomes_then())
 
 
-def done_and_taken_back(world, act, entries, look):
+@pytest.mark.parametrize("seed", range(12))
+def test_what_is_put_off_or_dropped_is_shown_as_what_it_would_do_at_its_time(forest, seed, database_clock):
+    world = World(forest, random.Random(seed))
+    schedule_some(world, database_clock)
+    chosen = world.chance.sample(entries_of(world), world.chance.choice([1, 2]))
+    first, now, end = (database_clock.ahead(days=days) for days in (2, 0, 4))
+    for one in chosen:
+        turn(world.service, Act.ENABLE, one, actor=ALICE, until=first)
+    act = world.chance.choice([Act.ENABLE, Act.DISABLE])
+    for_good = act is Act.ENABLE and world.chance.random() < 0.3
+    times = {"for_good": True} if for_good else {"until" if act is Act.ENABLE else "at": end}
+    known = world.credentials()
+
+    def outcomes_at_first():
+        database_clock.set_to(first)
+        decided = world.judged(known, at=first)
+        database_clock.set_to(now)
+        return decided
+
+    entries = entries_of(world)
+    put_off = those_put_off(act, [one for one in entries if one in chosen], **times)
+    said = preview_then(world.service, act, put_off, limits=NO_LIMITS)
+    as_scheduled = outcomes_at_first()
+    carry_out(world.service, act, chosen, actor=ALICE, **times)
+
+    assert set(put_off) == set(chosen)
+    compared(world, known, said, outcomes_at_first(), as_scheduled)
+
+
+def done_and_taken_back(do, look):
     with rehearsal():
-        carry_out(world.service, act, entries, actor=ALICE)
+        do()
         return look()
 
 

@@ -16,7 +16,12 @@ from enrollments.actions.preview.limits import NO_LIMITS, Limits
 from enrollments.actions.preview.open_names import NO_NAMES, OpenNames, names_left_open
 from enrollments.actions.preview.rehearsing import preview_of
 from enrollments.actions.preview.settings import preview_of_switching, what_switching_did
-from enrollments.actions.preview.times import preview_of_disabling_at, preview_of_end, preview_then
+from enrollments.actions.preview.times import (
+    preview_of_disabling_at,
+    preview_of_end,
+    preview_then,
+    those_put_off,
+)
 from enrollments.actions.preview.touched import Entry
 
 __all__ = [
@@ -43,6 +48,7 @@ __all__ = [
     "preview_of_switching",
     "preview_then",
     "ref_of",
+    "those_put_off",
     "turn",
     "what_adding_did",
     "what_disabling_did",

@@ -62,11 +62,13 @@ def carry_out(
     actor: Actor,
     reason: str = "",
     expected_epoch: int | None = None,
+    for_good: bool = False,
     **times: datetime,
 ) -> list[Entry]:
     """Enable, disable or delete entries, all of them or none: what is there of them then.
 
-    times, expected_epoch: as of `turn`; for deleting there is no time, and the epoch counts in any case (check_epoch).
+    times, for_good, expected_epoch: as of `turn`. For deleting there is no time, and the epoch counts in any case (see
+    check_epoch).
     Raises NotFound, Invalid, Conflict; PreviewOutdated.
     """
     entries = list(entries)
@@ -82,7 +84,16 @@ def carry_out(
         standing = ProvisioningService.what_decisions_read(service.pk)
         expected = expected_epoch if is_outdated(standing, expected_epoch) else None
         return [
-            turn(service, act, entry, actor=actor, reason=reason, expected_epoch=expected, **times)
+            turn(
+                service,
+                act,
+                entry,
+                actor=actor,
+                reason=reason,
+                expected_epoch=expected,
+                for_good=for_good,
+                **times,
+            )
             for entry in entries
         ]
 
@@ -95,14 +106,18 @@ def turn(
     actor: Actor,
     reason: str = "",
     expected_epoch: int | None = None,
+    for_good: bool = False,
     **times: datetime,
 ) -> Entry:
     """Enable or disable one entry, for a time where `times` has one: `until`, or `at` for a disabling to come.
 
+    for_good: of one that is enabled already, a disabling that is scheduled is dropped (see set_enabled).
     expected_epoch counts where somebody may come in by it, now or later (see set_enabled).
     Raises NotFound, Invalid, Conflict; PreviewOutdated.
     """
     how: dict[str, Any] = {"actor": actor, "reason": reason, "expected_epoch": expected_epoch, **times}
+    if act is Act.ENABLE:
+        how["for_good"] = for_good
     if isinstance(entry, IndividualEnrollment):
         turn_device = enable_enrollment if act is Act.ENABLE else disable_enrollment
         return turn_device(service, entry.registration_id, **how)

@@ -12,20 +12,29 @@ from enrollments.actions.preview.effects import Preview
 from enrollments.actions.preview.limits import Limits
 from enrollments.actions.preview.rehearsing import preview_of
 from enrollments.actions.preview.touched import Entry
+from enrollments.actions.schedule import puts_off
 from enrollments.errors import Invalid
 from enrollments.models import ProvisioningService
+
+# So many are named in a sentence.
+MAX_NAMES = 20
 
 
 def preview_of_disabling_at(
     service: ProvisioningService, entries: Sequence[Entry], at: datetime, limits: Limits | None = None
 ) -> Preview:
-    """What disabling the entries at a time changes then. Raises Invalid, Conflict. limits: see preview_of."""
+    """What disabling the entries at a time changes then. Raises Invalid, Conflict. limits: see preview_of.
+
+    One that was to be disabled earlier is compared with itself as it is if nothing is scheduled for it.
+    """
 
     def change() -> list[Entry]:
         carry_out(service, Act.DISABLE, entries, actor=NOBODY, at=at)
         return []
 
-    return preview_of(service, change, entries, at=at, limits=limits)
+    put_off = those_put_off(Act.DISABLE, entries, at=at)
+    instead = partial(_drop, service, put_off) if put_off else None
+    return preview_of(service, change, entries, at=at, instead_of=instead, limits=limits)
 
 
 def preview_of_end(
@@ -41,16 +50,59 @@ def preview_of_end(
         carry_out(service, act, entries, actor=NOBODY, until=until)
         return []
 
-    instead = partial(carry_out, service, act, entries, actor=NOBODY)
+    instead = partial(carry_out, service, act, entries, actor=NOBODY, for_good=True)
     return preview_of(service, change, entries, at=until, instead_of=instead, limits=limits)
 
 
 def preview_of_schedule(
-    service: ProvisioningService, entry: Entry, at: datetime, limits: Limits | None = None
+    service: ProvisioningService, entries: Sequence[Entry], limits: Limits | None = None
 ) -> Preview:
-    """What is scheduled for the switch of the entry, and changes at that time."""
-    instead = partial(cancel, service, entry, actor=NOBODY)
-    return preview_of(service, list, [entry], at=at, instead_of=instead, limits=limits)
+    """What is scheduled for the switches of the entries, all at one time, and changes then.
+
+    Raises Invalid where there is no such time: a preview is of one.
+    """
+    for one in entries:
+        if one.switches_at is None:
+            raise Invalid({"": [f"Nothing is scheduled for {one} any more."]})
+    times = {one.switches_at for one in entries}
+    if len(times) != 1:
+        names = ", ".join(str(one) for one in entries[:MAX_NAMES])
+        more = " and more" if len(entries) > MAX_NAMES else ""
+        raise Invalid(
+            {
+                "": [
+                    f"What is scheduled for {names}{more} comes at several times, and a preview is of one: look at it, "
+                    "put it off or drop it one by one."
+                ]
+            }
+        )
+    (at,) = times
+    return preview_of(
+        service, list, entries, at=at, instead_of=partial(_drop, service, entries), limits=limits
+    )
+
+
+def those_put_off(
+    act: Act,
+    entries: Sequence[Entry],
+    *,
+    at: datetime | None = None,
+    until: datetime | None = None,
+    for_good: bool = False,
+) -> list[Entry]:
+    """Those that are to be disabled at a time, and are so later by this act, or never: somebody may stay in by that.
+
+    It then rests on the preview of what is scheduled for them (preview_then, of these alone).
+    """
+    end = until if act is Act.ENABLE else at
+    if act is Act.DELETE or (end is None and not (for_good and act is Act.ENABLE)):
+        return []
+    return [one for one in entries if puts_off(one, end)]
+
+
+def _drop(service: ProvisioningService, entries: Sequence[Entry]) -> None:
+    for one in entries:
+        cancel(service, one, actor=NOBODY)
 
 
 def preview_then(
@@ -62,7 +114,7 @@ def preview_then(
     until: datetime | None = None,
     limits: Limits | None = None,
 ) -> Preview:
-    """What changes at the time of an act: one at a time, the end of one until a time, else what is scheduled for one.
+    """What changes at the time of an act: one at a time, the end of one until a time, else what is scheduled.
 
     Raises Invalid, Conflict.
     """
@@ -70,9 +122,4 @@ def preview_then(
         return preview_of_end(service, act, entries, until, limits)
     if at is not None:
         return preview_of_disabling_at(service, entries, at, limits)
-    if len(entries) != 1:
-        raise Invalid({"": ["What is scheduled is looked at of one entry at a time."]})
-    (entry,) = entries
-    if entry.switches_at is None:
-        raise Invalid({"": [f"Nothing is scheduled for {entry} any more."]})
-    return preview_of_schedule(service, entry, entry.switches_at, limits)
+    return preview_of_schedule(service, entries, limits)

@@ -49,9 +49,12 @@ class Command(DpsCommand):
         csv: Path | None,
         until: datetime | None,
         at: datetime | None,
+        for_good: bool,
         **_: Any,
     ) -> None:
-        times = Times(until, at)
+        times = Times(until, at, for_good)
+        if for_good and Act(act) is not Act.ENABLE:
+            called_wrongly("--for-good is about enabling.")
         if times and Act(act) is Act.DELETE:
             called_wrongly("What is deleted is deleted at once, and for good: give no time.")
         if at is not None and Act(act) is Act.ENABLE:
