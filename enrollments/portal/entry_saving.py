@@ -1,7 +1,7 @@
 """Saving the form of an entry: at once where nobody can come in by it, otherwise after a preview that was confirmed."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from django.http import HttpRequest, HttpResponse
@@ -27,13 +27,19 @@ from enrollments.actions.preview import (
     preview_of,
     ref_of,
     what_adding_did,
+    what_changing_did,
     what_disabling_did,
 )
 from enrollments.actions.preview.proofs import lacking_proof
 from enrollments.actions.preview.words import named
-from enrollments.actions.reach import Reach, reach_of
+from enrollments.actions.reach import Reach, drops_pins_only, reach_of
 from enrollments.errors import Invalid, PreviewOutdated
-from enrollments.models import AttestationMechanism, EnrollmentGroup, ProvisioningService
+from enrollments.models import (
+    AttestationMechanism,
+    EnrollmentGroup,
+    IndividualEnrollment,
+    ProvisioningService,
+)
 from enrollments.policy.facts import EntryRef
 from enrollments.policy.names import registration_key
 from enrollments.policy.roles import Right
@@ -123,11 +129,12 @@ def answer_save(request: HttpRequest, form: AnyForm, save: Save, *, show: Show, 
         return show(form)
     spec = form.spec()
     reach = reach_of(form.current, spec)
+    former = _former(form, spec)
     entries: list[Entry] = []
     if reach is not Reach.MAY_WIDEN:
         if not saved(form, lambda: entries.append(save(None))):
             return show(form)
-        return _told(form, entries[0], reach, after)
+        return _told(form, entries[0], reach, former, after)
     epoch = ProvisioningService.epoch_of(service.pk)
     mark, given = mark_of(epoch, form, spec), request.POST.get("confirmed", "")
     if constant_time_compare(given, mark):
@@ -182,11 +189,26 @@ def mark_of(epoch: int, form: AnyForm, spec: EntrySpec) -> str:
     return f"{epoch}-{digest[:32]}"
 
 
-def _told(form: AnyForm, entry: Entry, reach: Reach, after: Done) -> HttpResponse:
+def _former(form: AnyForm, spec: EntrySpec) -> IndividualSpec | None:
+    """What an individual enrollment is that loses some of its certificates, where nothing else of access changes."""
+    if (
+        form.current is None
+        or not isinstance(spec, IndividualSpec)
+        or not drops_pins_only(form.current, spec)
+    ):
+        return None
+    return replace(spec, certificates=form.held, enabled=form.current.enabled)
+
+
+def _told(
+    form: AnyForm, entry: Entry, reach: Reach, former: IndividualSpec | None, after: Done
+) -> HttpResponse:
     if reach is Reach.NONE:
         return after(entry, preview=None, is_told=False)
     if form.current is None:
         return after(entry, preview=what_adding_did(form.service, entry), is_told=True)
+    if former is not None and isinstance(entry, IndividualEnrollment):
+        return after(entry, preview=what_changing_did(form.service, entry, former), is_told=True)
     return after(entry, preview=what_disabling_did(form.service, [entry]), is_told=True)
 
 

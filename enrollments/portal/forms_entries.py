@@ -151,6 +151,8 @@ class EntryForm(KeysForm):
         help_text="Kept in the history with the change.",
     )
     expected_etag = forms.CharField(required=False, widget=forms.HiddenInput)
+    # Which way the switch stood in the form as it was opened.
+    shown_enabled = forms.CharField(required=False, widget=forms.HiddenInput)
 
     def __init__(
         self,
@@ -198,7 +200,13 @@ class EntryForm(KeysForm):
             "iot_edge": current.iot_edge,
             "enabled": "yes" if current.enabled else "no",
             "expected_etag": current.etag,
+            "shown_enabled": "yes" if current.enabled else "no",
         }
+
+    @property
+    def turns_off(self) -> bool:
+        """Whether somebody has turned the switch off in it: it was on when they opened the form."""
+        return self.cleaned_data.get("shown_enabled") == "yes" and self.cleaned_data.get("enabled") is False
 
     @property
     def is_barring(self) -> bool:

@@ -20,11 +20,13 @@ from enrollments.actions.enrollments import (
 from enrollments.actions.group_specs import GroupSpec
 from enrollments.actions.preview import Act, carry_out
 from enrollments.actions.reach import Reach, reach_of
+from enrollments.actions.registrations import Outcome
 from enrollments.actions.revocation import deny_device
+from enrollments.attestation.credential import PresentedCredential
 from enrollments.errors import NotFound, PreviewOutdated
 from enrollments.models import AttestationMechanism, ProvisioningService, Slot
 from tests.certificates import root, self_signed
-from tests.devices import ALICE, enroll_ca, enroll_device, enroll_keys
+from tests.devices import ALICE, enroll_ca, enroll_device, enroll_keys, register
 from tests.factories import a_service
 
 pytestmark = pytest.mark.django_db
@@ -87,12 +89,64 @@ def test_other_certificates_or_keys_may_widen_even_where_the_entry_is_disabled_a
 
     assert reach_of(entry, replace(as_it_is(entry, leaf), certificates=other)) is Reach.MAY_WIDEN
     assert reach_of(entry, IndividualSpec(certificates=other, enabled=False)) is Reach.MAY_WIDEN
-    assert reach_of(entry, IndividualSpec(enabled=False)) is Reach.MAY_WIDEN
+    # Without its certificates it bars no keys, and never did.
+    assert reach_of(entry, IndividualSpec(enabled=False)) is Reach.NARROWS
     assert reach_of(entry, of_keys) is Reach.MAY_WIDEN
     assert reach_of(keyed, of_keys) is Reach.NONE
     assert reach_of(keyed, replace(of_keys, primary_key=keyed.primary_key)) is Reach.NONE
     assert reach_of(keyed, replace(of_keys, secondary_key=KEY)) is Reach.MAY_WIDEN
     assert reach_of(keyed, replace(of_keys, enabled=False)) is Reach.NARROWS
+
+
+@pytest.fixture
+def two_pins(service):
+    one, two = self_signed("pump-042"), self_signed("pump-042")
+    certificates = {Slot.PRIMARY: one.parsed, Slot.SECONDARY: two.parsed}
+    return enroll_device(service, one, certificates=certificates), one, two
+
+
+def test_an_enabled_enrollment_that_holds_fewer_certificates_only_shuts_out(service, two_pins):
+    """R5, R6: it alone decides about its device, and bars no key."""
+    entry, one, two = two_pins
+    both = IndividualSpec(certificates={Slot.PRIMARY: one.parsed, Slot.SECONDARY: two.parsed})
+    only_two = replace(both, certificates={Slot.PRIMARY: two.parsed})
+
+    assert reach_of(entry, both) is Reach.NONE
+    assert reach_of(entry, only_two) is Reach.NARROWS
+    assert reach_of(entry, replace(only_two, enabled=False)) is Reach.NARROWS
+    other = {Slot.PRIMARY: two.parsed, Slot.SECONDARY: self_signed("pump-042").parsed}
+    assert reach_of(entry, replace(both, certificates=other)) is Reach.MAY_WIDEN
+
+
+@pytest.mark.parametrize("how", ["now", "at a time"])
+def test_a_pin_less_of_what_bars_or_is_to_bar_its_keys_may_widen(service, database_clock, two_pins, how):
+    entry, one, _ = two_pins
+    times = {} if how == "now" else {"at": database_clock.ahead(hours=1)}
+    (entry,) = carry_out(service, Act.DISABLE, [entry], actor=ALICE, **times)
+    spec = IndividualSpec(certificates={Slot.PRIMARY: one.parsed}, enabled=entry.enabled)
+
+    assert reach_of(entry, spec) is Reach.MAY_WIDEN
+
+
+def test_a_ca_less_of_a_group_may_end_a_chain_below_a_disabled_one(service, ca):
+    """R7: with the middle CA at hand, the device is barred; without it nothing leads from its CA to the barred key."""
+    middle = ca.intermediate("Middle")
+    lower = middle.intermediate("Lower")
+    enroll_ca(service, ca, "barred", enabled=False)
+    both = {Slot.PRIMARY: lower.parsed, Slot.SECONDARY: middle.parsed}
+    group = enroll_ca(service, lower, "plant-7", certificates=both)
+    leaf = lower.leaf("pump-042")
+    alone = PresentedCredential(certificates=(leaf.der,))
+    spec = GroupSpec(certificates={Slot.PRIMARY: lower.parsed})
+
+    barred = register(service, alone, "pump-042").outcome
+    assert reach_of(group, spec) is Reach.MAY_WIDEN
+    change_enrollment_group(service, "plant-7", spec, expected_etag=group.etag, actor=ALICE)
+
+    assert (barred, register(service, alone, "pump-042").outcome) == (
+        Outcome.DISABLED,
+        Outcome.ASSIGNED,
+    )
 
 
 def test_keys_are_looked_at_only_where_others_are_given(service, settings):

@@ -8,6 +8,7 @@ from enrollments.actions.preview.acts import (
     ref_of,
     turn,
     what_adding_did,
+    what_changing_did,
     what_disabling_did,
 )
 from enrollments.actions.preview.below import BelowAnother, below_others, disabled_groups_above
@@ -51,6 +52,7 @@ __all__ = [
     "those_put_off",
     "turn",
     "what_adding_did",
+    "what_changing_did",
     "what_disabling_did",
     "what_switching_did",
 ]

@@ -14,8 +14,10 @@ from enrollments.actions.enrollment_groups import (
     disable_enrollment_group,
     enable_enrollment_group,
 )
+from enrollments.actions.enrollment_specs import IndividualSpec
 from enrollments.actions.enrollments import (
     cancel_enrollment_schedule,
+    change_individual_enrollment,
     delete_enrollments,
     disable_enrollment,
     enable_enrollment,
@@ -28,7 +30,7 @@ from enrollments.actions.preview.rehearsing import preview_of
 from enrollments.actions.preview.touched import Entry
 from enrollments.actions.services import change_settings
 from enrollments.audit.actor import Actor, Way
-from enrollments.errors import NotFound, SecretUnreadable
+from enrollments.errors import Conflict, Invalid, NotFound, SecretUnreadable
 from enrollments.models import EnrollmentGroup, IndividualEnrollment, ProvisioningService
 from enrollments.models.locks import change_lock
 from enrollments.policy.facts import EntryRef
@@ -190,11 +192,24 @@ def what_adding_did(service: ProvisioningService, *entries: Entry) -> Preview | 
     return told_afterwards(service, lambda: preview_of_act(service, Act.DELETE, entries, undoes=True))
 
 
+def what_changing_did(
+    service: ProvisioningService, entry: IndividualEnrollment, former: IndividualSpec
+) -> Preview | None:
+    """The same of one that was changed. former: what it was before."""
+
+    def back() -> list[Entry]:
+        how: dict[str, Any] = {"expected_etag": entry.etag, "actor": NOBODY}
+        change_individual_enrollment(service, entry.registration_id, former, **how)
+        return []
+
+    return told_afterwards(service, lambda: preview_of(service, back, [entry], undoes=True))
+
+
 def told_afterwards(service: ProvisioningService, rehearse: Callable[[], Preview]) -> Preview | None:
     """What a rehearsal that undoes it tells of what is done; None where that cannot be worked out."""
     try:
         return rehearse()
-    except (NotFound, SecretUnreadable, DatabaseError) as problem:
+    except (NotFound, Conflict, Invalid, SecretUnreadable, DatabaseError) as problem:
         logger.warning(
             "What was done in service %s is done; what it did could not be told: %s", service, problem
         )

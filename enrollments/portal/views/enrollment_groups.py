@@ -22,6 +22,7 @@ from enrollments.policy.roles import Right
 from enrollments.portal.access import actor_of, may, person, requires
 from enrollments.portal.certificate_input import preview_of
 from enrollments.portal.entry_choosing import answer_chosen
+from enrollments.portal.entry_conflicts import settled_conflict
 from enrollments.portal.entry_links import entry_tabs, keys_url, list_url
 from enrollments.portal.entry_lists import EntryFilter, page_of_groups, rows_of
 from enrollments.portal.entry_pages import (
@@ -107,9 +108,9 @@ def _group_save(request: HttpRequest, service: ProvisioningService, group_id: st
     try:
         return answer_save(request, form, _save(request, form), show=show, after=after)
     except ChangedMeanwhile as problem:
-        current = _get(service, group_id)
-        form = GroupForm(service, current=current)
-        return _form_answer(request, service, form, conflict=problem.message)
+        said = settled_conflict(request, form, _get(service, group_id), GROUPS, problem)
+        fresh = GroupForm(service, current=_get(service, group_id))
+        return _form_answer(request, service, fresh, conflict=said)
 
 
 @sensitive_post_parameters(*SECRET_FIELDS)

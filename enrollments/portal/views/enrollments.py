@@ -22,6 +22,7 @@ from enrollments.policy.roles import Right
 from enrollments.portal.access import actor_of, may, person, requires
 from enrollments.portal.certificate_input import preview_of
 from enrollments.portal.entry_choosing import answer_chosen
+from enrollments.portal.entry_conflicts import settled_conflict
 from enrollments.portal.entry_links import entry_tabs, keys_url, list_url
 from enrollments.portal.entry_lists import EntryFilter, page_of_individuals, rows_of
 from enrollments.portal.entry_pages import (
@@ -119,9 +120,9 @@ def _enrollment_save(
     try:
         return answer_save(request, form, _save(request, form), show=show, after=after)
     except ChangedMeanwhile as problem:
-        current = _get(service, registration_id)
-        form = IndividualForm(service, current=current)
-        return _form_answer(request, service, form, conflict=problem.message)
+        said = settled_conflict(request, form, _get(service, registration_id), INDIVIDUALS, problem)
+        fresh = IndividualForm(service, current=_get(service, registration_id))
+        return _form_answer(request, service, fresh, conflict=said)
 
 
 @sensitive_post_parameters(*SECRET_FIELDS)

@@ -1,0 +1,157 @@
+"""What of a form only shuts out: it is done at once, whatever somebody else has changed meanwhile."""
+
+import html
+import json
+import re
+
+import pytest
+
+from enrollments.actions.preview import Act, turn
+from enrollments.models import HistoryEvent, Slot
+from tests.certificates import root, self_signed
+from tests.devices import ALICE, enroll_ca, enroll_device, register
+from tests.factories import a_service
+from tests.portal.entry_forms import events, mark_in, page, post_once
+from tests.portal.pages import Page
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def service():
+    return a_service()
+
+
+@pytest.fixture(params=["group", "individual"])
+def entry(request, service):
+    """An entry with one device that came in by it."""
+    if request.param == "group":
+        ca = root("Plant")
+        made, leaf = enroll_ca(service, ca, "plant-7"), ca.leaf("pump-1")
+        path = "groups/g/plant-7/"
+    else:
+        leaf = self_signed("pump-1")
+        made, path = enroll_device(service, leaf), "enrollments/i/pump-1/"
+    register(service, leaf)
+    return made, path
+
+
+def form_on(client, path):
+    """As a browser would send it."""
+    (form,) = [one for one in Page(page(client, path)).forms if "initial_twin" in one.fields]
+    return {name: values[0] for name, values in form.fields.items()}
+
+
+def text_of(answer):
+    """What is read, without markup."""
+    return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", answer.content.decode())).split())
+
+
+def test_disabling_in_a_form_is_done_although_somebody_else_saved_meanwhile(operator, service, entry):
+    made, path = entry
+    mine = form_on(operator, path)
+    post_once(operator, path, {**mine, "initial_twin": '{"tags": {"by": "somebody else"}}'})
+
+    answer = post_once(operator, path, {**mine, "enabled": "no", "iot_edge": "on", "reason": "stolen"})
+
+    made.refresh_from_db()
+    assert (made.enabled, made.iot_edge, made.initial_twin) == (
+        False,
+        False,
+        {"tags": {"by": "somebody else"}, "properties": {"desired": {}}},
+    )
+    assert answer.status_code == 409
+    said = text_of(answer)
+    assert f"{made}: 1 device is refused from now on." in said
+    assert (
+        "Somebody else had changed it after you opened it, so nothing else of your changes was saved." in said
+    )
+    assert form_on(operator, path)["enabled"] == "no"
+    last = HistoryEvent.objects.order_by("id").last()
+    assert (last.event.partition(".")[2], last.reason, last.actor_name) == (
+        "disabled",
+        "stolen",
+        "some-operator",
+    )
+
+
+def test_a_form_that_was_opened_disabled_disables_nothing_that_was_enabled_since(operator, service, entry):
+    made, path = entry
+    turn(service, Act.DISABLE, made, actor=ALICE)
+    mine = form_on(operator, path)
+    turn(service, Act.ENABLE, made, actor=ALICE)
+
+    answer = post_once(operator, path, {**mine, "initial_twin": '{"tags": {"a": 1}}'})
+
+    made.refresh_from_db()
+    assert (answer.status_code, made.enabled) == (409, True)
+    assert "Your changes were not saved. The form shows what holds now." in text_of(answer)
+
+
+def test_a_form_in_which_the_switch_was_not_touched_is_a_conflict_as_ever(operator, entry):
+    made, path = entry
+    mine = form_on(operator, path)
+    post_once(operator, path, {**mine, "iot_edge": "on"})
+
+    answer = post_once(operator, path, {**mine, "initial_twin": '{"tags": {"a": 1}}'})
+
+    made.refresh_from_db()
+    assert (answer.status_code, made.enabled, made.initial_twin) == (
+        409,
+        True,
+        json.loads(mine["initial_twin"]),
+    )
+
+
+# --- One certificate less ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def pins(service):
+    first, second = self_signed("pump-1"), self_signed("pump-1")
+    certificates = {Slot.PRIMARY: first.parsed, Slot.SECONDARY: second.parsed}
+    enroll_device(service, first, certificates=certificates)
+    register(service, second)
+    return first, second
+
+
+PATH = "enrollments/i/pump-1/"
+
+
+def test_removing_a_certificate_of_an_enabled_enrollment_is_done_at_once_and_told(operator, service, pins):
+    mine = form_on(operator, PATH)
+    enroll_device(service, self_signed("another"), enabled=False)  # which outdates every preview
+
+    answer = post_once(operator, PATH, {**mine, "secondary_remove": "on", "reason": "lost"}, follow=True)
+
+    assert answer.redirect_chain
+    assert "Saved individual enrollment pump-1: 1 device " in text_of(answer)
+    held = service.individualenrollments.get(registration_id="pump-1").certificates
+    assert [one.slot for one in held.all()] == ["primary"]
+    assert register(service, pins[1]).outcome.name == "UNAUTHORIZED"
+    assert register(service, pins[0]).outcome.name == "ASSIGNED"
+    (row,) = events(service, "enrollment.changed")
+    assert row.reason == "lost"
+
+
+def test_it_can_be_disabled_along(operator, service, pins):
+    mine = form_on(operator, PATH)
+
+    answer = post_once(operator, PATH, {**mine, "secondary_remove": "on", "enabled": "no"}, follow=True)
+
+    assert "1 device is refused from now on" in text_of(answer)
+    assert not service.individualenrollments.get().enabled
+
+
+@pytest.mark.parametrize("way", ["disabled", "replaced"])
+def test_what_lifts_a_bar_or_brings_another_is_asked_about(operator, service, pins, way):
+    if way == "disabled":
+        turn(service, Act.DISABLE, service.individualenrollments.get(), actor=ALICE)
+    changes = {"secondary_remove": "on"}
+    if way == "replaced":
+        changes = {"secondary_pem": self_signed("pump-1").pem}
+
+    answer = post_once(operator, PATH, {**form_on(operator, PATH), **changes})
+
+    assert mark_in(answer.text_shown)
+    assert service.individualenrollments.get().certificates.count() == 2
