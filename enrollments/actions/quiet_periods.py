@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import transaction
+from django.db.models import Exists, OuterRef, Q, QuerySet
 from django.utils import timezone
 
 from enrollments.actions.attempts import OVERFLOW_NAME, is_proven
@@ -40,25 +41,34 @@ def caller_of(attempt: RegistrationAttempt) -> Caller | None:
     )
 
 
+def standing_quiet_periods(at: datetime) -> QuerySet[QuietPeriod]:
+    """Those that still count: their time is not over, and their device was not admitted since."""
+    return QuietPeriod.objects.exclude(_is_over(at))
+
+
 def quiet_period_of(caller: Caller, at: datetime) -> QuietPeriod | None:
     """The quiet period that stands for this caller, who has just been refused."""
-    found = QuietPeriod.objects.filter(
-        service=caller.service,
-        registration_key=caller.registration_key,
-        credential=caller.credential,
-        is_proven=caller.is_proven,
-        until__gt=at,
-    ).first()
-    if found is None or not caller.is_proven:
-        return found
-    # One admission ends it, as it ends back-off. What strangers do under the name of a device is another matter.
-    admitted = RegistrationAttempt.objects.filter(
-        service=caller.service,
-        registration_key=caller.registration_key,
-        outcome=AttemptOutcome.ASSIGNED,
-        last_at__gt=found.started_at,
+    return (
+        standing_quiet_periods(at)
+        .filter(
+            service=caller.service,
+            registration_key=caller.registration_key,
+            credential=caller.credential,
+            is_proven=caller.is_proven,
+        )
+        .first()
     )
-    return None if admitted.exists() else found
+
+
+def _is_over(at: datetime) -> Q:
+    """One admission ends it, as it ends back-off. What strangers do under the name of a device is another matter."""
+    admitted = RegistrationAttempt.objects.filter(
+        service=OuterRef("service"),
+        registration_key=OuterRef("registration_key"),
+        outcome=AttemptOutcome.ASSIGNED,
+        last_at__gt=OuterRef("started_at"),
+    )
+    return Q(until__lte=at) | (Q(is_proven=True) & Q(Exists(admitted)))
 
 
 def start_quiet_period(
@@ -84,7 +94,7 @@ def start_quiet_period(
         raise NotADevice("This attempt stands for no one device any more, so nobody can be told to wait.")
     now = timezone.now()
     with transaction.atomic():
-        service.quiet_periods.filter(until__lte=now).delete()
+        service.quiet_periods.filter(_is_over(now)).delete()
         same: dict[str, Any] = {
             "registration_key": caller.registration_key,
             "credential": caller.credential,
@@ -123,7 +133,8 @@ def end_quiet_period(
     """End one before its time: the device is judged and refused again. Raises NotFound."""
     reason = clean_reason(reason)
     with transaction.atomic():
-        quiet = service.quiet_periods.select_for_update().filter(pk=quiet_pk).first()
+        standing = standing_quiet_periods(timezone.now()).filter(service=service)
+        quiet = standing.select_for_update().filter(pk=quiet_pk).first()
         if quiet is None:
             raise NotFound("There is no such quiet period: it has ended, or somebody ended it.")
         record(
@@ -139,6 +150,6 @@ def end_quiet_period(
 
 
 def forget_ended_quiet_periods(service: ProvisioningService) -> int:
-    """Delete those whose time is over; how many that were."""
-    deleted, _ = service.quiet_periods.filter(until__lte=timezone.now()).delete()
+    """Delete those that are over; how many. Before admissions are forgotten, which end them."""
+    deleted, _ = service.quiet_periods.filter(_is_over(timezone.now())).delete()
     return deleted

@@ -9,7 +9,7 @@ from django.db.models import Count, Max, Min, QuerySet, Sum, Window
 from django.db.models.functions import RowNumber
 
 from enrollments.actions.attempts import OVERFLOW_NAME, tracking_id_of_latest
-from enrollments.actions.quiet_periods import REFUSED, caller_of
+from enrollments.actions.quiet_periods import REFUSED, caller_of, standing_quiet_periods
 from enrollments.models import ProvisioningService, QuietPeriod, RegistrationAttempt
 from enrollments.policy.back_off import FREE_REFUSALS
 from enrollments.throttling import BackOff, limiter
@@ -78,7 +78,7 @@ def storms(service: ProvisioningService, *, window: timedelta, at: datetime) -> 
     if callers == MOST_SHOWN:
         callers = by_caller.annotate(rows=Count("pk")).count()
     latest = _latest_of(refused, (row["registration_key"] for row in rows))
-    quiet = tuple(service.quiet_periods.filter(until__gt=at).order_by("until", "pk"))
+    quiet = tuple(standing_quiet_periods(at).filter(service=service).order_by("until", "pk"))
     by_whom = {(one.registration_key, one.credential, one.is_proven): one for one in quiet}
     shown = []
     for row in rows:

@@ -1,8 +1,10 @@
 """Quiet periods: a refused device is told to wait, and nobody who would be admitted ever is (R14)."""
 
 from datetime import timedelta
+from io import StringIO
 
 import pytest
+from django.core.management import call_command
 from django.db import IntegrityError, connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
@@ -17,6 +19,7 @@ from enrollments.actions.quiet_periods import (
 )
 from enrollments.actions.registrations import Outcome, look_up_registration, poll_operation, register_device
 from enrollments.actions.services import change_settings
+from enrollments.actions.storms import storms
 from enrollments.errors import Conflict, Invalid, NotFound
 from enrollments.models import HistoryEvent, ProvisioningService, QuietPeriod, RegistrationAttempt
 from tests.certificates import root, self_signed
@@ -345,3 +348,66 @@ def test_database_takes_none_that_ends_before_it_starts(service):
 
     with pytest.raises(IntegrityError, match="quiet_period_ends_after_it_starts"):
         QuietPeriod.objects.update(until=NOW - HOUR)
+
+
+# --- Ended by an admission --------------------------------------------------------------------------
+
+
+@pytest.fixture
+def admitted_since(service, top):
+    """A device that was told to be quiet, let in, and shut out again: it is judged and refused as any other."""
+    leaf = top.leaf("pump-042")
+    disabled(service)
+    visit(service, leaf)
+    period = quiet(service, timedelta(days=2))
+    assert visit(service, leaf, seconds=200).outcome is Outcome.THROTTLED
+    enable_enrollment_group(service, "root-a", actor=ALICE)
+    assert visit(service, leaf, seconds=400).outcome is Outcome.ASSIGNED
+    disabled(service)
+    assert visit(service, leaf, seconds=600).outcome is Outcome.DISABLED
+    return leaf, period
+
+
+def test_one_that_an_admission_ended_is_shown_nowhere(service, admitted_since):
+    found = storms(service, window=HOUR, at=timezone.now())
+
+    assert found.quiet == ()
+    assert [one.quiet for one in found.shown] == [None]
+
+
+def test_one_that_an_admission_ended_cannot_be_ended_once_more(service, admitted_since):
+    with pytest.raises(NotFound, match="it has ended"):
+        end_quiet_period(service, admitted_since[1].pk, actor=ALICE)
+
+    assert not HistoryEvent.objects.filter(event="quiet.ended").exists()
+
+
+def test_one_that_an_admission_ended_makes_room(service, admitted_since, monkeypatch):
+    monkeypatch.setattr(quiet_periods, "MAX_QUIET_PERIODS", 1)
+    visit(service, self_signed("odd-1"), "odd-1")
+
+    assert quiet(service, registration_key="odd-1") == QuietPeriod.objects.get()
+
+
+def test_one_that_an_admission_ended_does_not_stand_again_when_the_admission_is_forgotten(
+    service, admitted_since
+):
+    QuietPeriod.objects.update(started_at=NOW - timedelta(days=3))
+    RegistrationAttempt.objects.update(last_at=NOW - timedelta(days=2))
+    ProvisioningService.objects.update(attempts_kept_days=1)
+
+    call_command("forget_attempts", stdout=StringIO())
+
+    assert not RegistrationAttempt.objects.exists()
+    assert visit(service, admitted_since[0], seconds=2000).outcome is Outcome.DISABLED
+
+
+def test_a_device_that_is_admitted_ends_nothing_of_who_proved_nothing_under_its_name(service, top):
+    stranger = self_signed("pump-042")
+    visit(service, stranger)
+    quiet(service)
+    assert visit(service, top.leaf("pump-042"), seconds=5).outcome is Outcome.ASSIGNED
+
+    (shown,) = storms(service, window=HOUR, at=timezone.now()).quiet
+
+    assert shown.is_proven is False

@@ -23,9 +23,11 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         record_ended_windows()
         for service in ProvisioningService.objects.all():
+            # First, as an admission that is among the attempts ends one: it would stand again without that.
+            ended = forget_ended_quiet_periods(service)
             rows, kept = forget_old_attempts(service), counted(service.attempts_kept_days, "day")
             self.stdout.write(f"{service.name}: {counted(rows, 'row')} older than {kept} deleted")
-            if ended := forget_ended_quiet_periods(service):
+            if ended:
                 self.stdout.write(f"{service.name}: {counted(ended, 'quiet period')} over by now deleted")
         if unused := forget_unused_certificates():
             self.stdout.write(f"{counted(unused, 'certificate')} that devices sent along deleted")

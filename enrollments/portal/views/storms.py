@@ -12,10 +12,15 @@ from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.http import require_http_methods, require_safe
 
-from enrollments.actions.quiet_periods import caller_of, end_quiet_period, start_quiet_period
+from enrollments.actions.quiet_periods import (
+    caller_of,
+    end_quiet_period,
+    standing_quiet_periods,
+    start_quiet_period,
+)
 from enrollments.actions.storms import MOST_SHOWN, storms
 from enrollments.errors import Invalid
-from enrollments.models import ProvisioningService, QuietPeriod, RegistrationAttempt
+from enrollments.models import ProvisioningService, RegistrationAttempt
 from enrollments.models.quiet_periods import who_in_words
 from enrollments.policy.roles import Right
 from enrollments.portal.access import actor_of, may, requires
@@ -90,7 +95,8 @@ def attempt_quiet(request: HttpRequest, service: ProvisioningService, pk: int) -
         title=f"A quiet period for {attempt.claimed_registration_id}?",
         body=f"It is for {who}. While that caller is refused, it is answered 429 with a Retry-After up to the end, "
         "and hardly judged. It keeps nobody out who would be admitted: the same name with another credential is "
-        "not meant, and any change of what is enrolled has this caller judged again at its next try.",
+        "not meant, and any change of what is enrolled has this caller judged again at its next try. "
+        "Once a proven device is admitted, the period is over.",
         cancel_url=_storms_url(service),
         form=form,
         danger=False,
@@ -101,7 +107,7 @@ def attempt_quiet(request: HttpRequest, service: ProvisioningService, pk: int) -
 @require_http_methods(["GET", "HEAD", "POST"])
 @requires(Right.CHANGE_ENTRIES)
 def quiet_end(request: HttpRequest, service: ProvisioningService, quiet_pk: int) -> HttpResponse:
-    quiet = get_object_or_404(QuietPeriod, service=service, pk=quiet_pk)
+    quiet = get_object_or_404(standing_quiet_periods(timezone.now()), service=service, pk=quiet_pk)
     form = ReasonForm(request.POST if request.method == "POST" else None)
     if form.is_bound and form.is_valid():
         end_quiet_period(service, quiet.pk, actor=actor_of(request), reason=form.cleaned_data["reason"])
