@@ -69,7 +69,7 @@ def _told_as_a_problem(check: Check) -> Iterator[None]:
     try:
         yield
     except BadNote as problem:
-        what = f"a checkpoint in {settings.DPS_CHECKPOINT_FILE} cannot be believed: {problem.message}"
+        what = f"a checkpoint that was kept outside cannot be believed: {problem.message}"
         check.report.problem, check.done = Problem(None, None, what), True
 
 

@@ -33,6 +33,9 @@ from enrollments.policy.words import counted
 logger = logging.getLogger(__name__)
 
 FILE, WEBHOOK = "file", "webhook"
+_KINDS = {FILE: "the checkpoint file", WEBHOOK: "the address that checkpoints are posted to"}
+# In sentences that people of one service may read: the path is nothing that concerns them.
+_THE_FILE = "the file that DPS_CHECKPOINT_FILE names"
 # Of the file, what is read to find the last note in it; a note is a quarter of that.
 TAIL_BYTES = 2048
 
@@ -79,9 +82,7 @@ def sign_head(*, wait: bool = True) -> HistoryCheckpoint | None:
                 last.size, last.head, end, f"the checkpoint of {last.at:%Y-%m-%d %H:%M:%S}"
             )
         if kept is not None:
-            _refuse_unless_it_holds(
-                kept.size, kept.head, end, f"the last one in {settings.DPS_CHECKPOINT_FILE}"
-            )
+            _refuse_unless_it_holds(kept.size, kept.head, end, f"the last one in {_THE_FILE}")
         if end.size == 0:
             return None
         name = key.verifier.name
@@ -103,8 +104,12 @@ def destinations() -> dict[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A destination and how far it has the checkpoints, for people."""
+    """A destination and how far it has the checkpoints, for people.
 
+    where and problem name what is on the server and beyond, which concerns the installation; kind says neither.
+    """
+
+    kind: str
     where: str
     size: int
     delivered_at: datetime | None
@@ -114,9 +119,9 @@ class Place:
 def places() -> list[Place]:
     have = {one.destination: one for one in CheckpointDelivery.objects.all()}
     return [
-        Place(where, one.size, one.delivered_at, one.problem)
+        Place(_KINDS[name], where, one.size, one.delivered_at, one.problem)
         if (one := have.get(name))
-        else Place(where, 0, None, "")
+        else Place(_KINDS[name], where, 0, None, "")
         for name, where in destinations().items()
     ]
 
@@ -165,20 +170,19 @@ def deliver(checkpoint: HistoryCheckpoint, destination: str) -> str:
 
 def notes_in_file() -> list[str]:
     """The notes that were appended to the checkpoint file; none where there is no file. Raises BadNote."""
-    path = settings.DPS_CHECKPOINT_FILE
     try:
-        with open(path, encoding="utf-8") as file:
+        with open(settings.DPS_CHECKPOINT_FILE, encoding="utf-8") as file:
             text = file.read()
     except FileNotFoundError:
         return []
     except OSError as problem:
-        raise BadNote(f"{path} cannot be read: {problem.strerror}.") from None
+        raise BadNote(f"{_THE_FILE} cannot be read: {problem.strerror}.") from None
     except UnicodeDecodeError:
-        raise BadNote(f"{path} is no text.") from None
+        raise BadNote(f"{_THE_FILE} is no text.") from None
     try:
         return notes_in(text) if text.strip() else []
     except BadNote as problem:
-        raise BadNote(f"{path}: {problem.message}") from None
+        raise BadNote(f"{_THE_FILE}: {problem.message}") from None
 
 
 def due(checkpoint: HistoryCheckpoint | None, now: datetime) -> bool:

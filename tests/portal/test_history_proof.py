@@ -1,5 +1,9 @@
 """What the portal shows of the proof: each row's place, and the page with checkpoint and verifier key (R17)."""
 
+from pathlib import Path
+
+import pytest
+
 from enrollments.audit import checkpoints
 from enrollments.audit.notes import read_checkpoint
 from enrollments.models import (
@@ -77,16 +81,56 @@ def test_history_that_disagrees_is_not_signed_and_the_page_says_why(auditor):
     assert "was rewritten" in answer.content.decode()
 
 
-def test_destination_that_failed_is_shown(auditor, settings):
-    from pathlib import Path
+@pytest.fixture
+def nowhere_to_keep(settings):
+    """A checkpoint file that cannot be written, as a directory has its name."""
+    path = Path(settings.DPS_CHECKPOINT_FILE)
+    path.mkdir()
+    yield path
+    path.rmdir()
 
-    Path(settings.DPS_CHECKPOINT_FILE).mkdir()
+
+def test_destination_that_failed_is_shown(client, plant, nowhere_to_keep):
+    client.force_login(a_user(Role.AUDITOR))
+    client.post(f"{PROOF}download/")
+
+    for url in (PROOF, "/history/checkpoint/"):
+        text = client.get(url).content.decode()
+        assert f">{nowhere_to_keep}<" in text
+        assert "Last try failed: it cannot be written" in text
+
+
+def test_people_of_one_service_are_not_told_where_on_the_server_checkpoints_are_kept(
+    auditor, nowhere_to_keep
+):
+    auditor.post(f"{PROOF}download/")
+
+    text = auditor.get(PROOF).content.decode()
+
+    assert "the checkpoint file: " in text
+    assert "Last try failed; people with a role in the whole installation see why" in text
+    assert nowhere_to_keep.name not in text
+
+
+def test_sentences_about_what_the_checkpoint_file_holds_do_not_name_its_path(auditor, settings):
+    path = Path(settings.DPS_CHECKPOINT_FILE)
+    auditor.post(f"{PROOF}download/")
+    kept = path.read_text()
+    rewritten = "UPDATE enrollments_historyseal SET hash = previous_hash"
     try:
-        auditor.post(f"{PROOF}download/")
+        with tampered("DELETE FROM enrollments_historycheckpoint", rewritten):
+            refused = auditor.post(f"{PROOF}download/").content.decode()
+        path.write_text(kept.replace("form dps", "form dqs"))
+        found = auditor.post(f"{PROOF}check/").content.decode()
     finally:
-        Path(settings.DPS_CHECKPOINT_FILE).rmdir()
+        path.unlink()
 
-    assert "Last try failed: it cannot be written" in auditor.get(PROOF).content.decode()
+    assert "than the last one in the file that DPS_CHECKPOINT_FILE names was signed for" in refused
+    assert "cannot be believed" in found
+    row = HistoryEvent.objects.get(event="history.checked")
+    for shown in (refused, found, str(row.after)):
+        assert str(path) not in shown
+        assert path.name not in shown
 
 
 def test_viewer_is_offered_no_proof_and_refused_a_checkpoint(client, plant):

@@ -15,7 +15,7 @@ from enrollments.audit.checkpoints import latest_checkpoint, places, verifier_ke
 from enrollments.audit.upkeep import seal_for_a_page
 from enrollments.errors import Conflict, HistoryDisagrees
 from enrollments.models import ProvisioningService
-from enrollments.policy.roles import Right
+from enrollments.policy.roles import Right, Role
 from enrollments.portal.access import actor_of, may, requires, requires_everywhere
 from enrollments.portal.forms_history_check import CheckForm
 
@@ -83,6 +83,7 @@ def proof_page(
     key = verifier_key()
     sealed = head().size
     may_export = may(request, Right.EXPORT, service)
+    everywhere: Role | None = request.role_everywhere if service else None  # type: ignore[attr-defined]  # set by access.requires
     context = {
         "service": service,
         "checkpoint": latest,
@@ -92,6 +93,8 @@ def proof_page(
         "waiting": count_waiting(),
         "unsigned": sealed - latest.size if latest else sealed,
         "places": places() if latest else [],
+        # Paths on the server and addresses beyond it are for people of the installation.
+        "names_places": not service or (everywhere is not None and Right.SEE_HISTORY in everywhere.rights),
         "history_url": reverse(
             "portal:history-list" if service else "portal:installation-history", kwargs=names
         ),
