@@ -7,6 +7,7 @@ from django.contrib.auth.models import User
 from django.contrib.auth.password_validation import validate_password
 from django.core.exceptions import ValidationError
 from django.db import transaction
+from django.db.models import Exists, OuterRef, Prefetch, Q, QuerySet
 from django.utils.crypto import get_random_string
 
 from enrollments.actions.sign_in import end_windows_of
@@ -21,6 +22,13 @@ from enrollments.policy.roles import Right, Role
 GENERATED_PASSWORD_LENGTH = 20
 # ASCII only: elsewhere there are letters that look alike, and databases that disagree about their case.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+@-]{0,149}", re.ASCII)
+
+
+class NotAdministrator(Conflict):
+    code = "not_administrator"
+
+    def __init__(self, service: ProvisioningService) -> None:
+        super().__init__(f"You are not an administrator of service {service.name} any more.")
 
 
 class LastAdministrator(Conflict):
@@ -55,6 +63,13 @@ def roles_in(user: User, service: ProvisioningService | None) -> tuple[Role | No
 
 def _highest(roles: list[Role]) -> Role | None:
     return max(roles, key=lambda role: len(role.rights), default=None)
+
+
+def people_of(service: ProvisioningService) -> QuerySet[User]:
+    """Who has a role in this service, by either way, with `memberships_here`. Deactivated people are among them."""
+    here = Membership.objects.filter(Q(service=service) | Q(service__isnull=True))
+    people = User.objects.filter(Exists(here.filter(user=OuterRef("pk"))))
+    return people.prefetch_related(Prefetch("memberships", here.order_by("service"), "memberships_here"))
 
 
 def has_right(user: User, right: Right, service: ProvisioningService | None) -> bool:
@@ -117,7 +132,8 @@ def set_role(
         membership.delete()
     elif role is not None:
         Membership.objects.update_or_create(user=user, service=service, defaults={"role": role.value})
-    _refuse_without_administrator()
+    if service is None:
+        _refuse_without_administrator()
     where = service.name if service else "whole installation"
     if role is None:
         _end_tokens(user, "The owner lost the role.", actor=actor)
@@ -130,6 +146,28 @@ def set_role(
         before={"role": before, "where": where},
         after={"role": role.value if role else None, "where": where},
     )
+
+
+@transaction.atomic
+def set_role_in_service(
+    username: str,
+    role: Role | None,
+    *,
+    service: ProvisioningService,
+    by: User,
+    actor: Actor,
+    reason: str = "",
+) -> None:
+    """As set_role, by somebody who administers this service and perhaps nothing else.
+
+    Whether they do is asked in their turn: a role that was taken away meanwhile gives no other. Raises NotAdministrator
+    besides what set_role does.
+    """
+    take_turn_with_people()
+    still = User.objects.filter(pk=by.pk).first()
+    if still is None or not has_right(still, Right.ADMINISTER, service):
+        raise NotAdministrator(service)
+    set_role(username, role, service=service, actor=actor, reason=reason)
 
 
 @transaction.atomic

@@ -33,6 +33,7 @@ SERVICE_NAVIGATION = (
     Item("Linked hubs", "portal:hub-list", "server", Right.SEE),
     Item("Shared access policies", "portal:policy-list", "key", Right.ADMINISTER),
     Item("API tokens", "portal:token-list", "terminal-2", Right.SEE),
+    Item("People and roles", "portal:service-people", "users", Right.SEE_HISTORY),
     Item("Revocation history", "portal:history-list", "history", Right.SEE),
     Item("Settings", "portal:service-settings", "settings", Right.SEE),
 )

@@ -107,18 +107,34 @@ class PersonForm(_WhereForm):
     field_order = ("username", "where", "role")
 
 
-class RoleForm(_WhereForm):
-    reason = forms.CharField(label="Reason", required=False, max_length=500)
+class _RoleChange(forms.Form):
+    """A role that is given or taken away, and why."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.fields["role"].choices = [  # type: ignore[attr-defined]  # a ChoiceField, declared above
-            *((role.value, role.label) for role in Role),
-            (NO_ROLE, "No role"),
-        ]
+    role = forms.ChoiceField(
+        label="Role", choices=[*((role.value, role.label) for role in Role), (NO_ROLE, "No role")]
+    )
+    reason = forms.CharField(label="Reason", required=False, max_length=500)
 
     @property
     def chosen_role(self) -> Role | None:
         """None takes the role away. Ask a valid form only."""
         chosen = self.cleaned_data["role"]
         return None if chosen == NO_ROLE else Role(chosen)
+
+
+class RoleForm(_RoleChange, _WhereForm):
+    """Of one person, anywhere."""
+
+
+class ServiceRoleForm(_RoleChange):
+    """Of anybody, in one service."""
+
+    username = forms.CharField(
+        label="Name",
+        max_length=150,
+        help_text="The whole name of somebody who can sign in. Case does not count.",
+        widget=forms.TextInput(
+            attrs={"autocomplete": "off", "autocapitalize": "none", "spellcheck": "false"}
+        ),
+    )
+    field_order = ("username", "role", "reason")

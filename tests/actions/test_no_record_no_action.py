@@ -66,6 +66,7 @@ from enrollments.actions.people import (
     restore_administrator,
     set_active,
     set_role,
+    set_role_in_service,
 )
 from enrollments.actions.preview import Act, carry_out
 from enrollments.actions.preview.acts import cancel, turn
@@ -231,6 +232,9 @@ CASES: dict[str, Callable[[World], object]] = {
     "unlink_hub": lambda w: unlink_hub(w.service, _hub(w), actor=ALICE),
     "add_person": lambda w: add_person("carl", role=Role.VIEWER, service=w.service, actor=ALICE),
     "set_role": lambda w: set_role("bert", Role.VIEWER, service=None, actor=ALICE),
+    "set_role_in_service": lambda w: set_role_in_service(
+        "bert", Role.VIEWER, service=w.service, by=w.people["anna"], actor=ALICE
+    ),
     "set_active": lambda w: set_active("bert", False, actor=ALICE),
     "remove_person": lambda w: remove_person("bert", actor=ALICE),
     "change_password": lambda w: change_password("bert", actor=ALICE),

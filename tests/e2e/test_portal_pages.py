@@ -58,6 +58,7 @@ NOT_SHOWN = {
     "device-keys",
     "person-activate",
     "person-role",
+    "service-person-role",
     "service-settings-change",
     "history-checkpoint-download",
     "installation-checkpoint-download",

@@ -240,6 +240,12 @@ POSTS: dict[str, Real] = {
     "person-role": Real(
         ("person.role_changed",), ("Membership",), {"where": "plant", "role": "operator"}, page="person-edit"
     ),
+    "service-person-role": Real(
+        ("person.role_changed",),
+        ("Membership",),
+        {"username": "somebody", "role": "operator"},
+        page="service-people",
+    ),
     "person-password": Real(("person.password_changed",), ("User",)),
     "person-deactivate": Real(("person.changed",), ("User",)),
     "person-activate": Real(("person.changed",), ("User",), page="person-edit", before=_deactivated),
