@@ -132,7 +132,7 @@ class ServiceRoleForm(_RoleChange):
     username = forms.CharField(
         label="Name",
         max_length=150,
-        help_text="The whole name of somebody who can sign in. Case does not count.",
+        help_text="The whole name of somebody whom the installation has. Case does not count.",
         widget=forms.TextInput(
             attrs={"autocomplete": "off", "autocapitalize": "none", "spellcheck": "false"}
         ),
