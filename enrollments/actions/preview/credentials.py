@@ -133,7 +133,7 @@ def _best(name: str, devices: Sequence[Device | None]) -> Device | None:
         _best_side([_sides(one)[0] for one in examined]),
         _best_side([_sides(one)[1] for one in examined]),
     )
-    if len(examined) < len(devices) and not (_admitted(before) and _admitted(after)):
+    if len(examined) < len(devices) and (_rank(before), _rank(after)) != (_BEST, _BEST):
         return None
     return Device(name, before[0], after[0], before[1], after[1])
 
@@ -143,12 +143,15 @@ def _best_side(sides: Sequence[Side]) -> Side:
     return min(sides, key=_rank)
 
 
+_BEST = 0
+
+
 def _rank(side: Side) -> int:
     outcome, held = side
     if outcome is None:
         return 2  # it may be admitted
     if outcome.admitted:
-        return 0 if held is None else 1
+        return _BEST if held is None else 1
     return 3 if outcome.verdict is Verdict.DISABLED else 4
 
 
