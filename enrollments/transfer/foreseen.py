@@ -59,8 +59,8 @@ def foresee(run: ImportRun, limits: Limits | None = None, *, tell: Tell = lambda
     signed = keys_at_attempts(run.service, limits.attempts)
     known = {*came, *signed}
 
-    def portions() -> Iterator[Sequence[Change]]:
-        for changes in _changes(run, known, tell):
+    def portions(only: Collection[str] | None = None) -> Iterator[Sequence[Change]]:
+        for changes in _changes(run, known, tell, only):
             turning.update(one.line for one in changes if _turns(one))
             yield changes
 
@@ -80,8 +80,10 @@ def _turns(change: Change) -> bool:
     return change.spec is not None and change.spec.switches_at is not None
 
 
-def _turned_portions(run: ImportRun, came: Collection[str], tell: Tell) -> Iterator[Sequence[Change]]:
-    return (list(map(_turned, changes)) for changes in _changes(run, came, tell, is_later=True))
+def _turned_portions(
+    run: ImportRun, came: Collection[str], tell: Tell, only: Collection[str] | None = None
+) -> Iterator[Sequence[Change]]:
+    return (list(map(_turned, changes)) for changes in _changes(run, came, tell, only, is_later=True))
 
 
 def _turned(change: Change) -> Change:
@@ -96,13 +98,21 @@ def _turned(change: Change) -> Change:
 
 
 def _changes(
-    run: ImportRun, came: Collection[str], tell: Tell, *, is_later: bool = False
+    run: ImportRun,
+    came: Collection[str],
+    tell: Tell,
+    only: Collection[str] | None = None,
+    *,
+    is_later: bool = False,
 ) -> Iterator[Sequence[Change]]:
-    """What carrying it out would do, portion by portion; what would be refused then is not among it."""
+    """What carrying it out would do, portion by portion; what would be refused then is not among it.
+
+    only: see Portions.
+    """
     done = 0
     for records in _portions(run):
         tell(HowFar(Step.READING, done, run.lines - run.bad_lines - run.lines_done, is_later))
-        if lines := _that_matter(run.service, records, came):
+        if lines := _that_matter(run.service, records, came) if only is None else _about(records, only):
             changes = plan(run.service_id, lines, thoroughly=False, compares=False).changes
             # Entries and what was read with them refer to each other: a portion's are of no use to the next.
             collect_what_is_new()
@@ -133,7 +143,13 @@ def _that_matter(service: ProvisioningService, records: list[Record], came: Coll
     return [one for one in records if one.is_group or registration_key(one.name) in known]
 
 
+def _about(records: list[Record], devices: Collection[str]) -> list[Record]:
+    return [one for one in records if not one.is_group and registration_key(one.name) in devices]
+
+
 def _may_bar(record: Record) -> bool:
-    """By the words of the line: of what adds a disabled entry with certificates."""
+    """By the words of the line: of what adds an entry with certificates that is disabled, or will be."""
     is_disabled = "disabled" in str(record.message.get("provisioningStatus")).lower()
-    return is_disabled and "x509" in str(record.message.get("attestation")).lower()
+    return (is_disabled or record.switches_at is not None) and "x509" in str(
+        record.message.get("attestation")
+    ).lower()

@@ -2,6 +2,7 @@
 
 import hashlib
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from ssl import PEM_cert_to_DER_cert
@@ -648,6 +649,33 @@ class World:
                         self.service, entry.registration_id, spec, expected_etag=entry.etag, actor=ALICE
                     )
                 )
+
+    def enroll_unshown(self, others: Sequence[Minted]) -> None:
+        """Certificates that nobody has shown: second ones, and such as have the key of another device or of a CA.
+
+        Of some devices nothing is left but that.
+        """
+        for leaf in self.chance.sample(others, k=self.chance.randint(0, len(others))):
+            self.try_to(self.pin_two, leaf)
+        for leaf in self.chance.sample(self.forest.leaves, k=6):
+            self.try_to(self.pin_two, *self.forest.renewed[leaf.parsed.common_names[0]])
+        for entry in self.service.individualenrollments.order_by("pk"):
+            if self.chance.random() < 0.4:
+                self.service.registrations.filter(registration_key=entry.registration_key).delete()
+                self.service.attempts.filter(registration_key=entry.registration_key).delete()
+
+    def pin_two(self, *leaves: Minted) -> None:
+        """Or one; where the device has an entry, in place of what that holds."""
+        name = leaves[0].parsed.common_names[0]
+        several = [*leaves, self_signed(name)]
+        self.chance.shuffle(several)
+        pins = dict(zip(Slot, [one.parsed for one in several[: self.chance.randint(1, 2)]], strict=False))
+        spec = IndividualSpec(registration_id=name, certificates=pins, enabled=self.chance.random() < 0.6)
+        there = self.service.individualenrollments.filter(registration_key=name.lower()).first()
+        if there is None:
+            add_individual_enrollment(self.service, spec, actor=ALICE)
+        else:
+            change_individual_enrollment(self.service, name, spec, expected_etag=there.etag, actor=ALICE)
 
     def credentials(self) -> dict[str, dict[object, PresentedCredential]]:
         """By registration key, all that devices are known by: of records, attempts and individual enrollments."""

@@ -21,8 +21,10 @@ def keys(name: str, **members: Any) -> dict[str, Any]:
     return {"registrationId": name, "attestation": {"type": "symmetricKey"}, **members}
 
 
-def pinned(leaf: Minted, **members: Any) -> dict[str, Any]:
+def pinned(leaf: Minted, secondary: Minted | None = None, **members: Any) -> dict[str, Any]:
     pair = {"primary": {"certificate": leaf.pem}}
+    if secondary is not None:
+        pair["secondary"] = {"certificate": secondary.pem}
     attestation = {"type": "x509", "x509": {"clientCertificates": pair}}
     return {"registrationId": leaf.parsed.common_names[0], "attestation": attestation, **members}
 

@@ -1,12 +1,14 @@
 """The preview of a list says what then happens: compared, for random worlds and lists, with carrying the list out."""
 
+import hashlib
 import random
+from ssl import PEM_cert_to_DER_cert
 
 import pytest
 
-from enrollments.actions.preview import Effect, above, limits, lists
+from enrollments.actions.preview import Effect, above, deciding, limits
 from enrollments.actions.preview.limits import NO_LIMITS
-from enrollments.actions.preview.world import chain_of
+from enrollments.attestation.credential import PresentedCredential
 from enrollments.audit.actor import Actor, Way
 from enrollments.models import AttestationMechanism, EnrollmentGroup, IndividualEnrollment
 from enrollments.transfer.foreseen import foresee
@@ -42,14 +44,17 @@ def barring(forest):
 @pytest.mark.parametrize("seed", range(60))
 def test_preview_of_a_list_equals_carrying_it_out(forest, barring, seed, monkeypatch):
     monkeypatch.setattr(above, "MOST_LOOKS", 1 + seed % 4)  # several rehearsals
-    monkeypatch.setattr(lists, "PORTION", 5)
+    monkeypatch.setattr(deciding, "PORTION", 5)
     monkeypatch.setattr(limits, "SECONDS_SINGLY", None)  # however busy this machine is
     chance = random.Random(seed)
-    world = World(forest, chance, signing=seed % 3 == 0)
-    run = checked(world.service, json_lines(*lines(world, barring, chance)))
+    world = World(forest, chance, renewing=seed % 3 == 0, signing=seed % 2 == 0)
+    if seed % 4:
+        world.enroll_unshown(barring)
+    listed = lines(world, barring, chance)
+    run = checked(world.service, json_lines(*listed))
     if not run.chunks:
         pytest.skip("no line of this list can be imported")
-    compare(world, run, is_whole=True, within=NO_LIMITS if seed % 2 else None)
+    compare(world, run, listed, is_whole=True, within=NO_LIMITS if seed % 2 else None)
 
 
 @pytest.mark.parametrize("seed", range(100, 140))
@@ -58,17 +63,21 @@ def test_what_is_told_of_some_is_right_where_others_are_too_many(forest, barring
     monkeypatch.setattr(limits, "MAX_CLASSES", seed % 3)
     monkeypatch.setattr(limits, "MAX_SINGLY", seed % 2)
     chance = random.Random(seed)
-    world = World(forest, chance)
-    run = checked(world.service, json_lines(*lines(world, barring, chance)))
+    world = World(forest, chance, renewing=seed % 2 == 0)
+    world.enroll_unshown(barring)
+    listed = lines(world, barring, chance)
+    run = checked(world.service, json_lines(*listed))
     if not run.chunks:
         pytest.skip("no line of this list can be imported")
-    compare(world, run, is_whole=False)
+    compare(world, run, listed, is_whole=False)
 
 
-def compare(world, run, *, is_whole, within=None):
-    known = came(world)
-    every = {key: {**may_be_brought(world, key), **several} for key, several in known.items()}
+def compare(world, run, listed, *, is_whole, within=None):
+    known = world.credentials()
+    given = given_by(world, listed)
+    every = {key: {**given.get(key, {}), **known.get(key, {})} for key in {*known, *given}}
     before = world.judged(every)
+    there = {one.registration_key for one in world.service.individualenrollments.all()}
 
     seen = foresee(run, within).now
 
@@ -78,15 +87,27 @@ def compare(world, run, *, is_whole, within=None):
     after, enrolled = world.judged(every), world.enrolled()
     told = {device.registration_id.lower(): device for device in seen.devices}
     assert len(told) == len(seen.devices), "each device is told once"
+    assert told.keys() <= every.keys(), "nobody else is told about"
+    # Nobody knows them, and they bar no key.
+    new = {
+        one.registration_key
+        for one in world.service.individualenrollments.all()
+        if one.registration_key not in {*there, *known} and (one.enabled or not one.certificates.exists())
+    }
     for name in every:
         device = told.get(name)
         if device is None and not is_whole:
             continue
-        shown = {*known[name], *enrolled.get(name, {})}
-        sides = [{one: side[name][one] for one in side[name] if one in shown} for side in (before, after)]
-        expected = together(*sides, known[name])
+        shown = {*known.get(name, {}), *enrolled.get(name, {})}
+        sides = [
+            {one: side[name][one] for one in side.get(name, {}) if one in shown} for side in (before, after)
+        ]
+        if not sides[0]:
+            assert device is None or device.effect is Effect.UNKNOWN, name
+            continue
+        expected = together(*sides, known.get(name, {}))
         if device is None:
-            assert expected[0] == expected[1] or name in world.vague, name
+            assert expected[0] == expected[1] or name in {*world.vague, *new}, name
         elif device.effect is Effect.UNKNOWN:
             assert name not in world.identified or name in world.vague, name
         elif name not in world.vague:
@@ -98,28 +119,22 @@ def compare(world, run, *, is_whole, within=None):
             ), name
 
 
-def came(world):
-    """Of devices that came: what they proved, and the keys that are enrolled for them."""
-    enrolled = world.enrolled()
-    known = {
-        key: {one: shown for one, shown in several.items() if one not in enrolled.get(key, {})}
-        for key, several in world.credentials().items()
-    }
-    for record in world.service.registrations.exclude(leaf_thumbprint=""):
-        known[record.registration_key][record.leaf_thumbprint] = chain_of(record)
-    return {key: {**several, **keys_of(enrolled.get(key, {}))} for key, several in known.items() if several}
+def given_by(world, listed):
+    """By registration key, what these lines may give to an entry; of keys all that any line gives."""
+    found = {name: may_be_brought(world, name) for name in NAMES_OF_KEYS}
+    for line in listed:
+        pair = line.get("attestation", {}).get("x509", {}).get("clientCertificates", {})
+        for held in pair.values():
+            der = PEM_cert_to_DER_cert(held["certificate"])
+            shown = {hashlib.sha256(der).hexdigest(): PresentedCredential(certificates=(der,))}
+            found[line["registrationId"].lower()] = found.get(line["registrationId"].lower(), {}) | shown
+    return found
 
 
 def may_be_brought(world, name):
-    if name not in NAMES_OF_KEYS:
-        return {}
     groups = world.key_group.primary_key, world.key_group.secondary_key
     keys = [NEW_KEY, *groups, *(derived_key(one, name) for one in groups)]
     return {f"key {key}": world.signs(name, key) for key in keys}
-
-
-def keys_of(held):
-    return {one: shown for one, shown in held.items() if shown.authorization}
 
 
 def lines(world, barring, chance):
@@ -151,7 +166,9 @@ def of_leaf(world, barring, chance, groups, entries):
     leaves = [*world.forest.leaves, *barring]
     if chance.random() < 0.5:
         leaves = [one for one in leaves if one.parsed.common_names[0] in held] or leaves
-    return pinned(chance.choice(leaves), **status(chance))
+    leaf = chance.choice(leaves)
+    several = [leaf, *world.forest.renewed.get(leaf.parsed.common_names[0], [])]
+    return pinned(*chance.sample(several, k=min(len(several), chance.randint(1, 2))), **status(chance))
 
 
 def of_keys(world, barring, chance, groups, entries):

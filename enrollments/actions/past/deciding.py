@@ -102,7 +102,7 @@ class Stranger:
     def leaf_names(self, place: str) -> LeafNames:
         one = self.leaf
         assert one is not None  # asked of those with a certificate alone
-        return LeafNames(place, one.issuer_sha256, one.authority_key_id or "", one.spki_sha256)
+        return LeafNames.of(place, one)
 
     def known(self) -> Known:
         thumbprint, spki = (self.leaf.thumbprint_sha256, self.leaf.spki_sha256) if self.leaf else ("", "")

@@ -206,9 +206,7 @@ class _Fleet:
         names = [one.leaf_names(key) for key, one in with_certificates.items()]
         for time in self.times:
             self._look_at_classes(time, loose, names)
-        # Also above leaves of barred keys there may be what others do not share: what was issued to those keys besides.
-        barred = {spki for time in self.times for spki in time.world.leaf_bars}
-        kinds = loose.sorted_at([time.at for time in self.times], self._deadline(), barred)
+        kinds = loose.sorted_at([time.at for time in self.times], self._deadline())
         for time, sorted_then in zip(self.times, kinds, strict=True):
             self._look_at_kinds(time, sorted_then)
         for kind in {kind for one in kinds for kind in one.looks}:

@@ -4,19 +4,22 @@ Above one device lie few of them. So those devices are looked at together that n
 is short: on SQLite others who write wait for it.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from time import monotonic
 
 from django.db.models import Exists, OuterRef
 
+from enrollments.actions.attempts import Came
 from enrollments.actions.import_changes import Change, carry_out_changes
 from enrollments.actions.preview.acts import NOBODY
-from enrollments.actions.preview.kinds import BARE
+from enrollments.actions.preview.below_keys import devices_below
+from enrollments.actions.preview.credentials import device_at, enrolled_for, place_of
+from enrollments.actions.preview.kinds import BARE, Kinds
 from enrollments.actions.preview.leaves import Leaves
 from enrollments.actions.preview.limits import Limits
-from enrollments.actions.preview.looking import MOST_LOOKS, Look, Time, look_at_class
+from enrollments.actions.preview.looking import MOST_LOOKS, Look, Time, alone_name, look_at_class
 from enrollments.actions.preview.near import LinesAbove, existing_groups
 from enrollments.actions.preview.planned import Plan
 from enrollments.actions.preview.progress import Step, Tell, tell_nobody
@@ -38,6 +41,8 @@ from enrollments.policy.reasons import Reason
 # Lines that are rehearsed in one transaction: half a second of work, about groups that are changed, and a fifth of that
 # where they are switched.
 MOST_LINES = 50
+# Devices whose certificates are read at a time.
+PORTION = 1000
 # Of so many at a time it is said how far that is.
 LEAVES_TOLD = 500
 
@@ -46,7 +51,7 @@ LEAVES_TOLD = 500
 class Looked:
     """Both worlds, without individual enrollments. `touched`: by the lines about groups.
 
-    evidence: by registration key, under which name that is kept what lies above a device, where its record does not
+    evidence: by place (place_of), under which name that is kept what lies above a device, where its record does not
     say. problems: what is wrong with its leaf. unexamined: who was too many. too_deep: what was not looked at, because
     more lines lie above it than are rehearsed at once. may_bar: see LinesAbove.
     """
@@ -60,6 +65,10 @@ class Looked:
     too_deep: set[str] = field(default_factory=set)
     may_bar: bool = False
 
+    def has(self, place: str) -> bool:
+        """Whether it was looked at, or given up."""
+        return place in self.evidence or place in self.unexamined
+
 
 def look_at_all(
     service: ProvisioningService,
@@ -68,7 +77,8 @@ def look_at_all(
     time: Time,
     limits: Limits,
     tell: Tell = tell_nobody,
-) -> Looked:
+) -> "Looking":
+    """At classes, at what devices showed that no record has, and at what is enrolled where it may be barred."""
     standing = ProvisioningService.what_decisions_read(service.pk)
     before = World(
         key_groups=read_key_groups(service, time.as_of(standing)),
@@ -78,16 +88,17 @@ def look_at_all(
     touched = touched_by(existing_groups(service, lines.changes))
     after = replace(before, above={}, followed=dict(before.followed))
     looked = Looked(before, after, touched, may_bar=lines.may_bar)
-    looking = _Looking(service, plan, lines, time, limits, looked, tell)
+    looking = Looking(service, plan, lines, time, limits, looked, tell)
     if lines.of_keys:
         with looking.carried_out(lines.of_keys):
             looked.after.key_groups = read_key_groups(service, time.as_of(standing))
-    looking.at(map(look_at_class, classes_of(service, limits, touched.group_pks, at=time.at)))
+    classes = classes_of(service, limits, touched.group_pks, at=time.at, bars=lines.bars)
+    looking.at(map(look_at_class, classes))
     looking.at_devices()
-    return looked
+    return looking
 
 
-class _Looking:
+class Looking:
     def __init__(
         self,
         service: ProvisioningService,
@@ -99,13 +110,14 @@ class _Looking:
         tell: Tell,
     ) -> None:
         self._service, self._plan, self._lines = service, plan, lines
-        self._time, self._limits, self._looked = time, limits, looked
+        self.time, self._limits, self.looked = time, limits, looked
         self._tell, self._looks = tell, 0
+        self._singly, self._seconds = limits.singly, limits.seconds
 
     @contextmanager
     def carried_out(self, changes: Sequence[Change]) -> Iterator[None]:
         """Inside, that is done; and what it touched is noted."""
-        looked = self._looked
+        looked = self.looked
         with rehearsal():
             carry_out_changes(self._service, changes, actor=NOBODY)
             looked.touched = joined(looked.touched, touched_by(existing_groups(self._service, changes)))
@@ -122,7 +134,7 @@ class _Looking:
 
         What there is no time for is noted as not examined.
         """
-        before, after = self._looked.before.above, self._looked.after.above
+        before, after = self.looked.before.above, self.looked.after.above
         for changes, some in self._batches(looks):
             # Outside of rehearsals, in which whatever is written is taken back.
             self._tell(Step.LOOKING, self._looks)
@@ -130,16 +142,16 @@ class _Looking:
             seen = []
             for one in some:
                 if monotonic() > deadline:
-                    self._looked.unexamined.add(one.registration_key)
+                    self.looked.unexamined.add(one.registration_key)
                 else:
-                    before[one.evidence] = one.above(self._service, self._time)
+                    before[one.evidence] = one.above(self._service, self.time)
                     seen.append(one)
             if not changes:
                 after.update({one.evidence: before[one.evidence] for one in seen})
             elif seen:
                 with self.carried_out(changes):
                     for one in seen:
-                        after[one.evidence] = one.above(self._service, self._time)
+                        after[one.evidence] = one.above(self._service, self.time)
 
     def _batches(self, looks: Iterable[Look]) -> Iterator[tuple[list[Change], list[Look]]]:
         """Looks, with the lines that are carried out for them."""
@@ -150,7 +162,7 @@ class _Looking:
             if not needed:
                 yield [], [one]
             elif len(needed) > MOST_LINES and self._limits.classes is not None:
-                self._looked.too_deep.add(one.evidence)
+                self.looked.too_deep.add(one.evidence)
             else:
                 if some and (len(together | needed) > MOST_LINES or len(some) == MOST_LOOKS):
                     yield self._lines.chosen(together), some
@@ -169,23 +181,79 @@ class _Looking:
 
     def at_devices(self) -> None:
         """Above the kinds that they are of, and above those that are alone."""
-        looked = self._looked
-        worlds = looked.before.above, looked.after.above
-        leaves = Leaves(self._service, self._plan, self._lines)
-        kinds = leaves.sorted(self._time, self._limits, self._leaf_passed)
-        looked.evidence, looked.problems, looked.unexamined = kinds.evidence, kinds.problems, kinds.unexamined
-        for above in worlds:
+        leaves = self._leaves(self._plan.came, of_records=True)
+        for above in (self.looked.before.above, self.looked.after.above):
             above[BARE] = NOTHING_ABOVE
-        self.at(kinds.looks.values())
+        kinds = leaves.sorted(self.time, self._limits.deadline(), self._leaf_passed)
+        self._at_kinds(kinds)
+        below = devices_below(self._service, self._lines.bars, self._lines.listed)
+        came = {*map(device_at, self._plan.came), *self._plan.signed}
+        besides = self._of_unshared_classes(below | came)
+        self._at_alone(leaves, list(dict.fromkeys([*kinds.alone, *besides])), self._limits.deadline())
+        for some in in_portions(below, PORTION):
+            self.at_enrolled(self._enrolled(some))
+
+    def at_enrolled(self, shown: Mapping[str, Came]) -> None:
+        """The same above what entries hold for some devices, or get for them: by place, as it was shown.
+
+        All that is looked at in this way has together as much time as those had.
+        """
+        begun = monotonic()
+        deadline = float("inf") if self._seconds is None else begun + self._seconds
+        leaves = self._leaves(shown, of_records=False)
+        kinds = leaves.sorted(self.time, deadline, self._leaf_passed)
+        self._at_kinds(kinds)
+        self._at_alone(leaves, list(kinds.alone), deadline)
+        if self._seconds is not None:
+            self._seconds = max(0.0, self._seconds - (monotonic() - begun))
+
+    def _enrolled(self, keys: Sequence[str]) -> dict[str, Came]:
+        """What is enrolled for these devices, without what is known of them already."""
+        records = self._service.registrations.filter(registration_key__in=keys)
+        shown = dict(records.values_list("registration_key", "leaf_thumbprint"))
+        found = {
+            place_of(key, thumbprint): came
+            for key, thumbprint, came in enrolled_for(self._service, keys)
+            if shown.get(key) != thumbprint
+        }
+        return {place: came for place, came in found.items() if place not in self._plan.came}
+
+    def forget(self, places: Iterable[str]) -> None:
+        """Who was decided about is not asked for again; what is shared is kept."""
+        looked = self.looked
+        for place in places:
+            looked.problems.pop(place, None)
+            looked.unexamined.discard(place)
+            if looked.evidence.pop(place, "") == (alone := alone_name(place)):
+                del looked.before.above[alone], looked.after.above[alone]
+
+    def _leaves(self, strangers: Mapping[str, Came], *, of_records: bool) -> Leaves:
+        return Leaves(self._service, self._plan, self._lines, strangers, of_records=of_records)
+
+    def _at_kinds(self, kinds: Kinds) -> None:
+        """Each once. Who turns out to share with nobody is among those that are alone then."""
+        looked = self.looked
+        worlds = looked.before.above, looked.after.above
+        looked.unexamined |= kinds.unexamined
+        looked.problems |= kinds.problems
+        new = (
+            one for kind, one in kinds.looks.items() if kind not in worlds[0] and kind not in looked.too_deep
+        )
+        self.at(list(new))
         for kind in kinds.looks:
             if kind in looked.too_deep:
                 looked.unexamined.update(kinds.members[kind])
             elif not all(above[kind].is_shared for above in worlds):
                 kinds.split(kind)
-        alone = [*kinds.alone, *(key for key in self._of_unshared_classes() if key not in kinds.alone)]
-        chosen = alone[: self._limits.singly]
+        looked.evidence |= kinds.evidence
+
+    def _at_alone(self, leaves: Leaves, alone: Sequence[str], deadline: float) -> None:
+        """As many as there may be, and no more than there is time for."""
+        looked = self.looked
+        chosen = alone[: self._singly]
         looked.unexamined.update(alone[len(chosen) :])
-        deadline = self._limits.deadline()
+        if self._singly is not None:
+            self._singly -= len(chosen)
         for some in in_portions(chosen, MOST_LOOKS):
             looks = list(leaves.alone(some))
             self.at(looks, deadline)
@@ -195,13 +263,13 @@ class _Looking:
                 else:
                     looked.unexamined.add(one.registration_key)
 
-    def _of_unshared_classes(self) -> Iterator[str]:
-        """Those for whom something can change."""
-        worlds = self._looked.before, self._looked.after
+    def _of_unshared_classes(self, besides: Collection[str]) -> Iterator[str]:
+        """Those for whom something can change. besides: who is told about for another credential, perhaps."""
+        worlds = self.looked.before, self.looked.after
         unshared = {name for world in worlds for name, above in world.above.items() if not above.is_shared}
         if not unshared:
             return
-        moved = touched_classes(self._looked.touched, *worlds)
+        moved = touched_classes(self.looked.touched, *worlds)
         records = self._service.registrations.filter(evidence_class__in=unshared)
         own = HeldCertificate.objects.filter(
             role=HeldRole.DEVICE,
@@ -220,5 +288,6 @@ class _Looking:
                 and (planned.mechanism is None or leaf in dict(planned.certificates))
             )
             changes = planned is not None and not stays
-            if evidence in moved or changes or (spki in self._plan.spkis and not is_pinned):
+            is_barred = spki in self._plan.spkis and not is_pinned
+            if evidence in moved or changes or is_barred or key in self._plan.sharing or key in besides:
                 yield key

@@ -14,6 +14,7 @@ from django.db.models import Q, QuerySet
 
 from enrollments.actions.evidence import UNSIGNED
 from enrollments.actions.preview.looking import Look
+from enrollments.actions.preview.signing import possible_signers
 from enrollments.actions.preview.touched import in_portions
 from enrollments.attestation.credential import PresentedCredential
 from enrollments.attestation.x509 import (
@@ -60,21 +61,19 @@ class Kinds:
     evidence: the kind of each, which is the name under which what lies above it is kept. problems: what is wrong with
     their leaves at that time. alone: who is looked at alone. unexamined: for whom there was no time.
     looks: for each kind a device by which to look at it. members: who is of it.
-    barred: public keys that entries bar: above such a leaf there may be what was issued to its key besides, so none of
-    these stands for others, where there is another one. spare: kinds that are looked at by one all the same.
+    twins: who does not speak for others of its kind, if one of them does (see with_a_twin).
     """
 
     signers: Signers
     at: datetime
     deadline: float
-    barred: Collection[str] = ()
+    twins: Collection[str] = frozenset()
     evidence: dict[str, str] = field(default_factory=dict)
     problems: dict[str, Reason] = field(default_factory=dict)
     alone: set[str] = field(default_factory=set)
     unexamined: set[str] = field(default_factory=set)
     looks: dict[str, Look] = field(default_factory=dict)
     members: dict[str, list[str]] = field(default_factory=dict)
-    spare: set[str] = field(default_factory=set)
 
     def add(self, key: str, name: str, chain: Sequence[ParsedCertificate]) -> None:
         """chain: all that this device shows, its leaf first."""
@@ -85,11 +84,12 @@ class Kinds:
         if kind == BARE:
             return
         self.members.setdefault(kind, []).append(key)
-        is_spare = chain[0].spki_sha256 in self.barred
-        if key not in self.problems and (kind not in self.looks or (kind in self.spare and not is_spare)):
+        if key in self.problems:
+            return
+        spoken_for = self.looks.get(kind)
+        if spoken_for is None or (spoken_for.registration_key in self.twins and key not in self.twins):
             shown = PresentedCredential(certificates=tuple(one.der for one in chain))
             self.looks[kind] = Look(kind, key, name, shown)
-            (self.spare.add if is_spare else self.spare.discard)(kind)
 
     def split(self, kind: str) -> None:
         """Its devices do not share what lies above them after all."""
@@ -155,16 +155,6 @@ def by_a_known_name(service: ProvisioningService) -> Q:
     return Q(certificate__issuer_sha256__in=held.values("subject_sha256")) | Q(
         certificate__authority_key_id__in=held.exclude(subject_key_id="").values("subject_key_id")
     )
-
-
-def possible_signers(service: ProvisioningService) -> "QuerySet[HeldCertificate]":
-    """What the search for paths may go through (R7): CAs, helpers, and what bars keys or may come to (R6)."""
-    held = HeldCertificate.objects.filter(service=service)
-    return held.filter(~Q(role=HeldRole.DEVICE) | MAY_BAR)
-
-
-# Entries that are disabled, or will be without anybody's doing.
-MAY_BAR = Q(individual__enabled=False) | Q(individual__switches_at__isnull=False)
 
 
 def signers_named(

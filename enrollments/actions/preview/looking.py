@@ -60,7 +60,12 @@ def look_at_class(representative: RegistrationRecord) -> Look:
 
 
 def look_alone(key: str, name: str, credential: PresentedCredential) -> Look:
-    return Look(f"alone {key}", key, name, credential, is_alone=True)
+    return Look(alone_name(key), key, name, credential, is_alone=True)
+
+
+def alone_name(key: str) -> str:
+    """Under which it is kept what lies above a device that shares with nobody."""
+    return f"alone {key}"
 
 
 def registered_alone(service: ProvisioningService, keys: Iterable[str]) -> Iterator[Look]:

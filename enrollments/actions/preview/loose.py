@@ -37,19 +37,36 @@ from enrollments.actions.preview.limits import Limits
 from enrollments.actions.preview.looking import Look, Time, look_alone, registered_alone
 from enrollments.actions.preview.outcomes import Known
 from enrollments.actions.preview.secrets import KeyGroup
+from enrollments.actions.preview.signing import with_a_twin
 from enrollments.actions.preview.touched import Touched, in_portions
 from enrollments.attestation.credential import PresentedCredential
-from enrollments.models import ProvisioningService, RegistrationEvidence
+from enrollments.attestation.x509 import ParsedCertificate
+from enrollments.models import Certificate, ProvisioningService, RegistrationEvidence
 from enrollments.policy.facts import Mechanism
+
+_COLUMNS = (
+    "pk",
+    "registration__registration_key",
+    "registration__leaf_spki",
+    "registration__leaf_thumbprint",
+    "certificate__issuer_sha256",
+    "certificate__authority_key_id",
+)
 
 
 class LeafNames(NamedTuple):
-    """What the leaf of a device says of who signed it, and its public key."""
+    """What the leaf of a device says of who signed it, its public key, and which it is."""
 
     registration_key: str
     issuer: str
     authority_key_id: str
     spki: str
+    thumbprint: str
+
+    @classmethod
+    def of(cls, key: str, leaf: Certificate | ParsedCertificate) -> "LeafNames":
+        names = leaf.issuer_sha256, leaf.authority_key_id or ""
+        return cls(key, *names, leaf.spki_sha256, leaf.thumbprint_sha256)
 
 
 @dataclass(slots=True)
@@ -61,7 +78,7 @@ class Loose:
     of those that the change is about, what is enrolled.
     enrolled: the places of those that nobody has shown. brought: of those that are enrolled after the change alone.
     taken: of those that are enrolled before it alone.
-    signers: certificates whose keys may have signed any of these, as PEM.
+    signers: certificates whose keys may have signed any of these, as PEM. twins: places (see with_a_twin).
     signed: by registration key, the keys that no record has, of devices that proved one at an attempt.
     """
 
@@ -72,6 +89,7 @@ class Loose:
     brought: set[str] = field(default_factory=set)
     taken: set[str] = field(default_factory=set)
     signers: set[str] = field(default_factory=set)
+    twins: set[str] = field(default_factory=set)
     signed: dict[str, list[Signed]] = field(default_factory=dict)
 
     @classmethod
@@ -104,12 +122,8 @@ class Loose:
 
     def find_signers(self, service: ProvisioningService, rows: "QuerySet[RegistrationEvidence]") -> None:
         """Of all these, and of these leaves of records."""
-        leaves = ((place, parsed(one.pems[0])) for place, one in self.strangers.items())
-        names = [
-            LeafNames(place, leaf.issuer_sha256, leaf.authority_key_id or "", leaf.spki_sha256)
-            for place, leaf in leaves
-        ]
-        self.note(service, rows, names)
+        every = self.strangers.items()
+        self.note(service, rows, [LeafNames.of(place, parsed(one.pems[0])) for place, one in every])
 
     def note(
         self,
@@ -118,10 +132,13 @@ class Loose:
         strangers: Collection[LeafNames],
     ) -> None:
         """These leaves of records, and what is held at present that may have signed them or those of strangers."""
-        found = list(rows.values_list("pk", "certificate__issuer_sha256", "certificate__authority_key_id"))
-        self.leaves.update(pk for pk, _, _ in found)
+        found = list(rows.values_list(*_COLUMNS))
+        self.leaves.update(pk for pk, *_ in found)
+        leaves = [(key, spki, thumbprint) for _, key, spki, thumbprint, *_ in found]
+        leaves += [(one.registration_key, one.spki, one.thumbprint) for one in strangers]
+        self.twins |= with_a_twin(service, leaves)
         self.own |= with_key_of_a_ca(service, ((one.registration_key, one.spki) for one in strangers))
-        subjects = {issuer for _, issuer, _ in found} | {one.issuer for one in strangers}
+        subjects = {issuer for *_, issuer, _ in found} | {one.issuer for one in strangers}
         key_ids = {key_id for *_, key_id in found} | {one.authority_key_id for one in strangers}
         self.signers.update(signers_named(service, subjects, key_ids))
 
@@ -140,12 +157,10 @@ class Loose:
         (kinds,) = self.sorted_at([time.at], deadline)
         return kinds
 
-    def sorted_at(
-        self, times: Sequence[datetime], deadline: float, barred: Collection[str] = ()
-    ) -> list[Kinds]:
-        """As of several times: each device is looked at once. barred: as of Kinds."""
+    def sorted_at(self, times: Sequence[datetime], deadline: float) -> list[Kinds]:
+        """As of several times: each device is looked at once."""
         signers = Signers(map(parsed, self.signers))
-        each = [Kinds(signers, at, deadline, barred) for at in times]
+        each = [Kinds(signers, at, deadline, self.twins) for at in times]
         columns = ("registration__registration_key", "registration__registration_id", "certificate__pem")
         for some in in_portions(self.leaves):
             rows = RegistrationEvidence.objects.filter(pk__in=some).values_list(*columns)

@@ -6,20 +6,21 @@ No signature is checked: what is found here is looked at afterwards, and what is
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import NamedTuple
 
 from django.db.models import F, Q, QuerySet
 
 from enrollments.actions.certificates import parsed, parsed_once
 from enrollments.actions.enrollment_groups import foresee_group
+from enrollments.actions.enrollment_specs import IndividualSpec
 from enrollments.actions.group_specs import GroupSpec
 from enrollments.actions.import_changes import Change
 from enrollments.actions.outcomes import Outcome
-from enrollments.actions.preview.kinds import MAY_BAR
+from enrollments.actions.preview.issuers import HELD, Issuer
 from enrollments.actions.preview.planned import Plan, Portions
+from enrollments.actions.preview.signing import MAY_BAR, possible_signers
 from enrollments.actions.preview.touched import in_portions
 from enrollments.attestation.credential import PresentedCredential
-from enrollments.attestation.x509 import ParsedCertificate, is_signed_by, parse_der
+from enrollments.attestation.x509 import ParsedCertificate, is_signed_by, own_key_id, parse_der
 from enrollments.errors import DpsError
 from enrollments.models import (
     AttestationMechanism,
@@ -31,32 +32,6 @@ from enrollments.models import (
     RegistrationEvidence,
 )
 from enrollments.policy.names import registration_key
-
-
-class Issuer(NamedTuple):
-    """What a certificate is found by, and by what those are found that issued it."""
-
-    subject: str
-    key_id: str
-    spki: str
-    issuer: str
-    authority_key_id: str
-
-    @classmethod
-    def of(cls, one: ParsedCertificate) -> "Issuer":
-        authority = one.authority_key_id or ""
-        return cls(
-            one.subject_sha256, one.subject_key_id or "", one.spki_sha256, one.issuer_sha256, authority
-        )
-
-
-_HELD = (
-    "subject_sha256",
-    "subject_key_id",
-    "spki_sha256",
-    "certificate__issuer_sha256",
-    "certificate__authority_key_id",
-)
 
 
 @dataclass(slots=True)
@@ -111,14 +86,14 @@ class Near:
 
     def _meet(self, service: ProvisioningService, where: Q) -> None:
         held = HeldCertificate.objects.filter(where, service=service)
-        found = [Issuer(*row) for row in held.values_list(*_HELD).distinct()]
+        found = [Issuer(*row) for row in held.values_list(*HELD).distinct()]
         known = {one.spki for one in found} - self.spkis
         for one in found:
             self._met(one)
         # With each certificate all others of its key.
         for some in in_portions(known):
             for row in HeldCertificate.objects.filter(service=service, spki_sha256__in=some).values_list(
-                *_HELD
+                *HELD
             ):
                 self._met(Issuer(*row))
 
@@ -173,10 +148,10 @@ def _self_issued(
     own = {subject: (spki, key_id) for subject, spki, key_id in leaves.values_list(*_LEAF)}
     named = {key_id: subject for subject, (_, key_id) in own.items() if key_id}
     bears = [one[:3] for one in listed] + [one[1:] for one in plan.barring]
-    held = HeldCertificate.objects.filter(service=service).filter(~Q(role=HeldRole.DEVICE) | MAY_BAR)
+    held = possible_signers(service)
     for column, asked in (("subject_sha256", own), ("subject_key_id", named)):
         for some in in_portions(asked):
-            bears += held.filter(**{f"{column}__in": some}).values_list(*_HELD[:3])
+            bears += held.filter(**{f"{column}__in": some}).values_list(*HELD[:3])
     namesakes = set()
     for subject, key_id, spki in bears:
         for one in {subject, named.get(key_id, subject)} & own.keys():
@@ -201,13 +176,17 @@ def certificates_of(change: Change) -> list[ParsedCertificate]:
 class LinesAbove:
     """The lines that can lie above devices, in their order, by what their certificates are found by.
 
-    of_keys: those of groups with symmetric keys, from which devices may derive theirs. listed: certificates of groups.
+    of_keys: those of groups with symmetric keys, from which devices may derive theirs. listed: their certificates.
+    ca_keys: public keys of the groups' among these. bars: keys that are barred before the list or after it, and that
+    something known may lie below.
     may_bar: whether a disabled individual enrollment, now or after the list, may hold a key above that of a leaf (R6).
     """
 
     changes: list[Change] = field(default_factory=list)
     of_keys: list[Change] = field(default_factory=list)
     listed: list[Issuer] = field(default_factory=list)
+    ca_keys: set[str] = field(default_factory=set)
+    bars: set[str] = field(default_factory=set)
     may_bar: bool = False
     by_subject: dict[str, set[int]] = field(default_factory=dict)
     by_key_id: dict[str, set[int]] = field(default_factory=dict)
@@ -260,25 +239,36 @@ def lines_above(service: ProvisioningService, plan: Plan, portions: Portions) ->
     keyed = _keyed(service, groups)
     lines.of_keys = [change for change in groups if registration_key(change.name) in keyed]
     keys = {one.registration_key for one in plan.barring if near.meets(*one[1:])}
-    individuals = [
-        change
-        for changes in (portions() if keys else ())
-        for change in changes
-        if not change.is_group and registration_key(change.name) in keys
-    ]
+    individuals = [change for changes in (portions(keys) if keys else ()) for change in changes]
     lines.changes = [*individuals, *groups]
     lines.may_bar = bool(keys) or near.is_barred(service)
     places = {(one.is_group, registration_key(one.name)): number for number, one in enumerate(lines.changes)}
     for one in plan.barring:
         if one.registration_key in keys:
             lines.add(places[False, one.registration_key], *one[1:])
+            lines.bars.add(one.spki_sha256)
+    lines.listed += _of_individuals(service, individuals)
     for name, *found_by in _held_by_groups(service, groups):
         lines.add(places[True, name], *found_by)
     for change in groups:
         for certificate in map(Issuer.of, certificates_of(change)):
             lines.add(places[True, registration_key(change.name)], *certificate[:3])
             lines.listed.append(certificate)
+            lines.ca_keys.add(certificate.spki)
     return lines
+
+
+def _of_individuals(service: ProvisioningService, changes: Sequence[Change]) -> Iterator[Issuer]:
+    """What these lines bring; and what is held already, where only a switch turns: it may bar after the list alone."""
+    for change in changes:
+        if isinstance(change.spec, IndividualSpec):
+            for one in change.spec.certificates.values():
+                names = one.issuer_sha256, one.authority_key_id or ""
+                yield Issuer(one.subject_sha256, own_key_id(one), one.spki_sha256, *names)
+    held = HeldCertificate.objects.filter(service=service, role=HeldRole.DEVICE)
+    for some in in_portions(registration_key(one.name) for one in changes):
+        for row in held.filter(individual__registration_key__in=some).values_list(*HELD):
+            yield Issuer(*row)
 
 
 def _groups_that_matter(service: ProvisioningService, plan: Plan, near: Near) -> list[Change]:
@@ -301,7 +291,7 @@ def _held_by_groups(
     """Of the groups that these lines are about: each with what one of its certificates is found by."""
     for some in in_portions(registration_key(change.name) for change in changes):
         held = HeldCertificate.objects.filter(service=service, group__group_key__in=some)
-        for name, *found_by in held.values_list("group__group_key", *_HELD[:3]):
+        for name, *found_by in held.values_list("group__group_key", *HELD[:3]):
             yield name or "", *found_by
 
 

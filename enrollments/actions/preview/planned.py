@@ -4,17 +4,16 @@ An individual enrollment decides about the device of its registration ID, and, d
 it says after a change follows from the change and from what it says now.
 """
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from enrollments.actions.attempts import Came
 from enrollments.actions.attempts_keys import Signed
 from enrollments.actions.enrollment_specs import IndividualSpec
 from enrollments.actions.import_changes import Change
 from enrollments.actions.key_identifiers import endorsement_identifier, key_identifier
-from enrollments.actions.preview.credentials import device_at
-from enrollments.actions.preview.limits import Limits
+from enrollments.actions.preview.below_keys import devices_with
 from enrollments.actions.preview.secrets import MADE, NO_SECRETS, Secrets, secrets_in_place
 from enrollments.actions.preview.world import Individual, read_many_individuals
 from enrollments.attestation.x509 import own_key_id
@@ -24,12 +23,15 @@ from enrollments.models.switches import AsOf
 from enrollments.policy.facts import EntryKind, EntryRef, Mechanism
 from enrollments.policy.names import registration_key
 
-# A list that can be gone through again: in portions, each planned on what stands now.
-Portions = Callable[[], Iterable[Sequence[Change]]]
 # What is added has a number that is higher than any, since of two that bar a key the older one is named.
 _FIRST_NEW = 10**15
-# Certificates of devices that are known by their entry alone, kept to be judged by.
-MAX_SHOWN = 5000
+
+
+class Portions(Protocol):
+    """A list that can be gone through again: in portions, each planned on what stands now."""
+
+    def __call__(self, only: Collection[str] | None = None) -> Iterable[Sequence[Change]]:
+        """only: registration keys of the devices whose lines are wanted, and no others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,20 +81,18 @@ class Barring(NamedTuple):
 class Plan:
     """A list in short: all that decides about devices. By registration key, and `groups` as they are.
 
-    registered: of whom there is a record. shown: of others for whom no certificate is enrolled, the first that the list
-    gives; not of who is new and admitted, since nothing of that becomes of anybody who is known.
     came: by place (place_of), what devices are known by of attempts, see shown_at_attempts.
     signed: by registration key, the same of keys, see keys_at_attempts.
+    sharing: devices that are not in the list, and for which a key is enrolled that is barred before or after it.
     switched, bars: numbers of the entries that are there, and the keys that the list bars. spkis: keys that are barred
     before or after it. issuers: names and key identifiers of what issued the certificates in the list.
     """
 
     individuals: dict[str, Planned] = field(default_factory=dict)
     groups: list[Change] = field(default_factory=list)
-    registered: set[str] = field(default_factory=set)
-    shown: dict[str, bytes] = field(default_factory=dict)
     came: Mapping[str, Came] = field(default_factory=dict)
     signed: Mapping[str, Sequence[Signed]] = field(default_factory=dict)
+    sharing: frozenset[str] = frozenset()
     numbers: set[int] = field(default_factory=set)
     bars: dict[str, list[EntryRef]] = field(default_factory=dict)
     spkis: set[str] = field(default_factory=set)
@@ -111,47 +111,36 @@ class Plan:
                 after[spki] = refs
         return after
 
-    def known_by_entry(self) -> list[str]:
-        """Devices that never came: known by an entry that is changed, or by one that bars its key from the start."""
-        came = set(map(device_at, self.came))
-        return [
-            key
-            for key, one in self.individuals.items()
-            if key not in self.registered
-            and key not in came
-            and (not one.is_new or (not one.enabled and bool(one.certificates)))
-        ]
+    def tells_of(self, key: str) -> bool:
+        """Of a device that never came: whether it is known by its entry, or by one that bars its key from the start.
+
+        Of who is new and admitted nothing becomes of anybody who is known.
+        """
+        one = self.individuals.get(key)
+        return one is None or not one.is_new or (not one.enabled and bool(one.certificates))
 
 
 def read_plan(
     service: ProvisioningService,
     portions: Portions,
     as_of: AsOf,
-    limits: Limits,
     came: Mapping[str, Came],
+    signed: Mapping[str, Sequence[Signed]],
 ) -> Plan:
     """Goes through the list once, and keeps of each line no more than what decides."""
-    plan = Plan(came=came)
+    plan = Plan(came=came, signed=signed)
     for changes in portions():
         individuals = {registration_key(one.name): one for one in changes if not one.is_group}
         plan.groups += [one for one in changes if one.is_group]
         if individuals:
-            _add(service, plan, individuals, as_of, None if limits.singly is None else MAX_SHOWN)
+            _add(service, plan, individuals, as_of)
+    plan.sharing = devices_with(service, plan.spkis) - plan.individuals.keys()
     return plan
 
 
-def _add(
-    service: ProvisioningService,
-    plan: Plan,
-    changes: Mapping[str, Change],
-    as_of: AsOf,
-    most_shown: int | None,
-) -> None:
+def _add(service: ProvisioningService, plan: Plan, changes: Mapping[str, Change], as_of: AsOf) -> None:
     rows = service.individualenrollments.filter(registration_key__in=list(changes))
     before = read_many_individuals(rows, as_of)
-    records = service.registrations.filter(registration_key__in=list(changes))
-    registered = set(records.values_list("registration_key", flat=True))
-    plan.registered |= registered
     holding: dict[int, str] = {}
     for key, change in changes.items():
         own = before.get(key)
@@ -175,9 +164,6 @@ def _add(
                 plan.issuers.add((one.issuer_sha256, one.authority_key_id or ""))
             if not planned.enabled:
                 plan.barring.append(Barring(key, one.subject_sha256, own_key_id(one), one.spki_sha256))
-            is_stranger = key not in registered and (not planned.enabled if own is None else not own.pins)
-            if is_stranger and (most_shown is None or len(plan.shown) < most_shown):
-                plan.shown.setdefault(key, one.der)
         if not planned.enabled:
             _bar(plan, ref, {spki for _, spki in planned.certificates})
     held = HeldCertificate.objects.filter(individual__in=list(holding), role=HeldRole.DEVICE)

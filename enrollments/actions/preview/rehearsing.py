@@ -27,7 +27,7 @@ from enrollments.actions.preview.effects import Device, Preview
 from enrollments.actions.preview.holders import Holders
 from enrollments.actions.preview.kinds import BARE, Kinds
 from enrollments.actions.preview.limits import Limits, at_a_glance
-from enrollments.actions.preview.looking import MOST_LOOKS, Look, Time, look_at_class
+from enrollments.actions.preview.looking import MOST_LOOKS, Look, Time, alone_name, look_at_class
 from enrollments.actions.preview.loose import Loose
 from enrollments.actions.preview.outcomes import Decider, Known
 from enrollments.actions.preview.secrets import read_key_groups
@@ -114,7 +114,10 @@ class _Rehearsed:
     def preview(self, *, undoes: bool) -> Preview:
         standing = standing_now(self._service)  # what is due by now is no part of the change
         as_of = self._time.as_of(standing)
-        named = classes_of(self._service, self._limits, self._touched.group_pks, at=self._time.at)
+        touched = self._touched
+        named = classes_of(
+            self._service, self._limits, touched.group_pks, at=self._time.at, bars=touched.spkis
+        )
         classes = map(look_at_class, named)
         # Looked at in any case: what a change adds is not known before it is made.
         first = list(islice(classes, MOST_LOOKS))
@@ -224,7 +227,7 @@ class _Rehearsed:
         self._unexamined.update(alone[self._limits.singly :] if self._limits.singly is not None else ())
         chosen = alone[: self._limits.singly]
         self._look(loose.alone(self._service, chosen), self._limits.deadline())
-        kinds.evidence |= {key: f"alone {key}" for key in chosen if key not in self._unexamined}
+        kinds.evidence |= {key: alone_name(key) for key in chosen if key not in self._unexamined}
         return kinds
 
     def _look_besides(
@@ -259,7 +262,9 @@ class _Rehearsed:
         touched = records.filter(whom_it_touches(self._touched, *worlds))
         yield from touched.values_list("registration_key", flat=True).iterator()
         # And those who are told about for another credential of theirs.
-        for some in in_portions({*self._touched.keys, *map(device_at, self._loose.strangers)}):
+        for some in in_portions(
+            {*self._touched.keys, *map(device_at, self._loose.strangers), *self._loose.signed}
+        ):
             others = records.filter(registration_key__in=some)
             yield from others.values_list("registration_key", flat=True)
 

@@ -19,6 +19,7 @@ from enrollments.actions.preview.secrets import (
     readings,
     records_of_keys,
 )
+from enrollments.actions.preview.signing import is_without_twin
 from enrollments.actions.preview.world import World
 from enrollments.models import (
     AttestationMechanism,
@@ -89,9 +90,17 @@ def in_portions(values: Iterable[V], most: int = MAX_NAMED) -> Iterator[list[V]]
 
 
 def classes_of(
-    service: ProvisioningService, limits: Limits, groups: Collection[int] = (), *, at: datetime
+    service: ProvisioningService,
+    limits: Limits,
+    groups: Collection[int] = (),
+    *,
+    at: datetime,
+    bars: Collection[str] = (),
 ) -> Iterator[RegistrationRecord]:
     """One record for each class that shares a verified signature: one whose leaf is valid at that time, if any is.
+
+    bars: keys of certificates that may come to bar. Who has one speaks for no others, nor does who has a twin already
+    (see is_without_twin), where there is another.
 
     groups: those that a change is about. Classes with devices that came through one of them come first, then those of
     most devices.
@@ -110,9 +119,14 @@ def classes_of(
         counted.sort(key=lambda row: row[0] not in first)
     for name, latest in counted[: limits.classes]:
         members = service.registrations.filter(evidence_class=name)
+        valid = members.filter(leaf_not_before__lte=at, leaf_not_after__gte=at)
         # Of those that are valid already, the one for longest: if it is not valid any more, none of the class is.
         begun = members.filter(leaf_not_before__lte=at, leaf_not_after=latest) if latest else members
-        if (record := begun.first()) is not None:
+        for some in (begun, valid):
+            alike = some.filter(is_without_twin(service)).exclude(leaf_spki__in=bars)
+            if (record := alike.first()) is not None:
+                break
+        if (record := record or begun.first()) is not None:
             yield record
 
 
