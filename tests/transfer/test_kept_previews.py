@@ -140,10 +140,11 @@ def test_how_far_it_is_is_told_step_by_step(service, monkeypatch):
 def test_leaves_without_a_class_are_told_of_as_they_are_passed(service, monkeypatch):
     """There may be a hundred thousand: whoever says nothing for that long would lose its claim."""
     monkeypatch.setattr(above, "LEAVES_TOLD", 1)
-    leaves = [self_signed(f"pump-{number}") for number in range(4)]
-    for leaf in leaves:
-        enroll_device(service, leaf)
-    run = checked(service, json_lines(*(pinned(leaf, operation="update", deviceId="x") for leaf in leaves)))
+    names = [f"pump-{number}" for number in range(4)]
+    for name in names:
+        enroll_device(service, self_signed(name), enabled=False)
+    lines = (pinned(self_signed(name), operation="update", provisioningStatus="enabled") for name in names)
+    run = checked(service, json_lines(*lines))
     told = []
 
     foresee(run, tell=told.append)

@@ -28,6 +28,7 @@ from enrollments.actions.preview.looking import Time
 from enrollments.actions.preview.outcomes import Known
 from enrollments.actions.preview.planned import Plan, Portions, read_after
 from enrollments.actions.preview.portion import Portion, by_leaf
+from enrollments.actions.preview.progress import Step, Tell
 from enrollments.actions.preview.secrets import Secrets
 from enrollments.actions.preview.touched import (
     COLUMNS,
@@ -73,8 +74,10 @@ class Deciding:
         looking: Looking,
         time: Time,
         as_of: AsOf,
+        tell: Tell,
     ) -> None:
         self._service, self._plan, self._portions = service, plan, portions
+        self._tell = tell
         self._looking, self._looked, self._as_of = looking, looking.looked, as_of
         self._at = time.at
         self._holders = Holders(service)
@@ -149,6 +152,7 @@ class Deciding:
 
     def _decided(self, rows: Mapping[str, Sequence[Any] | None]) -> Iterator[Device]:
         """Of each device the row of its record, as COLUMNS says, or None."""
+        self._tell(Step.JUDGING, len(self._told) - len(rows))
         found = [row for row in rows.values() if row is not None]
         others = {key: self._shown_by(key) for key in rows if key in self._came}
         spkis = {one.leaf_spki for several in others.values() for one in several if one.leaf_spki}

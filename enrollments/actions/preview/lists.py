@@ -5,7 +5,7 @@ can lie above devices, groups above all, is asked of the decision itself: those 
 says which they are.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from enrollments.actions.attempts import Came, shown_at_attempts
 from enrollments.actions.attempts_keys import Signed, keys_at_attempts
@@ -13,13 +13,13 @@ from enrollments.actions.certificates import parsed_once
 from enrollments.actions.key_identifiers import secret_read_once
 from enrollments.actions.preview.above import look_at_all
 from enrollments.actions.preview.credentials import place_of
-from enrollments.actions.preview.deciding import PORTION, Deciding
-from enrollments.actions.preview.effects import Device, Preview
+from enrollments.actions.preview.deciding import Deciding
+from enrollments.actions.preview.effects import Preview
 from enrollments.actions.preview.limits import Limits, at_a_glance
 from enrollments.actions.preview.looking import Time
 from enrollments.actions.preview.near import lines_above
 from enrollments.actions.preview.planned import Portions, read_plan
-from enrollments.actions.preview.progress import Step, Tell, tell_nobody
+from enrollments.actions.preview.progress import Tell, tell_nobody
 from enrollments.actions.schedule import standing_now
 from enrollments.collecting import without_collecting
 from enrollments.models import ProvisioningService
@@ -56,13 +56,6 @@ def preview_of_list(
         plan = read_plan(service, portions, as_of, shown, signed)
         lines = lines_above(service, plan, portions)
         looking = look_at_all(service, plan, lines, time, limits, tell)
-        deciding = Deciding(service, plan, portions, looking, time, as_of)
-        devices = tuple(_counted(deciding.devices(), tell))
+        deciding = Deciding(service, plan, portions, looking, time, as_of, tell)
+        devices = tuple(deciding.devices())
     return Preview(standing.epoch, devices, deciding.beyond)
-
-
-def _counted(devices: Iterable[Device], tell: Tell) -> Iterator[Device]:
-    for number, device in enumerate(devices):
-        if number % PORTION == 0:
-            tell(Step.JUDGING, number)
-        yield device
