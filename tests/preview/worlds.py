@@ -663,6 +663,12 @@ class World:
             if self.chance.random() < 0.4:
                 self.service.registrations.filter(registration_key=entry.registration_key).delete()
                 self.service.attempts.filter(registration_key=entry.registration_key).delete()
+                self.forget_proofs(entry.registration_key)
+
+    def forget_proofs(self, key: str) -> None:
+        """Nothing of what that device has signed is known any more."""
+        self.proofs = [one for one in self.proofs if one.name.lower() != key]
+        self.proven_on_record.pop(key, None)
 
     def pin_two(self, *leaves: Minted) -> None:
         """Or one; where the device has an entry, in place of what that holds."""
