@@ -114,13 +114,19 @@ def file_is_there(run: ImportRun) -> str:
 
 
 def start_import(
-    run: ImportRun, *, without_bad_lines: bool, actor: Actor, expected_epoch: int | None = None
+    run: ImportRun,
+    *,
+    without_bad_lines: bool,
+    actor: Actor,
+    expected_epoch: int | None = None,
+    agreed: bool = True,
 ) -> ImportRun:
     """Let a checked run begin, or the rest of a paused one go on. Who starts it is whose name its changes bear.
 
     expected_epoch: see check_epoch; NOT_LOOKED_AT where there was no preview. It counts where somebody may come in by a
     line. A preview of another state was not what was looked at, and is not kept; then nobody has agreed to more than
-    what the lines were when they were checked.
+    what the lines were when they were checked. agreed: whether somebody answered to the preview of that epoch; one that
+    was worked out and asked nobody is agreed to by nobody.
     Raises Conflict where lines are bad and nobody said that they are to be left out; PreviewOutdated.
     """
     settle_if_possible(run.service)  # what is due by now is no change that somebody makes meanwhile
@@ -139,7 +145,7 @@ def start_import(
         if may_widen(run):
             check_epoch(run.service, expected_epoch)
         standing = ProvisioningService.what_decisions_read(run.service_id)
-        run.agreed_on = None if is_outdated(standing, expected_epoch) else latest_row()
+        run.agreed_on = latest_row() if agreed and not is_outdated(standing, expected_epoch) else None
         if expected_epoch is not None and run.foreseen:
             run.foreseen = run.foreseen if run.foreseen["epoch"] == expected_epoch else None
         _forget_previews(run)

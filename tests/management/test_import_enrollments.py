@@ -12,6 +12,7 @@ import pytest
 from django.utils import timezone
 
 from dpsportal.serving.supervisor import PROJECT_DIR
+from enrollments.actions.enrollments import disable_enrollment
 from enrollments.errors import SecretUnreadable
 from enrollments.management.commands import import_enrollments
 from enrollments.models import HistoryEvent, ImportRun, ImportState, IndividualEnrollment
@@ -19,10 +20,10 @@ from enrollments.transfer.limits import CHUNK_LINES
 from enrollments.transfer.words import UPDATING_RESETS
 from enrollments.transfer.work import carry_out_run
 from tests.certificates import self_signed
-from tests.devices import enroll_keys, register, signs
+from tests.devices import ALICE, enroll_keys, register, signs
 from tests.live import installation
 from tests.management.calls import answering, json_of, printed_by, refusal_of, refused_with_words
-from tests.transfer.lists import KEY, csv_of, json_lines, keys, pinned, zip_of
+from tests.transfer.lists import KEY, checked, csv_of, json_lines, keys, pinned, zip_of
 
 pytestmark = pytest.mark.django_db
 # `make test-import` has it as large as an import is meant to be.
@@ -428,3 +429,34 @@ def test_r12_it_starts_on_the_state_of_the_preview_that_it_shows(service, writte
     assert len(times) == 2
     assert told["preview"]["epoch"] == times[1] > times[0]
     assert service.individualenrollments.count() == 1
+
+
+@pytest.mark.parametrize("resumed", [False, True])
+def test_r12_a_list_that_let_nobody_in_when_it_was_checked_undoes_no_revocation(
+    service, written, monkeypatch, resumed
+):
+    """Nobody is asked about such a list, so the preview that it prints is agreed to by nobody."""
+    for name in ("a", "b"):
+        enroll_keys(service, name)
+    lines = json_lines(
+        {"registrationId": "a", "operation": "disable"},
+        {"registrationId": "b", "operation": "update", "attestation": {"type": "symmetricKey"}},
+    )
+    if resumed:
+        run = checked(service, lines)
+        disable_enrollment(service, "b", actor=ALICE, reason="stolen")
+        told = refused_with_words("import_enrollments", "--resume", str(run.pk))[1]
+    else:
+        may_widen = import_enrollments.may_widen
+
+        def outrun(run):
+            asked = may_widen(run)
+            disable_enrollment(service, "b", actor=ALICE, reason="stolen")
+            return asked
+
+        monkeypatch.setattr(import_enrollments, "may_widen", outrun)
+        told = refused_with_words("import_enrollments", written(lines))[1]
+
+    assert not service.individualenrollments.get(registration_id="b").enabled
+    assert not service.individualenrollments.get(registration_id="a").enabled
+    assert "1 could not be carried out" in told

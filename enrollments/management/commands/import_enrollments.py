@@ -162,7 +162,13 @@ class Command(AskingCommand):
                         cancel_import(run, actor=command_line_actor())
                     raise
             else:
-                run = start_import(run, without_bad_lines=skip_bad_lines, actor=command_line_actor())
+                # It runs already, or there is nothing to go on with: nobody looks at it first.
+                run = start_import(
+                    run,
+                    without_bad_lines=skip_bad_lines,
+                    actor=command_line_actor(),
+                    expected_epoch=NOT_LOOKED_AT,
+                )
                 self.done = True
             run = self._carried_out(run, progress)
         finally:
@@ -237,6 +243,7 @@ class Command(AskingCommand):
                     without_bad_lines=asked.skip_bad_lines,
                     actor=command_line_actor(),
                     expected_epoch=seen.now.epoch if seen is not None else NOT_LOOKED_AT,
+                    agreed=widens,  # nobody was asked otherwise
                 )
             except PreviewOutdated:
                 if asked.epoch is not None or not left:
