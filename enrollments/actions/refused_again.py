@@ -92,8 +92,8 @@ def _is_added_up(same: Repeated, actor: Actor, service: ProvisioningService | No
 
 
 def _begin(same: Repeated, actor: Actor, service: ProvisioningService | None, now: datetime) -> bool:
-    """Whether it is the first; of two at a time, one is."""
-    row, is_new = RefusedAgain.objects.get_or_create(
+    """Whether it is the first; of two at a time, one is, and whoever comes second counts what the others have counted."""
+    row, is_new = RefusedAgain.objects.select_for_update().get_or_create(
         key=_key(same, actor, service),
         defaults={
             "service": service,
