@@ -271,7 +271,7 @@ def _still_stands(record: RegistrationRecord, judgement: Judgement, entry: Entry
     return (
         record.status == RegistrationStatus.ASSIGNED
         and record.entry_etag == entry.etag
-        and record.leaf_thumbprint == judgement.leaf_thumbprint
+        and is_same_proof(record, judgement)
         and judgement.is_by(record.individual_id, record.group_id)
         and record.hub is not None
         and at_its_hub(record)[0]
@@ -279,9 +279,9 @@ def _still_stands(record: RegistrationRecord, judgement: Judgement, entry: Entry
 
 
 def _is_running(record: RegistrationRecord, judgement: Judgement, arrived_at: datetime) -> bool:
-    if record.epoch != judgement.epoch or record.leaf_thumbprint != judgement.leaf_thumbprint:
+    if record.epoch != judgement.epoch or not judgement.is_by(record.individual_id, record.group_id):
         return False
-    if not judgement.is_by(record.individual_id, record.group_id):
+    if not is_same_proof(record, judgement):
         return False
     if record.status == RegistrationStatus.ASSIGNING:
         return timezone.now() - record.updated_at < REMOTE_PATIENCE
@@ -290,6 +290,13 @@ def _is_running(record: RegistrationRecord, judgement: Judgement, arrived_at: da
         and record.operation_done_at is not None
         and record.operation_done_at + JOIN_MARGIN >= arrived_at
     )
+
+
+def is_same_proof(record: RegistrationRecord, judgement: Judgement) -> bool:
+    """Whether the record knows of the very certificate or key that was proven now."""
+    if record.leaf_thumbprint != judgement.leaf_thumbprint:
+        return False
+    return frozenset(record.key_ids.split()) == _key_ids(record, judgement)
 
 
 def _decided_by(record: RegistrationRecord, judgement: Judgement, entry: Entry, operation_id: str) -> None:

@@ -92,7 +92,7 @@ def _is_added_up(same: Repeated, actor: Actor, service: ProvisioningService | No
 
 
 def _begin(same: Repeated, actor: Actor, service: ProvisioningService | None, now: datetime) -> bool:
-    """Whether it is the first; of two at a time, one is, and whoever comes second counts what the others have counted."""
+    """Whether it is the first; of two at a time, one is, and the other counts on from what was counted."""
     row, is_new = RefusedAgain.objects.select_for_update().get_or_create(
         key=_key(same, actor, service),
         defaults={

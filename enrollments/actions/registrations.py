@@ -14,6 +14,7 @@ from enrollments.actions.assignment import (
     Assigned,
     abandon,
     assign,
+    is_same_proof,
     keep_disabled,
     settle_remote,
 )
@@ -416,8 +417,8 @@ def _told(
         return replace(answer, outcome=Outcome.FAILED, reason=Reason.NAME_HELD_BY_OTHER_ENTRY, record=None)
     same_ground = (
         record.epoch == judgement.epoch
-        and record.leaf_thumbprint == judgement.leaf_thumbprint
         and judgement.is_by(record.individual_id, record.group_id)
+        and is_same_proof(record, judgement)
     )
     if record.status == RegistrationStatus.ASSIGNING and timezone.now() - record.updated_at < REMOTE_PATIENCE:
         return replace(answer, outcome=Outcome.ASSIGNING, reason=Reason.ADMITTED, record=None)
