@@ -5,10 +5,10 @@ import json
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 from django.db import connection, transaction
-from django.db.models import CharField, Exists, ExpressionWrapper, OuterRef, Q, QuerySet
+from django.db.models import QuerySet
 from django.utils import timezone
 
 from enrollments import metrics
@@ -20,6 +20,7 @@ from enrollments.actions.attempts_bounds import (
     is_of_known_device,
 )
 from enrollments.actions.callers import credential_of
+from enrollments.actions.evidence import evidence_class
 from enrollments.actions.judging import Judgement
 from enrollments.actions.tracking import read_tracking_id, tracking_id
 from enrollments.audit.actor import clean_client
@@ -28,7 +29,6 @@ from enrollments.models import (
     Certificate,
     ProvisioningService,
     RegistrationAttempt,
-    RegistrationRecord,
 )
 from enrollments.models.locks import in_line
 from enrollments.models.prepared import Prepared
@@ -92,7 +92,8 @@ def count_attempt(
         "leaf_thumbprint": judgement.leaf_thumbprint,
         "key_id": judgement.key_id if judgement.decision.proven else "",
         "key_of_group": judgement.is_key_of_group if judgement.decision.proven else None,
-        "chain": _chain(judgement),
+        "chain": (chain := _chain(judgement)),
+        "evidence_class": evidence_class(judgement) if chain else "",
         "credential": credential,
         "peer_address": peer.address[:45],
         "client": clean_client(peer.client),
@@ -129,76 +130,6 @@ _NOTHING_ABOVE = "-"
 def above_leaf(chain: str) -> list[str]:
     """The thumbprints of what an attempt has kept above the leaf."""
     return chain.replace(_NOTHING_ABOVE, "").split()
-
-
-class Came(NamedTuple):
-    """What a device showed at an attempt: the leaf first of what was kept of its certificates, as PEM.
-
-    is_registered: whether there is a registration record of it besides. at: the time of that attempt.
-    """
-
-    registration_id: str
-    pems: tuple[str, ...]
-    is_registered: bool = False
-    at: datetime | None = None
-
-
-# Of one device so many certificates are looked at, those that it showed last.
-MAX_LEAVES = 4
-
-
-def shown_at_attempts(
-    service: ProvisioningService, most: int | None = None, *, registration_id: str = ""
-) -> dict[str, list[Came]]:
-    """By what devices proved themselves that no registration record has. By registration key, the latest first.
-
-    Of each leaf as it was shown at the latest such attempt. Of a device that has a record only what it was not
-    admitted with: what admitted it is kept there, or was replaced there by what admitted it since.
-    most: so many attempts are looked at, the latest of all. registration_id: of that device alone.
-    """
-    records = RegistrationRecord.objects.filter(
-        service=OuterRef("service"), registration_key=OuterRef("registration_key")
-    )
-    came_out = ExpressionWrapper(OuterRef("outcome"), output_field=CharField())
-    told = records.alias(came_out=came_out).filter(
-        Q(leaf_thumbprint=OuterRef("leaf_thumbprint")) | Q(came_out=AttemptOutcome.ASSIGNED)
-    )
-    attempts = service.attempts.filter(~Exists(told)).exclude(chain="")
-    attempts = attempts.exclude(claimed_registration_id=OVERFLOW_NAME)
-    if registration_id:
-        attempts = attempts.filter(registration_key=registration_key(registration_id))
-    elif most is not None:
-        attempts = attempts.filter(pk__in=service.attempts.order_by("-last_at").values("pk")[:most])
-    columns = (
-        "registration_key",
-        "leaf_thumbprint",
-        "chain",
-        "claimed_registration_id",
-        "is_registered",
-        "last_at",
-    )
-    rows = attempts.annotate(is_registered=Exists(records)).order_by("last_at", "pk").values_list(*columns)
-    latest: dict[str, dict[str, tuple[list[str], tuple[str, bool, datetime]]]] = {}
-    for key, leaf, chain, *rest in rows.iterator():
-        shown = latest.setdefault(key, {})
-        shown.pop(leaf, None)  # the latest go behind all others
-        shown[leaf] = [leaf, *above_leaf(chain)], tuple(rest)
-        if len(shown) > MAX_LEAVES:
-            del shown[next(iter(shown))]
-    pems: dict[str, str] = {}
-    thumbprints = sorted({one for shown in latest.values() for chain, _ in shown.values() for one in chain})
-    for start in range(0, len(thumbprints), 1000):
-        certificates = Certificate.objects.filter(thumbprint_sha256__in=thumbprints[start : start + 1000])
-        pems.update(certificates.values_list("thumbprint_sha256", "pem"))
-    found = {
-        key: [
-            Came(name, tuple(pems[one] for one in chain), is_registered, at)
-            for chain, (name, is_registered, at) in reversed(shown.values())
-            if pems.keys() >= set(chain)
-        ]
-        for key, shown in latest.items()
-    }
-    return {key: several for key, several in found.items() if several}
 
 
 def is_proven(attempt: RegistrationAttempt) -> bool:
@@ -367,12 +298,13 @@ _LATEST = (
     "key_id",
     "key_of_group",
     "chain",
+    "evidence_class",
     "credential",
     "peer_address",
     "client",
 )
 # A refused device that makes up certificates fills no table with them: of each row those of the first attempt are kept.
-_LATEST_OF_REFUSED = tuple(one for one in _LATEST if one != "chain")
+_LATEST_OF_REFUSED = tuple(one for one in _LATEST if one not in ("chain", "evidence_class"))
 _OF_THIS_HOUR = " AND ".join(f"{column} = %s" for column in _KEY[:-1])
 
 

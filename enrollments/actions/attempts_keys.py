@@ -3,10 +3,11 @@
 from datetime import datetime
 from typing import NamedTuple
 
-from django.db.models import BooleanField, CharField, Exists, ExpressionWrapper, OuterRef, Q, QuerySet, Value
+from django.db.models import BooleanField, Exists, ExpressionWrapper, OuterRef, Q, QuerySet, Value
 from django.db.models.functions import Concat
 
-from enrollments.actions.attempts import MAX_LEAVES, OVERFLOW_NAME
+from enrollments.actions.attempts import OVERFLOW_NAME
+from enrollments.actions.attempts_certificates import MAX_LEAVES
 from enrollments.actions.key_identifiers import DIGITS, OF_GROUP
 from enrollments.models import (
     AttemptOutcome,
@@ -43,7 +44,7 @@ def keys_at_attempts(
 ) -> dict[str, list[Signed]]:
     """By registration key, the latest first: as shown_at_attempts has it of certificates.
 
-    Of a device that has a record only what it was not admitted with. most: so many attempts are looked at, the latest
+    most: so many attempts are looked at, the latest
     of all. registration_id: of that device alone.
     """
     records = RegistrationRecord.objects.filter(
@@ -96,16 +97,13 @@ def _of_group(outcome: str, reason: str, entry_kind: str) -> bool | None:
 
 
 def _told(records: "QuerySet[RegistrationRecord]") -> "QuerySet[RegistrationRecord]":
-    """The record that has the key of an attempt, or that of what admitted the device since.
+    """The record that has the key of an attempt.
 
     Where it is not known whether it was its own or that of a group, any of the record counts.
     """
-    came = {
-        "came_out": ExpressionWrapper(OuterRef("outcome"), output_field=CharField()),
-        "of_group": ExpressionWrapper(OuterRef("key_of_group"), output_field=BooleanField(null=True)),
-    }
+    of_group = ExpressionWrapper(OuterRef("key_of_group"), output_field=BooleanField(null=True))
     # In a record what is the device's own stands before what is of groups.
     has_own = Q(of_group=False, key_ids__startswith=OuterRef("key_id"))
     has_derived = Q(of_group=True, key_ids__contains=Concat(Value(OF_GROUP), OuterRef("key_id")))
     has_any = Q(of_group=None, key_ids__contains=OuterRef("key_id"))
-    return records.alias(**came).filter(Q(came_out=AttemptOutcome.ASSIGNED) | has_own | has_derived | has_any)
+    return records.alias(of_group=of_group).filter(has_own | has_derived | has_any)

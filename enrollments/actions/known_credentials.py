@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 from django.db.models import Max
 
-from enrollments.actions.attempts import shown_at_attempts
+from enrollments.actions.attempts_certificates import shown_at_attempts
 from enrollments.actions.attempts_keys import keys_at_attempts
 from enrollments.actions.certificates import parsed
 from enrollments.actions.key_identifiers import (
@@ -96,8 +96,8 @@ def proven_by(
     """With what the device proved itself, the latest first: what its record has, and what only attempts have."""
     key = registration_key(registration_id)
     found = [
-        Proven(one.registration_id, Mechanism.X509, one.at or _NEVER, chain=tuple(map(parsed, one.pems)))
-        for one in shown_at_attempts(service, registration_id=key).get(key, [])
+        Proven(one.registration_id, Mechanism.X509, one.at or _NEVER, chain=tuple(one.read_chain()))
+        for one in shown_at_attempts(service, only=[key]).get(key, [])
     ]
     found += [
         Proven(one.registration_id, one.mechanism, one.at, key_ids=one.key_ids)

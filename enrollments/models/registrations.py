@@ -276,6 +276,12 @@ class RegistrationAttempt(models.Model):
         db_default="",
         help_text="SHA-256 thumbprints of what is kept above the leaf, of who proved itself by a certificate.",
     )
+    evidence_class = models.CharField(
+        max_length=64,
+        blank=True,
+        db_default="",
+        help_text="That of what is kept of the certificates (actions/evidence.py); empty if that was not noted.",
+    )
     credential = models.CharField(
         max_length=64, blank=True, help_text="Who came, as rates and back-off tell one caller from another."
     )

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-from enrollments.actions.attempts import shown_at_attempts
+from enrollments.actions.attempts_certificates import shown_at_attempts
 from enrollments.actions.attempts_keys import keys_at_attempts
 from enrollments.actions.import_changes import Change
 from enrollments.actions.preview import Preview

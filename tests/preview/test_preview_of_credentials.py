@@ -5,9 +5,14 @@ from datetime import timedelta
 import pytest
 
 from enrollments.actions.deleting import delete_and_deny
-from enrollments.actions.enrollment_groups import disable_enrollment_group, enable_enrollment_group
+from enrollments.actions.enrollment_groups import (
+    delete_enrollment_groups,
+    disable_enrollment_group,
+    enable_enrollment_group,
+)
 from enrollments.actions.enrollment_specs import IndividualSpec
 from enrollments.actions.enrollments import (
+    add_individual_enrollment,
     change_individual_enrollment,
     delete_enrollments,
     disable_enrollment,
@@ -23,7 +28,7 @@ from enrollments.actions.preview import (
 )
 from enrollments.actions.revocation import deny_device, release_registration
 from enrollments.models import AttestationMechanism, IndividualEnrollment, Slot
-from tests.certificates import NOW, root, self_signed
+from tests.certificates import NOW, mint, root, self_signed
 from tests.devices import ALICE, enroll_ca, enroll_device, enroll_keys, new_service, register, signs
 
 pytestmark = pytest.mark.django_db
@@ -31,6 +36,8 @@ pytestmark = pytest.mark.django_db
 # Good when it registered, and not any more.
 OUTLIVED = {"not_before": NOW - timedelta(days=30), "not_after": NOW - timedelta(days=1)}
 THEN = NOW - timedelta(days=2)
+# Before a certificate of the usual length, and after it.
+EARLIER, LATER = NOW + timedelta(days=30), NOW + timedelta(days=1000)
 
 
 @pytest.fixture(autouse=True)
@@ -116,7 +123,7 @@ class TestWhatADeviceProvedSinceItWasAdmitted:
 
         assert entry and effects(said) == {"pump-1": Effect.REFUSED}
 
-    def test_what_it_had_when_it_was_admitted_before_it_was_replaced_counts_no_more(self, service, ca):
+    def test_what_admitted_it_counts_after_something_else_did(self, service, ca):
         enroll_ca(service, ca, "plant")
         other = root("Other CA")
         group = enroll_ca(service, other, "other")
@@ -124,7 +131,77 @@ class TestWhatADeviceProvedSinceItWasAdmitted:
         release_registration(service, "p-0", actor=ALICE)
         assert register(service, ca.leaf("p-0")).outcome == "assigned"
 
-        assert effects(preview_of_act(service, Act.DISABLE, [group])) == {}
+        assert effects(preview_of_act(service, Act.DISABLE, [group])) == {"p-0": Effect.STILL_ADMITTED}
+
+    def test_so_it_comes_in_by_its_former_leaf_once_its_own_entry_is_gone(self, service, ca):
+        group, own, leaf = enroll_ca(service, ca, "plant"), self_signed("pump-1"), ca.leaf("pump-1")
+        assert register(service, leaf).outcome == "assigned"
+        entry = enroll_device(service, own)
+        release_registration(service, "pump-1", actor=ALICE)
+        assert register(service, own).outcome == "assigned"
+
+        said = preview_of_act(service, Act.DELETE, [entry])
+
+        assert effects(said) == {"pump-1": Effect.STILL_ADMITTED}
+        assert delete_and_deny(service, [entry], actor=ALICE).denied == 1
+        assert group and register(service, leaf).outcome == "disabled"
+
+    def test_or_once_its_group_is_enabled_again(self, service, ca):
+        group, own, leaf = enroll_ca(service, ca, "plant"), self_signed("pump-1"), ca.leaf("pump-1")
+        register(service, leaf)
+        enroll_device(service, own)
+        release_registration(service, "pump-1", actor=ALICE)
+        register(service, own)
+        delete_enrollments(service, ["pump-1"], actor=ALICE)
+        disable_group(service, group)
+
+        said = preview_of_act(service, Act.ENABLE, [group])
+
+        assert effects(said) == {"pump-1": Effect.COMES_IN}
+        enable_enrollment_group(service, "plant", actor=ALICE)
+        assert register(service, leaf).outcome == "assigned"
+
+    def test_or_once_the_ca_is_gone_that_took_the_place_of_its_former_one(self, service, ca):
+        former = enroll_ca(service, ca, "former")
+        leaf, newer = ca.leaf("p-0"), root("Newer CA")
+        assert register(service, leaf).outcome == "assigned"
+        group = enroll_ca(service, newer, "newer", predecessor=former)
+        assert register(service, newer.leaf("p-0")).outcome == "assigned"
+
+        said = preview_of_act(service, Act.DELETE, [group])
+
+        assert effects(said) == {"p-0": Effect.STILL_ADMITTED}
+        delete_enrollment_groups(service, ["newer"], actor=ALICE)
+        assert register(service, leaf).outcome == "assigned"
+
+    @pytest.mark.parametrize("lasts", [EARLIER, LATER], ids=["less long", "longer"])
+    def test_a_renewed_leaf_does_not_hide_the_former_one_that_is_enrolled(self, service, ca, lasts):
+        former, renewed = ca.leaf("p-0", not_after=lasts), ca.leaf("p-0")
+        group = enroll_ca(service, ca, "plant")
+        assert register(service, former).outcome == "assigned"
+        assert register(service, renewed).outcome == "assigned"
+        disable_group(service, group)
+        pins = IndividualSpec(certificates={Slot.PRIMARY: former.parsed})
+
+        said = preview_of(service, lambda: [add_individual_enrollment(service, pins, actor=ALICE)])
+
+        assert effects(said) == {"p-0": Effect.COMES_IN}
+        assert [one.after.through.name for one in said.devices] == ["p-0"]
+
+    def test_nor_one_whose_key_is_not_barred(self, service, ca):
+        former, renewed = ca.leaf("p-0", not_after=EARLIER), ca.leaf("p-0")
+        enroll_ca(service, ca, "plant")
+        register(service, former)
+        register(service, renewed)
+        same_key = mint("somebody", key=renewed.key)
+        denial = IndividualSpec(certificates={Slot.PRIMARY: same_key.parsed}, enabled=False)
+
+        said = preview_of(service, lambda: [add_individual_enrollment(service, denial, actor=ALICE)])
+
+        assert effects(said)["p-0"] is Effect.STILL_ADMITTED
+        add_individual_enrollment(service, denial, actor=ALICE)
+        assert register(service, renewed).outcome == "disabled"
+        assert register(service, former).outcome == "assigned"
 
 
 class TestWhatAnEntryHolds:

@@ -9,6 +9,7 @@ from enrollments.actions.enrollment_groups import (
     enable_enrollment_group,
 )
 from enrollments.actions.enrollments import delete_enrollments
+from enrollments.actions.key_identifiers import key_identifier
 from enrollments.actions.preview import (
     Act,
     Effect,
@@ -17,6 +18,7 @@ from enrollments.actions.preview import (
     preview_of_act,
     preview_of_switching,
 )
+from enrollments.actions.revocation import release_registration
 from enrollments.actions.services import change_settings
 from tests.certificates import root, self_signed
 from tests.devices import (
@@ -170,6 +172,41 @@ class TestOfADeviceWithACertificateOnRecord:
 
         assert effects(right) == {"press-01": Effect.STILL_ADMITTED}
         assert effects(wrong) == {"press-01": Effect.REFUSED}
+
+
+class TestOfADeviceThatWasAdmittedByAnotherKeySince:
+    """Without a second between the two: whichever key came last is on the record."""
+
+    def test_it_comes_in_by_its_derived_key_once_its_own_entry_is_gone(self, service, keys):
+        assert by_its_key(service, keys) == "assigned"
+        entry = enroll_keys(service, "press-01", primary_key=OWN_KEY)
+        release_registration(service, "press-01", actor=ALICE)
+        assert register(service, signs(service, "press-01", OWN_KEY), "press-01").outcome == "assigned"
+
+        said = preview_of_act(service, Act.DELETE, [entry])
+
+        assert effects(said) == {"press-01": Effect.STILL_ADMITTED}
+        assert delete_and_deny(service, [entry], actor=ALICE).denied == 1
+        assert by_its_key(service, keys) == "disabled"
+
+    def test_and_by_its_own_key_once_that_is_enrolled_again(self, service, keys):
+        enroll_keys(service, "press-01", primary_key=OWN_KEY)
+        own = signs(service, "press-01", OWN_KEY)
+        assert register(service, own, "press-01").outcome == "assigned"
+        delete_enrollments(service, ["press-01"], actor=ALICE)
+        assert by_its_key(service, keys) == "assigned"
+        turned_off(service, keys)
+
+        said = preview_of(service, lambda: [enroll_keys(service, "press-01", primary_key=OWN_KEY)])
+
+        assert effects(said) == {"press-01": Effect.COMES_IN}
+
+    def test_the_secondary_key_after_the_primary_one_is_on_the_record(self, service):
+        entry = enroll_keys(service, "press-01", primary_key=OWN_KEY)
+        for key in (entry.primary_key, entry.secondary_key):
+            assert register(service, signs(service, "press-01", key), "press-01").outcome == "assigned"
+            record = service.registrations.get()
+            assert key_identifier(key) in record.key_ids.split()
 
 
 class TestOfADeviceWithoutARecord:

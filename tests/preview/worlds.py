@@ -10,7 +10,7 @@ from ssl import PEM_cert_to_DER_cert
 from cryptography import x509
 from django.utils import timezone
 
-from enrollments.actions.attempts import shown_at_attempts
+from enrollments.actions.attempts_certificates import shown_at_attempts
 from enrollments.actions.ca_certificates import delete_ca_certificate, groups_of
 from enrollments.actions.certificates import parsed
 from enrollments.actions.enrollment_groups import (
@@ -167,6 +167,8 @@ class World:
         self.forest, self.chance, self.signing = forest, chance, signing
         self.proofs: list[Proof] = []
         self.proven_on_record: dict[str, Proof] = {}
+        # Of each device the thumbprints of the leaves by which it proved itself, whatever came of it.
+        self.leaves_proven: dict[str, set[str]] = {}
         self.service = new_service()
         change_settings(
             self.service, {"symmetric_key_groups": True, "device_registrations_per_minute": 60}, actor=ALICE
@@ -198,7 +200,7 @@ class World:
             if credential.authorization:
                 self.prove(Proof(name, credential))
             else:
-                register(self.service, credential, name)
+                self.come(credential, name)
         self.came = self.delete_records()
         if renewing:
             self.renew()
@@ -618,9 +620,8 @@ class World:
         return self.service.registrations.filter(registration_key=key).values_list(*columns).first()
 
     def proven_by_attempts(self) -> "list[Proof]":
-        """What is known by attempts: not what admitted a device that has a record, since that has what it had last."""
-        registered = set(self.service.registrations.values_list("registration_key", flat=True))
-        return [one for one in self.proofs if not (one.is_assigned and one.name.lower() in registered)]
+        """What is known by attempts, be it that it admitted the device before another one did."""
+        return self.proofs
 
     def proven_by_known_keys(self) -> set[str]:
         """Of whom each proof is by a key of its own: of a derived one, no more is kept than what it is derived from."""
@@ -630,13 +631,20 @@ class World:
 
     # --- All that is known of devices ----------------------------------------------------------------
 
+    def come(self, credential: PresentedCredential, name: str) -> None:
+        service = ProvisioningService.objects.get(pk=self.service.pk)
+        if judge(service, name, credential, at=timezone.now()).decision.proven:
+            leaf = hashlib.sha256(credential.certificates[0]).hexdigest()
+            self.leaves_proven.setdefault(name.lower(), set()).add(leaf)
+        register(service, credential, name)
+
     def renew(self) -> None:
         """Some devices try again with another certificate, and some entries get another one or a second one."""
         for leaf in self.chance.sample(self.forest.leaves, k=6):
             name = leaf.parsed.common_names[0]
             other = self.forest.renewed[name][self.chance.randrange(2)]
             if self.chance.random() < 0.7:
-                register(self.service, shows(*other.chain) if len(other.chain) > 1 else only(other), name)
+                self.come(shows(*other.chain) if len(other.chain) > 1 else only(other), name)
         for entry in self.service.individualenrollments.filter(mechanism=AttestationMechanism.X509):
             several = self.forest.renewed.get(entry.registration_id)
             if several and self.chance.random() < 0.6:
@@ -669,6 +677,7 @@ class World:
         """Nothing of what that device has signed is known any more."""
         self.proofs = [one for one in self.proofs if one.name.lower() != key]
         self.proven_on_record.pop(key, None)
+        self.leaves_proven.pop(key, None)
 
     def pin_two(self, *leaves: Minted) -> None:
         """Or one; where the device has an entry, in place of what that holds."""
@@ -697,9 +706,10 @@ class World:
             known.setdefault(proof.name, {})[proof.what] = proof.shown
         for key, several in shown_at_attempts(self.service).items():
             for one in several:
-                leaf = tuple(map(PEM_cert_to_DER_cert, one.pems))
-                thumbprint = hashlib.sha256(leaf[0]).hexdigest()
-                known.setdefault(key, {}).setdefault(thumbprint, PresentedCredential(certificates=leaf))
+                sent = tuple(certificate.der for certificate in one.read_chain())
+                known.setdefault(key, {}).setdefault(one.thumbprint, PresentedCredential(certificates=sent))
+        for key, leaves in self.leaves_proven.items():
+            assert leaves <= known[key].keys(), "what admitted a device once counts, whatever did since"
         for key, held in self.enrolled().items():
             known[key] = {**held, **known.get(key, {})}
         return known

@@ -16,7 +16,7 @@ from time import monotonic
 from django.db.models import Case, Count, IntegerField, Q, QuerySet, Value, When
 from django.utils import timezone
 
-from enrollments.actions.attempts import Came
+from enrollments.actions.attempts_certificates import Came
 from enrollments.actions.evidence import UNSIGNED
 from enrollments.actions.judging import judge
 from enrollments.actions.past.besides import Besides, States, known_besides, unjudgeable, unlooked

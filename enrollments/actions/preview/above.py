@@ -11,7 +11,7 @@ from time import monotonic
 
 from django.db.models import Exists, OuterRef
 
-from enrollments.actions.attempts import Came
+from enrollments.actions.attempts_certificates import Came
 from enrollments.actions.import_changes import Change, carry_out_changes
 from enrollments.actions.preview.acts import NOBODY
 from enrollments.actions.preview.below_keys import devices_below
@@ -234,6 +234,7 @@ class Looking:
         """Each once. Who turns out to share with nobody is among those that are alone then."""
         looked = self.looked
         worlds = looked.before.above, looked.after.above
+        kinds.keep_largest(self._limits.classes)
         looked.unexamined |= kinds.unexamined
         looked.problems |= kinds.problems
         new = (

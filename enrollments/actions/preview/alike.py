@@ -8,27 +8,56 @@ from collections.abc import Callable, Collection, Hashable, Sequence
 
 from enrollments.actions.key_identifiers import OF_GROUP
 from enrollments.actions.preview.effects import Device, Sides
+from enrollments.actions.preview.kinds import Kinds
+from enrollments.actions.preview.outcomes import Known
 from enrollments.actions.preview.touched import Row
 from enrollments.actions.preview.world import World
 from enrollments.models import AttestationMechanism
+from enrollments.policy.facts import Mechanism
 
 
 class Alike:
     """Decides about one of them for all.
 
-    apart: the registration keys of devices that are known by more than their records, or looked at by themselves, and
-    of those with an individual enrollment. decided: what is decided about one device; None: it was not examined.
+    apart: the registration keys of devices that are looked at by themselves, and of those with an individual
+    enrollment. kinds: of what is in no record. unexamined: the places of what was not looked at.
+    decided: what is decided about one device by all that is known of it; None: it was not examined.
     """
 
     def __init__(
-        self, worlds: Sequence[World], apart: Collection[str], decided: Callable[[Row], Device | None]
+        self,
+        worlds: Sequence[World],
+        apart: Collection[str],
+        kinds: Kinds,
+        unexamined: Collection[str],
+        decided: Callable[[Row], Device | None],
     ) -> None:
-        self._apart, self._decided = apart, decided
+        self._apart, self._kinds, self._unexamined, self._decided = apart, kinds, unexamined, decided
         self._barred: set[str] = set().union(*(world.leaf_bars for world in worlds))
         self._said: dict[Hashable, Sides | None] = {}
 
-    def likeness(self, row: Row) -> Hashable | None:
-        """What alone counts of this record; None where the device is decided about by itself."""
+    def likeness(self, row: Row, others: Sequence[Known]) -> Hashable | None:
+        """What alone counts of this record, and of what the device is known by besides.
+
+        None where the device is decided about by itself.
+        """
+        own = self._of_record(row)
+        if own is None or not others:
+            return own
+        besides = tuple(map(self._of_other, others))
+        return None if None in besides else (own, *besides)
+
+    def _of_other(self, one: Known) -> Hashable | None:
+        if one.place in self._unexamined:
+            return None
+        if one.mechanism is Mechanism.X509:
+            if one.leaf_spki in self._barred or (kind := self._kinds.evidence.get(one.place)) is None:
+                return None
+            return kind, self._kinds.problems.get(one.place)
+        is_of_groups = all(key_id.startswith(OF_GROUP) for secrets in one.readings for key_id in secrets)
+        return (one.mechanism, one.readings) if is_of_groups else None
+
+    def _of_record(self, row: Row) -> Hashable | None:
         key, _, mechanism, evidence, _, spki, is_current, key_ids, _, _, holder, _ = row
         if key in self._apart:
             return None

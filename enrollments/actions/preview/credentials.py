@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from enrollments.actions.attempts import Came
+from enrollments.actions.attempts_certificates import Came
 from enrollments.actions.attempts_keys import Signed
 from enrollments.actions.preview.effects import Device, Outcome
 from enrollments.actions.preview.outcomes import Known

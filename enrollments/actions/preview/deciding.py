@@ -9,7 +9,7 @@ from typing import Any
 
 from django.db.models import QuerySet
 
-from enrollments.actions.attempts import Came
+from enrollments.actions.attempts_certificates import Came
 from enrollments.actions.certificates import parsed_once
 from enrollments.actions.enrollment_specs import IndividualSpec
 from enrollments.actions.import_changes import Change
@@ -120,9 +120,7 @@ class Deciding:
         moved = touched_classes(looked.touched, looked.before, looked.after)
         of_kinds = {device_at(place) for place, kind in looked.evidence.items() if kind in moved}
         of_keys = {
-            device_at(place)
-            for place, came in self._plan.came.items()
-            if parsed_once(came.pems[0]).spki_sha256 in self._plan.spkis
+            device_at(place) for place, came in self._plan.came.items() if came.spki in self._plan.spkis
         }
         key_groups = touched_key_groups(looked.touched, looked.before, looked.after)
         signing = {

@@ -5,13 +5,14 @@ whose leaves were signed by one key, say the same of their issuer, and can stand
 they share what lies above them.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from time import monotonic
 
 from django.db.models import Q, QuerySet
 
+from enrollments.actions.attempts_certificates import Came, problem_of
 from enrollments.actions.evidence import UNSIGNED
 from enrollments.actions.preview.looking import Look
 from enrollments.actions.preview.signing import possible_signers
@@ -79,7 +80,14 @@ class Kinds:
         """chain: all that this device shows, its leaf first."""
         add_at_each_time([self], key, name, chain)
 
-    def put(self, key: str, name: str, chain: Sequence[ParsedCertificate], kind: str) -> None:
+    def add_classed(self, place: str, came: Came) -> None:
+        """A device whose class of evidence is known: that is its kind."""
+        assert came.classed is not None
+        if problem := problem_of(came.classed, self.at):
+            self.problems[place] = problem
+        self.put(place, came.registration_id, came.read_chain, f"class {came.classed.evidence}")
+
+    def put(self, key: str, name: str, read: Callable[[], Sequence[ParsedCertificate]], kind: str) -> None:
         self.evidence[key] = kind
         if kind == BARE:
             return
@@ -88,8 +96,16 @@ class Kinds:
             return
         spoken_for = self.looks.get(kind)
         if spoken_for is None or (spoken_for.registration_key in self.twins and key not in self.twins):
-            shown = PresentedCredential(certificates=tuple(one.der for one in chain))
+            shown = PresentedCredential(certificates=tuple(one.der for one in read()))
             self.looks[kind] = Look(kind, key, name, shown)
+
+    def keep_largest(self, most: int | None) -> None:
+        """Of kinds with several devices each costs a search for paths, twice: as many as there is time for."""
+        if most is None or len(self.looks) <= most:
+            return
+        for kind in sorted(self.looks, key=lambda kind: -len(self.members[kind]))[most:]:
+            self.unexamined.update(self.members.pop(kind))
+            del self.looks[kind]
 
     def split(self, kind: str) -> None:
         """Its devices do not share what lies above them after all."""
@@ -121,7 +137,7 @@ def add_at_each_time(times: Sequence[Kinds], key: str, name: str, chain: Sequenc
         fitness = "fit" if can_end_a_path(leaf) else "unfit"
         kind = " ".join(["kind", fitness, leaf.issuer_sha256, leaf.authority_key_id or "-", signer, *sent])
     for one in times:
-        one.put(key, name, chain, kind)
+        one.put(key, name, lambda: chain, kind)
 
 
 def _signer(leaf: ParsedCertificate, possible: Iterable[ParsedCertificate]) -> str:

@@ -1,10 +1,10 @@
 """The leaves of devices of no class of evidence to whom a list of changes could matter."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from django.db.models import Q
 
-from enrollments.actions.attempts import Came
+from enrollments.actions.attempts_certificates import Came
 from enrollments.actions.certificates import parsed, parsed_once
 from enrollments.actions.enrollment_specs import IndividualSpec
 from enrollments.actions.preview.credentials import device_at
@@ -18,6 +18,7 @@ from enrollments.actions.preview.kinds import (
     with_key_of_a_ca,
 )
 from enrollments.actions.preview.looking import Look, Time, look_alone, registered_alone
+from enrollments.actions.preview.loose import LeafNames
 from enrollments.actions.preview.near import LinesAbove, certificates_of
 from enrollments.actions.preview.planned import Plan
 from enrollments.actions.preview.signing import with_a_twin
@@ -62,9 +63,10 @@ class Leaves:
                 evidence.add(pk)
                 issuers.add((issuer, key_id))
                 keys.append((key, spki, thumbprint))
-        for place, (leaf, *_) in self._shown(self._strangers):
-            issuers.add((leaf.issuer_sha256, leaf.authority_key_id or ""))
-            keys.append((place, leaf.spki_sha256, leaf.thumbprint_sha256))
+        for place, came in self._strangers.items():
+            leaf = LeafNames.at_place(place, came)
+            issuers.add((leaf.issuer, leaf.authority_key_id))
+            keys.append((place, leaf.spki, leaf.thumbprint))
         twins = with_a_twin(self._service, keys) | {
             place for place, spki, _ in keys if spki in self._lines.bars
         }
@@ -75,10 +77,14 @@ class Leaves:
             for key, name, pem in rows.iterator(chunk_size=1000):
                 passed()
                 kinds.add(key, name, [parsed_once(pem)])
-        for place, chain in self._shown(self._strangers):
+        for place, came in self._strangers.items():
             passed()
-            if place not in own:
-                kinds.add(place, self._strangers[place].registration_id, chain)
+            if place in own:
+                continue
+            if came.classed is not None:
+                kinds.add_classed(place, came)
+            else:
+                kinds.add(place, came.registration_id, list(map(parsed_once, came.pems)))
         kinds.alone |= own
         return kinds
 
@@ -86,12 +92,10 @@ class Leaves:
         """Of these."""
         strangers = [place for place in places if place in self._strangers]
         yield from registered_alone(self._service, set(places).difference(strangers))
-        for place, chain in self._shown(strangers):
-            credential = PresentedCredential(certificates=tuple(one.der for one in chain))
-            yield look_alone(place, self._strangers[place].registration_id, credential)
-
-    def _shown(self, places: Iterable[str]) -> Iterator[tuple[str, list[ParsedCertificate]]]:
-        return ((place, list(map(parsed_once, self._strangers[place].pems))) for place in places)
+        for place in strangers:
+            came = self._strangers[place]
+            credential = PresentedCredential(certificates=tuple(one.der for one in came.read_chain()))
+            yield look_alone(place, came.registration_id, credential)
 
     def _may_matter(self, key: str, spki: str) -> bool:
         """Whether anything above it changes, or else its own entry, or what bars a key of its."""
@@ -102,7 +106,7 @@ class Leaves:
 
     def _with_keys_of_cas(self) -> set[str]:
         """Places of those whose leaf has the key of a CA, held or brought: nobody shares with such a device."""
-        leaves = [(place, leaf.spki_sha256) for place, (leaf, *_) in self._shown(self._strangers)]
+        leaves = [(place, came.spki) for place, came in self._strangers.items()]
         brought = self._lines.ca_keys
         own = {place for place, spki in leaves if spki in brought}
         if not self._of_records:

@@ -7,16 +7,15 @@ says which they are.
 
 from collections.abc import Mapping, Sequence
 
-from enrollments.actions.attempts import Came, shown_at_attempts
+from enrollments.actions.attempts_certificates import Came, shown_at_attempts
 from enrollments.actions.attempts_keys import Signed, keys_at_attempts
-from enrollments.actions.certificates import parsed_once
 from enrollments.actions.key_identifiers import secret_read_once
 from enrollments.actions.preview.above import look_at_all
-from enrollments.actions.preview.credentials import place_of
 from enrollments.actions.preview.deciding import Deciding
 from enrollments.actions.preview.effects import Preview
 from enrollments.actions.preview.limits import Limits, at_a_glance
 from enrollments.actions.preview.looking import Time
+from enrollments.actions.preview.loose import by_place
 from enrollments.actions.preview.near import lines_above
 from enrollments.actions.preview.planned import Portions, read_plan
 from enrollments.actions.preview.progress import Tell, tell_nobody
@@ -44,16 +43,11 @@ def preview_of_list(
         came = shown_at_attempts(service, limits.attempts)
     if signed is None:
         signed = keys_at_attempts(service, limits.attempts)
-    shown = {
-        place_of(key, parsed_once(one.pems[0]).thumbprint_sha256): one
-        for key, several in came.items()
-        for one in several
-    }
     with secret_read_once(), without_collecting():
         standing = standing_now(service)  # what is due by now is no part of the change
         time = Time.of(None)
         as_of = time.as_of(standing)
-        plan = read_plan(service, portions, as_of, shown, signed)
+        plan = read_plan(service, portions, as_of, by_place(came), signed)
         lines = lines_above(service, plan, portions)
         looking = look_at_all(service, plan, lines, time, limits, tell)
         deciding = Deciding(service, plan, portions, looking, time, as_of, tell)

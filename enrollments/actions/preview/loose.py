@@ -3,7 +3,7 @@
 And the keys that devices proved at attempts: no class of evidence has them either.
 """
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from operator import itemgetter
@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from django.db.models import Q, QuerySet
 
-from enrollments.actions.attempts import Came, shown_at_attempts
+from enrollments.actions.attempts_certificates import Came, shown_at_attempts
 from enrollments.actions.attempts_keys import Signed, keys_at_attempts
 from enrollments.actions.certificates import parsed, parsed_once
 from enrollments.actions.preview.below_keys import devices_below
@@ -54,6 +54,11 @@ _COLUMNS = (
 )
 
 
+def by_place(shown: Mapping[str, Sequence[Came]]) -> dict[str, Came]:
+    """What shown_at_attempts tells, by place (place_of)."""
+    return {place_of(key, one.thumbprint): one for key, several in shown.items() for one in several}
+
+
 class LeafNames(NamedTuple):
     """What the leaf of a device says of who signed it, its public key, and which it is."""
 
@@ -67,6 +72,13 @@ class LeafNames(NamedTuple):
     def of(cls, key: str, leaf: Certificate | ParsedCertificate) -> "LeafNames":
         names = leaf.issuer_sha256, leaf.authority_key_id or ""
         return cls(key, *names, leaf.spki_sha256, leaf.thumbprint_sha256)
+
+    @classmethod
+    def at_place(cls, place: str, came: Came) -> "LeafNames":
+        """Who signed a leaf whose class of evidence is known need not be found."""
+        if came.classed is None:
+            return cls.of(place, parsed(came.pems[0]))
+        return cls(place, "", "", came.spki, came.thumbprint)
 
 
 @dataclass(slots=True)
@@ -94,13 +106,9 @@ class Loose:
 
     @classmethod
     def of(cls, service: ProvisioningService, limits: Limits) -> "Loose":
-        shown = shown_at_attempts(service, limits.attempts)
+        shown = shown_at_attempts(service, limits.attempts, but_outlived=True)
         return cls(
-            {
-                place_of(key, parsed(one.pems[0]).thumbprint_sha256): one
-                for key, several in shown.items()
-                for one in several
-            },
+            by_place(shown),
             signed=keys_at_attempts(service, limits.attempts),
         )
 
@@ -112,6 +120,8 @@ class Loose:
             | by_a_known_name(service)
         )
         enrolled = self._enrolled(service, touched)
+        if is_after:
+            self.strangers = {**self._outlived(service, touched), **self.strangers}
         new = enrolled.keys() - self.strangers.keys()
         self.strangers |= {place: enrolled[place] for place in new}
         self.enrolled |= new
@@ -122,8 +132,7 @@ class Loose:
 
     def find_signers(self, service: ProvisioningService, rows: "QuerySet[RegistrationEvidence]") -> None:
         """Of all these, and of these leaves of records."""
-        every = self.strangers.items()
-        self.note(service, rows, [LeafNames.of(place, parsed(one.pems[0])) for place, one in every])
+        self.note(service, rows, [LeafNames.at_place(*one) for one in self.strangers.items()])
 
     def note(
         self,
@@ -141,6 +150,14 @@ class Loose:
         subjects = {issuer for *_, issuer, _ in found} | {one.issuer for one in strangers}
         key_ids = {key_id for *_, key_id in found} | {one.authority_key_id for one in strangers}
         self.signers.update(signers_named(service, subjects, key_ids))
+
+    def _outlived(self, service: ProvisioningService, touched: Touched) -> dict[str, Came]:
+        """What was left out while nothing told it apart from the record (but_outlived): these entries may."""
+        found: dict[str, Came] = {}
+        barred = service.registrations.filter(leaf_spki__in=touched.spkis - {""})
+        for keys in in_portions({*touched.keys, *barred.values_list("registration_key", flat=True)}):
+            found |= by_place(shown_at_attempts(service, only=keys))
+        return found
 
     def _enrolled(self, service: ProvisioningService, touched: Touched) -> dict[str, Came]:
         """For the devices that the change is about, and for those whose certificates it may bar."""
@@ -167,7 +184,11 @@ class Loose:
             for key, name, pem in rows.iterator(chunk_size=1000):
                 self._add(each, key, name, (pem,))
         for place, came in self.strangers.items():
-            self._add(each, place, came.registration_id, came.pems)
+            if came.classed is None:
+                self._add(each, place, came.registration_id, came.pems)
+            elif place not in self.own:
+                for kinds in each:
+                    kinds.add_classed(place, came)
         for kinds in each:
             kinds.alone |= self.own
         return each
@@ -182,7 +203,7 @@ class Loose:
         yield from registered_alone(service, places - self.strangers.keys())
         for place in places & self.strangers.keys():
             came = self.strangers[place]
-            shown = PresentedCredential(certificates=tuple(parsed(pem).der for pem in came.pems))
+            shown = PresentedCredential(certificates=tuple(one.der for one in came.read_chain()))
             yield look_alone(place, came.registration_id, shown)
 
     def touched(self, touched: Touched, moved: Collection[str], key_groups: Collection[KeyGroup]) -> set[str]:
@@ -200,7 +221,7 @@ class Loose:
             for place, came in self.strangers.items()
             if place in moved
             or device_at(place) in touched.keys
-            or parsed(came.pems[0]).spki_sha256 in touched.spkis
+            or (touched.spkis and came.spki in touched.spkis)
         }
 
     def known(self, devices: Collection[str]) -> dict[str, list[Known]]:
@@ -209,8 +230,7 @@ class Loose:
         for place, came in self.strangers.items():
             key = device_at(place)
             if came.is_registered or key in devices:
-                leaf = parsed(came.pems[0])
-                shown = leaf.thumbprint_sha256, leaf.spki_sha256
+                shown = came.thumbprint, came.spki
                 known = Known(key, came.registration_id, Mechanism.X509, BARE, *shown, place=place)
                 found.setdefault(key, []).append((came.at or NEVER, known))
         for key, several in self.signed.items():

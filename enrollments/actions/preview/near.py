@@ -9,7 +9,8 @@ from itertools import chain
 
 from django.db.models import F, Q, QuerySet
 
-from enrollments.actions.certificates import parsed, parsed_once
+from enrollments.actions.attempts_certificates import Came
+from enrollments.actions.certificates import parsed
 from enrollments.actions.enrollment_groups import foresee_group
 from enrollments.actions.enrollment_specs import IndividualSpec
 from enrollments.actions.group_specs import GroupSpec
@@ -116,7 +117,9 @@ def near_devices(service: ProvisioningService, plan: Plan) -> Near:
         near.ask(issuer, key_id)
     for issuer, key_id in plan.issuers:
         near.ask(issuer, key_id)
-    chains = [[Issuer.of(parsed_once(pem)) for pem in one.pems] for one in plan.came.values()]
+    chains = [
+        [Issuer.of(one) for one in came.read_chain()] for came in _one_of_each_class(plan.came.values())
+    ]
     for certificate in chain.from_iterable(chains):
         near.ask(certificate.issuer, certificate.authority_key_id)
     near.spkis.update(certificate.spki for shown in chains for certificate in shown[1:])
@@ -127,9 +130,20 @@ def near_devices(service: ProvisioningService, plan: Plan) -> Near:
     for some in in_portions({one.spki for one in listed}):
         leaves = service.registrations.filter(leaf_spki__in=some)
         near.spkis |= set(leaves.values_list("leaf_spki", flat=True))
-    near.spkis |= {shown[0].spki for shown in chains} & {one.spki for one in listed}
+    near.spkis |= {came.spki for came in plan.came.values()} & {one.spki for one in listed}
     near.follow(service, listed)
     return near
+
+
+def _one_of_each_class(came: Iterable[Came]) -> Iterator[Came]:
+    """What lies above the others of a class is the same."""
+    told = set()
+    for one in came:
+        if one.classed is None:
+            yield one
+        elif one.classed.evidence not in told:
+            told.add(one.classed.evidence)
+            yield one
 
 
 _LEAF = ("certificate__subject_sha256", "certificate__spki_sha256", "certificate__authority_key_id")

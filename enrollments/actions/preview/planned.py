@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple, Protocol
 
-from enrollments.actions.attempts import Came
+from enrollments.actions.attempts_certificates import Came
 from enrollments.actions.attempts_keys import Signed
 from enrollments.actions.enrollment_specs import IndividualSpec
 from enrollments.actions.import_changes import Change

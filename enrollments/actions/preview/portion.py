@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from enrollments.actions.attempts import Came
+from enrollments.actions.attempts_certificates import Came, problem_of
 from enrollments.actions.certificates import parsed_once
 from enrollments.actions.evidence import is_signed
 from enrollments.actions.preview.above import Looking
@@ -35,9 +35,11 @@ Given = Mapping[str, Mapping[str, Came]]
 
 def by_leaf(place: str, came: Came, at: datetime) -> Known:
     """A device as what is at that place (place_of) has it."""
-    leaf = parsed_once(came.pems[0])
-    found_by = leaf.thumbprint_sha256, leaf.spki_sha256
-    problem = leaf_problem(leaf, at)
+    if came.classed is not None:
+        problem, found_by = problem_of(came.classed, at), (came.thumbprint, came.spki)
+    else:
+        leaf = parsed_once(came.pems[0])
+        problem, found_by = leaf_problem(leaf, at), (leaf.thumbprint_sha256, leaf.spki_sha256)
     return Known(
         device_at(place),
         came.registration_id,

@@ -10,7 +10,7 @@ from time import monotonic
 
 from django.db.models import QuerySet
 
-from enrollments.actions.attempts import Came
+from enrollments.actions.attempts_certificates import Came
 from enrollments.actions.evidence import is_signed
 from enrollments.actions.key_identifiers import secret_read_once
 from enrollments.actions.preview.alike import Alike
@@ -216,8 +216,9 @@ class _Rehearsed:
     def _sorted(self, loose: Loose, besides: Iterable[str]) -> Kinds:
         """Which kinds there are, and what lies above them and above those that are alone. besides: who is alone too."""
         kinds = loose.sorted(self._time, self._limits.deadline())
-        self._unexamined |= kinds.unexamined
         self._before.above[BARE] = self._after.above[BARE] = NOTHING_ABOVE
+        kinds.keep_largest(self._limits.classes)
+        self._unexamined |= kinds.unexamined
         looks = [one for kind, one in kinds.looks.items() if kind not in self._before.above]
         self._look(looks)
         for kind in kinds.looks:
@@ -325,7 +326,7 @@ class _Deciding:
             if key in self._told:
                 continue
             self._told.add(key)
-            if row is not None and (likeness := alike.likeness(row)) is not None:
+            if row is not None and (likeness := alike.likeness(row, self.others.get(key, ()))) is not None:
                 if (device := alike.device(row, likeness)) is not None:
                     yield device
                 else:
@@ -351,8 +352,16 @@ class _Deciding:
 
     def _alike(self) -> Alike:
         individuals = [world.individuals for world in self._worlds]
-        apart: set[str] = set().union(self.others, self._kinds.evidence, self._unexamined, *individuals)
-        return Alike(self._worlds, apart, lambda row: self._decided(self._known(row)))
+        apart: set[str] = set().union(self._kinds.evidence, self._unexamined, *individuals)
+        return Alike(self._worlds, apart, self._kinds, self._unexamined, self._by_all)
+
+    def _by_all(self, row: Row) -> Device | None:
+        """By all that is known of a device without an individual enrollment."""
+        recorded = self._known(row)
+        decided = self._decided(recorded)
+        if decided is not None and (self._is_all(row[0]) or is_settled(decided, row[0], self._worlds)):
+            return decided
+        return self._device(row[0], recorded, decided)
 
     def _is_all(self, key: str) -> bool:
         """Whether the device is known by its record alone, as most are."""

@@ -1,0 +1,18 @@
+"""Attempts keep the class of their evidence, as records do. The version before leaves it empty."""
+
+from django.db import migrations, models
+
+
+class Migration(migrations.Migration):
+
+    dependencies = [
+        ('enrollments', '0033_agreed_on'),
+    ]
+
+    operations = [
+        migrations.AddField(
+            model_name='registrationattempt',
+            name='evidence_class',
+            field=models.CharField(blank=True, db_default='', help_text='That of what is kept of the certificates (actions/evidence.py); empty if that was not noted.', max_length=64),
+        ),
+    ]
