@@ -10,6 +10,8 @@ from django.db import transaction
 from django.db.models import Exists, OuterRef, Prefetch, Q, QuerySet
 from django.utils.crypto import get_random_string
 
+from enrollments.actions.refusals import Tried
+from enrollments.actions.refused_again import Repeated, note_refused_again
 from enrollments.actions.sign_in import end_windows_of
 from enrollments.audit.actor import Actor
 from enrollments.audit.events import Event
@@ -22,6 +24,8 @@ from enrollments.policy.roles import Right, Role
 GENERATED_PASSWORD_LENGTH = 20
 # ASCII only: elsewhere there are letters that look alike, and databases that disagree about their case.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+@-]{0,149}", re.ASCII)
+# As at sign-in, names that nobody has are not told: people type other things into the wrong field.
+_TRIED_A_NAME = "a role for a name that nobody has"
 
 
 class NotAdministrator(Conflict):
@@ -34,9 +38,20 @@ class NotAdministrator(Conflict):
 class LastAdministrator(Conflict):
     code = "last_administrator"
 
-    def __init__(self) -> None:
+    def __init__(self, service: ProvisioningService | None) -> None:
+        where = f"service {service.name}" if service else "the installation"
+        besides = ", or ask an administrator of the installation" if service else ""
         super().__init__(
-            "This is the last administrator of the installation. Make somebody else an administrator first."
+            f"This is the last administrator of {where}. Make somebody else an administrator first{besides}."
+        )
+
+
+class NobodyOfThatName(NotFound):
+    """The same whether there is nobody or somebody who is kept out."""
+
+    def __init__(self, username: str) -> None:
+        super().__init__(
+            f"Nobody named {username[:150]} can be given a role: there is no such person, or they were deactivated."
         )
 
 
@@ -121,19 +136,71 @@ def add_person(
 @transaction.atomic
 def set_role(
     username: str, role: Role | None, *, service: ProvisioningService | None, actor: Actor, reason: str = ""
-) -> None:
-    """Give a person a role in a service or everywhere; None takes it away. Raises NotFound, LastAdministrator."""
-    user = _get(username)
+) -> tuple[User, bool]:
+    """Give a person a role in a service or everywhere; None takes it away. Raises NotFound, LastAdministrator.
+
+    Returns the person, and whether that changed anything.
+    """
+    return _set_role(_get(username), role, service=service, actor=actor, reason=reason)
+
+
+def set_role_in_service(
+    username: str,
+    role: Role | None,
+    *,
+    service: ProvisioningService,
+    by: User,
+    actor: Actor,
+    reason: str = "",
+) -> tuple[User, bool]:
+    """As set_role, by somebody who administers this service and perhaps nothing else.
+
+    Whether they do is asked in their turn: a role that was taken away meanwhile gives no other. The last administrator
+    of a service does not put themselves out; an administrator of the installation may, who can make another. Raises
+    NotAdministrator, LastAdministrator and NobodyOfThatName: by trying names one learns whom the installation has, so
+    each try at one that it does not have is told, or added up (R14, R15).
+    """
+    try:
+        return _set_role_in_service(username, role, service=service, by=by, actor=actor, reason=reason)
+    except NobodyOfThatName:
+        note_refused_again(Tried(_TRIED_A_NAME), Repeated(_TRIED_A_NAME), actor=actor, service=service)
+        raise
+
+
+@transaction.atomic
+def _set_role_in_service(
+    username: str, role: Role | None, *, service: ProvisioningService, by: User, actor: Actor, reason: str
+) -> tuple[User, bool]:
+    take_turn_with_people()
+    still = User.objects.filter(pk=by.pk).first()
+    if still is None or not has_right(still, Right.ADMINISTER, service):
+        raise NotAdministrator(service)
+    try:
+        user = _get(username)
+    except NotFound:
+        raise NobodyOfThatName(username) from None
+    # Who has a role here is on the page, kept out or not.
+    if not user.is_active and not people_of(service).filter(pk=user.pk).exists():
+        raise NobodyOfThatName(username)
+    given = _set_role(user, role, service=service, actor=actor, reason=reason)
+    if not has_right(still, Right.ADMINISTER, None):
+        _refuse_without_administrator(service)
+    return given
+
+
+def _set_role(
+    user: User, role: Role | None, *, service: ProvisioningService | None, actor: Actor, reason: str
+) -> tuple[User, bool]:
     membership = Membership.objects.select_for_update().filter(user=user, service=service).first()
     before = membership.role if membership else None
     if before == (role.value if role else None):
-        return
+        return user, False
     if role is None and membership is not None:
         membership.delete()
     elif role is not None:
         Membership.objects.update_or_create(user=user, service=service, defaults={"role": role.value})
     if service is None:
-        _refuse_without_administrator()
+        _refuse_without_administrator(None)
     where = service.name if service else "whole installation"
     if role is None:
         _end_tokens(user, "The owner lost the role.", actor=actor)
@@ -146,28 +213,7 @@ def set_role(
         before={"role": before, "where": where},
         after={"role": role.value if role else None, "where": where},
     )
-
-
-@transaction.atomic
-def set_role_in_service(
-    username: str,
-    role: Role | None,
-    *,
-    service: ProvisioningService,
-    by: User,
-    actor: Actor,
-    reason: str = "",
-) -> None:
-    """As set_role, by somebody who administers this service and perhaps nothing else.
-
-    Whether they do is asked in their turn: a role that was taken away meanwhile gives no other. Raises NotAdministrator
-    besides what set_role does.
-    """
-    take_turn_with_people()
-    still = User.objects.filter(pk=by.pk).first()
-    if still is None or not has_right(still, Right.ADMINISTER, service):
-        raise NotAdministrator(service)
-    set_role(username, role, service=service, actor=actor, reason=reason)
+    return user, True
 
 
 @transaction.atomic
@@ -181,7 +227,7 @@ def set_active(username: str, active: bool, *, actor: Actor, reason: str = "") -
         return
     user.is_active = active
     user.save(update_fields=["is_active"])
-    _refuse_without_administrator()
+    _refuse_without_administrator(None)
     _end_tokens(user, "The owner was deactivated.", actor=actor)
     record(
         Event.PERSON_CHANGED,
@@ -210,7 +256,7 @@ def remove_person(username: str, *, actor: Actor, reason: str = "") -> None:
         before={"roles": before},
     )
     user.delete()
-    _refuse_without_administrator()
+    _refuse_without_administrator(None)
 
 
 @transaction.atomic
@@ -303,10 +349,13 @@ def _get(username: str) -> User:
         raise NotFound(f"There is no person named {username[:150]}.") from None
 
 
-def _refuse_without_administrator() -> None:
-    """Checked after the change, inside its transaction: whatever led here is undone by the exception."""
+def _refuse_without_administrator(service: ProvisioningService | None) -> None:
+    """Checked after the change, inside its transaction: whatever led here is undone by the exception.
+
+    Of a service those count who were made so there. With no service: of the installation.
+    """
     administrators = Membership.objects.filter(
-        service__isnull=True, role=Role.ADMINISTRATOR.value, user__is_active=True
+        service=service, role=Role.ADMINISTRATOR.value, user__is_active=True
     )
     if not administrators.select_for_update().exists():
-        raise LastAdministrator
+        raise LastAdministrator(service)

@@ -2,7 +2,9 @@
 
 import pytest
 from django.contrib.auth.models import User
+from django.db.models import F
 from django.test import Client
+from django.utils import timezone
 
 from enrollments.actions.api_tokens import add_api_token
 from enrollments.actions.people import (
@@ -13,7 +15,8 @@ from enrollments.actions.people import (
     set_role,
     set_role_in_service,
 )
-from enrollments.models import ApiToken, HistoryEvent, Membership, ProvisioningService
+from enrollments.actions.refused_again import ADDED_UP_FOR, record_refused_again
+from enrollments.models import ApiToken, HistoryEvent, Membership, ProvisioningService, RefusedAgain
 from enrollments.policy.access import AccessRight
 from enrollments.policy.roles import Right, Role
 from tests.devices import ALICE
@@ -128,9 +131,7 @@ def test_roles_elsewhere_and_in_the_installation_stay_whatever_is_sent(admin, pl
 @pytest.mark.parametrize(
     ("entered", "sentence"),
     [
-        ({"username": "nobody"}, "There is no person named nobody."),
         ({"username": ""}, "This field is required."),
-        ({"username": "bo"}, "There is no person named bo."),
         ({"role": "emperor"}, "Select a valid choice"),
         ({"role": ""}, "This field is required."),
         ({"reason": "x" * 501}, "at most 500 characters"),
@@ -148,7 +149,42 @@ def test_what_cannot_be_done_says_why_and_changes_nothing(admin, plant, bob, ent
     assert HistoryEvent.objects.count() == rows
 
 
+def test_whoever_is_not_there_or_kept_out_is_answered_alike_and_each_try_is_told(admin, plant, bob):
+    """R15: by trying names one could learn whom the installation has."""
+    a_user(Role.ADMINISTRATOR, username="root")
+    set_active("bob", False, actor=ALICE)
+    before = HistoryEvent.objects.latest("pk").pk
+
+    for name in ("nobody", "bo", "bob", "BOB", "nobody"):
+        answer = give(admin, name, "viewer")
+
+        assert answer.status_code == 422
+        (sentence,) = answer.context["form"].errors["username"]
+        assert sentence == (
+            f"Nobody named {name} can be given a role: there is no such person, or they were deactivated."
+        )
+    RefusedAgain.objects.update(started_at=F("started_at") - ADDED_UP_FOR)
+    record_refused_again(ended_before=timezone.now())
+
+    assert memberships(bob) == {("lab", "operator")}
+    first, others = HistoryEvent.objects.filter(pk__gt=before).order_by("pk")
+    for row in (first, others):
+        assert (row.event, row.actor_name, row.service_name) == (
+            "action.refused",
+            "some-administrator",
+            "plant",
+        )
+        assert row.subject_name == "a role for a name that nobody has"
+    assert (first.after, others.after["times"]) == (None, 4)
+    text = admin.get("/services/plant/history/").content.decode()
+    assert "was refused" in text
+    assert "a role for a name that nobody has" in text
+    assert "nobody</" not in text
+
+
 def test_who_gives_up_their_own_role_is_led_to_where_they_may_be(admin, plant):
+    a_user(Role.ADMINISTRATOR, plant, "second")
+
     assert give(admin, "some-administrator", "none")["Location"] == "/"
     assert admin.get(URL).status_code == 404
 
