@@ -8,9 +8,8 @@ from enrollments.models import ProvisioningService
 from enrollments.policy.roles import Role
 from enrollments.policy.words import counted
 
-# Words in the form that are neither the name of a service nor a role.
+# Where a form asks for a service, and the whole installation is meant.
 EVERYWHERE = "*"
-NO_ROLE = "none"
 
 
 class SignInForm(forms.Form):
@@ -107,26 +106,23 @@ class PersonForm(_WhereForm):
     field_order = ("username", "where", "role")
 
 
-class _RoleChange(forms.Form):
-    """A role that is given or taken away, and why."""
+class _RoleGiven(forms.Form):
+    """A role, and why it is given. One is taken away by a question of its own."""
 
-    role = forms.ChoiceField(
-        label="Role", choices=[*((role.value, role.label) for role in Role), (NO_ROLE, "No role")]
-    )
+    role = forms.ChoiceField(label="Role", choices=[(role.value, role.label) for role in Role])
     reason = forms.CharField(label="Reason", required=False, max_length=500)
 
     @property
-    def chosen_role(self) -> Role | None:
-        """None takes the role away. Ask a valid form only."""
-        chosen = self.cleaned_data["role"]
-        return None if chosen == NO_ROLE else Role(chosen)
+    def chosen_role(self) -> Role:
+        """Ask a valid form only."""
+        return Role(self.cleaned_data["role"])
 
 
-class RoleForm(_RoleChange, _WhereForm):
+class RoleForm(_RoleGiven, _WhereForm):
     """Of one person, anywhere."""
 
 
-class ServiceRoleForm(_RoleChange):
+class ServiceRoleForm(_RoleGiven):
     """Of anybody, in one service."""
 
     username = forms.CharField(

@@ -90,14 +90,17 @@ def plant(live: LiveListeners) -> LiveListeners:
     live.python(
         "from datetime import timedelta\n"
         "from enrollments.actions.api_tokens import add_api_token\n"
+        "from enrollments.actions.people import add_person\n"
         "from enrollments.actions.quiet_periods import start_quiet_period\n"
         "from enrollments.audit.actor import Actor, Way\n"
         "from django.contrib.auth.models import User\n"
         "from enrollments.models import ProvisioningService\n"
+        "from enrollments.policy.roles import Role\n"
         "actor = Actor('cli', 'test', Way.COMMAND_LINE)\n"
         "service = ProvisioningService.objects.get(name='local')\n"
         "refused = service.attempts.filter(outcome='refused').exclude(source='').first()\n"
         "start_quiet_period(service, refused, timedelta(days=1), actor=actor)\n"
+        "add_person('visitor', role=Role.VIEWER, service=service, actor=actor)\n"
         "add_api_token(service, User.objects.get(username='admin'), 'ci', ['EnrollmentRead'], days=1, actor=actor)\n"
     )
     live.enroll_keys("scheduled-pump")

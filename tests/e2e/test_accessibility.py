@@ -90,6 +90,7 @@ INSTEAD = {
     "policy-keys": Visit("policy-keys", post={}),
     "device-keys": Visit("device-keys", post={}),
     "person-role": Visit("person-role", post={"role": "none such"}),
+    "person-role-take-away": Visit("person-role-take-away", query="where={service_name}"),
     "service-person-role": Visit("service-person-role", post={"role": "none such"}),
     "service-settings-change": Visit("service-settings-change", post={"retry_after_seconds": "never"}),
     "preview": Visit("preview", query=ACT_ON_PUMPS),

@@ -337,6 +337,34 @@ def test_a_form_that_is_not_accepted_keeps_what_was_typed(script, open_window, a
     expect(page.get_by_label("Reason")).to_have_value("trying it out")
 
 
+@pytest.mark.parametrize("script", [True, False], ids=["script on", "script off"])
+def test_a_role_is_taken_away_after_a_question(script, open_window, administrator_cookies, live):
+    name = f"leaver-{script}"
+    live.python(
+        "from enrollments.actions.people import add_person\n"
+        "from enrollments.audit.actor import Actor, Way\n"
+        "from enrollments.models import ProvisioningService\n"
+        "from enrollments.policy.roles import Role\n"
+        f"service = ProvisioningService.objects.get(name={SERVICE!r})\n"
+        f"add_person({name!r}, role=Role.VIEWER, service=service, actor=Actor('cli', 'test', Way.COMMAND_LINE))\n"
+    )
+    page = open_window(storage_state=administrator_cookies, java_script_enabled=script)
+    page.goto(f"/services/{SERVICE}/people/")
+    row = Portal(page).row(name)
+    question = page.get_by_role("dialog" if script else "main")
+
+    row.get_by_role("link", name="Take away").click()
+    expect(question).to_contain_text(f"{name} is viewer in service {SERVICE}.")
+    question.get_by_role("link", name="Cancel").click()
+    expect(row).to_contain_text("Viewer")
+    row.get_by_role("link", name="Take away").click()
+    question.get_by_label("Reason").fill("left")
+    question.get_by_role("button", name="Take away", exact=True).click()
+
+    Portal(page).expect_said(f"{name} is now without a role of their own in service {SERVICE}.")
+    expect(row).to_have_count(0)
+
+
 def test_what_is_wrong_with_a_file_is_said_before_saving(administrator, tmp_path):
     secret = self_signed("secret-pump")
     both = tmp_path / "both.pem"

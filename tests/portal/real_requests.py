@@ -240,6 +240,10 @@ POSTS: dict[str, Real] = {
     "person-role": Real(
         ("person.role_changed",), ("Membership",), {"where": "plant", "role": "operator"}, page="person-edit"
     ),
+    "person-role-take-away": Real(
+        ("person.role_changed",), ("Membership",), query=lambda _, __: {"where": "plant"}
+    ),
+    "service-role-take-away": Real(("person.role_changed",), ("Membership",)),
     "service-person-role": Real(
         ("person.role_changed",),
         ("Membership",),

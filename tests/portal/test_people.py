@@ -15,6 +15,7 @@ from enrollments.policy.access import AccessRight
 from enrollments.policy.roles import Role
 from tests.devices import ALICE
 from tests.factories import a_service, a_user
+from tests.portal.pages import Page
 
 LAST = "This is the last administrator of the installation."
 
@@ -86,12 +87,57 @@ def test_role_is_given_changed_and_taken_away(admin, bob, plant):
     admin.post(url, {"where": "*", "role": "auditor"})
     assert Membership.objects.get(user=bob, service=None).role == "auditor"
 
-    admin.post(url, {"where": "plant", "role": "none"})
+    admin.post("/people/p/bob/take-away/?where=plant", {"reason": "back at home"})
     assert not Membership.objects.filter(user=bob, service=plant).exists()
+    assert HistoryEvent.objects.filter(event="person.role_changed").latest("id").reason == "back at home"
+    admin.post("/people/p/bob/take-away/?where=*")
+    assert not bob.memberships.exists()
 
 
-def test_form_that_says_no_role_by_mistake_takes_nothing_away(admin, bob, plant):
-    answer = admin.post("/people/p/bob/role/", {"where": "plant", "role": ""})
+def test_taking_a_role_away_is_asked_first(admin, bob, plant):
+    people.set_role("bob", Role.AUDITOR, service=None, actor=ALICE)
+    page = admin.get("/people/p/bob/").content.decode()
+    questions = [one for one in dict.fromkeys(Page(page).leads_to) if "take-away" in one]
+
+    here, everywhere = (" ".join(admin.get(one).content.decode().split()) for one in questions)
+
+    assert {one.rpartition("=")[2] for one in questions} == {"plant", "%2A"}
+    both = f"{here}{everywhere}"
+    assert "Take away the role of bob in service plant?" in both
+    assert (
+        "bob is viewer in service plant. Their role in the whole installation stays, so they go on there as"
+        in both
+    )
+    assert "Take away the role of bob in the whole installation?" in both
+    assert "what their roles in single services allow" in both
+    assert bob.memberships.count() == 2
+    for one in questions:
+        form = Page(admin.get(one).content.decode()).form_to("/people/p/bob/take-away/")
+        assert admin.post(form.action, form.fields)["Location"] == "/people/p/bob/"
+    assert not bob.memberships.exists()
+
+
+@pytest.mark.parametrize("where", ["", "?where=nowhere", "?where=*", "?where=lab"])
+def test_there_is_nothing_to_take_away_where_there_is_no_role(admin, bob, plant, where):
+    a_service("lab")
+    path, rows = f"/people/p/BOB/take-away/{where}", HistoryEvent.objects.count()
+
+    for answer in (admin.get(path, follow=True), admin.post(path, follow=True)):
+        assert "bob has no role of their own there: nothing was changed." in answer.content.decode()
+    assert (bob.memberships.count(), HistoryEvent.objects.count()) == (1, rows)
+
+
+def test_role_that_somebody_has_already_is_said_to_be_there(admin, bob):
+    answer = admin.post("/people/p/BOB/role/", {"where": "plant", "role": "viewer"}, follow=True)
+
+    (message,) = answer.context["messages"]
+    assert str(message) == "bob is viewer in service plant already: nothing was changed."
+    assert not HistoryEvent.objects.filter(event="person.role_changed").exists()
+
+
+@pytest.mark.parametrize("role", ["", "none"])
+def test_form_that_says_no_role_by_mistake_takes_nothing_away(admin, bob, plant, role):
+    answer = admin.post("/people/p/bob/role/", {"where": "plant", "role": role})
 
     assert answer.status_code == 422
     assert Membership.objects.get(user=bob).role == "viewer"
@@ -168,7 +214,7 @@ def test_new_password_works_and_ends_open_sessions(admin, bob):
         ("deactivate/", {}),
         ("remove/", {}),
         ("role/", {"where": "*", "role": "operator"}),
-        ("role/", {"where": "*", "role": "none"}),
+        ("take-away/?where=*", {}),
     ],
 )
 def test_last_administrator_stays(admin, bob, path, data):

@@ -2,6 +2,7 @@
 
 from django.contrib import messages
 from django.contrib.auth.models import User
+from django.db.models import Q
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
@@ -22,8 +23,9 @@ from enrollments.policy.roles import Right, Role
 from enrollments.policy.words import counted
 from enrollments.portal.access import actor_of, requires_everywhere
 from enrollments.portal.confirmation import ReasonForm, ask, show_invalid
-from enrollments.portal.forms_people import EVERYWHERE, NO_ROLE, NewPasswordForm, PersonForm, RoleForm
+from enrollments.portal.forms_people import EVERYWHERE, NewPasswordForm, PersonForm, RoleForm
 from enrollments.portal.paging import paged
+from enrollments.portal.roles import ask_to_take_away, tell_of_role
 
 
 @require_safe
@@ -69,9 +71,8 @@ def person_role(request: HttpRequest, username: str) -> HttpResponse:
     form = RoleForm(request.POST)
     if not form.is_valid():
         return _person_page(request, user, form, 422)
-    where = f"service {form.service}" if form.service else "the whole installation"
     try:
-        set_role(
+        user, is_changed = set_role(
             username,
             form.chosen_role,
             service=form.service,
@@ -84,9 +85,32 @@ def person_role(request: HttpRequest, username: str) -> HttpResponse:
     except LastAdministrator as problem:
         form.add_error(None, problem.message)
         return _person_page(request, user, form, 409)
-    role = form.chosen_role.label.lower() if form.chosen_role else "without a role of their own"
-    messages.success(request, f"{user} is now {role} in {where}.")
+    tell_of_role(request, user, form.chosen_role, form.service, is_changed=is_changed)
     return redirect("portal:person-edit", username=user.username)
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@requires_everywhere(Right.ADMINISTER)
+def person_role_take_away(request: HttpRequest, username: str) -> HttpResponse:
+    """In which place, the address says: `where`, as in the form by which roles are given."""
+    user, where = _get(username), request.GET.get("where", "")
+    place = Q(service__isnull=True) if where == EVERYWHERE else Q(service__name=where)
+    membership = user.memberships.filter(place).select_related("user", "service").first()
+    if membership is None:
+        messages.info(request, f"{user} has no role of their own there: nothing was changed.")
+        return redirect(_person_url(user))
+    form = ReasonForm(request.POST if request.method == "POST" else None)
+    if request.method == "POST" and form.is_valid():
+        user, is_changed = set_role(
+            username,
+            None,
+            service=membership.service,
+            actor=actor_of(request),
+            reason=form.cleaned_data["reason"],
+        )
+        tell_of_role(request, user, None, membership.service, is_changed=is_changed)
+        return redirect(_person_url(user))
+    return ask_to_take_away(request, membership, form, cancel_url=_person_url(user))
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -180,7 +204,6 @@ def _person_page(request: HttpRequest, user: User, form: RoleForm, status: int =
     context = {
         "shown": user,
         "form": form,
-        "no_role": NO_ROLE,
         "memberships": [
             {
                 "where": f"Service {one.service}" if one.service else "Whole installation",

@@ -6,16 +6,24 @@ from django.contrib import messages
 from django.contrib.auth.models import User
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
-from django.views.decorators.http import require_POST, require_safe
+from django.urls import reverse
+from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
-from enrollments.actions.people import has_right, people_of, set_role_in_service
-from enrollments.errors import Invalid, NotFound
+from enrollments.actions.people import (
+    LastAdministrator,
+    NobodyOfThatName,
+    has_right,
+    people_of,
+    set_role_in_service,
+)
+from enrollments.errors import Invalid
 from enrollments.models import Membership, ProvisioningService
 from enrollments.policy.roles import Right, Role
 from enrollments.portal.access import actor_of, may, person, requires
-from enrollments.portal.confirmation import show_invalid
-from enrollments.portal.forms_people import NO_ROLE, ServiceRoleForm
+from enrollments.portal.confirmation import ReasonForm, show_invalid
+from enrollments.portal.forms_people import ServiceRoleForm
 from enrollments.portal.paging import paged
+from enrollments.portal.roles import ask_to_take_away, tell_of_role
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,28 +52,60 @@ def service_person_role(request: HttpRequest, service: ProvisioningService) -> H
     form = ServiceRoleForm(request.POST)
     if not form.is_valid():
         return _page(request, service, form, 422)
-    username = form.cleaned_data["username"]
     try:
-        set_role_in_service(
-            username,
+        user, is_changed = set_role_in_service(
+            form.cleaned_data["username"],
             form.chosen_role,
             service=service,
             by=person(request),
             actor=actor_of(request),
             reason=form.cleaned_data["reason"],
         )
-    except NotFound as problem:
+    except NobodyOfThatName as problem:
         form.add_error("username", problem.message)
         return _page(request, service, form, 422)
     except Invalid as problem:
         show_invalid(form, problem)
         return _page(request, service, form, 422)
-    role = form.chosen_role.label.lower() if form.chosen_role else "without a role of their own"
-    messages.success(request, f"{username} is now {role} in service {service}.")
-    # Who gave up a role of their own may not see this page any more.
-    if not has_right(person(request), Right.SEE_HISTORY, service):
-        return redirect("portal:service-list")
-    return redirect("portal:service-people", service_name=service.name)
+    except LastAdministrator as problem:
+        form.add_error(None, problem.message)
+        return _page(request, service, form, 409)
+    tell_of_role(request, user, form.chosen_role, service, is_changed=is_changed)
+    return _back(request, service)
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@requires(Right.ADMINISTER)
+def service_role_take_away(request: HttpRequest, service: ProvisioningService, username: str) -> HttpResponse:
+    membership = service.memberships.filter(user__username__iexact=username).select_related("user").first()
+    if membership is None:
+        # Whether the installation has somebody of that name is not told.
+        nobody = f"Nobody named {username[:150]} has a role of their own in service {service}"
+        messages.info(request, f"{nobody}: nothing was changed.")
+        return _back(request, service)
+    form = ReasonForm(request.POST if request.method == "POST" else None)
+    if request.method == "POST" and form.is_valid():
+        user, is_changed = set_role_in_service(
+            membership.user.get_username(),
+            None,
+            service=service,
+            by=person(request),
+            actor=actor_of(request),
+            reason=form.cleaned_data["reason"],
+        )
+        tell_of_role(request, user, None, service, is_changed=is_changed)
+        return _back(request, service)
+    return ask_to_take_away(request, membership, form, cancel_url=_list_url(service))
+
+
+def _list_url(service: ProvisioningService) -> str:
+    return reverse("portal:service-people", kwargs={"service_name": service.name})
+
+
+def _back(request: HttpRequest, service: ProvisioningService) -> HttpResponse:
+    """To the list, unless who gave up a role of their own may not see it any more."""
+    may_see = has_right(person(request), Right.SEE_HISTORY, service)
+    return redirect(_list_url(service) if may_see else "portal:service-list")
 
 
 def _page(
@@ -81,7 +121,6 @@ def _page(
         "page": page,
         "search": search,
         "rows": [_roles(one) for one in page.rows],
-        "no_role": NO_ROLE,
         "may_change": may(request, Right.ADMINISTER, service),
         "may_see_people": request.role_everywhere is Role.ADMINISTRATOR,  # type: ignore[attr-defined]  # set by access.requires
     }

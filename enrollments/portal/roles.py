@@ -1,0 +1,64 @@
+"""A role that is taken away, asked before; and what is said of one that was given or taken away."""
+
+from django import forms
+from django.contrib import messages
+from django.contrib.auth.models import User
+from django.http import HttpRequest, HttpResponse
+
+from enrollments.actions.people import role_in
+from enrollments.models import Membership, ProvisioningService
+from enrollments.policy.roles import Role
+from enrollments.portal.confirmation import ask
+
+
+def tell_of_role(
+    request: HttpRequest,
+    user: User,
+    role: Role | None,
+    service: ProvisioningService | None,
+    *,
+    is_changed: bool,
+) -> None:
+    """The message after it. `user`: as stored, however somebody typed the name."""
+    where = _place(service)
+    if is_changed:
+        now = role.label.lower() if role else "without a role of their own"
+        messages.success(request, f"{user} is now {now} in {where}.")
+    elif role:
+        messages.info(request, f"{user} is {role.label.lower()} in {where} already: nothing was changed.")
+    else:
+        messages.info(request, f"{user} has no role of their own in {where}: nothing was changed.")
+
+
+def ask_to_take_away(
+    request: HttpRequest, membership: Membership, form: forms.Form, *, cancel_url: str
+) -> HttpResponse:
+    user, role, where = membership.user, Role(membership.role).label.lower(), _place(membership.service)
+    own = "This is your own role. " if user == request.user else ""
+    return ask(
+        request,
+        title=f"Take away the role of {user} in {where}?",
+        yes="Take away",
+        body=f"{own}{user} is {role} in {where}. {_what_is_left(membership)}",
+        form=form,
+        cancel_url=cancel_url,
+    )
+
+
+def _place(service: ProvisioningService | None) -> str:
+    return f"service {service}" if service else "the whole installation"
+
+
+def _what_is_left(membership: Membership) -> str:
+    if membership.service is None:
+        return (
+            "From their next click on, they see and do only what their roles in single services allow; their API "
+            "tokens for all other services end."
+        )
+    if everywhere := role_in(membership.user, None):
+        return (
+            f"Their role in the whole installation stays, so they go on there as {everywhere.label.lower()}."
+        )
+    return (
+        "From their next click on, the service is not there for them any more; their API tokens for it end."
+    )
