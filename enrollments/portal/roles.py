@@ -33,13 +33,14 @@ def tell_of_role(
 def ask_to_take_away(
     request: HttpRequest, membership: Membership, form: forms.Form, *, cancel_url: str
 ) -> HttpResponse:
-    user, role, where = membership.user, Role(membership.role).label.lower(), _place(membership.service)
-    own = "This is your own role. " if user == request.user else ""
+    user, where = membership.user, _place(membership.service)
+    is_own = user == request.user
+    whose = "This is your own role: you are" if is_own else f"{user} is"
     return ask(
         request,
         title=f"Take away the role of {user} in {where}?",
         yes="Take away",
-        body=f"{own}{user} is {role} in {where}. {_what_is_left(membership)}",
+        body=f"{whose} {Role(membership.role).label.lower()} in {where}. {_what_is_left(membership, is_own=is_own)}",
         form=form,
         cancel_url=cancel_url,
     )
@@ -49,16 +50,14 @@ def _place(service: ProvisioningService | None) -> str:
     return f"service {service}" if service else "the whole installation"
 
 
-def _what_is_left(membership: Membership) -> str:
+def _what_is_left(membership: Membership, *, is_own: bool) -> str:
+    they, them, their = ("you", "you", "your") if is_own else ("they", "them", "their")
     if membership.service is None:
         return (
-            "From their next click on, they see and do only what their roles in single services allow; their API "
-            "tokens for all other services end."
+            f"From {their} next click on, {they} see and do only what {their} roles in single services allow; {their} "
+            "API tokens for all other services end."
         )
     if everywhere := role_in(membership.user, None):
-        return (
-            f"Their role in the whole installation stays, so they go on there as {everywhere.label.lower()}."
-        )
-    return (
-        "From their next click on, the service is not there for them any more; their API tokens for it end."
-    )
+        stays = f"{their.capitalize()} role in the whole installation stays"
+        return f"{stays}, so {they} go on there as {everywhere.label.lower()}."
+    return f"From {their} next click on, the service is not there for {them} any more; {their} API tokens for it end."

@@ -184,6 +184,7 @@ def test_whoever_is_not_there_or_kept_out_is_answered_alike_and_each_try_is_told
         answer = give(admin, name, "viewer")
 
         assert answer.status_code == 422
+        assert re.search(r'<input [^>]*name="username"[^>]* autofocus', answer.content.decode())
         (sentence,) = answer.context["form"].errors["username"]
         assert sentence == (
             f"Nobody named {name} can be given a role: there is no such person, or they were deactivated."
@@ -286,7 +287,10 @@ def test_taking_a_role_away_is_asked_first_and_says_what_is_left(admin, plant, b
 
 
 def test_ones_own_role_is_called_so(admin, plant):
-    assert "This is your own role." in admin.get(f"{URL}p/some-administrator/take-away/").content.decode()
+    page = admin.get(f"{URL}p/some-administrator/take-away/").content.decode()
+
+    assert "This is your own role: you are administrator in service plant." in page
+    assert "From your next click on, the service is not there for you any more; your API tokens" in page
 
 
 def test_who_gives_up_their_own_role_is_led_to_where_they_may_be(admin, plant):

@@ -115,6 +115,10 @@ def _page(
     if search := request.GET.get("q", "").strip():
         people = people.filter(username__istartswith=search)
     page = paged(people, request.GET, {"name": "username"}, "name")
+    if form.errors:
+        # The form stands below the list: the page opens where it is to be mended.
+        wrong = next((name for name in form.fields if name in form.errors), "role")
+        form.fields[wrong].widget.attrs["autofocus"] = True
     context = {
         "service": service,
         "form": form,
