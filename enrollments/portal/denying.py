@@ -100,13 +100,17 @@ def _in_words(service: ProvisioningService, one: Proven) -> str:
     if one.mechanism is Mechanism.TPM:
         return "its TPM"
     of_groups = {key_id.removeprefix(OF_GROUP) for key_id in one.key_ids if key_id.startswith(OF_GROUP)}
+    own = next((key_id for key_id in one.key_ids if not key_id.startswith(OF_GROUP)), "")
+    of_its_own = f"a key of its own ({own[:8]}…)" if own else "a key of its own"
+    if not of_groups:
+        return of_its_own
     holds = Q(primary_key_id__in=of_groups) | Q(secondary_key_id__in=of_groups)
-    groups = service.enrollmentgroups.without_secrets().filter(holds).order_by("pk") if of_groups else ()
-    if named := [str(group) for group in groups]:
-        return f"a key derived from that of enrollment group {' or '.join(named)}"
-    if of_groups:
-        return "a key derived from one that no group holds any more"
-    return f"a key of its own ({one.key_ids[0][:8]}…)" if one.key_ids else "a key of its own"
+    groups = [str(group) for group in service.enrollmentgroups.without_secrets().filter(holds).order_by("pk")]
+    derived = "a key derived from one that no group holds any more"
+    if groups:
+        derived = f"a key derived from that of enrollment group {' or '.join(groups)}"
+    # Of an attempt that does not say whose key it was, both begin as the same one: it is one of them (`key_proven`).
+    return f"{of_its_own} or {derived}" if own in of_groups else derived
 
 
 def _whose_name(attempt: RegistrationAttempt, record: RegistrationRecord | None) -> str:

@@ -277,3 +277,21 @@ def test_the_question_says_by_what_else_the_device_is_known(operator, plant):
         ) in text
     assert "in several ways" not in of_one
     assert "It bars this registration ID, whichever key signs for it" in of_one
+
+
+@pytest.mark.parametrize("is_kept", [True, False])
+def test_the_question_says_so_where_it_is_not_kept_whether_a_key_was_its_own(operator, plant, is_kept):
+    """Attempts of an older version do not say it, and a disabled individual enrollment may hold that key."""
+    group = enroll_key_group(plant, "keys")
+    enroll_keys(plant, "twin-0", enabled=False)
+    key = derived_key(group.primary_key, "twin-0")
+    assert register(plant, signs(plant, "twin-0", key), "twin-0").outcome == "disabled"
+    attempts = plant.attempts.filter(registration_key="twin-0", leaf_thumbprint="")
+    if not is_kept:
+        attempts.update(key_of_group=None)
+
+    told = words(question(operator, reverse("portal:attempt-deny", args=["plant", attempts.get().pk])))
+
+    derived = "a key derived from that of enrollment group keys; the certificate"
+    either = f"a key of its own ({attempts.get().key_id[:8]}…) or {derived}"
+    assert f"admitted under it any more: {derived if is_kept else either}" in told
