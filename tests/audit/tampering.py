@@ -14,7 +14,7 @@ from django.db import connection, transaction
 
 from enrollments.audit import checkpoints
 from enrollments.audit.canonical import MEMBERS
-from enrollments.audit.report import Problem
+from enrollments.audit.report import Report
 from tests.audit.histories import execute
 
 TOOL = Path(__file__).parents[2] / "tools" / "verify_history.py"
@@ -61,8 +61,8 @@ def key() -> str:
     return str(checkpoints.verifier_key())
 
 
-def by_us(check: Callable[..., object], *arguments: object) -> tuple[int | None, int | None] | None:
-    found: Problem | None = check(*arguments).problem  # type: ignore[attr-defined]
+def by_us(check: Callable[..., Report], *arguments: object) -> tuple[int | None, int | None] | None:
+    found = check(*arguments).problem
     return (found.index, found.event_id) if found else None
 
 
