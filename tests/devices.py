@@ -31,7 +31,7 @@ from enrollments.models import (
     ProvisioningService,
     Slot,
 )
-from tests.certificates import Minted
+from tests.certificates import Minted, root
 from tests.sas import sas_token
 from tests.soft_tpm import SoftTpm
 
@@ -41,6 +41,17 @@ PEER = Peer("198.51.100.20", "test device")
 
 def new_service(name: str = "plant") -> ProvisioningService:
     return add_service(name, actor=ALICE)
+
+
+def enroll_line(service: ProvisioningService, *registered: str) -> Minted:
+    """Group `plant-7` below the group `root`, both enabled, with devices that came in by it. Its CA is returned."""
+    top = root("Root")
+    plant = top.intermediate("Plant 7")
+    enroll_ca(service, top, "root")
+    enroll_ca(service, plant, "plant-7")
+    for name in registered:
+        register(service, plant.leaf(name))
+    return plant
 
 
 def enroll_ca(

@@ -5,6 +5,8 @@ import json
 from django.apps import apps
 from django.db import connection
 
+from enrollments.models import HistoryEvent
+
 
 def tables() -> dict[str, str]:
     """All rows of all tables, by the name of the model."""
@@ -19,3 +21,8 @@ def tables() -> dict[str, str]:
 def changed_tables(before: dict[str, str]) -> set[str]:
     """Those that hold something else now."""
     return {name for name, rows in tables().items() if rows != before[name]}
+
+
+def refused_rows() -> list[HistoryEvent]:
+    """What was refused, in its order (R15)."""
+    return list(HistoryEvent.objects.filter(event="action.refused").order_by("pk"))

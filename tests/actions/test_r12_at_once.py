@@ -21,7 +21,12 @@ from enrollments.actions.enrollment_groups import (
 from enrollments.actions.enrollments import disable_enrollment
 from enrollments.actions.group_specs import GroupSpec
 from enrollments.actions.hubs import HubSpec, change_hub, link_hub
-from enrollments.actions.registrations import Outcome, look_up_registration, poll_operation
+from enrollments.actions.registrations import (
+    Outcome,
+    RegistrationAnswer,
+    look_up_registration,
+    poll_operation,
+)
 from enrollments.actions.revocation import (
     delete_registration,
     deprovision_device,
@@ -157,6 +162,21 @@ def finish(*threads: threading.Thread) -> None:
         assert not thread.is_alive()
 
 
+def is_waited_for(world: World, pause: Pause, change: Callable[[World], None]) -> RegistrationAnswer:
+    """The change does not come through while a registration holds the lock, which is answered as `assigned`."""
+    admitted, results = in_thread(lambda: registrations.register_device(world.service, world.ask()))
+    assert pause.reached.wait(PATIENCE)
+    changing, _ = in_thread(lambda: change(world))
+    changing.join(0.2)
+    still_waiting = changing.is_alive()
+    pause.go_on.set()
+    finish(admitted, changing)
+
+    assert still_waiting
+    assert results[0].outcome is Outcome.ASSIGNED
+    return results[0]
+
+
 @pytest.mark.parametrize("change", CHANGES)
 def test_change_answered_while_a_registration_is_being_judged(world, change, monkeypatch):
     pause = Pause()
@@ -181,17 +201,9 @@ def test_change_waits_for_a_registration_that_holds_the_lock_and_ends_what_it_ga
     pause = Pause()
     monkeypatch.setattr(registrations, step, pause.after(getattr(registrations, step)))
 
-    admitted, results = in_thread(lambda: registrations.register_device(world.service, world.ask()))
-    assert pause.reached.wait(PATIENCE)
-    changing, _ = in_thread(lambda: change(world))
-    changing.join(0.2)
-    still_waiting = changing.is_alive()
-    pause.go_on.set()
-    finish(admitted, changing)
+    admitted = is_waited_for(world, pause, change)
 
-    assert still_waiting
-    assert results[0].outcome is Outcome.ASSIGNED
-    poll = poll_operation(world.service, results[0].operation_id, world.ask())
+    poll = poll_operation(world.service, admitted.operation_id, world.ask())
     look_up = look_up_registration(world.service, world.ask())
     again = register(world.service, world.leaf)
     assert {poll.outcome, look_up.outcome, again.outcome} <= {Outcome.DISABLED, Outcome.UNAUTHORIZED}
@@ -336,16 +348,8 @@ def test_settings_and_hubs_wait_for_a_registration_that_holds_the_lock(world, ch
     monkeypatch.setattr(registrations, "assign", pause.before(registrations.assign))
     epoch = ProvisioningService.epoch_of(world.service.pk)
 
-    admitted, results = in_thread(lambda: registrations.register_device(world.service, world.ask()))
-    assert pause.reached.wait(PATIENCE)
-    changing, _ = in_thread(lambda: change(world))
-    changing.join(0.2)
-    still_waiting = changing.is_alive()
-    pause.go_on.set()
-    finish(admitted, changing)
+    is_waited_for(world, pause, change)
 
-    assert still_waiting
-    assert results[0].outcome is Outcome.ASSIGNED
     assert ProvisioningService.epoch_of(world.service.pk) == epoch + 1
 
 

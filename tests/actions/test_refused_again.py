@@ -13,21 +13,13 @@ from enrollments.actions.ended_windows import record_ended_windows
 from enrollments.actions.refusals import Tried
 from enrollments.actions.refused_again import ADDED_UP_FOR, Repeated, note_refused_again
 from enrollments.audit.actor import Actor, Way
-from enrollments.models import HistoryEvent, RefusedAgain
+from enrollments.models import RefusedAgain
 from tests.devices import ALICE, new_service
+from tests.tables import refused_rows
 
 pytestmark = pytest.mark.django_db
 SAME = Repeated("POST /services/plant/settings/change/")
 BOB = Actor("user", "bob", Way.PORTAL, "192.0.2.7")
-
-
-@pytest.fixture
-def service(db):
-    return new_service()
-
-
-def rows():
-    return list(HistoryEvent.objects.filter(event="action.refused").order_by("pk"))
 
 
 def note(service, *, actor=ALICE, same=SAME, what="POST /services/plant/settings/change/"):
@@ -51,7 +43,7 @@ def test_the_first_leaves_its_row_at_once_and_each_other_is_counted(service):
     for number in range(50):
         note(service, what=f"POST /services/plant/enrollments/i/invented-{number}/disable/")
 
-    (row,) = rows()
+    (row,) = refused_rows()
     assert (row.subject_name, row.after) == ("POST /services/plant/enrollments/i/invented-0/disable/", None)
     assert RefusedAgain.objects.get().count == 49
 
@@ -69,7 +61,7 @@ def test_the_others_are_told_when_the_hour_is_over_with_first_and_last(service, 
     later(timedelta(microseconds=1))
     assert record_ended_windows() == 1
 
-    _, row = rows()
+    _, row = refused_rows()
     assert (row.actor_kind, row.actor_name, row.way, row.address) == ("user", "bob", "portal", "192.0.2.7")
     assert (row.service_id, row.subject_kind, row.subject_name) == (service.pk, "action", SAME.what)
     assert row.after == {"times": 3, "since": first.isoformat(), "last": last.isoformat()}
@@ -82,7 +74,7 @@ def test_nobody_has_to_look_for_an_hour_to_end(service, later):
     later(ADDED_UP_FOR)
     note(service)
 
-    assert [row.after and row.after["times"] for row in rows()] == [None, 1, None]
+    assert [row.after and row.after["times"] for row in refused_rows()] == [None, 1, None]
     assert RefusedAgain.objects.get().count == 0
 
 
@@ -91,7 +83,7 @@ def test_what_happened_once_leaves_no_second_row(service, later):
     later(ADDED_UP_FOR)
 
     assert record_ended_windows() == 1
-    assert len(rows()) == 1
+    assert len(refused_rows()) == 1
 
 
 def test_others_and_elsewhere_are_apart(service):
@@ -102,7 +94,7 @@ def test_others_and_elsewhere_are_apart(service):
         note(None)
         note(service, same=Repeated("GET /services/plant/policies/p/<policy_name>/"))
 
-    assert len(rows()) == 5
+    assert len(refused_rows()) == 5
 
 
 def test_one_person_leaves_a_bounded_number_of_rows(service, monkeypatch, later):
@@ -113,13 +105,13 @@ def test_one_person_leaves_a_bounded_number_of_rows(service, monkeypatch, later)
             note(service if number % 2 else None, same=Repeated(f"POST /services/{number}/"))
     note(service, actor=BOB)
 
-    assert len(rows()) == 10 + 1 + 1
+    assert len(refused_rows()) == 10 + 1 + 1
     assert RefusedAgain.objects.count() == 12
-    other = rows()[10]
+    other = refused_rows()[10]
     assert (other.service_id, other.subject_name) == (None, "more than 100 different addresses")
     later(ADDED_UP_FOR)
     record_ended_windows()
-    assert sum(row.after["times"] if row.after else 1 for row in rows()) == 3 * 40 + 1
+    assert sum(row.after["times"] if row.after else 1 for row in refused_rows()) == 3 * 40 + 1
 
 
 def test_number_of_statements(service):
@@ -162,4 +154,4 @@ def test_several_at_a_time_are_all_counted():
     for thread in threads:
         thread.join()
 
-    assert (len(rows()), RefusedAgain.objects.get().count) == (1, 19)
+    assert (len(refused_rows()), RefusedAgain.objects.get().count) == (1, 19)

@@ -21,6 +21,7 @@ from tests.devices import (
     enroll_device,
     enroll_key_group,
     enroll_keys,
+    enroll_line,
     enroll_tpm,
     new_service,
     register,
@@ -39,13 +40,7 @@ def pumps(service):
 @pytest.fixture
 def line(service):
     """A group below an enabled root, with two devices."""
-    ca = root("Root")
-    plant = ca.intermediate("Plant 7")
-    enroll_ca(service, ca, "root")
-    enroll_ca(service, plant, "plant-7")
-    for number in range(2):
-        register(service, plant.leaf(f"valve-{number}"))
-    return plant
+    return enroll_line(service, "valve-0", "valve-1")
 
 
 def rows():

@@ -6,8 +6,7 @@ import pytest
 
 from enrollments.actions.revocation import deny_device
 from enrollments.models import HistoryEvent, ProvisioningService
-from tests.certificates import root
-from tests.devices import ALICE, enroll_ca, register
+from tests.devices import ALICE, enroll_line
 from tests.management.calls import json_of, printed_by, refusal_of
 
 pytestmark = pytest.mark.django_db
@@ -16,12 +15,7 @@ pytestmark = pytest.mark.django_db
 @pytest.fixture
 def line(service):
     """A group below an enabled root, with seven devices, one of them denied."""
-    ca = root("Root")
-    plant = ca.intermediate("Plant 7")
-    enroll_ca(service, ca, "root")
-    enroll_ca(service, plant, "plant-7")
-    for number in range(7):
-        register(service, plant.leaf(f"pump-{number}"))
+    plant = enroll_line(service, *(f"pump-{number}" for number in range(7)))
     deny_device(service, "pump-6", actor=ALICE)
     return plant
 

@@ -64,12 +64,9 @@ def run(installation, *command, **options):
     )
 
 
-def status_of(installation, name):
-    return run(installation, "enrollments", "list", "--search", name).stdout.splitlines()[1].split()[1]
-
-
-def test_a_reader_that_has_seen_enough_ends_a_list_quietly(installation):
-    process = subprocess.Popen(
+def listing(installation):
+    """A list longer than a pipe holds, that goes on until it is read."""
+    return subprocess.Popen(
         manage("enrollments", "list"),
         cwd=REPOSITORY,
         env=installation,
@@ -78,6 +75,14 @@ def test_a_reader_that_has_seen_enough_ends_a_list_quietly(installation):
         stderr=subprocess.PIPE,
         text=True,
     )
+
+
+def status_of(installation, name):
+    return run(installation, "enrollments", "list", "--search", name).stdout.splitlines()[1].split()[1]
+
+
+def test_a_reader_that_has_seen_enough_ends_a_list_quietly(installation):
+    process = listing(installation)
     assert process.stdout.readline().startswith("REGISTRATION ID")
     process.stdout.close()
 
@@ -181,15 +186,7 @@ def test_ctrl_c_at_the_question_changes_nothing(installation, answer):
 
 
 def test_ctrl_c_ends_a_list_in_one_line(installation):
-    process = subprocess.Popen(
-        manage("enrollments", "list"),
-        cwd=REPOSITORY,
-        env=installation,
-        preexec_fn=as_at_a_terminal,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    process = listing(installation)
     process.stdout.readline()
     # It waits for a reader of what does not fit into the pipe.
     time.sleep(0.5)

@@ -6,12 +6,26 @@ from django.test import Client
 from enrollments.models import ProvisioningService
 from enrollments.policy.roles import Role
 from enrollments.transfer import previewing, work
-from tests.factories import a_service, a_user
+from tests.factories import a_group, a_service, a_user, an_individual
 
 
 @pytest.fixture
 def plant(db: None) -> ProvisioningService:
     return a_service("plant")
+
+
+@pytest.fixture
+def entries(plant: ProvisioningService) -> None:
+    """Two devices and a group of certificates in it."""
+    for name in ("pump-1", "pump-2"):
+        an_individual(plant, name)
+    a_group(plant)
+
+
+@pytest.fixture
+def viewer(client: Client, plant: ProvisioningService) -> Client:
+    client.force_login(a_user(Role.VIEWER, plant))
+    return client
 
 
 @pytest.fixture

@@ -7,31 +7,16 @@ import pytest
 from django.test import Client
 
 from enrollments.actions import refusals
-from enrollments.audit.events import Event
 from enrollments.models import HistoryEvent, ProvisioningService
 from enrollments.policy.roles import Role
 from tests.certificates import root, self_signed
 from tests.devices import ALICE, enroll_ca, enroll_device, register
 from tests.factories import a_service, a_user
 from tests.portal.history_pages import shown
+from tests.tables import refused_rows
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("entries")]
 PLANT = "/services/plant"
-
-
-@pytest.fixture
-def plant(db: None) -> ProvisioningService:
-    service = a_service("plant")
-    for name in ("pump-1", "pump-2"):
-        enroll_device(service, self_signed(name), registration_id=name)
-    enroll_ca(service, root("Plant CA"), "plant-7")
-    return service
-
-
-@pytest.fixture
-def viewer(client: Client, plant: ProvisioningService) -> Client:
-    client.force_login(a_user(Role.VIEWER, plant))
-    return client
 
 
 @pytest.fixture
@@ -42,7 +27,8 @@ def auditor(plant: ProvisioningService) -> Client:
 
 
 def refusal() -> HistoryEvent:
-    return HistoryEvent.objects.get(event=Event.REFUSED.value)
+    (row,) = refused_rows()
+    return row
 
 
 def events(client: Client, url: str) -> list[str]:

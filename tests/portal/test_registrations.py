@@ -37,16 +37,9 @@ LINE = CA.intermediate("Line 3")
 
 
 @pytest.fixture
-def plant(db: None) -> ProvisioningService:
-    service = a_service("plant")
+def plant(service: ProvisioningService) -> ProvisioningService:
     enroll_ca(service, CA, "plant-7")
     return service
-
-
-@pytest.fixture
-def operator(client: Client, plant: ProvisioningService) -> Client:
-    client.force_login(a_user(Role.OPERATOR, plant))
-    return client
 
 
 @pytest.fixture

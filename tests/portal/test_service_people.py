@@ -96,11 +96,9 @@ def test_auditor_is_offered_the_page_and_nothing_to_change(auditor):
     assert give(auditor, "some-auditor", "administrator").status_code == 403
 
 
-def test_viewer_does_not_see_it(client, plant):
-    client.force_login(a_user(Role.VIEWER, plant))
-
-    assert f'href="{URL}"' not in client.get("/services/plant/").content.decode()
-    assert client.get(URL).status_code == 403
+def test_viewer_does_not_see_it(viewer):
+    assert f'href="{URL}"' not in viewer.get("/services/plant/").content.decode()
+    assert viewer.get(URL).status_code == 403
 
 
 def test_administrator_of_the_installation_finds_the_person_from_there(client, plant):

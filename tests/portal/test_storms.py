@@ -22,16 +22,9 @@ HTMX = {"HX-Request": "true"}
 
 
 @pytest.fixture
-def plant(db: None) -> ProvisioningService:
-    service = a_service("plant")
+def plant(service: ProvisioningService) -> ProvisioningService:
     enroll_ca(service, CA, "plant-7")
     return service
-
-
-@pytest.fixture
-def operator(client: Client, plant: ProvisioningService) -> Client:
-    client.force_login(a_user(Role.OPERATOR, plant))
-    return client
 
 
 def refused(service, device, times=1, registration_id="", ago=timedelta(0)):

@@ -7,7 +7,7 @@ from enrollments.actions.revocation import deny_device
 from enrollments.models import HistoryEvent, IndividualEnrollment, ProvisioningService
 from enrollments.policy.access import AccessRight
 from tests.certificates import root
-from tests.devices import ALICE, enroll_ca, enroll_key_group, enroll_keys, register
+from tests.devices import ALICE, enroll_ca, enroll_key_group, enroll_keys, enroll_line, register
 from tests.service_api.conftest import VERSION, error_of, keys, with_policy
 
 pytestmark = pytest.mark.django_db
@@ -17,13 +17,7 @@ DRY = f"{VERSION}&dryRun=true"
 @pytest.fixture
 def line(service):
     """A group below an enabled root, with two devices."""
-    ca = root("Root")
-    plant = ca.intermediate("Plant 7")
-    enroll_ca(service, ca, "root")
-    enroll_ca(service, plant, "plant-7")
-    for number in range(2):
-        register(service, plant.leaf(f"pump-{number}"))
-    return plant
+    return enroll_line(service, "pump-0", "pump-1")
 
 
 def state(service):

@@ -19,7 +19,7 @@ from enrollments.models.locks import if_nobody_else
 from enrollments.policy.access import AccessRight
 from enrollments.service_api import dry_run, paging
 from tests.certificates import root
-from tests.devices import ALICE, enroll_ca, enroll_key_group, enroll_keys, register
+from tests.devices import ALICE, enroll_ca, enroll_key_group, enroll_keys, enroll_line, register
 from tests.service_api.conftest import VERSION, BackEnd, error_of, keys, service_token, with_policy
 
 pytestmark = pytest.mark.django_db
@@ -35,12 +35,7 @@ def _nothing_lately(monkeypatch):
 @pytest.fixture
 def plant(service):
     """A group below an enabled root, with five devices of which one is denied."""
-    ca = root("Root")
-    plant = ca.intermediate("Plant 7")
-    enroll_ca(service, ca, "root")
-    enroll_ca(service, plant, "plant-7")
-    for number in range(5):
-        register(service, plant.leaf(f"Pump-{number}"))
+    plant = enroll_line(service, *(f"Pump-{number}" for number in range(5)))
     deny_device(service, "pump-4", actor=ALICE)
     return plant
 
