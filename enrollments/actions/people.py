@@ -163,7 +163,9 @@ def set_role_in_service(
     try:
         return _set_role_in_service(username, role, service=service, by=by, actor=actor, reason=reason)
     except NobodyOfThatName:
-        note_refused_again(Tried(_TRIED_A_NAME), Repeated(_TRIED_A_NAME), actor=actor, service=service)
+        # Who administers the installation sees whom it has, and only mistyped a name.
+        if not has_right(by, Right.ADMINISTER, None):
+            note_refused_again(Tried(_TRIED_A_NAME), Repeated(_TRIED_A_NAME), actor=actor, service=service)
         raise
 
 

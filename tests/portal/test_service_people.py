@@ -206,6 +206,17 @@ def test_whoever_is_not_there_or_kept_out_is_answered_alike_and_each_try_is_told
     assert "nobody</" not in text
 
 
+def test_whoever_sees_all_people_only_mistyped_a_name(client, plant, bob):
+    client.force_login(a_user(Role.ADMINISTRATOR))
+    rows = HistoryEvent.objects.count()
+
+    answer = give(client, "nobody", "viewer")
+
+    assert answer.status_code == 422
+    assert "Nobody named nobody can be given a role" in answer.content.decode()
+    assert (HistoryEvent.objects.count(), RefusedAgain.objects.count()) == (rows, 0)
+
+
 def test_who_has_a_role_here_is_known_although_kept_out(admin, plant):
     gone = a_user(Role.VIEWER, plant, "gone")
     a_user(Role.ADMINISTRATOR, username="root")
