@@ -155,7 +155,9 @@ def _checks(service: ProvisioningService, lines: Iterator[dict[str, Any]]) -> Ca
 
 def _imports(service: ProvisioningService, lines: Iterator[dict[str, Any]]) -> Callable[[int], Cost]:
     def repeat(times: int) -> Cost:
-        run = start_import(_checked(service, _list_of(lines, times)), without_bad_lines=False, actor=ACTOR)
+        run = _checked(service, _list_of(lines, times))
+        epoch = ProvisioningService.epoch_of(service.pk)
+        run = start_import(run, without_bad_lines=False, actor=ACTOR, expected_epoch=epoch)
         held = hold(run.pk)
         if held is None:
             raise Unexpected("somebody else has the import")

@@ -118,7 +118,7 @@ def start_import(
     *,
     without_bad_lines: bool,
     actor: Actor,
-    expected_epoch: int | None = None,
+    expected_epoch: int,
     agreed: bool = True,
 ) -> ImportRun:
     """Let a checked run begin, or the rest of a paused one go on. Who starts it is whose name its changes bear.
@@ -146,7 +146,7 @@ def start_import(
             check_epoch(run.service, expected_epoch)
         standing = ProvisioningService.what_decisions_read(run.service_id)
         run.agreed_on = latest_row() if agreed and not is_outdated(standing, expected_epoch) else None
-        if expected_epoch is not None and run.foreseen:
+        if run.foreseen:
             run.foreseen = run.foreseen if run.foreseen["epoch"] == expected_epoch else None
         _forget_previews(run)
         run.actor_kind, run.actor_name, run.way = actor.kind, actor.name[:150], actor.way.value

@@ -57,7 +57,7 @@ from enrollments.actions.group_specs import GroupSpec
 from enrollments.actions.history import export_history, note_export
 from enrollments.actions.history_checks import begin_check, continue_check
 from enrollments.actions.hubs import HubSpec, change_hub, link_hub, reveal_device_keys, unlink_hub
-from enrollments.actions.imports import cancel_import, start_import
+from enrollments.actions.imports import cancel_import
 from enrollments.actions.people import (
     add_person,
     change_password,
@@ -108,7 +108,7 @@ from tests.devices import (
     upload_ca,
 )
 from tests.tables import tables
-from tests.transfer.lists import checked, json_lines, keys
+from tests.transfer.lists import checked, json_lines, keys, started
 
 pytestmark = pytest.mark.django_db
 READ = [AccessRight.ENROLLMENT_READ]
@@ -296,12 +296,10 @@ PREPARED: dict[str, tuple[Callable[[World], Any], Callable[[World, Any], object]
     ),
     "start_import": (
         lambda w: checked(w.service, json_lines(keys("new"))),
-        lambda w, run: start_import(run, without_bad_lines=False, actor=ALICE),
+        lambda w, run: started(run),
     ),
     "cancel_import": (
-        lambda w: start_import(
-            checked(w.service, json_lines(keys("new"))), without_bad_lines=False, actor=ALICE
-        ),
+        lambda w: started(checked(w.service, json_lines(keys("new")))),
         lambda w, run: cancel_import(run, actor=ALICE),
     ),
     "end_quiet_period": (

@@ -14,7 +14,6 @@ from enrollments.actions.enrollments import disable_enrollment
 from enrollments.actions.import_holding import hold
 from enrollments.actions.import_previews import claim_preview, tell_progress
 from enrollments.actions.import_work import pause_import
-from enrollments.actions.imports import start_import
 from enrollments.actions.preview import Device, Preview
 from enrollments.actions.preview import Outcome as PreviewOutcome
 from enrollments.actions.preview.limits import turn_to_examine_all
@@ -33,7 +32,7 @@ from enrollments.portal.views import import_previews
 from enrollments.transfer import foreseen, kept, kept_devices, previewing
 from tests.devices import ALICE, enroll_keys, register, signs
 from tests.portal.import_pages import signed_in, text_of, url
-from tests.transfer.lists import checked, json_lines, keys
+from tests.transfer.lists import checked, json_lines, keys, started
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("imports_at_once")]
 
@@ -166,7 +165,7 @@ def test_what_only_shuts_out_can_be_started_before_its_preview_is_there(service,
 def test_r12_what_was_paused_shows_what_the_rest_does_and_goes_on_on_that_state(service, operator):
     enroll_keys(service, "pump-1")
     run = checked(service, json_lines(keys("a"), keys("pump-1", operation="update", deviceId="other")))
-    start_import(run, without_bad_lines=False, actor=ALICE)
+    started(run)
     _, holder = hold(run.pk)
     pause_import(run.pk, holder)
     where = url("import-detail", service, import_pk=run.pk)

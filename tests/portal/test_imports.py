@@ -4,7 +4,6 @@ import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
 
 from enrollments.actions.import_holding import hold
-from enrollments.actions.imports import start_import
 from enrollments.audit.actor import Actor, Way
 from enrollments.models import HistoryEvent, ImportRun, ImportState, IndividualEnrollment
 from enrollments.policy.roles import Role
@@ -15,7 +14,7 @@ from enrollments.transfer.words import UPDATING_RESETS
 from tests.certificates import self_signed
 from tests.devices import enroll_keys, new_service
 from tests.portal.import_pages import signed_in, text_of, url
-from tests.transfer.lists import checked, csv_of, json_lines, keys, zip_of
+from tests.transfer.lists import checked, csv_of, json_lines, keys, started, zip_of
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("imports_at_once")]
 
@@ -178,7 +177,7 @@ def test_a_name_that_is_no_list_is_told_to_the_script(service, operator):
 def test_progress_is_a_fragment_that_asks_again_until_it_is_done(service, operator, monkeypatch):
     actor = Actor("user", "the-operator", Way.PORTAL)
     run = checked(service, json_lines(keys("a")), actor=actor)
-    start_import(run, without_bad_lines=False, actor=actor)
+    started(run, actor)
     held, holder = hold(run.pk)
     address = url("import-detail", service, import_pk=run.pk)
 
@@ -196,7 +195,7 @@ def test_whoever_looks_takes_over_what_was_left(service, operator):
     """The worker that had it is gone, and nobody has said anything for a while."""
     actor = Actor("user", "the-operator", Way.PORTAL)
     run = checked(service, json_lines(keys("a")), actor=actor)
-    start_import(run, without_bad_lines=False, actor=actor)
+    started(run, actor)
     hold(run.pk)
     operator.get(url("import-list", service))
     assert names() == []

@@ -8,6 +8,7 @@ from typing import Any
 
 from enrollments.actions.import_holding import hold
 from enrollments.actions.imports import begin_import, cancel_import, file_is_there, start_import
+from enrollments.actions.schedule import standing_now
 from enrollments.audit.actor import Actor
 from enrollments.models import ImportFormat, ImportRun, ProvisioningService
 from enrollments.transfer.work import carry_out_run, check_run
@@ -72,8 +73,14 @@ def checked(
     return run
 
 
+def started(run: ImportRun, actor: Actor = ALICE, *, without_bad_lines: bool = False) -> ImportRun:
+    """By whoever looked at what it does as things stand."""
+    epoch = standing_now(run.service).epoch
+    return start_import(run, without_bad_lines=without_bad_lines, actor=actor, expected_epoch=epoch)
+
+
 def carried_out(run: ImportRun, actor: Actor = ALICE) -> ImportRun:
-    start_import(run, without_bad_lines=True, actor=actor)
+    started(run, actor, without_bad_lines=True)
     held = hold(run.pk)
     assert held is not None
     return carry_out_run(*held)

@@ -45,6 +45,7 @@ from tests.transfer.lists import (
     keys,
     pinned,
     problems,
+    started,
     zip_of,
 )
 
@@ -219,7 +220,7 @@ def test_what_cannot_be_is_told_by_line_and_the_others_are_done(service, line, s
 
     run = checked(service, json_lines(keys("before"), line, keys("behind")))
     with pytest.raises(Conflict, match="1 line is wrong"):
-        start_import(run, without_bad_lines=False, actor=ALICE)
+        started(run)
     done = carried_out(run)
 
     assert sentence in problems(run)[2]
@@ -305,7 +306,7 @@ def test_an_unreadable_list_is_refused_and_ends(service):
     assert run.state == ImportState.REFUSED
     assert "a column that is not known, 'colour'" in run.problem
     with pytest.raises(Conflict, match="it is unusable"):
-        start_import(run, without_bad_lines=True, actor=ALICE)
+        started(run, without_bad_lines=True)
 
 
 def test_an_unreadable_zip_is_refused_and_ends(service):
@@ -383,7 +384,7 @@ def test_cancelled_between_two_portions_it_stops_and_keeps_what_is_done(service,
     def cancel(_):
         cancel_import(ImportRun.objects.get(), actor=ALICE, reason="wrong list")
 
-    start_import(run, without_bad_lines=False, actor=ALICE)
+    started(run)
     with pytest.raises(NotHeld):
         carry_out_run(*hold(run.pk), tell=cancel)
 
@@ -400,7 +401,7 @@ def test_whoever_may_no_longer_change_entries_imports_nothing_more(service):
     add_person("bob", role=Role.OPERATOR, service=service, actor=ALICE)
     actor = Actor("user", "bob", Way.PORTAL)
     run = checked(service, json_lines(*(keys(f"p{n}") for n in range(4))), actor=actor)
-    start_import(run, without_bad_lines=False, actor=actor)
+    started(run, actor)
     run, holder = hold(run.pk)
     run = work._chunk(run, holder)
     let_go(run.pk, holder)
@@ -420,7 +421,7 @@ def test_whoever_may_no_longer_change_entries_imports_nothing_more(service):
 
 def test_two_workers_claim_one_run_and_one_has_it(service):
     run = checked(service, json_lines(keys("a")))
-    start_import(run, without_bad_lines=False, actor=ALICE)
+    started(run)
     held, holder = hold(run.pk)
 
     assert hold(run.pk) is None
@@ -432,7 +433,7 @@ def test_two_workers_claim_one_run_and_one_has_it(service):
 
 def test_a_holder_whose_time_is_over_writes_nothing_more(service, monkeypatch):
     run = checked(service, json_lines(keys("a")))
-    start_import(run, without_bad_lines=False, actor=ALICE)
+    started(run)
     slow = hold(run.pk)
     ImportRun.objects.update(held_until=run.created_at)
     quick = hold(run.pk)
@@ -446,7 +447,7 @@ def test_a_holder_whose_time_is_over_writes_nothing_more(service, monkeypatch):
 def test_a_portion_is_carried_out_once(service):
     """Whatever asks for it again: the note that it is done stands in the transaction of what it did."""
     run = checked(service, json_lines(keys("a")))
-    start_import(run, without_bad_lines=False, actor=ALICE)
+    started(run)
     run, holder = hold(run.pk)
     lines = from_text(run.content.get().content)
     first = plan(service.pk, lines, thoroughly=False)
@@ -492,7 +493,7 @@ def test_killed_at_random_points_it_ends_as_an_unbroken_run(monkeypatch, seed):
     for number in range(60):
         enroll_keys(service, f"old{number:03}")
     run = checked(service, json_lines(*lines))
-    start_import(run, without_bad_lines=False, actor=ALICE)
+    started(run)
     kills = 0
     while True:
         run.refresh_from_db()
@@ -549,7 +550,7 @@ def test_a_check_that_was_killed_begins_again(service, monkeypatch):
 
 def test_a_paused_run_goes_on(service):
     run = checked(service, json_lines(keys("a")))
-    start_import(run, without_bad_lines=False, actor=ALICE)
+    started(run)
     pause_import(*[run.pk, hold(run.pk)[1]], "Interrupted.")
 
     assert hold(run.pk) is None
@@ -579,7 +580,7 @@ def test_writing_takes_a_fixed_number_of_statements(service, django_assert_num_q
     many = checked(service, json_lines(*(keys(f"b{n}") for n in range(CHUNK_LINES))))
 
     def statements(run):
-        start_import(run, without_bad_lines=False, actor=ALICE)
+        started(run)
         with connection.execute_wrapper(counted := Counted()):
             carry_out_run(*hold(run.pk))
         return counted.number
@@ -598,7 +599,7 @@ class Counted:
 def test_other_changes_are_kept_out_of_a_portion_only(service):
     """Devices and people get their turn between two portions: nobody holds the lock throughout."""
     run = checked(service, json_lines(keys("a")))
-    start_import(run, without_bad_lines=False, actor=ALICE)
+    started(run)
     with change_lock(service):
         pass
     held = hold(run.pk)

@@ -50,6 +50,8 @@ def outcome(service, name):
 
 
 def started(run, epoch=None):
+    """By whoever looked at what it does as things stand, unless it is said on which epoch."""
+    epoch = ProvisioningService.epoch_of(run.service_id) if epoch is None else epoch
     start_import(run, without_bad_lines=False, actor=ALICE, expected_epoch=epoch)
     held = hold(run.pk)
     assert held is not None

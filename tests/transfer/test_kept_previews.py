@@ -45,7 +45,7 @@ from enrollments.transfer.previewing import work_out_preview
 from enrollments.transfer.words import how_far
 from tests.certificates import root, self_signed
 from tests.devices import ALICE, enroll_ca, enroll_device, enroll_keys, new_service, register, signs
-from tests.transfer.lists import checked, json_lines, keys, pinned
+from tests.transfer.lists import checked, json_lines, keys, pinned, started
 
 pytestmark = pytest.mark.django_db
 
@@ -293,7 +293,7 @@ def test_starting_the_import_ends_it_and_of_one_that_is_there_the_numbers_stay(s
     first, second = (checked(service, json_lines(*known(service, name))) for name in ("pump-1", "pump-2"))
     work_out_preview(first.pk)
     expected = kept(first).epoch
-    interrupted(monkeypatch, lambda: start_import(second, without_bad_lines=False, actor=ALICE))
+    interrupted(monkeypatch, lambda: started(second))
 
     start_import(first, without_bad_lines=False, actor=ALICE, expected_epoch=expected)
     work_out_preview(second.pk)
