@@ -11,6 +11,7 @@ from django.db.models import Max
 from django.db.models.functions import Lower
 
 from enrollments.actions.import_changes import Change, LineProblem
+from enrollments.actions.import_freed import Freed
 from enrollments.actions.outcomes import Outcome
 from enrollments.audit.events import Event
 from enrollments.errors import Conflict
@@ -55,11 +56,11 @@ def own_request_ids(run: ImportRun) -> str:
 
 
 def not_agreed_to(
-    run: ImportRun, service: ProvisioningService, changes: Sequence[Change]
+    run: ImportRun, service: ProvisioningService, changes: Sequence[Change], freed: Freed
 ) -> dict[int, LineProblem]:
     """Inside the change lock: by their numbers the lines that may let somebody in, and nobody has agreed to that.
 
-    Raises ChangedSincePreview where that cannot be said line by line.
+    freed: see Freed. Raises ChangedSincePreview where that cannot be said line by line.
     """
     widening = [one for one in changes if one.outcome not in NARROWS or one.helps_others]
     if not widening:
@@ -68,16 +69,20 @@ def not_agreed_to(
         return {one.line: LineProblem(one.line, one.name, _NOT_LOOKED_AT) for one in widening}
     since = HistoryEvent.objects.filter(service_id=service.pk, pk__gt=run.agreed_on)
     since = since.exclude(request_id__startswith=own_request_ids(run)).order_by("pk")
-    _refuse_changes_above(since)
-    return {problem.line: problem for problem in _touched(since, widening)}
-
-
-def _refuse_changes_above(since: "QuerySet[HistoryEvent]") -> None:
     if (row := since.filter(event__in=_OF_ALL).last()) is not None:
-        raise ChangedSincePreview(
-            f"{_who_did_what(row)} after the preview on which this import was started: look at what the rest of it "
-            "does now, and let it go on."
-        )
+        raise _changed(row)
+    touched = {problem.line: problem for problem in _touched(since, widening)}
+    others = [one for one in widening if one.line not in touched]
+    if (row := freed.matters_to(run, service, others, latest_row(), own_request_ids(run))) is not None:
+        raise _changed(row)
+    return touched
+
+
+def _changed(row: HistoryEvent) -> ChangedSincePreview:
+    return ChangedSincePreview(
+        f"{_who_did_what(row)} after the preview on which this import was started: look at what the rest of it "
+        "does now, and let it go on."
+    )
 
 
 def _touched(since: "QuerySet[HistoryEvent]", widening: Sequence[Change]) -> Iterator[LineProblem]:

@@ -13,6 +13,7 @@ from django.contrib.auth.models import User
 from enrollments.actions.entries import check_epoch
 from enrollments.actions.import_agreed import not_agreed_to, own_request_ids
 from enrollments.actions.import_changes import Change, LineProblem, Tally, do_changes
+from enrollments.actions.import_freed import Freed
 from enrollments.actions.import_holding import NotHeld, held_run
 from enrollments.actions.imports import empty_run, end_run
 from enrollments.actions.people import has_right
@@ -64,10 +65,17 @@ def refuse_file(run_id: int, holder: str, sentence: str) -> None:
 
 
 def carry_out(
-    run_id: int, holder: str, number: int, changes: Sequence[Change], bad: Sequence[LineProblem], epoch: int
+    run_id: int,
+    holder: str,
+    number: int,
+    changes: Sequence[Change],
+    bad: Sequence[LineProblem],
+    epoch: int,
+    freed: Freed,
 ) -> ImportRun:
     """One chunk, in one transaction with the note that it is done: what one line cannot have hinders no other.
 
+    freed: what was read of the history for the chunks before.
     Raises PreviewOutdated where something was changed after the changes were made up (`epoch`); ChangedSincePreview
     where it may do by now what nobody agreed to; NotHeld.
     """
@@ -81,7 +89,7 @@ def carry_out(
             if actor.still_may is not None:
                 actor.still_may()
             tally = Tally()
-            left_out = not_agreed_to(run, service, changes)
+            left_out = not_agreed_to(run, service, changes, freed)
             for problem in [*bad, *left_out.values()]:
                 tally.refuse(problem.line, problem.name, problem.sentence)
             agreed = [one for one in changes if one.line not in left_out]

@@ -13,6 +13,7 @@ from typing import IO
 from django.db import DatabaseError, connections
 
 from enrollments.actions.import_changes import HELPS_OTHERS, LineProblem, Tally
+from enrollments.actions.import_freed import Freed
 from enrollments.actions.import_holding import NotHeld, hold, let_go
 from enrollments.actions.import_work import (
     begin_check,
@@ -141,16 +142,17 @@ def _portions(lines: Iterator[Record | BadLine]) -> Iterator[Portion]:
 
 def carry_out_run(run: ImportRun, holder: str, *, tell: Tell = lambda _: None) -> ImportRun:
     """From the first chunk that is not done to the last. Raises NotHeld where it was stopped."""
+    freed = Freed()
     with room_for_many():
         while run.position < run.chunks:
-            run = _chunk(run, holder)
+            run = _chunk(run, holder, freed)
             tell(run)
     count_again(IndividualEnrollment, EnrollmentGroup, HeldCertificate, Certificate)
     return end_import(run.pk, holder)
 
 
 @without_collecting()
-def _chunk(run: ImportRun, holder: str) -> ImportRun:
+def _chunk(run: ImportRun, holder: str, freed: Freed) -> ImportRun:
     """Looked up and parsed before the lock is taken, and again where something was changed before it was had."""
     text = run.content.filter(number=run.position).values_list("content", flat=True).first()
     if text is None:  # cancelled
@@ -158,18 +160,18 @@ def _chunk(run: ImportRun, holder: str) -> ImportRun:
     lines = from_text(text)
     for _ in range(TRIES):
         try:
-            return _planned_and_carried_out(run, holder, lines)
+            return _planned_and_carried_out(run, holder, lines, freed)
         except PreviewOutdated:
             # It may be a switch that is due, which stays so until somebody writes that down.
             settle_if_possible(run.service)
     # Changes come so fast that it never holds: looked up once they have to wait.
     with change_lock(run.service):
-        return _planned_and_carried_out(run, holder, lines)
+        return _planned_and_carried_out(run, holder, lines, freed)
 
 
-def _planned_and_carried_out(run: ImportRun, holder: str, lines: list[Record]) -> ImportRun:
+def _planned_and_carried_out(run: ImportRun, holder: str, lines: list[Record], freed: Freed) -> ImportRun:
     planned = plan(run.service_id, lines, thoroughly=False)
-    return carry_out(run.pk, holder, run.position, planned.changes, planned.problems, planned.epoch)
+    return carry_out(run.pk, holder, run.position, planned.changes, planned.problems, planned.epoch, freed)
 
 
 def work_on(run_id: int) -> None:

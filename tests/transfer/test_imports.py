@@ -10,6 +10,7 @@ from django.db import connection
 from enrollments.actions import imports
 from enrollments.actions.enrollments import disable_enrollment
 from enrollments.actions.hubs import unlink_hub
+from enrollments.actions.import_freed import Freed
 from enrollments.actions.import_holding import LEASE, NotHeld, hold, let_go
 from enrollments.actions.import_work import carry_out, pause_import
 from enrollments.actions.imports import begin_import, cancel_import, file_is_there, start_import
@@ -403,7 +404,7 @@ def test_whoever_may_no_longer_change_entries_imports_nothing_more(service):
     run = checked(service, json_lines(*(keys(f"p{n}") for n in range(4))), actor=actor)
     started(run, actor)
     run, holder = hold(run.pk)
-    run = work._chunk(run, holder)
+    run = work._chunk(run, holder, Freed())
     let_go(run.pk, holder)
     set_role("bob", Role.VIEWER, service=service, actor=ALICE)
 
@@ -451,11 +452,11 @@ def test_a_portion_is_carried_out_once(service):
     run, holder = hold(run.pk)
     lines = from_text(run.content.get().content)
     first = plan(service.pk, lines, thoroughly=False)
-    carry_out(run.pk, holder, 0, first.changes, first.problems, first.epoch)
+    carry_out(run.pk, holder, 0, first.changes, first.problems, first.epoch, Freed())
     second = plan(service.pk, lines, thoroughly=False)
 
     with pytest.raises(NotHeld):
-        carry_out(run.pk, holder, 0, second.changes, second.problems, second.epoch)
+        carry_out(run.pk, holder, 0, second.changes, second.problems, second.epoch, Freed())
 
     assert events("a") == [("enrollment.added", "a")]
 

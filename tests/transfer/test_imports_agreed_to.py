@@ -7,6 +7,7 @@ from django.utils import timezone
 
 from enrollments.actions.enrollment_groups import disable_enrollment_group
 from enrollments.actions.enrollments import delete_enrollments, disable_enrollment, enable_enrollment
+from enrollments.actions.import_freed import Freed
 from enrollments.actions.import_holding import hold
 from enrollments.actions.import_work import pause_import
 from enrollments.actions.imports import NOT_LOOKED_AT, may_widen, start_import
@@ -59,7 +60,7 @@ def started(run, epoch=None):
 
 
 def one_portion(run, holder):
-    return work._chunk(run, holder)
+    return work._chunk(run, holder, Freed())
 
 
 def test_a_list_that_let_nobody_in_when_it_was_checked_undoes_no_revocation(service):
