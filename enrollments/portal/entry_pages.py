@@ -45,6 +45,7 @@ from enrollments.portal.entry_lists import rows_of
 from enrollments.portal.htmx import render_page, wants_fragment
 from enrollments.portal.preview_times import Then, in_utc
 from enrollments.portal.previews import export_url, lines_of, of_everyone, preview_url, worth_telling
+from enrollments.portal.previews_lately import act_on, hand_over
 
 logger = logging.getLogger(__name__)
 
@@ -219,10 +220,17 @@ class Asked:
     missing: int = 0
 
     def preview(self, service: ProvisioningService, then: Then | None) -> Preview:
-        shown = self.of or self.act
+        act = self.shown(then)
         if then is None:
-            return preview_of_act(service, shown, self.entries)
-        return then.preview(service, self.act, self.entries)
+            preview = preview_of_act(service, act, self.entries)
+        else:
+            preview = then.preview(service, act, self.entries)
+        hand_over(service, act_on(self.entries, act, then), preview)
+        return preview
+
+    def shown(self, then: Then | None) -> Act:
+        """The act whose preview is shown."""
+        return self.act if then else self.of or self.act
 
     @property
     def of_what_is_put_off(self) -> "Asked":
@@ -348,7 +356,7 @@ def _told(
     service: ProvisioningService, asked: Asked, preview: Preview | None, then: Then | None
 ) -> dict[str, Any]:
     """A preview with its lines and addresses, as templates show it."""
-    act = asked.act if then else asked.of or asked.act
+    act = asked.shown(then)
     address = preview_url(service, act, asked.entries, then)
     return {
         "preview": preview,

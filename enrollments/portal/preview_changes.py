@@ -23,6 +23,7 @@ from enrollments.models import CaCertificate, ProvisioningService, RegistrationA
 from enrollments.policy.names import FORM_IN_WORDS, is_registration_id, registration_key
 from enrollments.portal.preview_times import in_utc
 from enrollments.portal.previews import lines_of, of_everyone
+from enrollments.portal.previews_lately import change_of, hand_over
 
 logger = logging.getLogger(__name__)
 
@@ -222,6 +223,7 @@ def shut_out_in_question(service: ProvisioningService, change: Change) -> dict[s
     """The same of a change that only narrows access: it works without the key of the installation, its preview not."""
     try:
         preview = change.preview()
+        hand_over(service, change_of(change.query), preview)
     except (SecretUnreadable, DatabaseError) as problem:  # R16
         logger.warning("No preview in service %s: %s", service, problem)
         preview = None

@@ -7,8 +7,10 @@ import pytest
 from django.conf import settings
 
 from enrollments.actions.preview import limits
+from enrollments.actions.preview.lately import Lately
 from enrollments.models import HistoryEvent
 from enrollments.models.locks import if_nobody_else
+from enrollments.portal import previews_lately
 from tests.certificates import root, self_signed
 from tests.devices import enroll_ca, enroll_device, register
 from tests.factories import a_group, a_service
@@ -92,7 +94,7 @@ class TestExamineAll:
             worked_out.append(more)
             return preview_of_act(*args, **more)
 
-        monkeypatch.setattr(previews, "_LATELY", type(previews._LATELY)())
+        monkeypatch.setattr(previews_lately, "_LATELY", Lately())
         monkeypatch.setattr(previews, "preview_of_act", noting)
         asked = f"/services/{service.name}/preview/?act=disable&entry=group%3Aplant-7"
 
@@ -108,6 +110,32 @@ class TestExamineAll:
         enroll_device(service, self_signed("valve-1"))
         operator.get(asked)
         assert len(worked_out) == 3, "something was changed in the service"
+
+    @pytest.mark.parametrize("act", ["disable", "delete"])
+    def test_the_list_of_devices_goes_on_where_the_question_began(
+        self, operator, service, lines, act, monkeypatch
+    ):
+        """Worked out for the question, and once more only on another epoch (R12)."""
+        from enrollments.portal.views import previews
+
+        worked_out = []
+        monkeypatch.setattr(previews_lately, "_LATELY", Lately())
+        preview_of_act = previews.preview_of_act
+        monkeypatch.setattr(
+            previews, "preview_of_act", lambda *a, **more: worked_out.append(a) or preview_of_act(*a, **more)
+        )
+        asked = f"/services/{service.name}/preview/?act={act}&entry=group%3Aplant-7"
+        one = "g/plant-7/disable/" if act == "disable" else f"delete/?entry={lines.pk}"
+        question = f"/services/{service.name}/groups/{one}"
+
+        assert operator.get(question).status_code == 200
+        first = text_of(operator.get(asked))
+        assert worked_out == []
+        enroll_device(service, self_signed("valve-1"))
+        again = text_of(operator.get(asked))
+
+        assert len(worked_out) == 1, "something was changed in the service"
+        assert "pump-" in first and "pump-" in again
 
     def test_all_are_examined_for_one_person_at_a_time(self, operator, service, lines):
         asked = f"/services/{service.name}/preview/?act=disable&entry=group%3Aplant-7"

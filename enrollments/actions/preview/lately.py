@@ -31,10 +31,17 @@ class Lately(Generic[T]):
             return seen
         seen = work_out()
         # On another epoch by then, it is not found again: the epoch was read before anything else.
+        self._keep(about, seen)
+        return seen
+
+    def keep(self, service: ProvisioningService, epoch: int, what: Hashable, seen: T) -> None:
+        """What somebody was shown who may go on to look at all of it. epoch: read before anything that it tells."""
+        self._keep((service.id_scope, epoch, what), seen)
+
+    def _keep(self, about: Hashable, seen: T) -> None:
         with self._lock:
             # The oldest go first: what is kept anew is put behind them.
             self._kept.pop(about, None)
             for old in list(self._kept)[: max(0, len(self._kept) - MOST_KEPT + 1)]:
                 del self._kept[old]
             self._kept[about] = time.monotonic(), seen
-        return seen

@@ -16,7 +16,6 @@ from enrollments.actions.preview import (
     preview_of_act,
     ref_of,
 )
-from enrollments.actions.preview.lately import Lately
 from enrollments.actions.schedule import switches_now
 from enrollments.errors import Invalid, NotFound
 from enrollments.models import EnrollmentGroup, ProvisioningService
@@ -39,6 +38,7 @@ from enrollments.portal.previews import (
     preview_url,
     worth_telling,
 )
+from enrollments.portal.previews_lately import act_on, change_of, lately
 
 
 @require_safe
@@ -131,13 +131,12 @@ def _page_of_change(request: HttpRequest, service: ProvisioningService, change: 
 
 def _preview_of_change(request: HttpRequest, service: ProvisioningService, change: Change) -> Preview:
     everyone = asks_for_everyone(request.GET)
-    what = tuple(change.query), everyone
 
     def work_out() -> Preview:
         with limits_asked(everyone=everyone) as limits:
             return change.preview(limits)
 
-    return _LATELY.of(service, what, work_out)
+    return lately(service, change_of(change.query, everyone=everyone), work_out)
 
 
 def _preview(
@@ -149,11 +148,7 @@ def _preview(
                 return preview_of_act(service, act, entries, limits=limits)
             return then.preview(service, act, entries, limits=limits)
 
-    what = act, tuple((ref_of(one), one.etag) for one in entries), then, everyone
-    return _LATELY.of(service, what, work_out)
-
-
-_LATELY: Lately[Preview] = Lately()
+    return lately(service, act_on(entries, act, then, everyone=everyone), work_out)
 
 
 def _asked(
