@@ -55,6 +55,24 @@ def own_request_ids(run: ImportRun) -> str:
     return f"import {run.pk} "
 
 
+def only_narrows(change: Change) -> bool:
+    """Whether nobody comes in by it: then it waits for nobody."""
+    return change.drops_pins or (change.outcome in NARROWS and not change.helps_others)
+
+
+def narrow_by_themselves(changes: Sequence[Change]) -> list[Change]:
+    """Those by which nobody comes in, and that wait for none that may be otherwise: for a predecessor that it adds."""
+    found: list[Change] = []
+    added: set[str] = set()
+    for one in changes:
+        if only_narrows(one) and (
+            not one.awaited_predecessor or registration_key(one.awaited_predecessor) in added
+        ):
+            found.append(one)
+            added |= {registration_key(one.name)} if one.is_group else set()
+    return found
+
+
 def not_agreed_to(
     run: ImportRun, service: ProvisioningService, changes: Sequence[Change], freed: Freed
 ) -> dict[int, LineProblem]:
@@ -62,7 +80,7 @@ def not_agreed_to(
 
     freed: see Freed. Raises ChangedSincePreview where that cannot be said line by line.
     """
-    widening = [one for one in changes if one.outcome not in NARROWS or one.helps_others]
+    widening = [one for one in changes if not only_narrows(one)]
     if not widening:
         return {}
     if run.agreed_on is None:
@@ -80,8 +98,8 @@ def not_agreed_to(
 
 def _changed(row: HistoryEvent) -> ChangedSincePreview:
     return ChangedSincePreview(
-        f"{_who_did_what(row)} after the preview on which this import was started: look at what the rest of it "
-        "does now, and let it go on."
+        f"{_who_did_what(row)} after the preview on which this import was started. What only shuts out goes on by "
+        "itself; look at what the rest of it does now, and let it go on."
     )
 
 

@@ -21,7 +21,7 @@ from enrollments.errors import DpsError, Invalid
 from enrollments.models import ProvisioningService
 from enrollments.policy.names import registration_key
 
-# Counted beside the outcomes: lines of groups that are disabled, and bring certificates that help others.
+# Counted beside the outcomes: lines by which an entry is disabled, and somebody may come in all the same.
 HELPS_OTHERS = "helps others"
 
 
@@ -37,7 +37,8 @@ class Change:
     """What a line comes to. Without a spec: disable. Without an etag: add, else change what has this one.
 
     outcome: as it was foreseen on the state of the epoch that goes with it. awaited_predecessor: the ID of a group that
-    a line before this one adds. helps_others: somebody may come in by it through another entry, whatever its switch.
+    a line before this one adds. helps_others: somebody may come in by it through another entry, or later, whatever its
+    switch. drops_pins: it changes an entry by which fewer come in then (see drops_pins_only).
     """
 
     line: int
@@ -48,6 +49,7 @@ class Change:
     outcome: Outcome
     awaited_predecessor: str = ""
     helps_others: bool = False
+    drops_pins: bool = False
 
 
 @dataclass(slots=True)

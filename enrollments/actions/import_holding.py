@@ -38,6 +38,12 @@ def let_go(run_id: int, holder: str) -> None:
     ImportRun.objects.filter(pk=run_id, holder=holder).update(holder="", held_until=None)
 
 
+def say_alive(run_id: int, holder: str) -> None:
+    """Where long nothing is written. Raises NotHeld where it was stopped, or somebody else has it."""
+    with held_run(run_id, holder, ImportState.RUNNING) as run:
+        run.save(update_fields=["held_until", "touched_at"])
+
+
 class held_run:
     """A transaction in which the run is this holder's, in this state; it is, for another while, afterwards."""
 

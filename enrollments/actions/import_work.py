@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from django.contrib.auth.models import User
+from django.db.models import F
 
 from enrollments.actions.entries import check_epoch
 from enrollments.actions.import_agreed import not_agreed_to, own_request_ids
@@ -88,18 +89,51 @@ def carry_out(
             actor = actor_of(run)
             if actor.still_may is not None:
                 actor.still_may()
-            tally = Tally()
             left_out = not_agreed_to(run, service, changes, freed)
-            for problem in [*bad, *left_out.values()]:
-                tally.refuse(problem.line, problem.name, problem.sentence)
             agreed = [one for one in changes if one.line not in left_out]
-            do_changes(service, agreed, tally, actor=actor, reason=run.reason)
-            _keep_problems(run, tally.problems, at_run=True)
             run.position += 1
-            run.lines_done += len(changes) + len(bad)
-            run.counts = _sum(run.counts, tally.counts)
-            run.save()
+            _do(run, service, agreed, [*bad, *left_out.values()], actor)
     return run
+
+
+def carry_out_of_waiting(
+    run_id: int, holder: str, number: int, changes: Sequence[Change], rest: str, epoch: int
+) -> ImportRun:
+    """Of a chunk of a run that is about to pause, the lines by which nobody comes in; `rest`: the others, which wait.
+
+    These nobody has to agree to. Whoever goes on where somebody was killed finds them gone from the chunk.
+    Raises PreviewOutdated, NotHeld as above.
+    """
+    service = ImportRun.objects.select_related("service").get(pk=run_id).service
+    with change_lock(service):
+        check_epoch(service, epoch)
+        with held_run(run_id, holder, ImportState.RUNNING) as run:
+            actor = actor_of(run)
+            if actor.still_may is not None:
+                actor.still_may()
+            waiting = run.content.filter(number=number)
+            if not waiting.update(content=rest, lines=F("lines") - len(changes)):
+                raise NotHeld
+            _do(run, service, changes, (), actor)
+    return run
+
+
+def _do(
+    run: ImportRun,
+    service: ProvisioningService,
+    changes: Sequence[Change],
+    bad: Iterable[LineProblem],
+    actor: Actor,
+) -> None:
+    """Inside the change lock, with the note of what became of these lines."""
+    tally = Tally()
+    for problem in bad:
+        tally.refuse(problem.line, problem.name, problem.sentence)
+    run.lines_done += len(changes) + len(tally.problems)
+    do_changes(service, changes, tally, actor=actor, reason=run.reason)
+    _keep_problems(run, tally.problems, at_run=True)
+    run.counts = _sum(run.counts, tally.counts)
+    run.save()
 
 
 def end_import(run_id: int, holder: str) -> ImportRun:

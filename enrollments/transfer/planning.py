@@ -20,7 +20,7 @@ from enrollments.actions.group_specs import GroupSpec
 from enrollments.actions.import_changes import Change, LineProblem
 from enrollments.actions.key_identifiers import secret_read_once
 from enrollments.actions.outcomes import Outcome, outcome_of
-from enrollments.actions.reach import Reach, reach_of
+from enrollments.actions.reach import Reach, drops_pins_only, reach_of
 from enrollments.actions.schedule import checked_time
 from enrollments.attestation.x509 import FORM, DeviceCertificate, as_values, from_values
 from enrollments.errors import DpsError, Invalid, NotFound
@@ -220,8 +220,16 @@ class _Look:
         elif not self.compares:
             check_enrollment(self.service, spec, current)
         etag = None if current is None else current.etag
+        compared = current if self.compares else None
         return Change(
-            line=record.line, name=name, is_group=False, spec=spec, expected_etag=etag, outcome=outcome
+            line=record.line,
+            name=name,
+            is_group=False,
+            spec=spec,
+            expected_etag=etag,
+            outcome=outcome,
+            helps_others=outcome is Outcome.DISABLED and _may_let_in_later(compared, spec),
+            drops_pins=outcome is Outcome.CHANGED and _drops_pins(compared, spec),
         )
 
     def _read_secrets_where_asked(self, current: IndividualEnrollment, spec: IndividualSpec) -> None:
@@ -284,6 +292,23 @@ def _with_schedule(spec: S, record: Record, now: datetime) -> S:
         return replace(spec, enabled=not spec.enabled, for_good=spec.enabled)
     at = checked_time("switches_at", record.switches_at, now)
     return replace(spec, switches_at=at, for_good=False, schedule_reason=record.schedule_reason)
+
+
+def _may_let_in_later(current: IndividualEnrollment | None, spec: IndividualSpec) -> bool:
+    """By an entry that is disabled now: it is enabled at a time, or was to be disabled at one, and holds others then.
+
+    Without a time nobody comes in by one that was enabled, and barred no key, whatever it holds once it is disabled.
+    """
+    if current is None or (current.switches_at is None and spec.switches_at is None):
+        return False
+    return reach_of(current, spec) is Reach.MAY_WIDEN
+
+
+def _drops_pins(current: IndividualEnrollment | None, spec: IndividualSpec) -> bool:
+    """What it holds was read for the whole portion; few lines leave a certificate out."""
+    if current is None or len(current.certificates.all()) <= len(spec.certificates):
+        return False
+    return drops_pins_only(current, spec)
 
 
 def _missing(record: Record) -> NotFound:

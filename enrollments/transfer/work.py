@@ -8,16 +8,18 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
-from typing import IO
+from typing import IO, TypeVar
 
 from django.db import DatabaseError, connections
 
+from enrollments.actions.import_agreed import ChangedSincePreview, narrow_by_themselves
 from enrollments.actions.import_changes import HELPS_OTHERS, LineProblem, Tally
 from enrollments.actions.import_freed import Freed
-from enrollments.actions.import_holding import NotHeld, hold, let_go
+from enrollments.actions.import_holding import NotHeld, hold, let_go, say_alive
 from enrollments.actions.import_work import (
     begin_check,
     carry_out,
+    carry_out_of_waiting,
     end_check,
     end_import,
     keep_checked,
@@ -39,6 +41,7 @@ from enrollments.models import (
     ImportState,
     IndividualEnrollment,
     PartKind,
+    ProvisioningService,
 )
 from enrollments.models.imports import WORKING
 from enrollments.models.inserting import count_again, room_for_many
@@ -58,6 +61,7 @@ logger = logging.getLogger(__name__)
 # Where somebody else keeps changing things between the look and the lock.
 TRIES = 4
 Tell = Callable[[ImportRun], None]
+T = TypeVar("T")
 
 
 def check_run(
@@ -141,11 +145,18 @@ def _portions(lines: Iterator[Record | BadLine]) -> Iterator[Portion]:
 
 
 def carry_out_run(run: ImportRun, holder: str, *, tell: Tell = lambda _: None) -> ImportRun:
-    """From the first chunk that is not done to the last. Raises NotHeld where it was stopped."""
+    """From the first chunk that is not done to the last. Raises NotHeld where it was stopped.
+
+    Raises ChangedSincePreview where it has to pause; then all that only shuts out is done.
+    """
     freed = Freed()
     with room_for_many():
         while run.position < run.chunks:
-            run = _chunk(run, holder, freed)
+            try:
+                run = _chunk(run, holder, freed)
+            except ChangedSincePreview:
+                _narrow(run, holder, tell)
+                raise
             tell(run)
     count_again(IndividualEnrollment, EnrollmentGroup, HeldCertificate, Certificate)
     return end_import(run.pk, holder)
@@ -153,25 +164,60 @@ def carry_out_run(run: ImportRun, holder: str, *, tell: Tell = lambda _: None) -
 
 @without_collecting()
 def _chunk(run: ImportRun, holder: str, freed: Freed) -> ImportRun:
-    """Looked up and parsed before the lock is taken, and again where something was changed before it was had."""
-    text = run.content.filter(number=run.position).values_list("content", flat=True).first()
+    lines = _lines_of(run, run.position)
+
+    def work_off() -> ImportRun:
+        planned = plan(run.service_id, lines, thoroughly=False)
+        return carry_out(
+            run.pk, holder, run.position, planned.changes, planned.problems, planned.epoch, freed
+        )
+
+    return _on_one_state(run.service, work_off)
+
+
+def _narrow(run: ImportRun, holder: str, tell: Tell) -> None:
+    """Of what is not done, the lines by which nobody comes in: whatever was changed above, they are not held up."""
+    for number in range(run.position, run.chunks):
+        if (done := _chunk_narrowed(run, holder, number)) is not None:
+            tell(done)
+
+
+@without_collecting()
+def _chunk_narrowed(run: ImportRun, holder: str, number: int) -> ImportRun | None:
+    """None where all its lines wait."""
+    lines = _lines_of(run, number)
+
+    def work_off() -> ImportRun | None:
+        planned = plan(run.service_id, lines, thoroughly=False)
+        narrowing = narrow_by_themselves(planned.changes)
+        if not narrowing:
+            say_alive(run.pk, holder)
+            return None
+        done = {one.line for one in narrowing}
+        rest = as_text(one for one in lines if one.line not in done)
+        return carry_out_of_waiting(run.pk, holder, number, narrowing, rest, planned.epoch)
+
+    return _on_one_state(run.service, work_off)
+
+
+def _lines_of(run: ImportRun, number: int) -> list[Record]:
+    text = run.content.filter(number=number).values_list("content", flat=True).first()
     if text is None:  # cancelled
         raise NotHeld
-    lines = from_text(text)
+    return from_text(text)
+
+
+def _on_one_state(service: ProvisioningService, work_off: Callable[[], T]) -> T:
+    """Looked up and parsed before the lock is taken, and again where something was changed before it was had."""
     for _ in range(TRIES):
         try:
-            return _planned_and_carried_out(run, holder, lines, freed)
+            return work_off()
         except PreviewOutdated:
             # It may be a switch that is due, which stays so until somebody writes that down.
-            settle_if_possible(run.service)
+            settle_if_possible(service)
     # Changes come so fast that it never holds: looked up once they have to wait.
-    with change_lock(run.service):
-        return _planned_and_carried_out(run, holder, lines, freed)
-
-
-def _planned_and_carried_out(run: ImportRun, holder: str, lines: list[Record], freed: Freed) -> ImportRun:
-    planned = plan(run.service_id, lines, thoroughly=False)
-    return carry_out(run.pk, holder, run.position, planned.changes, planned.problems, planned.epoch, freed)
+    with change_lock(service):
+        return work_off()
 
 
 def work_on(run_id: int) -> None:
