@@ -1,8 +1,8 @@
 """`manage.py import_enrollments`: enrollments and groups from a list, checked first, then carried out and resumable."""
 
-import csv
 import time
 from argparse import ArgumentParser
+from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,8 +24,6 @@ from enrollments.actions.imports import (
 )
 from enrollments.actions.outcomes import Outcome
 from enrollments.actions.preview import NO_LIMITS, Limits
-from enrollments.actions.preview.table import csv_of_parts
-from enrollments.actions.preview.words import in_lines, turning_in_line
 from enrollments.audit.sealer import seal_everything
 from enrollments.errors import Conflict, DpsError, PreviewOutdated
 from enrollments.management.command import (
@@ -36,6 +34,13 @@ from enrollments.management.command import (
     service_named,
 )
 from enrollments.management.dialogue import TRIES, AskingCommand, add_epoch, add_yes, nobody_is_asked
+from enrollments.management.import_reports import (
+    foreseen_in_lines,
+    problems_in_lines,
+    run_as_json,
+    write_devices,
+    write_errors,
+)
 from enrollments.management.progress import Progress
 from enrollments.models import ImportFormat, ImportRun, ImportState, ProvisioningService
 from enrollments.policy.words import counted
@@ -49,13 +54,9 @@ from enrollments.transfer.words import (
     done_in_words,
     foreseen_in_words,
     format_of,
-    found,
     in_short,
-    problem_rows,
 )
 from enrollments.transfer.work import carry_out_run, check_run
-
-SHOWN = 20
 
 
 class Command(AskingCommand):
@@ -150,7 +151,7 @@ class Command(AskingCommand):
                 finally:
                     cancel_import(run, actor=command_line_actor())
                 if seen is not None and preview is not None:
-                    _write_devices(preview, seen)
+                    write_devices(preview, seen)
                 self._tell_check(run, errors, seen, as_json=json, dry_run=dry_run)
                 return
             if run.state in WAITING:
@@ -230,8 +231,7 @@ class Command(AskingCommand):
                 raise PreviewOutdated(str(run.service))
             keep_foreseen(run, numbers_of(seen) if seen is not None else None)
             if seen is not None and not as_json:
-                for line in _foreseen_in_lines(seen):
-                    self.stdout.write(line)
+                self._write_lines(foreseen_in_lines(seen))
             if widens and not asked.yes:
                 self.stdout.write(f"{counted(run.lines, 'line')}: {foreseen_in_words(run)}.")
                 progress.close()
@@ -285,15 +285,14 @@ class Command(AskingCommand):
     def _tell_check(
         self, run: ImportRun, errors: Path | None, seen: Foreseen | None, *, as_json: bool, dry_run: bool
     ) -> None:
-        self._write_errors(run, errors)
+        write_errors(run, errors)
         if as_json:
             told = {"preview": preview_as_json(seen)} if seen else {}
-            self.print_json({**_as_json(run, run.planned, dry_run=True), **told})
+            self.print_json({**run_as_json(run, run.planned, dry_run=True), **told})
         else:
             self.stdout.write(f"{counted(run.lines, 'line')}: {foreseen_in_words(run)}.")
-            for line in _foreseen_in_lines(seen) if seen else ():
-                self.stdout.write(line)
-            self._list_problems(run)
+            self._write_lines(foreseen_in_lines(seen) if seen else ())
+            self._write_lines(problems_in_lines(run))
         if not run.bad_lines:
             on = f" It was looked at on epoch {seen.now.epoch}." if seen and may_widen(run) else ""
             self.stderr.write(f"Nothing was changed.{on}")
@@ -306,32 +305,19 @@ class Command(AskingCommand):
         )
 
     def _tell_end(self, run: ImportRun, errors: Path | None, *, as_json: bool) -> None:
-        self._write_errors(run, errors)
+        write_errors(run, errors)
         if as_json:
-            self.print_json({**_as_json(run, run.counts, dry_run=False), "preview": run.foreseen})
+            self.print_json({**run_as_json(run, run.counts, dry_run=False), "preview": run.foreseen})
         else:
             self.stdout.write(f"Import {run.pk}: {done_in_words(run)}.")
-            self._list_problems(run)
+            self._write_lines(problems_in_lines(run))
         refused = run.counts.get(Outcome.REFUSED, 0)
         if refused:
             raise CommandError(f"{counted(refused, 'line')} {NOT_CARRIED_OUT}.", returncode=REFUSED)
 
-    def _list_problems(self, run: ImportRun) -> None:
-        problems = run.problems.order_by("line", "at_run")
-        for one in problems[:SHOWN]:
-            named = f"line {one.line}{f' ({one.name})' if one.name else ''}"
-            self.stdout.write(f"{named}{f' {NOT_CARRIED_OUT}' if one.at_run else ''}: {one.sentence}")
-        if (more := problems.count() - SHOWN) > 0:
-            self.stdout.write(f"and {more} more: write them into a file with --errors.")
-
-    def _write_errors(self, run: ImportRun, path: Path | None) -> None:
-        if path is None:
-            return
-        try:
-            with path.open("w", newline="", encoding="utf-8") as file:
-                csv.writer(file).writerows(problem_rows(run))
-        except OSError as problem:
-            called_wrongly(f"{path} cannot be written: {problem.strerror}")
+    def _write_lines(self, lines: Iterable[str]) -> None:
+        for line in lines:
+            self.stdout.write(line)
 
 
 @dataclass(frozen=True, slots=True)
@@ -367,21 +353,6 @@ def _held(run: ImportRun, progress: Progress) -> tuple[ImportRun, str]:
     return held
 
 
-def _as_json(run: ImportRun, counts: dict[str, int], *, dry_run: bool) -> dict[str, Any]:
-    told = {"import": run.pk, "service": run.service.name, "state": run.state, "dry_run": dry_run}
-    problems = run.problems.order_by("line", "at_run")
-    return {
-        **told,
-        "lines": run.lines,
-        "bad_lines": run.bad_lines,
-        **{one.value: counts.get(one, 0) for one in Outcome},
-        "problems": [
-            {"line": one.line, "entry": one.name, "problem": one.sentence, "found": found(one)}
-            for one in problems[:1000]
-        ],
-    }
-
-
 def _foreseen(run: ImportRun, progress: Progress, limits: Limits | None = None) -> Foreseen:
     words = "working out what that does to known devices"
     progress.tell(words)
@@ -390,19 +361,3 @@ def _foreseen(run: ImportRun, progress: Progress, limits: Limits | None = None) 
         progress.tell(f"{words}: {in_short(far.step, far.done, far.of)}")
 
     return foresee(run, limits, tell=tell)
-
-
-def _write_devices(path: Path, seen: Foreseen) -> None:
-    later = {"once its entries have turned": seen.later} if seen.later is not None else {}
-    try:
-        with path.open("w", encoding="utf-8", newline="") as file:
-            file.writelines(csv_of_parts({"once carried out": seen.now, **later}))
-    except OSError as problem:
-        called_wrongly(f"{path} cannot be written: {problem.strerror or problem}")
-
-
-def _foreseen_in_lines(seen: Foreseen) -> list[str]:
-    lines = in_lines(seen.now)
-    if seen.later is not None:
-        lines += [turning_in_line(seen.turning), *in_lines(seen.later)]
-    return lines
