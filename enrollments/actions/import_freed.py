@@ -31,8 +31,8 @@ from enrollments.policy.names import registration_key
 # By which a bar may have ended, and by which a name may have become free.
 _BARS = (Event.ENROLLMENT_ENABLED, Event.ENROLLMENT_CHANGED, Event.ENROLLMENT_DELETED)
 _NAMES = (Event.ENROLLMENT_DELETED, Event.REGISTRATION_DELETED, Event.REGISTRATION_RELEASED)
-# Of more than these it is not asked which lines they matter to: to some of them, most likely.
-MOST_ROWS = 1000
+# Of more than these it is not asked, inside the lock, which lines they matter to: to some of them, most likely.
+MOST_ROWS = 200
 _THUMBPRINT = re.compile(r"\(SHA-256 ([0-9a-f]{64})\)\Z")
 
 
