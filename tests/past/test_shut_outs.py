@@ -1,6 +1,7 @@
 """What shut one device out: each row at which it turned from admitted, whatever it is about (R3 to R8)."""
 
 from datetime import timedelta
+from itertools import pairwise
 from time import sleep
 
 import pytest
@@ -219,26 +220,34 @@ def test_a_schedule_tells_who_made_it_and_that_it_fell_due(service, ca):
     assert found(service, "pump-1") == [("group.disabling_scheduled", "root"), ("group.disabled", "root")]
 
 
+class Looked:
+    """What was decided after an operation, from when until when that was looked at, and the newest row by then."""
+
+    def __init__(self, history):
+        self.newest = newest()
+        self.begun = timezone.now()
+        self.told = history.decided()
+        self.done = timezone.now()
+
+
 @pytest.mark.parametrize("seed", range(2))
 def test_whoever_is_shut_out_by_an_operation_finds_its_row(api, seed):
     history = History(grown(), seed, api)
     strangers = {leaf.parsed.common_names[0] for leaf in history.forest.strangers}
     names = sorted({*history.shown, *history.tpms} - strangers)
-    rows, moments, told = [newest()], [timezone.now()], [history.decided()]
+    looks = [Looked(history)]
     for _ in range(OPERATIONS):
         history.operate()
-        rows.append(newest())
-        told.append(history.decided())
-        moments.append(timezone.now())
+        looks.append(Looked(history))
 
     turned = 0
     for name in names:
         said = what_shut_out(history.service, name, limits=ALL_OF_DEVICE)
-        for step in range(1, OPERATIONS + 1):
-            before, after = told[step - 1][name], told[step][name]
-            if before[0] is Verdict.ADMIT and after[0] is not Verdict.ADMIT:
-                written = set(range(rows[step - 1] + 1, rows[step] + 1))
-                passed = [one for one in said.by_time if moments[step - 1] <= one.begins <= moments[step]]
+        for step, (before, after) in enumerate(pairwise(looks), start=1):
+            if before.told[name][0] is Verdict.ADMIT and after.told[name][0] is not Verdict.ADMIT:
+                written = set(range(before.newest + 1, after.newest + 1))
+                # A switch may turn while it is being looked at what is decided, which takes its time.
+                passed = [one for one in said.by_time if before.begun <= one.begins <= after.done]
                 assert written & said.rows or passed, (name, step)
                 turned += bool(written & said.rows)
     assert turned > 20
