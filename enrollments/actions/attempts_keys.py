@@ -3,7 +3,18 @@
 from datetime import datetime
 from typing import NamedTuple
 
-from django.db.models import BooleanField, Exists, ExpressionWrapper, OuterRef, Q, QuerySet, Value
+from django.db.models import (
+    BooleanField,
+    Case,
+    Exists,
+    ExpressionWrapper,
+    F,
+    OuterRef,
+    Q,
+    QuerySet,
+    Value,
+    When,
+)
 from django.db.models.functions import Concat
 
 from enrollments.actions.attempts import OVERFLOW_NAME
@@ -44,8 +55,7 @@ def keys_at_attempts(
 ) -> dict[str, list[Signed]]:
     """By registration key, the latest first: as shown_at_attempts has it of certificates.
 
-    most: so many attempts are looked at, the latest
-    of all. registration_id: of that device alone.
+    most: so many attempts are looked at, the latest of all. registration_id: of that device alone.
     """
     records = RegistrationRecord.objects.filter(
         service=OuterRef("service"), registration_key=OuterRef("registration_key")
@@ -69,31 +79,38 @@ def keys_at_attempts(
 
 
 def proofs_by_key(attempts: "QuerySet[RegistrationAttempt]") -> "QuerySet[RegistrationAttempt]":
-    """Those of these of which it is kept what key they proved."""
-    return attempts.exclude(key_id="").exclude(claimed_registration_id=OVERFLOW_NAME)
+    """Those of these of which it is kept what key they proved; `of_group`: whether that is the key of a group."""
+    known = attempts.exclude(key_id="").exclude(claimed_registration_id=OVERFLOW_NAME)
+    return known.annotate(of_group=is_key_of_group())
 
 
 # By what `key_proven` tells.
-KEY_COLUMNS = ("key_id", "key_of_group", "outcome", "reason", "entry_kind")
+KEY_COLUMNS = ("key_id", "of_group")
 
 
-def key_proven(
-    key_id: str, of_group: bool | None, outcome: str, reason: str, entry_kind: str
-) -> tuple[Mechanism, tuple[str, ...]]:
+def key_proven(key_id: str, of_group: bool | None) -> tuple[Mechanism, tuple[str, ...]]:
     """By these columns of an attempt: of what mechanism the key is, and what identifies it (see Signed)."""
     if len(key_id) > DIGITS:
         return Mechanism.TPM, (key_id,)
-    if of_group is None:
-        of_group = _of_group(outcome, reason, entry_kind)
     own, derived = (key_id,), (f"{OF_GROUP}{key_id}",)
     return Mechanism.SYMMETRIC_KEY, own + derived if of_group is None else derived if of_group else own
 
 
-def _of_group(outcome: str, reason: str, entry_kind: str) -> bool | None:
-    """As far as an attempt of an older version tells: where an individual enrollment decides, it may hold that key."""
-    if entry_kind != EntryKind.INDIVIDUAL.value or reason == Reason.OTHER_CREDENTIAL:
-        return True
-    return False if outcome in (AttemptOutcome.ASSIGNED, AttemptOutcome.FAILED) else None
+def is_key_of_group() -> Case:
+    """Of an attempt; empty where one of an older version does not tell, and where it proved no key.
+
+    As far as such a one tells: where an individual enrollment decided, it may hold that key.
+    """
+    by_group = ~Q(entry_kind=EntryKind.INDIVIDUAL.value) | Q(reason=Reason.OTHER_CREDENTIAL.value)
+    is_admitted = Q(outcome__in=(AttemptOutcome.ASSIGNED, AttemptOutcome.FAILED))
+    return Case(
+        When(key_id="", then=Value(None)),
+        When(key_of_group__isnull=False, then=F("key_of_group")),
+        When(by_group, then=Value(True)),
+        When(is_admitted, then=Value(False)),
+        default=Value(None),
+        output_field=BooleanField(null=True),
+    )
 
 
 def _told(records: "QuerySet[RegistrationRecord]") -> "QuerySet[RegistrationRecord]":
@@ -101,7 +118,7 @@ def _told(records: "QuerySet[RegistrationRecord]") -> "QuerySet[RegistrationReco
 
     Where it is not known whether it was its own or that of a group, any of the record counts.
     """
-    of_group = ExpressionWrapper(OuterRef("key_of_group"), output_field=BooleanField(null=True))
+    of_group = ExpressionWrapper(OuterRef("of_group"), output_field=BooleanField(null=True))
     # In a record what is the device's own stands before what is of groups.
     has_own = Q(of_group=False, key_ids__startswith=OuterRef("key_id"))
     has_derived = Q(of_group=True, key_ids__contains=Concat(Value(OF_GROUP), OuterRef("key_id")))

@@ -20,7 +20,6 @@ from enrollments.attestation.credential import ClaimedTpm, PresentedCredential
 from enrollments.attestation.tpm import read_storage_root_key
 from enrollments.models import AttestationMechanism, IndividualEnrollment, ProvisioningService, Slot
 from enrollments.policy.decision import Decision, Verdict
-from enrollments.policy.facts import EntryKind
 from tests.certificates import Minted, self_signed
 from tests.devices import ALICE, PEER, derived_key, register, shows, signs
 from tests.past.histories import KEYS, History
@@ -158,14 +157,8 @@ class Lives(History):
         decision = self.judged(name, one, timezone.now())
         shown = one.shown
         answer = self.activate(name, one.tpm) if one.tpm else register(self.service, shown, name)
-        is_by_group = decision.entry is not None and decision.entry.kind is EntryKind.GROUP
-        if answer is None or answer.outcome is Outcome.THROTTLED:
-            return
-        if one.leaf is not None:
+        if answer is not None and answer.outcome is not Outcome.THROTTLED:
             one.is_kept |= decision.proven
-        else:
-            # Which key it was that an individual enrollment refused is not kept.
-            one.is_kept |= decision.verdict is Verdict.ADMIT or (decision.proven and is_by_group)
 
     def activate(self, name: str, tpm: SoftTpm):
         claimed = ClaimedTpm(tpm.keys.endorsement_key, read_storage_root_key(tpm.keys.storage_root_key))

@@ -7,12 +7,9 @@ from typing import NamedTuple
 from django.db.models import Exists, Max, Min, OuterRef, Q, QuerySet
 
 from enrollments.actions.attempts import above_leaf, is_proven
-from enrollments.actions.key_identifiers import (
-    DIGITS,
-    OF_GROUP,
-    identifier_of_derived,
-    secret_read_once,
-)
+from enrollments.actions.attempts_keys import KEY_COLUMNS, is_key_of_group, key_proven
+from enrollments.actions.key_identifiers import OF_GROUP, identifier_of_derived, secret_read_once
+from enrollments.actions.past.by_key import Readings, tells_of
 from enrollments.actions.preview.touched import in_portions
 from enrollments.attestation.symmetric_key import key_bytes
 from enrollments.models import (
@@ -22,54 +19,72 @@ from enrollments.models import (
     ProvisioningService,
     RegistrationAttempt,
 )
-from enrollments.policy.facts import EntryKind, Mechanism
+from enrollments.policy.facts import Mechanism
 
 # So much is looked at, the latest of what was proven by the end of the period first.
 MOST_PROVEN = 40
-_ADMITTED = (AttemptOutcome.ASSIGNED, AttemptOutcome.FAILED)
 
 
 class Proof(NamedTuple):
     """A credential that attempts have proven, with the first and the last of these times.
 
-    leaf, above: thumbprints. key_ids: of a device that signs, what identifies its key.
+    leaf, above: thumbprints. readings: of a device that signs, what identifies its key.
     """
 
     registration_id: str
     mechanism: Mechanism
     leaf: str
     above: tuple[str, ...]
-    key_ids: frozenset[str]
+    readings: Readings
     first: datetime
     last: datetime
 
     @property
-    def identity(self) -> tuple[str, frozenset[str]]:
-        return self.leaf, frozenset(self.above) | self.key_ids
+    def identity(self) -> tuple[str, frozenset[str], Readings]:
+        return self.leaf, frozenset(self.above), self.readings
 
     def joined_with(self, other: "Proof") -> "Proof":
         later = max(self, other, key=lambda one: one.last)
         return later._replace(first=min(self.first, other.first))
 
+    def at_the_times_of(self, other: "Proof") -> "Proof":
+        return self._replace(first=min(self.first, other.first), last=max(self.last, other.last))
+
 
 def proofs_of(rows: "QuerySet[RegistrationAttempt]") -> dict[str, list[Proof]]:
     """What these attempts have proven, by registration key, the latest first: as far back as attempts are kept."""
-    columns = ("registration_key", "leaf_thumbprint", "chain", "key_id", "entry_kind")
+    columns = ("registration_key", "leaf_thumbprint", "chain", *KEY_COLUMNS)
     alike = of_proofs(rows).order_by().values_list(*columns)
     alike = alike.annotate(name=Max("claimed_registration_id"), first=Min("first_at"), last=Max("last_at"))
     found: dict[str, dict[object, Proof]] = {}
-    for key, leaf, chain, key_id, entry_kind, name, first, last in alike.iterator(chunk_size=2000):
-        mechanism, key_ids = Mechanism.X509, frozenset[str]()
+    for key, leaf, chain, key_id, of_group, name, first, last in alike.iterator(chunk_size=2000):
+        mechanism, readings = Mechanism.X509, Readings()
         if not leaf:
-            mechanism = Mechanism.TPM if len(key_id) > DIGITS else Mechanism.SYMMETRIC_KEY
-            is_of_group = mechanism is not Mechanism.TPM and entry_kind == EntryKind.GROUP.value
-            key_ids = frozenset([f"{OF_GROUP}{key_id}" if is_of_group else key_id])
-        one = Proof(name, mechanism, leaf, tuple(above_leaf(chain)), key_ids, first, last)
+            mechanism, key_ids = key_proven(key_id, of_group)
+            readings = tuple(frozenset({one}) for one in key_ids)
+        one = Proof(name, mechanism, leaf, tuple(above_leaf(chain)), readings, first, last)
         known = found.setdefault(key, {})
         known[one.identity] = one.joined_with(known[one.identity]) if one.identity in known else one
     return {
-        key: sorted(known.values(), key=lambda one: one.last, reverse=True) for key, known in found.items()
+        key: sorted(_told_apart(known.values()), key=lambda one: one.last, reverse=True)
+        for key, known in found.items()
     }
+
+
+def _told_apart(proofs: Collection[Proof]) -> Collection[Proof]:
+    """Where one attempt does not say whose key it was, and another one with that key does, it is that one."""
+    doubtful = [one for one in proofs if len(one.readings) > 1]
+    if not doubtful:
+        return proofs
+    told = [one for one in proofs if len(one.readings) <= 1]
+    for one in doubtful:
+        for number, other in enumerate(told):
+            if tells_of(other.readings, one.readings):
+                told[number] = other.at_the_times_of(one)
+                break
+        else:
+            told.append(one)
+    return told
 
 
 def that_matter(proofs: Sequence[Proof], until: datetime) -> list[Proof]:
@@ -90,16 +105,14 @@ def pems_of(thumbprints: Iterable[str]) -> dict[str, str]:
 
 
 def of_proofs(rows: "QuerySet[RegistrationAttempt]") -> "QuerySet[RegistrationAttempt]":
-    """Those of these attempts of which it is kept what they proved."""
-    # A group's key is told from a device's own by the entry that admitted; of who was refused that is not kept.
-    by_key = ~Q(key_id="") & (Q(entry_kind=EntryKind.GROUP.value) | Q(outcome__in=_ADMITTED))
+    """Those of these attempts of which it is kept what they proved; `of_group`: whether that is the key of a group."""
     by_chain = ~Q(chain="") | (~Q(outcome=AttemptOutcome.REFUSED) & ~Q(leaf_thumbprint=""))
-    return rows.filter(by_key | by_chain)
+    return rows.filter(~Q(key_id="") | by_chain).annotate(of_group=is_key_of_group())
 
 
 def with_derived_keys(service: ProvisioningService, proofs: dict[str, list[Proof]]) -> dict[str, list[Proof]]:
     """With what identifies the device's own key, where it is derived from one that a group has still."""
-    derived = {key for key, some in proofs.items() if any(_derived_from(one) for one in some)}
+    derived = {key for key, some in proofs.items() for one in some if any(map(_derived_from, one.readings))}
     if not derived:
         return proofs
     groups = service.enrollmentgroups.filter(mechanism=AttestationMechanism.SYMMETRIC_KEY)
@@ -117,16 +130,19 @@ def with_derived_keys(service: ProvisioningService, proofs: dict[str, list[Proof
     return {**proofs, **found}
 
 
-def _derived_from(proof: Proof) -> str:
+def _derived_from(key_ids: frozenset[str]) -> str:
     """What identifies the key of the group."""
-    return next((one.removeprefix(OF_GROUP) for one in proof.key_ids if one.startswith(OF_GROUP)), "")
+    return next((one.removeprefix(OF_GROUP) for one in key_ids if one.startswith(OF_GROUP)), "")
 
 
 def _with_own_key(proof: Proof, keys: Mapping[str, str]) -> Proof:
-    if (group_key := keys.get(_derived_from(proof))) is None:
-        return proof
-    own = identifier_of_derived(key_bytes(group_key), proof.registration_id)
-    return proof._replace(key_ids=proof.key_ids | {own}) if own else proof
+    def derived(key_ids: frozenset[str]) -> frozenset[str]:
+        if (group_key := keys.get(_derived_from(key_ids))) is None:
+            return key_ids
+        own = identifier_of_derived(key_bytes(group_key), proof.registration_id)
+        return key_ids | {own} if own else key_ids
+
+    return proof._replace(readings=tuple(map(derived, proof.readings)))
 
 
 def tried_of_old(rows: "QuerySet[RegistrationAttempt]", known: Collection[str]) -> dict[str, Proof]:
@@ -142,7 +158,7 @@ def tried_of_old(rows: "QuerySet[RegistrationAttempt]", known: Collection[str]) 
             Mechanism.X509,
             one.leaf_thumbprint,
             (),
-            frozenset(),
+            (),
             one.first_at,
             one.last_at,
         )

@@ -19,6 +19,7 @@ from enrollments.actions.past.attempted import (
     tried_of_old,
     with_derived_keys,
 )
+from enrollments.actions.past.by_key import tells_of
 from enrollments.actions.past.credentials import (
     FOR_EVER,
     TIMES,
@@ -97,7 +98,7 @@ class _Recorded:
         if proof.mechanism is not self.mechanism:
             return False
         if self.mechanism is not Mechanism.X509:
-            return proof.key_ids <= self.key_ids
+            return tells_of((self.key_ids,), proof.readings)
         return proof.leaf == self.leaf and set(proof.above) == set(self.above)
 
 
@@ -178,7 +179,7 @@ def _by_evidence(record: _Recorded, wanted: _Wanted | None) -> _Wanted:
     """With what is on record as one of those that are looked at by themselves, the first."""
     proofs, held, several = wanted or ([], {}, Several(recorded=(record.done, record.done)))
     first, last = several.recorded or (record.done, record.done)
-    shown = Proof(record.name, record.mechanism, record.leaf, record.above, frozenset(), first, last)
+    shown = Proof(record.name, record.mechanism, record.leaf, record.above, (), first, last)
     return [shown, *proofs], held, replace(several, recorded=None)
 
 
@@ -187,8 +188,10 @@ def _is_known(mechanism: str, name: str, proofs: Sequence[Proof], record: _Recor
     if mechanism == Mechanism.X509.value:
         is_bare = record is not None and (record.leaf, record.above) == (name, ())
         return is_bare or any((one.leaf, one.above) == (name, ()) for one in proofs)
-    known = [one for one in (record, *proofs) if one is not None and one.mechanism.value == mechanism]
-    return any(name in one.key_ids for one in known)
+    if record is not None and record.mechanism.value == mechanism and name in record.key_ids:
+        return True
+    held = (frozenset({name}),)
+    return any(tells_of(one.readings, held) for one in proofs if one.mechanism.value == mechanism)
 
 
 def _read(wanted: Mapping[str, _Wanted]) -> Iterator[tuple[str, Several]]:
@@ -221,7 +224,7 @@ def _as_shown(proofs: Iterable[Proof], rows: Mapping[str, Certificate]) -> Itera
     for one in proofs:
         times = one.first, one.last
         if one.mechanism is not Mechanism.X509:
-            yield Stranger(one.registration_id, one.mechanism, one.key_ids, proven=times)
+            yield Stranger(one.registration_id, one.mechanism, one.readings, proven=times)
         elif one.leaf in rows:
             kept = [name for name in (one.leaf, *one.above) if name in rows]
             yield Stranger(
@@ -241,7 +244,7 @@ def _as_enrolled(
         if mechanism == Mechanism.X509.value:
             yield Stranger(entry.name, Mechanism.X509, leaf=rows[name], pems=(rows[name].pem,))
         else:
-            yield Stranger(entry.name, Mechanism(mechanism), frozenset([name]))
+            yield Stranger(entry.name, Mechanism(mechanism), (frozenset([name]),))
 
 
 # --- Who has proven something besides ---------------------------------------------------------------
@@ -308,9 +311,11 @@ def _above_of_classes(service: ProvisioningService, classes: Iterable[str]) -> d
 def _by_another_key(
     proofs: "QuerySet[RegistrationAttempt]", records: "QuerySet[RegistrationRecord]"
 ) -> set[str]:
-    """Of devices that sign: an identifier stands between spaces."""
-    is_of_group = When(id_length__lte=DIGITS, entry_kind=EntryKind.GROUP.value, then=Value(OF_GROUP))
-    identifier = Concat(Value(" "), Case(is_of_group, default=Value("")), F("key_id"), Value(" "))
+    """Of devices that sign: an identifier stands between spaces, or where it is not known whose it is, anywhere."""
+    either = When(id_length__lte=DIGITS, of_group=None, then=F("key_id"))
+    is_of_group = When(id_length__lte=DIGITS, of_group=True, then=Value(OF_GROUP))
+    whole = Concat(Value(" "), Case(is_of_group, default=Value("")), F("key_id"), Value(" "))
+    identifier = Case(either, default=whole)
     noted = records.alias(noted=Concat(Value(" "), F("key_ids"), Value(" ")))
     by_key = proofs.filter(leaf_thumbprint="").alias(id_length=Length("key_id"))
     unlike = by_key.alias(identifier=identifier).filter(

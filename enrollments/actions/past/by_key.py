@@ -1,6 +1,6 @@
 """Deciding about devices that sign, as of a time that has passed: by identifiers of keys, since keys are not kept."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -17,9 +17,16 @@ from enrollments.policy.facts import (
 )
 from enrollments.policy.reasons import Reason
 
+# What identifies the key of a device that signs: its own, and that of the group from which it is derived. Several where
+# an attempt does not say which of these it was.
+Readings = tuple[frozenset[str], ...]
+
 NO_KEY_KNOWN = "which key it proved was not noted: it has not registered since keys have identifiers"
 ONLY_OF_GROUP = (
     "it proved a key that a group derived for it, and whether its own entry held that key is not known"
+)
+WHOSE_KEY = (
+    "whether the key that it proved was its own or that of a group was not noted by the version of that time"
 )
 SUMMARY = {
     Mechanism.SYMMETRIC_KEY: "a SAS token by the key that it proved",
@@ -36,10 +43,19 @@ class Judged:
     unknown: str = ""
 
 
+def tells_of(known: Readings, other: Readings) -> bool:
+    """Whether the other one tells nothing more of what the device has."""
+    if len(known) != 1 or known == other:
+        return known == other
+    if len(other) == 1:
+        return other[0] <= known[0]
+    return any(not one.isdisjoint(known[0]) for one in other)
+
+
 def judge_by_key(
     name: str,
     mechanism: Mechanism,
-    key_ids: frozenset[str],
+    readings: Readings,
     individual: PastEntry | None,
     groups: Iterable[PastEntry],
     *,
@@ -50,7 +66,26 @@ def judge_by_key(
 
     individual: that of its registration ID. groups: those with symmetric keys.
     """
-    groups = sorted(groups, key=lambda group: group.pk)
+    ordered = sorted(groups, key=lambda group: group.pk)
+    judged = [
+        _judge(name, mechanism, key_ids, individual, ordered, key_groups_admit=key_groups_admit, at=at)
+        for key_ids in readings
+    ]
+    is_the_same = len({(one.decision.verdict, one.decision.entry) for one in judged if one.decision}) <= 1
+    unknown = next((one for one in judged if one.decision is None), None)
+    return unknown or (judged[0] if is_the_same else Judged(unknown=WHOSE_KEY))
+
+
+def _judge(
+    name: str,
+    mechanism: Mechanism,
+    key_ids: frozenset[str],
+    individual: PastEntry | None,
+    groups: Sequence[PastEntry],
+    *,
+    key_groups_admit: bool,
+    at: datetime,
+) -> Judged:
     signed = [group for group in groups if key_ids & {f"{OF_GROUP}{one}" for one in group.key_ids if one}]
     facts = tuple(_signing(group, key_groups_admit, at) for group in signed)
     if individual is not None:

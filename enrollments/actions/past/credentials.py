@@ -14,6 +14,7 @@ from enrollments.actions.certificates import parsed
 from enrollments.actions.key_identifiers import DIGITS, OF_GROUP
 from enrollments.actions.known_credentials import KnownCredential
 from enrollments.actions.past.attempted import Proof, pems_of, proofs_of, that_matter, with_derived_keys
+from enrollments.actions.past.by_key import Readings, tells_of
 from enrollments.actions.past.entries import PastEntry
 from enrollments.actions.past.putting_back import stored_certificates
 from enrollments.attestation.credential import PresentedCredential
@@ -41,7 +42,7 @@ FOR_EVER = datetime.max.replace(tzinfo=UTC)
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """`chain`: certificates, the leaf first; of a device that signs, `key_ids` are what identifies its key.
+    """`chain`: certificates, the leaf first; of a device that signs, `readings` are what identifies its key.
 
     proven: when it first and last proved this, as far as it is known; None: it was enrolled, and that is all.
     lacks: whether something that it sent along with its leaf is not kept any more.
@@ -51,7 +52,7 @@ class Shown:
     basis: str
     mechanism: Mechanism
     chain: tuple[ParsedCertificate, ...] = field(default=(), repr=False)
-    key_ids: frozenset[str] = frozenset()
+    readings: Readings = ()
     proven: tuple[datetime, datetime] | None = None
     lacks: bool = False
 
@@ -71,13 +72,13 @@ class Shown:
         if self.mechanism is not other.mechanism:
             return False
         if not self.is_chain:
-            return other.key_ids <= self.key_ids
+            return tells_of(self.readings, other.readings)
         # In which order it sent what is above its leaf makes no difference.
         return self.chain[0] == other.chain[0] and set(self.chain) == set(other.chain)
 
     def is_held_by(self, entry: PastEntry | None) -> bool:
-        names = {self.chain[0].thumbprint_sha256} if self.is_chain else self.key_ids
-        return holds(entry, self.mechanism, names)
+        names = [frozenset({self.chain[0].thumbprint_sha256})] if self.is_chain else self.readings
+        return any(holds(entry, self.mechanism, one) for one in names)
 
     def is_current(self, at: datetime) -> bool:
         """By the dates of its leaf."""
@@ -242,7 +243,7 @@ def _on_record(record: RegistrationRecord) -> Shown | None:
     if mechanism is Mechanism.X509:
         return None
     basis = f"the {_WHAT[mechanism]} with which it proved itself last"
-    return Shown(name, basis, mechanism, key_ids=key_ids)
+    return Shown(name, basis, mechanism, readings=(key_ids,))
 
 
 def mechanism_of(latest: str, key_ids: Collection[str]) -> Mechanism:
@@ -277,7 +278,7 @@ def _by_attempts(proofs: Sequence[Proof]) -> Iterator[Shown]:
         if one.mechanism is not Mechanism.X509:
             what = _WHAT[one.mechanism]
             basis = f"the {what} with which it proved itself, at last at {when}"
-            shown = Shown(one.registration_id, basis, one.mechanism, key_ids=one.key_ids)
+            shown = Shown(one.registration_id, basis, one.mechanism, readings=one.readings)
         elif one.leaf in pems:
             kept = [name for name in (one.leaf, *one.above) if name in pems]
             basis = f"the chain with which it proved itself, at last at {when}"
@@ -331,7 +332,7 @@ def _enrolled(
         if shown.is_chain:
             yield replace(shown, chain=(parsed(rows[one].pem),))
         else:
-            yield replace(shown, key_ids=frozenset([one]))
+            yield replace(shown, readings=(frozenset([one]),))
 
 
 _WHAT: Mapping[Mechanism, str] = {

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from enrollments.actions.certificates import parsed
 from enrollments.actions.evidence import is_signed
-from enrollments.actions.past.by_key import judge_by_key
+from enrollments.actions.past.by_key import Readings, judge_by_key
 from enrollments.actions.past.credentials import (
     MORE_PROVEN,
     NOT_ALL_KEPT,
@@ -74,12 +74,12 @@ class Row:
 class Stranger:
     """What a device has shown, or had enrolled for it, and no record tells of.
 
-    pems: its certificates, the leaf first. proven, lacks: as in `Shown`.
+    pems: its certificates, the leaf first. readings, proven, lacks: as in `Shown`.
     """
 
     name: str
     mechanism: Mechanism
-    key_ids: frozenset[str] = frozenset()
+    readings: Readings = ()
     leaf: Certificate | None = None
     pems: tuple[str, ...] = ()
     proven: tuple[datetime, datetime] | None = None
@@ -90,8 +90,8 @@ class Stranger:
         return registration_key(self.name)
 
     def is_held_by(self, entry: PastEntry | None) -> bool:
-        names = self.key_ids if self.leaf is None else {self.leaf.thumbprint_sha256}
-        return holds(entry, self.mechanism, names)
+        names = [frozenset({self.leaf.thumbprint_sha256})] if self.leaf is not None else self.readings
+        return any(holds(entry, self.mechanism, one) for one in names)
 
     def is_current(self, at: datetime) -> bool:
         return self.leaf is None or self.leaf.not_before <= at <= self.leaf.not_after
@@ -197,12 +197,12 @@ class Deciding:
 
     def _about_row(self, row: Row) -> Told:
         if row.mechanism is not Mechanism.X509:
-            return self._by_key.outcome(row.key, row.name, row.mechanism, frozenset(row.key_ids.split()))
+            return self._by_key.outcome(row.key, row.name, row.mechanism, (frozenset(row.key_ids.split()),))
         return self._by_certificate(row.known(is_current=row.current[self._number]), row.key)
 
     def _about_stranger(self, place: str, one: Stranger, own: PastEntry | None) -> Told:
         if one.mechanism is not Mechanism.X509:
-            return self._by_key.outcome(one.key, one.name, one.mechanism, one.key_ids)
+            return self._by_key.outcome(one.key, one.name, one.mechanism, one.readings)
         decided, why = self._by_certificate(one.known(), place)
         if (
             one.lacks
@@ -235,24 +235,22 @@ class _ByKey:
         self._time = time
         self._decided: dict[object, Told] = {}
 
-    def outcome(self, key: str, name: str, mechanism: Mechanism, key_ids: frozenset[str]) -> Told:
+    def outcome(self, key: str, name: str, mechanism: Mechanism, readings: Readings) -> Told:
         own = self._time.individuals.get(key)
         if own is not None:
             # One that alone decides: nothing is shared with another device.
-            return self._judged(name, mechanism, key_ids, own)
-        alike = (mechanism, key_ids)
+            return self._judged(name, mechanism, readings, own)
+        alike = (mechanism, readings)
         if alike not in self._decided:
-            self._decided[alike] = self._judged(name, mechanism, key_ids, None)
+            self._decided[alike] = self._judged(name, mechanism, readings, None)
         return self._decided[alike]
 
-    def _judged(
-        self, name: str, mechanism: Mechanism, key_ids: frozenset[str], own: PastEntry | None
-    ) -> Told:
+    def _judged(self, name: str, mechanism: Mechanism, readings: Readings, own: PastEntry | None) -> Told:
         time = self._time
         judged = judge_by_key(
             name,
             mechanism,
-            key_ids,
+            readings,
             own,
             time.key_groups,
             key_groups_admit=time.key_groups_admit,

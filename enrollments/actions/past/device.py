@@ -384,7 +384,7 @@ class _Past:
         one = judge_by_key(
             shown.registration_id,
             shown.mechanism,
-            shown.key_ids,
+            shown.readings,
             own,
             [group for group in there if group.kind is EntryKind.GROUP and group.has_keys()],
             key_groups_admit=piece.key_groups_admit,
