@@ -6,7 +6,7 @@ import pytest
 from django.utils import timezone
 
 from enrollments.actions.revocation import deny_device
-from enrollments.models import HistoryEvent
+from enrollments.models import HistoryEvent, ProvisioningService
 from tests.certificates import root
 from tests.devices import ALICE, enroll_ca, register
 from tests.factories import a_service
@@ -43,6 +43,19 @@ def test_one_device_is_told_as_json(at):
     assert [one["verdict"] for one in told["spells"]] == ["admitted", "disabled"]
     assert told["spells"][1]["history_row"] == HistoryEvent.objects.latest("pk").pk
     assert told["trace"]
+
+
+def test_where_a_device_has_proven_more_than_is_looked_at_that_is_told_too(at, monkeypatch):
+    service = ProvisioningService.objects.get(name="plant")
+    renewed = root("Next CA")
+    enroll_ca(service, renewed, "plant-8", predecessor=service.enrollmentgroups.get())
+    register(service, renewed.leaf("pump-0"))
+    assert "has proven more" not in printed_by("as_of", at, "--device", "pump-0")
+    assert json_of("as_of", at, "--device", "pump-0")["has_proven_more"] is False
+    monkeypatch.setattr("enrollments.actions.past.attempted.MOST_PROVEN", 1)
+
+    assert "pump-0 has proven more than 40 credentials" in printed_by("as_of", at, "--device", "pump-0")
+    assert json_of("as_of", at, "--device", "pump-0")["has_proven_more"] is True
 
 
 def test_all_devices_are_told_and_written_to_a_file(at, tmp_path):

@@ -16,7 +16,7 @@ from enrollments.actions.enrollments import (
 )
 from enrollments.actions.past import FleetLimits, compare, look_back
 from enrollments.actions.past.credentials import MORE_PROVEN
-from enrollments.actions.past.words import answer
+from enrollments.actions.past.words import answer, left_out
 from enrollments.actions.preview import Effect
 from enrollments.attestation.credential import PresentedCredential
 from enrollments.models import (
@@ -69,6 +69,12 @@ def pin(service, leaf):
 
 def thumbprint(leaf):
     return leaf.parsed.thumbprint_sha256
+
+
+def replaced(attempt, **values):
+    """Another one, later than that."""
+    columns = {one.attname: getattr(attempt, one.attname) for one in attempt._meta.concrete_fields}
+    return RegistrationAttempt(**columns | {"id": None, "last_at": now()} | values)
 
 
 @pytest.fixture
@@ -221,6 +227,25 @@ class TestWhoIsKnownByAnAttempt:
         (device,) = compare(service, at).preview.devices
 
         assert (device.before.verdict, device.after.verdict) == (DISABLED, ADMIT)
+
+    def test_whoever_shouts_its_name_hides_no_proof_of_an_older_version(self, service):
+        """These kept no chain. Of who proves nothing no certificate is kept either."""
+        ca = root("Plant")
+        enroll_ca(service, ca, "plant")
+        demand_proof(service)
+        register(service, ca.leaf("pump-1"))
+        service.attempts.update(chain="")
+        proven = service.attempts.get()
+        at = now()
+        prove(service, ca)
+        shouted = [
+            replaced(proven, source=f"{number}", leaf_thumbprint=f"{number:064x}", trace=[])
+            for number in range(60)
+        ]
+        RegistrationAttempt.objects.bulk_create(shouted)
+
+        assert [verdict for verdict, _ in told(look_back(service, "pump-1", at))] == [UNAUTHORIZED, ADMIT]
+        assert effects(compare(service, at)) == {"pump-1": Effect.COMES_IN}
 
     def test_an_entry_for_another_certificate_decides_about_it(self, service):
         ca = root("Plant")
@@ -446,7 +471,14 @@ class TestWhatIsNotLookedAt:
 
         assert (device.before, device.after.through.name) == (None, "new")
         assert compare(service, at).unclear == {"pump-1": MORE_PROVEN}
-        assert told(look_back(service, "pump-1", at)) == [(None, None), (ADMIT, "new")]
+        look = look_back(service, "pump-1", at)
+        assert told(look) == [(None, None), (ADMIT, "new")]
+        assert "has proven more than 40 credentials" in left_out(look)
+
+    def test_that_all_was_looked_at_is_not_worth_a_word(self, service, renewed):
+        _, _, at = renewed
+
+        assert left_out(look_back(service, "pump-1", at)) == ""
 
     def test_what_was_sent_along_and_is_not_kept_makes_a_refusal_unknown(self, service):
         ca = root("Plant")

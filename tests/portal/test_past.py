@@ -91,6 +91,19 @@ def test_one_device_is_told_with_the_rows_that_made_the_difference(auditor, plan
     assert "Step by step at that time" in text
 
 
+def test_it_is_said_where_a_device_has_proven_more_than_is_looked_at(auditor, plant, monkeypatch):
+    renewed = root("Next CA")
+    enroll_ca(plant, renewed, "plant-8", predecessor=plant.enrollmentgroups.get())
+    register(plant, renewed.leaf("pump-1"))
+    assert "has proven more" not in page(auditor, at=now(), registration_id="pump-1")
+    monkeypatch.setattr("enrollments.actions.past.attempted.MOST_PROVEN", 1)
+
+    text = words(page(auditor, at=now(), registration_id="pump-1"))
+
+    assert "Not looked at pump-1 has proven more than 40 credentials" in text
+    assert "pump-1 could have registered at" in text
+
+
 def test_what_is_gone_is_named_and_leads_nowhere(auditor, plant):
     at = now()
     delete_enrollment_groups(plant, ["plant-7"], actor=ALICE)

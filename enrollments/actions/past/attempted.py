@@ -21,7 +21,7 @@ from enrollments.models import (
 )
 from enrollments.policy.facts import Mechanism
 
-# So much is looked at, the latest of what was proven by the end of the period first.
+# So many are looked at of a device, the latest of what was proven by the end of the period first.
 MOST_PROVEN = 40
 
 
@@ -148,7 +148,8 @@ def _with_own_key(proof: Proof, keys: Mapping[str, str]) -> Proof:
 def tried_of_old(rows: "QuerySet[RegistrationAttempt]", known: Collection[str]) -> dict[str, Proof]:
     """The latest certificate of devices of which nothing else is known: rows of older versions say no more of it.
 
-    known: registration keys of all others.
+    known: registration keys of all others. Whoever called a name without proof, however often, hides nobody: of such a
+    certificate the thumbprint is all that is kept.
     """
     kept = Certificate.objects.filter(thumbprint_sha256=OuterRef("leaf_thumbprint"))
     tried = rows.filter(Exists(kept), outcome=AttemptOutcome.REFUSED, chain="").exclude(leaf_thumbprint="")

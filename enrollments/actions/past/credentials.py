@@ -9,11 +9,18 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Protocol, TypeVar
 
-from enrollments.actions.attempts import proven_leaf
 from enrollments.actions.certificates import parsed
 from enrollments.actions.key_identifiers import DIGITS, OF_GROUP
 from enrollments.actions.known_credentials import KnownCredential
-from enrollments.actions.past.attempted import Proof, pems_of, proofs_of, that_matter, with_derived_keys
+from enrollments.actions.past.attempted import (
+    MOST_PROVEN,
+    Proof,
+    pems_of,
+    proofs_of,
+    that_matter,
+    tried_of_old,
+    with_derived_keys,
+)
 from enrollments.actions.past.by_key import Readings, tells_of
 from enrollments.actions.past.entries import PastEntry
 from enrollments.actions.past.putting_back import stored_certificates
@@ -21,10 +28,8 @@ from enrollments.attestation.credential import PresentedCredential
 from enrollments.attestation.x509 import ParsedCertificate
 from enrollments.errors import NotFound
 from enrollments.models import (
-    AttemptOutcome,
     AttestationMechanism,
     ProvisioningService,
-    RegistrationAttempt,
     RegistrationRecord,
     RegistrationStatus,
 )
@@ -32,8 +37,7 @@ from enrollments.policy.decision import Verdict
 from enrollments.policy.facts import Mechanism
 from enrollments.policy.names import registration_key
 
-LOOKED_AT = 20
-MORE_PROVEN = "it has proven more credentials, one after the other, than are looked at"
+MORE_PROVEN = f"it has proven more than {MOST_PROVEN} credentials, and no more than these are looked at"
 NOT_ALL_KEPT = "not all is kept of what it sent along with its certificate"
 TICK = timedelta(microseconds=1)
 # Of an entry that holds it still.
@@ -179,7 +183,8 @@ def credentials_of(
     """
     key = registration_key(registration_id)
     record = service.registrations.filter(registration_key=key).first()
-    found = proofs_of(service.attempts.filter(registration_key=key))
+    attempts = service.attempts.filter(registration_key=key)
+    found = proofs_of(attempts)
     proofs = with_derived_keys(service, found).get(key, [])
     chosen = that_matter(proofs, until)
     proven: list[Shown] = []
@@ -193,15 +198,16 @@ def credentials_of(
     others = [one for one in enrolled if not any(other.is_like(one) for other in proven)]
     if proven or others:
         return _told_apart(proven, others, has_more=has_more)
-    for attempt in _tried(service, key):
-        if (leaf := proven_leaf(attempt)) is not None:
-            basis = "the certificate with which it proved itself last, at an attempt"
-            shown = Shown(attempt.claimed_registration_id, basis, Mechanism.X509, (parsed(leaf.pem),))
-            return Credentials([replace(shown, proven=(attempt.first_at, attempt.last_at))], ())
+    if (tried := tried_of_old(attempts, ()).get(key)) is not None:
+        (shown,) = _by_attempts([tried])
+        return Credentials([replace(shown, basis=_TRIED)], ())
     raise NotFound(
         f"Nothing is known about registration ID {registration_id[:130]} in service {service} that could be judged: it "
         "has no registration record, and since that time no individual enrollment with a credential."
     )
+
+
+_TRIED = "the certificate with which it proved itself last, at an attempt"
 
 
 def _told_apart(proven: list[Shown], enrolled: list[Shown], *, has_more: bool) -> Credentials:
@@ -289,13 +295,6 @@ def _by_attempts(proofs: Sequence[Proof]) -> Iterator[Shown]:
         else:
             continue
         yield replace(shown, proven=(one.first, one.last))
-
-
-def _tried(service: ProvisioningService, key: str) -> Iterable[RegistrationAttempt]:
-    """Whoever called the name without proof, however often, does not stand before who proved something."""
-    tried = service.attempts.filter(registration_key=key).order_by("-last_at", "-id")
-    refused = tried.filter(outcome=AttemptOutcome.REFUSED)
-    return (*tried.exclude(outcome=AttemptOutcome.REFUSED)[:LOOKED_AT], *refused[:LOOKED_AT])
 
 
 # --- What was enrolled for it ---------------------------------------------------------------------------

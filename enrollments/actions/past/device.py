@@ -319,6 +319,7 @@ class _Past:
             ),
             self._gone(),
             has_several=len(self.has.all) > 1,
+            has_more=self.has.has_more,
         )
 
     def _gone(self) -> frozenset[EntryRef]:

@@ -35,7 +35,7 @@ class LookBack:
     explanation: None where it is not known what would have been decided at `at`; the first spell then says why.
     basis: the credential by which that was decided: one that was admitted, if any, else what it showed last by then.
     gone: entries that are named and are not there any more. is_now: `until` is the present. has_several: the device is
-    known to have had more than one credential.
+    known to have had more than one credential. has_more: it has proven more of them than are looked at.
     """
 
     registration_id: str
@@ -47,6 +47,7 @@ class LookBack:
     gone: frozenset[EntryRef] = frozenset()
     is_now: bool = False
     has_several: bool = False
+    has_more: bool = False
 
     @property
     def first(self) -> Spell:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
+from enrollments.actions.past.attempted import MOST_PROVEN
 from enrollments.actions.past.fleet import Comparison
 from enrollments.actions.past.spells import LookBack, Spell
 from enrollments.actions.preview import Device, Effect, Outcome
@@ -97,6 +98,16 @@ def at_the_end(look: LookBack) -> str:
     return f"{when} it would be refused{by}: {last.why}."
 
 
+def left_out(look: LookBack) -> str:
+    """What was not looked at, in a sentence; empty where all was."""
+    if not look.has_more:
+        return ""
+    return (
+        f"{look.registration_id} has proven more than {MOST_PROVEN} credentials, of which those that it proved last "
+        "are looked at: by another one it may have been let in too, and through another entry."
+    )
+
+
 def look_as_json(look: LookBack) -> dict[str, Any]:
     return {
         "registration_id": look.registration_id,
@@ -106,6 +117,7 @@ def look_as_json(look: LookBack) -> dict[str, Any]:
         "verdict": verdict_of(look.first),
         "entry": str(look.first.entry) if look.first.entry else None,
         "because": look.first.why,
+        "has_proven_more": look.has_more,
         "trace": look.explanation.as_json()["trace"] if look.explanation else None,
         "spells": [
             {

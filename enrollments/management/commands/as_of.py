@@ -13,6 +13,7 @@ from enrollments.actions.past.words import (
     comparison_as_json,
     comparison_in_lines,
     in_between,
+    left_out,
     look_as_json,
     moment,
     table,
@@ -69,6 +70,8 @@ class Command(DpsCommand):
             self.stdout.write(answer(look))
             self.stdout.write(in_between(look))
             self.stdout.write(f"Judged by {look.basis}.")
+            if look.has_more:
+                self.stdout.write(left_out(look))
             for spell in look.spells:
                 by = f" by {spell.entry}" if spell.entry else ""
                 self.stdout.write(

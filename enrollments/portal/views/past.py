@@ -26,6 +26,7 @@ from enrollments.actions.past import (
 from enrollments.actions.past.words import (
     answer,
     in_between,
+    left_out,
     numbers,
     table,
     through_at,
@@ -140,6 +141,7 @@ def _of_device(service: ProvisioningService, look: LookBack, asked: dict[str, st
         "look": look,
         "answer": answer(look),
         "in_between": in_between(look),
+        "left_out": left_out(look),
         "spells": spells,
         "not_shown": len(look.spells) - len(spells),
         "shown": shown(service, look.explanation, gone=look.gone) if look.explanation else None,
