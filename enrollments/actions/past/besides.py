@@ -49,12 +49,19 @@ State = tuple[PastEntry, datetime]
 
 @dataclass(slots=True)
 class States:
-    """Those of individual enrollments that were changed, by registration key: noted on the way back, newest first."""
+    """Those of individual enrollments that were changed, by registration key: noted on the way back, newest first.
+
+    named: thumbprints of whatever any entry held or may have held, groups included.
+    """
 
     by_key: dict[str, list[State]] = field(default_factory=dict)
+    named: set[str] = field(default_factory=set)
 
     def note(self, entry: PastEntry | None, until: datetime) -> None:
-        if entry is not None and entry.kind is EntryKind.INDIVIDUAL:
+        if entry is None:
+            return
+        self.named |= entry.named
+        if entry.kind is EntryKind.INDIVIDUAL:
             self.by_key.setdefault(registration_key(entry.name), []).append((entry, until))
 
     def of(self, key: str, live: PastEntry | None) -> list[State]:

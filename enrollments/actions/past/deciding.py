@@ -215,8 +215,8 @@ class Deciding:
 
     def _by_certificate(self, device: Known, place: str) -> Told:
         time, kinds = self._time, self._kinds
-        if time.doubt:
-            return None, time.doubt
+        if why := time.doubts.about(device.registration_key):
+            return None, why
         if place in time.singles:
             return time.singles[place] or NOT_EXAMINED, ""
         if place in kinds.unexamined:

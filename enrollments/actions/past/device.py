@@ -366,7 +366,8 @@ class _Past:
     def _judge_chain(
         self, shown: Shown, piece: _Piece, there: "_There", own: PastEntry | None, *, explain: bool
     ) -> _Judged:
-        doubtful = [one for one in piece.standing.values() if one is not None and one.doubt]
+        there_then = (one for one in piece.standing.values() if one is not None)
+        doubtful = [one for one in there_then if one.doubt and self.reach.is_met_by(one)]
         if doubtful:
             return _Judged(None, f"of {doubtful[0].ref}, {doubtful[0].doubt}", shown)
         there.make(piece)

@@ -45,7 +45,7 @@ class PastEntry:
     enabled, switches_at: the switch as it was stored. Which way it stood is a question of the time.
     certificates: thumbprint by place: primary, secondary, helper and some digits. key_ids: identifiers of the keys,
     or the digest of a TPM's; "" for one that nothing tells, and `key_doubt` says why. doubt: why nothing of this can
-    be relied on.
+    be relied on. may_hold: then, thumbprints of all certificates that it may have held; None: that cannot be told.
     """
 
     kind: EntryKind
@@ -59,6 +59,7 @@ class PastEntry:
     created: datetime | None = None
     key_doubt: str = ""
     doubt: str = ""
+    may_hold: frozenset[str] | None = frozenset()
 
     @property
     def ref(self) -> EntryRef:
@@ -73,6 +74,11 @@ class PastEntry:
     def thumbprints(self) -> tuple[str, ...]:
         """Of the certificates that are its own: no helpers."""
         return tuple(thumbprint for place, thumbprint in self.certificates if not place.startswith("helper"))
+
+    @property
+    def named(self) -> frozenset[str]:
+        """Thumbprints of whatever it holds, or may have held."""
+        return frozenset(thumbprint for _, thumbprint in self.certificates) | (self.may_hold or frozenset())
 
     def has_keys(self) -> bool:
         return self.mechanism == AttestationMechanism.SYMMETRIC_KEY
@@ -150,6 +156,21 @@ def contradiction(entry: PastEntry | None, event: HistoryEvent) -> str:
     return ""
 
 
+def certificates_told_of(rows: Iterable[HistoryEvent]) -> frozenset[str] | None:
+    """Thumbprints of what an entry held by all rows about it. None: it began with more than these tell of."""
+    found: set[str] = set()
+    is_whole = False
+    for row in rows:
+        is_whole |= row.before is None and "certificates" in (row.after or {})
+        for state in (row.before or {}, row.after or {}):
+            places = state.get("certificates") or {}
+            told = _thumbprints(places)
+            if len(told) < len(places):
+                return None
+            found.update(told.values())
+    return frozenset(found) if is_whole else None
+
+
 def _with_members(
     entry: PastEntry, state: Mapping[str, Any], event: HistoryEvent, *, is_whole: bool
 ) -> PastEntry:
@@ -165,7 +186,9 @@ def _with_members(
         entry = replace(entry, certificates=tuple(sorted(places.items())))
         if len(places) < len(state["certificates"] or {}):
             entry = replace(
-                entry, doubt=f"row {event.pk} of the history names a certificate in an unknown way"
+                entry,
+                doubt=f"row {event.pk} of the history names a certificate in an unknown way",
+                may_hold=None,
             )
     return _with_keys(entry, state, event, is_whole=is_whole)
 

@@ -30,6 +30,7 @@ from enrollments.actions.past.deciding import (
     Row,
     Stranger,
 )
+from enrollments.actions.past.doubts import doubts_about
 from enrollments.actions.past.entries import PastEntry, Subject
 from enrollments.actions.past.proofs import put_back_proofs
 from enrollments.actions.past.putting_back import put_back
@@ -156,7 +157,9 @@ class _Fleet:
         changes = changes_since(service, at, limits.rows)
         walk = Walk.from_now(service, changes)
         self.now, self.proofs = walk.now, walk.proofs
-        self.states = States()
+        self.states = States(
+            named={name for one in self.now.values() if one is not None for name in one.named}
+        )
         second, rested_on = None, seen.newest
         for change in changes:
             seen.newest = max(seen.newest, change.event.pk)
@@ -179,6 +182,8 @@ class _Fleet:
             )
         own = {registration_key(one.name): one for one in live.values()}
         besides = known_besides(self.service, self.states, own, self.second.at, self.limits.attempts)
+        for time in self.times:
+            time.doubts = doubts_about(self.service, time.entries.values(), self.states.named, besides.of)
         kinds = self._look({place: one for several in besides.of.values() for place, one in several.others})
         check_unmoved(self.service, self.epoch)
         known = list(self._decided(besides, kinds))
@@ -309,8 +314,9 @@ class _Fleet:
             yield
 
     def _that_differ(self, time: Standing) -> dict[Subject, PastEntry | None]:
+        """One of which it is not known what it was is away: of whom it may decide about nothing is told."""
         return {
-            subject: entry
+            subject: None if entry is not None and entry.doubt else entry
             for subject, entry in time.entries.items()
             if not is_the_same(entry, self.now[subject])
         }

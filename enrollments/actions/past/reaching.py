@@ -9,6 +9,7 @@ from django.db.models import Q
 from enrollments.actions.certificates import parsed_once
 from enrollments.actions.past.credentials import Credentials
 from enrollments.actions.past.entries import PastEntry
+from enrollments.attestation.x509 import ParsedCertificate
 from enrollments.models import Certificate, HeldRole, ProvisioningService
 from enrollments.policy.facts import EntryKind
 from enrollments.policy.names import registration_key
@@ -28,7 +29,9 @@ _COLUMNS = (
 
 
 @dataclass(frozen=True, slots=True)
-class _Certificate:
+class Link:
+    """A certificate, by what tells which others may have signed it: names and key identifiers, and keys."""
+
     thumbprint: str
     subject: str
     name: str
@@ -38,6 +41,20 @@ class _Certificate:
     issuer_key_id: str
     not_before: datetime
     not_after: datetime
+
+    @classmethod
+    def of(cls, one: ParsedCertificate | Certificate) -> "Link":
+        return cls(
+            one.thumbprint_sha256,
+            one.subject,
+            one.subject_sha256,
+            one.issuer_sha256,
+            one.spki_sha256,
+            one.subject_key_id or "",
+            one.authority_key_id or "",
+            one.not_before,
+            one.not_after,
+        )
 
 
 @dataclass(slots=True)
@@ -74,31 +91,28 @@ class Reach:
         return replace(entry, certificates=met)
 
     def touches(self, entry: PastEntry) -> bool:
-        if entry.kind is EntryKind.INDIVIDUAL and registration_key(entry.name) == self.key:
-            return True
         if self.signs and entry.kind is EntryKind.GROUP and entry.has_keys():
             return True
-        return any(thumbprint in self.thumbprints for _, thumbprint in entry.certificates)
+        return self.is_met_by(entry)
+
+    def is_met_by(self, entry: PastEntry) -> bool:
+        """Whether the entry can matter to what the device shows. One that may have held anything can."""
+        if entry.kind is EntryKind.INDIVIDUAL and registration_key(entry.name) == self.key:
+            return True
+        if entry.may_hold is None:
+            return bool(self.thumbprints)
+        return not self.thumbprints.isdisjoint(entry.named)
 
 
-def _met_by(service: ProvisioningService, has: Credentials, states: Iterable[PastEntry]) -> set[_Certificate]:
-    named = {thumbprint for entry in states for _, thumbprint in entry.certificates}
-    chain = [
-        _Certificate(
-            one.thumbprint_sha256,
-            one.subject,
-            one.subject_sha256,
-            one.issuer_sha256,
-            one.spki_sha256,
-            one.subject_key_id or "",
-            one.authority_key_id or "",
-            one.not_before,
-            one.not_after,
-        )
-        for shown in has.all
-        for one in shown.chain
-    ]
-    return _met(chain, [*_stored(named), *_held(service)])
+def _met_by(service: ProvisioningService, has: Credentials, states: Iterable[PastEntry]) -> set[Link]:
+    named = {thumbprint for entry in states for thumbprint in entry.named}
+    chain = [Link.of(one) for shown in has.all for one in shown.chain]
+    return _met(chain, enrolled(service, named))
+
+
+def enrolled(service: ProvisioningService, named: Iterable[str]) -> set[Link]:
+    """What may stand above a leaf: these, by thumbprint, and what is held now."""
+    return {*_stored(named), *_held(service)}
 
 
 def names_met(service: ProvisioningService, has: Credentials, states: Iterable[PastEntry]) -> set[str]:
@@ -115,7 +129,7 @@ def names_met(service: ProvisioningService, has: Credentials, states: Iterable[P
         found = Certificate.objects.filter(
             Q(subject_sha256__in=subjects) | Q(spki_sha256__in=keys) | Q(subject_key_id__in=key_ids)
         )
-        met |= {_Certificate(*row) for row in found.values_list(*_COLUMNS)}
+        met |= {Link(*row) for row in found.values_list(*_COLUMNS)}
     thumbprints = [one.thumbprint for one in met]
     names: set[str] = set()
     for start in range(0, len(thumbprints), CHUNK):
@@ -125,7 +139,7 @@ def names_met(service: ProvisioningService, has: Credentials, states: Iterable[P
     return names
 
 
-def _asked_by(met: Iterable[_Certificate]) -> tuple[frozenset[str], ...]:
+def _asked_by(met: Iterable[Link]) -> tuple[frozenset[str], ...]:
     """Names, keys and key identifiers of whatever may have signed one of these, or has its key."""
     met = list(met)
     return (
@@ -135,11 +149,11 @@ def _asked_by(met: Iterable[_Certificate]) -> tuple[frozenset[str], ...]:
     )
 
 
-def _met(chain: list[_Certificate], others: Iterable[_Certificate]) -> set[_Certificate]:
+def _met(chain: list[Link], others: Iterable[Link]) -> set[Link]:
     """Whatever may have signed one of these, or has the key of one, and so on upwards."""
-    by_name: dict[str, list[_Certificate]] = {}
-    by_key: dict[str, list[_Certificate]] = {}
-    by_key_id: dict[str, list[_Certificate]] = {}
+    by_name: dict[str, list[Link]] = {}
+    by_key: dict[str, list[Link]] = {}
+    by_key_id: dict[str, list[Link]] = {}
     for one in {*chain, *others}:
         by_name.setdefault(one.name, []).append(one)
         by_key.setdefault(one.key, []).append(one)
@@ -158,15 +172,15 @@ def _met(chain: list[_Certificate], others: Iterable[_Certificate]) -> set[_Cert
     return met
 
 
-def _stored(thumbprints: Iterable[str]) -> Iterable[_Certificate]:
+def _stored(thumbprints: Iterable[str]) -> Iterable[Link]:
     wanted = list(thumbprints)
     for start in range(0, len(wanted), CHUNK):
         rows = Certificate.objects.filter(thumbprint_sha256__in=wanted[start : start + CHUNK])
-        yield from (_Certificate(*row) for row in rows.values_list(*_COLUMNS))
+        yield from (Link(*row) for row in rows.values_list(*_COLUMNS))
 
 
-def _held(service: ProvisioningService) -> Iterable[_Certificate]:
+def _held(service: ProvisioningService) -> Iterable[Link]:
     """What may stand in between, changed or not: certificates of groups, and those of devices that could sign."""
     held = service.held_certificates.exclude(role=HeldRole.DEVICE, certificate__is_ca=False)
     for row in held.values_list(*(f"certificate__{column}" for column in _COLUMNS)).iterator(chunk_size=2000):
-        yield _Certificate(*row)
+        yield Link(*row)

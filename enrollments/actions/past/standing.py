@@ -16,6 +16,20 @@ from enrollments.policy.facts import EntryKind, EntryRef, Mechanism
 from enrollments.policy.names import registration_key
 
 
+@dataclass(frozen=True, slots=True)
+class Doubts:
+    """Why nothing can be said about devices with certificates: of everybody, or by registration key."""
+
+    everybody: str = ""
+    of: Mapping[str, str] = field(default_factory=dict)
+
+    def about(self, key: str) -> str:
+        return self.everybody or self.of.get(key, "")
+
+
+NO_DOUBTS = Doubts()
+
+
 @dataclass(slots=True)
 class Standing:
     """What stood at one time. `entries`: those that changes are about, with their switches as of then."""
@@ -29,14 +43,7 @@ class Standing:
     world: World = field(default_factory=World)
     singles: dict[str, Outcome | None] = field(default_factory=dict)
     unclear: dict[str, str] = field(default_factory=dict)
-    doubt: str = field(init=False)
-
-    def __post_init__(self) -> None:
-        """Why nothing can be said about any device with a certificate: some entry that it may meet is not clear."""
-        doubtful = [
-            one for one in self.entries.values() if one is not None and one.doubt and not one.has_keys()
-        ]
-        self.doubt = f"of {doubtful[0].ref}, {doubtful[0].doubt}" if doubtful else ""
+    doubts: Doubts = NO_DOUBTS
 
 
 def individuals_of_now(service: ProvisioningService) -> dict[int, PastEntry]:

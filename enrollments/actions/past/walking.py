@@ -23,6 +23,7 @@ from enrollments.actions.past.entries import (
     as_it_stands,
     before_change,
     before_deletion,
+    certificates_told_of,
     contradiction,
 )
 from enrollments.actions.past.proofs import EVENTS as PROOF_EVENTS
@@ -30,6 +31,7 @@ from enrollments.actions.past.proofs import Proofs
 from enrollments.audit.events import Event
 from enrollments.errors import Conflict, Invalid
 from enrollments.models import (
+    Certificate,
     EnrollmentGroup,
     HeldCertificate,
     HistoryEvent,
@@ -40,6 +42,7 @@ from enrollments.models import (
 from enrollments.models.enrollments import SECRETS
 from enrollments.models.history import HistoryQuerySet
 from enrollments.policy.facts import EntryKind
+from enrollments.policy.names import registration_key
 
 # How far clocks of nodes may be apart. A row that is stamped more wrongly is missed, and what it changed contradicts
 # the rows before it then, which is noticed.
@@ -240,9 +243,8 @@ class Walk:
             current = PastEntry(kind, pk, event.subject_name, False, "")
         entry = before_change(current, event)
         if problem and not entry.doubt:
-            entry = replace(
-                entry, doubt=f"after row {event.pk} of the history {problem}, and no row says why"
-            )
+            why = f"after row {event.pk} of the history {problem}, and no row says why"
+            entry = replace(entry, doubt=why, may_hold=_may_have_held(event, self.now.get(subject)))
         self.entries[subject] = entry
 
     def standing(self, at: datetime) -> dict[Subject, PastEntry | None]:
@@ -251,6 +253,26 @@ class Walk:
             subject: entry and replace(entry, enabled=entry.is_enabled(at), switches_at=None)
             for subject, entry in self.entries.items()
         }
+
+
+def _may_have_held(event: HistoryEvent, now: PastEntry | None) -> frozenset[str] | None:
+    """What the entry that this row is about held at any time that is told of. None: that is not all.
+
+    What is not stored any more could be anybody's.
+    """
+    assert event.service_id is not None  # it is one of a service
+    rows = HistoryEvent.objects.of_service(event.service_id).alias(subject_key=Lower("subject_name"))
+    about = rows.filter(
+        subject_key=registration_key(event.subject_name),
+        subject_kind=event.subject_kind,
+        subject_id=event.subject_id,
+    )
+    told = certificates_told_of(about.order_by("pk"))
+    if told is None:
+        return None
+    every = told if now is None else told | now.named
+    stored = Certificate.objects.filter(thumbprint_sha256__in=every).count()
+    return every if stored == len(every) else None
 
 
 def _due(service: ProvisioningService) -> set[Subject]:
