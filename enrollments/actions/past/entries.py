@@ -78,6 +78,8 @@ class PastEntry:
     @property
     def named(self) -> frozenset[str]:
         """Thumbprints of whatever it holds, or may have held."""
+        if not self.certificates and not self.may_hold:
+            return frozenset()
         return frozenset(thumbprint for _, thumbprint in self.certificates) | (self.may_hold or frozenset())
 
     def has_keys(self) -> bool:

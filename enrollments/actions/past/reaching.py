@@ -99,9 +99,11 @@ class Reach:
         """Whether the entry can matter to what the device shows. One that may have held anything can."""
         if entry.kind is EntryKind.INDIVIDUAL and registration_key(entry.name) == self.key:
             return True
+        if any(thumbprint in self.thumbprints for _, thumbprint in entry.certificates):
+            return True
         if entry.may_hold is None:
             return bool(self.thumbprints)
-        return not self.thumbprints.isdisjoint(entry.named)
+        return not self.thumbprints.isdisjoint(entry.may_hold)
 
 
 def _met_by(service: ProvisioningService, has: Credentials, states: Iterable[PastEntry]) -> set[Link]:
