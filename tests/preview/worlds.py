@@ -45,7 +45,7 @@ from enrollments.models import (
     Slot,
 )
 from enrollments.policy.decision import Verdict
-from tests.certificates import EXPIRED, NOT_YET_VALID, NOW, Minted, root, self_signed
+from tests.certificates import EXPIRED, NOT_YET_VALID, NOW, Minted, mint, root, self_signed
 from tests.devices import (
     ALICE,
     challenged,
@@ -164,7 +164,7 @@ class World:
     def __init__(
         self, forest: Forest, chance: random.Random, *, renewing: bool = False, signing: bool = False
     ) -> None:
-        self.forest, self.chance, self.signing = forest, chance, signing
+        self.forest, self.chance, self.signing, self.renewing = forest, chance, signing, renewing
         self.proofs: list[Proof] = []
         self.proven_on_record: dict[str, Proof] = {}
         # Of each device the thumbprints of the leaves by which it proved itself, whatever came of it.
@@ -324,6 +324,7 @@ class World:
         acts += [self.adding_group, self.adding_individual, self.adding_deny_entry]
         acts += [self.adding_key_group, self.adding_keyed, self.adding_keyed]
         acts += [self.adding_tpm, self.adding_what_was_proven] if self.signing else []
+        acts += [self.adding_one_of_several, self.barring_one_of_several] if self.renewing else []
         acts += [self.turning_group, self.deleting_group, self.changing_group] if groups else []
         acts += [self.handing_over] if groups else []
         acts += (
@@ -377,6 +378,28 @@ class World:
         def act():
             self.chance.setstate(state)
             added = self.try_to(self.add_individual, leaf)
+            return [added] if added else []
+
+        return about(act, [])
+
+    def one_of_several(self) -> Minted:
+        """The leaf of a device, or one of those that came after it."""
+        leaf = self.chance.choice(self.forest.leaves)
+        return self.chance.choice([leaf, *self.forest.renewed[leaf.parsed.common_names[0]]])
+
+    def adding_one_of_several(self, groups, individuals):
+        return self.adding(self.one_of_several(), enabled=self.chance.random() < 0.7)
+
+    def barring_one_of_several(self, groups, individuals):
+        """Under another name, by its key."""
+        one = self.one_of_several()
+        return self.adding(mint("somebody", key=one.key), enabled=self.chance.random() < 0.2)
+
+    def adding(self, leaf: Minted, *, enabled: bool):
+        spec = IndividualSpec(certificates={Slot.PRIMARY: leaf.parsed}, enabled=enabled)
+
+        def act():
+            added = self.try_to(lambda: add_individual_enrollment(self.service, spec, actor=ALICE))
             return [added] if added else []
 
         return about(act, [])
@@ -640,10 +663,14 @@ class World:
 
     def renew(self) -> None:
         """Some devices try again with another certificate, and some entries get another one or a second one."""
-        for leaf in self.chance.sample(self.forest.leaves, k=6):
+        for leaf in self.chance.sample(self.forest.leaves, k=10):
             name = leaf.parsed.common_names[0]
             other = self.forest.renewed[name][self.chance.randrange(2)]
-            if self.chance.random() < 0.7:
+            if self.chance.random() < 0.5:
+                # As most do: another leaf below what it sent before.
+                above = self.shown[name].certificates[1:]
+                self.come(PresentedCredential(certificates=(other.der, *above)), name)
+            elif self.chance.random() < 0.5:
                 self.come(shows(*other.chain) if len(other.chain) > 1 else only(other), name)
         for entry in self.service.individualenrollments.filter(mechanism=AttestationMechanism.X509):
             several = self.forest.renewed.get(entry.registration_id)
