@@ -13,6 +13,7 @@ from django.db.transaction import atomic
 
 from enrollments.errors import Conflict
 from enrollments.models import HistoryEvent, HistorySeal, ProvisioningService
+from enrollments.models.json_columns import for_jsonb
 
 CHUNK = 2000
 
@@ -33,21 +34,21 @@ class Moved:
 def move(source: BaseDatabaseWrapper, target: BaseDatabaseWrapper, told: Callable[[str, int], None]) -> Moved:
     """Copy all rows. `told`: hears of each table how many rows are there so far.
 
-    Columns are copied as they are stored: no secret is decrypted, and no key of the installation is needed. The source
-    cannot be written to meanwhile; the target has all of it or nothing. Raises Conflict where the target is in use, or
-    is not the same afterwards.
+    Columns are copied as they are stored: no secret is decrypted, and no key of the installation is needed. In JSON,
+    fractions stay fractions, which is part of what the history has sealed. The source cannot be written to meanwhile;
+    the target has all of it or nothing. Raises Conflict where the target is in use, or is not the same afterwards.
     """
     with atomic(using=source.alias), atomic(using=target.alias):
         _check_empty(target)
         _check_migrations(source, target)
-        tables = {model._meta.db_table: _columns(model) for model in _models()}
+        tables = {model._meta.db_table: _values(model) for model in _models()}
         with target.cursor() as cursor:
             for table in tables:
                 # Rows of the history refuse to be taken away, and each that comes is written down as waiting.
                 cursor.execute(f'ALTER TABLE "{table}" DISABLE TRIGGER USER')
             cursor.execute(f"TRUNCATE {', '.join(map(_quoted, tables))}")
-        for table, columns in tables.items():
-            _copy(source, target, table, columns, told)
+        for table, values in tables.items():
+            _copy(source, target, table, values, told)
         with target.cursor() as cursor:
             # Whatever points at a row that is not there is found here, before triggers are touched again.
             cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
@@ -63,8 +64,14 @@ def _models() -> list[type[models.Model]]:
     return [model for model in every if model._meta.managed and not model._meta.proxy]
 
 
-def _columns(model: type[models.Model]) -> list[str]:
-    return [field.column for field in model._meta.local_concrete_fields if field.column]
+def _values(model: type[models.Model]) -> dict[str, Callable[[Any], Any]]:
+    """The columns, each with what makes the one database's value of the other's."""
+    fields = model._meta.local_concrete_fields
+    return {
+        field.column: _json if isinstance(field, models.JSONField) else _value
+        for field in fields
+        if field.column
+    }
 
 
 def _quoted(name: str) -> str:
@@ -95,14 +102,14 @@ def _copy(
     source: BaseDatabaseWrapper,
     target: BaseDatabaseWrapper,
     table: str,
-    columns: list[str],
+    values: dict[str, Callable[[Any], Any]],
     told: Callable[[str, int], None],
 ) -> None:
-    names = ", ".join(map(_quoted, columns))
+    names = ", ".join(map(_quoted, values))
     done = 0
     with target.cursor() as cursor, cursor.copy(f'COPY "{table}" ({names}) FROM STDIN') as into:
         for row in _rows(source, f'SELECT {names} FROM "{table}"'):  # noqa: S608  # names of our own tables
-            into.write_row([_value(one) for one in row])
+            into.write_row([made(one) for made, one in zip(values.values(), row, strict=True)])
             done += 1
             if done % CHUNK == 0:
                 told(table, done)
@@ -121,6 +128,10 @@ def _value(value: Any) -> Any:
     if isinstance(value, datetime) and value.tzinfo is None:
         return value.replace(tzinfo=UTC)
     return value
+
+
+def _json(value: Any) -> Any:
+    return for_jsonb(value) if isinstance(value, str) else value
 
 
 def _compared(source: BaseDatabaseWrapper, target: BaseDatabaseWrapper, tables: list[str]) -> Moved:

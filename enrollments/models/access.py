@@ -7,6 +7,7 @@ from django.db.models import Q
 
 from enrollments.models.enrollments import new_etag, new_symmetric_key
 from enrollments.models.fields import EncryptedTextField
+from enrollments.models.json_columns import JsonColumn
 from enrollments.models.services import ProvisioningService
 from enrollments.policy.access import AccessRight
 
@@ -35,7 +36,7 @@ class AccessPolicy(models.Model):
     name_key = models.CharField(max_length=64, editable=False)
     primary_key = EncryptedTextField(default=new_symmetric_key)
     secondary_key = EncryptedTextField(default=new_symmetric_key)
-    rights = models.JSONField(default=list)
+    rights = JsonColumn(default=list)
     enabled = models.BooleanField(default=True)
     etag = models.CharField(max_length=80, default=new_etag)
     created_at = models.DateTimeField(auto_now_add=True)
@@ -70,7 +71,7 @@ class ApiToken(models.Model):
     name = models.CharField(max_length=100)
     hint = models.CharField(max_length=12)
     digest = models.CharField(max_length=64, unique=True)
-    rights = models.JSONField(default=list)
+    rights = JsonColumn(default=list)
     expires_at = models.DateTimeField()
     created_at = models.DateTimeField(auto_now_add=True)
     last_used_at = models.DateTimeField(null=True, blank=True)

@@ -11,6 +11,7 @@ from django.db import models
 from django.db.models import Q
 
 from enrollments.models.fields import AsciiLower, EncryptedTextField
+from enrollments.models.json_columns import JsonColumn
 from enrollments.models.services import ProvisioningService
 from enrollments.policy.allocation import AllocationPolicy
 from enrollments.policy.names import registration_key
@@ -92,7 +93,7 @@ class Entry(models.Model):
         choices=[(p.value, p.label) for p in ReprovisioningPolicy],
         default=ReprovisioningPolicy.MIGRATE.value,
     )
-    initial_twin = models.JSONField(default=empty_twin, encoder=DjangoJSONEncoder)
+    initial_twin = JsonColumn(default=empty_twin, encoder=DjangoJSONEncoder)
     iot_edge = models.BooleanField(default=False)
     etag = models.CharField(max_length=80, default=new_etag)
     created_at = models.DateTimeField(auto_now_add=True)
@@ -141,7 +142,7 @@ class IndividualEnrollment(Entry):
     device_id = models.CharField(max_length=128, blank=True, help_text="Empty: the registration ID.")
     endorsement_key = models.BinaryField(null=True, editable=True)
     storage_root_key = models.BinaryField(null=True, editable=True)
-    device_information = models.JSONField(
+    device_information = JsonColumn(
         null=True, blank=True, help_text="What back ends keep here about the device; nothing here reads it."
     )
 
@@ -217,7 +218,7 @@ class TpmChallenges(models.Model):
     pending_since = models.DateTimeField()
     former_secret = EncryptedTextField(blank=True, default="")
     former_until = models.DateTimeField(null=True)
-    recent_storage_root_keys = models.JSONField(
+    recent_storage_root_keys = JsonColumn(
         default=list,
         help_text="Who named which in the latest challenges: pairs of source and base64, newest first.",
     )

@@ -9,6 +9,7 @@ from django.db.models.sql.compiler import SQLCompiler
 
 from enrollments.errors import HistoryIsFinal
 from enrollments.models.history_shut_outs import ShutOutByChange
+from enrollments.models.json_columns import JsonColumn
 from enrollments.policy.words import counted
 
 # The last place and the last ID that there can be. Beyond it, a number that somebody puts in leaves room for none.
@@ -44,8 +45,8 @@ class HistoryEvent(models.Model):
     subject_id = models.CharField(max_length=40, blank=True)
     subject_name = models.CharField(max_length=200)
     reason = models.CharField(max_length=500, blank=True)
-    before = models.JSONField(null=True)
-    after = models.JSONField(null=True)
+    before = JsonColumn(null=True)
+    after = JsonColumn(null=True)
     address = models.CharField(max_length=45, blank=True)
     request_id = models.CharField(max_length=40, blank=True)
     # What the actor's program calls itself. Rows from before it was kept have none, and their form does not name it.

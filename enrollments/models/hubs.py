@@ -6,6 +6,7 @@ from django.db.models import Q
 
 from enrollments.models.enrollments import empty_twin, new_etag
 from enrollments.models.fields import EncryptedTextField
+from enrollments.models.json_columns import JsonColumn
 from enrollments.models.services import ProvisioningService, host_name_validator
 
 
@@ -28,7 +29,7 @@ class LinkedHub(models.Model):
     latency_ms = models.PositiveIntegerField(
         default=0, help_text="For the policy lowest latency: as measured by you, in milliseconds."
     )
-    region_latencies = models.JSONField(
+    region_latencies = JsonColumn(
         default=dict,
         blank=True,
         help_text="Latency in milliseconds by region, for devices that name theirs in the payload.",
@@ -70,7 +71,7 @@ class HubDevice(models.Model):
     primary_key = EncryptedTextField(blank=True, default="")
     secondary_key = EncryptedTextField(blank=True, default="")
     iot_edge = models.BooleanField(default=False)
-    twin = models.JSONField(default=empty_twin)
+    twin = JsonColumn(default=empty_twin)
     etag = models.CharField(max_length=80, default=new_etag)
     created_at = models.DateTimeField(auto_now_add=True)
     updated_at = models.DateTimeField(auto_now=True)

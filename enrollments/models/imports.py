@@ -5,6 +5,7 @@ from django.db.models import Q
 from django.utils import timezone
 
 from enrollments.models.fields import EncryptedTextField
+from enrollments.models.json_columns import JsonColumn
 from enrollments.models.services import ProvisioningService
 
 
@@ -58,9 +59,9 @@ class ImportRun(models.Model):
     chunks = models.PositiveIntegerField(default=0)
     position = models.PositiveIntegerField(default=0)
     lines_done = models.PositiveIntegerField(default=0)
-    planned = models.JSONField(default=dict)
-    counts = models.JSONField(default=dict)
-    foreseen = models.JSONField(null=True)
+    planned = JsonColumn(default=dict)
+    counts = JsonColumn(default=dict)
+    foreseen = JsonColumn(null=True)
     agreed_on = models.BigIntegerField(null=True)
     problem = models.CharField(max_length=500, blank=True)
     holder = models.CharField(max_length=40, blank=True)
@@ -169,8 +170,8 @@ class ImportPreview(models.Model):
     epoch = models.PositiveBigIntegerField()
     holder = models.CharField(max_length=40, blank=True)
     held_until = models.DateTimeField(null=True)
-    progress = models.JSONField(default=dict)
-    told = models.JSONField(null=True)
+    progress = JsonColumn(default=dict)
+    told = JsonColumn(null=True)
     problem = models.CharField(max_length=500, blank=True)
     began_at = models.DateTimeField()
     ended_at = models.DateTimeField(null=True)
@@ -198,7 +199,7 @@ class ImportPreviewPortion(models.Model):
     is_later = models.BooleanField()
     number = models.PositiveIntegerField()
     first_key = models.CharField(max_length=130)
-    counts = models.JSONField()
+    counts = JsonColumn()
     rows = models.TextField()
 
     class Meta:

@@ -15,6 +15,8 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models.base import ModelState
 from django.utils import timezone
 
+from enrollments.models.json_columns import JsonColumn
+
 CACHE_KIB = 64 * 1024
 # 64 MB, as large as the log of an import becomes anyway.
 LOG_PAGES = 16 * 1024
@@ -146,7 +148,7 @@ def _way(field: Any, database: BaseDatabaseWrapper, now: datetime) -> Callable[[
     """From what a row holds to what the database is given for this field."""
     name, kind = field.attname, type(field)
     if kind is not models.DateTimeField:
-        if kind is models.JSONField:
+        if kind is JsonColumn:
             return _way_of_json(field, database)
 
         def other(columns: Columns) -> Any:

@@ -20,6 +20,7 @@ from enrollments.models.enrollments import (
 )
 from enrollments.models.fields import AsciiLower
 from enrollments.models.hubs import LinkedHub
+from enrollments.models.json_columns import JsonColumn
 from enrollments.models.prepared import Prepared
 from enrollments.models.services import ProvisioningService
 from enrollments.policy.names import registration_key
@@ -122,9 +123,7 @@ class RegistrationRecord(models.Model):
         help_text="What identifies the key that was proven, and outlives it (actions/key_identifiers.py).",
     )
 
-    returned_payload = models.JSONField(
-        null=True, help_text="What the allocation webhook gave for the device."
-    )
+    returned_payload = JsonColumn(null=True, help_text="What the allocation webhook gave for the device.")
     etag = models.CharField(max_length=80, default=new_etag)
     created_at = models.DateTimeField()
     updated_at = models.DateTimeField()
@@ -259,7 +258,7 @@ class RegistrationAttempt(models.Model):
     last_at = models.DateTimeField()
     entry_kind = models.CharField(max_length=12, blank=True)
     entry_name = models.CharField(max_length=128, blank=True)
-    trace = models.JSONField(default=list)
+    trace = JsonColumn(default=list)
     leaf_thumbprint = models.CharField(max_length=64, blank=True)
     key_id = models.CharField(
         max_length=64,

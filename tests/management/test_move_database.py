@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 from contextlib import closing
 from pathlib import Path
 
@@ -13,12 +14,21 @@ import psycopg
 import pytest
 
 from dpsportal.serving.supervisor import PROJECT_DIR
+from enrollments.audit.canonical import json_form
+from tests.audit.tampering import TOOL
 from tests.certificates import root
 from tests.live import installation
+from tests.models.test_json_columns import with_types
 
 pytestmark = pytest.mark.skipif(
     not list(Path("/usr/lib/postgresql").glob("*/bin/initdb")), reason="PostgreSQL's server is not installed"
 )
+
+# Where odd numbers can come from outside.
+JSON_COLUMNS = {
+    "enrollments_historyevent": ("before", "after"),
+    "enrollments_individualenrollment": ("initial_twin", "device_information"),
+}
 
 
 @pytest.fixture(scope="module")
@@ -60,12 +70,12 @@ def live(tmp_path_factory):
         yield live
 
 
-def there(live, database, *command):
+def there(live, database, *command, **settings):
     """A command on the new database."""
     return subprocess.run(
         live.command(*command),
         cwd=PROJECT_DIR,
-        env={**live.environment, "DATABASE_URL": database},
+        env={**live.environment, "DATABASE_URL": database, **settings},
         capture_output=True,
         text=True,
         timeout=60,
@@ -98,6 +108,37 @@ def test_everything_arrives_and_goes_on_working_there(live, database):
     assert there(live, database, "audit_verify").returncode == 0
     with pytest.raises(psycopg.errors.RaiseException):
         query(database, "UPDATE enrollments_historyevent SET reason = ''")
+
+
+def test_odd_numbers_are_there_what_was_sealed_here(live, database, tmp_path):
+    """Also for the auditor's own tool, and as the text that either database gives: it could be moved back."""
+    live.python(
+        "from enrollments.actions.enrollments import add_individual_enrollment\n"
+        "from enrollments.audit.actor import Actor, Way\n"
+        "from enrollments.models import ProvisioningService\n"
+        "from tests.audit.test_odd_numbers import SPEC\n"
+        "service = ProvisioningService.objects.get(name='local')\n"
+        "add_individual_enrollment(service, SPEC, actor=Actor('cli', 'test', Way.COMMAND_LINE))\n"
+    )
+    key = live.manage("history_checkpoint", "--show-verifier-key").stdout.strip()
+    live.manage("move_database", "--to", database)
+    export = tmp_path / "export.jsonl"
+    # What is signed there is of no concern to the other tests, which move the same installation again.
+    elsewhere = {"DPS_CHECKPOINT_FILE": str(tmp_path / "checkpoints")}
+    assert there(live, database, "export_history", "--out", export, **elsewhere).returncode == 0
+
+    by_tool = [sys.executable, "-I", TOOL, export, "--key", key]
+    assert subprocess.run(by_tool, capture_output=True, text=True, check=False).returncode == 0
+    for table, columns in JSON_COLUMNS.items():
+        sql = f"SELECT {', '.join(f'CAST({name} AS text)' for name in columns)} FROM {table} ORDER BY id"
+        here = [tuple(row.values()) for row in live.rows(sql)]
+        assert [forms(row) for row in query(database, sql)][: len(here)] == [forms(row) for row in here]
+        assert "1e+22" in str([forms(row) for row in here])
+
+
+def forms(row):
+    """In canonical form, and with 1 and 1.0 told apart."""
+    return [(json_form(text), with_types(json.loads(text))) for text in row if text]
 
 
 def test_a_database_that_is_in_use_is_left_alone(live, database):
