@@ -9,7 +9,9 @@ from enrollments.actions.preview import Device, Preview
 from enrollments.actions.preview.table import csv_of_parts, csv_text, in_order, values
 from enrollments.errors import SecretUnreadable
 from enrollments.management.command import called_wrongly
+from enrollments.management.exported_files import write_exported
 from enrollments.management.tables import Column, as_table
+from enrollments.models import ProvisioningService
 
 # Previews by what they are of: of one alone, nobody has to be told that.
 Parts = Mapping[str, Preview]
@@ -49,12 +51,15 @@ class DeviceLists:
             )
         return cls(listed, csv)
 
-    def write(self, parts: Parts) -> None:
-        """The file, if one is asked for. Raises SecretUnreadable where nothing could be worked out."""
+    def write(self, parts: Parts, change: str, service: ProvisioningService) -> None:
+        """The file, if one is asked for, after a row of the history that says of which change these are the devices.
+
+        Raises SecretUnreadable where nothing could be worked out.
+        """
         if (self.listed or self.csv is not None) and not parts:
             raise SecretUnreadable
         if self.csv is not None:
-            write_devices(self.csv, parts)
+            write_devices(self.csv, parts, change, service)
 
     def lines(self, parts: Parts) -> Iterator[str]:
         """The table, if it is asked for; one for each part."""
@@ -78,14 +83,11 @@ class DeviceLists:
         }
 
 
-def write_devices(path: Path, parts: Parts) -> None:
+def write_devices(path: Path, parts: Parts, change: str, service: ProvisioningService) -> None:
     """As CSV; of several parts each line says of which it is."""
-    try:
-        with path.open("w", encoding="utf-8", newline="") as file:
-            (first, *others) = parts.values()
-            file.writelines(csv_of_parts(parts) if others else csv_text(in_order(first)))
-    except OSError as problem:
-        called_wrongly(f"{path} cannot be written: {problem.strerror or problem}")
+    (first, *others) = parts.values()
+    text = csv_of_parts(parts) if others else csv_text(in_order(first))
+    write_exported(path, text, "preview as CSV", {"change": change}, service=service)
 
 
 def _device(one: Device) -> dict[str, str]:

@@ -147,7 +147,7 @@ class EntryReports(PeopleCommand):
         json: bool,
     ) -> None:
         """The dry run."""
-        lists.write(look.parts)
+        lists.write(look.parts, f"{act.value} {self.kind.named(entries)}", service)
         if json:
             more: dict[str, Any] = lists.as_json(look.parts)
             self._print_act(

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from enrollments.actions.outcomes import Outcome
-from enrollments.actions.preview.table import csv_of_parts
+from enrollments.actions.preview.table import Echo, csv_of_parts
 from enrollments.actions.preview.words import in_lines, turning_in_line
-from enrollments.management.command import called_wrongly
+from enrollments.management.exported_files import write_exported
 from enrollments.models import ImportRun
 from enrollments.transfer.foreseen import Foreseen
 from enrollments.transfer.words import NOT_CARRIED_OUT, found, problem_rows
@@ -50,20 +50,13 @@ def run_as_json(run: ImportRun, counts: dict[str, int], *, dry_run: bool) -> dic
 
 def write_errors(run: ImportRun, path: Path | None) -> None:
     """What is wrong with which line, as CSV."""
-    if path is None:
-        return
-    try:
-        with path.open("w", newline="", encoding="utf-8") as file:
-            csv.writer(file).writerows(problem_rows(run))
-    except OSError as problem:
-        called_wrongly(f"{path} cannot be written: {problem.strerror}")
+    if path is not None:
+        text = map(csv.writer(Echo()).writerow, problem_rows(run))
+        write_exported(path, text, f"problems of import {run.pk}", {}, service=run.service)
 
 
-def write_devices(path: Path, seen: Foreseen) -> None:
+def write_devices(path: Path, seen: Foreseen, run: ImportRun) -> None:
     """Each known device with what becomes of it, as CSV."""
     later = {"once its entries have turned": seen.later} if seen.later is not None else {}
-    try:
-        with path.open("w", encoding="utf-8", newline="") as file:
-            file.writelines(csv_of_parts({"once carried out": seen.now, **later}))
-    except OSError as problem:
-        called_wrongly(f"{path} cannot be written: {problem.strerror or problem}")
+    text = csv_of_parts({"once carried out": seen.now, **later})
+    write_exported(path, text, "preview as CSV", {"change": f"import {run.pk}"}, service=run.service)

@@ -19,7 +19,9 @@ from enrollments.actions.past.words import (
     table,
     verdict_of,
 )
+from enrollments.actions.preview.table import Echo
 from enrollments.management.command import DpsCommand, add_service_option, called_wrongly, service_named
+from enrollments.management.exported_files import write_exported
 
 
 def utc(text: str) -> datetime:
@@ -81,11 +83,9 @@ class Command(DpsCommand):
             return
         said = compare(found, time, until, limits=ALL_OF_FLEET)
         if csv is not None:
-            try:
-                with csv.open("w", encoding="utf-8", newline="") as file:
-                    spreadsheet.writer(file).writerows(table(said))
-            except OSError as problem:
-                called_wrongly(f"{csv} cannot be written: {problem.strerror or problem}")
+            text = map(spreadsheet.writer(Echo()).writerow, table(said))
+            times = {"at": said.at.isoformat(), "until": said.until.isoformat()}
+            write_exported(csv, text, "who could have registered, as CSV", times, service=found)
         if json:
             self.print_json({"service": found.name, **comparison_as_json(said)})
             return

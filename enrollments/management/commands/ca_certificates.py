@@ -154,7 +154,7 @@ class Command(AskingCommand):
             if widens or dry_run:
                 preview = preview_of_verifying(service, row, proof, limits=NO_LIMITS)
             if dry_run and preview is not None:
-                self._foretell(preview, lists, json=json, on_epoch=True)
+                self._foretell(preview, lists, row, act="verify", json=json, on_epoch=True)
                 return
             if epoch is not None and looked_at != epoch:
                 raise PreviewOutdated(str(service))
@@ -209,7 +209,8 @@ class Command(AskingCommand):
     ) -> None:
         if dry_run:
             row = ca_certificate_named(service, name)
-            self._foretell(preview_of_deleting(service, row, limits=NO_LIMITS), lists, json=json)
+            preview = preview_of_deleting(service, row, limits=NO_LIMITS)
+            self._foretell(preview, lists, row, act="delete", json=json)
             return
         row = delete_ca_certificate(service, name, actor=command_line_actor(), reason=reason)
         self.done = True
@@ -238,9 +239,18 @@ class Command(AskingCommand):
         else:
             self.stdout.write(sentence)
 
-    def _foretell(self, preview: Preview, lists: DeviceLists, *, json: bool, on_epoch: bool = False) -> None:
+    def _foretell(
+        self,
+        preview: Preview,
+        lists: DeviceLists,
+        row: CaCertificate,
+        *,
+        act: str,
+        json: bool,
+        on_epoch: bool = False,
+    ) -> None:
         parts = {"from now on": preview}
-        lists.write(parts)
+        lists.write(parts, f"{act} CA certificate {row}", row.service)
         if json:
             self.print_json({"dry_run": True, "preview": as_json(preview), **lists.as_json(parts)})
             return

@@ -15,6 +15,7 @@ from enrollments.actions.preview import (
     Entry,
     Preview,
     preview_of,
+    ref_of,
     what_adding_did,
     what_disabling_did,
 )
@@ -201,7 +202,8 @@ class Command(DpsCommand):
             foreseen = Foreseen(preview_of(service, add, limits=NO_LIMITS), times)
         else:
             foreseen = foresee(service, Act.DISABLE, [entry], times)
-        lists.write(foreseen.parts)
+        change = f"disable {ref_of(entry)}" if entry is not None else f"deny {id}"
+        lists.write(foreseen.parts, change, service)
         if json:
             shown = {"kind": kind, "id": str(entry or id), "service": service.name, "changed": False}
             devices = lists.as_json(foreseen.parts)

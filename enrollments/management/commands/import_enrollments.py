@@ -151,7 +151,7 @@ class Command(AskingCommand):
                 finally:
                     cancel_import(run, actor=command_line_actor())
                 if seen is not None and preview is not None:
-                    write_devices(preview, seen)
+                    write_devices(preview, seen, run)
                 self._tell_check(run, errors, seen, as_json=json, dry_run=dry_run)
                 return
             if run.state in WAITING:

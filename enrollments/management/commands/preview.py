@@ -9,6 +9,7 @@ from enrollments.actions.preview import NO_NAMES, Act, names_left_open, ref_of
 from enrollments.actions.preview.words import as_json, in_line
 from enrollments.management.command import DpsCommand, add_service_option, called_wrongly, service_named
 from enrollments.management.device_lists import DeviceLists, add_device_lists
+from enrollments.management.dialogue import list_of
 from enrollments.management.previewing import (
     below,
     below_as_json,
@@ -66,13 +67,14 @@ class Command(DpsCommand):
         others = below(found, Act(act), entries, at=at)
         left_open = names_left_open(found, told, entries) if Act(act) is Act.DELETE else NO_NAMES
         lists = DeviceLists(listed, csv)
-        lists.write(foreseen.parts)
+        refs = [str(ref_of(one)) for one in entries]
+        lists.write(foreseen.parts, f"{act} {list_of(refs)}", found)
         if json:
             self.print_json(
                 {
                     "service": found.name,
                     "act": act,
-                    "entries": [str(ref_of(one)) for one in entries],
+                    "entries": refs,
                     **as_json(told),
                     **{name: value for name, value in foreseen.as_json().items() if name != "preview"},
                     "below": [below_as_json(one) for one in others],
@@ -81,8 +83,7 @@ class Command(DpsCommand):
                 }
             )
             return
-        named = ", ".join(str(ref_of(one)) for one in entries)
-        self.stdout.write(f"If you {act} {named} of {found}:")
+        self.stdout.write(f"If you {act} {', '.join(refs)} of {found}:")
         more = [*below_in_lines(Act(act), others), *([in_line(left_open)] if left_open else [])]
         for line in [
             *foreseen.in_lines(Act(act), len(entries), MARK),

@@ -158,7 +158,7 @@ class Command(PeopleCommand):
         **more: Any,
     ) -> None:
         parts = {"from now on": preview} if preview is not None else {}
-        lists.write(parts)
+        lists.write(parts, f"{act} {list_of(ids)}", service)
         if json:
             told = {**more, "previews": _as_json([preview]), **lists.as_json(parts)}
             self.print_json(_document(service, act, ids, [], dry_run=True, **told))
