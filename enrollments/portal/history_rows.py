@@ -127,6 +127,7 @@ def _urls(events: list[HistoryEvent], service: ProvisioningService) -> dict[tupl
         ("IndividualEnrollment", service.individualenrollments.all(), "registration_id"),
         ("EnrollmentGroup", service.enrollmentgroups.all(), "group_id"),
         ("RegistrationRecord", service.registrations.all(), "registration_id"),
+        ("CaCertificate", service.ca_certificates.all(), "name"),
     )
     parts = [
         rows.filter(pk__in=asked[kind]).order_by().values_list(Value(kind), "pk", name)
@@ -145,4 +146,5 @@ _PAGES = {
     "IndividualEnrollment": "portal:enrollment-edit",
     "EnrollmentGroup": "portal:group-edit",
     "RegistrationRecord": "portal:registration-detail",
+    "CaCertificate": "portal:ca-detail",
 }

@@ -14,6 +14,7 @@ SUBJECT_KINDS = {
     "AccessPolicy": "access policy",
     "ApiToken": "API token",
     "ProvisioningService": "service",
+    "import": "import",
     "User": "person",
     "encryption key": "encryption key",
     "export": "export",

@@ -138,6 +138,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("ca-certificates/", ca_certificates.ca_list, name="ca-list"),
     path("ca-certificates/add/", ca_certificates.ca_add, name="ca-add"),
     path(_CA, ca_certificates.ca_detail, name="ca-detail"),
+    path(f"{_CA}history/", history_objects.ca_history, name="ca-history"),
     path(f"{_CA}code/", ca_certificates.ca_code, name="ca-code"),
     path(f"{_CA}verify/", ca_certificates.ca_verify, name="ca-verify"),
     path(f"{_CA}delete/", ca_certificates.ca_delete, name="ca-delete"),

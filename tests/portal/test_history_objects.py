@@ -1,20 +1,34 @@
 """The history of one thing as a tab of its page: what is in it, what is not, and that it outlives the thing."""
 
+import html
+import re
+from pathlib import Path
+
 import pytest
+from django.db import transaction
 from django.test import Client
 from django.utils import timezone
 
 from enrollments.actions.access_policies import AccessPolicy
+from enrollments.actions.api_tokens import add_api_token
+from enrollments.actions.ca_certificates import delete_ca_certificate
 from enrollments.actions.enrollments import delete_enrollments, disable_enrollment
+from enrollments.actions.hubs import HubSpec, link_hub, unlink_hub
 from enrollments.actions.revocation import delete_registration, deny_device
+from enrollments.audit.events import Event
+from enrollments.audit.record import Subject, record
 from enrollments.models import HistoryEvent, ProvisioningService
+from enrollments.policy.access import AccessRight
 from enrollments.policy.roles import Role
+from enrollments.portal.history_words import REFUSED_ON, SUBJECT_KINDS
 from tests.certificates import root
-from tests.devices import ALICE, enroll_ca, register
+from tests.devices import ALICE, enroll_ca, register, upload_ca
 from tests.factories import a_service, a_user, an_individual
 from tests.portal.history_pages import a_row, shown
+from tests.portal.world import a_world, signed_in_as
 
 PLANT = "/services/plant"
+SOURCES = Path(__file__).parents[2] / "enrollments"
 
 
 @pytest.fixture
@@ -177,3 +191,88 @@ def test_tab_states_its_queries(administrator, django_assert_max_num_queries):
     # One more than for its own rows alone: those that name it among others are merged with them.
     with django_assert_max_num_queries(12):
         administrator.get(f"{PLANT}/registrations/pump-042/history/")
+
+
+def test_ca_certificate_has_its_own_also_when_it_is_deleted(administrator, plant):
+    upload_ca(plant, root("Other CA"), "other-ca")
+    page, tab = f"{PLANT}/ca-certificates/c/other-ca/", f"{PLANT}/ca-certificates/c/other-ca/history/"
+
+    assert f'href="{tab}"' in administrator.get(page).content.decode()
+    assert f'href="{page}"' in administrator.get(tab).content.decode()
+
+    delete_ca_certificate(plant, "other-ca", actor=ALICE, reason="sold")
+
+    events = [event for event, _ in told(administrator, "/ca-certificates/c/Other-CA/history/")]
+    assert events == ["ca_certificate.deleted", "ca_certificate.added"]
+    assert f'href="{page}"' not in administrator.get(tab).content.decode()
+
+
+def test_hub_that_was_unlinked_keeps_its_tab_for_those_who_may_see_its_rows(administrator, plant):
+    hub = link_hub(plant, HubSpec(name="north", host_name="north.example"), actor=ALICE)
+    unlink_hub(plant, hub.pk, actor=ALICE)
+    url = f"/hubs/{hub.pk}/history/"
+    others = link_hub(a_service("other"), HubSpec(name="south", host_name="south.example"), actor=ALICE)
+
+    assert told(administrator, url) == [("hub.unlinked", "north"), ("hub.linked", "north")]
+    text = administrator.get(f"{PLANT}{url}").content.decode()
+    assert f"{PLANT}/hubs/{hub.pk}/devices/" not in text
+
+    viewer = Client()
+    viewer.force_login(a_user(Role.VIEWER, plant, "vera"))
+    assert viewer.get(f"{PLANT}{url}").status_code == 404
+    assert administrator.get(f"{PLANT}/hubs/{others.pk}/history/").status_code == 404
+
+
+# Of each kind that the history is about, where it is looked at, and the history that this leads to.
+LEADS = {
+    "IndividualEnrollment": ("enrollments/i/keyed-001/", "enrollments/i/keyed-001/history/"),
+    "EnrollmentGroup": ("groups/g/keyed-group/", "groups/g/keyed-group/history/"),
+    "RegistrationRecord": ("registrations/keyed-001/", "registrations/keyed-001/history/"),
+    "HubDevice": ("hubs/{hub_pk}/devices/{device_id}/", "registrations/keyed-001/history/"),
+    "QuietPeriod": ("storms/", "registrations/"),
+    "LinkedHub": ("hubs/{hub_pk}/devices/", "hubs/{hub_pk}/history/"),
+    "CaCertificate": ("ca-certificates/c/{ca_name}/", "ca-certificates/c/{ca_name}/history/"),
+    "AccessPolicy": ("policies/p/{policy_name}/", "policies/p/{policy_name}/history/"),
+    "ApiToken": ("tokens/", "history/?kind=ApiToken&amp;subject=%3D"),
+    "ProvisioningService": ("settings/", "history/?kind=ProvisioningService&amp;subject=%3Dplant"),
+    "import": ("imports/{import_pk}/", "history/?kind=import&amp;subject=%3D"),
+    "User": ("people/", "history/?kind=User"),
+}
+# They have no page.
+NOT_LOOKED_AT = {"encryption key", "export", "history", "action"}
+
+
+def test_each_kind_of_object_leads_to_its_history(db):
+    world = a_world()
+    who = signed_in_as(Role.ADMINISTRATOR, None, "anna")
+    add_api_token(world.service, who.user, "nightly", [AccessRight.ENROLLMENT_READ], days=1, actor=ALICE)
+    client = who.client
+    for page, history in LEADS.values():
+        text = client.get(f"{PLANT}/{page.format(**world.values)}").content.decode()
+
+        assert f'href="{PLANT}/{history.format(**world.values)}' in text, page
+    assert LEADS.keys() | NOT_LOOKED_AT == SUBJECT_KINDS.keys() - REFUSED_ON.keys()
+
+
+def test_each_kind_that_rows_are_about_has_words_of_its_own():
+    named = set(re.findall(r'\bSubject\("([^"]+)"', "".join(map(Path.read_text, SOURCES.rglob("*.py")))))
+    recorded = {"IndividualEnrollment", "CaCertificate", "import", "export", "User"}
+
+    assert named >= {"import", "export"}
+    assert named | recorded <= SUBJECT_KINDS.keys()
+
+
+def test_import_leads_to_rows_of_its_list_alone(db):
+    world = a_world()
+    client = signed_in_as(Role.ADMINISTRATOR, None, "anna").client
+    run = world.service.imports.get()
+    with transaction.atomic():
+        for name, pk in ((run.list_name, run.pk), ("other.csv", run.pk + 1)):
+            subject = Subject("import", name, str(pk))
+            record(Event.IMPORT_ENDED, subject=subject, actor=ALICE, service=world.service)
+    text = client.get(f"{PLANT}/imports/{run.pk}/").content.decode()
+    (link,) = re.findall(r'href="([^"]*history/\?kind=import[^"]*)"', text)
+
+    rows = client.get(html.unescape(link)).context["rows"]
+
+    assert [row.event.subject_id for row in rows] == [str(run.pk)]

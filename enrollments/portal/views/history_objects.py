@@ -11,7 +11,7 @@ from enrollments.models import ProvisioningService
 from enrollments.policy.names import registration_key
 from enrollments.policy.roles import Right
 from enrollments.portal.access import may, requires, requires_everywhere
-from enrollments.portal.history_pages import Place, history_page
+from enrollments.portal.history_pages import Place, history_page, seen_by
 
 Tabs = list[dict[str, Any]]
 
@@ -83,23 +83,48 @@ def registration_history(
 
 @require_safe
 @requires(Right.SEE)
-def hub_history(request: HttpRequest, service: ProvisioningService, hub_pk: int) -> HttpResponse:
-    hub = service.hubs.filter(pk=hub_pk).first()
-    if hub is None:
-        raise Http404("There is no such hub.")
+def ca_history(request: HttpRequest, service: ProvisioningService, ca_name: str) -> HttpResponse:
     return _of_object(
         request,
         service,
-        ("LinkedHub", hub.name),
-        title=f"Hub {hub.name}",
-        exists=True,
+        ("CaCertificate", ca_name),
+        title=f"CA certificate {ca_name}",
+        exists=service.ca_certificates.filter(name_key=registration_key(ca_name)).exists(),
         pages=[
-            *([("Hub", "portal:hub-edit", [hub.pk])] if may(request, Right.ADMINISTER, service) else []),
-            ("Devices", "portal:device-list", [hub.pk]),
-            ("History", "portal:hub-history", [hub.pk]),
+            ("CA certificate", "portal:ca-detail", [ca_name]),
+            ("History", "portal:ca-history", [ca_name]),
+        ],
+        parent=("CA certificates", "portal:ca-list"),
+    )
+
+
+@require_safe
+@requires(Right.SEE)
+def hub_history(request: HttpRequest, service: ProvisioningService, hub_pk: int) -> HttpResponse:
+    hub = service.hubs.filter(pk=hub_pk).first()
+    name = hub.name if hub else _name_of_former_hub(request, service, hub_pk)
+    return _of_object(
+        request,
+        service,
+        ("LinkedHub", name),
+        title=f"Hub {name}",
+        exists=hub is not None,
+        pages=[
+            *([("Hub", "portal:hub-edit", [hub_pk])] if may(request, Right.ADMINISTER, service) else []),
+            ("Devices", "portal:device-list", [hub_pk]),
+            ("History", "portal:hub-history", [hub_pk]),
         ],
         parent=("Linked hubs", "portal:hub-list"),
     )
+
+
+def _name_of_former_hub(request: HttpRequest, service: ProvisioningService, hub_pk: int) -> str:
+    """Of one that was unlinked, from those rows that the person may see: its number is nobody else's afterwards."""
+    rows = seen_by(request, service).filter(subject_kind="LinkedHub", subject_id=str(hub_pk))
+    name = rows.order_by("-at").values_list("subject_name", flat=True).first()
+    if name is None:
+        raise Http404("There is no such hub in this service, and no history of one that you may see.")
+    return name
 
 
 @require_safe
