@@ -9,6 +9,8 @@ import pytest
 
 from benchmarks.scale.servers import POSTGRESQL, SQLITE, has_postgresql
 from benchmarks.sizes import SIZES
+from benchmarks.subjects import history_pages
+from benchmarks.subjects.history_pages import PAGES
 from benchmarks.subjects.names import SUBJECTS as ONE_INSTALLATION
 from dpsportal.serving.supervisor import PROJECT_DIR
 
@@ -36,6 +38,7 @@ HELD_TO_SECONDS = {
     "history.verify-export": 1e-5,
     "history.tool-export": 1e-5,
     "history.tool": 1e-5,
+    **dict.fromkeys(PAGES, 0.1),
 }
 HELD_TO_A_QUARTER = {
     ("evidence.again", "registration.x509"),
@@ -192,3 +195,29 @@ def test_what_is_no_subject_is_not_measured():
 
     assert done.returncode == 2
     assert "weather" in done.stderr
+
+
+class Growing:
+    """A process with a long history, in which one format takes memory that grows."""
+
+    def __init__(self, format):
+        self.format, self.asked = format, []
+
+    def ask(self, what, query):
+        self.asked.append((what, query))
+        grown = history_pages.MOST_GROWTH_MIB + 2 if query == f"format={self.format}" else 1
+        return {"peak_mib": 80 + grown}
+
+
+@pytest.mark.parametrize("format", history_pages.FORMATS)
+def test_no_format_of_an_export_may_take_memory_that_grows(format):
+    words = history_pages.FORMATS[format]
+    with pytest.raises(RuntimeError, match=f"exporting the history as {words} took"):
+        history_pages._peak_of_exporting_all(Growing(format))
+
+
+def test_every_format_is_exported_whole():
+    long = Growing("none")
+
+    assert history_pages._peak_of_exporting_all(long) == 81
+    assert long.asked == [("page", ""), *(("export", f"format={one}") for one in history_pages.FORMATS)]
