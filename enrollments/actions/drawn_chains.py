@@ -65,6 +65,15 @@ class DrawnCertificate:
 
 
 @dataclass(frozen=True, slots=True)
+class Kept:
+    """What the trace of an attempt says: entries by their words, those that barred, and the deciding one."""
+
+    barring: frozenset[str]
+    entry: str = ""
+    is_pinned: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class DrawnChain:
     """`path`: upwards, each signed by the next. `aside`: met as well, or sent and connected with nothing."""
 
@@ -81,12 +90,16 @@ def draw_chain(
     *,
     at: datetime,
     entries_at: datetime | None = None,
+    kept: Kept | None = None,
 ) -> DrawnChain:
     """Draw what a device sends, the leaf first. Of the paths there are, the one that the decision rests on.
 
     Without facts the first certificate is the CA of a group, and the others are its helpers. entries_at: see judge.
+    kept: of what a device had sent at `at`, in the place of facts. Dates and who barred are told as of then. What
+    entries hold is told of those that were there then and still are, and of possession nothing is.
     """
     leaf, *others = certificates
+    of_device = facts is not None or kept is not None
     world = World.at(service, entries_at)
     problem = ""
     try:
@@ -98,16 +111,18 @@ def draw_chain(
         graph, problem = None, exhausted.message
     found = dict(graph.certificates) if graph else {leaf.thumbprint_sha256: leaf}
     # That helpers of a group are below it, and not above, is as it should be.
-    loose = others if facts is not None else []
+    loose = others if of_device else []
     unconnected = {one.thumbprint_sha256: one for one in loose if one.thumbprint_sha256 not in found}
     admitted = decision is not None and decision.admitted
-    places = _Places(world, [*found.values(), *unconnected.values()], at, bars_count=not admitted)
+    every = [*found.values(), *unconnected.values()]
+    places = _Places(world, every, at, bars_count=not admitted, kept=kept)
     pinned = facts is not None and facts.individual is not None and facts.individual.own_credential_proven
+    pinned = pinned or (kept is not None and kept.is_pinned)
     path = _Path(graph, places).drawn(facts, decision) if graph else [leaf.thumbprint_sha256]
-    sent = {one.thumbprint_sha256 for one in certificates} if facts is not None else set()
+    sent = {one.thumbprint_sha256 for one in certificates} if of_device else set()
 
     def draw(one: ParsedCertificate, steps: int | None) -> DrawnCertificate:
-        is_leaf = one is leaf and facts is not None
+        is_leaf = one is leaf and of_device
         rules = (device_problems if pinned else leaf_problems) if is_leaf else ca_problems
         return places.drawn(one, steps, one.thumbprint_sha256 in sent, tuple(rules(one)), at)
 
@@ -148,10 +163,17 @@ class _Places:
     """What of these certificates, and of their keys, the service holds."""
 
     def __init__(
-        self, world: World, certificates: Iterable[ParsedCertificate], at: datetime, *, bars_count: bool
+        self,
+        world: World,
+        certificates: Iterable[ParsedCertificate],
+        at: datetime,
+        *,
+        bars_count: bool,
+        kept: Kept | None,
     ) -> None:
         self._as_of = world.as_of
         self._bars_count = bars_count
+        self.kept = kept
         keys = {one.spki_sha256 for one in certificates}
         held = (
             world.held()
@@ -162,17 +184,18 @@ class _Places:
         )
         self._by_key: dict[str, list[HeldCertificate]] = {}
         for one in held:
-            self._by_key.setdefault(one.spki_sha256, []).append(one)
+            if kept is None or _was_there(one, at):
+                self._by_key.setdefault(one.spki_sha256, []).append(one)
         anchors = {(one.subject_sha256, one.spki_sha256) for one in held if one.role == HeldRole.ANCHOR}
-        self._possession = possession_of(world.service, anchors, at)
+        self._possession = possession_of(world.service, anchors, at) if kept is None else {}
 
-    def thumbprints_of(self, entry: EntryRef) -> set[str]:
+    def thumbprints_of(self, entry: str) -> set[str]:
         """The certificates that an entry holds as its own."""
         return {
             one.certificate.thumbprint_sha256
             for held in self._by_key.values()
             for one in held
-            if one.role != HeldRole.HELPER and _ref(one) == entry
+            if one.role != HeldRole.HELPER and str(_ref(one)) == entry
         }
 
     def drawn(
@@ -203,6 +226,8 @@ class _Places:
         )
 
     def _is_disabled(self, held: HeldCertificate) -> bool:
+        if self.kept is not None:
+            return str(_ref(held)) in self.kept.barring
         entry = held.group or held.individual
         return entry is not None and not self._as_of.enabled(entry)
 
@@ -223,17 +248,24 @@ class _Path:
         return path
 
     def _decisive(self, facts: RegistrationFacts | None, decision: Decision | None) -> list[str]:
+        kept = self._places.kept
+        if kept is not None:
+            met = self._nearest(self._places.thumbprints_of(kept.entry))
+            return self._up_to(met or self._highest())
         if facts is None:
             return [self._graph.leaf.thumbprint_sha256]
         entry = decision.entry if decision is not None else None
         valid = {group.ref: list(group.path_thumbprints) for group in facts.groups if group.path_thumbprints}
         if entry in valid:
             return valid[entry]
-        if entry is not None and (met := self._nearest(self._places.thumbprints_of(entry))):
+        if entry is not None and (met := self._nearest(self._places.thumbprints_of(str(entry)))):
             return self._up_to(met)
         if valid:
             return min(valid.values(), key=len)
-        return self._up_to(max(self._from_below, key=lambda one: self._graph.steps[one]))
+        return self._up_to(self._highest())
+
+    def _highest(self) -> str:
+        return max(self._from_below, key=lambda one: self._graph.steps[one])
 
     def _nearest(self, thumbprints: set[str]) -> str:
         met = [one for one in self._from_below if one in thumbprints]
@@ -259,6 +291,11 @@ class _Path:
                         following.append(above)
                         yield above, below
             level = following
+
+
+def _was_there(held: HeldCertificate, at: datetime) -> bool:
+    entry = held.group or held.individual
+    return entry is not None and entry.created_at <= at
 
 
 def _ref(held: HeldCertificate) -> EntryRef:

@@ -15,6 +15,7 @@ from enrollments.actions.drawn_chains import draw_chain
 from enrollments.actions.explanations import Explanation, explained_steps, explanation_of
 from enrollments.actions.judging import Judgement, group_ref, individual_ref, judge
 from enrollments.actions.judging.assumed import Assumed, judge_tpm_as_proven
+from enrollments.actions.kept_chains import kept_chain
 from enrollments.actions.known_credentials import KnownCredential, derived_from_group, known_credentials
 from enrollments.actions.name_holders import held_by_other, may_take
 from enrollments.actions.tracking import tracking_id
@@ -102,6 +103,7 @@ def explain_attempt(
         words = ""
     trace = [] if is_another else shown_trace(attempt)
     there = _entries_named(service, [*(step["candidate"] for step in trace), f"{words}{attempt.entry_name}"])
+    chain, chain_note = (None, "") if is_another else kept_chain(service, attempt)
     return Explanation(
         attempt.claimed_registration_id,
         _which_of(attempt, ordinal),
@@ -111,6 +113,8 @@ def explain_attempt(
         explained_steps(trace, there),
         entry_words=f"{words}{attempt.entry_name}" if words else "",
         entry=there.get(f"{words}{attempt.entry_name}") if words else None,
+        chain=chain,
+        chain_note=chain_note,
         attempt=attempt,
         tracking_id=tracking_id(attempt.pk, ordinal),
         is_latest=ordinal == attempt.count,

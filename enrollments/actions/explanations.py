@@ -35,7 +35,7 @@ class Explanation:
     """What is decided about a device, and why.
 
     basis: in words, what is judged. attempt: where it is told from a trace that was kept, and not judged now.
-    note: what else is known to hinder it.
+    note: what else is known to hinder it. chain_note: as of when the chain is told, or why there is none.
     is_latest: whether the tracking ID is that of the latest that is counted there. is_of_another: whether what was kept
     besides the cause is of another device.
     """
@@ -55,6 +55,7 @@ class Explanation:
     is_of_another: bool = False
     is_another_time: bool = False
     note: str = ""
+    chain_note: str = ""
 
     @property
     def fails(self) -> bool:
@@ -93,6 +94,8 @@ class Explanation:
         }
         if self.chain is not None:
             told["chain"] = [_certificate_as_json(one) for one in self.chain.path]
+        if self.chain_note:
+            told["chain_note"] = self.chain_note
         if self.attempt is not None and not self.is_of_another:
             told["from"] = {
                 "address": self.attempt.peer_address,

@@ -288,7 +288,7 @@ def test_detail_states_its_queries(auditor, plant, django_assert_max_num_queries
     register(plant, CA.leaf("pump-1"))
     url = f"{URL}{plant.attempts.get().pk}/"
 
-    with django_assert_max_num_queries(10):
+    with django_assert_max_num_queries(14):
         page(auditor, url)
 
 
@@ -391,7 +391,7 @@ def test_page_of_one_states_its_queries(auditor, plant, django_assert_max_num_qu
     plant.refresh_from_db()
     register(plant, CA.leaf("pump-1"))
 
-    with django_assert_max_num_queries(11):
+    with django_assert_max_num_queries(15):
         the_attempt(auditor, plant)
 
 

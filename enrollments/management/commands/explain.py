@@ -105,6 +105,8 @@ def _as_text(service: str, explanation: Explanation) -> str:
     if explanation.chain is not None:
         lines += ["", "The path, from the device upwards:"]
         lines += [f"    {_in_words(one)}" for one in explanation.chain.path]
+    if explanation.chain_note:
+        lines += ["", explanation.chain_note]
     lines.append("")
     for number, step in enumerate(explanation.steps, 1):
         decides = " (this decides)" if step.decides else ""

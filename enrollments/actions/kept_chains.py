@@ -1,0 +1,56 @@
+"""The chain that a device sent with an attempt, drawn as of then: with dates of that time, and who barred it."""
+
+from enrollments.actions.attempts import above_leaf, is_proven, shown_trace
+from enrollments.actions.certificates import parsed
+from enrollments.actions.drawn_chains import DrawnChain, Kept, draw_chain
+from enrollments.models import AttemptOutcome, Certificate, ProvisioningService, RegistrationAttempt
+from enrollments.policy.decision import Said
+from enrollments.policy.facts import EntryKind, EntryRef
+from enrollments.policy.words import counted
+
+_OF_A_STRANGER = "It had proven nothing, so of its certificate the thumbprint is all that is kept: there is no path to draw."
+_FORGOTTEN = "Its certificate has been forgotten here: there is no path to draw any more."
+
+
+def kept_chain(service: ProvisioningService, attempt: RegistrationAttempt) -> tuple[DrawnChain | None, str]:
+    """The chain, and as of when it is told; or none, and why. Both empty for a device without a certificate.
+
+    Asked by proof and not by what is there: another service may hold the certificate that a stranger showed (R1).
+    """
+    if not attempt.leaf_thumbprint:
+        return None, ""
+    if not is_proven(attempt):
+        return None, _OF_A_STRANGER
+    names = [attempt.leaf_thumbprint, *above_leaf(attempt.chain)]
+    found = Certificate.objects.filter(thumbprint_sha256__in=names)
+    pems = dict(found.values_list("thumbprint_sha256", "pem"))
+    if attempt.leaf_thumbprint not in pems:
+        return None, _FORGOTTEN
+    certificates = [parsed(pems[name]) for name in names if name in pems]
+    chain = draw_chain(service, certificates, None, None, at=attempt.last_at, kept=_kept(attempt))
+    return chain, _as_of(attempt, len(names) - len(certificates))
+
+
+def _kept(attempt: RegistrationAttempt) -> Kept:
+    entry = ""
+    if attempt.entry_kind:
+        entry = str(EntryRef(EntryKind(attempt.entry_kind), 0, attempt.entry_name))
+    admitted = attempt.outcome in (AttemptOutcome.ASSIGNED, AttemptOutcome.FAILED)
+    return Kept(
+        frozenset(step["candidate"] for step in shown_trace(attempt) if step["said"] == Said.BARS),
+        entry,
+        is_pinned=admitted and attempt.entry_kind == EntryKind.INDIVIDUAL.value,
+    )
+
+
+def _as_of(attempt: RegistrationAttempt, forgotten: int) -> str:
+    told = (
+        f"As of {attempt.last_at:%Y-%m-%d %H:%M:%S} UTC: dates, and which entries barred. Which entries hold a "
+        "certificate is told of those that were there then, as they are now; Back in time tells what they held then."
+    )
+    if forgotten:
+        lost = counted(forgotten, "certificate")
+        told += f" {lost} above the leaf {'has' if forgotten == 1 else 'have'} been forgotten."
+    if not attempt.chain:
+        told += " What it sent above its own certificate was not kept."
+    return told
