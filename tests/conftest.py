@@ -83,10 +83,11 @@ def _no_leftover_checkpoints() -> None:
 @pytest.fixture(autouse=True)
 def _nothing_added_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """No thread of one test writes into the database of another: what is added up is written when a test says so."""
-    from enrollments.actions import access_counts, adding_up
+    from enrollments.actions import access_counts, adding_up, sign_in
 
+    assert sign_in, "all that add up are there"
     monkeypatch.setattr(access_counts, "_TOLD", access_counts._Told())
-    for one in (access_counts._FIRSTS, access_counts._ADDED_UP):
+    for one in adding_up._ALL:
         monkeypatch.setattr(one, "_counts", {})
         monkeypatch.setattr(one, "_has_thread", False)
     monkeypatch.setattr(adding_up, "in_background", lambda run, name: None)

@@ -11,10 +11,10 @@ from itertools import groupby
 from django.db import connection, transaction
 
 from enrollments import metrics
-from enrollments.actions.access_failures import MANY, Claimed, Window, record_first
+from enrollments.actions.access_failures import Claimed, Window, record_first
 from enrollments.actions.adding_up import AddedUp, Times
 from enrollments.actions.ended_windows import record_ended_windows_if_possible
-from enrollments.actions.failure_windows import MOST_ADDRESSES
+from enrollments.actions.failure_windows import MANY, MOST_ADDRESSES
 from enrollments.models import ProvisioningService, SignInFailures
 from enrollments.models.locks import in_line
 
@@ -38,9 +38,9 @@ def count_failure(
     """
     pair = (Window.at(service, claimed, cause, at), address)
     if _TOLD.is_new(*pair):
-        _FIRSTS.add(pair, Times(times, at), crowded=pair)
+        _FIRSTS.add(pair, Times.at(at, times), crowded=pair)
     else:
-        _add_up(pair, Times(times, at))
+        _add_up(pair, Times.at(at, times))
 
 
 def write_down_failures() -> None:

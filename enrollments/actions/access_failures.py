@@ -14,7 +14,7 @@ from typing import Any
 from django.db import transaction
 
 from enrollments.actions.adding_up import Times
-from enrollments.actions.failure_windows import MOST_ADDRESSES, as_told, stranger, window
+from enrollments.actions.failure_windows import MANY, MOST_ADDRESSES, as_told, stranger, window
 from enrollments.audit.actor import Way
 from enrollments.audit.events import Event
 from enrollments.audit.record import Subject, record
@@ -24,8 +24,6 @@ from enrollments.models import ApiToken, ProvisioningService, SignInFailures
 MOST_APART = 50
 # Keys of people's names are in lower case, so none of them begins like this.
 _MARK = "API"
-# In place of an address, where there are too many.
-MANY = ""
 # In place of a cause: of a row that counts nothing, and says that the first failure has its row in the history.
 _TOLD_ALREADY = ""
 

@@ -23,13 +23,19 @@ CANNOT_WRITE = (DatabaseError, OSError)
 
 @dataclass(frozen=True, slots=True)
 class Times:
-    """How often, and when first."""
+    """How often, when first and when last."""
 
     count: int
     first_at: datetime
+    last_at: datetime
+
+    @classmethod
+    def at(cls, at: datetime, count: int = 1) -> "Times":
+        return cls(count, at, at)
 
     def __add__(self, other: "Times") -> "Times":
-        return Times(self.count + other.count, min(self.first_at, other.first_at))
+        first, last = min(self.first_at, other.first_at), max(self.last_at, other.last_at)
+        return Times(self.count + other.count, first, last)
 
 
 class AddedUp(Generic[Key]):

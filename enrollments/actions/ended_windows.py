@@ -7,6 +7,7 @@ from enrollments import metrics
 from enrollments.actions.access_failures import is_of_service_api, record_windows
 from enrollments.actions.adding_up import CANNOT_WRITE, say_not_written
 from enrollments.actions.failure_windows import window
+from enrollments.actions.held_off_counts import write_down_held_off
 from enrollments.actions.refused_again import has_refused_again, record_refused_again
 from enrollments.actions.sign_in_failures import record_names
 from enrollments.models import SignInFailures
@@ -25,6 +26,8 @@ def record_ended_windows(*, at_once: bool = True) -> int:
     With `at_once` false, only once the oldest of them ended a whole window ago: so a flood leaves a few rows that
     each tell of many failures.
     """
+    if at_once:
+        write_down_held_off()
     age = window() if at_once else 2 * window()
     now = timezone.now()
     refused = record_refused_again(ended_before=now) if has_refused_again(ended_before=now) else 0

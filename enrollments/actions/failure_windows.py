@@ -11,6 +11,8 @@ from enrollments.models import SignInFailures
 
 # Where a name failed from more addresses than this, they share a row of the history.
 MOST_ADDRESSES = 10
+# In place of an address, where there are too many.
+MANY = ""
 
 
 def window() -> timedelta:

@@ -1,8 +1,9 @@
 """Signing in: counting failures per name and address, and holding off who fails too often (R15).
 
-A window of failures leaves one row in the history: when the hold-off begins, or else when the window ends. Names that
-nobody has leave none of their own, and are not named: people type passwords into the wrong field, and whoever floods
-the sign-in page with invented names must not fill the history, which is kept for ever.
+A window of failures leaves one row in the history: when the hold-off begins, or else when the window ends. Who goes on
+while held off leaves another one then, with the total. Names that nobody has leave none of their own, and are not
+named: people type passwords into the wrong field, and whoever floods the sign-in page with invented names must not fill
+the history, which is kept for ever.
 """
 
 from django.conf import settings
@@ -14,6 +15,7 @@ from django.utils import timezone
 from enrollments.actions.access_failures import is_of_service_api
 from enrollments.actions.ended_windows import record_ended_windows
 from enrollments.actions.failure_windows import window
+from enrollments.actions.held_off_counts import count_held_off
 from enrollments.actions.sign_in_failures import record_names, record_window
 from enrollments.errors import DpsError
 from enrollments.models import SignInFailures
@@ -109,19 +111,26 @@ def _refuse_if_locked(username: str, address: str) -> None:
     # What a back end at the address gets wrong keeps nobody from signing in.
     counts = {row.name_key: row.count for row in recent if not is_of_service_api(row)}
     limit = settings.DPS_SIGN_IN_FAILURES
-    if counts.get(_key(username), 0) >= limit or sum(counts.values()) >= limit * ADDRESS_FACTOR:
+    is_own = counts.get(_key(username), 0) >= limit
+    if is_own or sum(counts.values()) >= limit * ADDRESS_FACTOR:
+        count_held_off(_key(username), address, at=timezone.now(), is_own=is_own)
         raise LockedOut(settings.DPS_SIGN_IN_LOCKOUT_MINUTES)
 
 
 @transaction.atomic
 def _count_failure(username: str, address: str) -> int:
+    """How many there are. Of those that come side by side, whoever is one too many is held off already."""
     now = timezone.now()
     row, _ = SignInFailures.objects.select_for_update().get_or_create(
         name_key=_key(username), address=address, defaults={"window_started_at": now}
     )
     if row.window_started_at <= now - window():
         record_names([row])
-        row.window_started_at, row.count, row.recorded = now, 0, False
-    row.count += 1
-    row.save(update_fields=["window_started_at", "count", "recorded"])
-    return row.count
+        row.window_started_at, row.count, row.held_off, row.recorded = now, 0, 0, False
+    if row.count >= settings.DPS_SIGN_IN_FAILURES:
+        row.held_off += 1
+    else:
+        row.count += 1
+    row.last_at = now
+    row.save(update_fields=["window_started_at", "count", "held_off", "last_at", "recorded"])
+    return row.count + row.held_off

@@ -30,12 +30,17 @@ class Membership(models.Model):
 
 
 class SignInFailures(models.Model):
-    """Failed sign-ins, counted per name and address; a row starts over when its window has passed (R15)."""
+    """Failed sign-ins, counted per name and address; a row starts over when its window has passed (R15).
+
+    held_off: tries of which no password was looked at any more. last_at: of any of them; empty where it is not told.
+    """
 
     name_key = models.CharField(max_length=150)
     address = models.CharField(max_length=45)
     window_started_at = models.DateTimeField()
     count = models.PositiveIntegerField(default=0)
+    held_off = models.PositiveIntegerField(default=0, db_default=0)
+    last_at = models.DateTimeField(null=True)
     # Whether this window has its row in the history already.
     recorded = models.BooleanField(default=False)
 

@@ -318,7 +318,7 @@ def let_windows_end(minutes: int = 16) -> None:
 
 
 def test_hold_off_leaves_one_row_as_it_begins(client, bob):
-    fail(client, LIMIT + 3)
+    fail(client, LIMIT)
 
     (row,) = failures_in_history()
     assert (row.actor_kind, row.actor_name, row.subject_name, row.address) == (

@@ -1,0 +1,23 @@
+"""Sign-ins that are tried while held off are counted too. The version before counts none, and says no last time."""
+
+from django.db import migrations, models
+
+
+class Migration(migrations.Migration):
+
+    dependencies = [
+        ('enrollments', '0033_agreed_on'),
+    ]
+
+    operations = [
+        migrations.AddField(
+            model_name='signinfailures',
+            name='held_off',
+            field=models.PositiveIntegerField(db_default=0, default=0),
+        ),
+        migrations.AddField(
+            model_name='signinfailures',
+            name='last_at',
+            field=models.DateTimeField(null=True),
+        ),
+    ]
