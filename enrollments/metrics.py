@@ -36,7 +36,8 @@ _not_recorded = Counter(
 ACCESS_FAILURES: Final = "failed authentications at the service API"
 ENDED_WINDOWS: Final = "failures that have ended"
 HELD_OFF: Final = "sign-ins while held off"
-for _what in (ACCESS_FAILURES, ENDED_WINDOWS, HELD_OFF):
+THROTTLED: Final = "attempts of throttled devices"
+for _what in (ACCESS_FAILURES, ENDED_WINDOWS, HELD_OFF, THROTTLED):
     # There from the beginning: an increase from nothing is none that a Prometheus server sees.
     _not_recorded.labels(_what)
 _requests = Counter("dps_http_requests", "Requests, by listener.", ("listener", "method", "status"))

@@ -83,9 +83,9 @@ def _no_leftover_checkpoints() -> None:
 @pytest.fixture(autouse=True)
 def _nothing_added_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """No thread of one test writes into the database of another: what is added up is written when a test says so."""
-    from enrollments.actions import access_counts, adding_up, sign_in
+    from enrollments.actions import access_counts, adding_up, rates, sign_in
 
-    assert sign_in, "all that add up are there"
+    assert rates and sign_in, "all that add up are there"
     monkeypatch.setattr(access_counts, "_TOLD", access_counts._Told())
     for one in adding_up._ALL:
         monkeypatch.setattr(one, "_counts", {})

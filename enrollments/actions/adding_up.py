@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import islice
 from time import sleep
 from typing import Generic, TypeVar
 
@@ -42,7 +43,8 @@ class AddedUp(Generic[Key]):
     """Counts by key. The first one begins a thread that writes them all down a little later, until none is left.
 
     write: raises whatever it raises with nothing written; then all is kept and tried again. most: keys that are apart.
-    seconds: how much later; where nothing can be written, it is as long as ever.
+    seconds: how much later; where nothing can be written, it is as long as ever. portion: so many keys are written at a
+    time, so that others who write wait no longer than for these.
     """
 
     def __init__(
@@ -52,11 +54,13 @@ class AddedUp(Generic[Key]):
         *,
         most: int,
         seconds: float = SECONDS_BETWEEN,
+        portion: int = 0,
     ) -> None:
         self._what = what
         self._write = write
         self._most = most
         self._seconds = seconds
+        self._portion = portion or most + 1
         self._counts: dict[Key, Times] = {}
         self._has_thread = False
         self._lock = threading.Lock()
@@ -79,10 +83,12 @@ class AddedUp(Generic[Key]):
         with self._writing:
             with self._lock:
                 counts, self._counts = self._counts, {}
-            if not counts:
-                return
             try:
-                self._write(counts)
+                while counts:
+                    some = dict(islice(counts.items(), self._portion))
+                    self._write(some)
+                    for key in some:
+                        del counts[key]
             except BaseException:
                 with self._lock:
                     for key, times in counts.items():

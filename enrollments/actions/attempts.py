@@ -22,7 +22,12 @@ from enrollments.actions.attempts_bounds import (
 from enrollments.actions.callers import credential_of
 from enrollments.actions.evidence import evidence_class
 from enrollments.actions.judging import Judgement
-from enrollments.actions.tracking import read_tracking_id, tracking_id
+from enrollments.actions.tracking import (
+    read_tracking_id,
+    read_tracking_id_of_row_to_come,
+    tracking_id,
+    tracking_id_of_row_to_come,
+)
 from enrollments.audit.actor import clean_client
 from enrollments.models import (
     AttemptOutcome,
@@ -60,13 +65,15 @@ def count_attempt(
     *,
     times: int = 1,
     fits: bool | None = None,
+    last_at: datetime | None = None,
 ) -> str:
     """Count one attempt and return its tracking ID. `times`: with those before it that were not even judged (R14).
 
-    fits: what has_room said of it, for whoever has asked already.
+    fits: what has_room said of it, for whoever has asked already. last_at: of several that are counted later, when the
+    last of them came.
     """
-    trace = _trace(judgement)
-    name, source = claimed_registration_id, _source(judgement, outcome, peer, trace)
+    trace = trace_of(judgement)
+    name, source = claimed_registration_id, source_of_attempt(judgement, outcome, peer, trace)
     credential = credential_of(judgement, peer.address)[:64]
     if fits is None:
         fits = _has_room(service, judgement, name, outcome, reason, source)
@@ -85,7 +92,7 @@ def count_attempt(
         "source": source,
         "count": times,
         "first_at": judgement.at,
-        "last_at": judgement.at,
+        "last_at": last_at or judgement.at,
         "entry_kind": entry.kind.value if entry else "",
         "entry_name": entry.name if entry else "",
         "trace": trace,
@@ -100,16 +107,19 @@ def count_attempt(
     }
     crowded = "" if outcome in MAX_PER_HOUR else _source_of_many(judgement)
     with in_line():
-        row, count = _upsert(values, crowded, latest=_LATEST if is_assigned else _LATEST_OF_REFUSED)
+        row, count = count_up(values, crowded, latest=_LATEST if is_assigned else _LATEST_OF_REFUSED)
         if is_evidence and name != OVERFLOW_NAME and count == times:
             # Of the assigned it is kept as evidence; of who proved nothing the thumbprint is all that is kept.
             Certificate.objects.store_all(judgement.chain, only_shown=judgement.on_no_path)
-    transaction.on_commit(partial(metrics.attempt_kept, service.name, reason.value))
+    if outcome is not AttemptOutcome.THROTTLED:
+        transaction.on_commit(partial(metrics.attempt_kept, service.name, reason.value))
     return tracking_id(row, count)
 
 
 def tracking_id_of_latest(attempt: RegistrationAttempt) -> str:
     """What the device was given with the latest of the attempts that this row counts."""
+    if attempt.outcome == AttemptOutcome.THROTTLED and attempt.source.startswith(ALIKE):
+        return tracking_id_of_row_to_come(attempt.source, attempt.hour)
     return tracking_id(attempt.pk, attempt.count)
 
 
@@ -164,6 +174,10 @@ def _bounded(text: str) -> str:
 
 def find_attempt(service: ProvisioningService, text: str) -> RegistrationAttempt | None:
     """The attempt that a tracking ID names, if it is of this service and still kept."""
+    if to_come := read_tracking_id_of_row_to_come(text):
+        source_ends, hour = to_come
+        rows = service.attempts.filter(hour=hour, outcome=AttemptOutcome.THROTTLED)
+        return rows.filter(source__endswith=source_ends).first()
     found = read_tracking_id(text)
     if found is None:
         return None
@@ -204,7 +218,7 @@ def has_room(
     Claims cost nothing, and whoever holds the key of a barred CA makes as many proven devices as they like. The
     admitted are as many as were enrolled, and came in as many ways as MAX_WAYS_PER_HOUR says.
     """
-    source = _source(judgement, outcome, peer, _trace(judgement))
+    source = source_of_attempt(judgement, outcome, peer, trace_of(judgement))
     return _has_room(service, judgement, claimed_registration_id, outcome, reason, source)
 
 
@@ -238,11 +252,11 @@ def _chain(judgement: Judgement) -> str:
     return " ".join(one.thumbprint_sha256 for one in judgement.chain[1:]) or _NOTHING_ABOVE
 
 
-def _trace(judgement: Judgement) -> str:
+def trace_of(judgement: Judgement) -> str:
     return json.dumps(shown_trace(judgement.decision))
 
 
-def _source(judgement: Judgement, outcome: AttemptOutcome, peer: Peer, trace: str) -> str:
+def source_of_attempt(judgement: Judgement, outcome: AttemptOutcome, peer: Peer, trace: str) -> str:
     """What tells attempts of one name with one cause apart: entry and trace, and after proof the evidence.
 
     So the steps that are shown of one row are those of each of them. Before proof a device is the key or the address
@@ -250,14 +264,16 @@ def _source(judgement: Judgement, outcome: AttemptOutcome, peer: Peer, trace: st
     """
     whose = _proven(judgement) if judgement.decision.proven else (judgement.leaf_key or peer.address[:45],)
     same = *whose, *_entry(judgement), trace
+    if outcome is AttemptOutcome.THROTTLED:
+        same = judgement.registration_key, *same  # its tracking ID leads to the row by its source alone
     if outcome in MAX_PER_HOUR:
-        return budget_of(judgement, outcome).source + _digest(*same)
-    return ALIKE + _digest(*same, peer.address[:45], clean_client(peer.client))
+        return budget_of(judgement, outcome).source + digest_of(*same)
+    return ALIKE + digest_of(*same, peer.address[:45], clean_client(peer.client))
 
 
 def _source_of_many(judgement: Judgement) -> str:
     """The same for a device that came in more ways than are kept one by one: by what it proved, and who admitted it."""
-    return f"many:{_digest(*_proven(judgement), *_entry(judgement))}"
+    return f"many:{digest_of(*_proven(judgement), *_entry(judgement))}"
 
 
 def _proven(judgement: Judgement) -> tuple[str, ...]:
@@ -269,7 +285,7 @@ def _entry(judgement: Judgement) -> tuple[str, ...]:
     return (entry.kind.value, str(entry.pk)) if entry else ()
 
 
-def _digest(*parts: str) -> str:
+def digest_of(*parts: str) -> str:
     return hashlib.blake2b(json.dumps(parts).encode(), digest_size=20).hexdigest()
 
 
@@ -308,7 +324,7 @@ _LATEST_OF_REFUSED = tuple(one for one in _LATEST if one not in ("chain", "evide
 _OF_THIS_HOUR = " AND ".join(f"{column} = %s" for column in _KEY[:-1])
 
 
-def _upsert(
+def count_up(
     values: dict[str, Any], crowded: str = "", *, latest: tuple[str, ...] = _LATEST
 ) -> tuple[int, int]:
     """Insert the row or count it up, in one statement that both databases know. Returns its id and count.

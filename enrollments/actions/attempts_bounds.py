@@ -13,7 +13,11 @@ from enrollments.policy.facts import EntryRef
 
 # An hour holds so many rows of what the key of one group has signed, so many of all strangers together, and then one
 # row for all the others.
-MAX_PER_HOUR = {AttemptOutcome.REFUSED: 2000, AttemptOutcome.DISABLED: 20_000}
+MAX_PER_HOUR = {
+    AttemptOutcome.REFUSED: 2000,
+    AttemptOutcome.DISABLED: 20_000,
+    AttemptOutcome.THROTTLED: 20_000,
+}
 # The same of what only one device can have shown.
 MAX_OF_ONE_DEVICE = 200
 

@@ -10,7 +10,14 @@ from datetime import UTC, datetime
 
 from django.utils import timezone
 
-from enrollments.actions.attempts import OVERFLOW_NAME, are_alike, find_attempt, ordinal_of, shown_trace
+from enrollments.actions.attempts import (
+    OVERFLOW_NAME,
+    are_alike,
+    find_attempt,
+    ordinal_of,
+    shown_trace,
+    tracking_id_of_latest,
+)
 from enrollments.actions.drawn_chains import draw_chain
 from enrollments.actions.explanations import Explanation, explained_steps, explanation_of
 from enrollments.actions.judging import Judgement, group_ref, individual_ref, judge
@@ -116,7 +123,9 @@ def explain_attempt(
         chain=chain,
         chain_note=chain_note,
         attempt=attempt,
-        tracking_id=tracking_id(attempt.pk, ordinal),
+        tracking_id=tracking_id_of_latest(attempt)
+        if ordinal == attempt.count
+        else tracking_id(attempt.pk, ordinal),
         is_latest=ordinal == attempt.count,
         is_of_another=is_another,
     )
@@ -162,6 +171,7 @@ _VERDICTS = {
     AttemptOutcome.FAILED: Verdict.ADMIT,
     AttemptOutcome.DISABLED: Verdict.DISABLED,
     AttemptOutcome.REFUSED: Verdict.UNAUTHORIZED,
+    AttemptOutcome.THROTTLED: Verdict.ADMIT,
 }
 
 

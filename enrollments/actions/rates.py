@@ -10,9 +10,15 @@ import secrets
 from dataclasses import dataclass
 from datetime import datetime
 
+from enrollments.actions.attempts import Peer
 from enrollments.actions.callers import credential_of, source_of
 from enrollments.actions.judging import Judgement
 from enrollments.actions.quiet_periods import caller_of, quiet_period_of
+from enrollments.actions.throttled_attempts import (
+    count_too_often,
+    count_too_often_unjudged,
+    note_held_back,
+)
 from enrollments.attestation.credential import PresentedCredential
 from enrollments.attestation.x509 import parse_der
 from enrollments.errors import AttestationError
@@ -35,6 +41,11 @@ class Visit:
     address: str
     arrived_at: datetime
     is_poll: bool = False
+    client: str = ""
+
+    @property
+    def peer(self) -> Peer:
+        return Peer(self.address, self.client)
 
     @property
     def now(self) -> float:
@@ -80,26 +91,43 @@ class _ProvenTokens:
 _PROVEN_TOKENS = _ProvenTokens(most=8192)
 
 
-def wait_before_judging(visit: Visit) -> int:
-    """Seconds that the holder of this leaf's key, or of this token, still has to wait; 0 where it may be judged."""
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Told to whoever comes too early or too often. `tracking_id`: where it leads to an attempt."""
+
+    seconds: int
+    tracking_id: str = ""
+
+
+def wait_before_judging(visit: Visit) -> Wait | None:
+    """How long the holder of this leaf's key, or of this token, still has to wait; None where it may be judged."""
     if visit.credential.authorization:
         credential = _PROVEN_TOKENS.credential(visit)
-        return _wait_of_proven(visit, visit.caller(credential, is_proven=True)) if credential else 0
+        return _wait_of_proven(visit, visit.caller(credential, is_proven=True)) if credential else None
     leaf_key = _leaf_key(visit.credential)
     if not leaf_key:
-        return 0
+        return None
     proven, unproven = (visit.caller(leaf_key, is_proven=known) for known in (True, False))
-    return _held_back(visit, unproven) or _wait_of_proven(visit, proven)
+    if wait := _held_back(visit, unproven):
+        return Wait(wait)
+    return _wait_of_proven(visit, proven)
 
 
-def _wait_of_proven(visit: Visit, caller: Caller) -> int:
+def _wait_of_proven(visit: Visit, caller: Caller) -> Wait | None:
     if wait := _held_back(visit, caller):
-        return wait
+        return Wait(wait)
     if visit.is_poll:
-        return limiter().poll_wait(caller, visit.now)
-    return limiter().registration_wait(
+        wait = limiter().poll_wait(caller, visit.now)
+        return Wait(wait) if wait else None
+    wait = limiter().registration_wait(
         caller, visit.now, per_minute=visit.service.device_registrations_per_minute
     )
+    if not wait:
+        return None
+    tracking_id = count_too_often_unjudged(
+        visit.service, visit.claimed_registration_id, caller, visit.peer, visit.arrived_at
+    )
+    return Wait(wait, tracking_id)
 
 
 def wait_of_refused(visit: Visit, judgement: Judgement) -> int:
@@ -156,15 +184,22 @@ def held_back_of(service: ProvisioningService, attempt: RegistrationAttempt) -> 
     return HeldBack(back_off.in_a_row, wait, back_off.unjudged)
 
 
-def take_registration(visit: Visit, judgement: Judgement) -> int:
-    """Count the registration of an admitted device; seconds to wait where it is one too many.
+def take_registration(visit: Visit, judgement: Judgement) -> Wait | None:
+    """Count the registration of an admitted device; the wait where it is one too many, which is an attempt then.
 
     The device's own rate comes first: what it refuses does not use up that of the service.
     """
     service = visit.service
-    return limiter().take_registration(
+    wait = limiter().take_registration(
         visit.judged(judgement), visit.now, per_minute=service.device_registrations_per_minute
     ) or limiter().take_of_service(service.pk, visit.now, per_minute=service.registrations_per_minute)
+    return told_to_wait(visit, judgement, wait) if wait else None
+
+
+def told_to_wait(visit: Visit, judgement: Judgement, seconds: int) -> Wait:
+    """An admitted device for which there is no room at this moment."""
+    tracking_id = count_too_often(visit.service, visit.claimed_registration_id, judgement, visit.peer)
+    return Wait(seconds, tracking_id)
 
 
 def take_poll(visit: Visit, judgement: Judgement) -> int:
@@ -178,18 +213,21 @@ def take_challenge(visit: Visit, judgement: Judgement) -> int:
 def note_admission(visit: Visit, judgement: Judgement) -> None:
     """One admitted registration ends the back-off: of the credential, and of what it was before it was enrolled."""
     before_proof = judgement.leaf_key or source_of(visit.address)
-    limiter().note_admission(
-        visit.judged(judgement), visit.caller(before_proof, is_proven=False), now=visit.now
-    )
+    callers = visit.judged(judgement), visit.caller(before_proof, is_proven=False)
+    for caller in limiter().note_admission(*callers, now=visit.now):
+        note_held_back(caller, visit.arrived_at)
 
 
 def _held_back(visit: Visit, caller: Caller) -> int:
-    return limiter().held_back(
+    wait = limiter().held_back(
         caller,
         visit.now,
         epoch=visit.service.epoch,
         longest=visit.service.longest_retry_after_seconds,
     )
+    if wait:
+        note_held_back(caller, visit.arrived_at)
+    return wait
 
 
 def _leaf_key(credential: PresentedCredential) -> str:

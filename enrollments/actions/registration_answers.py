@@ -76,12 +76,13 @@ def visit_of(service: ProvisioningService, request: DeviceRequest) -> Visit:
         request.peer.address,
         request.arrived_at,
         is_poll=not request.begins,
+        client=request.peer.client,
     )
 
 
-def throttled(request: DeviceRequest, wait: int) -> RegistrationAnswer:
+def throttled(request: DeviceRequest, wait: int, tracking_id: str = "") -> RegistrationAnswer:
     return RegistrationAnswer(
-        Outcome.THROTTLED, Reason.THROTTLED, request.claimed_registration_id, retry_after=wait
+        Outcome.THROTTLED, Reason.THROTTLED, request.claimed_registration_id, tracking_id, retry_after=wait
     )
 
 
@@ -98,7 +99,7 @@ def kept_quiet(
         return None
     refused = note_refusal(visit, judgement, quiet)
     is_unproven = judgement.decision.verdict is Verdict.UNAUTHORIZED
-    count_attempt(
+    tracking_id = count_attempt(
         service,
         request.claimed_registration_id,
         judgement,
@@ -107,7 +108,7 @@ def kept_quiet(
         request.peer,
         times=1 + refused.unjudged_before,
     )
-    return throttled(request, refused.retry_after)
+    return throttled(request, refused.retry_after, tracking_id)
 
 
 def challenge_of(

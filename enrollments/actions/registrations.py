@@ -27,6 +27,7 @@ from enrollments.actions.rates import (
     note_refusal,
     take_poll,
     take_registration,
+    told_to_wait,
     wait_before_judging,
     wait_of_refused,
     wait_told_to_refused,
@@ -74,14 +75,16 @@ def register_device(service: ProvisioningService, request: DeviceRequest) -> Reg
     clock show that nothing which the judgement rests on has changed. Where it has, the device is judged again.
     """
     visit = visit_of(service, request)
-    if wait := wait_before_judging(visit):
-        return throttled(request, wait)
+    if early := wait_before_judging(visit):
+        return throttled(request, early.seconds, early.tracking_id)
     judgement = _judge_as_recorded(service, request, request.standing)
     decision = judgement.decision
     if decision.reason is Reason.CHALLENGE_UNANSWERED:
         return challenge_of(service, request, judgement)
-    wait = take_registration(visit, judgement) if decision.admitted else wait_of_refused(visit, judgement)
-    if wait:
+    if decision.admitted:
+        if often := take_registration(visit, judgement):
+            return throttled(request, often.seconds, often.tracking_id)
+    elif wait := wait_of_refused(visit, judgement):
         return throttled(request, wait)
     if not decision.admitted and (answer := kept_quiet(service, request, judgement)) is not None:
         return answer
@@ -176,8 +179,8 @@ def _followed_up(
     visit = visit_of(service, request)
     counted = False
     answer: RegistrationAnswer | None = None
-    if wait := wait_before_judging(visit):
-        return throttled(request, wait)
+    if early := wait_before_judging(visit):
+        return throttled(request, early.seconds)
     for standing in (request.standing, *[None] * (MAX_ROUNDS - 1)):
         judgement = _judge_as_recorded(service, request, standing)
         if judgement.decision.verdict is Verdict.UNAUTHORIZED:
@@ -287,7 +290,8 @@ def _apply(
             follows_up=not request.begins and choice is None,
         )
         if assigned.reason is Reason.THROTTLED:
-            return _Applied(service, throttled(request, retry_after))
+            wait = told_to_wait(visit_of(service, request), judgement, retry_after)
+            return _Applied(service, throttled(request, wait.seconds, wait.tracking_id))
         record, reason, operation_id = assigned.record, assigned.reason, assigned.operation_id
         pending = assigned if assigned.move is not None or assigned.asks is not None else None
         outcome = Outcome.FAILED if reason is not Reason.ADMITTED else _outcome_of(record)

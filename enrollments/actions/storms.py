@@ -62,9 +62,11 @@ class Storms:
 def storms(service: ProvisioningService, *, window: timedelta, at: datetime) -> Storms:
     """Callers that were refused within the window, by how often. Attempts are counted by the hour, and come whole."""
     since = at - window
+    # Tries that are held back are counted in the row of a refusal before them.
+    refused_since = since - timedelta(seconds=service.longest_retry_after_seconds)
     refused = service.attempts.filter(
         # The hour is what the index knows; the time is what was asked for.
-        hour__gte=since.replace(minute=0, second=0, microsecond=0),
+        hour__gte=refused_since.replace(minute=0, second=0, microsecond=0),
         outcome__in=REFUSED,
         last_at__gte=since,
     )

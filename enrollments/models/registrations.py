@@ -237,6 +237,7 @@ class AttemptOutcome(models.TextChoices):
     FAILED = "failed", "Failed"
     DISABLED = "disabled", "Disabled"
     REFUSED = "refused", "Not proven"
+    THROTTLED = "throttled", "Throttled"
 
 
 class RegistrationAttempt(models.Model):

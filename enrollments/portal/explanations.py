@@ -13,6 +13,7 @@ from enrollments.attestation.x509 import ParsedCertificate
 from enrollments.models import ProvisioningService, Slot
 from enrollments.models.ca_certificates import is_ca_name
 from enrollments.policy.facts import EntryRef
+from enrollments.policy.reasons import Reason
 from enrollments.portal.entry_links import entry_url
 
 # What a candidate said: the tone of its badge, and the icon beside the word.
@@ -31,6 +32,7 @@ _VERDICT = {
     "disabled": ("told that it is disabled", "Disabled", "ban", "alert-danger"),
     "unauthorized": ("refused with 401", "Refused", "circle-x", "alert-danger"),
 }
+_THROTTLED = ("told to wait", "Throttled", "hourglass", "alert-warning")
 _FAILED = ("admitted, and told that it failed", "Failed", "alert-triangle", "alert-warning")
 
 
@@ -84,7 +86,10 @@ def shown(
     service: ProvisioningService, explanation: Explanation, *, gone: Collection[EntryRef] = ()
 ) -> Shown:
     """`gone`: entries that have no page any more."""
-    words, verdict, icon, css = _FAILED if explanation.fails else _VERDICT[explanation.verdict]
+    if explanation.reason is Reason.THROTTLED:
+        words, verdict, icon, css = _THROTTLED
+    else:
+        words, verdict, icon, css = _FAILED if explanation.fails else _VERDICT[explanation.verdict]
     tense = "was" if explanation.was_kept else "would be"
     return Shown(
         explanation,

@@ -75,8 +75,7 @@ class AttemptFilter(FilterForm):
         required=False,
         choices=[
             ("", "Any reason"),
-            # Who is held back for coming too often is counted with what it was refused for.
-            *((one.value, one.in_words.capitalize()) for one in Reason if one is not Reason.THROTTLED),
+            *((one.value, one.in_words.capitalize()) for one in Reason),
         ],
     )
     entry = search_field("Deciding entry")

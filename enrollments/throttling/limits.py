@@ -148,6 +148,24 @@ class Limiter:
 
         return self._of(caller).change(caller.key("refusals"), now, count)
 
+    def take_unjudged(self, caller: Caller, now: float) -> int:
+        """The tries since its latest refusal that were not judged, for whoever counts them: once each."""
+
+        def take(numbers: Numbers) -> tuple[Numbers | None, int]:
+            until, in_a_row, epoch, unjudged, quiet_until = numbers
+            return ((until, in_a_row, epoch, 0.0, quiet_until) if unjudged else None), int(unjudged)
+
+        return self._of(caller).change(caller.key("refusals"), now, take)
+
+    def give_back_unjudged(self, caller: Caller, now: float, times: int) -> None:
+        """They could not be counted."""
+
+        def give(numbers: Numbers) -> tuple[Numbers, None]:
+            until, in_a_row, epoch, unjudged, quiet_until = numbers
+            return (until, in_a_row, epoch, unjudged + times, quiet_until), None
+
+        self._of(caller).change(caller.key("refusals"), now, give)
+
     def back_off_of(self, caller: Caller) -> BackOff | None:
         """What is remembered of its refusals, to look at. None where that is nothing, or nothing that can be read."""
         numbers = self._of(caller).look(caller.key("refusals"))
@@ -166,10 +184,9 @@ class Limiter:
 
         return self._of(caller).change(caller.key("refusals"), now, look)
 
-    def note_admission(self, *callers: Caller, now: float) -> None:
-        """Refusals before an admission do not count any more."""
-        for caller in callers:
-            self._of(caller).change(caller.key("refusals"), now, _forget)
+    def note_admission(self, *callers: Caller, now: float) -> list[Caller]:
+        """Refusals before an admission do not count any more. Returns of whom tries not judged are yet to be taken."""
+        return [one for one in callers if self._of(one).change(one.key("refusals"), now, _forget)]
 
     def _of(self, caller: Caller) -> Table:
         return self._proven if caller.is_proven else self._unproven
@@ -185,8 +202,9 @@ def _poll_wait(times: Numbers, now: float) -> int:
     return _whole(recent[-POLLS] + POLL_SECONDS - now) if len(recent) >= POLLS else 0
 
 
-def _forget(numbers: Numbers) -> tuple[Numbers | None, None]:
-    return (None if numbers == NOTHING else NOTHING), None
+def _forget(numbers: Numbers) -> tuple[Numbers | None, bool]:
+    left = (0.0, 0.0, 0.0, numbers[3], 0.0)
+    return (None if numbers == left else left), left != NOTHING
 
 
 def _take(table: Table, key: bytes, now: float, per_minute: int) -> int:

@@ -8,6 +8,8 @@ from django.utils import timezone
 
 from enrollments.actions.attempts import OVERFLOW_NAME
 from enrollments.actions.enrollment_groups import disable_enrollment_group
+from enrollments.actions.services import change_settings
+from enrollments.actions.throttled_attempts import write_down_throttled
 from enrollments.attestation.credential import PresentedCredential
 from enrollments.models import Certificate, HistoryEvent, ProvisioningService
 from enrollments.policy.roles import Role
@@ -357,8 +359,43 @@ def test_refused_again_and_again_the_page_says_how_long_it_is_told_to_wait(audit
 
     assert [answer.outcome for answer in answers[5:]] == ["throttled"] * 3
     text = the_attempt(auditor, plant)
-    assert "<dt>Times within the hour</dt><dd>5</dd>" in text
-    assert "5, told to wait 48 s; came back too early 3 times since, told so without being judged" in text
+    assert "<dt>Times</dt><dd>5</dd>" in text
+    assert "5, told to wait 48 s; came back too early 3 times more, told so without being judged" in text
+
+    write_down_throttled()
+
+    text = the_attempt(auditor, plant)
+    assert "<dt>Times</dt><dd>8</dd>" in text
+    assert "5, told to wait 48 s</dd>" in text
+
+
+@pytest.mark.parametrize("is_judged", [True, False])
+def test_device_that_comes_too_often_is_listed_and_explained(auditor, plant, is_judged):
+    limit = "registrations_per_minute" if is_judged else "device_registrations_per_minute"
+    change_settings(plant, {limit: 1}, actor=ALICE)
+    plant.refresh_from_db()
+    now = timezone.now().replace(minute=30)
+    register(plant, CA.leaf("pump-1"), at=now)
+    leaf = CA.leaf("pump-2" if is_judged else "pump-1")
+    if not is_judged:
+        register(plant, leaf, at=now)
+    answers = [register(plant, leaf, at=now + timedelta(seconds=second)) for second in (1, 2)]
+    write_down_throttled()
+
+    listed = page(auditor, outcome="throttled", reason="throttled")
+
+    assert {answer.outcome for answer in answers} == {"throttled"}
+    assert "It came back too early or too often" in listed
+    (attempt,) = plant.attempts.filter(outcome="throttled").order_by("-last_at")[:1]
+    text = page(auditor, f"{URL}{attempt.pk}/")
+    assert "<dt>Told to the device</dt><dd>429, to wait</dd>" in text
+    assert answers[-1].tracking_id in text
+    entry, steps = ("plant-7", "of them was used up") if is_judged else ("none", "without being judged")
+    assert entry in text.partition("Deciding entry")[2][:200]
+    assert steps in text
+    explained = page(auditor, "/services/plant/explain/", tracking_id=answers[0].tracking_id)
+    assert f"{attempt.claimed_registration_id} was told to wait" in explained
+    assert f"{URL}{attempt.pk}/" in explained
 
 
 def test_one_admission_ends_what_is_remembered(auditor, plant):

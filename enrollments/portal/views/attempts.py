@@ -172,4 +172,5 @@ def _told(attempt: RegistrationAttempt) -> str:
         AttemptOutcome.DISABLED: "disabled",
         AttemptOutcome.FAILED: "failed, with a code for the cause",
         AttemptOutcome.ASSIGNED: "assigned",
+        AttemptOutcome.THROTTLED: "429, to wait",
     }[AttemptOutcome(attempt.outcome)]
