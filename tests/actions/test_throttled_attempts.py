@@ -181,6 +181,30 @@ def test_memory_is_bounded_and_what_is_crowded_out_is_counted(service, top, monk
     assert kept(service, claimed_registration_id=OVERFLOW_NAME) == 25
 
 
+def test_what_cannot_be_written_is_kept_and_what_was_is_not_written_again(service, top, monkeypatch):
+    """They are written in portions, so that others who write wait for no more than one."""
+    monkeypatch.setattr(throttled_attempts._TOO_OFTEN, "_portion", 4)
+    let_in_at_most(service, registrations_per_minute=1)
+    for number in range(11):
+        visit(service, top.leaf(f"pump-{number}"))
+    able, written = throttled_attempts._TOO_OFTEN._write, []
+
+    def write(counts):
+        written.append(len(counts))
+        if len(written) == 2:
+            raise OperationalError("disk is full")
+        able(counts)
+
+    monkeypatch.setattr(throttled_attempts._TOO_OFTEN, "_write", write)
+    assert not throttled_attempts._TOO_OFTEN.write_down_or_say()
+    assert (kept(service), throttled_attempts._TOO_OFTEN.waiting) == (5, 6)
+
+    write_down_throttled()
+
+    assert (written, kept(service)) == ([4, 4, 4, 2], 11)
+    assert set(service.attempts.values_list("count", flat=True)) == {1}
+
+
 def test_tracking_id_leads_nowhere_in_another_service(service, top):
     let_in_at_most(service, device_registrations_per_minute=1)
     leaf = top.leaf("pump-1")

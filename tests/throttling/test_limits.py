@@ -127,6 +127,30 @@ def test_visits_that_were_not_judged_are_counted_with_the_next_refusal(limiter):
     assert [refuse(limiter).unjudged_before for _ in range(2)] == [7, 0]
 
 
+def test_visits_that_were_not_judged_are_taken_once_and_may_be_given_back(limiter):
+    for _ in range(FREE_REFUSALS):
+        refuse(limiter)
+    for _ in range(7):
+        held_back(limiter, now=NOW + 1)
+
+    assert [limiter.take_unjudged(PUMP, NOW) for _ in range(2)] == [7, 0]
+    assert held_back(limiter, now=NOW + 2) > 0, "it is held back as before"
+    limiter.give_back_unjudged(PUMP, NOW, 7)
+    assert refuse(limiter).unjudged_before == 8
+    assert limiter.take_unjudged(OTHER, NOW) == 0
+
+
+def test_admission_says_of_whom_visits_are_yet_to_be_counted(limiter):
+    for _ in range(FREE_REFUSALS):
+        refuse(limiter)
+    held_back(limiter, now=NOW + 1)
+
+    assert limiter.note_admission(PUMP, OTHER, now=NOW) == [PUMP]
+    assert (held_back(limiter), limiter.back_off_of(PUMP)) == (0, None)
+    assert limiter.take_unjudged(PUMP, NOW) == 1
+    assert limiter.note_admission(PUMP, now=NOW) == []
+
+
 def test_a_change_of_the_service_lets_everybody_be_judged_again(limiter):
     for _ in range(20):
         refuse(limiter, epoch=1)
