@@ -60,7 +60,17 @@ class Explanation:
     @property
     def fails(self) -> bool:
         """Admitted by an entry, and not assigned all the same (R10, R11)."""
-        return self.verdict is Verdict.ADMIT and any(step.said == Said.FAILS for step in self.steps)
+        fails = any(step.said == Said.FAILS for step in self.steps)
+        return self.verdict is Verdict.ADMIT and fails and not self.is_throttled
+
+    @property
+    def is_throttled(self) -> bool:
+        """Told to wait, whether or not it was judged: then nothing is said of what it would have been told."""
+        return self.reason is Reason.THROTTLED
+
+    @property
+    def came_out(self) -> str:
+        return self.reason.value if self.is_throttled else self.verdict.value
 
     @property
     def was_kept(self) -> bool:
@@ -75,7 +85,7 @@ class Explanation:
             "registration_id": self.registration_id,
             "basis": self.basis,
             "at": self.at.isoformat(),
-            "verdict": self.verdict.value,
+            "verdict": self.came_out,
             "reason": self.reason.value,
             "because": self.reason.in_words,
             "fails": self.fails,

@@ -13,7 +13,6 @@ from enrollments.attestation.x509 import ParsedCertificate
 from enrollments.models import ProvisioningService, Slot
 from enrollments.models.ca_certificates import is_ca_name
 from enrollments.policy.facts import EntryRef
-from enrollments.policy.reasons import Reason
 from enrollments.portal.entry_links import entry_url
 
 # What a candidate said: the tone of its badge, and the icon beside the word.
@@ -86,7 +85,7 @@ def shown(
     service: ProvisioningService, explanation: Explanation, *, gone: Collection[EntryRef] = ()
 ) -> Shown:
     """`gone`: entries that have no page any more."""
-    if explanation.reason is Reason.THROTTLED:
+    if explanation.is_throttled:
         words, verdict, icon, css = _THROTTLED
     else:
         words, verdict, icon, css = _FAILED if explanation.fails else _VERDICT[explanation.verdict]

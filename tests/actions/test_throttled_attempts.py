@@ -11,6 +11,7 @@ from django.utils import timezone
 from enrollments.actions import attempts_bounds, throttled_attempts
 from enrollments.actions.attempts import OVERFLOW_NAME, find_attempt, is_proven, tracking_id_of_latest
 from enrollments.actions.enrollment_groups import disable_enrollment_group, enable_enrollment_group
+from enrollments.actions.explaining import explain_attempt
 from enrollments.actions.quiet_periods import start_quiet_period
 from enrollments.actions.registrations import Outcome, register_device
 from enrollments.actions.services import change_settings
@@ -112,6 +113,8 @@ def test_device_that_comes_too_often_has_one_row_with_first_last_and_count(servi
         NOW + timedelta(seconds=3.9),
     )
     assert {find_attempt(service, one.tracking_id) for one in answers[12:]} == {row}
+    told = explain_attempt(service, row).as_json()
+    assert (told["verdict"], told["fails"], told["trace"][-1]["decides"]) == ("throttled", False, True)
     assert (row.peer_address, row.client) != ("", "")
 
 

@@ -114,7 +114,7 @@ def _as_text(service: str, explanation: Explanation) -> str:
         lines.append(f"        {step.because}")
     decided_by = f", decided by {explanation.entry_words}" if explanation.entry_words else ""
     fails = ", and failed" if explanation.fails else ""
-    lines += ["", f"Verdict: {explanation.verdict.value}{fails} ({explanation.reason.in_words}){decided_by}"]
+    lines += ["", f"Verdict: {explanation.came_out}{fails} ({explanation.reason.in_words}){decided_by}"]
     if explanation.note:
         lines.append(explanation.note)
     return "\n".join(lines)
