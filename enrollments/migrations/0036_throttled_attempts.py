@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('enrollments', '0034_counted_while_held_off'),
+        ('enrollments', '0035_counted_while_held_off'),
     ]
 
     operations = [

@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('enrollments', '0033_agreed_on'),
+        ('enrollments', '0034_evidence_class_of_attempts'),
     ]
 
     operations = [
