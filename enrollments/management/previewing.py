@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Any
 
 from enrollments.actions.preview import Act, BelowAnother, Entry, OpenNames, below_others, ref_of
+from enrollments.actions.schedule import as_text
 from enrollments.errors import NotFound
 from enrollments.models import EnrollmentGroup, ProvisioningService
 from enrollments.policy.names import registration_key
@@ -37,6 +38,8 @@ def below_as_json(one: BelowAnother) -> dict[str, Any]:
         "through": [str(ref) for ref in one.through],
         "barred_by": [str(ref) for ref in one.barred_by],
         "uncertain": one.uncertain,
+        "until": one.until.isoformat() if one.until is not None else None,
+        "through_then": [str(ref) for ref in one.through_then],
     }
 
 
@@ -52,9 +55,15 @@ def below_in_lines(act: Act, below: list[BelowAnother]) -> list[str]:
         if one.uncertain:
             lines.append(f"The certificates above {one.group.name} form too many chains to follow.")
         elif one.barred_by:
+            until = f" until {as_text(one.until)}" if one.until is not None else ""
             lines.append(
-                f"Devices below {one.group.name} stay barred by {', '.join(map(str, one.barred_by))}."
+                f"Devices below {one.group.name} stay barred by {', '.join(map(str, one.barred_by))}{until}."
             )
+            if one.through_then and act is Act.DELETE:
+                lines.append(
+                    f"Then they can enroll through {', '.join(map(str, one.through_then))}, those included that have "
+                    "not registered yet. Only a disabled entry keeps them out."
+                )
         elif one.through and act is Act.DELETE:
             lines.append(
                 f"Devices below {one.group.name} can enroll through {', '.join(map(str, one.through))}, those "

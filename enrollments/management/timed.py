@@ -9,14 +9,17 @@ from typing import Any
 from enrollments.actions.preview import (
     NO_LIMITS,
     Act,
+    Coming,
     Entry,
     Preview,
+    ToCome,
     preview_of_act,
     preview_then,
+    preview_to_come,
     those_put_off,
 )
 from enrollments.actions.preview.limits import Limits
-from enrollments.actions.preview.words import as_json, in_lines
+from enrollments.actions.preview.words import as_json, coming_as_json, coming_in_lines, in_lines
 from enrollments.actions.schedule import as_text, may_let_in_later
 from enrollments.management.command import moment
 from enrollments.models import ProvisioningService
@@ -86,7 +89,7 @@ class Foreseen:
     """`preview`: of what is done, at its time where it has one. `end`: of what changes back, if it is until a time.
 
     put_off: of what is scheduled for those that are to be disabled, which is put off or dropped by it; `scheduled`: for
-    which time that is.
+    which time that is. to_come: of what is done now, who comes in by it later.
     """
 
     preview: Preview
@@ -94,6 +97,11 @@ class Foreseen:
     end: Preview | None = None
     put_off: Preview | None = None
     scheduled: datetime | None = None
+    to_come: ToCome | None = None
+
+    @property
+    def comings(self) -> tuple[Coming, ...]:
+        return self.to_come.comings if self.to_come is not None else ()
 
     @property
     def parts(self) -> dict[str, Preview]:
@@ -123,19 +131,26 @@ class Foreseen:
             at_that_time = f"At {as_text(self.times.at)}, with whatever else is scheduled until then:"
             return [at_that_time, *first, *put_off]
         if self.end is None or self.times.until is None:
-            return ["From now on:", *first, *put_off] if put_off else first
+            later = coming_in_lines(self.comings, mark)
+            return ["From now on:", *first, *put_off, *later] if put_off or later else first
         again = f"{'it is' if entries == 1 else 'they are'} {'disabled' if act is Act.ENABLE else 'enabled'} again"
         return [
             "From now on:",
             *first,
             *put_off,
+            *coming_in_lines(self.comings, mark),
             f"At {as_text(self.times.until)}, when {again}, with whatever else is scheduled until then:",
             *(f"{mark}{line}" for line in in_lines(self.end)),
         ]
 
     def as_json(self) -> dict[str, Any]:
-        """`preview` is of `at` where that is there, else of now; `at_the_end` of `until`; `put_off` of `scheduled`."""
+        """`preview` is of `at` where that is there, else of now; `at_the_end` of `until`; `put_off` of `scheduled`.
+
+        to_come: of each time at which somebody comes in later; None stands for several that were not looked at singly.
+        """
         told: dict[str, Any] = {"preview": as_json(self.preview), **self.times.as_json()}
+        if self.comings:
+            told["to_come"] = coming_as_json(self.comings)
         if self.end is not None:
             told["at_the_end"] = as_json(self.end)
         if self.put_off is not None and self.scheduled is not None:
@@ -161,4 +176,5 @@ def foresee(
     if times.until is not None:
         end = preview_then(service, act, entries, until=times.until, limits=limits)
     preview = preview_of_act(service, act, entries, limits=limits)
-    return Foreseen(preview, times, end, put_off, scheduled)
+    coming = preview_to_come(service, act, entries, preview, limits=limits)
+    return Foreseen(coming.now, times, end, put_off, scheduled, coming)

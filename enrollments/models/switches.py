@@ -1,12 +1,17 @@
 """Which way the switch of an entry stands at a time, where it may be about to turn by itself (R5 to R7)."""
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Protocol
 
 from django.db.models import Q
 
 from enrollments.models import clock
+
+# No time that ever comes: whatever is to be enabled some day is enabled, and what is to be disabled is not yet. A
+# switch that turns on never shuts out, and one that turns off never lets in; so whoever is admitted at any time to
+# come, by what is scheduled, is admitted then.
+ALL_OPEN = datetime.max.replace(tzinfo=UTC)
 
 
 class Switch(Protocol):
@@ -35,12 +40,17 @@ class AsOf:
     def enabled(self, switch: Switch) -> bool:
         if self.recorded_only and not switch.enabled:
             return False
+        if self.at == ALL_OPEN:
+            return switch.enabled or switch.switches_at is not None
         is_due = switch.switches_at is not None and switch.switches_at <= self.at
         return switch.enabled != is_due
 
     def where(self, *, enabled: bool, prefix: str = "") -> Q:
         """The same as a condition on rows. `prefix` leads to the entry: `individual__`."""
         stands = Q(**{f"{prefix}enabled": enabled})
+        if self.at == ALL_OPEN:
+            is_scheduled = Q(**{f"{prefix}switches_at__isnull": False})
+            return stands | is_scheduled if enabled else stands & ~is_scheduled
         if not self.any_due:
             return stands
         due = Q(**{f"{prefix}switches_at__lte": self.at})

@@ -20,10 +20,12 @@ from enrollments.actions.preview import (
     Act,
     Entry,
     Preview,
+    ToCome,
     below_others,
     disabled_groups_above,
     names_left_open,
     preview_of_act,
+    preview_to_come,
     ref_of,
 )
 from enrollments.actions.preview.proofs import lacking_proof
@@ -37,6 +39,7 @@ from enrollments.models import (
     ProvisioningService,
 )
 from enrollments.policy.facts import EntryRef
+from enrollments.policy.names import registration_key
 from enrollments.policy.roles import Right
 from enrollments.portal.access import may
 from enrollments.portal.confirmation import ReasonForm, ask
@@ -44,7 +47,14 @@ from enrollments.portal.entry_links import entry_url, keys_url, list_url
 from enrollments.portal.entry_lists import rows_of
 from enrollments.portal.htmx import render_page, wants_fragment
 from enrollments.portal.preview_times import Then, in_utc
-from enrollments.portal.previews import export_url, lines_of, of_everyone, preview_url, worth_telling
+from enrollments.portal.previews import (
+    comings_shown,
+    export_url,
+    lines_of,
+    of_everyone,
+    preview_url,
+    worth_telling,
+)
 from enrollments.portal.previews_lately import act_on, hand_over
 
 logger = logging.getLogger(__name__)
@@ -258,8 +268,12 @@ def ask_before(
     preview: Preview | None
     later: Preview | None
     put_off: Preview | None
+    coming: ToCome | None = None
     try:
         preview = asked.preview(service, asked.then)
+        if asked.then is None:
+            coming = preview_to_come(service, shown, entries, preview)
+            preview = coming.now
         later = asked.preview(service, asked.later) if asked.later else None
         put_off = asked.of_what_is_put_off.preview(service, Then()) if asked.put_off else None
     except SecretUnreadable as problem:
@@ -270,10 +284,10 @@ def ask_before(
         preview = later = put_off = None
     gone = [ref_of(one) for one in entries]
     groups = [one for one in entries if isinstance(one, EnrollmentGroup)]
-    passing = preview.passing_to_others(gone) if preview is not None and act is Act.DELETE else []
+    passing = coming.passing_to_others(gone) if coming is not None and act is Act.DELETE else []
     below = worth_telling(shown, below_others(service, groups, gone if act is Act.DELETE else (), at=time))
     opened = [one for one in entries if isinstance(one, IndividualEnrollment)] if shown is Act.ENABLE else []
-    unsure = preview is not None and preview.not_examined > 0
+    unsure = preview is not None and (preview.not_examined > 0 or (coming is not None and coming.unsure))
     left_open = (
         names_left_open(service, preview, entries) if preview is not None and act is Act.DELETE else NO_NAMES
     )
@@ -294,6 +308,7 @@ def ask_before(
         "looked": asked.looked,
         "of_groups": pages is GROUPS,
         **_told(service, asked, preview, asked.then),
+        "comings": comings_shown(coming),
         "later": {"words": asked.later.words(act, entries), **_told(service, asked, later, asked.later)}
         if asked.later and later is not None
         else None,
@@ -308,7 +323,12 @@ def ask_before(
         "below": below,
         "unproven": lacking_proof(service, groups) if act is Act.ENABLE else [],
         "overrides": named(list(disabled_groups_above(service, opened, at=time))) if opened else "",
-        "passing": len(passing) + len(left_open.names),
+        "passing": len(
+            {
+                *(registration_key(one.registration_id) for one in passing),
+                *map(registration_key, left_open.names),
+            }
+        ),
         # Whoever was not looked at is, where devices are to be kept out.
         "unsure": unsure,
         "left_open": left_open,

@@ -4,6 +4,8 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
 from urllib.parse import urlencode
 
 from django.http import QueryDict, StreamingHttpResponse
@@ -19,11 +21,12 @@ from enrollments.actions.preview import (
     Entry,
     Limits,
     Preview,
+    ToCome,
     ref_of,
 )
 from enrollments.actions.preview.limits import turn_to_examine_all
 from enrollments.actions.preview.table import csv_of_rows, examples, in_order, name_key, values
-from enrollments.actions.preview.words import fails, of_so_many, will
+from enrollments.actions.preview.words import fails, from_when, of_so_many, will
 from enrollments.audit.actor import Actor
 from enrollments.errors import Conflict
 from enrollments.models import EnrollmentGroup, IndividualEnrollment, ProvisioningService
@@ -43,7 +46,7 @@ _THROUGH = (Effect.STILL_ADMITTED, Effect.COMES_IN)
 class Line:
     """So many devices of one effect. `through`: by which entries, where that is of interest. `url`: all of them.
 
-    held: sentences about those that fail all the same, because another entry holds their names.
+    held: sentences about those that fail all the same, because another entry holds their names. out_until: see Preview.
     """
 
     effect: Effect
@@ -52,10 +55,11 @@ class Line:
     examples: tuple[str, ...]
     url: str = ""
     held: tuple[str, ...] = ()
+    out_until: datetime | None = None
 
     @property
     def words(self) -> str:
-        return will(self.effect, self.count)
+        return will(self.effect, self.count, self.out_until)
 
     @property
     def only(self) -> EntryRef | str | None:
@@ -85,9 +89,20 @@ def lines_of(preview: Preview, url: str = "") -> list[Line]:
                     tuple(examples(preview, effect)),
                     f"{url}&effect={effect}" if url else "",
                     tuple(fails(number, holder) for holder, number in preview.held(effect)),
+                    preview.out_until,
                 )
             )
     return lines
+
+
+def comings_shown(coming: ToCome | None) -> list[dict[str, Any]]:
+    """Who comes in later, as templates show it: when, and how many through what."""
+    if coming is None:
+        return []
+    return [
+        {"words": from_when(one), "lines": lines_of(one.preview), "preview": one.preview}
+        for one in coming.comings
+    ]
 
 
 # --- Acts on entries that are named in the address ------------------------------------------------

@@ -21,6 +21,7 @@ from enrollments.actions.preview import (
     OpenNames,
     Preview,
     below_others,
+    coming_by,
     names_left_open,
     preview_of,
     ref_of,
@@ -187,8 +188,12 @@ def _worked_out(
     left_open = names_left_open(service, preview, entries) if deletes else NO_NAMES
     _, now = ProvisioningService.epoch_and_time(service.pk)
     then, listed = [], None if listed_at else preview
+    coming = coming_by(
+        service, preview, lambda at: preview_of(service, change, entries, at=at, limits=limits)
+    )
+    times.update(one.at for one in coming.comings if one.at is not None)
     for at in sorted(one for one in times if one > now):
-        preview_then = preview_of(service, change, entries, at=at, limits=limits)
+        preview_then = coming.looks.get(at) or preview_of(service, change, entries, at=at, limits=limits)
         below_then = [_below(one) for one in below_others(service, groups, gone, at=at)]
         then.append({"at": time_told(at), **_numbers(preview_then), "below": below_then})
         if time_told(at) == listed_at:
@@ -197,7 +202,8 @@ def _worked_out(
         raise ApiError(WRONG_QUERY, "at is a time that the dry run tells under then, as it stands there.")
     of_bulk = results[0] if isinstance(results[0], dict) else {}
     body = _body(preview, below_others(service, groups, gone), left_open)
-    return Told({**body, "then": then, **of_bulk}, listed)
+    more = sum(one.preview.known for one in coming.comings if one.at is None)
+    return Told({**body, "then": then, **({"moreLater": more} if more else {}), **of_bulk}, listed)
 
 
 def told_of_name(

@@ -60,7 +60,7 @@ class KeptLine:
 
     @property
     def words(self) -> str:
-        return will(self.effect, self.count)
+        return will(self.effect, self.count, is_looked=False)
 
     @property
     def through_in_words(self) -> list[tuple[str, int]]:

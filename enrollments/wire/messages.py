@@ -334,7 +334,7 @@ class DryRunThen(Model):
     """What holds at a time to come, compared with the same time without the write."""
 
     at: str
-    """A `switchesAt` of the write, or one that it drops."""
+    """A `switchesAt` of the write or one that it drops; or that of an entry which keeps devices of the write out."""
     known: int
     not_examined: int
     effects: Effects
@@ -393,7 +393,9 @@ class DryRun(Model):
     below: list[GroupBelow]
     left_open: LeftOpen
     then: list[DryRunThen]
-    """For each time that the write sets or drops, the earliest first."""
+    """For each time that the write sets or drops, or from which it lets devices in, the earliest first."""
+    more_later: int | None = None
+    """Devices that come in at times that `then` does not tell, as there are many. Absent where there are none."""
     devices: list[DryRunDevice] | None = None
     """With `devices`: one page of them, in the order of their names."""
     frees: NameFreed | None = None

@@ -455,6 +455,23 @@ def test_a_dry_run_in_which_no_time_changes_tells_of_none(api, service, line, da
     assert dry(api, False).json()["then"] == []
 
 
+def test_a_dry_run_of_deleting_tells_who_comes_in_when_another_group_is_enabled(api, service, database_clock):
+    top = root("Top")
+    line = top.intermediate("Line")
+    enroll_ca(service, top, "top")
+    enroll_ca(service, line, "line")
+    register(service, line.leaf("pump-1"))
+    at = database_clock.ahead(hours=1)
+    disable_enrollment_group(service, "top", until=at, actor=ALICE)
+    disable_enrollment_group(service, "line", actor=ALICE)
+
+    told = api.call("DELETE", "/enrollmentGroups/line", query=DRY).json()
+
+    assert effects(told) == {"stillOut": 1}
+    assert [(one["at"], effects(one)) for one in told["then"]] == [(text(at), {"comesIn": 1})]
+    assert [one["through"] for one in told["then"][0]["below"]] == [["enrollment group top"]]
+
+
 def test_what_was_looked_at_is_set_on_that_state_alone(api, service, line, database_clock):
     at = text(database_clock.ahead(hours=1))
     disable_enrollment_group(service, "plant", actor=ALICE)

@@ -23,6 +23,7 @@ from enrollments.actions.preview.times import (
     preview_then,
     those_put_off,
 )
+from enrollments.actions.preview.to_come import Coming, ToCome, coming_by, preview_to_come
 from enrollments.actions.preview.touched import Entry
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "NO_NAMES",
     "Act",
     "BelowAnother",
+    "Coming",
     "Device",
     "Effect",
     "Entry",
@@ -37,9 +39,11 @@ __all__ = [
     "OpenNames",
     "Outcome",
     "Preview",
+    "ToCome",
     "below_others",
     "cancel",
     "carry_out",
+    "coming_by",
     "disabled_groups_above",
     "names_left_open",
     "preview_of",
@@ -48,6 +52,7 @@ __all__ = [
     "preview_of_end",
     "preview_of_switching",
     "preview_then",
+    "preview_to_come",
     "ref_of",
     "those_put_off",
     "turn",

@@ -147,16 +147,17 @@ def preview_of_act(
     act: Act,
     entries: Sequence[Entry],
     *,
+    at: datetime | None = None,
     limits: Limits | None = None,
     undoes: bool = False,
 ) -> Preview:
-    """What it would do to the devices that are known. limits, undoes: see preview_of."""
+    """What it would do to the devices that are known. at, limits, undoes: see preview_of."""
 
     def change() -> list[Entry]:
         carry_out(service, act, entries, actor=NOBODY)
         return []
 
-    return preview_of(service, change, entries, limits=limits, undoes=undoes)
+    return preview_of(service, change, entries, at=at, limits=limits, undoes=undoes)
 
 
 def preview_of_settings(

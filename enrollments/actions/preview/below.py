@@ -4,7 +4,7 @@ A preview tells of devices that are known. A device below a CA that has never re
 """
 
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from django.utils import timezone
@@ -21,7 +21,7 @@ from enrollments.attestation.x509 import (
 from enrollments.models import EnrollmentGroup, HeldRole, IndividualEnrollment, ProvisioningService
 from enrollments.models.ca_certificates import with_proof
 from enrollments.models.certificates import HeldCertificateQuerySet
-from enrollments.models.switches import AsOf
+from enrollments.models.switches import AsOf, Switch
 from enrollments.policy.facts import EntryKind, EntryRef
 
 
@@ -30,16 +30,21 @@ class BelowAnother:
     """A group whose CA was itself issued below others: what those say about all devices of the group.
 
     `barred_by` speaks before `through` does (R7). `uncertain`: the search ran out, so nothing is known.
+    until: when the last of those that bar is enabled by itself; None where one of them never is. through_then: what
+    admits then.
     """
 
     group: EntryRef
     through: tuple[EntryRef, ...] = ()
     barred_by: tuple[EntryRef, ...] = ()
     uncertain: bool = False
+    until: datetime | None = None
+    through_then: tuple[EntryRef, ...] = ()
 
     @property
     def is_open(self) -> bool:
-        return bool(self.through) and not self.barred_by
+        """Now or later."""
+        return bool(self.through_then or (self.through and not self.barred_by))
 
 
 def below_others(
@@ -116,7 +121,7 @@ def _below(
         keys = _keys_above(held, [PresentedChain(anchor, helpers) for anchor in anchors], as_of)
     except SearchExhausted:
         return BelowAnother(ref, uncertain=True)
-    through, barred_by = [], []
+    through, barring = [], []
     demanded = ProvisioningService.what_decisions_read(service.pk).proof_of_possession
     met = held.anchors().filter(spki_sha256__in=keys).select_related("group", "certificate").order_by("pk")
     if demanded:
@@ -126,12 +131,24 @@ def _below(
         if group_ref(one.group) in left_out:
             continue
         if not as_of.enabled(one.group):
-            barred_by.append(group_ref(one.group))
+            barring.append((group_ref(one.group), _opens_at(one.group, as_of)))
         elif demanded and not one.has_proof:  # type: ignore[attr-defined]  # the annotation
             continue
         elif one.certificate.not_before <= now <= one.certificate.not_after:
             through.append(group_ref(one.group))
     for one in held.barring_keys(keys, as_of).select_related("individual").order_by("pk"):
         assert one.individual is not None  # the same
-        barred_by.append(individual_ref(one.individual))
-    return BelowAnother(ref, tuple(dict.fromkeys(through)), tuple(dict.fromkeys(barred_by)))
+        barring.append((individual_ref(one.individual), _opens_at(one.individual, as_of)))
+    told = BelowAnother(ref, tuple(dict.fromkeys(through)), tuple(dict.fromkeys(one for one, _ in barring)))
+    opening = [at for _, at in barring if at is not None]
+    if not barring or len(opening) < len(barring):
+        return told
+    until = max(opening)
+    then = _below(service, group, gone, until, _as_of(service, until))
+    return replace(told, until=until, through_then=() if then.barred_by else then.through)
+
+
+def _opens_at(entry: Switch, as_of: AsOf) -> datetime | None:
+    """When one that is disabled as of a time is enabled by itself after it."""
+    at = entry.switches_at
+    return at if not entry.enabled and at is not None and at > as_of.at else None

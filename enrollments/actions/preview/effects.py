@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import StrEnum
 from operator import attrgetter
 
@@ -128,11 +129,14 @@ class Preview:
     """The effect of one change on the devices that it touches, as of one epoch.
 
     not_examined: devices that would have had to be judged one by one, and were too many.
+    out_until: when the first switch of the service turns that may let in somebody who is shut out; None where none
+    does, or where it was found that nobody comes in by any.
     """
 
     epoch: int
     devices: tuple[Device, ...]
     not_examined: int = 0
+    out_until: datetime | None = None
     counts: Counter[Effect] = field(init=False)
     # Kept by `in_order` (table.py), for whoever looks at page after page.
     ordered: dict[Effect | None, list[Device]] = field(

@@ -59,7 +59,7 @@ from enrollments.actions.preview.world import (
     read_leaf_bars,
     read_many_individuals,
 )
-from enrollments.actions.schedule import standing_now
+from enrollments.actions.schedule import first_enabling, standing_now
 from enrollments.collecting import without_collecting
 from enrollments.models import ProvisioningService, RegistrationEvidence, RegistrationRecord
 from enrollments.models.locks import rehearsal
@@ -151,7 +151,8 @@ class _Rehearsed:
         deciding.enrolled = self._loose.enrolled
         deciding.brought = self._loose.taken if undoes else self._loose.brought
         deciding.look_besides = partial(self._look_besides, as_of, kinds, worlds)
-        return Preview(standing.epoch, tuple(deciding.devices(known)), deciding.beyond)
+        out_until = first_enabling(self._service, standing, self._time.to_come)
+        return Preview(standing.epoch, tuple(deciding.devices(known)), deciding.beyond, out_until)
 
     # --- Reading and looking, in both ---------------------------------------------------------------
 

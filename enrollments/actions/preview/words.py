@@ -1,11 +1,14 @@
 """A preview in sentences, for pages and commands alike."""
 
 from collections.abc import Iterable
+from datetime import datetime
 from typing import Any
 
 from enrollments.actions.preview.effects import OWN_ENTRY, Effect, Preview
 from enrollments.actions.preview.open_names import OpenNames
 from enrollments.actions.preview.table import in_order
+from enrollments.actions.preview.to_come import Coming
+from enrollments.actions.schedule import as_text
 from enrollments.policy.facts import EntryRef
 from enrollments.policy.words import counted
 
@@ -25,14 +28,22 @@ _TO_COME = {
     Effect.REFUSED: ("will be refused", "will be refused"),
     Effect.STILL_ADMITTED: ("will still be admitted", "will still be admitted"),
     Effect.COMES_IN: ("will come in anew", "will come in anew"),
-    Effect.STILL_OUT: ("is shut out already, and stays so", "are shut out already, and stay so"),
+    Effect.STILL_OUT: ("is shut out already", "are shut out already"),
     Effect.UNKNOWN: _DONE[Effect.UNKNOWN],
 }
 
 
-def will(effect: Effect, count: int) -> str:
-    """What becomes of so many devices: the words behind their number."""
-    return _TO_COME[effect][count != 1]
+def will(effect: Effect, count: int, out_until: datetime | None = None, *, is_looked: bool = True) -> str:
+    """What becomes of so many devices: the words behind their number. out_until: see Preview.
+
+    is_looked: whether that is known; else nothing is said of how long somebody stays out.
+    """
+    words = _TO_COME[effect][count != 1]
+    if effect is not Effect.STILL_OUT or not is_looked:
+        return words
+    if out_until is not None:
+        return f"{words}, until {as_text(out_until)} at the least"
+    return f"{words}, and {'stays' if count == 1 else 'stay'} so"
 
 
 def fails(count: int, holder: EntryRef | str) -> str:
@@ -77,14 +88,36 @@ def in_lines(preview: Preview) -> list[str]:
             shown = ", ".join(names[:MAX_NAMES]) + (
                 f" and {count - MAX_NAMES:,} more" if count > MAX_NAMES else ""
             )
-            lines.append(
-                f"{counted(count, 'device')} {will(effect, count)}{_through(preview, effect)}: {shown}."
-            )
+            what = f"{will(effect, count, preview.out_until)}{_through(preview, effect)}"
+            lines.append(f"{counted(count, 'device')} {what}: {shown}.")
             lines += [fails(number, holder) for holder, number in preview.held(effect)]
     if preview.not_examined:
         were = "was" if preview.not_examined == 1 else "were"
         lines.append(f"{counted(preview.not_examined, 'device')} {were} too many to be examined one by one.")
     return lines or [NOBODY_KNOWN]
+
+
+def from_when(coming: Coming) -> str:
+    """What stands above the devices that come in from a time on."""
+    if coming.at is None:
+        return "At other times, which were not looked at one by one, when more switches turn by themselves:"
+    earlier = "" if coming.is_first else " or earlier"
+    return f"From {as_text(coming.at)} on{earlier}, with whatever else is scheduled until then:"
+
+
+def coming_in_lines(comings: Iterable[Coming], mark: str = "") -> list[str]:
+    """Who comes in later, below a line that says when. mark: see Foreseen."""
+    return [
+        line
+        for one in comings
+        for line in (from_when(one), *(f"{mark}{told}" for told in in_lines(one.preview)))
+    ]
+
+
+def coming_as_json(comings: Iterable[Coming]) -> list[dict[str, Any]]:
+    return [
+        {"at": one.at.isoformat() if one.at is not None else None, **as_json(one.preview)} for one in comings
+    ]
 
 
 def turning_in_line(entries: int) -> str:
