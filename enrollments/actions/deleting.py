@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from enrollments.actions.certificates import parsed
 from enrollments.actions.entries import check_epoch
+from enrollments.actions.newcomers import Examined, Newcomers
 from enrollments.actions.preview import (
     NO_LIMITS,
     Act,
@@ -13,28 +14,32 @@ from enrollments.actions.preview import (
     carry_out,
     names_left_open,
     preview_of_act,
+    preview_to_come,
     ref_of,
 )
-from enrollments.actions.preview.touched import still_there
+from enrollments.actions.preview.acts import NOBODY
+from enrollments.actions.preview.touched import in_portions, still_there
 from enrollments.actions.revocation import deny_device, in_slots, proven_leaves
 from enrollments.actions.schedule import standing_now, switches_now
 from enrollments.attestation.x509 import ParsedCertificate
 from enrollments.audit.actor import Actor
 from enrollments.audit.record import clean_reason
-from enrollments.errors import PreviewOutdated
+from enrollments.errors import Conflict, PreviewOutdated
 from enrollments.models import (
     EnrollmentGroup,
     HeldCertificate,
     IndividualEnrollment,
     ProvisioningService,
 )
-from enrollments.models.locks import change_lock
+from enrollments.models.locks import change_lock, rehearsal
 from enrollments.policy.names import registration_key
 
 # Each deny entry is some ten statements, and admissions wait for as long as the change lock is held.
 DENIED_AT_ONCE = 100
 # For one call: somebody waits for the answer. Called again, it goes on with those that are left.
 MAX_DENIED = 1000
+# So often those are examined that registered meanwhile, before it is given up.
+ROUNDS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,39 +64,62 @@ def delete_and_deny(
     So are the names of individual enrollments which that leaves open (names_left_open), and the keys of the
     certificates that those held.
 
+    Those are kept out too that another entry would let in later, when a switch turns that is scheduled (see to_come);
+    and those that register through the entries until they are gone (see Newcomers).
+
     Up to DENIED_AT_ONCE devices it is one transaction. Of more, the others are denied before it in transactions of
     that size, while the entries are there, so that nobody comes in between; what was done then stays done, and
     calling again does the rest. A device of a group that nobody knows yet is not kept out: disabling does that.
 
     All devices are examined, however many there are: whoever was not looked at would come back in (R16).
 
-    Raises NotFound, Invalid; PreviewOutdated if something else changed, before or between (see check_epoch).
+    Raises NotFound, Invalid; PreviewOutdated if something else changed, before or between (see check_epoch); Conflict
+    where more devices register meanwhile than can be examined.
     """
     reason = clean_reason(reason)
+    newcomers = Newcomers.from_now_on(service, entries)
     preview = preview_of_act(service, Act.DELETE, entries, limits=NO_LIMITS)
     if expected_epoch is not None and preview.epoch != expected_epoch:
         raise PreviewOutdated(str(service))
-    passing = preview.passing_to_others({ref_of(one) for one in entries})
+    coming = preview_to_come(service, Act.DELETE, entries, preview, limits=NO_LIMITS)
+    gone = {ref_of(one) for one in entries}
+    passing = coming.passing_to_others(gone)
     # Who has an entry of its own among them is denied by another one, once that is gone.
     own = {one.registration_key for one in entries if isinstance(one, IndividualEnrollment)}
     names = [one.registration_id for one in passing]
     others = [name for name in names if registration_key(name) not in own]
-    afterwards = [name for name in names if registration_key(name) in own]
-    afterwards += names_left_open(service, preview, entries).names
+    kept = [name for name in names if registration_key(name) in own]
+    kept += names_left_open(service, preview, entries).names
+    afterwards = list({registration_key(name): name for name in kept}.values())
 
     epoch, denied = preview.epoch, 0
-    while len(others) - denied > DENIED_AT_ONCE and denied < MAX_DENIED:
-        batch = others[denied : denied + DENIED_AT_ONCE]
-        with change_lock(service):
-            check_epoch(service, epoch)
-            _deny(service, batch, actor, reason)
-            epoch = _epoch_at_its_end(service)
-        denied += len(batch)
+    for _ in range(ROUNDS):
+        while len(others) - denied > DENIED_AT_ONCE and denied < MAX_DENIED:
+            batch = others[denied : denied + DENIED_AT_ONCE]
+            with change_lock(service):
+                check_epoch(service, epoch)
+                _deny(service, batch, actor, reason)
+                epoch = _epoch_at_its_end(service)
+            denied += len(batch)
+        if len(others) - denied > DENIED_AT_ONCE:
+            return Deleted(0, denied, len(others) - denied)
+        later = Newcomers.from_now_on(service, entries)
+        came = newcomers.names(besides=own.union(map(registration_key, others)))
+        if len(came) <= DENIED_AT_ONCE:
+            break
+        # Too many to be examined while all others wait.
+        newcomers = later
+        others += _passing_once_gone(service, entries, came)
     rest = others[denied:]
-    if len(rest) > DENIED_AT_ONCE:
-        return Deleted(0, denied, len(rest))
     with change_lock(service):
         check_epoch(service, epoch)
+        came = newcomers.names(besides=own.union(map(registration_key, others)))
+        if len(came) > DENIED_AT_ONCE:
+            raise Conflict(
+                f"{len(came):,} devices registered meanwhile that may have to be kept out too: nothing was deleted. "
+                "Run it again, or disable first what is to be deleted."
+            )
+        examined = Examined(service, came)
         _deny(service, rest, actor, reason)
         held, bars = _certificates_of(entries), _bars_of(service, entries)
         carry_out(service, Act.DELETE, entries, actor=actor, reason=reason)
@@ -100,7 +128,22 @@ def delete_and_deny(
             proven, enrolled = proven_leaves(service, name), held.get(key, [])
             leaves = [*enrolled, *proven] if key in bars else [*proven, *enrolled]
             deny_device(service, name, actor=actor, reason=reason, certificates=in_slots(leaves))
+        others += (last := examined.passing_to_others(gone))
+        _deny(service, last, actor, reason)
     return Deleted(len(entries), len(others) + len(afterwards))
+
+
+def _passing_once_gone(
+    service: ProvisioningService, entries: Sequence[Entry], registration_ids: Sequence[str]
+) -> list[str]:
+    """Of these devices those that another entry would let in: rehearsed, a few at a time."""
+    passing: list[str] = []
+    for names in in_portions(registration_ids, DENIED_AT_ONCE):
+        with rehearsal():
+            examined = Examined(service, names)
+            carry_out(service, Act.DELETE, entries, actor=NOBODY)
+            passing += examined.passing_to_others({ref_of(one) for one in entries})
+    return passing
 
 
 def preview_if_it_only_narrows(service: ProvisioningService, entries: Sequence[Entry]) -> Preview | None:

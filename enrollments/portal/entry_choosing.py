@@ -10,7 +10,7 @@ from django.http import HttpRequest, HttpResponse
 from enrollments.actions.deleting import delete_and_deny, preview_if_it_only_narrows
 from enrollments.actions.preview import Act, Entry, carry_out
 from enrollments.actions.schedule import settle_if_possible
-from enrollments.errors import ChangedMeanwhile, Invalid, NotFound
+from enrollments.errors import ChangedMeanwhile, Conflict, Invalid, NotFound
 from enrollments.models import ProvisioningService
 from enrollments.portal.access import actor_of
 from enrollments.portal.confirmation import ReasonForm, show_invalid
@@ -88,6 +88,8 @@ def _answer_deleting(
                 request, "Something was changed while you answered: nothing was deleted. Look again."
             )
             return go_to(request, request.get_full_path())
+        except Conflict as problem:
+            epoch, note = ProvisioningService.epoch_of(service.pk), problem.message
         else:
             if not note:
                 return done(request, back, said)

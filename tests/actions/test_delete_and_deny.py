@@ -4,9 +4,11 @@ import pytest
 
 from enrollments.actions import deleting
 from enrollments.actions.deleting import Deleted, delete_and_deny
+from enrollments.actions.enrollment_groups import change_enrollment_group, disable_enrollment_group
+from enrollments.actions.group_specs import GroupSpec
 from enrollments.actions.revocation import deny_device
-from enrollments.errors import PreviewOutdated
-from enrollments.models import HistoryEvent, ProvisioningService
+from enrollments.errors import Conflict, PreviewOutdated
+from enrollments.models import HistoryEvent, ProvisioningService, Slot
 from tests.certificates import root, self_signed
 from tests.devices import ALICE, derived_key, enroll_ca, enroll_device, enroll_key_group, register, signs
 from tests.factories import a_service
@@ -177,6 +179,120 @@ def test_what_somebody_changes_between_two_parts_ends_it_before_anything_is_dele
 
     assert group(service).enabled
     assert service.individualenrollments.count() == 2
+
+
+class TestWhoComesMeanwhile:
+    """A registration raises no epoch, so what was examined before it does not know of the device."""
+
+    @pytest.fixture
+    def newcomer(self, line):
+        return line.leaf("newcomer")
+
+    def test_who_registers_while_the_others_are_examined_is_kept_out(
+        self, service, line, newcomer, monkeypatch
+    ):
+        devices_of(service, line, 2)
+        meanwhile(monkeypatch, "preview_of_act", lambda: register(service, newcomer))
+
+        assert delete_and_deny(service, [group(service)], actor=ALICE) == Deleted(deleted=1, denied=3)
+        assert register(service, newcomer).outcome == "disabled"
+
+    def test_so_is_who_comes_between_two_parts(self, service, line, newcomer, monkeypatch):
+        monkeypatch.setattr(deleting, "DENIED_AT_ONCE", 2)
+        devices_of(service, line, 5)
+        really, taken = deleting.change_lock, []
+
+        def locking(*args, **kwargs):
+            taken.append(1)
+            if len(taken) == 2:
+                register(service, newcomer)
+            return really(*args, **kwargs)
+
+        monkeypatch.setattr(deleting, "change_lock", locking)
+
+        assert delete_and_deny(service, [group(service)], actor=ALICE).denied == 6
+        assert register(service, newcomer).outcome == "disabled"
+
+    def test_and_who_was_refused_by_what_is_deleted(self, service, line, newcomer, monkeypatch):
+        disable_enrollment_group(service, "plant-7", actor=ALICE)
+        meanwhile(monkeypatch, "preview_of_act", lambda: register(service, newcomer))
+
+        assert delete_and_deny(service, [group(service)], actor=ALICE).denied == 1
+        assert register(service, newcomer).outcome == "disabled"
+
+    def test_a_device_that_came_before_with_another_certificate_is_examined_anew(
+        self, service, ca, line, newcomer, monkeypatch
+    ):
+        """It could not have come in by what it showed first: that was issued by a CA of the group alone."""
+        lone = root("Lone")
+        spec = GroupSpec(certificates={Slot.PRIMARY: line.parsed, Slot.SECONDARY: lone.parsed})
+        etag = group(service).etag
+        change_enrollment_group(service, "plant-7", spec, expected_etag=etag, actor=ALICE)
+        register(service, lone.leaf("newcomer"))
+        meanwhile(monkeypatch, "preview_of_act", lambda: register(service, newcomer))
+
+        assert delete_and_deny(service, [group(service)], actor=ALICE).denied == 1
+        assert register(service, newcomer).outcome == "disabled"
+
+    def test_who_comes_through_another_entry_is_left_alone(self, service, ca, line, monkeypatch):
+        valve = ca.leaf("valve")
+        meanwhile(monkeypatch, "preview_of_act", lambda: register(service, valve))
+
+        assert delete_and_deny(service, [group(service)], actor=ALICE).denied == 0
+        assert register(service, valve).outcome == "assigned"
+
+    def test_and_so_is_who_is_refused_without_the_entry_anyway(self, service, ca, monkeypatch):
+        lone = enroll_ca(service, ca, "lone")
+        pump = ca.leaf("pump")
+        meanwhile(monkeypatch, "preview_of_act", lambda: register(service, pump))
+
+        assert delete_and_deny(service, [lone], actor=ALICE) == Deleted(deleted=1, denied=0)
+        assert not service.individualenrollments.exists()
+
+    def test_who_comes_in_later_only_is_kept_out_too(
+        self, service, line, newcomer, database_clock, monkeypatch
+    ):
+        """Refused now by the group above, which is to be enabled."""
+        at = database_clock.ahead(days=1)
+        disable_enrollment_group(service, "root", actor=ALICE, until=at)
+        meanwhile(monkeypatch, "preview_of_act", lambda: register(service, newcomer))
+
+        assert delete_and_deny(service, [group(service)], actor=ALICE).denied == 1
+        database_clock.set_to(at)
+        assert register(service, newcomer, at=at).outcome == "disabled"
+
+    def test_many_are_examined_before_the_lock_is_taken(self, service, line, monkeypatch):
+        monkeypatch.setattr(deleting, "DENIED_AT_ONCE", 2)
+        came = []
+        meanwhile(monkeypatch, "preview_of_act", lambda: came.extend(devices_of(service, line, 5)))
+
+        assert delete_and_deny(service, [group(service)], actor=ALICE) == Deleted(deleted=1, denied=5)
+        assert outcomes(service, came) == {"disabled"}
+
+    def test_nothing_is_deleted_while_more_come_than_can_be_examined(self, service, line, monkeypatch):
+        monkeypatch.setattr(deleting, "DENIED_AT_ONCE", 2)
+        monkeypatch.setattr(deleting, "ROUNDS", 1)
+        meanwhile(monkeypatch, "preview_of_act", lambda: devices_of(service, line, 3))
+        meanwhile(monkeypatch, "_passing_once_gone", lambda: devices_of(service, line, 3, "valve"))
+
+        with pytest.raises(Conflict, match="3 devices registered meanwhile"):
+            delete_and_deny(service, [group(service)], actor=ALICE)
+
+        assert group(service).enabled
+
+
+def meanwhile(monkeypatch, name, happens):
+    """Once, when that is worked out and not yet acted on."""
+    really, done = getattr(deleting, name), []
+
+    def then_something_happens(*args, **kwargs):
+        result = really(*args, **kwargs)
+        if not done:
+            done.append(1)
+            happens()
+        return result
+
+    monkeypatch.setattr(deleting, name, then_something_happens)
 
 
 def test_all_devices_are_examined_however_many_there_are(service, ca, line, monkeypatch):

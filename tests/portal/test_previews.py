@@ -7,8 +7,11 @@ import threading
 import pytest
 from django.db import connection
 
+from enrollments.actions import deleting
+from enrollments.actions.enrollment_groups import disable_enrollment_group
 from enrollments.actions.preview import limits
 from enrollments.actions.revocation import deny_device
+from enrollments.actions.schedule import as_text
 from enrollments.models import HistoryEvent, ProvisioningService
 from enrollments.policy.roles import Role
 from enrollments.portal import previews
@@ -419,6 +422,56 @@ def test_deleting_offers_to_disable_instead_and_to_keep_devices_out(operator, se
     instead = page(operator, f"groups/disable/?entry={entry.pk}", **headers)
     assert "Disable enrollment group plant-7?" in instead
     assert "2 known devices will be refused: pump-0, pump-1." in words(instead)
+
+
+def test_devices_that_another_group_lets_in_later_are_told_and_can_be_kept_out(
+    operator, service, line, database_clock
+):
+    """It is disabled until a time: until then all stay out, whatever is deleted."""
+    at = database_clock.ahead(days=1)
+    disable_enrollment_group(service, "root", until=at, actor=ALICE)
+    path = f"groups/delete/?entry={group(service).pk}"
+
+    question = page(operator, path)
+
+    said = words(question)
+    assert f"2 known devices are shut out already, until {as_text(at)} at the least: pump-0, pump-1." in said
+    assert f"From {as_text(at)} on, with whatever else is scheduled until then:" in said
+    assert "2 known devices will come in anew through enrollment group root: pump-0, pump-1." in said
+    assert "stay barred by the disabled enrollment group root until" in said
+    assert "Disable instead" in question
+    assert "Delete, but keep these 2 devices out" in question
+    post(operator, path, {"epoch": epoch_in(question), "keep_out": "1"}, follow=True)
+    assert service.individualenrollments.count() == 2
+
+
+def test_deleting_that_cannot_keep_out_all_who_come_meanwhile_is_not_done(
+    operator, service, line, monkeypatch
+):
+    path = f"groups/delete/?entry={group(service).pk}"
+    data = {"epoch": epoch_in(page(operator, path)), "keep_out": "1"}
+    monkeypatch.setattr(deleting, "DENIED_AT_ONCE", 2)
+    monkeypatch.setattr(deleting, "ROUNDS", 1)
+    really = deleting.preview_of_act
+
+    def while_others_come(*args, **kwargs):
+        told = really(*args, **kwargs)
+        for number in range(3):
+            register(service, line.leaf(f"valve-{number}"))
+        return told
+
+    monkeypatch.setattr(deleting, "preview_of_act", while_others_come)
+    monkeypatch.setattr(deleting, "_passing_once_gone", lambda *_: [])
+    first = deleting.Newcomers.from_now_on(service, [group(service)])
+    monkeypatch.setattr(deleting.Newcomers, "from_now_on", lambda *_: first)
+
+    answer = post(operator, path, data)
+
+    assert (
+        "3 devices registered meanwhile that may have to be kept out too: nothing was deleted."
+        in answer.text_shown
+    )
+    assert group(service).enabled
 
 
 def test_where_devices_could_not_be_examined_disabling_is_offered_all_the_same(

@@ -1,0 +1,147 @@
+"""Devices that proved themselves while an examination of all the others was at work (R12).
+
+An examination takes as long as it takes, and devices register meanwhile. Who they are is seen by what is written of
+them, under the change lock at the latest: beside that nobody is admitted.
+"""
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from django.db.models import Q, QuerySet
+from django.utils import timezone
+
+from enrollments.actions.attempts import OVERFLOW_NAME
+from enrollments.actions.judging import judge
+from enrollments.actions.judging.assumed import judge_tpm_as_proven
+from enrollments.actions.known_credentials import KnownCredential, known_credentials
+from enrollments.actions.schedule import Entry
+from enrollments.models import (
+    AttemptOutcome,
+    EnrollmentGroup,
+    IndividualEnrollment,
+    ProvisioningService,
+    RegistrationAttempt,
+    RegistrationRecord,
+)
+from enrollments.models.switches import ALL_OPEN
+from enrollments.policy.decision import Decision
+from enrollments.policy.facts import EntryKind, EntryRef
+
+# What is written is dated by the clocks of those who write it, which may differ by so much.
+CLOCKS_DIFFER = timedelta(minutes=5)
+
+
+@dataclass(frozen=True, slots=True)
+class Newcomers:
+    """Who came since this was made, by one of the entries, or was refused by one that is to be enabled later.
+
+    What was there already is told by what it is, not by its time: records by their etags, which each registration
+    changes, and attempts by their rows, which have each what was proven.
+    """
+
+    service: ProvisioningService
+    entries: Sequence[Entry]
+    since: datetime
+    records: frozenset[tuple[int, str]]
+    attempts: frozenset[int]
+
+    @classmethod
+    def from_now_on(cls, service: ProvisioningService, entries: Sequence[Entry]) -> "Newcomers":
+        since = timezone.now() - CLOCKS_DIFFER
+        return cls(
+            service,
+            entries,
+            since,
+            frozenset(_records(service, entries, since).values_list("pk", "etag")),
+            frozenset(_attempts(service, entries, since).values_list("pk", flat=True)),
+        )
+
+    def names(self, besides: Collection[str]) -> list[str]:
+        """Their registration IDs, each once. besides: registration keys of devices that are not asked about."""
+        found: dict[str, str] = {}
+        records = _records(self.service, self.entries, self.since)
+        for pk, etag, key, name in records.values_list("pk", "etag", "registration_key", "registration_id"):
+            if (pk, etag) not in self.records:
+                found[key] = name
+        attempts = _attempts(self.service, self.entries, self.since)
+        for pk, key, name in attempts.values_list("pk", "registration_key", "claimed_registration_id"):
+            if pk not in self.attempts:
+                found.setdefault(key, name)
+        return [name for key, name in found.items() if key not in besides]
+
+
+def _records(
+    service: ProvisioningService, entries: Iterable[Entry], since: datetime
+) -> "QuerySet[RegistrationRecord]":
+    individuals, groups = _those_that_count(service, entries)
+    by = Q(group__in=groups) | Q(owner_group__in=groups)
+    by |= Q(individual__in=individuals) | Q(owner_individual__in=individuals)
+    return service.registrations.filter(by, updated_at__gte=since)
+
+
+def _attempts(
+    service: ProvisioningService, entries: Iterable[Entry], since: datetime
+) -> "QuerySet[RegistrationAttempt]":
+    """A row that began before has what was proven before."""
+    individuals, groups = _those_that_count(service, entries)
+    by = Q(entry_kind=EntryKind.GROUP, entry_name__in=groups.values("group_id"))
+    by |= Q(entry_kind=EntryKind.INDIVIDUAL, entry_name__in=individuals.values("registration_id"))
+    began = service.attempts.filter(by, last_at__gte=since, first_at__gte=since)
+    unproven = Q(outcome=AttemptOutcome.REFUSED, chain="", key_id="")
+    return began.exclude(unproven).exclude(claimed_registration_id=OVERFLOW_NAME)
+
+
+def _those_that_count(
+    service: ProvisioningService, entries: Iterable[Entry]
+) -> "tuple[QuerySet[IndividualEnrollment], QuerySet[EnrollmentGroup]]":
+    """These, and those that keep out only until a time."""
+    is_to_open = Q(enabled=False, switches_at__isnull=False)
+    individuals = [one.pk for one in entries if isinstance(one, IndividualEnrollment)]
+    groups = [one.pk for one in entries if isinstance(one, EnrollmentGroup)]
+    return (
+        service.individualenrollments.filter(is_to_open | Q(pk__in=individuals)),
+        service.enrollmentgroups.filter(is_to_open | Q(pk__in=groups)),
+    )
+
+
+# --- Examining them one by one ------------------------------------------------------------------------
+
+
+class Examined:
+    """What is decided about some devices before a change, to be compared with what is decided after it.
+
+    Each is judged by all that is known that it has shown, or that is enrolled for it: now, and with all that is to be
+    enabled later enabled. Made in the transaction of the change, or in one that rehearses it.
+    """
+
+    def __init__(self, service: ProvisioningService, registration_ids: Iterable[str]) -> None:
+        self._service, self._at = service, timezone.now()
+        # Before the change, which may take away what says of a key whose it was.
+        self._known = {name: known_credentials(service, name, at=self._at) for name in registration_ids}
+        self._before = {name: self._admitted_by(known) for name, known in self._known.items()}
+
+    def passing_to_others(self, gone: Collection[EntryRef]) -> list[str]:
+        """After the change: whom another entry lets in, now or later, without these (see Preview)."""
+        return [
+            name
+            for name, known in self._known.items()
+            if any(
+                after is not None and (before is None or before in gone)
+                for before, after in zip(self._before[name], self._admitted_by(known), strict=True)
+            )
+        ]
+
+    def _admitted_by(self, known: Sequence[KnownCredential]) -> list[EntryRef | None]:
+        """By which entry, at each of the two times; None where none admits it."""
+        return [self._first(known, entries_at) for entries_at in (None, ALL_OPEN)]
+
+    def _first(self, known: Sequence[KnownCredential], entries_at: datetime | None) -> EntryRef | None:
+        decided = (self._decided(one, entries_at) for one in known)
+        return next((one.entry for one in decided if one.admitted), None)
+
+    def _decided(self, one: KnownCredential, entries_at: datetime | None) -> Decision:
+        service, name, at = self._service, one.registration_id, self._at
+        if one.shown is None:
+            return judge_tpm_as_proven(service, name, at=at, entries_at=entries_at).decision
+        return judge(service, name, one.shown, at=at, entries_at=entries_at).decision
