@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import Any, Protocol
 
 from django.http import HttpRequest, HttpResponse
@@ -22,8 +23,11 @@ from enrollments.actions.preview import (
     Entry,
     Limits,
     Preview,
+    ToCome,
     below_others,
+    coming_by,
     disabled_groups_above,
+    kept_shut,
     preview_of,
     ref_of,
     what_adding_did,
@@ -50,9 +54,11 @@ from enrollments.portal.forms_entries import EntryForm
 from enrollments.portal.forms_groups import GroupForm
 from enrollments.portal.forms_individuals import IndividualForm
 from enrollments.portal.htmx import wants_fragment
+from enrollments.portal.preview_times import in_utc
 from enrollments.portal.previews import (
     Line,
     asks_for_everyone,
+    comings_shown,
     effect_named,
     export,
     limits_asked,
@@ -79,7 +85,7 @@ class Done(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A preview to be confirmed. `mark`: what the confirmation carries.
+    """A preview to be confirmed. `mark`: what the confirmation carries. comings: who comes in later by it.
 
     sentence: what holds for devices that nobody knows yet. is_first: nothing that is known is touched but the device
     that is being enrolled itself.
@@ -94,6 +100,7 @@ class Question:
     outdated: bool
     address: str
     lines: list[Line] = field(default_factory=list)
+    comings: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def below_list(self) -> list[BelowAnother]:
@@ -220,12 +227,13 @@ class _Rehearsed:
     sentence: str
     below: BelowAnother | None
     preview: Preview
+    coming: ToCome
 
 
 def _rehearse(form: AnyForm, save: Save, limits: Limits | None = None) -> _Rehearsed | None:
     """None where the form has errors now, as if it had been saved."""
     made: list[tuple[EntryRef, str, BelowAnother | None]] = []
-    previews: list[Preview] = []
+    told: list[ToCome] = []
 
     def change() -> list[Entry]:
         entry = save(None)
@@ -234,10 +242,15 @@ def _rehearse(form: AnyForm, save: Save, limits: Limits | None = None) -> _Rehea
         return [entry] if form.current is None else []
 
     def rehearse() -> None:
-        current = [form.current] if form.current is not None else []
-        previews.append(preview_of(form.service, change, current, limits=limits))
+        current: list[Entry] = [form.current] if form.current is not None else []
 
-    return _Rehearsed(*made[0], previews[0]) if saved(form, rehearse) else None
+        def look(at: datetime | None = None) -> Preview:
+            instead = kept_shut(form.service, current) if at is not None else None
+            return preview_of(form.service, change, current, at=at, instead_of=instead, limits=limits)
+
+        told.append(coming_by(form.service, look(), look))
+
+    return _Rehearsed(*made[0], told[0].now, told[0]) if saved(form, rehearse) else None
 
 
 def _question(
@@ -250,7 +263,12 @@ def _question(
     own = all(
         registration_key(one.registration_id) == registration_key(told.entry.name) for one in preview.devices
     )
-    first = form.current is None and preview.counts.keys() <= {Effect.COMES_IN} and own
+    first = (
+        form.current is None
+        and preview.counts.keys() <= {Effect.COMES_IN}
+        and own
+        and not told.coming.comings
+    )
     return Question(
         title=f"{'Add' if form.current is None else 'Save'} {told.entry}?",
         mark=mark,
@@ -261,6 +279,7 @@ def _question(
         outdated=outdated,
         address=f"{request.path}preview/",
         lines=lines_of(preview),
+        comings=comings_shown(told.coming),
     )
 
 
@@ -274,15 +293,24 @@ _CREDENTIALS = {
 def _of_the_unknown(entry: Entry, below: BelowAnother | None) -> str:
     """What the entry means for devices that have never been here."""
     if not entry.enabled:
-        return "The entry is disabled: it admits nobody."
+        if entry.switches_at is None:
+            return "The entry is disabled: it admits nobody."
+        until = f"The entry is disabled until {in_utc(entry.switches_at)}: it admits nobody before."
+        return " ".join([until, _of_the_unknown_once_enabled(entry, below, "from then on")]).strip()
+    return _of_the_unknown_once_enabled(entry, below, "from now on")
+
+
+def _of_the_unknown_once_enabled(entry: Entry, below: BelowAnother | None, since: str) -> str:
     if not isinstance(entry, EnrollmentGroup):
         above = named(list(disabled_groups_above(entry.service, [entry])))
         overrides = f", also below the disabled {above}: its own entry alone decides" if above else ""
         # Also where the device that is known by this name has shown something else, and is refused.
         credential = _CREDENTIALS[AttestationMechanism(entry.mechanism)]
-        return f"Whoever registers as {entry.registration_id} with {credential} is admitted from now on{overrides}."
+        return (
+            f"Whoever registers as {entry.registration_id} with {credential} is admitted {since}{overrides}."
+        )
     if entry.mechanism == AttestationMechanism.SYMMETRIC_KEY:
-        return "Devices with a key derived from those of this group are admitted from now on."
+        return f"Devices with a key derived from those of this group are admitted {since}."
     if below is not None and below.barred_by:
         return ""
     if lacking_proof(entry.service, [entry]):
@@ -290,7 +318,7 @@ def _of_the_unknown(entry: Entry, below: BelowAnother | None) -> str:
             f"This service demands proof of possession, and there is none of {' and '.join(_cas(entry))}: the group "
             "admits nobody until there is."
         )
-    return f"Devices below {' and '.join(_cas(entry))} that register from now on are admitted."
+    return f"Devices below {' and '.join(_cas(entry))} that register {since} are admitted."
 
 
 def _cas(group: EnrollmentGroup) -> list[str]:

@@ -22,6 +22,7 @@ from enrollments.actions.preview import (
     Preview,
     below_others,
     coming_by,
+    kept_shut,
     names_left_open,
     preview_of,
     ref_of,
@@ -188,12 +189,16 @@ def _worked_out(
     left_open = names_left_open(service, preview, entries) if deletes else NO_NAMES
     _, now = ProvisioningService.epoch_and_time(service.pk)
     then, listed = [], None if listed_at else preview
-    coming = coming_by(
-        service, preview, lambda at: preview_of(service, change, entries, at=at, limits=limits)
-    )
+    instead = None if deletes else kept_shut(service, entries)
+
+    def look(at: datetime) -> Preview:
+        return preview_of(service, change, entries, at=at, instead_of=instead, limits=limits)
+
+    coming = coming_by(service, preview, look)
     times.update(one.at for one in coming.comings if one.at is not None)
     for at in sorted(one for one in times if one > now):
-        preview_then = coming.looks.get(at) or preview_of(service, change, entries, at=at, limits=limits)
+        preview_then = coming.looks.get(at) if instead is None else None
+        preview_then = preview_then or preview_of(service, change, entries, at=at, limits=limits)
         below_then = [_below(one) for one in below_others(service, groups, gone, at=at)]
         then.append({"at": time_told(at), **_numbers(preview_then), "below": below_then})
         if time_told(at) == listed_at:

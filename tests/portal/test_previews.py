@@ -8,7 +8,8 @@ import pytest
 from django.db import connection
 
 from enrollments.actions import deleting
-from enrollments.actions.enrollment_groups import disable_enrollment_group
+from enrollments.actions.enrollment_groups import delete_enrollment_groups, disable_enrollment_group
+from enrollments.actions.enrollments import disable_enrollment
 from enrollments.actions.preview import limits
 from enrollments.actions.revocation import deny_device
 from enrollments.actions.schedule import as_text
@@ -323,6 +324,47 @@ def test_another_certificate_rests_on_a_preview_that_names_who_is_refused_by_it(
     assert "Save individual enrollment pump-042?" in asked.text_shown
     assert service.individualenrollments.get().etag == entry.etag
     assert mark_in(asked.text_shown)
+
+
+@BOTH_WAYS
+@pytest.mark.parametrize("until", [True, False])
+def test_other_certificates_of_what_is_disabled_until_a_time_say_who_comes_in_then(
+    operator, service, database_clock, headers, until
+):
+    at = database_clock.ahead(days=1)
+    old, new = self_signed("pump-042"), self_signed("pump-042")
+    an_individual(service, leaf=old)
+    register(service, new)
+    times = {"until": at} if until else {}
+    disable_enrollment(service, "pump-042", actor=ALICE, **times)
+    etag = service.individualenrollments.get().etag
+    form = entry_form(expected_etag=etag, primary_pem=new.pem, enabled="no")
+
+    question = words(post_once(operator, "enrollments/i/pump-042/", form, headers=headers).text_shown)
+
+    stays = f"until {as_text(at)} at the least" if until else "and stays so"
+    assert f"1 known device is shut out already, {stays}: pump-042." in question
+    comes_in = "1 known device will come in anew through individual enrollment of its own: pump-042."
+    assert (comes_in in question) is until
+    assert ("admits nobody before. Whoever registers as pump-042" in question) is until
+
+
+@BOTH_WAYS
+def test_another_ca_of_a_group_that_is_disabled_until_a_time_says_so_too(
+    operator, service, ca, database_clock, headers
+):
+    at = database_clock.ahead(days=1)
+    a_group(service, "plant-7", ca=root("Old"))
+    enroll_ca(service, ca, "former")
+    register(service, ca.leaf("pump-1"))
+    delete_enrollment_groups(service, ["former"], actor=ALICE)
+    disable_enrollment_group(service, "plant-7", until=at, actor=ALICE)
+    form = group_form(expected_etag=group(service).etag, primary_pem=ca.pem, enabled="no")
+
+    question = words(post_once(operator, "groups/g/plant-7/", form, headers=headers).text_shown)
+
+    assert f"From {as_text(at)} on, with whatever else is scheduled until then:" in question
+    assert "1 known device will come in anew through enrollment group plant-7: pump-1." in question
 
 
 # --- The switch, for one and for several -----------------------------------------------------

@@ -23,7 +23,7 @@ from enrollments.actions.preview.times import (
     preview_then,
     those_put_off,
 )
-from enrollments.actions.preview.to_come import Coming, ToCome, coming_by, preview_to_come
+from enrollments.actions.preview.to_come import Coming, ToCome, coming_by, kept_shut, preview_to_come
 from enrollments.actions.preview.touched import Entry
 
 __all__ = [
@@ -45,6 +45,7 @@ __all__ = [
     "carry_out",
     "coming_by",
     "disabled_groups_above",
+    "kept_shut",
     "names_left_open",
     "preview_of",
     "preview_of_act",

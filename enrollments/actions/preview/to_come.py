@@ -7,13 +7,14 @@ when the change lets the device in: such times are looked at besides now. Switch
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import partial
 
-from enrollments.actions.preview.acts import Act, preview_of_act
+from enrollments.actions.preview.acts import NOBODY, Act, carry_out, preview_of_act
 from enrollments.actions.preview.effects import Device, Effect, Outcome, Preview, Sides
 from enrollments.actions.preview.limits import Limits
 from enrollments.actions.preview.touched import MAX_NAMED, Entry
 from enrollments.actions.schedule import times_of_enabling
-from enrollments.models import ProvisioningService
+from enrollments.models import IndividualEnrollment, ProvisioningService
 from enrollments.models.switches import ALL_OPEN
 from enrollments.policy.facts import EntryKind, EntryRef
 from enrollments.policy.names import registration_key
@@ -77,6 +78,21 @@ def coming_by(
     if not any(one.registration_id in out for one in ever):
         now = replace(now, out_until=None)
     return ToCome(now, tuple(_comings(now, out, looks, times)), looks)
+
+
+def kept_shut(service: ProvisioningService, entries: Sequence[Entry]) -> Callable[[], object] | None:
+    """What to compare a change of these with at a time to come, where that is not the same time without the change.
+
+    An individual enrollment that is disabled until then admits its device then by what it holds now, and by what the
+    change gives it. The second keeps in nobody who is in by the first (see `together`). But all are out now, so it is
+    compared with staying disabled.
+    """
+    shut = [
+        one
+        for one in entries
+        if isinstance(one, IndividualEnrollment) and not one.enabled and one.switches_at is not None
+    ]
+    return partial(carry_out, service, Act.DISABLE, shut, actor=NOBODY) if shut else None
 
 
 def _looks(
