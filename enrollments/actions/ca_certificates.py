@@ -202,15 +202,16 @@ def preview_of_verifying(
     row: CaCertificate,
     proof: ParsedCertificate,
     *,
+    at: datetime | None = None,
     limits: Limits | None = None,
 ) -> Preview:
-    """What it would do to the devices that are known. Raises what verifying raises. limits: see preview_of."""
+    """What it would do to the devices that are known. Raises what verifying raises. at, limits: see preview_of."""
 
     def change() -> list[EnrollmentGroup]:
         verify_ca_certificate(service, row.name, proof, actor=NOBODY, expected_etag=row.etag)
         return []
 
-    return preview_of(service, change, list(groups_of(row)), limits=limits)
+    return preview_of(service, change, list(groups_of(row)), at=at, limits=limits)
 
 
 def preview_of_proof(

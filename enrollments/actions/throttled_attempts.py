@@ -159,6 +159,7 @@ def _count_unjudged(one: _TooOften, times: Times) -> None:
             "key_id": "",
             "key_of_group": None,
             "chain": "",
+            "evidence_class": "",
             "credential": one.credential,
             "peer_address": one.peer.address[:45],
             "client": clean_client(one.peer.client),

@@ -3,10 +3,12 @@
 import pytest
 from cryptography.fernet import Fernet
 
+from enrollments.actions.enrollment_groups import disable_enrollment_group
+from enrollments.actions.schedule import as_text
 from enrollments.management.commands import ca_certificates
 from enrollments.models import CaCertificate, HistoryEvent
 from tests.certificates import root
-from tests.devices import demand_proof, enroll_ca, enroll_key_group, register
+from tests.devices import ALICE, demand_proof, enroll_ca, enroll_key_group, register
 from tests.management.calls import json_of, printed_by, refusal_of
 from tests.management.test_entry_commands import answering
 
@@ -91,6 +93,20 @@ def verify(service, ca, file):
 
 def is_verified():
     return CaCertificate.objects.get().is_verified
+
+
+def test_a_dry_run_tells_who_comes_in_when_the_group_is_enabled_by_itself(service, verify, database_clock):
+    at = database_clock.ahead(days=1)
+    disable_enrollment_group(service, service.enrollmentgroups.get().group_id, until=at, actor=ALICE)
+
+    text = printed_by(*verify, "--dry-run")
+
+    assert f"1 device is shut out already, until {as_text(at)} at the least: pump-042." in text
+    assert (
+        f"From {as_text(at)} on, with whatever else is scheduled until then:\n1 device will come in anew"
+        in text
+    )
+    assert json_of(*verify, "--dry-run")["to_come"][0]["effects"]["comes_in"]["devices"] == 1
 
 
 def test_it_is_asked_about_and_done_on_a_yes(verify, monkeypatch):

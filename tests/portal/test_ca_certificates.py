@@ -8,6 +8,8 @@ from html import unescape
 import pytest
 
 from enrollments.actions.ca_certificates import make_verification_code, verify_ca_certificate
+from enrollments.actions.enrollment_groups import disable_enrollment_group
+from enrollments.actions.schedule import as_text
 from enrollments.models import CaCertificate, Certificate, HistoryEvent, ProvisioningService
 from enrollments.policy.roles import Role
 from tests.certificates import EXPIRED, root, self_signed
@@ -220,6 +222,21 @@ def test_where_devices_may_come_in_the_preview_is_confirmed(operator, plant, ca,
     confirmed = {**given, "epoch": epoch_in(outdated.text_shown)}
     assert post_once(operator, f"{DETAIL}verify/", confirmed).status_code == 302
     assert HistoryEvent.objects.get(event="ca_certificate.verified").reason == "plant opens"
+
+
+def test_who_comes_in_when_the_group_is_enabled_by_itself_is_told(operator, plant, ca, row, database_clock):
+    enroll_ca(plant, ca, "waiting")
+    register(plant, ca.leaf("pump-042"))
+    demand_proof(plant)
+    at = database_clock.ahead(days=1)
+    disable_enrollment_group(plant, "waiting", until=at, actor=ALICE)
+    row.refresh_from_db()
+
+    asked = post_once(operator, f"{DETAIL}verify/", answer_of(row, ca.leaf(row.code))).text_shown
+
+    assert f"shut out already, until {as_text(at)} at the least" in asked
+    assert f"From {as_text(at)} on, with whatever else is scheduled until then:" in asked
+    assert "will come in anew</strong> through enrollment group waiting" in asked
 
 
 def test_wrong_answer_is_refused_before_anybody_is_asked(operator, plant, ca, row):

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from enrollments.actions.enrollment_groups import disable_enrollment_group, enable_enrollment_group
+from enrollments.actions.schedule import as_text
 from enrollments.actions.services import SETTINGS, change_settings, settings_version
 from enrollments.models import HistoryEvent, ProvisioningService
 from enrollments.policy.roles import Role
@@ -90,6 +91,18 @@ def test_groups_that_wait_for_the_switch_are_let_in_on_a_confirmed_preview(admin
     row = HistoryEvent.objects.filter(event="service.changed").latest("pk")
     assert (row.reason, row.after) == ("the line runs again", {"symmetric_key_groups": True})
     assert register(plant, signs(plant, "press-01", key), "press-01").outcome == "assigned"
+
+
+def test_a_group_that_is_enabled_only_later_is_told_with_the_time(admin, plant, database_clock):
+    a_group_that_waits(plant)
+    at = database_clock.ahead(days=1)
+    disable_enrollment_group(plant, "line-9", until=at, actor=ALICE)
+
+    text = admin.post(CHANGE, entered(plant, symmetric_key_groups="on")).content.decode()
+
+    assert re.search(r'line-9</span> \(disabled until <time datetime="[^"]+">[^<]+</time>\s+UTC\)', text)
+    assert f"From {as_text(at)} on, with whatever else is scheduled until then:" in text
+    assert "will come in anew</strong> through enrollment group line-9" in text
 
 
 def test_the_question_is_asked_again_when_something_changed_after_it(admin, plant):

@@ -165,19 +165,20 @@ def preview_of_settings(
     values: dict[str, Any],
     groups: Sequence[EnrollmentGroup],
     *,
+    at: datetime | None = None,
     limits: Limits | None = None,
     undoes: bool = False,
 ) -> Preview:
     """What changing the settings of a service would do to the devices of these groups. Raises Invalid.
 
-    limits, undoes: see preview_of.
+    at, limits, undoes: see preview_of.
     """
 
     def change() -> list[Entry]:
         change_settings(service, values, actor=NOBODY)
         return []
 
-    return preview_of(service, change, groups, limits=limits, undoes=undoes)
+    return preview_of(service, change, groups, at=at, limits=limits, undoes=undoes)
 
 
 def what_disabling_did(service: ProvisioningService, entries: Sequence[Entry]) -> Preview | None:

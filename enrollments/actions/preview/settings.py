@@ -1,6 +1,7 @@
 """What it would do to turn a setting of a service by which whole kinds of groups admit or do not (R4, R7)."""
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 from enrollments.actions.preview.acts import preview_of_settings, told_afterwards
@@ -23,15 +24,16 @@ def preview_of_switching(
     service: ProvisioningService,
     values: Mapping[str, Any],
     *,
+    at: datetime | None = None,
     limits: Limits | None = None,
     undoes: bool = False,
 ) -> Preview:
     """What changing settings to these would do to the devices that are known. Raises Invalid, SecretUnreadable.
 
-    limits, undoes: see preview_of.
+    at, limits, undoes: see preview_of.
     """
     groups = _groups_touched(service, values)
-    return preview_of_settings(service, dict(values), groups, limits=limits, undoes=undoes)
+    return preview_of_settings(service, dict(values), groups, at=at, limits=limits, undoes=undoes)
 
 
 def what_switching_did(service: ProvisioningService, before: Mapping[str, bool]) -> Preview | None:

@@ -1,6 +1,8 @@
 """`manage.py ca_certificates`: upload CA certificates, make and answer verification codes, list and delete."""
 
 from argparse import ArgumentParser
+from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +22,8 @@ from enrollments.actions.ca_certificates import (
     what_deleting_did,
 )
 from enrollments.actions.possession import state_of
-from enrollments.actions.preview import NO_LIMITS, Preview
-from enrollments.actions.preview.words import as_json, did, in_lines
+from enrollments.actions.preview import NO_LIMITS, Coming, Preview, coming_by
+from enrollments.actions.preview.words import as_json, coming_as_json, coming_in_lines, did, in_lines
 from enrollments.attestation.x509 import MAX_UPLOAD_BYTES, ParsedCertificate, read_one
 from enrollments.errors import Conflict, PreviewOutdated
 from enrollments.management.command import (
@@ -151,10 +153,18 @@ class Command(AskingCommand):
             row = ca_certificate_named(service, name)
             widens = may_let_in_by_proof(row)
             preview = None
+            comings: Sequence[Coming] = ()
             if widens or dry_run:
-                preview = preview_of_verifying(service, row, proof, limits=NO_LIMITS)
+
+                def look(at: datetime | None = None, of: CaCertificate = row) -> Preview:
+                    return preview_of_verifying(service, of, proof, at=at, limits=NO_LIMITS)
+
+                coming = coming_by(service, look(), look)
+                preview, comings = coming.now, coming.comings
             if dry_run and preview is not None:
-                self._foretell(preview, lists, row, act="verify", json=json, on_epoch=True)
+                self._foretell(
+                    preview, lists, row, act="verify", json=json, comings=comings, on_epoch=True
+                )
                 return
             if epoch is not None and looked_at != epoch:
                 raise PreviewOutdated(str(service))
@@ -167,6 +177,8 @@ class Command(AskingCommand):
                 self.stdout.write(f"If possession of the key of {row} is verified:")
                 for line in in_lines(preview):
                     self.stdout.write(f"- {line}")
+                for line in coming_in_lines(comings, "- "):
+                    self.stdout.write(line)
                 if not self.agreed("Verify?"):
                     raise Conflict("Nobody said yes, so nothing was changed.")
             try:
@@ -247,14 +259,16 @@ class Command(AskingCommand):
         *,
         act: str,
         json: bool,
+        comings: Sequence[Coming] = (),
         on_epoch: bool = False,
     ) -> None:
         parts = {"from now on": preview}
         lists.write(parts, f"{act} CA certificate {row}", row.service)
         if json:
-            self.print_json({"dry_run": True, "preview": as_json(preview), **lists.as_json(parts)})
+            later = {"to_come": coming_as_json(comings)} if comings else {}
+            self.print_json({"dry_run": True, "preview": as_json(preview), **later, **lists.as_json(parts)})
             return
-        for line in [*in_lines(preview), *lists.lines(parts)]:
+        for line in [*in_lines(preview), *coming_in_lines(comings), *lists.lines(parts)]:
             self.stdout.write(line)
         on = f" It was looked at on epoch {preview.epoch}." if on_epoch else ""
         self.stdout.write(f"Nothing was changed.{on}")

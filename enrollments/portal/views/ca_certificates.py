@@ -1,5 +1,7 @@
 """CA certificates with proof of possession: the list, uploading, the code and its answer, deleting."""
 
+from datetime import datetime
+
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
@@ -25,6 +27,7 @@ from enrollments.actions.ca_certificates import (
 )
 from enrollments.actions.certificates import parsed
 from enrollments.actions.possession import possession_of, state_of
+from enrollments.actions.preview import Preview, coming_by
 from enrollments.attestation.x509 import ParsedCertificate
 from enrollments.errors import Conflict, Invalid, PreviewOutdated
 from enrollments.models import CaCertificate, ProvisioningService
@@ -39,6 +42,7 @@ from enrollments.portal.forms_ca_certificates import CaFilter, CaUploadForm, Pro
 from enrollments.portal.htmx import render_page
 from enrollments.portal.paging import paged
 from enrollments.portal.preview_changes import OfCaCertificate, in_question, shut_out_in_question
+from enrollments.portal.previews import comings_shown
 
 
 @require_safe
@@ -209,7 +213,10 @@ def _ask_to_verify(
     *,
     outdated: bool,
 ) -> HttpResponse:
-    preview = preview_of_verifying(row.service, row, proof)
+    def look(at: datetime | None = None) -> Preview:
+        return preview_of_verifying(row.service, row, proof, at=at)
+
+    coming = coming_by(row.service, look(), look)
     response = ask(
         request,
         title=f"Verify possession of the key of {row}?",
@@ -224,7 +231,11 @@ def _ask_to_verify(
             ("etag", form.cleaned_data["etag"]),
             ("epoch", str(epoch)),
         ),
-        extra={**in_question(row.service, OfCaCertificate("verify", row), preview), "outdated": outdated},
+        extra={
+            **in_question(row.service, OfCaCertificate("verify", row), coming.now),
+            "comings": comings_shown(coming),
+            "outdated": outdated,
+        },
     )
     if outdated:
         response.status_code = 409

@@ -1,5 +1,6 @@
 """The settings of a service: everybody with a role sees them, administrators change them."""
 
+from datetime import datetime
 from typing import Any
 
 from django.contrib import messages
@@ -8,9 +9,10 @@ from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_POST, require_safe
 
-from enrollments.actions.preview import preview_of_switching, what_switching_did
+from enrollments.actions.preview import Preview, coming_by, preview_of_switching, what_switching_did
 from enrollments.actions.preview.settings import SWITCHES, switches_of
 from enrollments.actions.reach import groups_let_in_by, may_let_groups_in
+from enrollments.actions.schedule import switches_now
 from enrollments.actions.services import SETTINGS, change_settings, settings_version
 from enrollments.errors import ChangedMeanwhile, Invalid, PreviewOutdated
 from enrollments.models import AttestationMechanism, EnrollmentGroup, ProvisioningService
@@ -20,6 +22,7 @@ from enrollments.portal.confirmation import ask, show_invalid
 from enrollments.portal.entry_pages import and_what_it_did
 from enrollments.portal.forms_services import SettingsForm
 from enrollments.portal.preview_changes import Switching, change_url, in_question
+from enrollments.portal.previews import comings_shown
 
 
 @require_safe
@@ -83,7 +86,12 @@ def _ask(
     """Before groups come in by it: the preview, and the form in hidden fields. Raises Invalid."""
     keyed = [group for group in waiting if group.mechanism == AttestationMechanism.SYMMETRIC_KEY]
     unproven = [group for group in waiting if group.mechanism == AttestationMechanism.X509]
-    preview = preview_of_switching(service, values)
+
+    def look(at: datetime | None = None) -> Preview:
+        return preview_of_switching(service, values, at=at)
+
+    coming = coming_by(service, look(), look)
+    as_of = switches_now(service)
     kept = [(name, str(text)) for name, text in request.POST.items() if name in SettingsForm.base_fields]
     response = ask(
         request,
@@ -93,12 +101,13 @@ def _ask(
         cancel_url=reverse("portal:service-settings", args=[service.name]),
         yes="Save",
         danger=False,
-        hidden=(*kept, ("confirmed", str(preview.epoch))),
+        hidden=(*kept, ("confirmed", str(coming.now.epoch))),
         extra={
-            **in_question(service, Switching.of_settings(service, values), preview),
+            **in_question(service, Switching.of_settings(service, values), coming.now),
+            "comings": comings_shown(coming),
             "outdated": outdated,
-            "groups": keyed,
-            "unproven": unproven,
+            "groups": [(group, None if as_of.enabled(group) else group.switches_at) for group in keyed],
+            "unproven": [(group, None if as_of.enabled(group) else group.switches_at) for group in unproven],
         },
     )
     response.status_code = 409 if outdated else 200
