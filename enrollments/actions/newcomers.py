@@ -15,7 +15,7 @@ from enrollments.actions.attempts import OVERFLOW_NAME
 from enrollments.actions.judging import judge
 from enrollments.actions.judging.assumed import judge_tpm_as_proven
 from enrollments.actions.known_credentials import KnownCredential, known_credentials
-from enrollments.actions.schedule import Entry
+from enrollments.actions.schedule import Entry, times_of_enabling
 from enrollments.models import (
     AttemptOutcome,
     EnrollmentGroup,
@@ -117,6 +117,7 @@ class Examined:
 
     def __init__(self, service: ProvisioningService, registration_ids: Iterable[str]) -> None:
         self._service, self._at = service, timezone.now()
+        self._times = (None, ALL_OPEN) if times_of_enabling(service) else (None,)
         # Before the change, which may take away what says of a key whose it was.
         self._known = {name: known_credentials(service, name, at=self._at) for name in registration_ids}
         self._before = {name: self._admitted_by(known) for name, known in self._known.items()}
@@ -133,8 +134,8 @@ class Examined:
         ]
 
     def _admitted_by(self, known: Sequence[KnownCredential]) -> list[EntryRef | None]:
-        """By which entry, at each of the two times; None where none admits it."""
-        return [self._first(known, entries_at) for entries_at in (None, ALL_OPEN)]
+        """By which entry, at each of the times; None where none admits it."""
+        return [self._first(known, entries_at) for entries_at in self._times]
 
     def _first(self, known: Sequence[KnownCredential], entries_at: datetime | None) -> EntryRef | None:
         decided = (self._decided(one, entries_at) for one in known)

@@ -472,6 +472,27 @@ def test_a_dry_run_of_deleting_tells_who_comes_in_when_another_group_is_enabled(
     assert [one["through"] for one in told["then"][0]["below"]] == [["enrollment group top"]]
 
 
+def test_of_many_times_a_dry_run_tells_three_and_counts_who_comes_at_others(api, service, database_clock):
+    """A CA above five groups that are each disabled until a time of its own."""
+    top = root("Top")
+    enroll_ca(service, top, "top")
+    for number in range(5):
+        line = top.intermediate(f"Line {number}")
+        enroll_ca(service, line, f"line-{number}")
+        register(service, line.leaf(f"pump-{number}"))
+        until = database_clock.ahead(hours=1 + number)
+        disable_enrollment_group(service, f"line-{number}", until=until, actor=ALICE)
+    disable_enrollment_group(service, "top", actor=ALICE)
+
+    told = api.call("DELETE", "/enrollmentGroups/top", query=DRY).json()
+
+    at = [text(database_clock.ahead(hours=1 + number)) for number in range(3)]
+    assert effects(told) == {"stillOut": 5}
+    assert [one["at"] for one in told["then"]] == at
+    assert effects(told["then"][-1])["comesIn"] == 3
+    assert told["moreLater"] == 2
+
+
 def test_what_was_looked_at_is_set_on_that_state_alone(api, service, line, database_clock):
     at = text(database_clock.ahead(hours=1))
     disable_enrollment_group(service, "plant", actor=ALICE)
