@@ -75,7 +75,8 @@ def coming_by(
     looks = {at: look(at) for at in times} if len(times) == 1 else _looks(service, now, look, times, most)
     ever = [device for preview in looks.values() for device in _admitted(preview)]
     out = {one.registration_id: one.after for one in now.devices if one.after and not one.after.admitted}
-    if not any(one.registration_id in out for one in ever):
+    is_whole = not any(one.not_examined for one in looks.values())
+    if is_whole and not any(one.registration_id in out for one in ever):
         now = replace(now, out_until=None)
     return ToCome(now, tuple(_comings(now, out, looks, times)), looks)
 
