@@ -8,7 +8,9 @@ from enrollments.policy.decision import Said
 from enrollments.policy.facts import EntryKind, EntryRef
 from enrollments.policy.words import counted
 
-_OF_A_STRANGER = "It had proven nothing, so the thumbprint of its certificate is all that is kept: no path can be drawn."
+_OF_A_STRANGER = (
+    "It had proven nothing, so the thumbprint of its certificate is kept alone: no path can be drawn."
+)
 _FORGOTTEN = "Its certificate has been forgotten here: there is no path to draw any more."
 
 

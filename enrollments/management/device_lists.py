@@ -15,6 +15,8 @@ from enrollments.models import ProvisioningService
 
 # Previews by what they are of: of one alone, nobody has to be told that.
 Parts = Mapping[str, Preview]
+# With what the name of a part begins that is about what was scheduled and is put off.
+PUT_OFF = "put off from"
 _COLUMNS = (
     Column("REGISTRATION ID", 40),
     Column("EFFECT", 14),
@@ -71,16 +73,17 @@ class DeviceLists:
                 yield from as_table(_COLUMNS, [[tuple(_device(one).values()) for one in devices]])
 
     def as_json(self, parts: Parts) -> dict[str, list[dict[str, str]]]:
-        """Members for the answer to programs, if they are asked for: of what is done, and of its end where it has one.
+        """Members for the answer to programs, if they are asked for: of what is done, and of what else `parts` has."""
+        if not self.listed:
+            return {}
+        return {_member(when, parts): list(map(_device, in_order(one))) for when, one in parts.items()}
 
-        `parts`: those two, in this order.
-        """
-        names = ("devices", "devices_at_the_end")[: len(parts)]
-        return {
-            name: list(map(_device, in_order(preview)))
-            for name, preview in zip(names, parts.values(), strict=True)
-            if self.listed
-        }
+
+def _member(when: str, parts: Parts) -> str:
+    """What is done comes first; see Foreseen.parts."""
+    if when == next(iter(parts)):
+        return "devices"
+    return "devices_put_off" if when.startswith(PUT_OFF) else "devices_at_the_end"
 
 
 def write_devices(path: Path, parts: Parts, change: str, service: ProvisioningService) -> None:

@@ -22,6 +22,7 @@ from enrollments.actions.preview.limits import Limits
 from enrollments.actions.preview.words import as_json, coming_as_json, coming_in_lines, in_lines
 from enrollments.actions.schedule import as_text, may_let_in_later
 from enrollments.management.command import moment
+from enrollments.management.device_lists import PUT_OFF
 from enrollments.models import ProvisioningService
 
 # What stands before a line of a list.
@@ -109,7 +110,7 @@ class Foreseen:
         first = f"at {as_text(self.times.at)}" if self.times.at is not None else "from now on"
         parts = {first: self.preview}
         if self.put_off is not None and self.scheduled is not None:
-            parts[f"put off from {as_text(self.scheduled)}"] = self.put_off
+            parts[f"{PUT_OFF} {as_text(self.scheduled)}"] = self.put_off
         if self.end is not None and self.times.until is not None:
             parts[f"at {as_text(self.times.until)}"] = self.end
         return parts

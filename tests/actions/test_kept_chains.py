@@ -198,5 +198,5 @@ def test_the_pages_draw_it(service, url):
     assert '<h2 id="path">The path</h2>' in drawn
     assert drawn.index("Device certificate") < drawn.index("signed by") < drawn.index("1 signature above")
     assert "As of " in drawn
-    assert "It had proven nothing, so the thumbprint of its certificate is all that is kept" in of_a_stranger
+    assert "It had proven nothing, so the thumbprint of its certificate is kept alone" in of_a_stranger
     assert "Device certificate" not in of_a_stranger

@@ -284,6 +284,15 @@ def test_for_programs_what_is_put_off_is_told_beside(leaving, later):
     assert state([leaving]) == [(True, later)]
 
 
+def test_each_list_of_devices_has_a_member_of_its_own(leaving, later, database_clock):
+    end = text(database_clock.ahead(days=5))
+
+    told = json_of("groups", "enable", "plant-7", "--until", end, "--dry-run", "--list")
+
+    assert [one["effect"] for one in told["devices_put_off"]] == ["refused", "refused"]
+    assert {"devices", "devices_at_the_end"} <= told.keys()
+
+
 def test_what_is_scheduled_for_several_times_is_dropped_one_by_one(service, leaving, later, database_clock):
     enroll_ca(service, root("Other"), "plant-8")
     disable_enrollment_group(service, "plant-8", at=database_clock.ahead(hours=2), actor=ALICE)

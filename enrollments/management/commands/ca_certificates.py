@@ -162,9 +162,7 @@ class Command(AskingCommand):
                 coming = coming_by(service, look(), look)
                 preview, comings = coming.now, coming.comings
             if dry_run and preview is not None:
-                self._foretell(
-                    preview, lists, row, act="verify", json=json, comings=comings, on_epoch=True
-                )
+                self._foretell(preview, lists, row, act="verify", json=json, comings=comings, on_epoch=True)
                 return
             if epoch is not None and looked_at != epoch:
                 raise PreviewOutdated(str(service))
