@@ -27,6 +27,7 @@ from enrollments.models import (
     EnrollmentGroup,
     IndividualEnrollment,
     ProvisioningService,
+    RegistrationAttempt,
     RegistrationEvidence,
     RegistrationRecord,
     RegistrationStatus,
@@ -281,12 +282,13 @@ def _still_stands(record: RegistrationRecord, judgement: Judgement, entry: Entry
 def _is_running(record: RegistrationRecord, judgement: Judgement, arrived_at: datetime) -> bool:
     if record.epoch != judgement.epoch or not judgement.is_by(record.individual_id, record.group_id):
         return False
-    if not is_same_proof(record, judgement):
-        return False
     if record.status == RegistrationStatus.ASSIGNING:
-        return timezone.now() - record.updated_at < REMOTE_PATIENCE
+        # By whichever key of its entry: the record has the one that began it until the device comes again.
+        is_same_leaf = record.leaf_thumbprint == judgement.leaf_thumbprint
+        return is_same_leaf and timezone.now() - record.updated_at < REMOTE_PATIENCE
     return (
         record.status == RegistrationStatus.ASSIGNED
+        and is_same_proof(record, judgement)
         and record.operation_done_at is not None
         and record.operation_done_at + JOIN_MARGIN >= arrived_at
     )
@@ -429,4 +431,9 @@ def _save_with_evidence(record: RegistrationRecord, judgement: Judgement) -> Non
         RegistrationEvidence(registration=record, position=position, certificate=certificate)
         for position, certificate in enumerate(certificates)
     )
-    forget_if_unused(former.difference(one.pk for one in certificates))
+    # Of this very leaf the attempt that is being counted will name what it was shown with now.
+    others = RegistrationAttempt.objects.filter(
+        service=record.service_id, registration_key=record.registration_key
+    )
+    others = others.exclude(chain="").exclude(leaf_thumbprint=judgement.leaf_thumbprint).order_by()
+    forget_if_unused(former.difference(one.pk for one in certificates), named_by=others)

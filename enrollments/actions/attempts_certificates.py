@@ -4,14 +4,13 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from django.db.models import Exists, OuterRef, QuerySet, Subquery
-from django.utils import timezone
+from django.db.models import Exists, OuterRef
 
 from enrollments.actions.attempts import OVERFLOW_NAME, above_leaf
 from enrollments.actions.certificates import parsed
-from enrollments.actions.evidence import UNSIGNED, is_signed
+from enrollments.actions.evidence import is_signed
 from enrollments.attestation.x509 import ParsedCertificate
-from enrollments.models import Certificate, HeldCertificate, ProvisioningService, RegistrationRecord
+from enrollments.models import AttemptOutcome, Certificate, ProvisioningService, RegistrationRecord
 from enrollments.policy.reasons import Reason
 
 
@@ -32,7 +31,9 @@ class Came(NamedTuple):
     """What a device showed at an attempt: the leaf first of what was kept of its certificates, as PEM.
 
     is_registered: whether there is a registration record of it besides. at: the time of that attempt.
-    classed: in place of the certificates, where enough is known without them.
+    classed: in place of the certificates, where enough is known without them. is_whole: whether that is all that there
+    was; if not, it may have come in by what is not known any more. was_admitted: with that, before it was with what the
+    record has.
     """
 
     registration_id: str
@@ -40,6 +41,8 @@ class Came(NamedTuple):
     is_registered: bool = False
     at: datetime | None = None
     classed: Classed | None = None
+    is_whole: bool = True
+    was_admitted: bool = False
 
     @property
     def thumbprint(self) -> str:
@@ -63,8 +66,8 @@ def problem_of(classed: Classed, at: datetime) -> Reason | None:
     return None if classed.not_before <= at <= classed.not_after else Reason.LEAF_REFUSED
 
 
-# Of one device so many certificates are looked at, those that it showed last.
-MAX_LEAVES = 4
+# Of one device so many certificates are looked at, those that it showed last: as many as Back in time looks at.
+MAX_LEAVES = 40
 
 
 def shown_at_attempts(
@@ -72,14 +75,13 @@ def shown_at_attempts(
     most: int | None = None,
     *,
     only: Collection[str] | None = None,
-    but_outlived: bool = False,
 ) -> dict[str, list[Came]]:
     """By what devices proved themselves that no registration record has. By registration key, the latest first.
 
     Of each leaf as it was shown at the latest such attempt, be it that it was admitted with it, before another one
     took its place in the record: the device may well have it still.
     most: so many attempts are looked at, the latest of all. only: the registration keys of the devices that are asked
-    for, as many as are named in one query. but_outlived: see _outlived.
+    for, as many as are named in one query.
     """
     records = RegistrationRecord.objects.filter(
         service=OuterRef("service"), registration_key=OuterRef("registration_key")
@@ -87,8 +89,6 @@ def shown_at_attempts(
     recorded = records.filter(leaf_thumbprint=OuterRef("leaf_thumbprint"))
     attempts = service.attempts.filter(~Exists(recorded)).exclude(chain="")
     attempts = attempts.exclude(claimed_registration_id=OVERFLOW_NAME)
-    if but_outlived:
-        attempts = attempts.filter(~Exists(_outlived(service, records)))
     if only is not None:
         attempts = attempts.filter(registration_key__in=only)
     elif most is not None:
@@ -101,36 +101,19 @@ def shown_at_attempts(
         "claimed_registration_id",
         "is_registered",
         "last_at",
+        "outcome",
     )
     rows = attempts.annotate(is_registered=Exists(records)).order_by("last_at", "pk").values_list(*columns)
     latest: dict[str, dict[str, _Shown]] = {}
+    too_many = set()
     for key, leaf, chain, evidence, *rest in rows.iterator():
         shown = latest.setdefault(key, {})
         shown.pop(leaf, None)  # the latest go behind all others
         shown[leaf] = _Shown((leaf, *above_leaf(chain)), evidence, *rest)
         if len(shown) > MAX_LEAVES:
             del shown[next(iter(shown))]
-    return dict(_read(latest))
-
-
-def _outlived(
-    service: ProvisioningService, records: "QuerySet[RegistrationRecord]"
-) -> "QuerySet[RegistrationRecord]":
-    """The record whose leaf lets the device in wherever that of an attempt would, as most often after a renewal.
-
-    Both are of one class of evidence, and that of the record is valid for longer. Nothing else tells them apart:
-    neither an individual enrollment of the device, nor one that has the key of that leaf.
-    """
-    leaf = Certificate.objects.filter(thumbprint_sha256=OuterRef(OuterRef("leaf_thumbprint")))
-    own = service.individualenrollments.filter(registration_key=OuterRef("registration_key"))
-    held = HeldCertificate.objects.filter(service=service, spki_sha256=OuterRef("leaf_spki"))
-    return (
-        records.filter(evidence_class=OuterRef("evidence_class"), leaf_not_before__lte=timezone.now())
-        .exclude(evidence_class="")
-        .exclude(evidence_class__startswith=UNSIGNED)
-        .filter(leaf_not_after__gte=Subquery(leaf.values("not_after")[:1]))
-        .filter(~Exists(own), ~Exists(held))
-    )
+            too_many.add(key)
+    return dict(_read(latest, too_many))
 
 
 class _Shown(NamedTuple):
@@ -139,31 +122,46 @@ class _Shown(NamedTuple):
     registration_id: str
     is_registered: bool
     at: datetime
+    outcome: str
+
+    @property
+    def was_admitted(self) -> bool:
+        return self.is_registered and self.outcome == AttemptOutcome.ASSIGNED
 
     @property
     def is_classed(self) -> bool:
         return self.evidence != "" and is_signed(self.evidence)
 
 
-def _read(latest: Mapping[str, Mapping[str, _Shown]]) -> Iterator[tuple[str, list[Came]]]:
+def _read(
+    latest: Mapping[str, Mapping[str, _Shown]], too_many: Collection[str]
+) -> Iterator[tuple[str, list[Came]]]:
     every = [one for shown in latest.values() for one in shown.values()]
     pems = _pems({thumbprint for one in every if not one.is_classed for thumbprint in one.chain})
     leaves = _leaves({one.chain[0] for one in every if one.is_classed})
+    # What was on no path is not kept for ever (actions/certificates.py).
+    above = {thumbprint for one in every if one.is_classed for thumbprint in one.chain[1:]}
+    gone = above - {thumbprint for (thumbprint,) in _columns(above)}
 
     def came(one: _Shown) -> Came:
         if one.is_classed:
             classed = Classed(one.evidence, one.chain, *leaves[one.chain[0]])
-            return Came(one.registration_id, (), one.is_registered, one.at, classed)
-        # What was on no path is not kept for ever (actions/certificates.py).
+            is_whole = gone.isdisjoint(one.chain)
+            return Came(
+                one.registration_id, (), one.is_registered, one.at, classed, is_whole, one.was_admitted
+            )
         kept = tuple(pems[thumbprint] for thumbprint in one.chain if thumbprint in pems)
-        return Came(one.registration_id, kept, one.is_registered, one.at)
+        is_whole = len(kept) == len(one.chain)
+        return Came(one.registration_id, kept, one.is_registered, one.at, None, is_whole, one.was_admitted)
 
     for key, shown in latest.items():
         found = [
             came(one)
             for one in reversed(list(shown.values()))
-            if one.chain[0] in leaves or one.chain[0] in pems
+            if one.chain[0] in (leaves if one.is_classed else pems)
         ]
+        if key in too_many and found:
+            found[-1] = found[-1]._replace(is_whole=False)
         if found:
             yield key, found
 

@@ -1,5 +1,6 @@
 """The keys by which devices proved themselves at attempts, where no registration record has them (R3, R4)."""
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import NamedTuple
 
@@ -35,8 +36,10 @@ class Signed(NamedTuple):
     """With what key a device signed at an attempt, as it spelled its name there.
 
     key_ids: what identifies it, that of a group with `group:` before it (OF_GROUP). Two where an attempt of an older
-    version does not say whether the key was the device's own or that of a group: it is one of them.
-    is_registered: whether there is a registration record of it besides. at: the time of that attempt.
+    version does not say whether the key was the device's own or that of a group: it is one of them. None where
+    there are more keys than are looked at.
+    is_registered: whether there is a registration record of it besides. at: the time of that attempt. was_admitted: by
+    that, before it was by what the record has.
     """
 
     registration_id: str
@@ -44,6 +47,7 @@ class Signed(NamedTuple):
     key_ids: tuple[str, ...]
     is_registered: bool
     at: datetime
+    was_admitted: bool = False
 
 
 # Of one device so many keys are looked at, those that it proved last.
@@ -66,16 +70,35 @@ def keys_at_attempts(
     elif most is not None:
         attempts = attempts.filter(pk__in=service.attempts.order_by("-last_at").values("pk")[:most])
     rows = attempts.annotate(is_registered=Exists(records)).order_by("last_at", "pk")
-    columns = ("registration_key", "claimed_registration_id", *KEY_COLUMNS, "is_registered", "last_at")
+    columns = (
+        "registration_key",
+        "claimed_registration_id",
+        *KEY_COLUMNS,
+        "is_registered",
+        "last_at",
+        "outcome",
+    )
     latest: dict[str, dict[tuple[str, ...], Signed]] = {}
-    for key, name, *proven, is_registered, at in rows.values_list(*columns).iterator():
+    too_many = set()
+    for key, name, *proven, is_registered, at, outcome in rows.values_list(*columns).iterator():
         mechanism, key_ids = key_proven(*proven)
         shown = latest.setdefault(key, {})
         shown.pop((name, *key_ids), None)  # the latest go behind all others
-        shown[name, *key_ids] = Signed(name, mechanism, key_ids, is_registered, at)
+        shown[name, *key_ids] = Signed(
+            name, mechanism, key_ids, is_registered, at, is_registered and outcome == AttemptOutcome.ASSIGNED
+        )
         if len(shown) > MAX_KEYS:
             del shown[next(iter(shown))]
-    return {key: list(reversed(shown.values())) for key, shown in latest.items()}
+            too_many.add(key)
+    return {
+        key: [*reversed(shown.values()), *([_one_of_many(shown)] if key in too_many else [])]
+        for key, shown in latest.items()
+    }
+
+
+def _one_of_many(shown: Mapping[tuple[str, ...], Signed]) -> Signed:
+    """In place of those that are not looked at: one of which it is not known what it was."""
+    return next(iter(shown.values()))._replace(mechanism=Mechanism.SYMMETRIC_KEY, key_ids=())
 
 
 def proofs_by_key(attempts: "QuerySet[RegistrationAttempt]") -> "QuerySet[RegistrationAttempt]":

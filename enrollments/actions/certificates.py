@@ -33,16 +33,22 @@ def parsed_once(pem: str) -> ParsedCertificate:
 # --- Forgetting what devices made up ----------------------------------------------------------------
 
 
-def forget_if_unused(pks: Collection[int]) -> int:
+def forget_if_unused(pks: Collection[int], *, named_by: "QuerySet[RegistrationAttempt] | None" = None) -> int:
     """Forget those of these certificates that devices sent, that were never enrolled, and that nothing refers to.
 
-    Inside the transaction that has let go of them. One that somebody else is about to refer to is left alone.
+    Inside the transaction that has let go of them. One that somebody else is about to refer to is left alone, and one
+    that any of these attempts names (`named_by`): by that the device may come again.
     """
     if not pks:
         return 0
     # First the rows, then what refers to them: in one statement, what was added while it waited would not be seen.
     locked = Certificate.objects.filter(pk__in=pks, only_shown=True).select_for_update(skip_locked=True)
-    mine = list(locked.values_list("pk", flat=True))
+    found = dict(locked.values_list("thumbprint_sha256", "pk"))
+    if found and named_by is not None:
+        for chain in named_by.values_list("chain", flat=True).distinct().iterator():
+            for thumbprint in chain.split():
+                found.pop(thumbprint, None)
+    mine = list(found.values())
     return unused_certificates().filter(pk__in=mine)._raw_delete(DEFAULT_DB_ALIAS) if mine else 0
 
 

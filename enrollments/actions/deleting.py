@@ -33,6 +33,7 @@ from enrollments.models import (
 )
 from enrollments.models.locks import change_lock, rehearsal
 from enrollments.policy.names import registration_key
+from enrollments.policy.words import counted
 
 # Each deny entry is some ten statements, and admissions wait for as long as the change lock is held.
 DENIED_AT_ONCE = 100
@@ -81,6 +82,11 @@ def delete_and_deny(
     preview = preview_of_act(service, Act.DELETE, entries, limits=NO_LIMITS)
     if expected_epoch is not None and preview.epoch != expected_epoch:
         raise PreviewOutdated(str(service))
+    if preview.not_examined:
+        raise Conflict(
+            f"Of {counted(preview.not_examined, 'device')} it is not known by what else they may come in: they have "
+            "proven more than is looked at. Nothing was deleted. Disable instead: that keeps out whoever it is."
+        )
     coming = preview_to_come(service, Act.DELETE, entries, preview, limits=NO_LIMITS)
     gone = {ref_of(one) for one in entries}
     passing = coming.passing_to_others(gone)

@@ -102,6 +102,7 @@ def proven_by(
     found += [
         Proven(one.registration_id, one.mechanism, one.at, key_ids=one.key_ids)
         for one in keys_at_attempts(service, registration_id=key).get(key, [])
+        if one.key_ids
     ]
     found.sort(key=lambda one: one.at, reverse=True)
     if record is not None and (recorded := _on_record(service, record)) is not None:

@@ -3,7 +3,9 @@
 from datetime import timedelta
 
 import pytest
+from cryptography import x509
 
+from enrollments.actions import attempts_certificates
 from enrollments.actions.deleting import delete_and_deny
 from enrollments.actions.enrollment_groups import (
     delete_enrollment_groups,
@@ -26,10 +28,12 @@ from enrollments.actions.preview import (
     preview_of_act,
     what_adding_did,
 )
+from enrollments.actions.preview.limits import NO_LIMITS
 from enrollments.actions.revocation import deny_device, release_registration
+from enrollments.errors import Conflict
 from enrollments.models import AttestationMechanism, IndividualEnrollment, Slot
 from tests.certificates import NOW, mint, root, self_signed
-from tests.devices import ALICE, enroll_ca, enroll_device, enroll_keys, new_service, register, signs
+from tests.devices import ALICE, enroll_ca, enroll_device, enroll_keys, new_service, register, shows, signs
 
 pytestmark = pytest.mark.django_db
 
@@ -38,6 +42,8 @@ OUTLIVED = {"not_before": NOW - timedelta(days=30), "not_after": NOW - timedelta
 THEN = NOW - timedelta(days=2)
 # Before a certificate of the usual length, and after it.
 EARLIER, LATER = NOW + timedelta(days=30), NOW + timedelta(days=1000)
+BELOW_PLANT = x509.NameConstraints([x509.DNSName("plant.example")], None)
+OTHER_CA_LEAF = root("Former CA").leaf("p-0")
 
 
 @pytest.fixture(autouse=True)
@@ -202,6 +208,66 @@ class TestWhatADeviceProvedSinceItWasAdmitted:
         add_individual_enrollment(service, denial, actor=ALICE)
         assert register(service, renewed).outcome == "disabled"
         assert register(service, former).outcome == "assigned"
+
+
+class TestFormerCertificatesTellOfThemselves:
+    """Nothing that came later hides them: neither a longer life, nor many renewals, nor what is not kept."""
+
+    def test_below_a_ca_that_constrains_names(self, service):
+        top = root("Top")
+        ca = top.intermediate("Plant CA")
+        fenced = ca.reissued(extensions=[(BELOW_PLANT, True)])
+        group = enroll_ca(service, top, "top")
+        former = ca.leaf("p-0", dns_names=["pump.plant.example"], not_after=EARLIER)
+        assert register(service, former).outcome == "assigned"
+        assert register(service, ca.leaf("p-0", dns_names=["pump.shop.example"])).outcome == "assigned"
+        enroll_ca(service, fenced, "fenced")
+
+        (device,) = preview_of_act(service, Act.DELETE, [group]).devices
+
+        assert (device.before.through.name, device.after.through.name) == ("top", "fenced")
+        assert delete_and_deny(service, [group], actor=ALICE).denied == 1
+        assert register(service, former).outcome == "disabled"
+
+    def test_behind_many_renewals(self, service, ca):
+        former = OTHER_CA_LEAF
+        other = enroll_ca(service, former.issuer, "former")
+        assert register(service, former).outcome == "assigned"
+        group = enroll_ca(service, ca, "plant", predecessor=other)
+        for day in range(12):
+            renewed = ca.leaf("p-0", not_after=LATER - timedelta(days=day))
+            assert register(service, renewed).outcome == "assigned"
+
+        assert effects(preview_of_act(service, Act.DELETE, [group])) == {"p-0": Effect.STILL_ADMITTED}
+        assert delete_and_deny(service, [group], actor=ALICE).denied == 1
+        assert register(service, former).outcome == "disabled"
+
+    def test_of_more_than_are_looked_at_nothing_is_said_and_nothing_deleted(self, service, ca, monkeypatch):
+        monkeypatch.setattr(attempts_certificates, "MAX_LEAVES", 2)
+        other = enroll_ca(service, OTHER_CA_LEAF.issuer, "former")
+        register(service, OTHER_CA_LEAF)
+        group = enroll_ca(service, ca, "plant", predecessor=other)
+        for _ in range(4):
+            register(service, ca.leaf("p-0"))
+
+        assert preview_of_act(service, Act.DELETE, [group], limits=NO_LIMITS).not_examined == 1
+        with pytest.raises(Conflict, match="Of 1 device it is not known by what else they may come in"):
+            delete_and_deny(service, [group], actor=ALICE)
+        assert service.enrollmentgroups.filter(group_id="plant").exists()
+
+    def test_with_all_that_was_sent_along(self, service, ca):
+        second, other = root("Second"), root("Other CA")
+        crossed, leaf = ca.cross_signed_by(second), ca.leaf("p-0")
+        plant = enroll_ca(service, ca, "plant")
+        assert register(service, shows(leaf, crossed), "p-0").outcome == "assigned"
+        group = enroll_ca(service, other, "other", predecessor=plant)
+        assert register(service, other.leaf("p-0")).outcome == "assigned"
+        delete_enrollment_groups(service, ["plant"], actor=ALICE)
+        enroll_ca(service, second, "second")
+
+        assert effects(preview_of_act(service, Act.DELETE, [group])) == {"p-0": Effect.STILL_ADMITTED}
+        assert delete_and_deny(service, [group], actor=ALICE).denied == 1
+        assert register(service, shows(leaf, crossed), "p-0").outcome == "disabled"
 
 
 class TestWhatAnEntryHolds:

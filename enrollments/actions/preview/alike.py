@@ -53,9 +53,9 @@ class Alike:
         if one.mechanism is Mechanism.X509:
             if one.leaf_spki in self._barred or (kind := self._kinds.evidence.get(one.place)) is None:
                 return None
-            return kind, self._kinds.problems.get(one.place)
+            return kind, self._kinds.problems.get(one.place), one.is_former
         is_of_groups = all(key_id.startswith(OF_GROUP) for secrets in one.readings for key_id in secrets)
-        return (one.mechanism, one.readings) if is_of_groups else None
+        return (one.mechanism, one.readings, one.is_former) if is_of_groups else None
 
     def _of_record(self, row: Row) -> Hashable | None:
         key, _, mechanism, evidence, _, spki, is_current, key_ids, _, _, holder, _ = row

@@ -70,11 +70,20 @@ NEVER = datetime.min.replace(tzinfo=UTC)
 def known_by_key(place: str, signed: Signed) -> Known:
     """By a key that it proved at an attempt."""
     readings = tuple(frozenset({one}) for one in signed.key_ids)
-    return Known(device_at(place), signed.registration_id, signed.mechanism, readings=readings, place=place)
+    return Known(
+        device_at(place),
+        signed.registration_id,
+        signed.mechanism,
+        readings=readings,
+        place=place,
+        is_former=signed.was_admitted,
+    )
 
 
 def is_signed_for(signed: Signed, groups: Collection[KeyGroup]) -> bool:
     """Whether the device may have from one of these groups the key that it signed with."""
+    if not signed.key_ids:
+        return bool(groups)
     return signed.mechanism is Mechanism.SYMMETRIC_KEY and any(
         group.signs_for(signed.registration_id, frozenset({one}))
         for one in signed.key_ids

@@ -79,9 +79,11 @@ class Leaves:
                 kinds.add(key, name, [parsed_once(pem)])
         for place, came in self._strangers.items():
             passed()
-            if place in own:
+            if not came.is_whole:
+                kinds.unexamined.add(place)
+            elif place in own:
                 continue
-            if came.classed is not None:
+            elif came.classed is not None:
                 kinds.add_classed(place, came)
             else:
                 kinds.add(place, came.registration_id, list(map(parsed_once, came.pems)))

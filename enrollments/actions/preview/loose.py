@@ -106,9 +106,8 @@ class Loose:
 
     @classmethod
     def of(cls, service: ProvisioningService, limits: Limits) -> "Loose":
-        shown = shown_at_attempts(service, limits.attempts, but_outlived=True)
         return cls(
-            by_place(shown),
+            by_place(shown_at_attempts(service, limits.attempts)),
             signed=keys_at_attempts(service, limits.attempts),
         )
 
@@ -120,8 +119,6 @@ class Loose:
             | by_a_known_name(service)
         )
         enrolled = self._enrolled(service, touched)
-        if is_after:
-            self.strangers = {**self._outlived(service, touched), **self.strangers}
         new = enrolled.keys() - self.strangers.keys()
         self.strangers |= {place: enrolled[place] for place in new}
         self.enrolled |= new
@@ -151,14 +148,6 @@ class Loose:
         key_ids = {key_id for *_, key_id in found} | {one.authority_key_id for one in strangers}
         self.signers.update(signers_named(service, subjects, key_ids))
 
-    def _outlived(self, service: ProvisioningService, touched: Touched) -> dict[str, Came]:
-        """What was left out while nothing told it apart from the record (but_outlived): these entries may."""
-        found: dict[str, Came] = {}
-        barred = service.registrations.filter(leaf_spki__in=touched.spkis - {""})
-        for keys in in_portions({*touched.keys, *barred.values_list("registration_key", flat=True)}):
-            found |= by_place(shown_at_attempts(service, only=keys))
-        return found
-
     def _enrolled(self, service: ProvisioningService, touched: Touched) -> dict[str, Came]:
         """For the devices that the change is about, and for those whose certificates it may bar."""
         keys = touched.keys | devices_below(service, touched.spkis)
@@ -184,7 +173,10 @@ class Loose:
             for key, name, pem in rows.iterator(chunk_size=1000):
                 self._add(each, key, name, (pem,))
         for place, came in self.strangers.items():
-            if came.classed is None:
+            if not came.is_whole:
+                for kinds in each:
+                    kinds.unexamined.add(place)
+            elif came.classed is None:
                 self._add(each, place, came.registration_id, came.pems)
             elif place not in self.own:
                 for kinds in each:
@@ -231,7 +223,15 @@ class Loose:
             key = device_at(place)
             if came.is_registered or key in devices:
                 shown = came.thumbprint, came.spki
-                known = Known(key, came.registration_id, Mechanism.X509, BARE, *shown, place=place)
+                known = Known(
+                    key,
+                    came.registration_id,
+                    Mechanism.X509,
+                    BARE,
+                    *shown,
+                    place=place,
+                    is_former=came.was_admitted,
+                )
                 found.setdefault(key, []).append((came.at or NEVER, known))
         for key, several in self.signed.items():
             for number, signed in enumerate(several):

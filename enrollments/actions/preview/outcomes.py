@@ -25,7 +25,8 @@ class Known:
     problem: what is wrong with its leaf, where that is not known from what lies above it.
     readings: of a device that signs, what it may hold. Several where its record does not tell which of them it is.
     holder: the group that holds its name, if one does.
-    place: of what is not in its record, under which that is looked at.
+    place: of what is not in its record, under which that is looked at. is_former: whether that admitted it before what
+    its record has.
     """
 
     registration_key: str
@@ -39,6 +40,7 @@ class Known:
     readings: tuple[Secrets, ...] = field(default=(), repr=False)
     holder: int | None = None
     place: str = ""
+    is_former: bool = False
 
     @property
     def looked_at_as(self) -> str:

@@ -48,6 +48,7 @@ def by_leaf(place: str, came: Came, at: datetime) -> Known:
         *found_by,
         problem=problem,
         place=place,
+        is_former=came.was_admitted,
     )
 
 
@@ -168,7 +169,9 @@ class Portion:
         own = before or after
         name = next((one.registration_id for one in every if one is not None), own.ref.name if own else key)
         last = [several.decided] if several.recorded is not None else []
-        known = [*map(self._device, several.shown), *last, *map(self._device, held)]
+        since = [one for one in several.shown if not one.is_former]
+        former = [one for one in several.shown if one.is_former]
+        known = [*map(self._device, since), *last, *map(self._device, [*former, *held])]
         device = together(name, known, []) if known else None
         is_all = device is not None and (_is_in(device) or is_settled(device, key, self._worlds))
         if not is_all and several.gifts and not is_given:

@@ -106,13 +106,15 @@ class _Rehearsed:
         limits: Limits,
     ) -> None:
         self._service, self._entries, self._time, self._limits = service, entries, time, limits
+        # Before anything is read that the epoch is about; what is due by now is no part of the change.
+        self._standing = standing_now(service)
         self._change, self._instead_of = change, instead_of
         self._before, self._after, self._loose = World(), World(), Loose.of(service, limits)
         self._touched = touched_by(entries)
         self._unexamined: set[str] = set()
 
     def preview(self, *, undoes: bool) -> Preview:
-        standing = standing_now(self._service)  # what is due by now is no part of the change
+        standing = self._standing
         as_of = self._time.as_of(standing)
         touched = self._touched
         named = classes_of(
@@ -394,10 +396,12 @@ class _Deciding:
             others = [with_derived(one, groups) for one in others]
         held, brought = keys_enrolled(key, before, after)
         brought += [one for one in others if one.place in self.brought]
-        shown = [self._decided(one) for one in others if one.place not in self.enrolled]
+        shown = [one for one in others if one.place not in self.enrolled]
+        since = [one for one in shown if not one.is_former]
+        former = [one for one in shown if one.is_former]
         last = [] if recorded is None else [decided]
         held += [one for one in others if one.place in self.enrolled and one.place not in self.brought]
-        known = [*shown, *last, *map(self._decided, held)]
+        known = [*map(self._decided, since), *last, *map(self._decided, [*former, *held])]
         if not known and not brought:
             own = before or after
             return Device(own.ref.name if own is not None else key, None, None)
