@@ -22,6 +22,8 @@ def test_what_is_explained_of_a_device_is_what_it_is_answered(forest, seed):
     for _ in range(4):
         world.change()()
         for name, answers in world.judged(world.credentials()).items():
+            if name in world.vague:
+                continue  # which key it has is not known, so any that is enrolled counts
             verdicts = {by_name(verdict, entry) for verdict, entry, _ in answers.values()}
             admitted = {entry for verdict, entry in verdicts if verdict is Verdict.ADMIT}
 
