@@ -116,6 +116,14 @@ def shown_at_attempts(
     return dict(_read(latest, too_many))
 
 
+def looked_at_from(service: ProvisioningService, most: int | None) -> datetime | None:
+    """The time of the earliest of so many attempts, one at the least; None where there are not more."""
+    if most is None:
+        return None
+    latest = service.attempts.order_by("-last_at").values_list("last_at", flat=True)
+    return latest[most - 1] if latest[most : most + 1] else None
+
+
 class _Shown(NamedTuple):
     chain: tuple[str, ...]
     evidence: str

@@ -287,6 +287,7 @@ def _numbers(preview: Preview) -> dict[str, Any]:
     return {
         "known": numbers["known"],
         "notExamined": numbers["not_examined"],
+        **({"attemptsSince": numbers["attempts_since"]} if "attempts_since" in numbers else {}),
         "effects": {
             to_camel(effect): {to_camel(name): value for name, value in devices.items()}
             for effect, devices in numbers["effects"].items()

@@ -337,6 +337,7 @@ class DryRunThen(Model):
     """A `switchesAt` of the write or one that it drops; or that of an entry which keeps devices of the write out."""
     known: int
     not_examined: int
+    attempts_since: str | None = None
     effects: Effects
     below: list[GroupBelow]
 
@@ -389,6 +390,8 @@ class DryRun(Model):
     """Devices that were looked at."""
     not_examined: int
     """Devices that were not, since there are too many."""
+    attempts_since: str | None = None
+    """What devices have proven at attempts before it alone was not looked at. Absent where all was."""
     effects: Effects
     below: list[GroupBelow]
     left_open: LeftOpen

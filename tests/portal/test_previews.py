@@ -528,6 +528,20 @@ def test_where_devices_could_not_be_examined_disabling_is_offered_all_the_same(
     assert f'href="/services/plant/enrollments/disable/?entry={entry.pk}&amp;back=q%3Dpump"' in question
 
 
+def test_where_not_all_attempts_were_looked_at_that_is_said(operator, service, line, monkeypatch):
+    path = f"groups/delete/?entry={group(service).pk}"
+    monkeypatch.setattr(limits, "MAX_ATTEMPTS", service.attempts.count())
+    assert "were not looked at" not in words(page(operator, path))
+    monkeypatch.setattr(limits, "MAX_ATTEMPTS", 1)
+
+    question = words(page(operator, path))
+
+    assert (
+        "UTC were not looked at: by what a device proved then alone, it may come in all the same." in question
+    )
+    assert "Examine all attempts, in a new tab leaves none out." in question
+
+
 def test_deleting_and_keeping_out(operator, service, line):
     path = f"groups/delete/?entry={group(service).pk}"
     data = {"epoch": epoch_in(page(operator, path)), "reason": "sold", "keep_out": "1"}

@@ -9,6 +9,8 @@ from enrollments.actions.enrollment_groups import add_enrollment_group, enable_e
 from enrollments.actions.group_specs import GroupSpec
 from enrollments.actions.preview import Act, Effect, preview_of, preview_of_act, rehearsing
 from enrollments.actions.preview.limits import NO_LIMITS, Limits
+from enrollments.actions.preview.words import in_lines
+from enrollments.actions.schedule import as_text
 from enrollments.models import RegistrationRecord, Slot
 from tests.certificates import root, self_signed
 from tests.devices import ALICE, enroll_ca, enroll_device, register
@@ -190,6 +192,10 @@ class TestKnownByAnAttempt:
         every = preview_of_act(service, Act.ENABLE, [group], limits=NO_LIMITS)
 
         assert (few.known, every.known) == (2, 3)
+        oldest = service.attempts.order_by("last_at")[1].last_at
+        assert (few.attempts_since, every.attempts_since) == (oldest, None)
+        assert f"Attempts before {as_text(oldest)} were not looked at" in in_lines(few)[-1]
+        assert not any("Attempts before" in line for line in in_lines(every))
 
     def test_its_own_entry_decides(self, service):
         ca = root("Plant")

@@ -412,6 +412,16 @@ def test_all_devices_are_examined_for_whoever_asks(api, apart):
     assert numbers == {name: value for name, value in everyone.items() if name != "devices"}
 
 
+def test_from_when_on_attempts_were_looked_at(api, apart, service, monkeypatch):
+    monkeypatch.setattr(limits, "MAX_ATTEMPTS", 2)
+    second = service.attempts.order_by("-last_at")[1].last_at
+
+    glance = api.call("DELETE", PATH, query=LIST).json()
+    everyone = api.call("DELETE", PATH, query=f"{LIST}&everyone=true").json()
+
+    assert (glance["attemptsSince"], "attemptsSince" in everyone) == (second.isoformat(), False)
+
+
 def test_all_are_examined_for_one_at_a_time_and_that_is_said(api, plant):
     with if_nobody_else(Path(settings.DPS_DATA_DIR) / "examining-all"):
         busy = api.call("DELETE", PATH, query=f"{LIST}&everyone=true")

@@ -9,6 +9,7 @@ from django.db.models import Case, Exists, F, Min, OuterRef, Q, QuerySet, Subque
 from django.db.models.functions import Concat, Length
 
 from enrollments.actions.attempts import OVERFLOW_NAME, above_leaf
+from enrollments.actions.attempts_certificates import looked_at_from
 from enrollments.actions.evidence import is_signed
 from enrollments.actions.key_identifiers import DIGITS, OF_GROUP
 from enrollments.actions.past.attempted import (
@@ -263,11 +264,9 @@ def _of_devices(service: ProvisioningService) -> "QuerySet[RegistrationAttempt]"
 
 def _time_of(service: ProvisioningService, most: int | None) -> datetime | None:
     """The time of the earliest of so many attempts; None where there are not more."""
-    if most is None:
-        return None
-    latest = service.attempts.order_by("-last_at").values_list("last_at", flat=True)
-    beyond = latest[most : most + 1]
-    return latest[most - 1] if most and beyond else (FOR_EVER if beyond else None)
+    if most == 0:
+        return FOR_EVER if service.attempts.exists() else None
+    return looked_at_from(service, most)
 
 
 def _that_tell_more(service: ProvisioningService, attempts: "QuerySet[RegistrationAttempt]") -> set[str]:

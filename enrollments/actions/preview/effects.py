@@ -131,12 +131,14 @@ class Preview:
     not_examined: devices that would have had to be judged one by one, and were too many.
     out_until: when the first switch of the service turns that may let in somebody who is shut out; None where none
     does, or where it was found that nobody comes in by any.
+    attempts_since: what devices have proven at attempts before that time alone was not looked at; None: all was.
     """
 
     epoch: int
     devices: tuple[Device, ...]
     not_examined: int = 0
     out_until: datetime | None = None
+    attempts_since: datetime | None = None
     counts: Counter[Effect] = field(init=False)
     # Kept by `in_order` (table.py), for whoever looks at page after page.
     ordered: dict[Effect | None, list[Device]] = field(

@@ -7,7 +7,7 @@ says which they are.
 
 from collections.abc import Mapping, Sequence
 
-from enrollments.actions.attempts_certificates import Came, shown_at_attempts
+from enrollments.actions.attempts_certificates import Came, looked_at_from, shown_at_attempts
 from enrollments.actions.attempts_keys import Signed, keys_at_attempts
 from enrollments.actions.key_identifiers import secret_read_once
 from enrollments.actions.preview.above import look_at_all
@@ -52,4 +52,5 @@ def preview_of_list(
         looking = look_at_all(service, plan, lines, time, limits, tell)
         deciding = Deciding(service, plan, portions, looking, time, as_of, tell)
         devices = tuple(deciding.devices())
-    return Preview(standing.epoch, devices, deciding.beyond)
+    since = looked_at_from(service, limits.attempts)
+    return Preview(standing.epoch, devices, deciding.beyond, attempts_since=since)

@@ -10,7 +10,7 @@ from time import monotonic
 
 from django.db.models import QuerySet
 
-from enrollments.actions.attempts_certificates import Came
+from enrollments.actions.attempts_certificates import Came, looked_at_from
 from enrollments.actions.evidence import is_signed
 from enrollments.actions.key_identifiers import secret_read_once
 from enrollments.actions.preview.alike import Alike
@@ -154,7 +154,8 @@ class _Rehearsed:
         deciding.brought = self._loose.taken if undoes else self._loose.brought
         deciding.look_besides = partial(self._look_besides, as_of, kinds, worlds)
         out_until = first_enabling(self._service, standing, self._time.to_come)
-        return Preview(standing.epoch, tuple(deciding.devices(known)), deciding.beyond, out_until)
+        since = looked_at_from(self._service, self._limits.attempts)
+        return Preview(standing.epoch, tuple(deciding.devices(known)), deciding.beyond, out_until, since)
 
     # --- Reading and looking, in both ---------------------------------------------------------------
 

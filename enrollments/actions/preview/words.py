@@ -79,6 +79,9 @@ def did(preview: Preview | None) -> str:
     return " ".join([f"{', '.join(parts)}.", *held]) if parts else NOBODY_KNOWN
 
 
+PROVEN_THEN = "by what a device proved then alone, it may come in all the same."
+
+
 def in_lines(preview: Preview) -> list[str]:
     """A line per effect, with the first devices by name."""
     lines = []
@@ -94,7 +97,10 @@ def in_lines(preview: Preview) -> list[str]:
     if preview.not_examined:
         were = "was" if preview.not_examined == 1 else "were"
         lines.append(f"{counted(preview.not_examined, 'device')} {were} too many to be examined one by one.")
-    return lines or [NOBODY_KNOWN]
+    lines = lines or [NOBODY_KNOWN]
+    if preview.attempts_since is not None:
+        lines.append(f"Attempts before {as_text(preview.attempts_since)} were not looked at: {PROVEN_THEN}")
+    return lines
 
 
 def from_when(coming: Coming) -> str:
@@ -146,6 +152,7 @@ def as_json(preview: Preview) -> dict[str, Any]:
         "epoch": preview.epoch,
         "known": preview.known,
         "not_examined": preview.not_examined,
+        **({"attempts_since": preview.attempts_since.isoformat()} if preview.attempts_since else {}),
         "effects": {
             effect.value: {
                 "devices": preview.counts[effect],
