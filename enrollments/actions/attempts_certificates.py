@@ -2,9 +2,10 @@
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from django.db.models import Exists, OuterRef
+from django.db.models import Case, CharField, Exists, OuterRef, Value, When
+from django.utils import timezone
 
 from enrollments.actions.attempts import OVERFLOW_NAME, above_leaf
 from enrollments.actions.certificates import parsed
@@ -17,14 +18,14 @@ from enrollments.policy.reasons import Reason
 class Classed(NamedTuple):
     """What counts of a leaf whose class of evidence is known, and how to find all of it.
 
-    chain: the thumbprints of all that was kept of what was shown, the leaf first.
+    chain: the thumbprints of all that was kept of what was shown, the leaf first. is_current: whether the leaf is valid
+    by its dates at the time that was asked about.
     """
 
     evidence: str
     chain: tuple[str, ...]
     spki: str
-    not_before: datetime
-    not_after: datetime
+    is_current: bool
 
 
 class Came(NamedTuple):
@@ -61,9 +62,9 @@ class Came(NamedTuple):
         return list(map(parsed, pems))
 
 
-def problem_of(classed: Classed, at: datetime) -> Reason | None:
-    """What is wrong with the leaf at that time: it proved its device before, so only its dates may be."""
-    return None if classed.not_before <= at <= classed.not_after else Reason.LEAF_REFUSED
+def problem_of(classed: Classed) -> Reason | None:
+    """What is wrong with the leaf: it proved its device before, so only its dates may be."""
+    return None if classed.is_current else Reason.LEAF_REFUSED
 
 
 # Of one device so many certificates are looked at, those that it showed last: as many as Back in time looks at.
@@ -75,13 +76,14 @@ def shown_at_attempts(
     most: int | None = None,
     *,
     only: Collection[str] | None = None,
+    at: datetime | None = None,
 ) -> dict[str, list[Came]]:
     """By what devices proved themselves that no registration record has. By registration key, the latest first.
 
     Of each leaf as it was shown at the latest such attempt, be it that it was admitted with it, before another one
     took its place in the record: the device may well have it still.
     most: so many attempts are looked at, the latest of all. only: the registration keys of the devices that are asked
-    for, as many as are named in one query.
+    for, as many as are named in one query. at: for which time it is asked; now, unless it is said.
     """
     records = RegistrationRecord.objects.filter(
         service=OuterRef("service"), registration_key=OuterRef("registration_key")
@@ -113,7 +115,7 @@ def shown_at_attempts(
         if len(shown) > MAX_LEAVES:
             del shown[next(iter(shown))]
             too_many.add(key)
-    return dict(_read(latest, too_many))
+    return dict(_read(latest, too_many, at or timezone.now()))
 
 
 def looked_at_from(service: ProvisioningService, most: int | None) -> datetime | None:
@@ -142,14 +144,14 @@ class _Shown(NamedTuple):
 
 
 def _read(
-    latest: Mapping[str, Mapping[str, _Shown]], too_many: Collection[str]
+    latest: Mapping[str, Mapping[str, _Shown]], too_many: Collection[str], at: datetime
 ) -> Iterator[tuple[str, list[Came]]]:
     every = [one for shown in latest.values() for one in shown.values()]
     pems = _pems({thumbprint for one in every if not one.is_classed for thumbprint in one.chain})
-    leaves = _leaves({one.chain[0] for one in every if one.is_classed})
+    leaves = _leaves({one.chain[0] for one in every if one.is_classed}, at)
     # What was on no path is not kept for ever (actions/certificates.py).
     above = {thumbprint for one in every if one.is_classed for thumbprint in one.chain[1:]}
-    gone = above - {thumbprint for (thumbprint,) in _columns(above)}
+    gone = above - {one for one, _, _ in _columns(above, "thumbprint_sha1")}
 
     def came(one: _Shown) -> Came:
         if one.is_classed:
@@ -179,16 +181,27 @@ _PORTION = 5000
 
 
 def _pems(thumbprints: Collection[str]) -> dict[str, str]:
-    return dict(_columns(thumbprints, "pem"))
+    return {one: pem for one, pem, _ in _columns(thumbprints, "pem")}
 
 
-def _leaves(thumbprints: Collection[str]) -> dict[str, tuple[str, datetime, datetime]]:
-    rows = _columns(thumbprints, "spki_sha256", "not_before", "not_after")
-    return {one: (spki, not_before, not_after) for one, spki, not_before, not_after in rows}
+def _leaves(thumbprints: Collection[str], at: datetime) -> dict[str, tuple[str, bool]]:
+    rows = _columns(thumbprints, "spki_sha256", at)
+    return {one: (spki, bool(is_current)) for one, spki, is_current in rows}
 
 
-def _columns(thumbprints: Collection[str], *columns: str) -> Iterator[tuple[Any, ...]]:
+def _columns(
+    thumbprints: Collection[str], column: str, at: datetime | None = None
+) -> Iterator[tuple[str, str, str]]:
+    """Of certificates: the thumbprint, that column, and a text that is empty if it is not valid at that time.
+
+    By the database, as text that comes as it is: of a hundred thousand leaves no date is read.
+    """
+    current: Case | Value = Value("")
+    if at is not None:
+        is_valid = When(not_before__lte=at, not_after__gte=at, then=Value("yes"))
+        current = Case(is_valid, default=Value(""), output_field=CharField())
     every = sorted(thumbprints)
     for start in range(0, len(every), _PORTION):
         certificates = Certificate.objects.filter(thumbprint_sha256__in=every[start : start + _PORTION])
-        yield from certificates.values_list("thumbprint_sha256", *columns).iterator(chunk_size=_PORTION)
+        rows = certificates.annotate(is_current=current)
+        yield from rows.values_list("thumbprint_sha256", column, "is_current").iterator(chunk_size=_PORTION)

@@ -15,7 +15,7 @@ from django.db.models import Q, QuerySet
 from enrollments.actions.attempts_certificates import Came, problem_of
 from enrollments.actions.evidence import UNSIGNED
 from enrollments.actions.preview.looking import Look
-from enrollments.actions.preview.signing import possible_signers
+from enrollments.actions.preview.signing import of_keys, possible_signers
 from enrollments.actions.preview.touched import in_portions
 from enrollments.attestation.credential import PresentedCredential
 from enrollments.attestation.x509 import (
@@ -83,7 +83,7 @@ class Kinds:
     def add_classed(self, place: str, came: Came) -> None:
         """A device whose class of evidence is known: that is its kind."""
         assert came.classed is not None
-        if problem := problem_of(came.classed, self.at):
+        if problem := problem_of(came.classed):
             self.problems[place] = problem
         self.put(place, came.registration_id, came.read_chain, f"class {came.classed.evidence}")
 
@@ -191,13 +191,13 @@ def with_key_of_a_ca(service: ProvisioningService, strangers: Iterable[tuple[str
     held = HeldCertificate.objects.filter(service=service).exclude(role=HeldRole.DEVICE)
     records = service.registrations.exclude(leaf_spki="").filter(leaf_spki__in=held.values("spki_sha256"))
     found = set(records.values_list("registration_key", flat=True))
-    for some in in_portions(strangers):
-        keys = keys_of_cas(service, {spki for _, spki in some})
-        found.update(key for key, spki in some if spki in keys)
+    every = list(strangers)
+    keys = keys_of_cas(service, {spki for _, spki in every})
+    found.update(key for key, spki in every if spki in keys)
     return found
 
 
 def keys_of_cas(service: ProvisioningService, spkis: Collection[str]) -> set[str]:
     """Those of these public keys that CAs have whose certificates are held."""
     held = HeldCertificate.objects.filter(service=service).exclude(role=HeldRole.DEVICE)
-    return set(held.filter(spki_sha256__in=spkis).values_list("spki_sha256", flat=True))
+    return {spki for (spki,) in of_keys(held, spkis)}

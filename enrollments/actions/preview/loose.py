@@ -105,9 +105,9 @@ class Loose:
     signed: dict[str, list[Signed]] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, service: ProvisioningService, limits: Limits) -> "Loose":
+    def of(cls, service: ProvisioningService, limits: Limits, at: datetime) -> "Loose":
         return cls(
-            by_place(shown_at_attempts(service, limits.attempts)),
+            by_place(shown_at_attempts(service, limits.attempts, at=at)),
             signed=keys_at_attempts(service, limits.attempts),
         )
 

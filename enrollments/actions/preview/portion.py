@@ -36,7 +36,7 @@ Given = Mapping[str, Mapping[str, Came]]
 def by_leaf(place: str, came: Came, at: datetime) -> Known:
     """A device as what is at that place (place_of) has it."""
     if came.classed is not None:
-        problem, found_by = problem_of(came.classed, at), (came.thumbprint, came.spki)
+        problem, found_by = problem_of(came.classed), (came.thumbprint, came.spki)
     else:
         leaf = parsed_once(came.pems[0])
         problem, found_by = leaf_problem(leaf, at), (leaf.thumbprint_sha256, leaf.spki_sha256)

@@ -109,7 +109,7 @@ class _Rehearsed:
         # Before anything is read that the epoch is about; what is due by now is no part of the change.
         self._standing = standing_now(service)
         self._change, self._instead_of = change, instead_of
-        self._before, self._after, self._loose = World(), World(), Loose.of(service, limits)
+        self._before, self._after, self._loose = World(), World(), Loose.of(service, limits, time.at)
         self._touched = touched_by(entries)
         self._unexamined: set[str] = set()
 

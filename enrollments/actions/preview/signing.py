@@ -1,6 +1,7 @@
 """What the search for paths goes through besides what devices send, and whom it leads further than others."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Iterator
+from typing import Any
 
 from django.db.models import Exists, F, OuterRef, Q, QuerySet
 
@@ -8,6 +9,8 @@ from enrollments.models import HeldCertificate, HeldRole, ProvisioningService
 
 # As many keys as are named in one query.
 MOST_KEYS = 5000
+# As many certificates as are read without being asked for by their keys.
+MOST_READ = 500
 # Entries that are disabled, or will be without anybody's doing.
 MAY_BAR = Q(individual__enabled=False) | Q(individual__switches_at__isnull=False)
 
@@ -34,12 +37,25 @@ def is_without_twin(service: ProvisioningService) -> Q:
 def with_a_twin(service: ProvisioningService, leaves: Iterable[tuple[str, str, str]]) -> set[str]:
     """The places of those. leaves: place, public key and thumbprint of each."""
     every = list(leaves)
-    found: set[str] = set()
+    twins: dict[str, set[str]] = {}
+    for spki, thumbprint in of_keys(
+        _may_lead_on(service), {spki for _, spki, _ in every}, "certificate__thumbprint_sha256"
+    ):
+        twins.setdefault(spki, set()).add(thumbprint)
+    return {place for place, spki, thumbprint in every if twins.get(spki, set()) - {thumbprint}}
+
+
+def of_keys(
+    held: "QuerySet[HeldCertificate]", spkis: Collection[str], *columns: str
+) -> Iterator[tuple[Any, ...]]:
+    """Of those that have one of these public keys: that key, and these columns.
+
+    There are few of them as a rule, and many keys: then all of those are read, and none is named.
+    """
+    rows = held.order_by().values_list("spki_sha256", *columns)
+    if len(spkis) > MOST_READ and len(few := list(rows[: MOST_READ + 1])) <= MOST_READ:
+        yield from (row for row in few if row[0] in spkis)
+        return
+    every = list(spkis)
     for start in range(0, len(every), MOST_KEYS):
-        some = every[start : start + MOST_KEYS]
-        held = _may_lead_on(service).filter(spki_sha256__in={spki for _, spki, _ in some})
-        twins: dict[str, set[str]] = {}
-        for spki, thumbprint in held.values_list("spki_sha256", "certificate__thumbprint_sha256"):
-            twins.setdefault(spki, set()).add(thumbprint)
-        found.update(place for place, spki, thumbprint in some if twins.get(spki, set()) - {thumbprint})
-    return found
+        yield from rows.filter(spki_sha256__in=every[start : start + MOST_KEYS])

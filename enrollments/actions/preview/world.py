@@ -18,6 +18,7 @@ from enrollments.actions.preview.secrets import (
     secrets_enrolled,
     secrets_in_columns,
 )
+from enrollments.actions.preview.signing import of_keys
 from enrollments.attestation.credential import PresentedCredential
 from enrollments.attestation.x509 import has_name_constraints
 from enrollments.models import (
@@ -200,9 +201,14 @@ def bars_of_keys(
     service: ProvisioningService, spkis: "Collection[str] | QuerySet[Any, Any]", as_of: AsOf
 ) -> dict[str, dict[int, EntryRef]]:
     """The same of these public keys."""
-    held = _barring(service, as_of).filter(spki_sha256__in=spkis)
+    barring, columns = _barring(service, as_of), ("individual", "individual__registration_id")
+    rows = (
+        barring.filter(spki_sha256__in=spkis).values_list("spki_sha256", *columns)
+        if isinstance(spkis, QuerySet)
+        else of_keys(barring, set(spkis), *columns)
+    )
     bars: dict[str, dict[int, EntryRef]] = {}
-    for spki, pk, name in held.values_list("spki_sha256", "individual", "individual__registration_id"):
+    for spki, pk, name in rows:
         bars.setdefault(spki, {})[pk or 0] = EntryRef(EntryKind.INDIVIDUAL, pk or 0, name or "")
     return bars
 
