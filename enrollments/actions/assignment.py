@@ -9,6 +9,7 @@ from django.utils import timezone
 
 from enrollments.actions.allocation import Choice, Question, hub_of, needs_webhook, problem_with, question_for
 from enrollments.actions.attempts import Peer
+from enrollments.actions.attempts_bounds import hour_of
 from enrollments.actions.certificates import forget_if_unused
 from enrollments.actions.evidence import evidence_class
 from enrollments.actions.hub_moves import HubMove
@@ -431,9 +432,10 @@ def _save_with_evidence(record: RegistrationRecord, judgement: Judgement) -> Non
         RegistrationEvidence(registration=record, position=position, certificate=certificate)
         for position, certificate in enumerate(certificates)
     )
-    # Of this very leaf the attempt that is being counted will name what it was shown with now.
+    # Of this very leaf the attempt that is being counted will name what it was shown with now: within the hour.
     others = RegistrationAttempt.objects.filter(
         service=record.service_id, registration_key=record.registration_key
     )
-    others = others.exclude(chain="").exclude(leaf_thumbprint=judgement.leaf_thumbprint).order_by()
+    others = others.exclude(chain="").order_by()
+    others = others.exclude(leaf_thumbprint=judgement.leaf_thumbprint, hour=hour_of(judgement))
     forget_if_unused(former.difference(one.pk for one in certificates), named_by=others)

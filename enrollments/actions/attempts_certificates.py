@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import NamedTuple
 
-from django.db.models import Case, CharField, Exists, OuterRef, Value, When
+from django.db.models import Case, CharField, Exists, ExpressionWrapper, F, OuterRef, Q, Value, When
 from django.utils import timezone
 
 from enrollments.actions.attempts import OVERFLOW_NAME, above_leaf
@@ -67,7 +67,7 @@ def problem_of(classed: Classed) -> Reason | None:
     return None if classed.is_current else Reason.LEAF_REFUSED
 
 
-# Of one device so many certificates are looked at, those that it showed last: as many as Back in time looks at.
+# Of one device so many certificates are looked at, unless all is, those that it showed last (as in Back in time).
 MAX_LEAVES = 40
 
 
@@ -80,15 +80,19 @@ def shown_at_attempts(
 ) -> dict[str, list[Came]]:
     """By what devices proved themselves that no registration record has. By registration key, the latest first.
 
-    Of each leaf as it was shown at the latest such attempt, be it that it was admitted with it, before another one
-    took its place in the record: the device may well have it still.
+    Of each leaf and class of evidence as it was shown at the latest such attempt, be it that it was admitted with it,
+    before another one took its place in the record: the device may well have it still.
     most: so many attempts are looked at, the latest of all. only: the registration keys of the devices that are asked
     for, as many as are named in one query. at: for which time it is asked; now, unless it is said.
     """
     records = RegistrationRecord.objects.filter(
         service=OuterRef("service"), registration_key=OuterRef("registration_key")
     )
-    recorded = records.filter(leaf_thumbprint=OuterRef("leaf_thumbprint"))
+    # The same leaf below other certificates may come in where the record's does not. Of an attempt of the version
+    # before it is not known what class it is of.
+    of_class = ExpressionWrapper(OuterRef("evidence_class"), output_field=CharField())
+    same = records.alias(of_class=of_class).filter(leaf_thumbprint=OuterRef("leaf_thumbprint"))
+    recorded = same.filter(Q(evidence_class=F("of_class")) | Q(of_class=""))
     attempts = service.attempts.filter(~Exists(recorded)).exclude(chain="")
     attempts = attempts.exclude(claimed_registration_id=OVERFLOW_NAME)
     if only is not None:
@@ -106,13 +110,13 @@ def shown_at_attempts(
         "outcome",
     )
     rows = attempts.annotate(is_registered=Exists(records)).order_by("last_at", "pk").values_list(*columns)
-    latest: dict[str, dict[str, _Shown]] = {}
-    too_many = set()
+    latest: dict[str, dict[tuple[str, str], _Shown]] = {}
+    too_many, is_everything = set(), only is None and most is None
     for key, leaf, chain, evidence, *rest in rows.iterator():
         shown = latest.setdefault(key, {})
-        shown.pop(leaf, None)  # the latest go behind all others
-        shown[leaf] = _Shown((leaf, *above_leaf(chain)), evidence, *rest)
-        if len(shown) > MAX_LEAVES:
+        shown.pop((leaf, evidence), None)  # the latest go behind all others
+        shown[leaf, evidence] = _Shown((leaf, *above_leaf(chain)), evidence, *rest)
+        if len(shown) > MAX_LEAVES and not is_everything:
             del shown[next(iter(shown))]
             too_many.add(key)
     return dict(_read(latest, too_many, at or timezone.now()))
@@ -144,7 +148,7 @@ class _Shown(NamedTuple):
 
 
 def _read(
-    latest: Mapping[str, Mapping[str, _Shown]], too_many: Collection[str], at: datetime
+    latest: Mapping[str, Mapping[tuple[str, str], _Shown]], too_many: Collection[str], at: datetime
 ) -> Iterator[tuple[str, list[Came]]]:
     every = [one for shown in latest.values() for one in shown.values()]
     pems = _pems({thumbprint for one in every if not one.is_classed for thumbprint in one.chain})

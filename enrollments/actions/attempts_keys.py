@@ -50,7 +50,7 @@ class Signed(NamedTuple):
     was_admitted: bool = False
 
 
-# Of one device so many keys are looked at, those that it proved last.
+# Of one device so many keys are looked at, unless all is, those that it proved last.
 MAX_KEYS = MAX_LEAVES
 
 
@@ -79,7 +79,7 @@ def keys_at_attempts(
         "outcome",
     )
     latest: dict[str, dict[tuple[str, ...], Signed]] = {}
-    too_many = set()
+    too_many, is_everything = set(), most is None and not registration_id
     for key, name, *proven, is_registered, at, outcome in rows.values_list(*columns).iterator():
         mechanism, key_ids = key_proven(*proven)
         shown = latest.setdefault(key, {})
@@ -87,7 +87,7 @@ def keys_at_attempts(
         shown[name, *key_ids] = Signed(
             name, mechanism, key_ids, is_registered, at, is_registered and outcome == AttemptOutcome.ASSIGNED
         )
-        if len(shown) > MAX_KEYS:
+        if len(shown) > MAX_KEYS and not is_everything:
             del shown[next(iter(shown))]
             too_many.add(key)
     return {

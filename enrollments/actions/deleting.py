@@ -18,6 +18,7 @@ from enrollments.actions.preview import (
     ref_of,
 )
 from enrollments.actions.preview.acts import NOBODY
+from enrollments.actions.preview.to_come import ALL_TIMES
 from enrollments.actions.preview.touched import in_portions, still_there
 from enrollments.actions.revocation import deny_device, in_slots, proven_leaves
 from enrollments.actions.schedule import standing_now, switches_now
@@ -37,6 +38,8 @@ from enrollments.policy.words import counted
 
 # Each deny entry is some ten statements, and admissions wait for as long as the change lock is held.
 DENIED_AT_ONCE = 100
+# So many devices that came meanwhile are judged while nobody else is admitted.
+EXAMINED_UNDER_LOCK = 20
 # For one call: somebody waits for the answer. Called again, it goes on with those that are left.
 MAX_DENIED = 1000
 # So often those are examined that registered meanwhile, before it is given up.
@@ -87,7 +90,7 @@ def delete_and_deny(
             f"Of {counted(preview.not_examined, 'device')} it is not known by what else they may come in: they have "
             "proven more than is looked at. Nothing was deleted. Disable instead: that keeps out whoever it is."
         )
-    coming = preview_to_come(service, Act.DELETE, entries, preview, limits=NO_LIMITS)
+    coming = preview_to_come(service, Act.DELETE, entries, preview, limits=NO_LIMITS, most=ALL_TIMES)
     gone = {ref_of(one) for one in entries}
     passing = coming.passing_to_others(gone)
     # Who has an entry of its own among them is denied by another one, once that is gone.
@@ -111,16 +114,18 @@ def delete_and_deny(
             return Deleted(0, denied, len(others) - denied)
         later = Newcomers.from_now_on(service, entries)
         came = newcomers.names(besides=own.union(map(registration_key, others)))
-        if len(came) <= DENIED_AT_ONCE:
+        if len(came) <= EXAMINED_UNDER_LOCK:
             break
         # Too many to be examined while all others wait.
         newcomers = later
         others += _passing_once_gone(service, entries, came)
     rest = others[denied:]
+    if len(rest) > DENIED_AT_ONCE:
+        return Deleted(0, denied, len(rest))
     with change_lock(service):
         check_epoch(service, epoch)
         came = newcomers.names(besides=own.union(map(registration_key, others)))
-        if len(came) > DENIED_AT_ONCE:
+        if len(came) > EXAMINED_UNDER_LOCK:
             raise Conflict(
                 f"{len(came):,} devices registered meanwhile that may have to be kept out too: nothing was deleted. "
                 "Run it again, or disable first what is to be deleted."

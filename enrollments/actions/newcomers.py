@@ -15,6 +15,8 @@ from enrollments.actions.attempts import OVERFLOW_NAME
 from enrollments.actions.judging import judge
 from enrollments.actions.judging.assumed import judge_tpm_as_proven
 from enrollments.actions.known_credentials import KnownCredential, known_credentials
+from enrollments.actions.name_holders import may_take
+from enrollments.actions.preview.to_come import ALL_TIMES
 from enrollments.actions.schedule import Entry, times_of_enabling
 from enrollments.models import (
     AttemptOutcome,
@@ -25,8 +27,8 @@ from enrollments.models import (
     RegistrationRecord,
 )
 from enrollments.models.switches import ALL_OPEN
-from enrollments.policy.decision import Decision
 from enrollments.policy.facts import EntryKind, EntryRef
+from enrollments.policy.names import registration_key
 
 # What is written is dated by the clocks of those who write it, which may differ by so much.
 CLOCKS_DIFFER = timedelta(minutes=5)
@@ -87,6 +89,10 @@ def _attempts(
     individuals, groups = _those_that_count(service, entries)
     by = Q(entry_kind=EntryKind.GROUP, entry_name__in=groups.values("group_id"))
     by |= Q(entry_kind=EntryKind.INDIVIDUAL, entry_name__in=individuals.values("registration_id"))
+    # Who has proven something else is refused the name as long as one of these holds it (R11).
+    owned = Q(owner_group__in=groups) | Q(owner_individual__in=individuals)
+    held = service.registrations.filter(owned).values("registration_key")
+    by |= Q(outcome=AttemptOutcome.FAILED, registration_key__in=held)
     began = service.attempts.filter(by, last_at__gte=since, first_at__gte=since)
     unproven = Q(outcome=AttemptOutcome.REFUSED, chain="", key_id="")
     return began.exclude(unproven).exclude(claimed_registration_id=OVERFLOW_NAME)
@@ -111,15 +117,21 @@ def _those_that_count(
 class Examined:
     """What is decided about some devices before a change, to be compared with what is decided after it.
 
-    Each is judged by all that is known that it has shown, or that is enrolled for it: now, and with all that is to be
-    enabled later enabled. Made in the transaction of the change, or in one that rehearses it.
+    Each is judged by all that is known that it has shown, or that is enrolled for it: now, and at each time at which
+    something is to be enabled. Made in the transaction of the change, or in one that rehearses it.
     """
 
     def __init__(self, service: ProvisioningService, registration_ids: Iterable[str]) -> None:
-        self._service, self._at = service, timezone.now()
-        self._times = (None, ALL_OPEN) if times_of_enabling(service) else (None,)
+        self._service, self._now = service, timezone.now()
+        to_come = times_of_enabling(service)
+        self._times: list[datetime | None] = [None, *to_come[:ALL_TIMES]]
+        if len(to_come) > ALL_TIMES:
+            self._times.append(ALL_OPEN)
         # Before the change, which may take away what says of a key whose it was.
-        self._known = {name: known_credentials(service, name, at=self._at) for name in registration_ids}
+        self._known = {
+            name: [known_credentials(service, name, at=self._dates(entries_at)) for entries_at in self._times]
+            for name in registration_ids
+        }
         self._before = {name: self._admitted_by(known) for name, known in self._known.items()}
 
     def passing_to_others(self, gone: Collection[EntryRef]) -> list[str]:
@@ -133,16 +145,26 @@ class Examined:
             )
         ]
 
-    def _admitted_by(self, known: Sequence[KnownCredential]) -> list[EntryRef | None]:
-        """By which entry, at each of the times; None where none admits it."""
-        return [self._first(known, entries_at) for entries_at in self._times]
+    def _dates(self, entries_at: datetime | None) -> datetime:
+        """As of when certificates are judged."""
+        return self._now if entries_at is None or entries_at == ALL_OPEN else entries_at
+
+    def _admitted_by(self, known: Sequence[Sequence[KnownCredential]]) -> list[EntryRef | None]:
+        """By which entry, at each of the times; None where none admits it. known: as of each of them."""
+        times = zip(known, self._times, strict=True)
+        return [self._first(shown, entries_at) for shown, entries_at in times]
 
     def _first(self, known: Sequence[KnownCredential], entries_at: datetime | None) -> EntryRef | None:
-        decided = (self._decided(one, entries_at) for one in known)
-        return next((one.entry for one in decided if one.admitted), None)
+        return next(filter(None, (self._lets_in(one, entries_at) for one in known)), None)
 
-    def _decided(self, one: KnownCredential, entries_at: datetime | None) -> Decision:
-        service, name, at = self._service, one.registration_id, self._at
+    def _lets_in(self, one: KnownCredential, entries_at: datetime | None) -> EntryRef | None:
+        """By which entry, if that may have the name (R11): while another one holds it, the device fails."""
+        service, name, at = self._service, one.registration_id, self._dates(entries_at)
         if one.shown is None:
-            return judge_tpm_as_proven(service, name, at=at, entries_at=entries_at).decision
-        return judge(service, name, one.shown, at=at, entries_at=entries_at).decision
+            decision = judge_tpm_as_proven(service, name, at=at, entries_at=entries_at).decision
+            return decision.entry if decision.admitted else None
+        judgement = judge(service, name, one.shown, at=at, entries_at=entries_at)
+        if not judgement.decision.admitted:
+            return None
+        record = RegistrationRecord.of(service.pk, registration_key(name))
+        return judgement.decision.entry if record is None or may_take(record, judgement) else None

@@ -99,7 +99,7 @@ def count_too_often_unjudged(
 ) -> str:
     """The same of who was admitted a moment ago, and is told to wait without being judged."""
     hour = at.replace(minute=0, second=0, microsecond=0)
-    source = f"{ALIKE}-:{digest_of(caller.registration_key, caller.credential)}"
+    source = f"{ALIKE}-:{digest_of(str(service.pk), caller.registration_key, caller.credential)}"
     credential = caller.credential[:64]
     return _count(
         _TooOften(service.pk, hour, caller.registration_key, source, credential, service, name, peer), at

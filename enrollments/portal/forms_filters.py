@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from django import forms
+from django.utils.text import capfirst
 
 from enrollments.models import AttemptOutcome, RegistrationStatus
 from enrollments.policy.reasons import Reason
@@ -75,7 +76,7 @@ class AttemptFilter(FilterForm):
         required=False,
         choices=[
             ("", "Any reason"),
-            *((one.value, one.in_words.capitalize()) for one in Reason),
+            *((one.value, capfirst(one.in_words)) for one in Reason),
         ],
     )
     entry = search_field("Deciding entry")

@@ -492,7 +492,7 @@ def test_deleting_that_cannot_keep_out_all_who_come_meanwhile_is_not_done(
 ):
     path = f"groups/delete/?entry={group(service).pk}"
     data = {"epoch": epoch_in(page(operator, path)), "keep_out": "1"}
-    monkeypatch.setattr(deleting, "DENIED_AT_ONCE", 2)
+    monkeypatch.setattr(deleting, "EXAMINED_UNDER_LOCK", 2)
     monkeypatch.setattr(deleting, "ROUNDS", 1)
     really = deleting.preview_of_act
 

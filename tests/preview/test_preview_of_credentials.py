@@ -31,7 +31,7 @@ from enrollments.actions.preview import (
 from enrollments.actions.preview.limits import NO_LIMITS
 from enrollments.actions.revocation import deny_device, release_registration
 from enrollments.errors import Conflict
-from enrollments.models import AttestationMechanism, IndividualEnrollment, Slot
+from enrollments.models import AttestationMechanism, Certificate, IndividualEnrollment, Slot
 from tests.certificates import NOW, mint, root, self_signed
 from tests.devices import ALICE, enroll_ca, enroll_device, enroll_keys, new_service, register, shows, signs
 
@@ -242,7 +242,7 @@ class TestFormerCertificatesTellOfThemselves:
         assert delete_and_deny(service, [group], actor=ALICE).denied == 1
         assert register(service, former).outcome == "disabled"
 
-    def test_of_more_than_are_looked_at_nothing_is_said_and_nothing_deleted(self, service, ca, monkeypatch):
+    def test_more_than_are_looked_at_at_a_glance_are_looked_at_where_all_is(self, service, ca, monkeypatch):
         monkeypatch.setattr(attempts_certificates, "MAX_LEAVES", 2)
         other = enroll_ca(service, OTHER_CA_LEAF.issuer, "former")
         register(service, OTHER_CA_LEAF)
@@ -250,10 +250,39 @@ class TestFormerCertificatesTellOfThemselves:
         for _ in range(4):
             register(service, ca.leaf("p-0"))
 
-        assert preview_of_act(service, Act.DELETE, [group], limits=NO_LIMITS).not_examined == 1
+        assert preview_of_act(service, Act.DELETE, [group]).not_examined == 1
+        assert effects(preview_of_act(service, Act.DELETE, [group], limits=NO_LIMITS)) == {
+            "p-0": Effect.STILL_ADMITTED
+        }
+        assert delete_and_deny(service, [group], actor=ALICE).denied == 1
+
+    def test_where_not_all_that_was_sent_is_kept_nothing_is_deleted(self, service, ca):
+        crossed = ca.cross_signed_by(root("Second"))
+        plant = enroll_ca(service, ca, "plant")
+        assert register(service, shows(ca.leaf("p-0"), crossed), "p-0").outcome == "assigned"
+        group = enroll_ca(service, OTHER_CA_LEAF.issuer, "other", predecessor=plant)
+        assert register(service, OTHER_CA_LEAF).outcome == "assigned"
+        Certificate.objects.filter(thumbprint_sha256=crossed.parsed.thumbprint_sha256).delete()
+        delete_enrollment_groups(service, ["plant"], actor=ALICE)
+
         with pytest.raises(Conflict, match="Of 1 device it is not known by what else they may come in"):
             delete_and_deny(service, [group], actor=ALICE)
-        assert service.enrollmentgroups.filter(group_id="plant").exists()
+        assert service.enrollmentgroups.filter(group_id="other").exists()
+
+    def test_one_leaf_below_another_chain_is_another_credential(self, service):
+        first, second = root("First"), root("Second")
+        line = first.intermediate("Line")
+        crossed, leaf = line.cross_signed_by(second), line.leaf("p-0")
+        one = enroll_ca(service, first, "first")
+        assert register(service, shows(leaf, line), "p-0").outcome == "assigned"
+        two = enroll_ca(service, second, "second", predecessor=one)
+        disable_group(service, one)
+        assert register(service, shows(leaf, crossed), "p-0").outcome == "assigned"
+        enable_enrollment_group(service, "first", actor=ALICE)
+
+        assert effects(preview_of_act(service, Act.DELETE, [two])) == {"p-0": Effect.STILL_ADMITTED}
+        assert delete_and_deny(service, [two], actor=ALICE).denied == 1
+        assert register(service, shows(leaf, line), "p-0").outcome == "disabled"
 
     def test_with_all_that_was_sent_along(self, service, ca):
         second, other = root("Second"), root("Other CA")

@@ -55,8 +55,13 @@ _COLUMNS = (
 
 
 def by_place(shown: Mapping[str, Sequence[Came]]) -> dict[str, Came]:
-    """What shown_at_attempts tells, by place (place_of)."""
-    return {place_of(key, one.thumbprint): one for key, several in shown.items() for one in several}
+    """What shown_at_attempts tells, by place (place_of); a leaf that was shown with other certificates has several."""
+    found: dict[str, Came] = {}
+    for key, several in shown.items():
+        for one in several:
+            place = place_of(key, one.thumbprint)
+            found[place if place not in found else f"{place} {len(found)}"] = one
+    return found
 
 
 class LeafNames(NamedTuple):

@@ -19,8 +19,9 @@ from enrollments.models.switches import ALL_OPEN
 from enrollments.policy.facts import EntryKind, EntryRef
 from enrollments.policy.names import registration_key
 
-# So many times are looked at one by one. What comes at others is told together.
+# So many times are looked at one by one, and so many where all devices are. What comes at others is told together.
 MAX_TIMES = 3
+ALL_TIMES = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,16 +67,16 @@ def coming_by(
 ) -> ToCome:
     """Who comes in later by a change, of which `now` is the preview. look: the same preview of a time to come.
 
-    Where several switches turn on, all of them at once tell first whether there is anything to tell; then at most
-    `most` times are looked at one by one. Where none does, nothing is read.
+    At most `most` times are looked at one by one; of more, all of them at once tell besides whether there is anything
+    to tell. Where none is, nothing is read.
     """
     if now.out_until is None:
         return ToCome(now)
     times = times_of_enabling(service)
-    looks = {at: look(at) for at in times} if len(times) == 1 else _looks(service, now, look, times, most)
+    looks = _looks(service, now, look, times, most)
     ever = [device for preview in looks.values() for device in _admitted(preview)]
     out = {one.registration_id: one.after for one in now.devices if one.after and not one.after.admitted}
-    is_whole = not any(one.not_examined for one in looks.values())
+    is_whole = looks.keys() >= set(times) and not any(one.not_examined for one in looks.values())
     if is_whole and not any(one.registration_id in out for one in ever):
         now = replace(now, out_until=None)
     return ToCome(now, tuple(_comings(now, out, looks, times)), looks)
@@ -103,18 +104,20 @@ def _looks(
     times: Sequence[datetime],
     most: int,
 ) -> dict[datetime, Preview]:
-    """At all of them open, and at as many times as it takes to say of each device when it comes in, but `most`."""
+    """At each of the times, or at all of them open and at those that matter, where they are more than `most`.
+
+    All open is no time: certificates are judged by their dates of now, and who has several may come in by another one.
+    """
+    if len(times) <= most:
+        return {at: look(at) for at in times}
     looks = {ALL_OPEN: look(ALL_OPEN)}
-    waiting = {one.registration_id for one in _affected(looks[ALL_OPEN])}
+    waiting = {one.registration_id for one in _admitted(looks[ALL_OPEN])}
     waiting -= {one.registration_id for one in _admitted(now)}
-    chosen = times if len(times) <= most else _those_that_matter(service, now, waiting, times)[:most]
-    for at in chosen:
+    for at in _those_that_matter(service, now, waiting, times)[:most]:
         if not waiting:
             break
         looks[at] = look(at)
         waiting -= {one.registration_id for one in _admitted(looks[at])}
-    if len(looks) > len(times):
-        del looks[ALL_OPEN]  # of each time it is known
     return looks
 
 
@@ -125,11 +128,14 @@ def preview_to_come(
     now: Preview,
     *,
     limits: Limits | None = None,
+    most: int = MAX_TIMES,
 ) -> ToCome:
     """The same of an act on entries. limits: see preview_of. What only shuts out lets nobody in later either."""
     if not act.may_widen:
         return ToCome(now)
-    return coming_by(service, now, lambda at: preview_of_act(service, act, entries, at=at, limits=limits))
+    return coming_by(
+        service, now, lambda at: preview_of_act(service, act, entries, at=at, limits=limits), most
+    )
 
 
 def _comings(

@@ -70,7 +70,9 @@ def last_day(service: ProvisioningService, now: datetime) -> list[Bucket]:
     hours = [this_hour - timedelta(hours=ago) for ago in reversed(range(24))]
     buckets = {hour: Bucket(f"{hour:%H}:00") for hour in hours}
     sums = (
-        service.attempts.filter(last_at__gte=hours[0], hour__gte=hours[0])
+        # Who was told to wait was not refused.
+        service.attempts.exclude(outcome=AttemptOutcome.THROTTLED)
+        .filter(last_at__gte=hours[0], hour__gte=hours[0])
         .values_list("hour", "outcome")
         .annotate(total=Sum("count"))
         .order_by()
