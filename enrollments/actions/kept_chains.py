@@ -1,6 +1,8 @@
 """The chain that a device sent with an attempt, drawn as of then: with dates of that time, and who barred it."""
 
-from enrollments.actions.attempts import above_leaf, is_proven, shown_trace
+from collections.abc import Sequence
+
+from enrollments.actions.attempts import OVERFLOW_NAME, above_leaf, is_proven, shown_trace
 from enrollments.actions.certificates import parsed
 from enrollments.actions.drawn_chains import DrawnChain, Kept, draw_chain
 from enrollments.models import AttemptOutcome, Certificate, ProvisioningService, RegistrationAttempt
@@ -11,6 +13,7 @@ from enrollments.policy.words import counted
 _OF_A_STRANGER = (
     "It had proven nothing, so the thumbprint of its certificate is kept alone: no path can be drawn."
 )
+_OF_MANY = "It counts attempts of many devices, so no path is that of all of them."
 _FORGOTTEN = "Its certificate has been forgotten here: there is no path to draw any more."
 
 
@@ -21,6 +24,8 @@ def kept_chain(service: ProvisioningService, attempt: RegistrationAttempt) -> tu
     """
     if not attempt.leaf_thumbprint:
         return None, ""
+    if attempt.claimed_registration_id == OVERFLOW_NAME:
+        return None, _OF_MANY
     if not is_proven(attempt):
         return None, _OF_A_STRANGER
     names = [attempt.leaf_thumbprint, *above_leaf(attempt.chain)]
@@ -29,8 +34,10 @@ def kept_chain(service: ProvisioningService, attempt: RegistrationAttempt) -> tu
     if attempt.leaf_thumbprint not in pems:
         return None, _FORGOTTEN
     certificates = [parsed(pems[name]) for name in names if name in pems]
-    chain = draw_chain(service, certificates, None, None, at=attempt.last_at, kept=_kept(attempt))
-    return chain, _as_of(attempt, len(names) - len(certificates))
+    kept = _kept(attempt)
+    chain = draw_chain(service, certificates, None, None, at=attempt.last_at, kept=kept)
+    drawn = {str(ref) for one in (*chain.path, *chain.aside) for ref in one.barred_by}
+    return chain, _as_of(attempt, len(names) - len(certificates), sorted(kept.barring - drawn))
 
 
 def _kept(attempt: RegistrationAttempt) -> Kept:
@@ -45,11 +52,14 @@ def _kept(attempt: RegistrationAttempt) -> Kept:
     )
 
 
-def _as_of(attempt: RegistrationAttempt, forgotten: int) -> str:
+def _as_of(attempt: RegistrationAttempt, forgotten: int, gone: Sequence[str]) -> str:
+    """gone: what barred then, and holds none of these keys, or none any more."""
     told = (
-        f"As of {attempt.last_at:%Y-%m-%d %H:%M:%S} UTC: dates, and which entries barred. Which entries hold a "
-        "certificate is told of those that were there then, as they are now; Back in time tells what they held then."
+        f"As of {attempt.last_at:%Y-%m-%d %H:%M:%S} UTC: dates, and which entries barred. Which certificates entries "
+        "hold is told of those that were there then, as it is now; Back in time tells what it was."
     )
+    if gone:
+        told += f" Barred then by {', '.join(gone)} too, of which nothing is drawn."
     if forgotten:
         lost = counted(forgotten, "certificate")
         told += f" {lost} above the leaf {'has' if forgotten == 1 else 'have'} been forgotten."

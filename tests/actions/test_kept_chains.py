@@ -7,7 +7,11 @@ import pytest
 from django.test import Client
 from django.utils import timezone
 
-from enrollments.actions.enrollment_groups import disable_enrollment_group, enable_enrollment_group
+from enrollments.actions.enrollment_groups import (
+    delete_enrollment_groups,
+    disable_enrollment_group,
+    enable_enrollment_group,
+)
 from enrollments.actions.explaining import Question, explain
 from enrollments.attestation.credential import PresentedCredential
 from enrollments.models import Certificate, EnrollmentGroup
@@ -116,6 +120,19 @@ def test_who_barred_then_is_told_whatever_became_of_them(service):
     assert barring(kept(service, refused)) == {"enrollment group line"}
     assert barring(kept(service, let_in)) == set()
     assert named(kept(service, let_in)) == ["pump-2", "Line", "Plant"]
+
+
+def test_who_barred_then_and_is_gone_is_named_beside(service):
+    ca = root("Plant CA")
+    enroll_ca(service, ca, "plant", enabled=False)
+    answer = register(service, ca.leaf("pump-1"))
+    before = kept(service, answer)
+    delete_enrollment_groups(service, ["plant"], actor=ALICE)
+
+    after = kept(service, answer)
+
+    assert (barring(before), "too, of which" in before.chain_note) == ({"enrollment group plant"}, False)
+    assert (barring(after), "Barred then by enrollment group plant too" in after.chain_note) == (set(), True)
 
 
 def test_dates_are_those_of_that_time(service):
