@@ -274,6 +274,8 @@ def ask_before(
         if asked.then is None:
             coming = preview_to_come(service, shown, entries, preview)
             preview = coming.now
+            # The list is to say the same as the question, which has looked at the times to come.
+            hand_over(service, act_on(entries, asked.shown(None), None), preview)
         later = asked.preview(service, asked.later) if asked.later else None
         put_off = asked.of_what_is_put_off.preview(service, Then()) if asked.put_off else None
     except SecretUnreadable as problem:

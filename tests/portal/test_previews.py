@@ -466,6 +466,20 @@ def test_deleting_offers_to_disable_instead_and_to_keep_devices_out(operator, se
     assert "2 known devices will be refused: pump-0, pump-1." in words(instead)
 
 
+def test_the_list_behind_a_question_says_what_the_question_says(operator, service, line, database_clock):
+    """A switch of another group turns, which lets none of these in: it was looked at for the question."""
+    disable_enrollment_group(service, "root", actor=ALICE)
+    enroll_ca(service, root("Other"), "other")
+    disable_enrollment_group(service, "other", until=database_clock.ahead(days=1), actor=ALICE)
+    before = words(page(operator, "preview/?act=delete&entry=group:plant-7"))
+
+    question = words(page(operator, f"groups/delete/?entry={group(service).pk}"))
+
+    assert "2 known devices are shut out already, and stay so: pump-0, pump-1." in question
+    assert "at the least" in before
+    assert "at the least" not in words(page(operator, "preview/?act=delete&entry=group:plant-7"))
+
+
 def test_devices_that_another_group_lets_in_later_are_told_and_can_be_kept_out(
     operator, service, line, database_clock
 ):
