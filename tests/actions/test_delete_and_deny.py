@@ -270,7 +270,7 @@ class TestWhoComesMeanwhile:
         assert outcomes(service, came) == {"disabled"}
 
     def test_nothing_is_deleted_while_more_come_than_can_be_examined(self, service, line, monkeypatch):
-        monkeypatch.setattr(deleting, "DENIED_AT_ONCE", 2)
+        monkeypatch.setattr(deleting, "EXAMINED_UNDER_LOCK", 2)
         monkeypatch.setattr(deleting, "ROUNDS", 1)
         meanwhile(monkeypatch, "preview_of_act", lambda: devices_of(service, line, 3))
         meanwhile(monkeypatch, "_passing_once_gone", lambda: devices_of(service, line, 3, "valve"))
