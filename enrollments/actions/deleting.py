@@ -88,7 +88,7 @@ def delete_and_deny(
     if preview.not_examined:
         raise Conflict(
             f"Of {counted(preview.not_examined, 'device')} it is not known by what else they may come in: they have "
-            "proven more than is looked at. Nothing was deleted. Disable instead: that keeps out whoever it is."
+            "sent certificates that are not kept any more. Nothing was deleted. Disable instead: that keeps them out."
         )
     coming = preview_to_come(service, Act.DELETE, entries, preview, limits=NO_LIMITS, most=ALL_TIMES)
     gone = {ref_of(one) for one in entries}
