@@ -69,8 +69,9 @@ def known_credentials(
     entry = service.individualenrollments.filter(registration_key=key).first()
     proven = proven_by(service, registration_id, record)
     known = [
-        _shows_again(service, entry, one, at, _LAST if number == 0 else _BEFORE)
+        shown
         for number, one in enumerate(proven)
+        for shown in _shows_again(service, entry, one, at, _LAST if number == 0 else _BEFORE)
     ]
     if record is not None and (group := key_group_of(record)) is not None:
         known.append(derived_from_group(service, group, record.registration_id, at=at))
@@ -135,21 +136,26 @@ def proven_chains(service: ProvisioningService, registration_id: str) -> list[tu
 
 def _shows_again(
     service: ProvisioningService, entry: IndividualEnrollment | None, proven: Proven, at: datetime, when: str
-) -> KnownCredential:
+) -> list[KnownCredential]:
+    """One; or several, of keys that are told apart no more."""
     name = proven.registration_id
     if proven.chain:
-        return _shows(name, proven.chain, f"{'the' if when == _LAST else 'a'} chain {when}")
+        return [_shows(name, proven.chain, f"{'the' if when == _LAST else 'a'} chain {when}")]
     if proven.mechanism is Mechanism.TPM:
         if entry is not None and entry.mechanism == AttestationMechanism.TPM and _is_tpm_of(entry, proven):
-            return _tpm_of(entry)
+            return [_tpm_of(entry)]
         gone = PresentedCredential(claimed_tpm=ClaimedTpm(b""))
-        return KnownCredential(name, f"the TPM {when}", gone)
-    for key, basis in _keys_held(service, entry, proven):
-        return KnownCredential(name, basis, PresentedCredential(authorization=_token(service, name, key, at)))
+        return [KnownCredential(name, f"the TPM {when}", gone)]
+    held = [
+        KnownCredential(name, basis, PresentedCredential(authorization=_token(service, name, key, at)))
+        for key, basis in _keys_held(service, entry, proven)
+    ]
+    if held:
+        return held
     # Which key it was is known, and that no entry has it; any other that none has is answered alike.
     nobody = _token(service, name, key_bytes(new_symmetric_key()), at)
     basis = f"a SAS token by the key {when}, which no entry holds any more"
-    return KnownCredential(name, basis, PresentedCredential(authorization=nobody))
+    return [KnownCredential(name, basis, PresentedCredential(authorization=nobody))]
 
 
 def _is_tpm_of(entry: IndividualEnrollment, proven: Proven) -> bool:
@@ -177,7 +183,7 @@ def _keys_held(
                 yield key_bytes(secret), f"a SAS token by the {which} key of its individual enrollment"
     groups = service.enrollmentgroups.filter(mechanism=AttestationMechanism.SYMMETRIC_KEY).order_by("pk")
     for group in groups:
-        for secret in (group.primary_key, group.secondary_key):
+        for which, secret in (("primary", group.primary_key), ("secondary", group.secondary_key)):
             key = key_bytes(secret)
             if proven.key_ids:
                 ids = {identifier_of_group_key(key), identifier_of_derived(key, proven.registration_id)}
@@ -185,10 +191,10 @@ def _keys_held(
             else:
                 derived = _may_be(secret, proven)
             if derived:
-                yield derive_device_key(key, proven.registration_id), _DERIVED.format(group)
+                yield derive_device_key(key, proven.registration_id), _DERIVED.format(which, group)
 
 
-_DERIVED = "a SAS token by the key that a device of enrollment group {} derives"
+_DERIVED = "a SAS token by the key that a device derives from the {} key of enrollment group {}"
 _NEVER = datetime.min.replace(tzinfo=UTC)
 
 
@@ -199,7 +205,7 @@ def derived_from_group(
     key = derive_device_key(key_bytes(group.primary_key), registration_id)
     return KnownCredential(
         registration_id,
-        _DERIVED.format(group),
+        _DERIVED.format("primary", group),
         PresentedCredential(authorization=_token(service, registration_id, key, at)),
     )
 

@@ -169,7 +169,27 @@ class TestWhatADeviceSignedWithLast:
         told = self.asked_and_live(service, shown)
 
         assert told.verdict is Verdict.UNAUTHORIZED
-        assert "the key that a device of enrollment group line-9 derives" in told.note
+        assert "the key that a device derives from the primary key of enrollment group line-9" in told.note
+
+    def test_of_two_keys_that_one_group_derives_each_is_looked_at(self, service):
+        """A group that is disabled has the first of its keys, and so bars that one alone."""
+        group = enroll_key_group(service)
+        by_secondary, by_primary = (
+            signs(service, "press-01", derived_key(key, "press-01"))
+            for key in (group.secondary_key, group.primary_key)
+        )
+        register(service, by_secondary, "press-01")
+        register(service, by_primary, "press-01")
+        enroll_key_group(service, "line-8", primary_key=group.primary_key, enabled=False)
+
+        told = self.asked_and_live(service, by_primary)
+
+        assert (told.verdict, told.entry_words) == (Verdict.DISABLED, "enrollment group line-8")
+        assert told.note == (
+            "It is admitted by enrollment group line-9 if it shows something else that is known of it: a SAS token by "
+            "the key that a device derives from the secondary key of enrollment group line-9."
+        )
+        assert register(service, by_secondary, "press-01").outcome is Outcome.ASSIGNED
 
     def test_a_tpm_that_is_enrolled_no_more_is_refused(self, service):
         tpm = SoftTpm()
