@@ -4,15 +4,53 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import NamedTuple
 
-from django.db.models import Case, CharField, Exists, ExpressionWrapper, F, OuterRef, Q, Value, When
+from django.db.models import (
+    BooleanField,
+    Case,
+    CharField,
+    Exists,
+    ExpressionWrapper,
+    F,
+    OuterRef,
+    Q,
+    QuerySet,
+    Subquery,
+    Value,
+    When,
+)
 from django.utils import timezone
 
 from enrollments.actions.attempts import OVERFLOW_NAME, above_leaf
 from enrollments.actions.certificates import parsed
 from enrollments.actions.evidence import is_signed
 from enrollments.attestation.x509 import ParsedCertificate
-from enrollments.models import AttemptOutcome, Certificate, ProvisioningService, RegistrationRecord
+from enrollments.models import (
+    AttemptOutcome,
+    Certificate,
+    ProvisioningService,
+    RegistrationAttempt,
+    RegistrationRecord,
+)
 from enrollments.policy.reasons import Reason
+
+
+def was_outlived(records: "QuerySet[RegistrationRecord]") -> Case:
+    """Of attempts: whether the device was admitted then, before it was by what its record has, or was admitted since.
+
+    records: those of the devices of these attempts.
+    """
+    since = RegistrationAttempt.objects.filter(
+        service=OuterRef("service"),
+        registration_key=OuterRef("registration_key"),
+        last_at__gt=OuterRef("last_at"),
+        outcome=AttemptOutcome.ASSIGNED,
+    )
+    return Case(
+        When(~Exists(records), then=Value(False)),
+        When(outcome=AttemptOutcome.ASSIGNED, then=Value(True)),
+        default=Exists(since),
+        output_field=BooleanField(),
+    )
 
 
 class Classed(NamedTuple):
@@ -33,8 +71,7 @@ class Came(NamedTuple):
 
     is_registered: whether there is a registration record of it besides. at: the time of that attempt.
     classed: in place of the certificates, where enough is known without them. is_whole: whether that is all that there
-    was; if not, it may have come in by what is not known any more. was_admitted: with that, before it was with what the
-    record has.
+    was; if not, it may have come in by what is not known any more. was_outlived: see there.
     """
 
     registration_id: str
@@ -43,7 +80,7 @@ class Came(NamedTuple):
     at: datetime | None = None
     classed: Classed | None = None
     is_whole: bool = True
-    was_admitted: bool = False
+    was_outlived: bool = False
 
     @property
     def thumbprint(self) -> str:
@@ -107,9 +144,23 @@ def shown_at_attempts(
         "claimed_registration_id",
         "is_registered",
         "last_at",
-        "outcome",
+        "outlived",
+        "leaf_spki",
+        "leaf_is_current",
     )
-    rows = attempts.annotate(is_registered=Exists(records)).order_by("last_at", "pk").values_list(*columns)
+    # By the database, as text that comes as it is: of a hundred thousand leaves no date is read.
+    at = at or timezone.now()
+    is_valid = When(not_before__lte=at, not_after__gte=at, then=Value("yes"))
+    leaves = Certificate.objects.filter(thumbprint_sha256=OuterRef("leaf_thumbprint"))
+    attempts = attempts.annotate(
+        is_registered=Exists(records),
+        outlived=was_outlived(records),
+        leaf_spki=Subquery(leaves.values("spki_sha256")),
+        leaf_is_current=Subquery(
+            leaves.values(text=Case(is_valid, default=Value(""), output_field=CharField())),
+        ),
+    )
+    rows = attempts.order_by("last_at", "pk").values_list(*columns)
     latest: dict[str, dict[tuple[str, str], _Shown]] = {}
     too_many, is_everything = set(), only is None and most is None
     for key, leaf, chain, evidence, *rest in rows.iterator():
@@ -119,7 +170,7 @@ def shown_at_attempts(
         if len(shown) > MAX_LEAVES and not is_everything:
             del shown[next(iter(shown))]
             too_many.add(key)
-    return dict(_read(latest, too_many, at or timezone.now()))
+    return dict(_read(latest, too_many))
 
 
 def looked_at_from(service: ProvisioningService, most: int | None) -> datetime | None:
@@ -131,16 +182,16 @@ def looked_at_from(service: ProvisioningService, most: int | None) -> datetime |
 
 
 class _Shown(NamedTuple):
+    """leaf_spki: None where the leaf is kept no more."""
+
     chain: tuple[str, ...]
     evidence: str
     registration_id: str
     is_registered: bool
     at: datetime
-    outcome: str
-
-    @property
-    def was_admitted(self) -> bool:
-        return self.is_registered and self.outcome == AttemptOutcome.ASSIGNED
+    was_outlived: bool
+    leaf_spki: str | None
+    leaf_is_current: str | None
 
     @property
     def is_classed(self) -> bool:
@@ -148,32 +199,27 @@ class _Shown(NamedTuple):
 
 
 def _read(
-    latest: Mapping[str, Mapping[tuple[str, str], _Shown]], too_many: Collection[str], at: datetime
+    latest: Mapping[str, Mapping[tuple[str, str], _Shown]], too_many: Collection[str]
 ) -> Iterator[tuple[str, list[Came]]]:
     every = [one for shown in latest.values() for one in shown.values()]
     pems = _pems({thumbprint for one in every if not one.is_classed for thumbprint in one.chain})
-    leaves = _leaves({one.chain[0] for one in every if one.is_classed}, at)
     # What was on no path is not kept for ever (actions/certificates.py).
     above = {thumbprint for one in every if one.is_classed for thumbprint in one.chain[1:]}
-    gone = above - {one for one, _, _ in _columns(above, "thumbprint_sha1")}
+    gone = above - {one for one, _ in _columns(above, "thumbprint_sha1")}
 
     def came(one: _Shown) -> Came:
         if one.is_classed:
-            classed = Classed(one.evidence, one.chain, *leaves[one.chain[0]])
+            classed = Classed(one.evidence, one.chain, one.leaf_spki or "", bool(one.leaf_is_current))
             is_whole = gone.isdisjoint(one.chain)
             return Came(
-                one.registration_id, (), one.is_registered, one.at, classed, is_whole, one.was_admitted
+                one.registration_id, (), one.is_registered, one.at, classed, is_whole, one.was_outlived
             )
         kept = tuple(pems[thumbprint] for thumbprint in one.chain if thumbprint in pems)
         is_whole = len(kept) == len(one.chain)
-        return Came(one.registration_id, kept, one.is_registered, one.at, None, is_whole, one.was_admitted)
+        return Came(one.registration_id, kept, one.is_registered, one.at, None, is_whole, one.was_outlived)
 
     for key, shown in latest.items():
-        found = [
-            came(one)
-            for one in reversed(list(shown.values()))
-            if one.chain[0] in (leaves if one.is_classed else pems)
-        ]
+        found = [came(one) for one in reversed(list(shown.values())) if one.leaf_spki is not None]
         if key in too_many and found:
             found[-1] = found[-1]._replace(is_whole=False)
         if found:
@@ -185,27 +231,12 @@ _PORTION = 5000
 
 
 def _pems(thumbprints: Collection[str]) -> dict[str, str]:
-    return {one: pem for one, pem, _ in _columns(thumbprints, "pem")}
+    return dict(_columns(thumbprints, "pem"))
 
 
-def _leaves(thumbprints: Collection[str], at: datetime) -> dict[str, tuple[str, bool]]:
-    rows = _columns(thumbprints, "spki_sha256", at)
-    return {one: (spki, bool(is_current)) for one, spki, is_current in rows}
-
-
-def _columns(
-    thumbprints: Collection[str], column: str, at: datetime | None = None
-) -> Iterator[tuple[str, str, str]]:
-    """Of certificates: the thumbprint, that column, and a text that is empty if it is not valid at that time.
-
-    By the database, as text that comes as it is: of a hundred thousand leaves no date is read.
-    """
-    current: Case | Value = Value("")
-    if at is not None:
-        is_valid = When(not_before__lte=at, not_after__gte=at, then=Value("yes"))
-        current = Case(is_valid, default=Value(""), output_field=CharField())
+def _columns(thumbprints: Collection[str], column: str) -> Iterator[tuple[str, str]]:
+    """Of certificates: the thumbprint, and that column."""
     every = sorted(thumbprints)
     for start in range(0, len(every), _PORTION):
         certificates = Certificate.objects.filter(thumbprint_sha256__in=every[start : start + _PORTION])
-        rows = certificates.annotate(is_current=current)
-        yield from rows.values_list("thumbprint_sha256", column, "is_current").iterator(chunk_size=_PORTION)
+        yield from certificates.values_list("thumbprint_sha256", column).iterator(chunk_size=_PORTION)

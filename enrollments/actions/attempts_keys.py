@@ -19,7 +19,7 @@ from django.db.models import (
 from django.db.models.functions import Concat
 
 from enrollments.actions.attempts import OVERFLOW_NAME
-from enrollments.actions.attempts_certificates import MAX_LEAVES
+from enrollments.actions.attempts_certificates import MAX_LEAVES, was_outlived
 from enrollments.actions.key_identifiers import DIGITS, OF_GROUP
 from enrollments.models import (
     AttemptOutcome,
@@ -38,8 +38,8 @@ class Signed(NamedTuple):
     key_ids: what identifies it, that of a group with `group:` before it (OF_GROUP). Two where an attempt of an older
     version does not say whether the key was the device's own or that of a group: it is one of them. None where
     there are more keys than are looked at.
-    is_registered: whether there is a registration record of it besides. at: the time of that attempt. was_admitted: by
-    that, before it was by what the record has.
+    is_registered: whether there is a registration record of it besides. at: the time of that attempt. was_outlived: see
+    attempts_certificates.py.
     """
 
     registration_id: str
@@ -47,7 +47,7 @@ class Signed(NamedTuple):
     key_ids: tuple[str, ...]
     is_registered: bool
     at: datetime
-    was_admitted: bool = False
+    was_outlived: bool = False
 
 
 # Of one device so many keys are looked at, unless all is, those that it proved last.
@@ -69,24 +69,24 @@ def keys_at_attempts(
         attempts = attempts.filter(registration_key=registration_key(registration_id))
     elif most is not None:
         attempts = attempts.filter(pk__in=service.attempts.order_by("-last_at").values("pk")[:most])
-    rows = attempts.annotate(is_registered=Exists(records)).order_by("last_at", "pk")
+    rows = attempts.annotate(is_registered=Exists(records), outlived=was_outlived(records)).order_by(
+        "last_at", "pk"
+    )
     columns = (
         "registration_key",
         "claimed_registration_id",
         *KEY_COLUMNS,
         "is_registered",
         "last_at",
-        "outcome",
+        "outlived",
     )
     latest: dict[str, dict[tuple[str, ...], Signed]] = {}
     too_many, is_everything = set(), most is None and not registration_id
-    for key, name, *proven, is_registered, at, outcome in rows.values_list(*columns).iterator():
+    for key, name, *proven, is_registered, at, outlived in rows.values_list(*columns).iterator():
         mechanism, key_ids = key_proven(*proven)
         shown = latest.setdefault(key, {})
         shown.pop((name, *key_ids), None)  # the latest go behind all others
-        shown[name, *key_ids] = Signed(
-            name, mechanism, key_ids, is_registered, at, is_registered and outcome == AttemptOutcome.ASSIGNED
-        )
+        shown[name, *key_ids] = Signed(name, mechanism, key_ids, is_registered, at, outlived)
         if len(shown) > MAX_KEYS and not is_everything:
             del shown[next(iter(shown))]
             too_many.add(key)

@@ -94,7 +94,7 @@ def write_devices(path: Path, parts: Parts, change: str, service: ProvisioningSe
 
 
 def _device(one: Device) -> dict[str, str]:
-    name, effect, now, now_by, then, then_by, held_through = values(one)
+    name, effect, now, now_by, then, then_by, held_through, otherwise = values(one)
     afterwards = f"{then} by {then_by}" if then_by else then
     return {
         "registration_id": name,
@@ -103,4 +103,5 @@ def _device(one: Device) -> dict[str, str]:
         "afterwards": f"{afterwards}; its name is held through {held_through}"
         if held_through
         else afterwards,
+        **({"otherwise": f"admitted by {otherwise}"} if otherwise else {}),
     }

@@ -26,7 +26,7 @@ from enrollments.actions.preview import (
 )
 from enrollments.actions.preview.limits import turn_to_examine_all
 from enrollments.actions.preview.table import csv_of_rows, examples, in_order, name_key, values
-from enrollments.actions.preview.words import fails, from_when, of_so_many, will
+from enrollments.actions.preview.words import asides, from_when, of_so_many, will
 from enrollments.audit.actor import Actor
 from enrollments.errors import Conflict
 from enrollments.models import EnrollmentGroup, IndividualEnrollment, ProvisioningService
@@ -88,7 +88,7 @@ def lines_of(preview: Preview, url: str = "") -> list[Line]:
                     tuple((entry, number) for entry, number in through if entry is not None),
                     tuple(examples(preview, effect)),
                     f"{url}&effect={effect}" if url else "",
-                    tuple(fails(number, holder) for holder, number in preview.held(effect)),
+                    tuple(asides(preview, effect)),
                     preview.out_until,
                 )
             )
@@ -204,7 +204,11 @@ def turn_to_examine(*, everyone: bool) -> Iterator[None]:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A device in the list. has_record: there is a page about it. held_through: the other entry that holds its name."""
+    """A device in the list.
+
+    has_record: there is a page about it. held_through: the other entry that holds its name. otherwise: the one that
+    admits it by something else that is known of it, where it is refused.
+    """
 
     registration_id: str
     effect: Effect
@@ -214,6 +218,7 @@ class Row:
     afterwards_by: str
     has_record: bool
     held_through: str
+    otherwise: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,8 +272,9 @@ def page_with(
 
 
 def _row(row: Sequence[str], has_record: bool) -> Row:
-    name, effect, now, now_by, afterwards, afterwards_by, held_through = row
-    return Row(name, Effect(effect), now, now_by, afterwards, afterwards_by, has_record, held_through)
+    name, effect, now, now_by, afterwards, afterwards_by, held_through, otherwise = row
+    by = now_by, afterwards, afterwards_by
+    return Row(name, Effect(effect), now, *by, has_record, held_through, otherwise)
 
 
 def effect_named(text: str) -> Effect | None:

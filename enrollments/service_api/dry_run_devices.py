@@ -127,7 +127,9 @@ def _told(device: Device) -> dict[str, Any]:
         "effect": to_camel(device.effect.value),
         "before": _decided(device.before),
         "after": _decided(device.after),
+        "nameHeldBefore": str(device.held_before) if device.held_before is not None else None,
         "nameHeldThrough": str(device.held_after) if device.held_after is not None else None,
+        "admittedOtherwiseThrough": str(device.unless) if device.unless is not None else None,
     }
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from enrollments.actions.preview import Effect
 from enrollments.actions.preview.table import examples
 from enrollments.actions.preview.words import as_json as preview_as_json
-from enrollments.actions.preview.words import fails, of_so_many, turning_in_line, will
+from enrollments.actions.preview.words import fails, of_so_many, otherwise, turning_in_line, will
 from enrollments.transfer.foreseen import Foreseen
 
 # Entries by name, of one effect. There may be as many as a list has groups.
@@ -30,6 +30,7 @@ def numbers_of(seen: Foreseen) -> dict[str, Any]:
         for effect in part.get("effects", {}).values():
             del effect["through"][MOST_THROUGH:]
             del effect["name_held_through"][MOST_THROUGH:]
+            del effect["admitted_otherwise_through"][MOST_THROUGH:]
     return told
 
 
@@ -98,5 +99,9 @@ def _lines(effects: dict[str, Any]) -> Iterator[KeptLine]:
         named = tuple((one["entry"], one["devices"]) for one in told["through"] if one["entry"])
         through = named if effect in _THROUGH else ()
         unnamed = told["devices"] - sum(count for _, count in through) if through else 0
-        held = tuple(fails(one["devices"], one["entry"]) for one in told.get("name_held_through", ()))
+        held = tuple(
+            say(one["devices"], one["entry"])
+            for say, member in ((fails, "name_held_through"), (otherwise, "admitted_otherwise_through"))
+            for one in told.get(member, ())
+        )
         yield KeptLine(effect, told["devices"], through, unnamed, tuple(told.get("examples", ())), held)

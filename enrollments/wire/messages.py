@@ -303,6 +303,8 @@ class DevicesAffected(Model):
     """The entries through which they come in, or by which they are kept out."""
     name_held_through: list[Through]
     """Of those that are admitted: through which other entries their names are held. They fail all the same."""
+    admitted_otherwise_through: list[Through]
+    """Of those that are refused: the entries that admit them if they show something else that is known of them."""
 
 
 class Effects(Model):
@@ -357,8 +359,12 @@ class DryRunDevice(Model):
     effect: Literal["refused", "stillAdmitted", "stillOut", "comesIn", "unknown"]
     before: Decided | None
     after: Decided | None
+    name_held_before: str | None
+    """The other entry that holds its name now, where one admits it: it fails all the same."""
     name_held_through: str | None
     """The other entry that holds its name, where it is admitted afterwards: it fails all the same."""
+    admitted_otherwise_through: str | None
+    """Where it is refused afterwards: the entry that admits it if it shows something else that is known of it."""
 
 
 class NameWanted(Model):

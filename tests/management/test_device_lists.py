@@ -17,7 +17,16 @@ from tests.devices import demand_proof, enroll_ca, enroll_device, enroll_keys, r
 from tests.management.calls import json_of, printed_by, refusal_of
 
 pytestmark = pytest.mark.django_db
-HEAD = ["registration ID", "effect", "now", "now by", "afterwards", "afterwards by", "name held through"]
+HEAD = [
+    "registration ID",
+    "effect",
+    "now",
+    "now by",
+    "afterwards",
+    "afterwards by",
+    "name held through",
+    "admitted otherwise through",
+]
 
 
 @pytest.fixture

@@ -95,7 +95,7 @@ def test_a_dry_run_says_what_holds_once_the_times_of_the_list_have_come(service,
     told = json_of("import_enrollments", path, "--dry-run", "--preview", str(devices))["preview"]
 
     assert devices.read_text().splitlines() == [
-        "when,registration ID,effect,now,now by,afterwards,afterwards by,name held through",
+        "when,registration ID,effect,now,now by,afterwards,afterwards by,name held through,admitted otherwise through",
         "once carried out,pump-1,still_admitted,admitted,individual enrollment pump-1,admitted,"
         "individual enrollment pump-1,",
         "once its entries have turned,pump-1,refused,admitted,individual enrollment pump-1,disabled,"

@@ -56,6 +56,7 @@ def test_json_has_numbers_entries_and_what_stands_above(service, line):
         "devices": 6,
         "through": [{"entry": "enrollment group root", "devices": 6}],
         "name_held_through": [],
+        "admitted_otherwise_through": [],
     }
     assert told["below"][0]["through"] == ["enrollment group root"]
     assert told["epoch"] == ProvisioningService.epoch_of(service.pk)

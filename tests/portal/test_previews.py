@@ -703,7 +703,16 @@ def test_the_export_holds_what_the_list_holds_and_leaves_a_row(operator, service
 
     rows = list(csv.reader(b"".join(answer.streaming_content).decode().splitlines()))
     assert rows == [
-        ["registration ID", "effect", "now", "now by", "afterwards", "afterwards by", "name held through"],
+        [
+            "registration ID",
+            "effect",
+            "now",
+            "now by",
+            "afterwards",
+            "afterwards by",
+            "name held through",
+            "admitted otherwise through",
+        ],
         [
             "pump-0",
             "refused",

@@ -113,7 +113,7 @@ class TestWhatADeviceProvedSinceItWasAdmitted:
 
         said = preview_of_act(service, Act.DELETE, [entry])
 
-        assert effects(said) == {"pump-1": Effect.STILL_ADMITTED}
+        assert effects(said) == {"pump-1": Effect.COMES_IN}
         assert delete_and_deny(service, [entry], actor=ALICE).denied == 1
         assert register(service, leaf).outcome == "disabled"
 
@@ -148,7 +148,10 @@ class TestWhatADeviceProvedSinceItWasAdmitted:
 
         said = preview_of_act(service, Act.DELETE, [entry])
 
-        assert effects(said) == {"pump-1": Effect.STILL_ADMITTED}
+        assert effects(said) == {"pump-1": Effect.REFUSED}
+        assert [(str(one), count) for one, count in said.otherwise(Effect.REFUSED)] == [
+            ("enrollment group plant", 1)
+        ]
         assert delete_and_deny(service, [entry], actor=ALICE).denied == 1
         assert group and register(service, leaf).outcome == "disabled"
 
@@ -176,7 +179,7 @@ class TestWhatADeviceProvedSinceItWasAdmitted:
 
         said = preview_of_act(service, Act.DELETE, [group])
 
-        assert effects(said) == {"p-0": Effect.STILL_ADMITTED}
+        assert effects(said) == {"p-0": Effect.REFUSED}
         delete_enrollment_groups(service, ["newer"], actor=ALICE)
         assert register(service, leaf).outcome == "assigned"
 
@@ -204,7 +207,7 @@ class TestWhatADeviceProvedSinceItWasAdmitted:
 
         said = preview_of(service, lambda: [add_individual_enrollment(service, denial, actor=ALICE)])
 
-        assert effects(said)["p-0"] is Effect.STILL_ADMITTED
+        assert effects(said)["p-0"] is Effect.REFUSED
         add_individual_enrollment(service, denial, actor=ALICE)
         assert register(service, renewed).outcome == "disabled"
         assert register(service, former).outcome == "assigned"
@@ -225,7 +228,7 @@ class TestFormerCertificatesTellOfThemselves:
 
         (device,) = preview_of_act(service, Act.DELETE, [group]).devices
 
-        assert (device.before.through.name, device.after.through.name) == ("top", "fenced")
+        assert (device.before.through.name, device.unless.name) == ("top", "fenced")
         assert delete_and_deny(service, [group], actor=ALICE).denied == 1
         assert register(service, former).outcome == "disabled"
 
@@ -238,7 +241,7 @@ class TestFormerCertificatesTellOfThemselves:
             renewed = ca.leaf("p-0", not_after=LATER - timedelta(days=day))
             assert register(service, renewed).outcome == "assigned"
 
-        assert effects(preview_of_act(service, Act.DELETE, [group])) == {"p-0": Effect.STILL_ADMITTED}
+        assert effects(preview_of_act(service, Act.DELETE, [group])) == {"p-0": Effect.REFUSED}
         assert delete_and_deny(service, [group], actor=ALICE).denied == 1
         assert register(service, former).outcome == "disabled"
 
@@ -252,7 +255,7 @@ class TestFormerCertificatesTellOfThemselves:
 
         assert preview_of_act(service, Act.DELETE, [group]).not_examined == 1
         assert effects(preview_of_act(service, Act.DELETE, [group], limits=NO_LIMITS)) == {
-            "p-0": Effect.STILL_ADMITTED
+            "p-0": Effect.REFUSED
         }
         assert delete_and_deny(service, [group], actor=ALICE).denied == 1
 
@@ -280,7 +283,7 @@ class TestFormerCertificatesTellOfThemselves:
         assert register(service, shows(leaf, crossed), "p-0").outcome == "assigned"
         enable_enrollment_group(service, "first", actor=ALICE)
 
-        assert effects(preview_of_act(service, Act.DELETE, [two])) == {"p-0": Effect.STILL_ADMITTED}
+        assert effects(preview_of_act(service, Act.DELETE, [two])) == {"p-0": Effect.REFUSED}
         assert delete_and_deny(service, [two], actor=ALICE).denied == 1
         assert register(service, shows(leaf, line), "p-0").outcome == "disabled"
 
@@ -294,7 +297,7 @@ class TestFormerCertificatesTellOfThemselves:
         delete_enrollment_groups(service, ["plant"], actor=ALICE)
         enroll_ca(service, second, "second")
 
-        assert effects(preview_of_act(service, Act.DELETE, [group])) == {"p-0": Effect.STILL_ADMITTED}
+        assert effects(preview_of_act(service, Act.DELETE, [group])) == {"p-0": Effect.REFUSED}
         assert delete_and_deny(service, [group], actor=ALICE).denied == 1
         assert register(service, shows(leaf, crossed), "p-0").outcome == "disabled"
 

@@ -103,7 +103,7 @@ class TestOfADeviceWithACertificateOnRecord:
         enable_enrollment_group(service, "keys", actor=ALICE)
         assert (device.held_after.name, by_its_key(service, keys)) == ("plant", "failed")
 
-    def test_it_is_still_admitted_by_its_key_when_the_group_of_its_certificate_is_disabled(
+    def test_its_key_is_of_no_use_when_the_group_of_its_certificate_that_holds_its_name_is_disabled(
         self, service, plant, keys
     ):
         turned_off(service, keys)
@@ -112,8 +112,10 @@ class TestOfADeviceWithACertificateOnRecord:
 
         said = preview_of_act(service, Act.DISABLE, [plant])
 
-        assert effects(said) == {"press-01": Effect.STILL_ADMITTED}
-        assert [one.through.name for one in said.devices] == ["keys"]
+        assert effects(said) == {"press-01": Effect.REFUSED}
+        assert [one.unless for one in said.devices] == [None]
+        turned_off(service, plant)
+        assert by_its_key(service, keys) == "failed"
 
     def test_and_is_kept_out_where_that_is_asked_for(self, service, plant, keys):
         turned_off(service, keys)
@@ -133,7 +135,7 @@ class TestOfADeviceWithACertificateOnRecord:
 
         assert effects(said) == {"press-01": Effect.COMES_IN}
 
-    def test_it_stays_in_by_the_key_that_it_proved_when_its_entry_is_added_again(self, service):
+    def test_it_comes_in_by_the_key_that_it_proved_when_its_entry_is_added_again(self, service):
         enroll_keys(service, "press-01", primary_key=OWN_KEY, enabled=False)
         assert register(service, signs(service, "press-01", OWN_KEY), "press-01").outcome == "disabled"
         delete_enrollments(service, ["press-01"], actor=ALICE)
@@ -141,7 +143,7 @@ class TestOfADeviceWithACertificateOnRecord:
         same = preview_of(service, lambda: [enroll_keys(service, "press-01", primary_key=OWN_KEY)])
         other = preview_of(service, lambda: [enroll_keys(service, "press-01")])
 
-        assert effects(same) == {"press-01": Effect.STILL_ADMITTED}
+        assert effects(same) == {"press-01": Effect.COMES_IN}
         assert effects(other) == {"press-01": Effect.REFUSED}
 
     def test_and_by_its_tpm(self, service):
@@ -155,10 +157,10 @@ class TestOfADeviceWithACertificateOnRecord:
             for one in (tpm.keys.endorsement_key, SoftTpm(1).keys.endorsement_key)
         )
 
-        assert effects(same) == {"press-01": Effect.STILL_ADMITTED}
+        assert effects(same) == {"press-01": Effect.COMES_IN}
         assert effects(other) == {"press-01": Effect.REFUSED}
 
-    def test_it_is_still_admitted_where_its_derived_key_becomes_its_own(self, service, plant, keys):
+    def test_it_comes_in_where_its_derived_key_becomes_its_own(self, service, plant, keys):
         disable = enroll_device(service, self_signed("press-01"), registration_id="press-01")
         assert by_its_key(service, keys) == "unauthorized"
         delete_enrollments(service, [disable.registration_id], actor=ALICE)
@@ -170,7 +172,7 @@ class TestOfADeviceWithACertificateOnRecord:
         )
         wrong = preview_of(service, lambda: [enroll_keys(service, "press-01", primary_key=own)])
 
-        assert effects(right) == {"press-01": Effect.STILL_ADMITTED}
+        assert effects(right) == {"press-01": Effect.COMES_IN}
         assert effects(wrong) == {"press-01": Effect.REFUSED}
 
 
@@ -185,7 +187,8 @@ class TestOfADeviceThatWasAdmittedByAnotherKeySince:
 
         said = preview_of_act(service, Act.DELETE, [entry])
 
-        assert effects(said) == {"press-01": Effect.STILL_ADMITTED}
+        assert effects(said) == {"press-01": Effect.REFUSED}
+        assert [one.unless.name for one in said.devices] == ["keys"]
         assert delete_and_deny(service, [entry], actor=ALICE).denied == 1
         assert by_its_key(service, keys) == "disabled"
 

@@ -45,7 +45,7 @@ def test_r11_devices_that_would_come_in_and_fail_are_told_with_the_way_out(moved
         "predecessor of the group that admits them, or release the names."
     )
     assert all(
-        line.endswith(",enrollment group a\r\n")
+        line.endswith(",enrollment group a,\r\n")
         for line in "".join(csv_text(said.devices)).splitlines(True)[1:]
     )
     adding(service, first)()

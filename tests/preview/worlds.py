@@ -169,6 +169,8 @@ class World:
         self.proven_on_record: dict[str, Proof] = {}
         # Of each device the thumbprints of the leaves by which it proved itself, whatever came of it.
         self.leaves_proven: dict[str, set[str]] = {}
+        # By registration key, of what `credentials` found last: what is enrolled, and was never shown.
+        self.unshown: dict[str, set[object]] = {}
         self.service = new_service()
         change_settings(
             self.service, {"symmetric_key_groups": True, "device_registrations_per_minute": 60}, actor=ALICE
@@ -737,7 +739,9 @@ class World:
                 known.setdefault(key, {}).setdefault(one.thumbprint, PresentedCredential(certificates=sent))
         for key, leaves in self.leaves_proven.items():
             assert leaves <= known[key].keys(), "what admitted a device once counts, whatever did since"
+        self.unshown = {}
         for key, held in self.enrolled().items():
+            self.unshown[key] = held.keys() - known.get(key, {}).keys()
             known[key] = {**held, **known.get(key, {})}
         return known
 
@@ -823,12 +827,41 @@ def still_shown(world: World, name: str) -> bool:
     return record.leaf_thumbprint != ""
 
 
-def together(before, after, known):
-    """What may be said of the device before and after: what is best of all that it may show, by whichever entry."""
-    shown = [key for key in before if key in known]
-    if not any(before[key][0] is Verdict.ADMIT for key in shown):
-        shown = list(before)  # what the change brings lets in, and keeps in nobody
-    return tuple(best(side_by_name(*side[key]) for key in shown) for side in (before, after))
+def together(before, after, known, unshown=()):
+    """What may be said of the device before and after, as pairs: by whichever entry.
+
+    One of those that it has shown and that let it in, before or after. unshown: those among the known that are
+    enrolled, and were never shown: they count where none that was shown does.
+    """
+    shown = [key for key in before if key in known and key not in unshown]
+    sides = {key: (side_by_name(*before[key]), side_by_name(*after[key])) for key in before}
+    if let_in := {sides[key] for key in shown if any(map(is_in, sides[key]))}:
+        return let_in
+    counts = [key for key in before if key in known]
+    if not any(before[key][0] is Verdict.ADMIT for key in counts):
+        counts = list(before)  # what the change brings lets in, and keeps in nobody
+    firsts, seconds = (best(sides[key][which] for key in counts) for which in (0, 1))
+    return {(first, second) for first in firsts for second in seconds}
+
+
+def is_in(side):
+    verdict, _, held = side
+    return verdict is Verdict.ADMIT and held is None
+
+
+def may_be_untold(expected):
+    return {first for first, _ in expected} == {second for _, second in expected}
+
+
+def sides_of(device):
+    return (
+        side_by_name(device.before.verdict, device.before.through, device.held_before),
+        side_by_name(device.after.verdict, device.after.through, device.held_after),
+    )
+
+
+def is_let_in_otherwise(after, known):
+    return any(is_in(after[key]) for key in known if key in after)
 
 
 def best(sides):

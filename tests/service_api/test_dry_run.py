@@ -44,6 +44,7 @@ def test_deleting_a_group_is_told_with_what_stands_above_and_not_done(api, servi
         "devices": 2,
         "through": [{"entry": "enrollment group root", "devices": 2}],
         "nameHeldThrough": [],
+        "admittedOtherwiseThrough": [],
     }
     assert answer.json()["below"][0]["through"] == ["enrollment group root"]
     assert answer.json()["epoch"] == before[0]

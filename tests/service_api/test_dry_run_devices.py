@@ -69,14 +69,18 @@ def test_each_device_is_told_with_what_decides_before_and_after(api, service, pl
         "effect": "stillAdmitted",
         "before": {"verdict": "admitted", "entry": "enrollment group plant-7"},
         "after": {"verdict": "admitted", "entry": "enrollment group root"},
+        "nameHeldBefore": None,
         "nameHeldThrough": None,
+        "admittedOtherwiseThrough": None,
     }
     assert answer.json()["devices"][-1] == {
         "registrationId": "Pump-4",
         "effect": "stillOut",
         "before": {"verdict": "disabled", "entry": "individual enrollment pump-4"},
         "after": {"verdict": "disabled", "entry": "individual enrollment pump-4"},
+        "nameHeldBefore": None,
         "nameHeldThrough": None,
+        "admittedOtherwiseThrough": None,
     }
     assert "x-ms-continuation" not in answer
     assert service.enrollmentgroups.count() == 2
@@ -116,7 +120,13 @@ def test_what_a_change_adds_and_what_nothing_is_known_of_are_listed(api, service
     assert [(one["registrationId"], one["effect"], one["before"]["entry"]) for one in added] == [
         ("a", "comesIn", None)
     ]
-    nothing = {"before": None, "after": None, "nameHeldThrough": None}
+    nothing = {
+        "before": None,
+        "after": None,
+        "nameHeldBefore": None,
+        "nameHeldThrough": None,
+        "admittedOtherwiseThrough": None,
+    }
     assert gone == [{"registrationId": "never-seen", "effect": "unknown", **nothing}]
 
 

@@ -1,7 +1,8 @@
 """The credentials by which one device is known, and what they make of it together.
 
 What its record has as evidence; what it proved itself with since; what its individual enrollment holds for it. Each is
-decided about by itself. The device is admitted if one of them is: nobody here knows which of them it shows next.
+decided about by itself, and that counts which the device showed last of those that let it in: nobody here knows which
+of them it shows next.
 """
 
 from collections.abc import Collection, Iterator, Sequence
@@ -10,7 +11,7 @@ from datetime import UTC, datetime
 
 from enrollments.actions.attempts_certificates import Came
 from enrollments.actions.attempts_keys import Signed
-from enrollments.actions.preview.effects import Device, Outcome
+from enrollments.actions.preview.effects import Device, Effect, Outcome
 from enrollments.actions.preview.outcomes import Known
 from enrollments.actions.preview.secrets import MADE, NO_SECRETS, KeyGroup
 from enrollments.actions.preview.world import Individual, World
@@ -76,7 +77,7 @@ def known_by_key(place: str, signed: Signed) -> Known:
         signed.mechanism,
         readings=readings,
         place=place,
-        is_former=signed.was_admitted,
+        is_former=signed.was_outlived,
     )
 
 
@@ -105,9 +106,14 @@ def with_derived(known: Known, groups: Collection[KeyGroup]) -> Known:
     return replace(known, readings=readings)
 
 
-def is_settled(device: Device | None, key: str, worlds: Sequence[World]) -> bool:
-    """Whether no other credential could make another thing of the device, before the change or after it."""
-    return device is not None and all(
+def is_settled(device: Device | None, key: str, worlds: Sequence[World], *, is_last: bool) -> bool:
+    """Whether no other credential could make another thing of the device, before the change or after it.
+
+    is_last: whether it showed that one last, as far as is known.
+    """
+    if device is None or not (is_last or device.after is None or not device.after.admitted):
+        return False
+    return all(
         _is_best(outcome, held, world.individuals.get(key))
         for (outcome, held), world in zip(_sides(device), worlds, strict=True)
     )
@@ -122,16 +128,49 @@ def _is_best(outcome: Outcome | None, held: EntryRef | None, individual: Individ
     return outcome.verdict is Verdict.DISABLED and individual is not None and not individual.enabled
 
 
-def together(name: str, known: Sequence[Device | None], brought: Sequence[Device | None]) -> Device | None:
-    """What these credentials make of one device, the one that it showed last first. None: it was not examined.
+def together(
+    name: str,
+    shown: Sequence[Device | None],
+    held: Sequence[Device | None],
+    brought: Sequence[Device | None],
+) -> Device | None:
+    """What these credentials make of one device. None: it was not examined.
 
+    shown: what it has shown, that which it showed last first. Of those that let it in before the change or after it the
+    first counts, be it that by another one (`unless`) it comes in all the same: nobody knows whether it still has that.
+    held: what its entry holds, and it never showed. That counts where nothing that it has shown does.
     brought: what the change gives to its entry. Until somebody hands that to the device, it shows what it has; so who
     is admitted before and refused with that is refused. Whoever was out may come in by it.
     """
-    told = _best(name, known)
+    for one in shown:
+        if one is None:
+            return None
+        if _is_in(one):
+            return _unless(name, one, [*shown, *held]) if one.effect is Effect.REFUSED else one.of(name)
+    told = _best(name, [*shown, *held])
     if told is not None and _admitted(_sides(told)[0]):
         return told
-    return _best(name, [*known, *brought])
+    return _best(name, [*shown, *held, *brought])
+
+
+def _is_in(device: Device) -> bool:
+    """Whether it lets the device in, before the change or after it; under a name that is another's it does not."""
+    return any(_admitted(side) and side[1] is None for side in _sides(device))
+
+
+def _unless(name: str, refused: Device, known: Sequence[Device | None]) -> Device | None:
+    """Where it is not known whether another one lets it in, nor is what becomes of the device."""
+    through = None
+    after, is_known = refused.after, True
+    for one in known:
+        if one is None:
+            return None
+        if through is None and _admitted(_sides(one)[1]) and one.held_after is None:
+            through = one.through
+        is_known = is_known and one.after is not None
+    if through is None and not is_known:
+        after = None
+    return Device(name, refused.before, after, refused.held_before, refused.held_after, through)
 
 
 def _best(name: str, devices: Sequence[Device | None]) -> Device | None:

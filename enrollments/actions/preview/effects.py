@@ -38,17 +38,20 @@ class Sides:
     """What is decided before and after: None where nothing is known that could be judged.
 
     held_before, held_after: the entry that holds the name, where another one admits its device: it fails all the same
-    (R11). effect: what the change does.
+    (R11). effect: what the change does. unless: the entry that would admit it after the change by another credential
+    that is known of it, where it is refused with the one that lets it in before.
     """
 
     before: Outcome | None
     after: Outcome | None
     held_before: EntryRef | None = None
     held_after: EntryRef | None = None
+    unless: EntryRef | None = None
     effect: Effect = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "effect", _effect(self.before, self.after))
+        is_freed = self.held_before is not None and self.held_after is None
+        object.__setattr__(self, "effect", _effect(self.before, self.after, is_freed=is_freed))
 
     @property
     def through(self) -> EntryRef | None:
@@ -57,16 +60,18 @@ class Sides:
 
     def passes_to_others(self, gone: Collection[EntryRef]) -> bool:
         """See Preview.passing_to_others."""
-        if self.effect is not Effect.STILL_ADMITTED:
-            return self.effect is Effect.COMES_IN
-        return self.before is not None and self.before.through in gone
+        if self.effect is Effect.COMES_IN:
+            return True
+        is_in = self.effect is Effect.STILL_ADMITTED or self.unless is not None
+        return is_in and self.before is not None and self.before.through in gone
 
 
-def _effect(before: Outcome | None, after: Outcome | None) -> Effect:
+def _effect(before: Outcome | None, after: Outcome | None, *, is_freed: bool) -> Effect:
+    """is_freed: whether another entry holds the name before the change, and none does after it."""
     if before is None or after is None:
         return Effect.UNKNOWN
     if after.admitted:
-        return Effect.STILL_ADMITTED if before.admitted else Effect.COMES_IN
+        return Effect.STILL_ADMITTED if before.admitted and not is_freed else Effect.COMES_IN
     return Effect.REFUSED if before.admitted else Effect.STILL_OUT
 
 
@@ -84,9 +89,10 @@ class Device:
         after: Outcome | None,
         held_before: EntryRef | None = None,
         held_after: EntryRef | None = None,
+        unless: EntryRef | None = None,
     ) -> None:
         object.__setattr__(self, "registration_id", registration_id)
-        object.__setattr__(self, "sides", Sides(before, after, held_before, held_after))
+        object.__setattr__(self, "sides", Sides(before, after, held_before, held_after, unless))
 
     @classmethod
     def with_sides(cls, registration_id: str, sides: Sides) -> "Device":
@@ -94,6 +100,10 @@ class Device:
         object.__setattr__(device, "registration_id", registration_id)
         object.__setattr__(device, "sides", sides)
         return device
+
+    def of(self, registration_id: str) -> "Device":
+        """The same of a device of that name."""
+        return Device.with_sides(registration_id, self.sides)
 
     @property
     def before(self) -> Outcome | None:
@@ -110,6 +120,10 @@ class Device:
     @property
     def held_after(self) -> EntryRef | None:
         return self.sides.held_after
+
+    @property
+    def unless(self) -> EntryRef | None:
+        return self.sides.unless
 
     @property
     def effect(self) -> Effect:
@@ -159,7 +173,7 @@ class Preview:
     def passing_to_others(self, gone: Collection[EntryRef]) -> list[Device]:
         """The devices that another entry lets in once these are deleted: those they admitted, and those they barred.
 
-        Whoever another entry admits already now is not among them.
+        By whichever credential that is known of them. Whoever another entry admits already now is not among them.
         """
         passing = {id(sides) for sides, _ in _alike(self.devices) if sides.passes_to_others(gone)}
         return [device for device in self.devices if id(device.sides) in passing]
@@ -191,6 +205,15 @@ class Preview:
         for sides, number in _alike(self.of(effect)):
             if sides.held_after is not None:
                 counted[sides.held_after] += number
+        return counted.most_common()
+
+    def otherwise(self, effect: Effect) -> list[tuple[EntryRef, int]]:
+        """Of those that are refused: which entries admit so many of them by something else that is known of them."""
+        counted: Counter[EntryRef] = Counter()
+        if effect is Effect.REFUSED:
+            for device in self.of(effect):
+                if device.unless is not None:
+                    counted[_without_own_name(device.unless, device) or device.unless] += 1
         return counted.most_common()
 
 

@@ -235,7 +235,7 @@ class Loose:
                     BARE,
                     *shown,
                     place=place,
-                    is_former=came.was_admitted,
+                    is_former=came.was_outlived,
                 )
                 found.setdefault(key, []).append((came.at or NEVER, known))
         for key, several in self.signed.items():

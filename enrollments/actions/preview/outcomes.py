@@ -25,8 +25,8 @@ class Known:
     problem: what is wrong with its leaf, where that is not known from what lies above it.
     readings: of a device that signs, what it may hold. Several where its record does not tell which of them it is.
     holder: the group that holds its name, if one does.
-    place: of what is not in its record, under which that is looked at. is_former: whether that admitted it before what
-    its record has.
+    place: of what is not in its record, under which that is looked at. is_former: whether it
+    showed that before what its record has (see was_outlived).
     """
 
     registration_key: str

@@ -48,7 +48,7 @@ def by_leaf(place: str, came: Came, at: datetime) -> Known:
         *found_by,
         problem=problem,
         place=place,
-        is_former=came.was_admitted,
+        is_former=came.was_outlived,
     )
 
 
@@ -100,7 +100,8 @@ class Portion:
         for key in keys:
             one = recorded.get(key)
             decided = self._device(one) if one is not None else None
-            if decided is not None and is_settled(decided, key, self._worlds):
+            is_last = all(one.is_former for one in shown.get(key, ()))
+            if decided is not None and is_settled(decided, key, self._worlds, is_last=is_last):
                 yield decided
             else:
                 unsettled[key] = self._several(key, one, decided, shown.get(key, []))
@@ -171,15 +172,18 @@ class Portion:
         last = [several.decided] if several.recorded is not None else []
         since = [one for one in several.shown if not one.is_former]
         former = [one for one in several.shown if one.is_former]
-        known = [*map(self._device, since), *last, *map(self._device, [*former, *held])]
-        device = together(name, known, []) if known else None
-        is_all = device is not None and (_is_in(device) or is_settled(device, key, self._worlds))
+        known = [*map(self._device, since), *last, *map(self._device, former)]
+        unshown = list(map(self._device, held))
+        device = together(name, known, unshown, []) if known or unshown else None
+        is_all = device is not None and (
+            _is_in(device) or is_settled(device, key, self._worlds, is_last=True)
+        )
         if not is_all and several.gifts and not is_given:
             self.late.add(key)
             return
-        if not is_all and (known or brought):
-            device = together(name, known, list(map(self._device, brought)))
-        elif not known:
+        if not is_all and (known or unshown or brought):
+            device = together(name, known, unshown, list(map(self._device, brought)))
+        elif not known and not unshown:
             device = Device(name, None, None)
         if device is None:
             self.beyond += 1

@@ -32,6 +32,7 @@ from enrollments.actions.preview.loose import Loose
 from enrollments.actions.preview.outcomes import Decider, Known
 from enrollments.actions.preview.secrets import read_key_groups
 from enrollments.actions.preview.touched import (
+    MAX_NAMED,
     Entry,
     Row,
     classes_of,
@@ -127,7 +128,7 @@ class _Rehearsed:
         self._look(classes)
         kinds = self._sorted(self._loose, self._of_unshared_classes())
         self._before.individuals = self._individuals(as_of)
-        records = self._records(kinds)
+        records, recorded = self._records(kinds)
         for some in records:
             theirs = read_individuals_of(self._service, some, as_of)
             self._before.individuals = {**theirs, **self._before.individuals}
@@ -135,12 +136,11 @@ class _Rehearsed:
             self._before.leaf_bars = {**self._before.leaf_bars, **bars}
         about = self._touched_besides(kinds)
         others = self._loose.known(about)
-        for portion in in_portions(chain.from_iterable(others.values())):
-            keys = [one.registration_key for one in portion]
-            spkis = [one.leaf_spki for one in portion if one.leaf_spki]
+        for keys in in_portions(others.keys() - recorded):
             rows = self._service.individualenrollments.filter(registration_key__in=keys)
             self._before.individuals = {**read_many_individuals(rows, as_of), **self._before.individuals}
-            self._before.leaf_bars |= bars_of_keys(self._service, spkis, as_of)
+        spkis = {one.leaf_spki for several in others.values() for one in several} - {""}
+        self._before.leaf_bars |= bars_of_keys(self._service, spkis, as_of)
         changed = self._before.changed(self._touched.keys, self._after)
         if instead is not None:
             self._before = self._before.changed(
@@ -273,12 +273,17 @@ class _Rehearsed:
             others = records.filter(registration_key__in=some)
             yield from others.values_list("registration_key", flat=True)
 
-    def _records(self, kinds: Kinds) -> "list[QuerySet[RegistrationRecord]]":
+    def _records(self, kinds: Kinds) -> "tuple[list[QuerySet[RegistrationRecord]], set[str]]":
+        """Of whom the change is about; and the registration keys of some of them, where many would be named twice."""
         worlds = self._before, self._after
         records = records_touched(self._service, self._touched, *worlds, self._time.at)
         keys = {*map(device_at, self._moved(kinds)), *self._touched_besides(kinds)} - self._touched.keys
+        recorded: set[str] = set()
+        if len(keys) > MAX_NAMED:
+            recorded = set(records[0].values_list("registration_key", flat=True).iterator(chunk_size=5000))
         judged = with_dates_judged(self._service.registrations.all(), self._time.at)
-        return [*records, *(judged.filter(registration_key__in=some) for some in in_portions(keys))]
+        besides = (judged.filter(registration_key__in=some) for some in in_portions(keys - recorded))
+        return [*records, *besides], recorded
 
     def _touched_besides(self, kinds: Kinds) -> set[str]:
         """Registration keys of devices that are touched by what no record has of them."""
@@ -338,7 +343,7 @@ class _Deciding:
                 continue
             recorded = self._known(row) if row is not None else None
             decided = self._decided(recorded) if recorded is not None else None
-            if decided is not None and (self._is_all(key) or is_settled(decided, key, self._worlds)):
+            if decided is not None and self._is_settled(decided, key):
                 yield decided
             elif unseen := self._unseen(key, recorded):
                 late[key], pins[key] = (recorded, decided), unseen
@@ -363,9 +368,13 @@ class _Deciding:
         """By all that is known of a device without an individual enrollment."""
         recorded = self._known(row)
         decided = self._decided(recorded)
-        if decided is not None and (self._is_all(row[0]) or is_settled(decided, row[0], self._worlds)):
+        if decided is not None and self._is_settled(decided, row[0]):
             return decided
         return self._device(row[0], recorded, decided)
+
+    def _is_settled(self, decided: Device, key: str) -> bool:
+        is_last = all(one.is_former or one.place in self.enrolled for one in self.others.get(key, ()))
+        return self._is_all(key) or is_settled(decided, key, self._worlds, is_last=is_last)
 
     def _is_all(self, key: str) -> bool:
         """Whether the device is known by its record alone, as most are."""
@@ -402,12 +411,12 @@ class _Deciding:
         former = [one for one in shown if one.is_former]
         last = [] if recorded is None else [decided]
         held += [one for one in others if one.place in self.enrolled and one.place not in self.brought]
-        known = [*map(self._decided, since), *last, *map(self._decided, [*former, *held])]
-        if not known and not brought:
+        known = [*map(self._decided, since), *last, *map(self._decided, former)]
+        if not known and not held and not brought:
             own = before or after
             return Device(own.ref.name if own is not None else key, None, None)
         name = next(one for one in (recorded, *others, *held, *brought) if one is not None).registration_id
-        return together(name, known, list(map(self._decided, brought)))
+        return together(name, known, list(map(self._decided, held)), list(map(self._decided, brought)))
 
     def _decided(self, one: Known) -> Device | None:
         placed = self._placed(one)

@@ -7,7 +7,8 @@ from enrollments.actions.preview.effects import Device, Effect, Outcome, Preview
 from enrollments.policy.decision import Verdict
 from enrollments.policy.names import registration_key
 
-# The last: the entry that holds the name of a device that another one admits, so that it fails all the same (R11).
+# name held through: the entry that holds the name of a device that another one admits, so that it fails all the same
+# (R11). admitted otherwise through: the entry that admits one that is refused by something else that is known of it.
 COLUMNS = (
     "registration ID",
     "effect",
@@ -16,9 +17,12 @@ COLUMNS = (
     "afterwards",
     "afterwards by",
     "name held through",
+    "admitted otherwise through",
 )
 CHUNK = 1000
 MAX_EXAMPLES = 5
+# Of a device that an entry admits, while another one holds its name (R11).
+FAILED = "failed"
 _VERDICTS = {
     Verdict.ADMIT: "admitted",
     Verdict.DISABLED: "disabled",
@@ -57,9 +61,10 @@ def decided_by(outcome: Outcome | None) -> str:
 
 def values(device: Device) -> tuple[str, ...]:
     """One row, in the order of COLUMNS."""
-    sides = [(verdict(one), decided_by(one)) for one in (device.before, device.after)]
-    held = str(device.held_after) if device.held_after is not None else ""
-    return (device.registration_id, device.effect.value, *sides[0], *sides[1], held)
+    now = (FAILED if device.held_before is not None else verdict(device.before)), decided_by(device.before)
+    afterwards = verdict(device.after), decided_by(device.after)
+    besides = [str(one) if one is not None else "" for one in (device.held_after, device.unless)]
+    return (device.registration_id, device.effect.value, *now, *afterwards, *besides)
 
 
 class Echo:

@@ -57,6 +57,20 @@ def fails(count: int, holder: EntryRef | str) -> str:
     )
 
 
+def otherwise(count: int, entry: EntryRef | str) -> str:
+    """Of devices that are refused: that so many of them come in by another credential that is known of them."""
+    if count == 1:
+        return f"1 of these is admitted all the same, through {entry}, if it shows something else that is known of it."
+    are = f"{count:,} of these are admitted all the same"
+    return f"{are}, through {of_so_many(entry, count)}, if they show something else that is known of them."
+
+
+def asides(preview: Preview, effect: Effect) -> list[str]:
+    """What is to be said of some of the devices of one effect."""
+    said = [fails(count, holder) for holder, count in preview.held(effect)]
+    return said + [otherwise(count, entry) for entry, count in preview.otherwise(effect)]
+
+
 def of_so_many(entry: EntryRef | str, count: int) -> str:
     """An entry in words, behind a number of devices and "through": several come in through several of their own."""
     own = f"individual enrollment {OWN_ENTRY}"
@@ -75,8 +89,8 @@ def did(preview: Preview | None) -> str:
             parts.append(f"{count:,}{noun} {_DONE[effect][count != 1]}{_through(preview, effect)}")
     if preview.not_examined:
         parts.append(f"{preview.not_examined:,} more were too many to examine")
-    held = [fails(count, holder) for effect in Effect for holder, count in preview.held(effect)]
-    return " ".join([f"{', '.join(parts)}.", *held]) if parts else NOBODY_KNOWN
+    besides = [one for effect in Effect for one in asides(preview, effect)]
+    return " ".join([f"{', '.join(parts)}.", *besides]) if parts else NOBODY_KNOWN
 
 
 PROVEN_THEN = "by what a device proved then alone, it may come in all the same."
@@ -93,7 +107,7 @@ def in_lines(preview: Preview) -> list[str]:
             )
             what = f"{will(effect, count, preview.out_until)}{_through(preview, effect)}"
             lines.append(f"{counted(count, 'device')} {what}: {shown}.")
-            lines += [fails(number, holder) for holder, number in preview.held(effect)]
+            lines += asides(preview, effect)
     if preview.not_examined:
         were = "was" if preview.not_examined == 1 else "were"
         lines.append(f"{counted(preview.not_examined, 'device')} {were} too many to be examined one by one.")
@@ -162,6 +176,9 @@ def as_json(preview: Preview) -> dict[str, Any]:
                 ],
                 "name_held_through": [
                     {"entry": str(holder), "devices": count} for holder, count in preview.held(effect)
+                ],
+                "admitted_otherwise_through": [
+                    {"entry": str(entry), "devices": count} for entry, count in preview.otherwise(effect)
                 ],
             }
             for effect in Effect

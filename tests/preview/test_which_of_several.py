@@ -1,0 +1,213 @@
+"""Of several credentials of one device: which counts, and what is said of the others."""
+
+import pytest
+
+from enrollments.actions.deleting import delete_and_deny
+from enrollments.actions.enrollment_groups import (
+    change_enrollment_group,
+    delete_enrollment_groups,
+    disable_enrollment_group,
+)
+from enrollments.actions.enrollment_specs import IndividualSpec
+from enrollments.actions.enrollments import change_individual_enrollment
+from enrollments.actions.group_specs import GroupSpec
+from enrollments.actions.preview import Act, Effect, limits, preview_of, preview_of_act
+from enrollments.actions.preview.table import csv_text
+from enrollments.actions.preview.words import did, in_lines
+from enrollments.actions.revocation import release_registration
+from enrollments.models import AttestationMechanism, Slot
+from tests.certificates import root, self_signed
+from tests.devices import ALICE, enroll_ca, enroll_device, enroll_keys, new_service, register, signs
+
+pytestmark = pytest.mark.django_db
+
+NEW_KEY = "bmV3IHNlY3JldCBrZXkgd2l0aCBieXRlcw=="
+
+
+@pytest.fixture(autouse=True)
+def however_busy_this_machine_is(monkeypatch):
+    monkeypatch.setattr(limits, "SECONDS_SINGLY", None)
+
+
+@pytest.fixture
+def service():
+    return new_service()
+
+
+def only_device(said):
+    assert said.not_examined == 0
+    (device,) = said.devices
+    return device
+
+
+def renewed(service, former, ca):
+    """A device that came below one CA and then below another. Returns its leaves."""
+    leaves = former.leaf("p-1"), ca.leaf("p-1")
+    for leaf in leaves:
+        assert register(service, leaf).outcome == "assigned"
+        release_registration(service, "p-1", actor=ALICE)
+    return leaves
+
+
+class TestWhoComesInByOneOfThem:
+    def test_comes_in_though_a_former_certificate_is_good_all_the_time(self, service):
+        first, top = root("First"), root("Top")
+        line = top.intermediate("Line")
+        enroll_ca(service, first, "first")
+        enroll_ca(service, top, "top")
+        group = enroll_ca(service, line, "line")
+        _, leaf = renewed(service, first, line)
+        disable_enrollment_group(service, "line", actor=ALICE)
+        assert register(service, leaf).outcome == "disabled"
+
+        device = only_device(preview_of_act(service, Act.DELETE, [group]))
+
+        assert (device.effect, str(device.through)) == (Effect.COMES_IN, "enrollment group top")
+        assert device.before.admitted is False
+        assert delete_and_deny(service, [group], actor=ALICE).denied == 1
+        assert register(service, leaf).outcome == "disabled"
+
+    def test_does_so_where_its_name_is_freed(self, service):
+        """R11: before that it fails, whichever entry admits it."""
+        first, second = root("First"), root("Second")
+        group = enroll_ca(service, first, "first")
+        enroll_ca(service, second, "second")
+        leaf = second.leaf("p-1")
+        register(service, first.leaf("p-1"))
+        disable_enrollment_group(service, "first", actor=ALICE)
+        assert register(service, leaf).outcome == "failed"
+
+        said = preview_of_act(service, Act.DELETE, [group])
+
+        device = only_device(said)
+        assert (device.effect, str(device.through)) == (Effect.COMES_IN, "enrollment group second")
+        row = "".join(csv_text(said.devices)).splitlines()[1]
+        assert row == "p-1,comes_in,failed,enrollment group second,admitted,enrollment group second,,"
+        assert delete_and_deny(service, [group], actor=ALICE).denied == 1
+        assert register(service, leaf).outcome == "disabled"
+
+    def test_or_where_the_former_group_is_named_as_predecessor(self, service):
+        first, second = root("First"), root("Second")
+        former = enroll_ca(service, first, "first")
+        group = enroll_ca(service, second, "second")
+        leaf = second.leaf("p-1")
+        register(service, first.leaf("p-1"))
+        disable_enrollment_group(service, "first", actor=ALICE)
+        assert register(service, leaf).outcome == "failed"
+        spec = GroupSpec(certificates={Slot.PRIMARY: second.parsed}, predecessor=former)
+
+        def change():
+            change_enrollment_group(service, "second", spec, expected_etag=group.etag, actor=ALICE)
+            return []
+
+        assert only_device(preview_of(service, change, [group])).effect is Effect.COMES_IN
+        change()
+        assert register(service, leaf).outcome == "assigned"
+
+
+class TestWhoIsRefusedWithWhatItShowed:
+    def test_is_refused_though_its_former_certificate_is_good(self, service):
+        first, second = root("First"), root("Second")
+        enroll_ca(service, first, "first")
+        group = enroll_ca(service, second, "second")
+        former, leaf = renewed(service, first, second)
+
+        said = preview_of_act(service, Act.DISABLE, [group])
+
+        device = only_device(said)
+        assert (device.effect, str(device.unless)) == (Effect.REFUSED, "enrollment group first")
+        besides = (
+            "1 of these is admitted all the same, through enrollment group first, if it shows something else that is "
+            "known of it."
+        )
+        assert in_lines(said) == ["1 device will be refused: p-1.", besides]
+        assert did(said) == f"1 device is refused from now on. {besides}"
+        disable_enrollment_group(service, "second", actor=ALICE)
+        assert register(service, leaf).outcome == "disabled"
+        release_registration(service, "p-1", actor=ALICE)
+        assert register(service, former).outcome == "assigned"
+
+    def test_and_kept_out_by_all_that_it_has_where_that_is_asked_for(self, service):
+        first, second = root("First"), root("Second")
+        enroll_ca(service, first, "first")
+        group = enroll_ca(service, second, "second")
+        former, _ = renewed(service, first, second)
+
+        assert delete_and_deny(service, [group], actor=ALICE).denied == 1
+        assert register(service, former).outcome == "disabled"
+
+    def test_is_still_admitted_where_only_a_former_certificate_is_good_no_more(self, service):
+        first, second = root("First"), root("Second")
+        former = enroll_ca(service, first, "first")
+        enroll_ca(service, second, "second")
+        renewed(service, first, second)
+
+        device = only_device(preview_of_act(service, Act.DISABLE, [former]))
+
+        assert (device.effect, str(device.through)) == (Effect.STILL_ADMITTED, "enrollment group second")
+
+    def test_is_not_let_in_by_a_certificate_whose_name_another_entry_holds(self, service):
+        first, second = root("First"), root("Second")
+        former = enroll_ca(service, first, "first")
+        group = enroll_ca(service, second, "second", predecessor=former)
+        for leaf in (first.leaf("p-1"), second.leaf("p-1")):
+            assert register(service, leaf).outcome == "assigned"
+
+        device = only_device(preview_of_act(service, Act.DISABLE, [group]))
+
+        assert (device.effect, device.unless) == (Effect.REFUSED, None)
+
+    def test_is_refused_though_its_entry_keeps_a_key_that_it_never_showed(self, service):
+        entry = enroll_keys(service, "p-1")
+        shown = signs(service, "p-1", entry.primary_key)
+        register(service, shown, "p-1")
+        keys = {"primary_key": NEW_KEY, "secondary_key": entry.secondary_key}
+        spec = IndividualSpec(mechanism=AttestationMechanism.SYMMETRIC_KEY, **keys)
+
+        device = only_device(preview_of(service, changing(service, entry, spec), [entry]))
+
+        assert (device.effect, str(device.unless)) == (Effect.REFUSED, "individual enrollment p-1")
+        changing(service, entry, spec)()
+        assert register(service, shown, "p-1").outcome == "unauthorized"
+
+    def test_or_a_certificate_that_it_never_showed(self, service):
+        first, second = self_signed("p-1"), self_signed("p-1")
+        entry = enroll_device(
+            service, first, certificates={Slot.PRIMARY: first.parsed, Slot.SECONDARY: second.parsed}
+        )
+        register(service, first)
+        spec = IndividualSpec(certificates={Slot.SECONDARY: second.parsed})
+
+        device = only_device(preview_of(service, changing(service, entry, spec), [entry]))
+
+        assert (device.effect, str(device.unless)) == (Effect.REFUSED, "individual enrollment p-1")
+        changing(service, entry, spec)()
+        assert register(service, first).outcome == "unauthorized"
+
+
+def changing(service, entry, spec):
+    def change():
+        entry.refresh_from_db()
+        change_individual_enrollment(
+            service, entry.registration_id, spec, expected_etag=entry.etag, actor=ALICE
+        )
+        return []
+
+    return change
+
+
+def test_deleting_what_is_disabled_lets_nobody_in_whom_no_other_entry_admits(service):
+    ca = root("Plant CA")
+    enroll_ca(service, ca, "plant")
+    register(service, ca.leaf("p-1"))
+    disable_enrollment_group(service, "plant", actor=ALICE)
+
+    device = only_device(
+        preview_of(
+            service,
+            lambda: delete_enrollment_groups(service, ["plant"], actor=ALICE) and [],
+            [service.enrollmentgroups.get()],
+        )
+    )
+
+    assert device.effect is Effect.STILL_OUT
