@@ -215,7 +215,11 @@ def preview_of_verifying(
 
 
 def preview_of_proof(
-    service: ProvisioningService, row: CaCertificate, *, limits: Limits | None = None
+    service: ProvisioningService,
+    row: CaCertificate,
+    *,
+    at: datetime | None = None,
+    limits: Limits | None = None,
 ) -> Preview:
     """What it would do if its code were answered, for whoever has no answer at hand. Raises Conflict."""
     if row.is_verified:
@@ -228,7 +232,7 @@ def preview_of_proof(
             _prove(current, current.certificate, timezone.now())
         return []
 
-    return preview_of(service, change, list(groups_of(row)), limits=limits)
+    return preview_of(service, change, list(groups_of(row)), at=at, limits=limits)
 
 
 def preview_of_deleting(

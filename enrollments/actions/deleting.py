@@ -68,8 +68,10 @@ def delete_and_deny(
     So are the names of individual enrollments which that leaves open (names_left_open), and the keys of the
     certificates that those held.
 
-    Those are kept out too that another entry would let in later, when a switch turns that is scheduled (see to_come);
-    and those that register through the entries until they are gone (see Newcomers).
+    Those are kept out too that another entry would let in later, when a switch turns that is scheduled, or would keep
+    in past the time at which one of the entries is to be disabled (see to_come): from now on, since nothing keeps a
+    device out from a time on but the entry that is deleted. So are those that register through the entries until they
+    are gone (see Newcomers).
 
     Up to DENIED_AT_ONCE devices it is one transaction. Of more, the others are denied before it in transactions of
     that size, while the entries are there, so that nobody comes in between; what was done then stays done, and
@@ -130,7 +132,7 @@ def delete_and_deny(
                 f"{len(came):,} devices registered meanwhile that may have to be kept out too: nothing was deleted. "
                 "Run it again, or disable first what is to be deleted."
             )
-        examined = Examined(service, came)
+        examined = Examined(service, came, entries)
         _deny(service, rest, actor, reason)
         held, bars = _certificates_of(entries), _bars_of(service, entries)
         carry_out(service, Act.DELETE, entries, actor=actor, reason=reason)
@@ -151,7 +153,7 @@ def _passing_once_gone(
     passing: list[str] = []
     for names in in_portions(registration_ids, DENIED_AT_ONCE):
         with rehearsal():
-            examined = Examined(service, names)
+            examined = Examined(service, names, entries)
             carry_out(service, Act.DELETE, entries, actor=NOBODY)
             passing += examined.passing_to_others({ref_of(one) for one in entries})
     return passing
@@ -172,9 +174,10 @@ def preview_if_it_only_narrows(service: ProvisioningService, entries: Sequence[E
     if len(now) < len(entries) or not all(map(as_of.enabled, now)):
         return None  # a bar ends
     preview = preview_of_act(service, Act.DELETE, now)
-    lets_in = preview.not_examined or preview.passing_to_others([ref_of(one) for one in now])
+    coming = preview_to_come(service, Act.DELETE, now, preview)
+    lets_in = coming.unsure or coming.passing_to_others([ref_of(one) for one in now])
     # Whatever was read above was so on that epoch.
-    return None if lets_in or preview.epoch != epoch else preview
+    return None if lets_in or coming.now.epoch != epoch else coming.now
 
 
 def _deny(service: ProvisioningService, names: Sequence[str], actor: Actor, reason: str) -> None:

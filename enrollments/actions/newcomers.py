@@ -17,7 +17,8 @@ from enrollments.actions.judging.assumed import judge_tpm_as_proven
 from enrollments.actions.known_credentials import KnownCredential, known_credentials
 from enrollments.actions.name_holders import may_take
 from enrollments.actions.preview.to_come import ALL_TIMES
-from enrollments.actions.schedule import Entry, times_of_enabling
+from enrollments.actions.schedule import Entry
+from enrollments.actions.times_to_come import times_to_come
 from enrollments.models import (
     AttemptOutcome,
     EnrollmentGroup,
@@ -26,7 +27,7 @@ from enrollments.models import (
     RegistrationAttempt,
     RegistrationRecord,
 )
-from enrollments.models.switches import ALL_OPEN
+from enrollments.models.switches import NO_TIME
 from enrollments.policy.facts import EntryKind, EntryRef
 from enrollments.policy.names import registration_key
 
@@ -37,6 +38,8 @@ CLOCKS_DIFFER = timedelta(minutes=5)
 @dataclass(frozen=True, slots=True)
 class Newcomers:
     """Who came since this was made, by one of the entries, or was refused by one that is to be enabled later.
+
+    Where one of the entries is to be disabled, that is to bar devices of others, too: then it is whoever came.
 
     What was there already is told by what it is, not by its time: records by their etags, which each registration
     changes, and attempts by their rows, which have each what was proven.
@@ -76,16 +79,24 @@ class Newcomers:
 def _records(
     service: ProvisioningService, entries: Iterable[Entry], since: datetime
 ) -> "QuerySet[RegistrationRecord]":
+    came = service.registrations.filter(updated_at__gte=since)
+    if _is_to_bar(entries):
+        return came
     individuals, groups = _those_that_count(service, entries)
     by = Q(group__in=groups) | Q(owner_group__in=groups)
     by |= Q(individual__in=individuals) | Q(owner_individual__in=individuals)
-    return service.registrations.filter(by, updated_at__gte=since)
+    return came.filter(by)
 
 
 def _attempts(
     service: ProvisioningService, entries: Iterable[Entry], since: datetime
 ) -> "QuerySet[RegistrationAttempt]":
     """A row that began before has what was proven before."""
+    began = service.attempts.filter(last_at__gte=since, first_at__gte=since)
+    unproven = Q(outcome=AttemptOutcome.REFUSED, chain="", key_id="")
+    began = began.exclude(unproven).exclude(claimed_registration_id=OVERFLOW_NAME)
+    if _is_to_bar(entries):
+        return began
     individuals, groups = _those_that_count(service, entries)
     by = Q(entry_kind=EntryKind.GROUP, entry_name__in=groups.values("group_id"))
     by |= Q(entry_kind=EntryKind.INDIVIDUAL, entry_name__in=individuals.values("registration_id"))
@@ -93,9 +104,11 @@ def _attempts(
     owned = Q(owner_group__in=groups) | Q(owner_individual__in=individuals)
     held = service.registrations.filter(owned).values("registration_key")
     by |= Q(outcome=AttemptOutcome.FAILED, registration_key__in=held)
-    began = service.attempts.filter(by, last_at__gte=since, first_at__gte=since)
-    unproven = Q(outcome=AttemptOutcome.REFUSED, chain="", key_id="")
-    return began.exclude(unproven).exclude(claimed_registration_id=OVERFLOW_NAME)
+    return began.filter(by)
+
+
+def _is_to_bar(entries: Iterable[Entry]) -> bool:
+    return any(one.enabled and one.switches_at is not None for one in entries)
 
 
 def _those_that_count(
@@ -118,15 +131,20 @@ class Examined:
     """What is decided about some devices before a change, to be compared with what is decided after it.
 
     Each is judged by all that is known that it has shown, or that is enrolled for it: now, and at each time at which
-    something is to be enabled. Made in the transaction of the change, or in one that rehearses it.
+    something changes by itself. Made in the transaction of the change, or in one that rehearses it.
+    entries: those that the change is about.
     """
 
-    def __init__(self, service: ProvisioningService, registration_ids: Iterable[str]) -> None:
+    def __init__(
+        self, service: ProvisioningService, registration_ids: Iterable[str], entries: Iterable[Entry]
+    ) -> None:
         self._service, self._now = service, timezone.now()
-        to_come = times_of_enabling(service)
+        keys = [one.registration_key for one in entries if isinstance(one, IndividualEnrollment)]
+        standing = ProvisioningService.what_decisions_read(service.pk)
+        to_come = times_to_come(service, standing, keys).every
         self._times: list[datetime | None] = [None, *to_come[:ALL_TIMES]]
         if len(to_come) > ALL_TIMES:
-            self._times.append(ALL_OPEN)
+            self._times += NO_TIME
         # Before the change, which may take away what says of a key whose it was.
         self._known = {
             name: [known_credentials(service, name, at=self._dates(entries_at)) for entries_at in self._times]
@@ -147,7 +165,7 @@ class Examined:
 
     def _dates(self, entries_at: datetime | None) -> datetime:
         """As of when certificates are judged."""
-        return self._now if entries_at is None or entries_at == ALL_OPEN else entries_at
+        return self._now if entries_at in (None, *NO_TIME) else entries_at
 
     def _admitted_by(self, known: Sequence[Sequence[KnownCredential]]) -> list[EntryRef | None]:
         """By which entry, at each of the times; None where none admits it. known: as of each of them."""

@@ -172,26 +172,6 @@ def settle_if_possible(service: ProvisioningService) -> bool:
         return False
 
 
-def times_of_enabling(service: ProvisioningService, after: datetime | None = None) -> list[datetime]:
-    """At which times to come entries are to be enabled, in their order. after: a time to come, instead of now."""
-    if after is None:
-        _, after = ProvisioningService.epoch_and_time(service.pk)
-    found: set[datetime] = set()
-    for entries in (service.individualenrollments, service.enrollmentgroups):
-        rows = entries.filter(enabled=False, switches_at__gt=after)
-        found.update(at for at in rows.values_list("switches_at", flat=True).distinct() if at is not None)
-    return sorted(found)
-
-
-def first_enabling(
-    service: ProvisioningService, standing: Standing, after: datetime | None = None
-) -> datetime | None:
-    """The first of these times. Where no switch turns by itself, nothing is asked."""
-    if standing.next_switch is None:
-        return None
-    return next(iter(times_of_enabling(service, after or standing.now)), None)
-
-
 def switches_now(service: ProvisioningService) -> AsOf:
     """For pages: how the switches stand by the database's clock, after what is due has been turned."""
     return standing_now(service).as_of_now(recorded_only=True)

@@ -13,11 +13,12 @@ from enrollments.actions.preview import (
     Act,
     Entry,
     Preview,
+    bars_to_come,
     carry_out,
     names_left_open,
     ref_of,
 )
-from enrollments.actions.preview.words import in_line
+from enrollments.actions.preview.words import bars_as_json, bars_in_lines, in_line
 from enrollments.actions.schedule import settle_if_possible
 from enrollments.errors import Conflict, PreviewOutdated, SecretUnreadable
 from enrollments.management import entry_lists
@@ -255,6 +256,7 @@ class EntriesCommand(EntryReports):
         if act is Act.DELETE:
             left_open = names_left_open(service, foreseen.preview, entries)
             told["left_open"] = left_open_as_json(left_open)
+            told |= bars_as_json(bars_to_come(entries))
             more += [*([in_line(left_open)] if left_open else []), *_of_deleting(entries)]
         lines = [*foreseen.in_lines(act, len(entries), MARK), *(f"{MARK}{line}" for line in more)]
         return Look(foreseen.preview, lines, told, is_timed=bool(times), parts=foreseen.parts)
@@ -263,4 +265,5 @@ class EntriesCommand(EntryReports):
 def _of_deleting(entries: Sequence[Entry]) -> Iterator[str]:
     for one in [one for one in entries if not one.enabled][:5]:
         yield f"{ref_of(one)} is disabled: deleting it ends its bar, under this name and for its keys."
+    yield from bars_in_lines(bars_to_come(entries))
     yield "The registration IDs become free: another entry that admits their devices may take them over."

@@ -90,7 +90,7 @@ class Foreseen:
     """`preview`: of what is done, at its time where it has one. `end`: of what changes back, if it is until a time.
 
     put_off: of what is scheduled for those that are to be disabled, which is put off or dropped by it; `scheduled`: for
-    which time that is. to_come: of what is done now, who comes in by it later.
+    which time that is. to_come: of what is done now, who comes in or stays in by it later.
     """
 
     preview: Preview
@@ -147,7 +147,8 @@ class Foreseen:
     def as_json(self) -> dict[str, Any]:
         """`preview` is of `at` where that is there, else of now; `at_the_end` of `until`; `put_off` of `scheduled`.
 
-        to_come: of each time at which somebody comes in later; None stands for several that were not looked at singly.
+        to_come: of each time at which somebody comes in later, or stays in by the act; None stands for several that
+        were not looked at singly.
         """
         told: dict[str, Any] = {"preview": as_json(self.preview), **self.times.as_json()}
         if self.comings:

@@ -9,7 +9,7 @@ from django.db import models
 
 from enrollments.models import clock
 from enrollments.models.prepared import Prepared
-from enrollments.models.switches import AsOf
+from enrollments.models.switches import ALL_SHUT, AsOf
 from enrollments.policy.allocation import OF_A_SERVICE, AllocationPolicy
 
 host_name_validator = RegexValidator(
@@ -51,6 +51,8 @@ class Standing(NamedTuple):
 
     def as_of(self, at: datetime) -> AsOf:
         """At a time to come, if everything that is scheduled until then happens. What has been is as it is now."""
+        if at == ALL_SHUT:
+            return AsOf(at, self.next_switch is not None)
         at = max(at, self.now)
         return AsOf(at, self.next_switch is not None and self.next_switch <= at)
 

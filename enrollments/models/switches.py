@@ -12,6 +12,10 @@ from enrollments.models import clock
 # switch that turns on never shuts out, and one that turns off never lets in; so whoever is admitted at any time to
 # come, by what is scheduled, is admitted then.
 ALL_OPEN = datetime.max.replace(tzinfo=UTC)
+# Nor does this: whatever is to be disabled some day is disabled, and what is to be enabled is not yet. Whoever is
+# admitted then is so at any time to come.
+ALL_SHUT = datetime.min.replace(tzinfo=UTC)
+NO_TIME = (ALL_OPEN, ALL_SHUT)
 
 
 class Switch(Protocol):
@@ -42,6 +46,8 @@ class AsOf:
             return False
         if self.at == ALL_OPEN:
             return switch.enabled or switch.switches_at is not None
+        if self.at == ALL_SHUT:
+            return switch.enabled and switch.switches_at is None
         is_due = switch.switches_at is not None and switch.switches_at <= self.at
         return switch.enabled != is_due
 
@@ -51,6 +57,9 @@ class AsOf:
         if self.at == ALL_OPEN:
             is_scheduled = Q(**{f"{prefix}switches_at__isnull": False})
             return stands | is_scheduled if enabled else stands & ~is_scheduled
+        if self.at == ALL_SHUT:
+            is_scheduled = Q(**{f"{prefix}switches_at__isnull": False})
+            return stands & ~is_scheduled if enabled else stands | is_scheduled
         if not self.any_due:
             return stands
         due = Q(**{f"{prefix}switches_at__lte": self.at})

@@ -21,6 +21,7 @@ from enrollments.actions.preview import (
     Entry,
     Preview,
     ToCome,
+    bars_to_come,
     below_others,
     disabled_groups_above,
     names_left_open,
@@ -310,7 +311,10 @@ def ask_before(
         "looked": asked.looked,
         "of_groups": pages is GROUPS,
         **_told(service, asked, preview, asked.then),
-        "comings": comings_shown(coming),
+        "comings": comings_shown(
+            coming, preview_url(service, shown, entries), export_url(service, shown, entries)
+        ),
+        "stays": any(one.stays for one in coming.comings) if coming is not None else False,
         "later": {"words": asked.later.words(act, entries), **_told(service, asked, later, asked.later)}
         if asked.later and later is not None
         else None,
@@ -335,6 +339,7 @@ def ask_before(
         "unsure": unsure,
         "left_open": left_open,
         "barring": [ref for ref, on in zip(gone, enabled, strict=True) if not on],
+        "to_bar": bars_to_come(entries) if act is Act.DELETE else [],
         "is_open": is_open,
         "instead": "Disable instead",
         "instead_url": f"{pages.url(service, Act.DISABLE)}?{chosen}" if is_open and any(enabled) else "",

@@ -54,7 +54,7 @@ from enrollments.portal.forms_entries import EntryForm
 from enrollments.portal.forms_groups import GroupForm
 from enrollments.portal.forms_individuals import IndividualForm
 from enrollments.portal.htmx import wants_fragment
-from enrollments.portal.preview_times import in_utc
+from enrollments.portal.preview_times import Later, in_utc
 from enrollments.portal.previews import (
     Line,
     asks_for_everyone,
@@ -335,25 +335,29 @@ def answer_preview(request: HttpRequest, form: AnyForm, save: Save) -> HttpRespo
     """A page of the devices of one effect, or all of them as CSV."""
     with limits_asked(everyone=asks_for_everyone(request.POST)) as limits:
         told = _rehearse(form, save, limits) if form.is_valid() else None
+    later = Later.named(request.GET)
     if told is None:
         sentences = " ".join(str(one) for errors in form.errors.values() for one in errors)
         message = f"Nothing can be previewed as long as the form has errors. {sentences}"
         return render(
             request, "portal/refused.html", {"message": message, "status": 422}, status=form_status(form)
         )
+    preview = later.preview(told.coming) if later is not None else told.preview
     effect = effect_named(request.POST.get("effect", ""))
     what = f"{'add' if form.current is None else 'save'} {told.entry}"
     if "export" in request.POST:
         return _export(
-            request, service_name=form.service.name, preview=told.preview, effect=effect, what=what
+            request, service_name=form.service.name, preview=preview, effect=effect, what=what, later=later
         )
     context = {
         "service": form.service,
         "title": f"Preview: {what}",
-        "preview": told.preview,
-        "lines": lines_of(told.preview),
+        "when": later.words if later else "",
+        "sides": later.sides if later else None,
+        "preview": preview,
+        "lines": lines_of(preview, stays=later is not None and later.stays),
         "effect": effect,
-        "page": page_of(form.service, told.preview, effect, request.POST),
+        "page": page_of(form.service, preview, effect, request.POST),
         "kept": _kept(form),
     }
     return render(request, "portal/previews/of_form.html", context)
@@ -361,9 +365,14 @@ def answer_preview(request: HttpRequest, form: AnyForm, save: Save) -> HttpRespo
 
 @requires(Right.EXPORT)
 def _export(
-    request: HttpRequest, service: ProvisioningService, preview: Preview, effect: Effect | None, what: str
+    request: HttpRequest,
+    service: ProvisioningService,
+    preview: Preview,
+    effect: Effect | None,
+    what: str,
+    later: Later | None,
 ) -> HttpResponseBase:
-    return export(service, preview, effect, what, actor=actor_of(request))
+    return export(service, preview, effect, what, actor=actor_of(request), later=later)
 
 
 # Of the page itself; and what never comes back in a page: typed keys do so sealed.

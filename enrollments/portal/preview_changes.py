@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Protocol
 from urllib.parse import urlencode
 
@@ -42,8 +43,11 @@ class Change(Protocol):
     def about(self) -> "list[Linked]":
         """What it is about, with its pages."""
 
-    def preview(self, limits: Limits | None = None) -> Preview:
-        """What it would do to the devices that are known. Raises what the change raises. limits: see preview_of."""
+    def preview(self, limits: Limits | None = None, at: datetime | None = None) -> Preview:
+        """What it would do to the devices that are known. Raises what the change raises. limits, at: see preview_of.
+
+        Of what only shuts out there is no other time: nobody comes in by it.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +106,7 @@ class Denial:
             about.append(Linked("attempt of", in_utc(self.attempt.last_at), page))
         return about
 
-    def preview(self, limits: Limits | None = None) -> Preview:
+    def preview(self, limits: Limits | None = None, at: datetime | None = None) -> Preview:
         if self.attempt is not None:
             return preview_of_denying_attempt(self.service, self.attempt, limits=limits)
         return preview_of_denying(self.service, [self.registration_id], limits=limits)
@@ -147,8 +151,8 @@ class Switching:
         page = reverse("portal:service-settings", args=[self.service.name])
         return [Linked("Settings of", self.service.name, page)]
 
-    def preview(self, limits: Limits | None = None) -> Preview:
-        return preview_of_switching(self.service, self.values, limits=limits)
+    def preview(self, limits: Limits | None = None, at: datetime | None = None) -> Preview:
+        return preview_of_switching(self.service, self.values, at=at, limits=limits)
 
 
 # Off and on.
@@ -181,9 +185,10 @@ class OfCaCertificate:
         page = reverse("portal:ca-detail", args=[self.ca.service.name, self.ca.name])
         return [Linked("CA certificate", self.ca.name, page)]
 
-    def preview(self, limits: Limits | None = None) -> Preview:
-        preview = preview_of_proof if self.act == "verify" else preview_of_deleting
-        return preview(self.ca.service, self.ca, limits=limits)
+    def preview(self, limits: Limits | None = None, at: datetime | None = None) -> Preview:
+        if self.act == "verify":
+            return preview_of_proof(self.ca.service, self.ca, at=at, limits=limits)
+        return preview_of_deleting(self.ca.service, self.ca, limits=limits)
 
 
 _OF_CA = ("verify", "delete")

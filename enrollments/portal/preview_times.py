@@ -8,7 +8,8 @@ from urllib.parse import urlencode
 from django.http import QueryDict
 from django.utils.dateparse import parse_datetime
 
-from enrollments.actions.preview import Act, Entry, Limits, Preview, preview_then
+from enrollments.actions.preview import Act, Coming, Entry, Limits, Preview, ToCome, preview_then
+from enrollments.actions.preview.words import from_when
 from enrollments.errors import Invalid
 from enrollments.models import ProvisioningService
 
@@ -37,7 +38,7 @@ class Then:
         for name in _TIMES:
             moment: datetime | None = getattr(self, name)
             if moment is not None:
-                return [(name, moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"))]
+                return [(name, _written(moment))]
         return [("scheduled", "1")]
 
     @property
@@ -66,8 +67,63 @@ class Then:
         return preview_then(service, act, entries, at=self.at, until=self.until, limits=limits)
 
 
+# Of times to come that were not looked at one by one.
+_OTHER = "other"
+
+
+@dataclass(frozen=True, slots=True)
+class Later:
+    """Those who come in by a change from a time on, or stay in: what a question tells of them, by its address.
+
+    All as of Coming.
+    """
+
+    at: datetime | None
+    stays: bool
+    is_first: bool = True
+
+    @classmethod
+    def of(cls, coming: Coming) -> "Later":
+        return cls(coming.at, coming.stays, coming.is_first)
+
+    @classmethod
+    def named(cls, query: QueryDict) -> "Later | None":
+        """What an address says; None where it is about now. Raises Invalid."""
+        text = query.get("later", "")
+        if not text:
+            return None
+        at = None if text == _OTHER else _read(text)
+        return cls(at, "stays" in query, "or_earlier" not in query)
+
+    @property
+    def query(self) -> list[tuple[str, str]]:
+        said = [("later", _written(self.at) if self.at is not None else _OTHER)]
+        said += [("stays", "1")] if self.stays else []
+        return said if self.is_first else [*said, ("or_earlier", "1")]
+
+    @property
+    def words(self) -> str:
+        return from_when(Coming(self.at, Preview(0, ()), self.is_first, self.stays))
+
+    @property
+    def sides(self) -> tuple[str, str]:
+        """What the two columns of a list are of."""
+        return ("Then without it", "Then with it") if self.stays else ("Before then", "From then on")
+
+    def preview(self, coming: ToCome) -> Preview:
+        """Of these devices; of none, where nobody comes in then any more."""
+        for one in coming.comings:
+            if (one.at, one.stays) == (self.at, self.stays):
+                return one.preview
+        return Preview(coming.now.epoch, ())
+
+
 def in_utc(at: datetime | None) -> str:
     return f"{at:%Y-%m-%d %H:%M} UTC" if at is not None else ""
+
+
+def _written(moment: datetime) -> str:
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _read(text: str) -> datetime:

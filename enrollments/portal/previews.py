@@ -34,7 +34,7 @@ from enrollments.policy.facts import EntryRef
 from enrollments.policy.names import registration_key
 from enrollments.policy.words import counted
 from enrollments.portal.paging import PAGE_SIZE
-from enrollments.portal.preview_times import Then
+from enrollments.portal.preview_times import Later, Then
 
 # More entries than this are named by their numbers: an address has a bound.
 MAX_NAMED = 10
@@ -47,6 +47,7 @@ class Line:
     """So many devices of one effect. `through`: by which entries, where that is of interest. `url`: all of them.
 
     held: sentences about those that fail all the same, because another entry holds their names. out_until: see Preview.
+    stays: see Coming.
     """
 
     effect: Effect
@@ -56,10 +57,11 @@ class Line:
     url: str = ""
     held: tuple[str, ...] = ()
     out_until: datetime | None = None
+    stays: bool = False
 
     @property
     def words(self) -> str:
-        return will(self.effect, self.count, self.out_until)
+        return will(self.effect, self.count, self.out_until, stays=self.stays)
 
     @property
     def only(self) -> EntryRef | str | None:
@@ -75,8 +77,8 @@ class Line:
         return [(of_so_many(entry, count), count) for entry, count in self.through]
 
 
-def lines_of(preview: Preview, url: str = "") -> list[Line]:
-    """`url`: a page that shows all devices, to which the effect is added."""
+def lines_of(preview: Preview, url: str = "", *, stays: bool = False) -> list[Line]:
+    """`url`: a page that shows all devices, to which the effect is added. stays: see Coming."""
     lines = []
     for effect in Effect:
         if count := preview.counts[effect]:
@@ -90,25 +92,40 @@ def lines_of(preview: Preview, url: str = "") -> list[Line]:
                     f"{url}&effect={effect}" if url else "",
                     tuple(asides(preview, effect)),
                     preview.out_until,
+                    stays,
                 )
             )
     return lines
 
 
-def comings_shown(coming: ToCome | None) -> list[dict[str, Any]]:
-    """Who comes in later, as templates show it: when, and how many through what."""
-    if coming is None:
-        return []
-    return [
-        {"words": from_when(one), "lines": lines_of(one.preview), "preview": one.preview}
-        for one in coming.comings
-    ]
+def comings_shown(coming: ToCome | None, url: str = "", export: str = "") -> list[dict[str, Any]]:
+    """Who comes in later, as templates show it: when, and how many through what.
+
+    url, export: the page that shows all devices of the same change, and their export, to which the time is added.
+    """
+    shown = []
+    for one in coming.comings if coming is not None else ():
+        later = Later.of(one)
+        address, taken = (f"{plain}&{urlencode(later.query)}" if plain else "" for plain in (url, export))
+        shown.append(
+            {
+                "words": from_when(one),
+                "lines": lines_of(one.preview, address, stays=one.stays),
+                "preview": one.preview,
+                "query": urlencode(later.query),
+                "later": later,
+                "all_url": address,
+                "everyone_url": of_everyone(address) if address else "",
+                "export_url": taken,
+            }
+        )
+    return shown
 
 
 # --- Acts on entries that are named in the address ------------------------------------------------
 
 
-def preview_query(act: Act, entries: Sequence[Entry], then: Then | None = None) -> str:
+def preview_query(act: Act, entries: Sequence[Entry], then: Then | Later | None = None) -> str:
     """The query of the page that shows what an act on these entries would do, now or then. It can be handed on."""
     if len(entries) <= MAX_NAMED:
         named = [("entry", f"{ref_of(one).kind}:{ref_of(one).name}") for one in entries]
@@ -147,14 +164,14 @@ def entries_named(service: ProvisioningService, query: QueryDict) -> list[Entry]
 
 
 def preview_url(
-    service: ProvisioningService, act: Act, entries: Sequence[Entry], then: Then | None = None
+    service: ProvisioningService, act: Act, entries: Sequence[Entry], then: Then | Later | None = None
 ) -> str:
     url = reverse("portal:preview", kwargs={"service_name": service.name})
     return f"{url}?{preview_query(act, entries, then)}"
 
 
 def export_url(
-    service: ProvisioningService, act: Act, entries: Sequence[Entry], then: Then | None = None
+    service: ProvisioningService, act: Act, entries: Sequence[Entry], then: Then | Later | None = None
 ) -> str:
     url = reverse("portal:preview-export", kwargs={"service_name": service.name})
     return f"{url}?{preview_query(act, entries, then)}"
@@ -282,10 +299,19 @@ def effect_named(text: str) -> Effect | None:
 
 
 def export(
-    service: ProvisioningService, preview: Preview, effect: Effect | None, what: str, *, actor: Actor
+    service: ProvisioningService,
+    preview: Preview,
+    effect: Effect | None,
+    what: str,
+    *,
+    actor: Actor,
+    later: Later | None = None,
 ) -> StreamingHttpResponse:
-    """The devices as CSV, after a row of the history about it (R17)."""
-    return export_rows(service, map(values, in_order(preview, effect)), effect, what, actor=actor)
+    """The devices as CSV, after a row of the history about it (R17). later: of which time to come the preview is."""
+    rows = map(values, in_order(preview, effect))
+    if later is not None:
+        what = f"{what}; {later.words[:-1]}"
+    return export_rows(service, rows, effect, what, actor=actor, sides=later.sides if later else None)
 
 
 def export_rows(
@@ -295,13 +321,14 @@ def export_rows(
     what: str,
     *,
     actor: Actor,
+    sides: tuple[str, str] | None = None,
 ) -> StreamingHttpResponse:
-    """The same, of rows as `values` makes them."""
+    """The same, of rows as `values` makes them. sides: see csv_of_rows."""
     filters = {"change": what, **({"effect": effect.value} if effect else {})}
     note_export("preview as CSV", filters, actor=actor, service=service)
     name = f"preview-{service.name}-{timezone.now():%Y-%m-%d}.csv"
     return StreamingHttpResponse(
-        csv_of_rows(rows),
+        csv_of_rows(rows, sides),
         content_type="text/csv; charset=utf-8",
         headers={"Content-Disposition": f'attachment; filename="{name}"'},
     )

@@ -8,19 +8,23 @@ from collections.abc import Callable, Hashable, Sequence
 from enrollments.actions.preview import Act, Entry, Preview, ref_of
 from enrollments.actions.preview.lately import Lately
 from enrollments.models import ProvisioningService
-from enrollments.portal.preview_times import Then
+from enrollments.portal.preview_times import Later, Then
 
 _LATELY: Lately[Preview] = Lately()
 
 
-def act_on(entries: Sequence[Entry], act: Act, then: Then | None, *, everyone: bool = False) -> Hashable:
+def act_on(
+    entries: Sequence[Entry], act: Act, then: Then | Later | None, *, everyone: bool = False
+) -> Hashable:
     """What a preview is of. everyone: whether all devices are examined, or as many as can be told at a glance."""
     return act, frozenset((ref_of(one), one.etag) for one in entries), then, everyone
 
 
-def change_of(query: Sequence[tuple[str, str]], *, everyone: bool = False) -> Hashable:
+def change_of(
+    query: Sequence[tuple[str, str]], *, later: Later | None = None, everyone: bool = False
+) -> Hashable:
     """The same of another change, by the query that names it."""
-    return tuple(query), everyone
+    return tuple(query), later, everyone
 
 
 def lately(service: ProvisioningService, what: Hashable, work_out: Callable[[], Preview]) -> Preview:

@@ -342,7 +342,7 @@ def test_other_certificates_of_what_is_disabled_until_a_time_say_who_comes_in_th
 
     question = words(post_once(operator, "enrollments/i/pump-042/", form, headers=headers).text_shown)
 
-    stays = f"until {as_text(at)} at the least" if until else "and stays so"
+    stays = f"and nothing that is scheduled lets it in before {as_text(at)}" if until else "and stays so"
     assert f"1 known device is shut out already, {stays}: pump-042." in question
     comes_in = "1 known device will come in anew through individual enrollment of its own: pump-042."
     assert (comes_in in question) is until
@@ -476,8 +476,8 @@ def test_the_list_behind_a_question_says_what_the_question_says(operator, servic
     question = words(page(operator, f"groups/delete/?entry={group(service).pk}"))
 
     assert "2 known devices are shut out already, and stay so: pump-0, pump-1." in question
-    assert "at the least" in before
-    assert "at the least" not in words(page(operator, "preview/?act=delete&entry=group:plant-7"))
+    assert "nothing that is scheduled" in before
+    assert "nothing that is scheduled" not in words(page(operator, "preview/?act=delete&entry=group:plant-7"))
 
 
 def test_devices_that_another_group_lets_in_later_are_told_and_can_be_kept_out(
@@ -491,7 +491,8 @@ def test_devices_that_another_group_lets_in_later_are_told_and_can_be_kept_out(
     question = page(operator, path)
 
     said = words(question)
-    assert f"2 known devices are shut out already, until {as_text(at)} at the least: pump-0, pump-1." in said
+    stay = f"and nothing that is scheduled lets them in before {as_text(at)}"
+    assert f"2 known devices are shut out already, {stay}: pump-0, pump-1." in said
     assert f"From {as_text(at)} on, with whatever else is scheduled until then:" in said
     assert "2 known devices will come in anew through enrollment group root: pump-0, pump-1." in said
     assert "stay barred by the disabled enrollment group root until" in said

@@ -1,28 +1,31 @@
-"""Who comes in later by a change, when switches turn by themselves: the same as judging every device at those times."""
+"""Who comes in later by a change, or stays in, when switches turn: the same as judging every device at those times."""
 
 import random
 
 import pytest
 
-from enrollments.actions.deleting import delete_and_deny
+from enrollments.actions.deleting import delete_and_deny, preview_if_it_only_narrows
 from enrollments.actions.preview import (
     NO_LIMITS,
     Act,
     Effect,
     carry_out,
     coming_by,
+    preview_of,
     preview_of_act,
     preview_to_come,
     ref_of,
 )
 from enrollments.actions.preview.acts import turn
+from enrollments.actions.preview.to_come import MAX_TIMES
 from enrollments.actions.preview.words import coming_in_lines, in_lines
 from enrollments.actions.revocation import deny_device
-from enrollments.actions.schedule import as_text, times_of_enabling
-from enrollments.models import EnrollmentGroup, IndividualEnrollment
+from enrollments.actions.schedule import as_text
+from enrollments.actions.times_to_come import times_to_come
+from enrollments.models import EnrollmentGroup, IndividualEnrollment, ProvisioningService
 from enrollments.models.locks import rehearsal
 from enrollments.policy.decision import Verdict
-from tests.certificates import root
+from tests.certificates import root, self_signed
 from tests.devices import ALICE, enroll_ca, enroll_device, register
 from tests.preview.worlds import World, grown
 
@@ -42,7 +45,7 @@ class Fleet:
         chance, self.service = self.world.chance, self.world.service
         for entry in self.entries():
             if chance.random() < 0.5:
-                act = chance.choice([Act.DISABLE, Act.DISABLE, Act.DISABLE, Act.ENABLE])
+                act = chance.choice([Act.DISABLE, Act.ENABLE])
                 turn(
                     self.service,
                     act,
@@ -51,7 +54,8 @@ class Fleet:
                     until=clock.ahead(days=chance.choice([1, 2, 3, 4, 5])),
                 )
         self.known = self.world.credentials()
-        self.times = times_of_enabling(self.service)
+        standing = ProvisioningService.what_decisions_read(self.service.pk)
+        self.times = times_to_come(self.service, standing).every
 
     def entries(self):
         return [
@@ -110,19 +114,26 @@ def test_those_who_come_in_later_are_told_with_the_time(forest, seed, act, datab
         carry_out(fleet.service, act, entries, actor=ALICE)
         after = fleet.admitted()
 
-    out = {
-        one.registration_id.lower() for one in now.devices if one.effect in (Effect.STILL_OUT, Effect.REFUSED)
-    }
-    expected, told = {}, {}
+    effects = {one.registration_id.lower(): one.effect for one in now.devices}
+    out = {name for name, one in effects.items() if one in (Effect.STILL_OUT, Effect.REFUSED)}
+    vague = fleet.world.vague | {name for name, one in effects.items() if one is Effect.COMES_IN}
+    expected, staying, told, told_to_stay = {}, {}, {}, {}
     for at, without, then in zip(fleet.times, before[1:], after[1:], strict=True):
-        for name in (then.keys() & out) - fleet.world.vague:
-            if then[name] != without.get(name):
+        for name in then.keys() - vague:
+            if name in out and then[name] != without.get(name):
                 expected.setdefault(name, at)
+            elif name not in without:
+                staying.setdefault(name, at)
     for one in coming.comings:
-        told |= {device.registration_id.lower(): one for device in one.preview.devices}
+        names = {device.registration_id.lower(): one for device in one.preview.devices}
+        assert not names.keys() & (told | told_to_stay).keys(), "each once"
+        (told_to_stay if one.stays else told).update(names)
     assert expected.keys() <= told.keys()
-    for name, at in expected.items():
-        assert told[name].at is None or told[name].at == at or not told[name].is_first
+    assert staying.keys() <= (told | told_to_stay).keys()
+    assert told_to_stay.keys() - vague <= staying.keys()
+    for name, at in (expected | staying).items():
+        one = (told | told_to_stay)[name]
+        assert one.at is None or one.at == at or not one.is_first
     if coming.now.out_until is None:
         assert not any(then.keys() & out for then in after[1:])
 
@@ -148,7 +159,8 @@ def test_the_words_say_until_when_somebody_stays_out_and_what_comes_then(service
     _, low, at = plant
 
     assert told(service, Act.DELETE, [low]) == [
-        f"1 device is shut out already, until {as_text(at)} at the least: pump-1.",
+        "1 device is shut out already, and nothing that is scheduled lets it in before "
+        f"{as_text(at)}: pump-1.",
         f"From {as_text(at)} on, with whatever else is scheduled until then:",
         "1 device will come in anew through enrollment group high: pump-1.",
     ]
@@ -207,3 +219,162 @@ def test_who_has_an_entry_that_opens_later_is_no_effect_of_the_deletion(service,
     assert coming.comings == ()
     assert coming.now.out_until is not None
     assert delete_and_deny(service, [group], actor=ALICE).denied == 0
+
+
+# --- Bars that are scheduled, and are dropped ------------------------------------------------------------
+
+
+@pytest.fixture
+def below_two(service):
+    """A device below a group that has another one above it, both enabled."""
+    top = root("Root")
+    line = top.intermediate("Line")
+    high, low = enroll_ca(service, top, "high"), enroll_ca(service, line, "low")
+    register(service, line.leaf("pump-1"))
+    return line, high, low
+
+
+def shown(coming):
+    return [
+        (one.at, one.stays, sorted(device.registration_id for device in one.preview.devices))
+        for one in coming.comings
+    ]
+
+
+def coming_in(service, act, entries, most=MAX_TIMES):
+    return preview_to_come(service, act, entries, preview_of_act(service, act, entries), most=most)
+
+
+def test_who_stays_in_because_a_bar_that_is_scheduled_goes_with_its_entry_is_told(
+    service, below_two, database_clock
+):
+    _, _, low = below_two
+    at = database_clock.ahead(days=1)
+    carry_out(service, Act.DISABLE, [low], actor=ALICE, at=at)
+    low.refresh_from_db()
+
+    assert told(service, Act.DELETE, [low]) == [
+        "1 device will still be admitted through enrollment group high: pump-1.",
+        f"From {as_text(at)} on, when these would be refused without this change, with whatever else is scheduled "
+        "until then:",
+        "1 device will stay in through enrollment group high: pump-1.",
+    ]
+
+
+def test_of_an_individual_enrollment_that_is_to_be_disabled_likewise(service, below_two, database_clock):
+    line, _, _ = below_two
+    leaf = line.leaf("pump-2")
+    own = enroll_device(service, leaf)
+    register(service, leaf)
+    at = database_clock.ahead(days=1)
+    carry_out(service, Act.DISABLE, [own], actor=ALICE, at=at)
+    own.refresh_from_db()
+
+    assert shown(coming_in(service, Act.DELETE, [own])) == [(own.switches_at, True, ["pump-2"])]
+
+
+def test_whom_another_entry_shuts_out_at_that_time_as_well_does_not_stay_in(
+    service, below_two, database_clock
+):
+    _, high, low = below_two
+    at = database_clock.ahead(days=1)
+    carry_out(service, Act.DISABLE, [low, high], actor=ALICE, at=at)
+    low.refresh_from_db()
+
+    assert coming_in(service, Act.DELETE, [low]).comings == ()
+
+
+def test_a_bar_of_another_entry_that_the_change_gets_round_counts_as_well(service, below_two, database_clock):
+    """R8: with an individual enrollment of its own, the device does not mind that its group is disabled then."""
+    line, _, low = below_two
+    at = database_clock.ahead(days=1)
+    carry_out(service, Act.DISABLE, [low], actor=ALICE, at=at)
+    low.refresh_from_db()
+    leaf = line.leaf("pump-2")
+    register(service, leaf)
+
+    def look(at=None):
+        return preview_of(service, lambda: [enroll_device(service, leaf)], at=at)
+
+    coming = coming_by(service, look(), look)
+
+    assert shown(coming) == [(low.switches_at, True, ["pump-2"])]
+
+
+def test_who_is_barred_later_by_an_entry_that_is_deleted_is_kept_out_at_once(
+    service, below_two, database_clock
+):
+    """It comes in through a nearer group, which stays: that alone would keep it in past the time of the bar."""
+    line, high, _ = below_two
+    carry_out(service, Act.DISABLE, [high], actor=ALICE, at=database_clock.ahead(days=1))
+    high.refresh_from_db()
+
+    coming = coming_in(service, Act.DELETE, [high])
+    deleted = delete_and_deny(service, [high], actor=ALICE)
+
+    assert shown(coming) == [(high.switches_at, True, ["pump-1"])]
+    assert coming.now.counts == {Effect.STILL_ADMITTED: 1}
+    assert deleted.denied == 1
+    assert register(service, line.leaf("pump-1")).outcome == "disabled"
+
+
+def test_of_more_bars_than_are_looked_at_one_by_one_none_is_left_out(service, below_two, database_clock):
+    line, _, _ = below_two
+    leaves = [line.leaf(f"pump-{number}") for number in range(2, 5)]
+    own = [enroll_device(service, leaf) for leaf in leaves]
+    for number, (leaf, one) in enumerate(zip(leaves, own, strict=True)):
+        register(service, leaf)
+        carry_out(service, Act.DISABLE, [one], actor=ALICE, at=database_clock.ahead(days=1 + number))
+        one.refresh_from_db()
+
+    assert shown(coming_in(service, Act.DELETE, own, most=1)) == [
+        (own[0].switches_at, True, ["pump-2"]),
+        (None, True, ["pump-3", "pump-4"]),
+    ]
+    assert delete_and_deny(service, own, actor=ALICE).denied == 3
+
+
+def test_what_keeps_nobody_in_is_not_held_up_and_what_does_is(service, database_clock):
+    """R6: one that is to be disabled will bar its key under the name of the other one, too."""
+    leaf = root("Plant").leaf("pump-1")
+    twin = root("Other").leaf("pump-2", key=leaf.key)
+    own, _ = enroll_device(service, leaf), enroll_device(service, twin)
+    register(service, leaf)
+    register(service, twin)
+    assert preview_if_it_only_narrows(service, [own]) is not None
+
+    carry_out(service, Act.DISABLE, [own], actor=ALICE, at=database_clock.ahead(days=1))
+    own.refresh_from_db()
+
+    assert preview_if_it_only_narrows(service, [own]) is None
+
+
+# --- Certificates that begin to be valid later --------------------------------------------------------------
+
+
+def test_who_comes_in_once_the_certificate_of_a_ca_is_valid_is_told(service, below_two, database_clock):
+    """The group above is there already, with a certificate from tomorrow on; what is deleted is what bars."""
+    at = database_clock.ahead(days=1).replace(microsecond=0)
+    plant = root("Plant", not_before=at)
+    leaf = plant.leaf("press-1")
+    enroll_ca(service, plant, "plant")
+    own = enroll_device(service, leaf)
+    register(service, leaf)
+    carry_out(service, Act.DISABLE, [own], actor=ALICE)
+    own.refresh_from_db()
+
+    coming = coming_in(service, Act.DELETE, [own])
+
+    assert shown(coming) == [(at, False, ["press-1"])]
+    assert coming.now.out_until == at
+    assert delete_and_deny(service, [own], actor=ALICE).denied == 1
+
+
+def test_so_is_who_gets_a_certificate_that_is_valid_later(service, database_clock):
+    at = database_clock.ahead(days=1).replace(microsecond=0)
+    later = self_signed("press-1", not_before=at)
+
+    def look(at=None):
+        return preview_of(service, lambda: [enroll_device(service, later)], at=at)
+
+    assert shown(coming_by(service, look(), look)) == [(at, False, ["press-1"])]

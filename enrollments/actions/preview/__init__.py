@@ -23,7 +23,14 @@ from enrollments.actions.preview.times import (
     preview_then,
     those_put_off,
 )
-from enrollments.actions.preview.to_come import Coming, ToCome, coming_by, kept_shut, preview_to_come
+from enrollments.actions.preview.to_come import (
+    Coming,
+    ToCome,
+    bars_to_come,
+    coming_by,
+    kept_shut,
+    preview_to_come,
+)
 from enrollments.actions.preview.touched import Entry
 
 __all__ = [
@@ -40,6 +47,7 @@ __all__ = [
     "Outcome",
     "Preview",
     "ToCome",
+    "bars_to_come",
     "below_others",
     "cancel",
     "carry_out",

@@ -7,6 +7,7 @@ from datetime import datetime
 from enum import StrEnum
 from operator import attrgetter
 
+from enrollments.actions.times_to_come import NO_TIMES, TimesToCome
 from enrollments.policy.decision import Verdict
 from enrollments.policy.facts import EntryKind, EntryRef
 
@@ -143,9 +144,10 @@ class Preview:
     """The effect of one change on the devices that it touches, as of one epoch.
 
     not_examined: devices that would have had to be judged one by one, and were too many.
-    out_until: when the first switch of the service turns that may let in somebody who is shut out; None where none
-    does, or where it was found that nobody comes in by any.
+    out_until: the first time to come at which somebody may come in who is shut out; None where there is none, or where
+    it was found that nobody comes in at any.
     attempts_since: what devices have proven at attempts before that time alone was not looked at; None: all was.
+    times: those to come at which decisions change by themselves, with the change or without.
     """
 
     epoch: int
@@ -153,6 +155,7 @@ class Preview:
     not_examined: int = 0
     out_until: datetime | None = None
     attempts_since: datetime | None = None
+    times: TimesToCome = NO_TIMES
     counts: Counter[Effect] = field(init=False)
     # Kept by `in_order` (table.py), for whoever looks at page after page.
     ordered: dict[Effect | None, list[Device]] = field(

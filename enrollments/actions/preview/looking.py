@@ -11,7 +11,7 @@ from enrollments.actions.preview.world import Above, chain_of, look_above_shown
 from enrollments.attestation.credential import PresentedCredential
 from enrollments.models import ProvisioningService, RegistrationRecord
 from enrollments.models.services import Standing
-from enrollments.models.switches import ALL_OPEN, AsOf
+from enrollments.models.switches import NO_TIME, AsOf
 
 # In one rehearsal: on SQLite others who write wait for as long as it takes.
 MOST_LOOKS = 100
@@ -21,7 +21,8 @@ MOST_LOOKS = 100
 class Time:
     """For which decisions are made. `to_come`: none is for now, by the clocks that registrations go by.
 
-    at: by which dates of certificates are judged. ALL_OPEN is no time that comes, so then they are judged as of now.
+    at: by which dates of certificates are judged. With all open, or all shut, that is no time that comes: they are
+    judged as of now.
     """
 
     at: datetime
@@ -29,7 +30,7 @@ class Time:
 
     @classmethod
     def of(cls, to_come: datetime | None) -> "Time":
-        return cls(timezone.now() if to_come in (None, ALL_OPEN) else to_come, to_come)
+        return cls(timezone.now() if to_come in (None, *NO_TIME) else to_come, to_come)
 
     def as_of(self, standing: Standing) -> AsOf:
         return standing.as_of_now() if self.to_come is None else standing.as_of(self.to_come)

@@ -60,11 +60,12 @@ from enrollments.actions.preview.world import (
     read_leaf_bars,
     read_many_individuals,
 )
-from enrollments.actions.schedule import first_enabling, standing_now
+from enrollments.actions.schedule import standing_now
+from enrollments.actions.times_to_come import NO_TIMES, TimesToCome, times_to_come
 from enrollments.collecting import without_collecting
 from enrollments.models import ProvisioningService, RegistrationEvidence, RegistrationRecord
 from enrollments.models.locks import rehearsal
-from enrollments.models.switches import AsOf
+from enrollments.models.switches import NO_TIME, AsOf
 from enrollments.policy.facts import Mechanism
 
 
@@ -113,6 +114,7 @@ class _Rehearsed:
         self._before, self._after, self._loose = World(), World(), Loose.of(service, limits, time.at)
         self._touched = touched_by(entries)
         self._unexamined: set[str] = set()
+        self._times = NO_TIMES
 
     def preview(self, *, undoes: bool) -> Preview:
         standing = self._standing
@@ -153,9 +155,10 @@ class _Rehearsed:
         deciding.enrolled = self._loose.enrolled
         deciding.brought = self._loose.taken if undoes else self._loose.brought
         deciding.look_besides = partial(self._look_besides, as_of, kinds, worlds)
-        out_until = first_enabling(self._service, standing, self._time.to_come)
+        out_until = next(iter(self._times.letting_in), None)
         since = looked_at_from(self._service, self._limits.attempts)
-        return Preview(standing.epoch, tuple(deciding.devices(known)), deciding.beyond, out_until, since)
+        devices = tuple(deciding.devices(known))
+        return Preview(standing.epoch, devices, deciding.beyond, out_until, since, self._times)
 
     # --- Reading and looking, in both ---------------------------------------------------------------
 
@@ -165,11 +168,14 @@ class _Rehearsed:
             self._before = self._world(looks)
             self._loose.read(self._service, self._touched, is_after=False)
             instead = self._individuals(self._as_of()) if self._instead_of else None
+            self._times = self._times_to_come()
         with self._changed():
             self._after = self._world(looks)
             self._after.gone = self._touched.group_pks - touched_by(still_there(self._entries)).group_pks
             self._after.individuals = self._individuals(self._as_of())
             self._loose.read(self._service, self._touched, is_after=True)
+            # What the change adds has dates and a switch of its own.
+            self._times = self._times.joined(self._times_to_come())
         return instead
 
     def _look(self, looks: Iterable[Look], deadline: float = float("inf")) -> None:
@@ -206,6 +212,14 @@ class _Rehearsed:
             key_groups=read_key_groups(self._service, self._time.as_of(standing)),
             key_groups_admit=standing.groups_with_keys_admit,
             followed=read_followed(self._service),
+        )
+
+    def _times_to_come(self) -> TimesToCome:
+        if self._time.to_come in NO_TIME:
+            return NO_TIMES
+        standing, touched = ProvisioningService.what_decisions_read(self._service.pk), self._touched
+        return times_to_come(
+            self._service, standing, touched.keys, touched.group_pks, after=self._time.to_come
         )
 
     def _as_of(self) -> AsOf:

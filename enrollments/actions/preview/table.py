@@ -79,9 +79,10 @@ def csv_text(devices: Iterable[Device]) -> Iterator[str]:
     return csv_of_rows(map(values, devices))
 
 
-def csv_of_rows(rows: Iterable[Sequence[str]]) -> Iterator[str]:
-    """The same. rows: each as `values` makes it of a device."""
-    return _as_csv(COLUMNS, rows)
+def csv_of_rows(rows: Iterable[Sequence[str]], sides: tuple[str, str] | None = None) -> Iterator[str]:
+    """The same. rows: each as `values` makes it of a device. sides: what is compared, if not now with afterwards."""
+    first, second = (one.lower() for one in sides or ("now", "afterwards"))
+    return _as_csv((*COLUMNS[:2], first, f"{first} by", second, f"{second} by", *COLUMNS[6:]), rows)
 
 
 def csv_of_parts(parts: Mapping[str, Preview]) -> Iterator[str]:

@@ -1,7 +1,9 @@
-"""Who is shut out once a change is made, and comes in later all the same, when a switch turns by itself.
+"""Who comes in by a change at times to come, or stays in then: the change decides so, though not right away.
 
-A change leaves a device out as long as some other entry bars it. Where that one is to be enabled at a time, that is
-when the change lets the device in: such times are looked at besides now. Switches that turn off let nobody in.
+A change leaves a device out as long as some other entry bars it. Where that one is to be enabled at a time, or a
+certificate begins to be valid, that is when the change lets the device in. And it leaves a device in which, without it,
+would be refused from a time on: because what it deletes, or what it makes no difference any more, is to be disabled
+then. So the world with the change is compared with the world without it, at each time at which either may differ.
 """
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -9,13 +11,13 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
 
-from enrollments.actions.preview.acts import NOBODY, Act, carry_out, preview_of_act
+from enrollments.actions.preview.acts import NOBODY, Act, carry_out, preview_of_act, ref_of
 from enrollments.actions.preview.effects import Device, Effect, Outcome, Preview, Sides
 from enrollments.actions.preview.limits import Limits
 from enrollments.actions.preview.touched import MAX_NAMED, Entry
-from enrollments.actions.schedule import times_of_enabling
+from enrollments.actions.times_to_come import TimesToCome
 from enrollments.models import IndividualEnrollment, ProvisioningService
-from enrollments.models.switches import ALL_OPEN
+from enrollments.models.switches import ALL_OPEN, ALL_SHUT, NO_TIME
 from enrollments.policy.facts import EntryKind, EntryRef
 from enrollments.policy.names import registration_key
 
@@ -28,20 +30,22 @@ ALL_TIMES = 20
 class Coming:
     """Devices that are shut out after the change, and by it are let in from a time on; None: later than the others.
 
-    preview: of these devices alone, from what is decided right after the change to what is decided then. is_first: no
-    switch turns on before, at a time that was not looked at.
+    preview: of these devices alone, from what is decided right after the change to what is decided then. is_first:
+    nothing changes by itself before, at a time that was not looked at.
+    stays: they are in before, and stay so by the change: from what is decided then without it, to what is with it.
     """
 
     at: datetime | None
     preview: Preview
     is_first: bool = True
+    stays: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class ToCome:
     """now: the preview of the change, which knows until when those stay out that it leaves out.
 
-    looks: the previews of the same change at the times that were looked at, and with all open.
+    looks: the previews of the same change at the times that were looked at, and with all open or all shut.
     """
 
     now: Preview
@@ -70,16 +74,21 @@ def coming_by(
     At most `most` times are looked at one by one; of more, all of them at once tell besides whether there is anything
     to tell. Where none is, nothing is read.
     """
-    if now.out_until is None:
+    times = now.times
+    if not times:
         return ToCome(now)
-    times = times_of_enabling(service)
     looks = _looks(service, now, look, times, most)
     ever = [device for preview in looks.values() for device in _admitted(preview)]
     out = {one.registration_id: one.after for one in now.devices if one.after and not one.after.admitted}
-    is_whole = looks.keys() >= set(times) and not any(one.not_examined for one in looks.values())
+    is_whole = looks.keys() >= set(times.letting_in) and not any(one.not_examined for one in looks.values())
     if is_whole and not any(one.registration_id in out for one in ever):
         now = replace(now, out_until=None)
-    return ToCome(now, tuple(_comings(now, out, looks, times)), looks)
+    return ToCome(now, tuple(_comings(now, out, looks, times.every)), looks)
+
+
+def bars_to_come(entries: Sequence[Entry]) -> list[tuple[EntryRef, datetime]]:
+    """Those that are enabled and are to be disabled, and when: deleted, they keep nobody out from then on."""
+    return [(ref_of(one), one.switches_at) for one in entries if one.enabled and one.switches_at is not None]
 
 
 def kept_shut(service: ProvisioningService, entries: Sequence[Entry]) -> Callable[[], object] | None:
@@ -101,24 +110,39 @@ def _looks(
     service: ProvisioningService,
     now: Preview,
     look: Callable[[datetime], Preview],
-    times: Sequence[datetime],
+    times: TimesToCome,
     most: int,
 ) -> dict[datetime, Preview]:
-    """At each of the times, or at all of them open and at those that matter, where they are more than `most`.
+    """At each of the times, or at all of them at once and at those that matter, where they are more than `most`.
 
-    All open is no time: certificates are judged by their dates of now, and who has several may come in by another one.
+    At once are all switches open that are to be enabled, and then all shut that are to be disabled. That is no time:
+    certificates are judged by their dates of now, and who has several may come in by another one.
     """
-    if len(times) <= most:
-        return {at: look(at) for at in times}
-    looks = {ALL_OPEN: look(ALL_OPEN)}
-    waiting = {one.registration_id for one in _admitted(looks[ALL_OPEN])}
-    waiting -= {one.registration_id for one in _admitted(now)}
-    for at in _those_that_matter(service, now, waiting, times)[:most]:
-        if not waiting:
+    if len(times.every) <= most:
+        return {at: look(at) for at in times.every}
+    looks = {ALL_OPEN: look(ALL_OPEN)} if times.opening else {}
+    if times.shutting:
+        looks[ALL_SHUT] = look(ALL_SHUT)
+    inside = {one.registration_id for one in _admitted(now)}
+    waiting = set().union(*(_told_at(one, inside) for one in looks.values())) - _coming_in(now)
+    # Neither of these two says what certificates do.
+    at_times = {at: look(at) for at in times.beginning[:most]}
+    for at in _those_that_matter(service, now, looks.get(ALL_SHUT), waiting, times):
+        if len(at_times) >= most or not waiting:
             break
-        looks[at] = look(at)
-        waiting -= {one.registration_id for one in _admitted(looks[at])}
-    return looks
+        if at not in at_times:
+            at_times[at] = look(at)
+        waiting -= _told_at(at_times[at], inside)
+    return looks | at_times
+
+
+def _told_at(preview: Preview, inside: Collection[str]) -> set[str]:
+    """Who comes in, of those who are not inside before; and of these who only stays in by the change."""
+    return _coming_in(preview) | {one.registration_id for one in _admitted(preview)}.difference(inside)
+
+
+def _coming_in(preview: Preview) -> set[str]:
+    return {one.registration_id for one in preview.of(Effect.COMES_IN)}
 
 
 def preview_to_come(
@@ -142,24 +166,28 @@ def _comings(
     now: Preview, out: Mapping[str, Outcome], looks: Mapping[datetime, Preview], times: Sequence[datetime]
 ) -> Iterator[Coming]:
     """Each device once, the first time first."""
-    inside = {one.registration_id for one in _admitted(now)}
-    for at in sorted(looks):
-        alike: dict[tuple[int, Outcome | None], Sides] = {}
-        devices = []
+    told, inside = _coming_in(now), {one.registration_id for one in _admitted(now)}
+    for at in sorted(looks, key=lambda at: (at in NO_TIME, at)):
+        alike: dict[tuple[int, bool, Outcome | None], Sides] = {}
+        devices: dict[bool, list[Device]] = {False: [], True: []}
         for device in _affected(looks[at]):
             name = device.registration_id
-            if name in inside or (name not in out and device.effect is not Effect.COMES_IN):
+            if name in told or (device.effect is not Effect.COMES_IN and name not in out):
                 continue
-            inside.add(name)
-            before = out.get(name, device.before)
-            likeness = id(device.sides), before
+            told.add(name)
+            stays = device.effect is Effect.COMES_IN and name in inside
+            before = device.before if stays else out.get(name, device.before)
+            likeness = id(device.sides), stays, before
             if likeness not in alike:
                 alike[likeness] = Sides(before, device.after, held_after=device.held_after)
-            devices.append(Device.with_sides(name, alike[likeness]))
-        if devices:
-            told = Preview(now.epoch, tuple(devices), looks[at].not_examined)
-            is_first = all(one in looks for one in times if one < at)
-            yield Coming(at if at != ALL_OPEN else None, told, is_first)
+            devices[stays].append(Device.with_sides(name, alike[likeness]))
+        if at not in NO_TIME:
+            inside.update(one.registration_id for one in _admitted(looks[at]))
+        is_first = all(one in looks for one in times if one < at)
+        for stays, some in devices.items():
+            if some:
+                preview = Preview(now.epoch, tuple(some), looks[at].not_examined)
+                yield Coming(at if at not in NO_TIME else None, preview, is_first, stays)
 
 
 def _admitted(preview: Preview) -> list[Device]:
@@ -180,13 +208,24 @@ def _is_the_same(device: Device) -> bool:
 
 
 def _those_that_matter(
-    service: ProvisioningService, now: Preview, coming: Collection[str], times: Sequence[datetime]
+    service: ProvisioningService,
+    now: Preview,
+    all_shut: Preview | None,
+    coming: Collection[str],
+    times: TimesToCome,
 ) -> list[datetime]:
-    """The times of those that bar devices that come in when all is open, then of groups; the first ones first."""
+    """The times of those that bar devices which come in when all is open, or stay in when all is shut.
+
+    Then of the entries that the change is about, and of groups; the first ones first.
+    """
     barring = {
-        one.after.through
-        for one in now.devices
-        if one.registration_id in coming and one.after is not None and one.after.through is not None
+        outcome.through
+        for preview, outcomes in ((now, "after"), (all_shut, "before"))
+        for one in (preview.devices if preview is not None else ())
+        if one.registration_id in coming
+        and (outcome := getattr(one, outcomes)) is not None
+        and not outcome.admitted
+        and outcome.through is not None
     }
     entries = [
         *service.individualenrollments.filter(
@@ -197,5 +236,11 @@ def _those_that_matter(
         ).values_list("switches_at", flat=True),
     ]
     of_groups = service.enrollmentgroups.values_list("switches_at", flat=True)
-    in_order = (at for some in (entries, of_groups) for at in sorted(filter(None, some)) if at in times)
+    every = set(times.every)
+    in_order = (
+        at
+        for some in (entries, times.of_these, of_groups)
+        for at in sorted(filter(None, some))
+        if at in every
+    )
     return list(dict.fromkeys(in_order))

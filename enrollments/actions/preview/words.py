@@ -1,6 +1,6 @@
 """A preview in sentences, for pages and commands alike."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -33,16 +33,26 @@ _TO_COME = {
 }
 
 
-def will(effect: Effect, count: int, out_until: datetime | None = None, *, is_looked: bool = True) -> str:
-    """What becomes of so many devices: the words behind their number. out_until: see Preview.
+def will(
+    effect: Effect,
+    count: int,
+    out_until: datetime | None = None,
+    *,
+    is_looked: bool = True,
+    stays: bool = False,
+) -> str:
+    """What becomes of so many devices: the words behind their number. out_until: see Preview. stays: see Coming.
 
     is_looked: whether that is known; else nothing is said of how long somebody stays out.
     """
+    if stays:
+        return "will stay in"
     words = _TO_COME[effect][count != 1]
     if effect is not Effect.STILL_OUT or not is_looked:
         return words
     if out_until is not None:
-        return f"{words}, until {as_text(out_until)} at the least"
+        them = "it" if count == 1 else "them"
+        return f"{words}, and nothing that is scheduled lets {them} in before {as_text(out_until)}"
     return f"{words}, and {'stays' if count == 1 else 'stay'} so"
 
 
@@ -96,8 +106,8 @@ def did(preview: Preview | None) -> str:
 PROVEN_THEN = "by what a device proved then alone, it may come in all the same."
 
 
-def in_lines(preview: Preview) -> list[str]:
-    """A line per effect, with the first devices by name."""
+def in_lines(preview: Preview, *, stays: bool = False) -> list[str]:
+    """A line per effect, with the first devices by name. stays: see Coming."""
     lines = []
     for effect in Effect:
         if count := preview.counts[effect]:
@@ -105,7 +115,7 @@ def in_lines(preview: Preview) -> list[str]:
             shown = ", ".join(names[:MAX_NAMES]) + (
                 f" and {count - MAX_NAMES:,} more" if count > MAX_NAMES else ""
             )
-            what = f"{will(effect, count, preview.out_until)}{_through(preview, effect)}"
+            what = f"{will(effect, count, preview.out_until, stays=stays)}{_through(preview, effect)}"
             lines.append(f"{counted(count, 'device')} {what}: {shown}.")
             lines += asides(preview, effect)
     if preview.not_examined:
@@ -118,11 +128,13 @@ def in_lines(preview: Preview) -> list[str]:
 
 
 def from_when(coming: Coming) -> str:
-    """What stands above the devices that come in from a time on."""
+    """What stands above the devices that come in from a time on, or stay in by the change."""
+    why = ", when these would be refused without this change" if coming.stays else ""
     if coming.at is None:
-        return "At other times, which were not looked at one by one, when more switches turn by themselves:"
+        more = why or ", when more switches turn by themselves"
+        return f"At other times, which were not looked at one by one{more}:"
     earlier = "" if coming.is_first else " or earlier"
-    return f"From {as_text(coming.at)} on{earlier}, with whatever else is scheduled until then:"
+    return f"From {as_text(coming.at)} on{earlier}{why}, with whatever else is scheduled until then:"
 
 
 def coming_in_lines(comings: Iterable[Coming], mark: str = "") -> list[str]:
@@ -130,14 +142,36 @@ def coming_in_lines(comings: Iterable[Coming], mark: str = "") -> list[str]:
     return [
         line
         for one in comings
-        for line in (from_when(one), *(f"{mark}{told}" for told in in_lines(one.preview)))
+        for line in (from_when(one), *(f"{mark}{told}" for told in in_lines(one.preview, stays=one.stays)))
     ]
 
 
 def coming_as_json(comings: Iterable[Coming]) -> list[dict[str, Any]]:
     return [
-        {"at": one.at.isoformat() if one.at is not None else None, **as_json(one.preview)} for one in comings
+        {
+            "at": one.at.isoformat() if one.at is not None else None,
+            "stays_in": one.stays,
+            **as_json(one.preview),
+        }
+        for one in comings
     ]
+
+
+def bars_in_lines(bars: Sequence[tuple[EntryRef, datetime]]) -> list[str]:
+    """What is said before entries are deleted that are to be disabled (bars_to_come)."""
+    lines = [
+        f"{str(ref)[0].upper()}{str(ref)[1:]} is to be disabled at {as_text(at)}: deleting it drops that bar."
+        for ref, at in bars[:MAX_NAMES]
+    ]
+    if more := len(bars) - MAX_NAMES:
+        lines += [f"The same holds for {more:,} more."] if more > 0 else []
+    return lines
+
+
+def bars_as_json(bars: Sequence[tuple[EntryRef, datetime]]) -> dict[str, Any]:
+    """The same for programs; nothing where there are none."""
+    dropped = [{"entry": str(ref), "at": at.isoformat()} for ref, at in bars]
+    return {"bars_dropped": dropped} if dropped else {}
 
 
 def turning_in_line(entries: int) -> str:

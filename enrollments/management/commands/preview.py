@@ -5,8 +5,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from enrollments.actions.preview import NO_NAMES, Act, names_left_open, ref_of
-from enrollments.actions.preview.words import as_json, in_line
+from enrollments.actions.preview import NO_NAMES, Act, bars_to_come, names_left_open, ref_of
+from enrollments.actions.preview.words import as_json, bars_as_json, bars_in_lines, in_line
 from enrollments.management.command import DpsCommand, add_service_option, called_wrongly, service_named
 from enrollments.management.device_lists import DeviceLists, add_device_lists
 from enrollments.management.dialogue import list_of
@@ -66,6 +66,7 @@ class Command(DpsCommand):
         told = foreseen.preview
         others = below(found, Act(act), entries, at=at)
         left_open = names_left_open(found, told, entries) if Act(act) is Act.DELETE else NO_NAMES
+        dropped = bars_to_come(entries) if Act(act) is Act.DELETE else []
         lists = DeviceLists(listed, csv)
         refs = [str(ref_of(one)) for one in entries]
         lists.write(foreseen.parts, f"{act} {list_of(refs)}", found)
@@ -79,12 +80,14 @@ class Command(DpsCommand):
                     **{name: value for name, value in foreseen.as_json().items() if name != "preview"},
                     "below": [below_as_json(one) for one in others],
                     "left_open": left_open_as_json(left_open),
+                    **bars_as_json(dropped),
                     **lists.as_json(foreseen.parts),
                 }
             )
             return
         self.stdout.write(f"If you {act} {', '.join(refs)} of {found}:")
         more = [*below_in_lines(Act(act), others), *([in_line(left_open)] if left_open else [])]
+        more += bars_in_lines(dropped)
         for line in [
             *foreseen.in_lines(Act(act), len(entries), MARK),
             *(f"{MARK}{line}" for line in more),

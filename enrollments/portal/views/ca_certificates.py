@@ -217,6 +217,7 @@ def _ask_to_verify(
         return preview_of_verifying(row.service, row, proof, at=at)
 
     coming = coming_by(row.service, look(), look)
+    shown = in_question(row.service, OfCaCertificate("verify", row), coming.now)
     response = ask(
         request,
         title=f"Verify possession of the key of {row}?",
@@ -232,8 +233,8 @@ def _ask_to_verify(
             ("epoch", str(epoch)),
         ),
         extra={
-            **in_question(row.service, OfCaCertificate("verify", row), coming.now),
-            "comings": comings_shown(coming),
+            **shown,
+            "comings": comings_shown(coming, shown["all_url"], shown["export_url"]),
             "outdated": outdated,
         },
     )

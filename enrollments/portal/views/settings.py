@@ -91,6 +91,7 @@ def _ask(
         return preview_of_switching(service, values, at=at)
 
     coming = coming_by(service, look(), look)
+    shown = in_question(service, Switching.of_settings(service, values), coming.now)
     as_of = switches_now(service)
     kept = [(name, str(text)) for name, text in request.POST.items() if name in SettingsForm.base_fields]
     response = ask(
@@ -103,8 +104,8 @@ def _ask(
         danger=False,
         hidden=(*kept, ("confirmed", str(coming.now.epoch))),
         extra={
-            **in_question(service, Switching.of_settings(service, values), coming.now),
-            "comings": comings_shown(coming),
+            **shown,
+            "comings": comings_shown(coming, shown["all_url"], shown["export_url"]),
             "outdated": outdated,
             "groups": [(group, None if as_of.enabled(group) else group.switches_at) for group in keyed],
             "unproven": [(group, None if as_of.enabled(group) else group.switches_at) for group in unproven],
