@@ -17,6 +17,8 @@ from enrollments.models import ProvisioningService
 Parts = Mapping[str, Preview]
 # With what the name of a part begins that is about what was scheduled and is put off.
 PUT_OFF = "put off from"
+# The same of those who come in later, or stay in: of each the two sides are then those of that time (see Coming).
+LATER = "later: "
 _COLUMNS = (
     Column("REGISTRATION ID", 40),
     Column("EFFECT", 14),
@@ -76,7 +78,15 @@ class DeviceLists:
         """Members for the answer to programs, if they are asked for: of what is done, and of what else `parts` has."""
         if not self.listed:
             return {}
-        return {_member(when, parts): list(map(_device, in_order(one))) for when, one in parts.items()}
+        told: dict[str, list[dict[str, str]]] = {}
+        for when, one in parts.items():
+            rows = list(map(_device, in_order(one)))
+            if when.startswith(LATER):
+                said = {"when": when.removeprefix(LATER)}
+                told.setdefault("devices_later", []).extend({**said, **row} for row in rows)
+            else:
+                told[_member(when, parts)] = rows
+        return told
 
 
 def _member(when: str, parts: Parts) -> str:

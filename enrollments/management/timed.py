@@ -19,10 +19,10 @@ from enrollments.actions.preview import (
     those_put_off,
 )
 from enrollments.actions.preview.limits import Limits
-from enrollments.actions.preview.words import as_json, coming_as_json, coming_in_lines, in_lines
+from enrollments.actions.preview.words import as_json, coming_as_json, coming_in_lines, from_when, in_lines
 from enrollments.actions.schedule import as_text, may_let_in_later
 from enrollments.management.command import moment
-from enrollments.management.device_lists import PUT_OFF
+from enrollments.management.device_lists import LATER, PUT_OFF
 from enrollments.models import ProvisioningService
 
 # What stands before a line of a list.
@@ -106,13 +106,15 @@ class Foreseen:
 
     @property
     def parts(self) -> dict[str, Preview]:
-        """By when they hold: what is done, and what changes back."""
+        """By when they hold: what is done, what changes back, and who comes in or stays in later."""
         first = f"at {as_text(self.times.at)}" if self.times.at is not None else "from now on"
         parts = {first: self.preview}
         if self.put_off is not None and self.scheduled is not None:
             parts[f"{PUT_OFF} {as_text(self.scheduled)}"] = self.put_off
         if self.end is not None and self.times.until is not None:
             parts[f"at {as_text(self.times.until)}"] = self.end
+        for one in self.comings:
+            parts[f"{LATER}{from_when(one)[:-1].lower()}"] = one.preview
         return parts
 
     def in_lines(self, act: Act, entries: int, mark: str = "") -> list[str]:

@@ -106,6 +106,12 @@ class Later:
         return from_when(Coming(self.at, Preview(0, ()), self.is_first, self.stays))
 
     @property
+    def all_of_them(self) -> str:
+        """What leads to the list of them."""
+        when = f"from {in_utc(self.at)} on" if self.at is not None else "at other times"
+        return f"All devices that {'stay' if self.stays else 'come'} in {when}"
+
+    @property
     def sides(self) -> tuple[str, str]:
         """What the two columns of a list are of."""
         return ("Then without it", "Then with it") if self.stays else ("Before then", "From then on")

@@ -112,6 +112,7 @@ def comings_shown(coming: ToCome | None, url: str = "", export: str = "") -> lis
                 "words": from_when(one),
                 "lines": lines_of(one.preview, address, stays=one.stays),
                 "preview": one.preview,
+                "all_of_them": later.all_of_them,
                 "query": urlencode(later.query),
                 "later": later,
                 "all_url": address,

@@ -4,7 +4,9 @@ import csv
 
 import pytest
 
+from enrollments.actions.enrollment_groups import disable_enrollment_group
 from enrollments.actions.revocation import deny_device
+from enrollments.actions.schedule import as_text
 from enrollments.models import HistoryEvent, ProvisioningService
 from tests.devices import ALICE, enroll_line
 from tests.management.calls import json_of, printed_by, refusal_of
@@ -46,6 +48,32 @@ def test_enabling_below_a_bar_says_so(service, line):
 
     assert "Devices below plant-7 stay barred by enrollment group root." in text
     assert "will come in anew" not in text
+
+
+def test_a_bar_that_is_scheduled_and_is_deleted_is_told_and_who_stays_in_by_that(
+    service, line, database_clock, tmp_path
+):
+    disable_enrollment_group(service, "plant-7", at=database_clock.ahead(days=1), actor=ALICE)
+    at = service.enrollmentgroups.by_group_id("plant-7").switches_at
+    when = f"From {as_text(at)} on, when these would be refused without this change"
+
+    text = printed_by("preview", "delete", "group", "plant-7", "--list", "--csv", tmp_path / "devices.csv")
+    told = json_of("preview", "delete", "group", "plant-7", "--list")
+
+    assert f"{when}, with whatever else is scheduled until then:\n- 6 devices will stay in through" in text
+    assert (
+        f"- Enrollment group plant-7 is to be disabled at {as_text(at)}: deleting it drops that bar.\n"
+        in text
+    )
+    assert told["bars_dropped"] == [{"entry": "enrollment group plant-7", "at": at.isoformat()}]
+    (coming,) = told["to_come"]
+    assert (coming["at"], coming["stays_in"], coming["known"]) == (at.isoformat(), True, 6)
+    assert [one["registration_id"] for one in told["devices_later"]] == [
+        f"pump-{number}" for number in range(6)
+    ]
+    assert told["devices_later"][0]["when"].startswith("from ")
+    with (tmp_path / "devices.csv").open() as file:
+        assert sum(row["when"].startswith("later: from") for row in csv.DictReader(file)) == 6
 
 
 def test_json_has_numbers_entries_and_what_stands_above(service, line):

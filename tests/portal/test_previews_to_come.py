@@ -64,7 +64,7 @@ def test_a_bar_that_goes_with_what_is_deleted_is_told_with_a_list_and_an_export(
     assert f"From {as_text(at)} on, when these would be refused without this change" in said
     assert "7 known devices will stay in through enrollment group root: pump-0, pump-1" in said
     assert "UTC: deleting it drops that bar." in said
-    assert "are kept out from now on, if they are kept out" in said
+    assert "are kept out from now on, not from then on" in said
     assert "Delete, but keep these 7 devices out" in question
     one_effect, every = links(question, PREVIEW)
     assert one_effect == f"{every}&effect=comes_in"

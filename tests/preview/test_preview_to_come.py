@@ -4,6 +4,7 @@ import random
 
 import pytest
 
+from enrollments.actions import deleting
 from enrollments.actions.deleting import delete_and_deny, preview_if_it_only_narrows
 from enrollments.actions.preview import (
     NO_LIMITS,
@@ -24,6 +25,7 @@ from enrollments.actions.schedule import as_text
 from enrollments.actions.times_to_come import times_to_come
 from enrollments.models import EnrollmentGroup, IndividualEnrollment, ProvisioningService
 from enrollments.models.locks import rehearsal
+from enrollments.models.switches import ALL_OPEN, ALL_SHUT
 from enrollments.policy.decision import Verdict
 from tests.certificates import root, self_signed
 from tests.devices import ALICE, enroll_ca, enroll_device, register
@@ -316,6 +318,44 @@ def test_who_is_barred_later_by_an_entry_that_is_deleted_is_kept_out_at_once(
     assert coming.now.counts == {Effect.STILL_ADMITTED: 1}
     assert deleted.denied == 1
     assert register(service, line.leaf("pump-1")).outcome == "disabled"
+
+
+def test_so_is_whoever_comes_in_through_the_other_entry_meanwhile(
+    service, below_two, database_clock, monkeypatch
+):
+    line, high, _ = below_two
+    carry_out(service, Act.DISABLE, [high], actor=ALICE, at=database_clock.ahead(days=1))
+    high.refresh_from_db()
+    leaf, really = line.leaf("pump-9"), deleting.preview_to_come
+
+    def while_one_comes(*args, **kwargs):
+        told = really(*args, **kwargs)
+        assert register(service, leaf).outcome == "assigned"
+        return told
+
+    monkeypatch.setattr(deleting, "preview_to_come", while_one_comes)
+
+    assert delete_and_deny(service, [high], actor=ALICE).denied == 2
+    assert register(service, leaf).outcome == "disabled"
+
+
+@pytest.mark.parametrize("stands", [True, False])
+@pytest.mark.parametrize("at", [ALL_OPEN, ALL_SHUT])
+def test_with_all_open_or_shut_rows_are_asked_as_entries_are(service, database_clock, stands, at):
+    """Whatever is to turn stands open, or shut; all else as it is."""
+    entry, other = (
+        enroll_device(service, self_signed(f"pump-{number}"), enabled=stands) for number in range(2)
+    )
+    when = {"at" if stands else "until": database_clock.ahead(days=1)}
+    turn(service, Act.DISABLE, entry, actor=ALICE, **when)
+    as_of = ProvisioningService.what_decisions_read(service.pk).as_of(at)
+
+    for one in (entry, other):
+        one.refresh_from_db()
+        found = service.individualenrollments.filter(as_of.where(enabled=True), pk=one.pk).exists()
+        lost = service.individualenrollments.filter(as_of.where(enabled=False), pk=one.pk).exists()
+        expected = (at == ALL_OPEN) if one == entry else stands
+        assert (as_of.enabled(one), found, lost) == (expected, expected, not expected)
 
 
 def test_of_more_bars_than_are_looked_at_one_by_one_none_is_left_out(service, below_two, database_clock):

@@ -493,6 +493,32 @@ def test_of_many_times_a_dry_run_tells_three_and_counts_who_comes_at_others(api,
     assert told["moreLater"] == 2
 
 
+def test_a_dry_run_of_deleting_tells_who_stays_in_past_a_bar_that_goes_with_it(api, service, database_clock):
+    """Also of the bar of another entry, which the individual enrollment that is put gets round (R8)."""
+    top = root("Top")
+    line = top.intermediate("Line")
+    enroll_ca(service, top, "top")
+    enroll_ca(service, line, "line")
+    leaf = line.leaf("valve-1")
+    register(service, leaf)
+    disable_enrollment_group(service, "line", at=database_clock.ahead(hours=1), actor=ALICE)
+    at = text(database_clock.ahead(hours=1))
+    own = {"x509": {"clientCertificates": {"primary": {"certificate": leaf.pem}}}, "type": "x509"}
+    body = {"registrationId": "valve-1", "attestation": own}
+
+    deleted = api.call("DELETE", "/enrollmentGroups/line", query=DRY).json()
+    put = api.call("PUT", "/enrollments/valve-1", body, query=DRY).json()
+
+    for told in (deleted, put):
+        assert effects(told) == {"stillAdmitted": 1}
+        (then,) = told["then"]
+        assert (then["at"], effects(then)) == (at, {"comesIn": 1})
+    listed = api.call("DELETE", "/enrollmentGroups/line", query=f"{DRY}&devices=comesIn&at={at}").json()[
+        "devices"
+    ]
+    assert [(one["registrationId"], one["before"]["verdict"]) for one in listed] == [("valve-1", "disabled")]
+
+
 def test_what_was_looked_at_is_set_on_that_state_alone(api, service, line, database_clock):
     at = text(database_clock.ahead(hours=1))
     disable_enrollment_group(service, "plant", actor=ALICE)

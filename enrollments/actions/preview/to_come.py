@@ -78,10 +78,13 @@ def coming_by(
     if not times:
         return ToCome(now)
     looks = _looks(service, now, look, times, most)
-    ever = [device for preview in looks.values() for device in _admitted(preview)]
-    out = {one.registration_id: one.after for one in now.devices if one.after and not one.after.admitted}
+    out = {
+        one.registration_id: one.after
+        for one in _of_whom(now, lambda sides: sides.after is not None and not sides.after.admitted)
+        if one.after is not None
+    }
     is_whole = looks.keys() >= set(times.letting_in) and not any(one.not_examined for one in looks.values())
-    if is_whole and not any(one.registration_id in out for one in ever):
+    if is_whole and not any(one.registration_id in out for seen in looks.values() for one in _admitted(seen)):
         now = replace(now, out_until=None)
     return ToCome(now, tuple(_comings(now, out, looks, times.every)), looks)
 
@@ -171,16 +174,18 @@ def _comings(
         alike: dict[tuple[int, bool, Outcome | None], Sides] = {}
         devices: dict[bool, list[Device]] = {False: [], True: []}
         for device in _affected(looks[at]):
-            name = device.registration_id
-            if name in told or (device.effect is not Effect.COMES_IN and name not in out):
+            name, sides = device.registration_id, device.sides
+            comes_in = sides.effect is Effect.COMES_IN
+            if name in told or not (comes_in or name in out):
                 continue
             told.add(name)
-            stays = device.effect is Effect.COMES_IN and name in inside
-            before = device.before if stays else out.get(name, device.before)
-            likeness = id(device.sides), stays, before
-            if likeness not in alike:
-                alike[likeness] = Sides(before, device.after, held_after=device.held_after)
-            devices[stays].append(Device.with_sides(name, alike[likeness]))
+            stays = comes_in and name in inside
+            before = sides.before if stays else out.get(name, sides.before)
+            # Before and after are those of the sides, but for who is out now.
+            likeness = id(sides), stays, before if before is not sides.before else None
+            if (said := alike.get(likeness)) is None:
+                said = alike[likeness] = Sides(before, sides.after, held_after=sides.held_after)
+            devices[stays].append(Device.with_sides(name, said))
         if at not in NO_TIME:
             inside.update(one.registration_id for one in _admitted(looks[at]))
         is_first = all(one in looks for one in times if one < at)
@@ -190,18 +195,36 @@ def _comings(
                 yield Coming(at if at not in NO_TIME else None, preview, is_first, stays)
 
 
+def _of_whom(preview: Preview, holds: Callable[[Sides], bool]) -> list[Device]:
+    """The devices of which that is so. Those that are alike are asked about once."""
+    asked: dict[int, bool] = {}
+    found = []
+    for device in preview.devices:
+        sides = device.sides
+        if (is_so := asked.get(id(sides))) is None:
+            is_so = asked[id(sides)] = holds(sides)
+        if is_so:
+            found.append(device)
+    return found
+
+
 def _admitted(preview: Preview) -> list[Device]:
-    return [one for one in preview.devices if one.after is not None and one.after.admitted]
+    return _of_whom(preview, lambda sides: sides.after is not None and sides.after.admitted)
 
 
 def _affected(preview: Preview) -> list[Device]:
     """Those that are admitted after the change and would not be without it, or through another entry."""
-    return [one for one in _admitted(preview) if one.effect is Effect.COMES_IN or not _is_the_same(one)]
+    return _of_whom(preview, _is_affected)
 
 
-def _is_the_same(device: Device) -> bool:
-    before, after = device.before, device.after
-    if before is None or after is None or before.through is None or after.through is None:
+def _is_affected(sides: Sides) -> bool:
+    if sides.after is None or not sides.after.admitted:
+        return False
+    return sides.effect is Effect.COMES_IN or not _is_the_same(sides.before, sides.after)
+
+
+def _is_the_same(before: Outcome | None, after: Outcome) -> bool:
+    if before is None or before.through is None or after.through is None:
         return before == after
     # By name: what a change adds has another number in each rehearsal.
     return (before.through.kind, before.through.name) == (after.through.kind, after.through.name)
