@@ -220,6 +220,45 @@ def test_an_entry_is_enabled_until_a_time_and_shut_again_by_itself(portal, name,
     assert "the service van" in by_itself
 
 
+def test_a_bar_that_is_scheduled_and_would_go_leads_to_who_stays_in_by_that(portal, name, live, tmp_path):
+    ca, page = root(f"recall-{name}"), portal.page
+    line = ca.intermediate(f"recall-line-{name}")
+    live.enroll_ca(f"recall-{name}", ca)
+    live.enroll_ca(f"recall-line-{name}", line)
+    device = device_of(line.leaf(f"recalled-{name}"), tmp_path)
+    assert live.register(device).outcome is Outcome.ASSIGNED
+    at = datetime.now(UTC).replace(second=0, microsecond=0) + timedelta(hours=3)
+    when = ("--at", f"{at:%Y-%m-%dT%H:%MZ}", "--service", SERVICE, "--reason", "recalled")
+    live.manage("groups", "disable", f"recall-line-{name}", *when)
+
+    portal.enrollment_groups()
+    portal.only(f"recall-line-{name}")
+    portal.row(f"recall-line-{name}").get_by_role("checkbox").check()
+    page.get_by_role("button", name="Delete", exact=True).click()
+    question = page.locator(".dialog-body")
+    expect(question).to_contain_text(f"From {at:%Y-%m-%d %H:%M}:00 UTC on, when these would be refused")
+    expect(question).to_contain_text(f"1 known device will stay in through enrollment group recall-{name}")
+    expect(question).to_contain_text("deleting it drops that bar")
+    with page.context.expect_page() as opened:
+        question.get_by_role("link", name=re.compile("All devices that stay in from")).click()
+    staying = opened.value
+
+    expect(staying.get_by_role("table", name="Devices of the preview").get_by_role("rowheader")).to_have_text(
+        [f"recalled-{name}"]
+    )
+    expect(staying.get_by_role("columnheader")).to_have_text(
+        ["Registration ID", "Then without it", "Then with it"]
+    )
+    if name == "scripted":
+        assert problems_of(staying) == []
+    (row,) = table_in(staying, "Export (CSV)")
+    assert (row["registration ID"], row["then without it"]) == (f"recalled-{name}", "disabled")
+    # Cancelled, the bar stays as it was.
+    page.get_by_role("link", name="Cancel").click()
+    live.manage("groups", "disable", f"recall-line-{name}", "--service", SERVICE, "--reason", "recalled now")
+    assert live.register(device).outcome is Outcome.DISABLED
+
+
 # --- What was ----------------------------------------------------------------------------------------
 
 
