@@ -5,8 +5,9 @@ them, under the change lock at the latest: beside that nobody is admitted.
 """
 
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 from django.db.models import Q, QuerySet
 from django.utils import timezone
@@ -16,6 +17,7 @@ from enrollments.actions.judging import judge
 from enrollments.actions.judging.assumed import judge_tpm_as_proven
 from enrollments.actions.known_credentials import KnownCredential, known_credentials
 from enrollments.actions.name_holders import may_take
+from enrollments.actions.preview.sent_along import ders_of, sending_along
 from enrollments.actions.preview.to_come import ALL_TIMES
 from enrollments.actions.schedule import Entry
 from enrollments.actions.times_to_come import times_to_come
@@ -127,6 +129,24 @@ def _those_that_count(
 # --- Examining them one by one ------------------------------------------------------------------------
 
 
+class _LetIn(NamedTuple):
+    """By the first of the credentials of a device that lets it in, the one that it showed last first."""
+
+    number: int
+    entry: EntryRef
+
+
+def _passes(before: _LetIn | None, after: _LetIn | None, gone: Collection[EntryRef]) -> bool:
+    """By what it showed later than what let it in before, too."""
+    if after is None:
+        return False
+    return before is None or before.entry in gone or after.number < before.number
+
+
+def _sending_along(known: KnownCredential, more: Sequence[bytes]) -> KnownCredential:
+    return known if known.shown is None else replace(known, shown=sending_along(known.shown, more))
+
+
 class Examined:
     """What is decided about some devices before a change, to be compared with what is decided after it.
 
@@ -136,7 +156,7 @@ class Examined:
     """
 
     def __init__(
-        self, service: ProvisioningService, registration_ids: Iterable[str], entries: Iterable[Entry]
+        self, service: ProvisioningService, registration_ids: Iterable[str], entries: Sequence[Entry]
     ) -> None:
         self._service, self._now = service, timezone.now()
         keys = [one.registration_key for one in entries if isinstance(one, IndividualEnrollment)]
@@ -145,9 +165,13 @@ class Examined:
         self._times: list[datetime | None] = [None, *to_come[:ALL_TIMES]]
         if len(to_come) > ALL_TIMES:
             self._times += NO_TIME
-        # Before the change, which may take away what says of a key whose it was.
+        # Before the change, which may take away what says of a key whose it was, and what a device may send along.
+        more = ders_of(entries)
         self._known = {
-            name: [known_credentials(service, name, at=self._dates(entries_at)) for entries_at in self._times]
+            name: [
+                [_sending_along(one, more) for one in known_credentials(service, name, at=at)]
+                for at in map(self._dates, self._times)
+            ]
             for name in registration_ids
         }
         self._before = {name: self._admitted_by(known) for name, known in self._known.items()}
@@ -158,7 +182,7 @@ class Examined:
             name
             for name, known in self._known.items()
             if any(
-                after is not None and (before is None or before in gone)
+                _passes(before, after, gone)
                 for before, after in zip(self._before[name], self._admitted_by(known), strict=True)
             )
         ]
@@ -167,13 +191,14 @@ class Examined:
         """As of when certificates are judged."""
         return self._now if entries_at in (None, *NO_TIME) else entries_at
 
-    def _admitted_by(self, known: Sequence[Sequence[KnownCredential]]) -> list[EntryRef | None]:
+    def _admitted_by(self, known: Sequence[Sequence[KnownCredential]]) -> list[_LetIn | None]:
         """By which entry, at each of the times; None where none admits it. known: as of each of them."""
         times = zip(known, self._times, strict=True)
         return [self._first(shown, entries_at) for shown, entries_at in times]
 
-    def _first(self, known: Sequence[KnownCredential], entries_at: datetime | None) -> EntryRef | None:
-        return next(filter(None, (self._lets_in(one, entries_at) for one in known)), None)
+    def _first(self, known: Sequence[KnownCredential], entries_at: datetime | None) -> _LetIn | None:
+        each = ((number, self._lets_in(one, entries_at)) for number, one in enumerate(known))
+        return next((_LetIn(number, entry) for number, entry in each if entry is not None), None)
 
     def _lets_in(self, one: KnownCredential, entries_at: datetime | None) -> EntryRef | None:
         """By which entry, if that may have the name (R11): while another one holds it, the device fails."""

@@ -304,7 +304,8 @@ class DevicesAffected(Model):
     name_held_through: list[Through]
     """Of those that are admitted: through which other entries their names are held. They fail all the same."""
     admitted_otherwise_through: list[Through]
-    """Of those that are refused: the entries that admit them if they show something else that is known of them."""
+    """Of those that are out afterwards: the entries that admit them if they send another credential that is known of
+    them, or their own with CA certificates that are enrolled now."""
 
 
 class Effects(Model):
@@ -364,7 +365,7 @@ class DryRunDevice(Model):
     name_held_through: str | None
     """The other entry that holds its name, where it is admitted afterwards: it fails all the same."""
     admitted_otherwise_through: str | None
-    """Where it is refused afterwards: the entry that admits it if it shows something else that is known of it."""
+    """Where it is out afterwards: the entry that admits it if it sends something else, as above."""
 
 
 class NameWanted(Model):

@@ -4,10 +4,21 @@ import random
 
 import pytest
 
-from enrollments.actions.preview import Effect, limits, preview_of, rehearsing, what_adding_did
+from enrollments.actions.enrollment_groups import delete_enrollment_groups
+from enrollments.actions.preview import (
+    Act,
+    Effect,
+    limits,
+    preview_of,
+    preview_of_act,
+    rehearsing,
+    what_adding_did,
+)
 from enrollments.actions.preview.limits import NO_LIMITS, Limits
+from enrollments.actions.preview.sent_along import ders_of, sending_along
 from enrollments.models.locks import rehearsal
 from enrollments.policy.decision import Verdict
+from tests.devices import ALICE
 from tests.preview.worlds import World, grown, is_let_in_otherwise, may_be_untold, sides_of, together
 
 pytestmark = pytest.mark.django_db
@@ -98,3 +109,29 @@ def compare(world, *, within, is_whole=True):
             if device.effect is Effect.REFUSED:
                 is_let_in = is_let_in_otherwise(after[name], known.get(name, {}))
                 assert (device.unless is not None) == is_let_in, name
+
+
+@pytest.mark.parametrize("seed", range(400, 412))
+def test_what_is_said_of_certificates_sent_along_once_they_are_gone(forest, seed, monkeypatch):
+    monkeypatch.setattr(limits, "SECONDS_SINGLY", None)
+    world = World(forest, random.Random(seed), renewing=seed % 2 == 0)
+    groups = list(world.service.enrollmentgroups.order_by("pk"))
+    group = world.chance.choice(groups or [world.add_group(forest.cas[2])])
+    more = ders_of([group])
+    known = world.credentials()
+    extended = {
+        key: {one: sending_along(shown, more) for one, shown in several.items()}
+        for key, several in known.items()
+    }
+
+    said = preview_of_act(world.service, Act.DELETE, [group], limits=NO_LIMITS)
+
+    delete_enrollment_groups(world.service, [group.group_id], actor=ALICE)
+    after, with_them = world.judged(known), world.judged(extended)
+    assert said.not_examined == 0
+    for device in said.devices:
+        name = device.registration_id.lower()
+        if name in world.vague or device.effect not in (Effect.REFUSED, Effect.STILL_OUT):
+            continue
+        is_let_in = any(is_let_in_otherwise(one[name], known[name]) for one in (after, with_them))
+        assert (device.unless is not None) == is_let_in, name

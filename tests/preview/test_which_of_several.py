@@ -11,13 +11,15 @@ from enrollments.actions.enrollment_groups import (
 from enrollments.actions.enrollment_specs import IndividualSpec
 from enrollments.actions.enrollments import change_individual_enrollment
 from enrollments.actions.group_specs import GroupSpec
-from enrollments.actions.preview import Act, Effect, limits, preview_of, preview_of_act
+from enrollments.actions.newcomers import Examined
+from enrollments.actions.preview import Act, Effect, limits, preview_of, preview_of_act, ref_of
 from enrollments.actions.preview.table import csv_text
 from enrollments.actions.preview.words import did, in_lines
 from enrollments.actions.revocation import release_registration
+from enrollments.attestation.credential import PresentedCredential
 from enrollments.models import AttestationMechanism, Slot
 from tests.certificates import root, self_signed
-from tests.devices import ALICE, enroll_ca, enroll_device, enroll_keys, new_service, register, signs
+from tests.devices import ALICE, enroll_ca, enroll_device, enroll_keys, new_service, register, shows, signs
 
 pytestmark = pytest.mark.django_db
 
@@ -32,6 +34,10 @@ def however_busy_this_machine_is(monkeypatch):
 @pytest.fixture
 def service():
     return new_service()
+
+
+def alone(leaf):
+    return PresentedCredential(certificates=(leaf.der,))
 
 
 def only_device(said):
@@ -105,6 +111,86 @@ class TestWhoComesInByOneOfThem:
         assert register(service, leaf).outcome == "assigned"
 
 
+class TestWhoSentItsLeafAlone:
+    """R7: its issuers are at hand as long as they are enrolled; it may send them along afterwards."""
+
+    @pytest.fixture
+    def line(self, service):
+        top = root("Top")
+        line = top.intermediate("Line")
+        enroll_ca(service, top, "top")
+        enroll_ca(service, line, "line")
+        return line
+
+    def test_is_refused_so_and_would_be_admitted_with_what_is_deleted(self, service, line):
+        leaf = line.leaf("p-1")
+        assert register(service, alone(leaf), "p-1").outcome == "assigned"
+        group = service.enrollmentgroups.get(group_id="line")
+
+        device = only_device(preview_of_act(service, Act.DELETE, [group]))
+
+        assert (device.effect, str(device.unless)) == (Effect.REFUSED, "enrollment group top")
+        delete_enrollment_groups(service, ["line"], actor=ALICE)
+        assert register(service, alone(leaf), "p-1").outcome == "unauthorized"
+        assert register(service, shows(leaf, line), "p-1").outcome == "assigned"
+
+    def test_so_is_who_was_barred_by_that(self, service, line):
+        leaf = line.leaf("p-1")
+        register(service, alone(leaf), "p-1")
+        disable_enrollment_group(service, "line", actor=ALICE)
+        group = service.enrollmentgroups.get(group_id="line")
+
+        said = preview_of_act(service, Act.DELETE, [group])
+
+        assert [(one.effect, str(one.unless)) for one in said.devices] == [
+            (Effect.STILL_OUT, "enrollment group top")
+        ]
+        assert delete_and_deny(service, [group], actor=ALICE).denied == 1
+        assert register(service, shows(leaf, line), "p-1").outcome == "disabled"
+
+    def test_is_kept_out_with_them_where_that_is_asked_for(self, service, line):
+        leaf = line.leaf("p-1")
+        register(service, alone(leaf), "p-1")
+        group = service.enrollmentgroups.get(group_id="line")
+
+        assert delete_and_deny(service, [group], actor=ALICE).denied == 1
+        assert register(service, shows(leaf, line), "p-1").outcome == "disabled"
+
+    def test_nor_does_one_come_in_that_registers_meanwhile(self, service, line):
+        leaf = line.leaf("p-1")
+        register(service, alone(leaf), "p-1")
+        group = service.enrollmentgroups.get(group_id="line")
+
+        examined = Examined(service, ["p-1"], [group])
+        delete_enrollment_groups(service, ["line"], actor=ALICE)
+
+        assert examined.passing_to_others({ref_of(group)}) == ["p-1"]
+
+    def test_where_no_other_group_is_there_nobody_comes_in(self, service):
+        line = root("Top").intermediate("Line")
+        group = enroll_ca(service, line, "line")
+        register(service, alone(line.leaf("p-1")), "p-1")
+
+        device = only_device(preview_of_act(service, Act.DELETE, [group]))
+
+        assert (device.effect, device.unless) == (Effect.REFUSED, None)
+
+
+def test_who_registers_meanwhile_is_kept_out_though_a_former_certificate_is_good(service):
+    first, top = root("First"), root("Top")
+    line = top.intermediate("Line")
+    enroll_ca(service, first, "first")
+    enroll_ca(service, top, "top")
+    group = enroll_ca(service, line, "line")
+    renewed(service, first, line)
+    disable_enrollment_group(service, "line", actor=ALICE)
+
+    examined = Examined(service, ["p-1"], [group])
+    delete_enrollment_groups(service, ["line"], actor=ALICE)
+
+    assert examined.passing_to_others({ref_of(group)}) == ["p-1"]
+
+
 class TestWhoIsRefusedWithWhatItShowed:
     def test_is_refused_though_its_former_certificate_is_good(self, service):
         first, second = root("First"), root("Second")
@@ -117,8 +203,8 @@ class TestWhoIsRefusedWithWhatItShowed:
         device = only_device(said)
         assert (device.effect, str(device.unless)) == (Effect.REFUSED, "enrollment group first")
         besides = (
-            "1 of these is admitted all the same, through enrollment group first, if it shows something else that is "
-            "known of it."
+            "1 of these is admitted all the same, through enrollment group first, if it sends another credential that "
+            "is known of it, or its own with CA certificates that are enrolled now."
         )
         assert in_lines(said) == ["1 device will be refused: p-1.", besides]
         assert did(said) == f"1 device is refused from now on. {besides}"

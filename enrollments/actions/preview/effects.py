@@ -39,8 +39,8 @@ class Sides:
     """What is decided before and after: None where nothing is known that could be judged.
 
     held_before, held_after: the entry that holds the name, where another one admits its device: it fails all the same
-    (R11). effect: what the change does. unless: the entry that would admit it after the change by another credential
-    that is known of it, where it is refused with the one that lets it in before.
+    (R11). effect: what the change does. unless: where it is out after the change, the entry that would admit it by
+    another credential that is known of it, or with certificates that the change takes away (see sent_along).
     """
 
     before: Outcome | None
@@ -211,9 +211,9 @@ class Preview:
         return counted.most_common()
 
     def otherwise(self, effect: Effect) -> list[tuple[EntryRef, int]]:
-        """Of those that are refused: which entries admit so many of them by something else that is known of them."""
+        """Of those that are out after the change: which entries admit so many of them by something else (see Sides)."""
         counted: Counter[EntryRef] = Counter()
-        if effect is Effect.REFUSED:
+        if effect in (Effect.REFUSED, Effect.STILL_OUT):
             for device in self.of(effect):
                 if device.unless is not None:
                     counted[_without_own_name(device.unless, device) or device.unless] += 1

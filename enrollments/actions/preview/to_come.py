@@ -184,7 +184,8 @@ def _comings(
             # Before and after are those of the sides, but for who is out now.
             likeness = id(sides), stays, before if before is not sides.before else None
             if (said := alike.get(likeness)) is None:
-                said = alike[likeness] = Sides(before, sides.after, held_after=sides.held_after)
+                held_before = sides.held_before if before is sides.before else None
+                said = alike[likeness] = Sides(before, sides.after, held_before, sides.held_after)
             devices[stays].append(Device.with_sides(name, said))
         if at not in NO_TIME:
             inside.update(one.registration_id for one in _admitted(looks[at]))

@@ -68,11 +68,13 @@ def fails(count: int, holder: EntryRef | str) -> str:
 
 
 def otherwise(count: int, entry: EntryRef | str) -> str:
-    """Of devices that are refused: that so many of them come in by another credential that is known of them."""
-    if count == 1:
-        return f"1 of these is admitted all the same, through {entry}, if it shows something else that is known of it."
-    are = f"{count:,} of these are admitted all the same"
-    return f"{are}, through {of_so_many(entry, count)}, if they show something else that is known of them."
+    """Of devices that are out: that so many of them are let in all the same by something else that they may send."""
+    is_one = count == 1
+    are = f"{count:,} of these {'is' if is_one else 'are'} admitted all the same, through {of_so_many(entry, count)}"
+    sends, its = ("it sends", "its own") if is_one else ("they send", "their own")
+    whose = "it" if is_one else "them"
+    other = f"another credential that is known of {whose}"
+    return f"{are}, if {sends} {other}, or {its} with CA certificates that are enrolled now."
 
 
 def asides(preview: Preview, effect: Effect) -> list[str]:
