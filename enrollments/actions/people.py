@@ -24,6 +24,8 @@ from enrollments.policy.roles import Right, Role
 GENERATED_PASSWORD_LENGTH = 20
 # ASCII only: elsewhere there are letters that look alike, and databases that disagree about their case.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+@-]{0,149}", re.ASCII)
+# What a person is, in the rows of the services in which they have a role.
+_STATE, _REMOVED = {True: "active", False: "deactivated"}, "removed"
 # As at sign-in, names that nobody has are not told: people type other things into the wrong field.
 _TRIED_A_NAME = "a role for a name that nobody has"
 
@@ -231,11 +233,13 @@ def set_active(username: str, active: bool, *, actor: Actor, reason: str = "") -
     user.save(update_fields=["is_active"])
     _refuse_without_administrator(None)
     _end_tokens(user, "The owner was deactivated.", actor=actor)
+    reason = clean_reason(reason)
+    _tell_services(user, _STATE[not active], _STATE[active], actor=actor, reason=reason)
     record(
         Event.PERSON_CHANGED,
         subject=user,
         actor=actor,
-        reason=clean_reason(reason),
+        reason=reason,
         before={"active": not active},
         after={"active": active},
     )
@@ -250,11 +254,13 @@ def remove_person(username: str, *, actor: Actor, reason: str = "") -> None:
         for one in user.memberships.select_related("service")
     ]
     _end_tokens(user, "The owner was removed.", actor=actor, all_of_them=True)
+    reason = clean_reason(reason)
+    _tell_services(user, _STATE[user.is_active], _REMOVED, actor=actor, reason=reason)
     record(
         Event.PERSON_REMOVED,
         subject=user,
         actor=actor,
-        reason=clean_reason(reason),
+        reason=reason,
         before={"roles": before},
     )
     user.delete()
@@ -302,6 +308,21 @@ def restore_administrator(username: str, *, actor: Actor, reason: str, end_token
 def note_signing(event: Event, user: User, *, actor: Actor) -> None:
     """Signing in and out are history."""
     record(event, subject=user, actor=actor)
+
+
+def _tell_services(user: User, before: str, after: str, *, actor: Actor, reason: str) -> None:
+    """In each service with a role of theirs, a row: what they may do there begins or ends thereby (R15)."""
+    for one in user.memberships.filter(service__isnull=False).select_related("service").order_by("pk"):
+        role = {"role": one.role, "where": str(one.service)}
+        record(
+            Event.ROLE_CHANGED,
+            subject=user,
+            actor=actor,
+            service=one.service,
+            reason=reason,
+            before={**role, "person": before},
+            after={**role, "role": None if after == _REMOVED else one.role, "person": after},
+        )
 
 
 def _end_tokens(user: User, reason: str, *, actor: Actor, all_of_them: bool = False) -> int:

@@ -1,11 +1,11 @@
-"""What becomes of the API tokens of people who are out: they end, each with a row that says why (R15)."""
+"""What becomes of roles and API tokens of people who are out: they end, each with a row that says why (R15)."""
 
 import pytest
 from django.contrib.auth.models import User
 
 from enrollments.actions.api_tokens import add_api_token
 from enrollments.actions.people import LastAdministrator, remove_person, set_active, set_role
-from enrollments.models import ApiToken, HistoryEvent
+from enrollments.models import ApiToken, HistoryEvent, Membership
 from enrollments.policy.access import AccessRight
 from enrollments.policy.roles import Role
 from tests.devices import ALICE
@@ -78,6 +78,48 @@ def test_a_role_everywhere_keeps_them(bob, plants):
     assert (ApiToken.objects.count(), ended()) == (2, [])
 
 
+def roles_told(service):
+    """Of bob, in the history of one service, in their order: by whom, why, and what was and is."""
+    rows = HistoryEvent.objects.filter(service_id=service.pk, event="person.role_changed", subject_name="bob")
+    return [(str(row.actor_name), row.reason, row.before, row.after) for row in rows.order_by("pk")]
+
+
+def test_who_is_removed_has_the_end_of_each_role_in_the_history_of_its_service(bob, plants):
+    set_role("bob", Role.AUDITOR, service=None, actor=ALICE)
+    remove_person("bob", actor=ALICE, reason="left")
+
+    for service, role in zip(plants, ("operator", "viewer"), strict=True):
+        was = {"role": role, "where": str(service), "person": "active"}
+        ended = {**was, "role": None, "person": "removed"}
+        assert roles_told(service)[-1] == ("alice", "left", was, ended)
+    of_installation = HistoryEvent.objects.filter(service_id=None, subject_name="bob").order_by("pk")
+    assert [row.event for row in of_installation] == ["person.role_changed", "person.removed"]
+
+
+def test_who_is_deactivated_and_let_in_again_has_both_in_the_history_of_each_service(bob, plants):
+    set_active("bob", False, actor=ALICE, reason="on leave")
+    set_active("bob", True, actor=ALICE, reason="back")
+
+    for service, role in zip(plants, ("operator", "viewer"), strict=True):
+        active = {"role": role, "where": str(service), "person": "active"}
+        out = {**active, "person": "deactivated"}
+        assert roles_told(service)[-2:] == [
+            ("alice", "on leave", active, out),
+            ("alice", "back", out, active),
+        ]
+    assert HistoryEvent.objects.filter(service_id=None, subject_name="bob").count() == 2
+
+
+def test_who_was_deactivated_before_is_removed_as_such(bob, plants):
+    set_active("bob", False, actor=ALICE)
+    remove_person("bob", actor=ALICE)
+
+    assert roles_told(plants[0])[-1][2:] == (
+        {"role": "operator", "where": "plant", "person": "deactivated"},
+        {"role": None, "where": "plant", "person": "removed"},
+    )
+
+
 @pytest.mark.parametrize(
     "act",
     [remove_person, lambda name, **who: set_active(name, False, **who)],
@@ -86,9 +128,11 @@ def test_a_role_everywhere_keeps_them(bob, plants):
 def test_who_cannot_be_shut_out_keeps_them(plants, act):
     """What was recorded on the way is taken back with all else."""
     root = User.objects.get(username="root")
+    Membership.objects.create(user=root, service=plants[0], role=Role.VIEWER.value)
     a_token(root, plants[0])
 
     with pytest.raises(LastAdministrator):
         act("root", actor=ALICE)
 
     assert (ApiToken.objects.count(), ended()) == (1, [])
+    assert not HistoryEvent.objects.filter(event="person.role_changed").exists()

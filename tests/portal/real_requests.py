@@ -251,9 +251,12 @@ POSTS: dict[str, Real] = {
         page="service-people",
     ),
     "person-password": Real(("person.password_changed",), ("User",)),
-    "person-deactivate": Real(("person.changed",), ("User",)),
-    "person-activate": Real(("person.changed",), ("User",), page="person-edit", before=_deactivated),
-    "person-remove": Real(("person.removed",), ("User", "Membership")),
+    # Of services in which they have a role, the end of it and the beginning as well.
+    "person-deactivate": Real(("person.role_changed", "person.changed"), ("User",)),
+    "person-activate": Real(
+        ("person.role_changed", "person.changed"), ("User",), page="person-edit", before=_deactivated
+    ),
+    "person-remove": Real(("person.role_changed", "person.removed"), ("User", "Membership")),
     "service-settings-change": Real(
         ("service.changed",), ("ProvisioningService",), {"description": "new"}, page="service-settings"
     ),

@@ -15,6 +15,7 @@ from enrollments.policy.access import AccessRight
 from enrollments.policy.roles import Role
 from tests.devices import ALICE
 from tests.factories import a_service, a_user
+from tests.portal.history_pages import shown
 from tests.portal.pages import Page
 
 LAST = "This is the last administrator of the installation."
@@ -195,6 +196,28 @@ def test_person_is_removed_and_their_rows_stay(admin, bob, plant):
     assert HistoryEvent.objects.get(event="person.removed").before == {
         "roles": [{"role": "viewer", "where": "plant"}]
     }
+
+
+@pytest.mark.parametrize(
+    ("act", "shown_after"),
+    [("remove", "removed"), ("deactivate", "deactivated")],
+)
+def test_end_of_a_role_is_among_the_changes_of_roles_of_its_service(admin, bob, plant, act, shown_after):
+    auditor = Client()
+    auditor.force_login(a_user(Role.AUDITOR, plant, "eve"))
+
+    admin.post(f"/people/p/bob/{act}/", {"reason": "left"})
+
+    changes = "/services/plant/history/?kind=User"
+    assert f'href="{changes}"' in auditor.get("/services/plant/people/").content.decode()
+    row, *_ = shown(auditor, changes)
+    assert (row.event, row.subject_name, row.reason) == ("person.role_changed", "bob", "left")
+    assert shown_after in auditor.get(f"/services/plant/history/rows/{row.pk}/").content.decode()
+    # In the installation's history each sentence stands once.
+    assert [(one.event, one.service_name) for one in shown(admin, "/history/")[:2]] == [
+        ("person.removed" if act == "remove" else "person.changed", ""),
+        ("person.role_changed", "plant"),
+    ]
 
 
 def test_new_password_works_and_ends_open_sessions(admin, bob):
