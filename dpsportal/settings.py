@@ -88,6 +88,8 @@ DEBUG = env_bool("DPS_DEBUG", False)
 ALLOWED_HOSTS = env_list("DPS_ALLOWED_HOSTS", ["localhost", "127.0.0.1", "[::1]"])
 CSRF_TRUSTED_ORIGINS = env_list("DPS_CSRF_TRUSTED_ORIGINS", [])
 INSTALLED_APPS = [
+    # Before those of Django: some commands that they bring would go past the history, and stand aside for ours.
+    "enrollments",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",
@@ -95,7 +97,6 @@ INSTALLED_APPS = [
     "django.contrib.staticfiles",
     "django.contrib.humanize",
     "django_htmx",
-    "enrollments",
 ]
 ROOT_URLCONF = "dpsportal.urls"
 MIDDLEWARE = [
