@@ -9,6 +9,7 @@ from django.contrib.auth.models import User
 from django.utils import timezone
 
 from enrollments.actions.people import role_in
+from enrollments.actions.refusals import Tried, note_refusal
 from enrollments.actions.validation import validate
 from enrollments.audit.actor import Actor
 from enrollments.audit.events import Event
@@ -25,6 +26,16 @@ MAX_DAYS = 366
 MAX_TOKENS = 50
 
 
+class BeyondRole(Invalid):
+    """A token never opens more than the role of its owner does."""
+
+    def __init__(self, beyond: list[AccessRight]) -> None:
+        super().__init__(
+            {"rights": [f"Your role in this service does not reach as far as {', '.join(beyond)}."]}
+        )
+        self.beyond = beyond
+
+
 def add_api_token(
     service: ProvisioningService,
     user: User,
@@ -34,7 +45,27 @@ def add_api_token(
     days: int,
     actor: Actor,
 ) -> tuple[ApiToken, str]:
-    """A token and its text, which is kept nowhere: the caller shows it this once. Raises Invalid."""
+    """A token and its text, which is kept nowhere: the caller shows it this once.
+
+    Raises Invalid, and BeyondRole, which is a refused act and leaves its row (R15).
+    """
+    try:
+        return _add_api_token(service, user, name, rights, days=days, actor=actor)
+    except BeyondRole as refused:
+        tried = Tried(f"an API token that opens more than their role: {', '.join(refused.beyond)}")
+        note_refusal(tried, actor=actor, service=service)
+        raise
+
+
+def _add_api_token(
+    service: ProvisioningService,
+    user: User,
+    name: str,
+    rights: Iterable[AccessRight],
+    *,
+    days: int,
+    actor: Actor,
+) -> tuple[ApiToken, str]:
     name, chosen = " ".join(name.split()), frozenset(rights)
     text = PREFIX + secrets.token_urlsafe(RANDOM_BYTES)
     if not 1 <= days <= MAX_DAYS:
@@ -43,7 +74,7 @@ def add_api_token(
         raise Invalid({"rights": ["Choose at least one right: a token without any opens nothing."]})
     with change_lock(service, raises_epoch=False):
         if beyond := sorted(chosen - rights_within(role_in(user, service))):
-            raise Invalid({"rights": [f"Your role in this service does not reach as far as {beyond[0]}."]})
+            raise BeyondRole(beyond)
         if service.api_tokens.filter(user=user).count() >= MAX_TOKENS:
             raise Invalid(
                 {"name": [f"A person has at most {MAX_TOKENS} tokens in a service: revoke one first."]}

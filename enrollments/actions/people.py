@@ -1,16 +1,16 @@
 """People and their roles (R17)."""
 
 import re
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from django.contrib.auth.models import User
-from django.contrib.auth.password_validation import validate_password
 from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.db.models import Exists, OuterRef, Prefetch, Q, QuerySet
-from django.utils.crypto import get_random_string
 
-from enrollments.actions.refusals import Tried
+from enrollments.actions.passwords import set_password
+from enrollments.actions.refusals import Tried, note_refusal
 from enrollments.actions.refused_again import Repeated, note_refused_again
 from enrollments.actions.sign_in import end_windows_of
 from enrollments.audit.actor import Actor
@@ -21,19 +21,21 @@ from enrollments.models import ApiToken, Membership, ProvisioningService
 from enrollments.models.locks import take_turn_with_people
 from enrollments.policy.roles import Right, Role
 
-GENERATED_PASSWORD_LENGTH = 20
 # ASCII only: elsewhere there are letters that look alike, and databases that disagree about their case.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+@-]{0,149}", re.ASCII)
 # What a person is, in the rows of the services in which they have a role.
 _STATE, _REMOVED = {True: "active", False: "deactivated"}, "removed"
 # As at sign-in, names that nobody has are not told: people type other things into the wrong field.
 _TRIED_A_NAME = "a role for a name that nobody has"
+# Not whose: what was typed there was not looked at any more.
+_TRIED_TOO_LATE = "a change of a role, as an administrator no more, in service"
 
 
 class NotAdministrator(Conflict):
     code = "not_administrator"
 
     def __init__(self, service: ProvisioningService) -> None:
+        self.service = service
         super().__init__(f"You are not an administrator of service {service.name} any more.")
 
 
@@ -41,10 +43,11 @@ class LastAdministrator(Conflict):
     code = "last_administrator"
 
     def __init__(self, service: ProvisioningService | None) -> None:
-        where = f"service {service.name}" if service else "the installation"
+        self.service = service
+        self.where = f"service {service.name}" if service else "the installation"
         besides = ", or ask an administrator of the installation" if service else ""
         super().__init__(
-            f"This is the last administrator of {where}. Make somebody else an administrator first{besides}."
+            f"This is the last administrator of {self.where}. Make somebody else an administrator first{besides}."
         )
 
 
@@ -55,6 +58,20 @@ class NobodyOfThatName(NotFound):
         super().__init__(
             f"Nobody named {username[:150]} can be given a role: there is no such person, or they were deactivated."
         )
+
+
+@contextmanager
+def _refusals_told(act: str, *, actor: Actor) -> Iterator[None]:
+    """Around the transaction of an act, which is taken back by a refusal: its row comes after (R15)."""
+    try:
+        yield
+    except LastAdministrator as refused:
+        tried = Tried(f"{act}, the last administrator of {refused.where}")
+        note_refusal(tried, actor=actor, service=refused.service)
+        raise
+    except NotAdministrator as refused:
+        note_refusal(Tried(f"{_TRIED_TOO_LATE} {refused.service}"), actor=actor, service=refused.service)
+        raise
 
 
 def role_in(user: User, service: ProvisioningService | None) -> Role | None:
@@ -121,7 +138,7 @@ def add_person(
     if User.objects.filter(username__iexact=username).exists():
         raise Invalid({"username": [f"There is a person named {username} already (case does not count)."]})
     user = User(username=username)
-    password = _set_password(user, password)
+    password = set_password(user, password)
     user.save()
     Membership.objects.create(user=user, service=service, role=role.value)
     record(
@@ -135,7 +152,6 @@ def add_person(
     return user, password
 
 
-@transaction.atomic
 def set_role(
     username: str, role: Role | None, *, service: ProvisioningService | None, actor: Actor, reason: str = ""
 ) -> tuple[User, bool]:
@@ -143,7 +159,8 @@ def set_role(
 
     Returns the person, and whether that changed anything.
     """
-    return _set_role(_get(username), role, service=service, actor=actor, reason=reason)
+    with _refusals_told(f"a change of the role of {username}", actor=actor), transaction.atomic():
+        return _set_role(_get(username), role, service=service, actor=actor, reason=reason)
 
 
 def set_role_in_service(
@@ -163,7 +180,8 @@ def set_role_in_service(
     each try at one that it does not have is told, or added up (R14, R15).
     """
     try:
-        return _set_role_in_service(username, role, service=service, by=by, actor=actor, reason=reason)
+        with _refusals_told(f"a change of the role of {username}", actor=actor), transaction.atomic():
+            return _set_role_in_service(username, role, service=service, by=by, actor=actor, reason=reason)
     except NobodyOfThatName:
         # Who administers the installation sees whom it has, and only mistyped a name.
         if not has_right(by, Right.ADMINISTER, None):
@@ -171,7 +189,6 @@ def set_role_in_service(
         raise
 
 
-@transaction.atomic
 def _set_role_in_service(
     username: str, role: Role | None, *, service: ProvisioningService, by: User, actor: Actor, reason: str
 ) -> tuple[User, bool]:
@@ -220,13 +237,16 @@ def _set_role(
     return user, True
 
 
-@transaction.atomic
 def set_active(username: str, active: bool, *, actor: Actor, reason: str = "") -> None:
     """Let a person in or keep them out, from their next request on. Their API tokens end, and do not come back.
 
     Raises NotFound, LastAdministrator.
     """
-    user = _get(username)
+    with _refusals_told(f"the deactivation of {username}", actor=actor), transaction.atomic():
+        _set_active(_get(username), active, actor=actor, reason=reason)
+
+
+def _set_active(user: User, active: bool, *, actor: Actor, reason: str) -> None:
     if user.is_active == active:
         return
     user.is_active = active
@@ -245,10 +265,13 @@ def set_active(username: str, active: bool, *, actor: Actor, reason: str = "") -
     )
 
 
-@transaction.atomic
 def remove_person(username: str, *, actor: Actor, reason: str = "") -> None:
     """Remove a person; what they did stays in the history under their name. Raises NotFound, LastAdministrator."""
-    user = _get(username)
+    with _refusals_told(f"the removal of {username}", actor=actor), transaction.atomic():
+        _remove_person(_get(username), actor=actor, reason=reason)
+
+
+def _remove_person(user: User, *, actor: Actor, reason: str) -> None:
     before = [
         {"role": one.role, "where": one.service.name if one.service else "whole installation"}
         for one in user.memberships.select_related("service")
@@ -274,7 +297,7 @@ def change_password(username: str, *, actor: Actor, password: str = "", end_toke
     end_tokens: whoever had the old password may have made API tokens with it, which open the same without it.
     """
     user = _get(username)
-    password = _set_password(user, password)
+    password = set_password(user, password)
     user.save(update_fields=["password"])
     ended = (
         _end_tokens(user, "The owner has a new password.", actor=actor, all_of_them=True) if end_tokens else 0
@@ -343,25 +366,6 @@ def _end_tokens(user: User, reason: str, *, actor: Actor, all_of_them: bool = Fa
         token.delete()
         ended += 1
     return ended
-
-
-def _set_password(user: User, password: str) -> str:
-    try:
-        password = password or _generated_password(user)
-        validate_password(password, user)
-    except ValidationError as problem:
-        raise Invalid({"password": list(problem.messages)}) from None
-    user.set_password(password)
-    return password
-
-
-def _generated_password(user: User) -> str:
-    """One that holds the rules as well: by chance it may have too many letters of the name."""
-    while True:
-        password = get_random_string(GENERATED_PASSWORD_LENGTH)
-        with suppress(ValidationError):
-            validate_password(password, user)
-            return password
 
 
 def _get(username: str) -> User:

@@ -10,7 +10,7 @@ from django.http import Http404, HttpRequest
 from django.http.response import HttpResponseBase
 
 from enrollments.actions.people import has_right, role_in, roles_in
-from enrollments.actions.refusals import note_refusal, note_refused_look
+from enrollments.actions.refusals import Tried, note_refusal, note_refused_look
 from enrollments.actions.refused_again import note_refused_again
 from enrollments.audit.actor import Actor, Way
 from enrollments.models import ProvisioningService
@@ -96,6 +96,19 @@ def actor_of(request: HttpRequest) -> Actor:
         request_id=getattr(request, "request_id", ""),
         client=request.META.get("HTTP_USER_AGENT", ""),
     )
+
+
+def note_not_ones_own(request: HttpRequest, service: ProvisioningService | None, which: str = "") -> None:
+    """An attempt at what is another's or not there, which is answered alike and so leaves the same (R15, R17).
+
+    Whoever looks may invent numbers without end, so looks are added up. `which`: what the address names in its query.
+    """
+    what, actor = tried(request, None, {}), actor_of(request)
+    if request.method not in LOOKS:
+        note_refusal(Tried(f"{what.what}{which}"), actor=actor, service=service)
+    else:
+        same = repeated(request, service.name if service else "")
+        note_refused_again(what, same, actor=actor, service=service)
 
 
 def _note_stranger(request: HttpRequest, service: ProvisioningService | None, service_name: str) -> None:

@@ -80,4 +80,5 @@ class TokenForm(RightsForm):
     def __init__(self, *args: Any, within: frozenset[AccessRight], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         offered = [right for right in AccessRight if right in within]
-        self.fields["rights"].choices = _choices(offered)  # type: ignore[attr-defined]  # declared above
+        # Offered alone: what is chosen beyond them is refused by the action, and told in the history.
+        self.fields["rights"].widget.choices = _choices(offered)

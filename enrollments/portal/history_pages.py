@@ -14,7 +14,7 @@ from enrollments.audit.upkeep import seal_for_a_page
 from enrollments.models import HistoryEvent, HistorySeal, LastLook, ProvisioningService, UnsealedEvent
 from enrollments.models.history import HistoryQuerySet
 from enrollments.policy.roles import Right
-from enrollments.portal.access import person, rights_of
+from enrollments.portal.access import note_not_ones_own, person, rights_of
 from enrollments.portal.forms_history import LAST, NO_SERVICE, SHUTS_OUT, HistoryFilter, SaveViewForm
 from enrollments.portal.history_filtering import Search, search, visible
 from enrollments.portal.history_rows import history_url, rows_of
@@ -149,6 +149,8 @@ def row_page(request: HttpRequest, service: ProvisioningService | None, event_pk
     seal_for_a_page()
     event = seen_by(request, service).select_related("seal").filter(pk=event_pk).first()
     if event is None:
+        if Right.SEE_HISTORY not in rights_of(request, service):
+            note_not_ones_own(request, service)
         raise Http404("There is no row of this number in the history, or it is not yours to see.")
     (row,) = rows_of([event], service)
     context = {"service": service, "place": place_of(service), "row": row}

@@ -13,6 +13,7 @@ from enrollments.models import HistoryEvent, Membership
 from enrollments.policy.roles import Role
 from tests.devices import ALICE
 from tests.factories import a_service
+from tests.tables import refused_rows
 
 pytestmark = pytest.mark.django_db(transaction=True)
 PATIENCE = 30
@@ -69,7 +70,9 @@ def test_r17_of_two_administrators_who_put_each_other_out_at_once_one_stays(act)
 
     assert administrators(None) == [*refused]
     assert [type(one) for one in refused.values()] == [people.LastAdministrator]
-    assert HistoryEvent.objects.count() == rows + 1
+    # What the one did, and that the other was refused.
+    assert HistoryEvent.objects.count() == rows + 2
+    assert len(refused_rows()) == 1
 
 
 @pytest.mark.parametrize("role", [None, Role.OPERATOR], ids=["taking the role", "demoting"])
@@ -94,4 +97,6 @@ def test_r17_of_two_administrators_of_a_service_who_put_out_at_once_one_stays(ro
 
     assert administrators(service) == [*refused]
     assert [type(one) for one in refused.values()] == [refusal]
-    assert HistoryEvent.objects.count() == rows + 1
+    # What the one did, and that the other was refused.
+    assert HistoryEvent.objects.count() == rows + 2
+    assert len(refused_rows()) == 1

@@ -12,6 +12,7 @@ from enrollments.policy.access import AccessRight
 from enrollments.policy.roles import Role
 from tests.devices import ALICE, new_service
 from tests.factories import a_user
+from tests.tables import refused_rows
 
 URL = "/services/plant/policies/"
 TOKENS = "/services/plant/tokens/"
@@ -173,7 +174,66 @@ def test_a_right_beyond_the_role_is_not_taken(client, plant):
     answer = client.post(f"{TOKENS}add/", {"name": "x", "rights": ["EnrollmentWrite"], "days": "30"})
 
     assert answer.status_code == 422
+    assert "does not reach as far as EnrollmentWrite" in text(answer)
     assert not ApiToken.objects.exists()
+    row = last_row()
+    assert (row.event, row.actor_name, row.service_id) == ("action.refused", "some-viewer", plant.pk)
+    assert row.subject_name == "an API token that opens more than their role: EnrollmentWrite"
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        {"name": "x", "rights": ["Everything"], "days": "30"},
+        {"name": "x", "rights": ["EnrollmentRead"], "days": "0"},
+        {"name": "", "rights": [], "days": "30"},
+    ],
+)
+def test_form_that_was_filled_in_wrongly_is_no_refused_act(client, plant, form):
+    client.force_login(a_user(Role.VIEWER, plant))
+
+    assert client.post(f"{TOKENS}add/", form).status_code == 422
+    assert last_row().event != "action.refused"
+
+
+def test_each_try_to_revoke_what_is_not_ones_own_is_told_whatever_there_is(client, plant):
+    """Whether there is such a token is not to be read from one's own rows."""
+    bob = a_user(Role.VIEWER, plant, "bob")
+    token, _ = add_api_token(plant, bob, "laptop", [AccessRight.ENROLLMENT_READ], days=1, actor=ALICE)
+    client.force_login(a_user(Role.OPERATOR, plant))
+    numbers = [token.pk, token.pk, token.pk + 1]
+
+    for number in numbers:
+        assert client.post(f"{TOKENS}revoke/?token={number}", {"reason": "mine now"}).status_code == 302
+
+    rows = refused_rows()
+    assert [row.subject_name for row in rows] == [
+        f"POST {TOKENS}revoke/?token={number}" for number in numbers
+    ]
+    assert {(row.actor_name, row.service_id, row.subject_kind) for row in rows} == {
+        ("some-operator", plant.pk, "action")
+    }
+
+
+def test_looks_at_what_is_not_ones_own_to_revoke_are_added_up(client, plant):
+    bob = a_user(Role.VIEWER, plant, "bob")
+    token, _ = add_api_token(plant, bob, "laptop", [AccessRight.ENROLLMENT_READ], days=1, actor=ALICE)
+    client.force_login(a_user(Role.OPERATOR, plant))
+
+    for number in (token.pk, token.pk + 1, token.pk + 2):
+        client.get(f"{TOKENS}revoke/?token={number}")
+
+    (row,) = refused_rows()
+    assert row.subject_name == f"GET {TOKENS}revoke/"
+
+
+def test_who_administers_and_who_names_no_token_is_refused_nothing(client, admin, plant):
+    admin.post(f"{TOKENS}revoke/?token=4711")
+    client.force_login(a_user(Role.VIEWER, plant, "vera"))
+    client.post(f"{TOKENS}revoke/?token=x")
+    client.post(f"{TOKENS}revoke/")
+
+    assert refused_rows() == []
 
 
 @pytest.mark.parametrize(

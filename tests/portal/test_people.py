@@ -232,15 +232,15 @@ def test_new_password_works_and_ends_open_sessions(admin, bob):
 
 
 @pytest.mark.parametrize(
-    ("path", "data"),
+    ("path", "data", "tried"),
     [
-        ("deactivate/", {}),
-        ("remove/", {}),
-        ("role/", {"where": "*", "role": "operator"}),
-        ("take-away/?where=*", {}),
+        ("deactivate/", {}, "the deactivation of root"),
+        ("remove/", {}, "the removal of root"),
+        ("role/", {"where": "*", "role": "operator"}, "a change of the role of root"),
+        ("take-away/?where=*", {}, "a change of the role of root"),
     ],
 )
-def test_last_administrator_stays(admin, bob, path, data):
+def test_last_administrator_stays(admin, bob, path, data, tried):
     before = HistoryEvent.objects.count()
 
     answer = admin.post(f"/people/p/root/{path}", data)
@@ -250,7 +250,12 @@ def test_last_administrator_stays(admin, bob, path, data):
     user = User.objects.get(username="root")
     assert user.is_active
     assert Membership.objects.get(user=user, service=None).role == "administrator"
-    assert HistoryEvent.objects.count() == before
+    # What was begun is taken back with its rows; that it was refused stays.
+    assert HistoryEvent.objects.count() == before + 1
+    row = HistoryEvent.objects.latest("pk")
+    told = (row.event, row.actor_name, row.service_id, row.subject_name)
+    whom = f"{tried}, the last administrator of the installation"
+    assert told == ("action.refused", "root", None, whom)
 
 
 @pytest.mark.parametrize(

@@ -29,6 +29,7 @@ from tests.devices import ALICE
 from tests.factories import a_service, a_user
 from tests.portal.addresses import ADDRESSES
 from tests.portal.pages import Page
+from tests.tables import refused_rows
 
 URL = "/services/plant/people/"
 SET = f"{URL}role/"
@@ -330,7 +331,13 @@ def test_r17_last_administrator_of_a_service_does_not_put_themselves_out(admin, 
     assert answer.status_code == 409
     assert "This is the last administrator of service plant. Make somebody else" in answer.content.decode()
     assert memberships(own) == before
-    assert HistoryEvent.objects.count() == rows
+    assert HistoryEvent.objects.count() == rows + 1
+    row = HistoryEvent.objects.latest("pk")
+    assert (row.event, row.service_id) == ("action.refused", plant.pk)
+    assert (
+        row.subject_name
+        == "a change of the role of some-administrator, the last administrator of service plant"
+    )
     # Who administers the installation can make another.
     other = Client()
     other.force_login(root)
@@ -380,8 +387,10 @@ def test_role_that_was_taken_away_since_the_request_came_in_gives_no_other(plant
         set_role_in_service("bob", Role.VIEWER, service=plant, by=local, actor=ALICE)
 
     assert memberships(bob) == {("lab", "operator")}
-    # The role that was given, and that it ended, here and in the history of the installation.
-    assert HistoryEvent.objects.count() == rows + 3
+    # The role that was given; that it ended, here and in the history of the installation; and what was refused.
+    assert HistoryEvent.objects.count() == rows + 5
+    told = {(row.service_id, row.subject_name) for row in refused_rows()}
+    assert told == {(plant.pk, "a change of a role, as an administrator no more, in service plant")}
 
 
 def test_tokens_end_with_the_role_in_this_service_and_no_others(admin, plant, bob):

@@ -13,7 +13,7 @@ from enrollments.errors import Invalid
 from enrollments.models import ApiToken, ProvisioningService
 from enrollments.policy.access import rights_within
 from enrollments.policy.roles import Right
-from enrollments.portal.access import actor_of, may, person, requires
+from enrollments.portal.access import actor_of, may, note_not_ones_own, person, requires
 from enrollments.portal.confirmation import ReasonForm, ask, show_invalid
 from enrollments.portal.forms_access import TokenForm
 
@@ -84,6 +84,9 @@ def _asked_for(request: HttpRequest, service: ProvisioningService) -> ApiToken |
     if not (number.isascii() and number.isdigit() and len(number) <= 18):
         return None
     tokens = service.api_tokens.select_related("user").filter(pk=int(number))
-    if not may(request, Right.ADMINISTER, service):
-        tokens = tokens.filter(user=person(request))
-    return tokens.first()
+    if may(request, Right.ADMINISTER, service):
+        return tokens.first()
+    own = tokens.filter(user=person(request)).first()
+    if own is None:
+        note_not_ones_own(request, service, f"?token={int(number)}")
+    return own
