@@ -251,7 +251,8 @@ def _set_active(user: User, active: bool, *, actor: Actor, reason: str) -> None:
         return
     user.is_active = active
     user.save(update_fields=["is_active"])
-    _refuse_without_administrator(None)
+    if not active:
+        _refuse_without_administrator(None)
     _end_tokens(user, "The owner was deactivated.", actor=actor)
     reason = clean_reason(reason)
     _tell_services(user, _STATE[not active], _STATE[active], actor=actor, reason=reason)

@@ -47,6 +47,14 @@ def test_somebody_who_lost_the_role_or_was_deactivated_has_it_back():
     assert role_in(User.objects.get(username="admin"), None) is Role.ADMINISTRATOR
 
 
+def test_somebody_who_was_deactivated_is_made_one_where_there_is_no_administrator_at_all():
+    """By what was done to the database past dpsportal: this command is for that hour as well."""
+    add_person("admin", role=Role.VIEWER, service=None, actor=ALICE)
+    User.objects.update(is_active=False)
+
+    assert can_sign_in(json_of(*RESTORE)["password"])
+
+
 def test_administrator_is_added_where_there_is_nobody():
     assert "shown this once" in printed_by(*RESTORE)
     assert role_in(User.objects.get(), None) is Role.ADMINISTRATOR
