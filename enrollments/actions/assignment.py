@@ -41,7 +41,7 @@ from enrollments.policy.facts import EntryKind, EntryRef
 from enrollments.policy.names import registration_key
 from enrollments.policy.ownership import may_take_name
 from enrollments.policy.reasons import Reason
-from enrollments.policy.reprovisioning import Twin
+from enrollments.policy.reprovisioning import Substatus, Twin
 
 # A registration that arrived this long before another one was done was running beside it, and joins it (R10).
 # The margin covers the time between the stamp in the row and the commit that shows it.
@@ -358,7 +358,9 @@ def _complete(
     peer: Peer,
 ) -> None:
     """Only now is it assigned: the hub has the identity, the evidence is kept, the history knows (R10, R15)."""
-    before = _assignment_in_words(record)
+    is_made_anew = move.plan.substatus is Substatus.REPROVISIONED
+    # What the record says of a hub that does not know the device any more was no assignment.
+    before = _assignment_in_words(record) | (_AT_NO_HUB if is_made_anew else {})
     record.status, record.reason = RegistrationStatus.ASSIGNED, ""
     record.substatus = move.plan.substatus.value
     record.hub, record.device_id = move.hub, move.plan.assignment.device_id
@@ -373,13 +375,16 @@ def _complete(
         return
     was, now = changes(before, after)
     record_history(
-        Event.DEVICE_ASSIGNED,
+        Event.DEVICE_ASSIGNED_ANEW if is_made_anew else Event.DEVICE_ASSIGNED,
         subject=record,
         actor=Actor("device", record.registration_id, Way.DEVICE, peer.address, client=peer.client),
         service=service,
         before=was,
         after=now,
     )
+
+
+_AT_NO_HUB: dict[str, str | None] = {"hub": None, "device_id": None}
 
 
 def _assignment_in_words(record: RegistrationRecord) -> dict[str, str | None]:

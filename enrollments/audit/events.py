@@ -30,6 +30,7 @@ class Event(StrEnum):
     CA_VERIFIED = "ca_certificate.verified"
     CA_DELETED = "ca_certificate.deleted"
     DEVICE_ASSIGNED = "device.assigned"
+    DEVICE_ASSIGNED_ANEW = "device.assigned_anew"
     DEVICE_DEPROVISIONED = "device.deprovisioned"
     DEVICE_DEREGISTERED = "device.deregistered"
     REGISTRATION_DELETED = "registration.deleted"
@@ -101,6 +102,7 @@ _WORDS: dict[Event, str] = {
     Event.CA_VERIFIED: "verified possession of the key of CA certificate",
     Event.CA_DELETED: "deleted CA certificate",
     Event.DEVICE_ASSIGNED: "was assigned",
+    Event.DEVICE_ASSIGNED_ANEW: "was assigned anew, with a new identity, since its hub did not know it",
     Event.DEVICE_DEPROVISIONED: "deprovisioned device",
     Event.DEVICE_DEREGISTERED: "deregistered device at its hub",
     Event.REGISTRATION_DELETED: "deleted registration record",

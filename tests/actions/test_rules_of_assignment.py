@@ -33,8 +33,10 @@ from enrollments.actions.revocation import (
     delete_registration,
     deny_device,
     deprovision_device,
+    deregister_device,
     release_registration,
 )
+from enrollments.audit.events import Event
 from enrollments.errors import HubUnavailable, NotFound
 from enrollments.hubs import CONNECTORS, DeviceIdentity
 from enrollments.models import (
@@ -444,6 +446,28 @@ def test_r15_each_changed_assignment_is_history_and_an_unchanged_one_is_not(serv
     row = HistoryEvent.objects.get(event="device.assigned")
     assert (row.actor_kind, row.actor_name, row.way) == ("device", "pump-042", "device")
     assert row.after["hub"] == "plant.hub.internal"
+
+
+def test_r15_identity_that_its_hub_makes_anew_is_history_and_the_registrations_after_it_are_not(service, top):
+    """Whoever reads that it was deregistered reads as well that its hub knows it again, and since when."""
+    enroll_ca(service, top)
+    leaf = top.leaf("pump-042")
+    register(service, leaf)
+    deregister_device(service, HubDevice.objects.get(), actor=ALICE, reason="sold")
+
+    answers = [register(service, leaf, at=timezone.now() + timedelta(seconds=9 * n)) for n in (1, 2)]
+
+    assert [answer.record.substatus for answer in answers] == [
+        "reprovisionedToInitialAssignment",
+        "initialAssignment",
+    ]
+    rows = HistoryEvent.objects.filter(event__startswith="device.").order_by("pk")
+    assert [row.event for row in rows] == ["device.assigned", "device.deregistered", "device.assigned_anew"]
+    anew = rows[2]
+    assert (anew.actor_kind, anew.actor_name, anew.subject_name) == ("device", "pump-042", "pump-042")
+    assert anew.before == {"hub": None, "device_id": None}
+    assert anew.after == {"hub": "plant.hub.internal", "device_id": "pump-042"}
+    assert "its hub did not know it" in Event(anew.event).in_words
 
 
 # --- R13 ---------------------------------------------------------------------------------------
