@@ -15,7 +15,7 @@ from enrollments.actions.entries import (
     held,
     write_common,
 )
-from enrollments.actions.entry_snapshots import note_told_keys, snapshot, written
+from enrollments.actions.entry_snapshots import happened, note_told_keys, snapshot, written
 from enrollments.actions.entry_switches import cancel_schedule, disable_entry, set_enabled
 from enrollments.actions.group_specs import GroupSpec, check_group
 from enrollments.actions.judging import group_ref
@@ -24,7 +24,7 @@ from enrollments.actions.schedule import settle_entry
 from enrollments.attestation.x509 import ParsedCertificate
 from enrollments.audit.actor import Actor
 from enrollments.audit.events import Event
-from enrollments.audit.record import clean_reason, record, require_still
+from enrollments.audit.record import clean_reason, record, record_all, require_still
 from enrollments.errors import ChangedMeanwhile, Invalid, NotFound
 from enrollments.models import (
     AttestationMechanism,
@@ -64,14 +64,9 @@ def add_enrollment_group(
         group = EnrollmentGroup(service=service)
         _refuse_keys_where_switched_off(service, spec, group)
         _write(group, spec, actor=actor, reason=reason)
-        record(
-            Event.GROUP_ADDED if group.enabled else Event.GROUP_ADDED_DISABLED,
-            subject=group,
-            actor=actor,
-            service=service,
-            reason=reason,
-            after=snapshot(group),
-        )
+        event = Event.GROUP_ADDED if group.enabled else Event.GROUP_ADDED_DISABLED
+        added = happened(event, group, spec, None, snapshot(group))
+        record_all([added], actor=actor, service=service, reason=reason)
         if tells_keys:
             note_told_keys(service, group, spec, actor=actor)
     return group
@@ -116,7 +111,7 @@ def change_enrollment_group(
         event = Event.GROUP_CHANGED
         if was_enabled != group.enabled:
             event = Event.GROUP_ENABLED if group.enabled else Event.GROUP_DISABLED
-        record(event, subject=group, actor=actor, service=service, reason=reason, before=was, after=now)
+        record_all([happened(event, group, spec, was, now)], actor=actor, service=service, reason=reason)
         service.raise_epoch()
     return group
 

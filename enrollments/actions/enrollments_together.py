@@ -24,6 +24,7 @@ from enrollments.actions.entries import (
     write_common,
 )
 from enrollments.actions.entry_snapshots import (
+    happened,
     may_replace_secrets,
     note_replaced_secrets,
     read_secrets,
@@ -120,10 +121,12 @@ def _insert(
     _link_hubs(new)
     kept = _hold_certificates(new)
     return [
-        Happened(
+        happened(
             Event.ENROLLMENT_ADDED if enrollment.enabled else Event.ENROLLMENT_ADDED_DISABLED,
             enrollment,
-            after=snapshot(enrollment, certificates=kept.get(enrollment.pk, ()), hubs=set(spec.hubs)),
+            spec,
+            None,
+            snapshot(enrollment, certificates=kept.get(enrollment.pk, ()), hubs=set(spec.hubs)),
         )
         for enrollment, spec in new
     ]
@@ -223,6 +226,10 @@ class _Became:
     spec: IndividualSpec
 
     @property
+    def happened(self) -> Happened:
+        return happened(self.event, self.enrollment, self.spec, self.was, self.now)
+
+    @property
     def is_changed(self) -> bool:
         return bool(self.was or self.now)
 
@@ -276,9 +283,9 @@ def change_all(
             outcomes.append(EnrollmentNotFound(one.registration_id))
         elif one.spec is None:
             settled |= settle_entry(service, current, time)
-            happened = disabled_for_good(current, time, Event.ENROLLMENT_DISABLED, actor=actor, reason=reason)
-            if happened is not None:
-                switched.append(happened)
+            turned = disabled_for_good(current, time, Event.ENROLLMENT_DISABLED, actor=actor, reason=reason)
+            if turned is not None:
+                switched.append(turned)
                 disabled.append(current)
             outcomes.append(current)
         elif current.is_due(time) or current.etag != one.expected_etag:
@@ -295,7 +302,7 @@ def change_all(
             outcomes.append(change.enrollment if change.is_changed else current)
     _write_all(became)
     update_all(disabled, SWITCH_COLUMNS)
-    happened_to_all = [*switched, *(Happened(one.event, one.enrollment, one.was, one.now) for one in became)]
+    happened_to_all = [*switched, *(one.happened for one in became)]
     if happened_to_all:
         record_all(happened_to_all, actor=actor, service=service, reason=reason)
     else:

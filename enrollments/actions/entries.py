@@ -77,7 +77,8 @@ def write_common(
     entry.mechanism = spec.mechanism
     turned = entry.enabled != spec.enabled
     if spec.switches_at is not None:
-        if turned or entry.switches_at != spec.switches_at:
+        is_other_reason = spec.schedule_reason not in (None, entry.schedule_reason)
+        if turned or entry.switches_at != spec.switches_at or is_other_reason:
             schedule(entry, spec.switches_at, actor=actor, reason=spec.schedule_reason or reason)
     elif turned or spec.for_good:
         clear_schedule(entry)

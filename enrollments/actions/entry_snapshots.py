@@ -13,7 +13,7 @@ from enrollments.actions.key_identifiers import endorsement_identifier
 from enrollments.actions.schedule import switch_state
 from enrollments.audit.actor import Actor
 from enrollments.audit.events import Event
-from enrollments.audit.record import changes, record
+from enrollments.audit.record import Happened, changes, record
 from enrollments.errors import SecretUnreadable
 from enrollments.models import (
     AttestationMechanism,
@@ -48,6 +48,8 @@ def snapshot(
     helpers = [one.certificate.thumbprint_sha256 for one in certificates if one.role == HeldRole.HELPER]
     state: dict[str, Any] = {
         **switch_state(entry),
+        # Beside the reason of the row, which is that of the whole act.
+        **({SCHEDULE_REASON: entry.schedule_reason} if entry.schedule_reason else {}),
         "mechanism": entry.mechanism,
         "certificates": {
             _place(one, helpers): f"{one.certificate.subject} (SHA-256 {one.certificate.thumbprint_sha256})"
@@ -93,6 +95,28 @@ def written(entry: E, write: Callable[[], None]) -> tuple[dict[str, Any], dict[s
         if not (was or now):
             transaction.set_rollback(True)
     return was, now
+
+
+def happened(
+    event: Event,
+    entry: IndividualEnrollment | EnrollmentGroup,
+    spec: EntrySpec,
+    was: dict[str, Any] | None,
+    now: dict[str, Any],
+) -> Happened:
+    """Of an entry that was made what the spec says: where its switch was set by that, for the reason that it gives.
+
+    Once the time to which that belongs has passed the entry does not keep it, and the history does all the same.
+    """
+    if not spec.schedule_reason or not _OF_SWITCH.intersection(now):
+        return Happened(event, entry, was, now)
+    if spec.switches_at is None:
+        now = {**now, SCHEDULE_REASON: spec.schedule_reason}
+    return Happened(event, entry, was, now, own_reason=spec.schedule_reason)
+
+
+SCHEDULE_REASON = "schedule_reason"
+_OF_SWITCH = frozenset({"status", "until", SCHEDULE_REASON})
 
 
 def note_told_keys(

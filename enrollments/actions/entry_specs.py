@@ -35,7 +35,8 @@ class EntrySpec:
     """What an administrator wants an entry to be. Empty keys: made by us when added, kept when changed.
 
     switches_at: when the switch turns by itself, in whole seconds: scheduled by whoever saves this, because of
-    schedule_reason, or else of what the whole is saved for.
+    schedule_reason, or else of what the whole is saved for. schedule_reason: None where nothing is said of it; then the
+    one of what is scheduled for that time already stays, and otherwise this is its reason from now on.
     for_good: without it, as it stands until somebody turns the switch, whatever was scheduled. Otherwise what is
     scheduled stays, unless the switch is turned.
     webhook_url: with its query, where it has one; the address alone keeps the query that is held with it.
@@ -52,7 +53,7 @@ class EntrySpec:
     enabled: bool = True
     for_good: bool = False
     switches_at: datetime | None = None
-    schedule_reason: str = ""
+    schedule_reason: str | None = None
     iot_edge: bool = False
     webhook_url: str = field(default="", repr=False)
     webhook_api_version: str = ""

@@ -47,12 +47,16 @@ def record(
 
 @dataclass(frozen=True, slots=True)
 class Happened:
-    """One row to be, of several that one actor causes at one time for one reason."""
+    """One row to be, of several that one actor causes at one time for one reason.
+
+    own_reason: why this one, where the whole has no reason.
+    """
 
     event: Event
     subject: models.Model | Subject
     before: dict[str, Any] | None = None
     after: dict[str, Any] | None = None
+    own_reason: str = ""
 
 
 def record_all(
@@ -74,7 +78,7 @@ def _columns(
     require_still(actor)
     seal_after_commit()
     at = timezone.now()
-    rows = [_columns_of(one, actor, service, reason, at) for one in happened]
+    rows = [_columns_of(one, actor, service, reason or one.own_reason, at) for one in happened]
     for event, number in Counter(row["event"] for row in rows).items():
         transaction.on_commit(partial(metrics.history_rows_written, event, number))
     return rows

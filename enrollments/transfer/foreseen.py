@@ -92,7 +92,7 @@ def _turned(change: Change) -> Change:
         return change
     spec = change.spec
     turned = replace(
-        spec, enabled=not spec.enabled, for_good=spec.enabled, switches_at=None, schedule_reason=""
+        spec, enabled=not spec.enabled, for_good=spec.enabled, switches_at=None, schedule_reason=None
     )
     return replace(change, spec=turned)
 

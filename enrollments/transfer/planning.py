@@ -289,9 +289,10 @@ def _with_schedule(spec: S, record: Record, now: datetime) -> S:
     if record.switches_at is None:
         return spec
     if record.switches_at <= now:
-        return replace(spec, enabled=not spec.enabled, for_good=spec.enabled)
+        reason = record.schedule_reason or None
+        return replace(spec, enabled=not spec.enabled, for_good=spec.enabled, schedule_reason=reason)
     at = checked_time("switches_at", record.switches_at, now)
-    return replace(spec, switches_at=at, for_good=False, schedule_reason=record.schedule_reason)
+    return replace(spec, switches_at=at, for_good=False, schedule_reason=record.schedule_reason or None)
 
 
 def _may_let_in_later(current: IndividualEnrollment | None, spec: IndividualSpec) -> bool:

@@ -184,7 +184,8 @@ class Entry(Message):
     itself. Absent where nothing is scheduled. In a change: left out, what is scheduled stays if it is to shut out;
     `null` drops it; handed back as it was told beside another `provisioningStatus`, it is as if it was left out."""
     schedule_reason: ScheduleReason | None = None
-    """Why the switch turns then, beside `switchesAt`."""
+    """Why the switch turns then, beside `switchesAt`; the history has it too. In a change: left out, it stays if the
+    time does; another one is noted with who gave it, and an empty one ends it."""
     reprovision_policy: ReprovisionPolicy | None = None
     created_date_time_utc: str | None = None
     """In a request not looked at."""

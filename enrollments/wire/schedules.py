@@ -24,7 +24,7 @@ class Schedule:
 
     for_good: bool
     at: datetime | None = None
-    reason: str = ""
+    reason: str | None = None
 
 
 def schedule_of(service: ProvisioningService, message: messages.Entry, current: Held | None) -> Schedule:
@@ -87,9 +87,11 @@ def _moment(text: str) -> datetime:
     )
 
 
-def _reason(message: messages.Entry) -> str:
+def _reason(message: messages.Entry) -> str | None:
+    if message.schedule_reason is None:
+        return None
     try:
-        return clean_reason(message.schedule_reason or "")
+        return clean_reason(message.schedule_reason)
     except Invalid as problem:
         raise _refused("scheduleReason", problem.message) from None
 

@@ -46,7 +46,7 @@ class Common(TypedDict):
     enabled: bool
     for_good: bool
     switches_at: datetime | None
-    schedule_reason: str
+    schedule_reason: str | None
     iot_edge: bool
     webhook_url: str
     webhook_api_version: str

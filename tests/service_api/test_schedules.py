@@ -339,23 +339,91 @@ def test_null_drops_what_is_scheduled(api, kind, database_clock, before, stays):
     row = last_row()
     assert (row.event, row.before, row.after) == (
         f"{kind.event}.changed",
-        {"until": f"{at:%Y-%m-%d %H:%M:%S} UTC"},
-        {"until": None},
+        {"until": f"{at:%Y-%m-%d %H:%M:%S} UTC", "schedule_reason": "audit"},
+        {"until": None, "schedule_reason": None},
     )
     database_clock.set_to(at)
     assert api.get(kind.path).json()["provisioningStatus"] == ("enabled" if stays else "disabled")
 
 
-@pytest.mark.parametrize(("hours", "is_kept"), [(1, True), (2, False)])
-def test_another_reason_goes_with_another_time(api, kind, database_clock, hours, is_kept):
+# --- Why ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("hours", [1, 2], ids=["same time", "another time"])
+def test_another_reason_is_carried_out_and_recorded_by_whom(api, kind, database_clock, hours):
     kind.disable(until=database_clock.ahead(hours=1))
+    etag = kind.now.etag
 
     put(api, kind, switchesAt=text(database_clock.ahead(hours=hours)), scheduleReason="other")
 
     assert kind.stands == (False, database_clock.ahead(hours=hours))
-    assert (kind.now.scheduled_by, kind.now.schedule_reason) == (
-        ("alice", "audit") if is_kept else ("provisioningserviceowner", "other")
+    assert (kind.now.scheduled_by, kind.now.schedule_reason) == ("provisioningserviceowner", "other")
+    assert kind.now.etag != etag
+    row = last_row()
+    assert (row.event, row.actor_name, row.reason) == (
+        f"{kind.event}.changed",
+        "provisioningserviceowner",
+        "other",
     )
+    assert (row.before["schedule_reason"], row.after["schedule_reason"]) == ("audit", "other")
+
+
+def test_a_reason_that_is_left_out_stays_and_an_empty_one_ends_it(api, kind, database_clock):
+    at = database_clock.ahead(hours=1)
+    kind.disable(until=at)
+    rows = HistoryEvent.objects.exclude(event="keys.revealed").count()
+
+    put(api, kind, scheduleReason=None)
+
+    assert kind.now.schedule_reason == "audit"
+    assert HistoryEvent.objects.exclude(event="keys.revealed").count() == rows
+
+    put(api, kind, scheduleReason="")
+
+    assert (*kind.stands, kind.now.schedule_reason) == (False, at, "")
+    row = last_row()
+    assert (row.before, row.after, row.reason) == (
+        {"schedule_reason": "audit"},
+        {"schedule_reason": None},
+        "",
+    )
+
+
+def test_the_reason_of_a_shut_out_is_that_of_its_row_and_is_told_when_it_ends_early(
+    api, kind, database_clock
+):
+    """Whoever reads the history learns why, also after the entry has forgotten it."""
+    at = database_clock.ahead(hours=1)
+
+    put(api, kind, provisioningStatus="disabled", switchesAt=text(at), scheduleReason="stolen by Bob")
+
+    shut_out = last_row()
+    assert (shut_out.event, shut_out.reason) == (f"{kind.event}.disabled", "stolen by Bob")
+    assert shut_out.after["schedule_reason"] == "stolen by Bob"
+
+    put(api, kind, initialTwin={"tags": {"line": 4}})
+
+    assert last_row().reason == ""  # the twin was not changed because of that
+
+    put(api, kind, provisioningStatus="enabled")
+
+    assert last_row().event == f"{kind.event}.enabled"
+    assert last_row().before["schedule_reason"] == "stolen by Bob"
+
+
+def test_an_entry_that_is_added_for_a_time_has_the_reason_in_its_row(api, database_clock):
+    at = text(database_clock.ahead(hours=1))
+    times = {"provisioningStatus": "disabled", "switchesAt": at, "scheduleReason": "not delivered yet"}
+
+    for path, body in (
+        ("/enrollments/a", keys("a", **times)),
+        ("/enrollmentGroups/a", signing("a", **times)),
+    ):
+        assert api.put(path, body).status_code == 200
+
+    rows = HistoryEvent.objects.filter(event__endswith=".added_disabled").order_by("pk")
+    assert [row.reason for row in rows] == ["not delivered yet"] * 2
+    assert {row.after["schedule_reason"] for row in rows} == {"not delivered yet"}
 
 
 # --- Several at once, and looking at it first ---------------------------------------------------------------
@@ -376,6 +444,8 @@ def test_a_bulk_sets_times_and_tells_of_each_that_is_wrong(api, service, databas
     assert made.json()["isSuccessful"]
     rows = service.individualenrollments.order_by("registration_key")
     assert list(rows.values_list("enabled", "switches_at")) == [(False, at), (True, None), (False, at)]
+    told = HistoryEvent.objects.filter(subject_name__in=["a", "c"], event__contains="disabled")
+    assert {row.reason for row in told} == {"x"}
 
 
 @pytest.fixture

@@ -69,6 +69,48 @@ def test_an_entry_is_added_until_a_time_and_the_history_says_so(service):
     assert row.after["until"] == f"{LATER:%Y-%m-%d %H:%M:%S} UTC"
 
 
+@pytest.mark.parametrize("reason", ["", "ticket 4711"], ids=["lines alone", "and the whole"])
+@pytest.mark.parametrize("moment", [LATER, BEFORE], ids=["to come", "passed"])
+def test_the_reason_of_a_line_is_in_its_row_whatever_the_whole_was_imported_for(service, reason, moment):
+    enroll_keys(service, "lent")
+    enroll_ca(service, ca := root("R"), "line")
+    status = "disabled" if moment == LATER else "enabled"
+    members = {"operation": "update", **until(moment, status, scheduleReason="recalled")}
+
+    imported(
+        service,
+        keys("lent", **members),
+        below("line", ca, **members),
+        keys("new", **until(moment, status, scheduleReason="recalled")),
+        keys("other"),
+        reason=reason,
+    )
+
+    rows = HistoryEvent.objects.filter(event__contains="disabled")
+    assert {row.subject_name for row in rows} == {"lent", "line", "new"}
+    assert {(row.reason, row.after["schedule_reason"]) for row in rows} == {
+        (reason or "recalled", "recalled")
+    }
+    other = HistoryEvent.objects.get(subject_name="other")
+    assert (other.reason, "schedule_reason" in other.after) == (reason, False)
+
+
+def test_another_reason_for_the_time_that_is_scheduled_is_a_change(service):
+    enroll_keys(service, "lent", primary_key=KEY, secondary_key=KEY)
+    disable_enrollment(service, "lent", until=LATER, actor=ALICE, reason="audit")
+    line = {**keys("lent"), "operation": "update", **until(LATER, "disabled", scheduleReason="recalled")}
+
+    assert imported(service, line).counts == {"changed": 1}
+    assert imported(service, line).counts == {"unchanged": 1}
+
+    row = HistoryEvent.objects.get(event="enrollment.changed")
+    assert (row.reason, row.before, row.after) == (
+        "recalled",
+        {"schedule_reason": "audit"},
+        {"schedule_reason": "recalled"},
+    )
+
+
 def test_whoever_imports_is_who_scheduled_it_here(service):
     other = new_service("other")
     add_person("bob", role=Role.OPERATOR, service=other, actor=ALICE)
