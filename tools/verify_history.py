@@ -5,7 +5,8 @@ usage: verify_history.py FILE --key KEY [--checkpoint FILE]... [--against FILE] 
 
 Needs Python 3.11 and the package `cryptography`, nothing else. It shares no code with the service: it was written
 from docs/history.md, so that a mistake there is not made twice. Exit code 0: every row is what was sealed, and what
-was signed. 1: it is not; the first row that is wrong is named. 2: called wrongly.
+was signed. 1: it is not; the first row that is wrong is named. 2: called wrongly, or something that was given could not
+be checked, and nothing is wrong in the rest.
 
     row hash   SHA-256 of the row as JSON in the form of RFC 8785
     seal hash  SHA-256 of four lines: form, index, seal hash before (64 zeros before #1), row hash
@@ -22,6 +23,7 @@ import json
 import re
 import sqlite3
 import sys
+import zipfile
 from datetime import datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
@@ -50,6 +52,10 @@ class Wrong(Exception):
         place += f"row {event_id} " if event_id is not None else ""
         super().__init__(f"{place.strip()}: {what}" if place else what)
         self.what, self.index, self.event_id = what, index, event_id
+
+
+class UnknownSigner(Exception):
+    """A checkpoint whose signature cannot be checked: none of the keys that were given made it."""
 
 
 # --- RFC 8785 ------------------------------------------------------------------------------------------------------
@@ -215,7 +221,7 @@ def opened(note, keys):
     known = {key.name for key in keys}.intersection(signers)
     if known:
         raise Wrong(f"a checkpoint that {min(known)} signed is of another history, {origin}")
-    raise Wrong(f"a checkpoint was signed by {', '.join(signers)}, and no such key was given with --key")
+    raise UnknownSigner(", ".join(signers))
 
 
 def said(message):
@@ -244,6 +250,40 @@ def notes_of(path):
     if rest := re.sub(note, "", written).strip():
         raise Wrong(f"{path} holds something that is no checkpoint: {rest[:60]!r}")
     return notes
+
+
+def checked(note, where, keys, unchecked):
+    """What a note says, or None where nobody can tell; `unchecked` then has the sentence."""
+    try:
+        return opened(note, keys)
+    except UnknownSigner as signers:
+        sentence = (
+            f"{where} was signed by {signers}, and no such key was given. Give its verifier key with --key; without it "
+            "this checkpoint proves nothing."
+        )
+        if sentence not in unchecked:
+            unchecked.append(sentence)
+        return None
+
+
+# --- What cannot be checked ----------------------------------------------------------------------------------------
+
+CSV = (b"when (UTC),who,", b"\xef\xbb\xbfwhen (UTC),who,")
+
+
+def other_form(path):
+    """What a file is that comes from the history and does not hold what was sealed; None for what is to be checked.
+
+    Whatever begins as an export does is checked as one: no line that was changed in it makes it something else.
+    """
+    with path.open("rb") as file:
+        first = file.readline(1024)
+        if first.startswith(CSV) and not any(line.startswith(b'{"') for line in file):
+            return "CSV"
+    if first.startswith(b"PK\x03\x04") and zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            return "a sheet of Excel" if "xl/workbook.xml" in archive.namelist() else "a ZIP"
+    return None
 
 
 # --- Where rows come from ------------------------------------------------------------------------------------------
@@ -496,31 +536,40 @@ def verify_excerpt(excerpt, whole, keys, kept):
         seals[index] = hash
     if not excerpt.notes:
         raise Wrong("the excerpt was cut off: it ends without a checkpoint")
-    size = opened(excerpt.notes[0], keys)[0]
+    unchecked = []
+    end = checked(excerpt.notes[0], "the checkpoint of the excerpt", keys, unchecked)
     if excerpt.count != len(seals):
         raise Wrong(f"the excerpt says that it has {excerpt.count} rows, and {len(seals)} are here")
-    if max(seals, default=0) > size:
+    if end and max(seals, default=0) > end[0]:
         raise Wrong("it is not covered by the checkpoint of the excerpt", max(seals))
     rows = len(seals)
-    report = verify(whole, keys, [*kept, excerpt.notes[0]], seals)
+    own = [(excerpt.notes[0], "")] if end else []
+    report = verify(whole, keys, [*kept, *own], seals)
     if seals:
         raise Wrong(f"the history that it was checked against ends at #{report['rows']}", min(seals))
-    return {**report, "excerpt_rows": rows, "excerpt_rows_by_hash_only": excerpt.hidden}
+    unchecked += report["not_checked"]
+    of_excerpt = {"excerpt_rows": rows, "excerpt_rows_by_hash_only": excerpt.hidden}
+    return {**report, **of_excerpt, "not_checked": unchecked}
 
 
 def verify(source, keys, kept, seals=None):
     """Follow the chain from the first row. Raises Wrong at the first one that does not fit.
 
-    seals: of an excerpt, by index; each that is found in its place is taken out.
+    kept: notes, each with the words that say where it is. seals: of an excerpt, by index; each that is found in its
+    place is taken out.
     """
-    signed = {}
-    for note in kept:
-        size, head, at = opened(note, keys)
-        signed.setdefault(size, []).append((head, at))
+    signed, unchecked = {}, []
+    for note, where in kept:
+        if said_there := checked(note, where, keys, unchecked):
+            size, head, at = said_there
+            signed.setdefault(size, []).append((head, at))
     if isinstance(source, Database):
         for number, note, *columns in source.notes:
             try:
-                size, head, at = opened(note, keys)
+                said_there = checked(note, "a checkpoint in the database", keys, unchecked)
+                if said_there is None:
+                    continue
+                size, head, at = said_there
                 if [size, head, at] != [*columns[:2], source.second(columns[2])]:
                     raise Wrong("its columns say something else than the note")
             except Wrong as problem:
@@ -559,12 +608,14 @@ def verify(source, keys, kept, seals=None):
             agreed = index
         length, last = index, hash
     if isinstance(source, Export) and source.notes:
-        size, head, at = opened(source.notes[0], keys)
-        if size == length and head != last:
-            raise Wrong(f"the checkpoint of {at} was signed for another row here", length)
-        if size < length:
-            raise Wrong("it is not covered by the checkpoint of the export", size + 1)
-        signed.setdefault(size, []).append((head, at))
+        end = checked(source.notes[0], "the checkpoint with which the export ends", keys, unchecked)
+        if end:
+            size, head, at = end
+            if size == length and head != last:
+                raise Wrong(f"the checkpoint of {at} was signed for another row here", length)
+            if size < length:
+                raise Wrong("it is not covered by the checkpoint of the export", size + 1)
+            signed.setdefault(size, []).append((head, at))
     longest = max(signed, default=0)
     if longest > length:
         at = signed[longest][0][1]
@@ -577,6 +628,7 @@ def verify(source, keys, kept, seals=None):
         "head": last,
         "signed_rows": longest,
         "checkpoints": sum(map(len, signed.values())),
+        "not_checked": unchecked,
     }
 
 
@@ -620,7 +672,16 @@ def main():
     try:
         kept = []
         for path in given.checkpoint:
-            kept += notes_of(path)
+            kept += [(note, f"a checkpoint in {path}") for note in notes_of(path)]
+        for path in filter(None, (given.file, given.against)):
+            if form := other_form(path):
+                print(
+                    f"Not checked: {path} is {form}, which does not hold the bytes that were sealed. Give JSON Lines "
+                    "instead: the whole history, as the portal's page Proof and manage.py export_history write it, or "
+                    "what a filter found, with --against.",
+                    file=sys.stderr,
+                )
+                return 2
         if Excerpt.is_one(given.file) != (given.against is not None):
             print(
                 "--against FILE belongs to an excerpt, which cannot be checked without it.", file=sys.stderr
@@ -632,7 +693,10 @@ def main():
         source = whole(given.against or given.file)
         excerpt = Excerpt(given.file) if given.against else None
         found = verify_excerpt(excerpt, source, keys, kept) if excerpt else verify(source, keys, kept)
-        report = {"ok": True, **found, "waiting": source.waiting(), "problem": None}
+        not_checked = found.pop("not_checked")
+        report = {"ok": not not_checked, **found, "waiting": source.waiting(), "problem": None}
+        if not_checked:
+            report["not_checked"] = not_checked
     except Wrong as problem:
         report = {
             "ok": False,
@@ -642,11 +706,19 @@ def main():
             json.dumps(report, indent=2) if given.json else f"The history is not as it was sealed. {problem}"
         )
         return 1
-    except (OSError, UnicodeDecodeError, sqlite3.Error) as problem:
+    except (OSError, UnicodeDecodeError, sqlite3.Error, zipfile.BadZipFile) as problem:
         print(f"It cannot be read: {problem}", file=sys.stderr)
         return 2
     if given.json:
         print(json.dumps(report, indent=2))
+    if not_checked:
+        print(
+            f"Not checked: {not_checked[0]} In what was checked nothing is wrong; {report['signed_rows']} of "
+            f"{report['rows']} rows are covered by a signature that was checked.",
+            file=sys.stderr,
+        )
+        return 2
+    if given.json:
         return 0
     if given.against:
         print(

@@ -8,7 +8,7 @@ from typing import BinaryIO
 
 from enrollments.audit.canonical import link_hash, row_hash
 from enrollments.audit.chain import SealedRow
-from enrollments.audit.notes import VerifierKey, read_checkpoint
+from enrollments.audit.notes import UnknownSigner, VerifierKey, read_checkpoint
 from enrollments.audit.report import Problem, Report
 from enrollments.audit.signed import Checkpoints
 from enrollments.audit.verify import follow
@@ -37,7 +37,8 @@ class IsExcerpt(DpsError):
 def verify_export(lines: BinaryIO, keys: list[VerifierKey], kept: Iterable[str] = ()) -> Report:
     """Check an export as enrollments/audit/export.py writes it. It must end with a checkpoint that covers all of it.
 
-    Raises BadNote where a checkpoint cannot be believed, IsExcerpt.
+    Raises BadNote where a checkpoint cannot be believed, IsExcerpt. UnknownSigner of the checkpoint that it ends with
+    only where nothing else is wrong.
     """
     return _verify_whole(lines, keys, kept, Report(), {})
 
@@ -74,11 +75,19 @@ def verify_excerpt(
         report.problem = Problem(None, None, what)
         return report
     last = max(seals, default=0)
-    if last > read_checkpoint(found.note, keys).size:
-        report.problem = Problem(last, None, "it is not covered by the checkpoint of the excerpt")
-        return report
+    unknown: UnknownSigner | None = None
+    try:
+        if last > read_checkpoint(found.note, keys).size:
+            report.problem = Problem(last, None, "it is not covered by the checkpoint of the excerpt")
+            return report
+        kept = [*kept, found.note]
+    except UnknownSigner as problem:
+        unknown = problem
     report.excerpt_rows, report.excerpt_opaque, report.opaque = len(seals), report.opaque, 0
-    return _verify_whole(whole, keys, [*kept, found.note], report, seals)
+    _verify_whole(whole, keys, kept, report, seals)
+    if report.ok and unknown is not None:
+        raise unknown
+    return report
 
 
 def _verify_whole(
@@ -102,17 +111,26 @@ def _verify_whole(
         report.problem = kept_elsewhere.cut_off(report.rows)
     if report.problem or export.note is None:
         return report
-    last = Checkpoints([read_checkpoint(export.note, keys)], report)
-    if last.largest < report.rows:
-        report.problem = Problem(last.largest + 1, None, "it is not covered by the checkpoint of the export")
+    unknown: UnknownSigner | None = None
+    try:
+        last = Checkpoints([read_checkpoint(export.note, keys)], report)
+    except UnknownSigner as problem:
+        unknown = problem
     else:
-        report.problem = last.cut_off(report.rows) or last.against(report.rows, report.head)
+        if last.largest < report.rows:
+            report.problem = Problem(
+                last.largest + 1, None, "it is not covered by the checkpoint of the export"
+            )
+        else:
+            report.problem = last.cut_off(report.rows) or last.against(report.rows, report.head)
     if report.ok and strangers:
         what = "the row of the excerpt is not the one that stands here"
         report.problem = Problem(strangers[0], None, what)
     elif report.ok and seals:
         what = f"the history that it was checked against ends at #{report.rows}"
         report.problem = Problem(min(seals), None, what)
+    if report.ok and unknown is not None:
+        raise unknown
     return report
 
 

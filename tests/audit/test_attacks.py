@@ -257,12 +257,12 @@ FORGED: dict[str, tuple[Callable[[World], str], str, str]] = {
     "signed by somebody else": (
         lambda w: MALLORY.signed(text_of(w.notes[-1])),
         f"signed by {MALLORY.verifier.name}, whose verifier key is not known here",
-        f"signed by {MALLORY.verifier.name}, and no such key was given with --key",
+        f"signed by {MALLORY.verifier.name}, and no such key was given",
     ),
     "of another installation": (
         lambda w: OTHER.signed(Checkpoint(OTHER.verifier.name, 7, "ab" * 32, NOW).text()),
         f"signed by {OTHER.verifier.name}, whose verifier key is not known here",
-        f"signed by {OTHER.verifier.name}, and no such key was given with --key",
+        f"signed by {OTHER.verifier.name}, and no such key was given",
     ),
 }
 NOW = datetime(2026, 5, 1, tzinfo=UTC)
@@ -277,11 +277,34 @@ def test_both_refuse_a_checkpoint_that_was_kept_and_forged(world, case, alone, t
 
     with pytest.raises(CommandError) as refused:
         call_command("audit_verify", "--checkpoint", str(kept), stdout=StringIO())
-    told = told_by_tool(copied(tmp_path / "copy.sqlite3"), "--checkpoint", str(kept))
+    done = by_tool(copied(tmp_path / "copy.sqlite3"), "--checkpoint", str(kept), as_json=False)
 
-    assert refused.value.returncode == 1
+    # By whom nobody is known here is no sign that anything was changed; it is no proof either.
+    code = 2 if case in BY_STRANGERS else 1
+    assert (refused.value.returncode, done.returncode) == (code, code)
     assert ours.format(name=our_name()) in str(refused.value)
-    assert tools.format(name=our_name()) in told
+    assert tools.format(name=our_name()) in done.stdout + done.stderr
+    assert ("The history is not as it was sealed" in done.stdout) == (code == 1)
+    assert "Every sealed row" not in done.stdout
+
+
+BY_STRANGERS = {"signed by somebody else", "of another installation"}
+
+
+@pytest.mark.parametrize("stranger", [MALLORY, OTHER], ids=["somebody", "another installation"])
+def test_checkpoint_by_somebody_unknown_hides_nothing_that_was_changed(world, stranger, tmp_path):
+    """Whoever changes a row, and hands a note of their own over with it, is found as without that note."""
+    kept = tmp_path / "kept.txt"
+    kept.write_text(stranger.signed(text_of(world.notes[-1])))
+    changed = updated(EVENT, "actor_name", "'mallory'", f"id = {world.row}")
+
+    with tampered(changed), pytest.raises(CommandError) as refused:
+        call_command("audit_verify", "--checkpoint", str(kept), stdout=StringIO())
+    done = by_tool(copied(tmp_path / "copy.sqlite3", changed), "--checkpoint", str(kept), as_json=False)
+
+    assert (refused.value.returncode, done.returncode) == (1, 1)
+    assert f"#{HIT}" in str(refused.value)
+    assert f"#{HIT}" in done.stdout
 
 
 def test_checkpoint_that_lost_its_form_on_the_way_is_not_passed_over(world, tmp_path):
@@ -332,8 +355,9 @@ def test_key_of_the_installation_that_was_exchanged_shows(world, settings, tmp_p
             )
 
     by_former = by_tool(copy, "--checkpoint", str(kept), keys=(str(former),), as_json=False)
+    # What this key signed contradicts the rows: that weighs more than what nobody here can check.
     assert by_former.returncode == 1
-    assert f"signed by {our_name()}, and no such key was given with --key" in by_former.stdout
+    assert f"#{ROWS}: the checkpoint of" in by_former.stdout
     by_both = by_tool(copy, "--checkpoint", str(kept), keys=(str(former), key()), as_json=False)
     assert f"#{ROWS}: the checkpoint of" in by_both.stdout
 
@@ -493,5 +517,34 @@ def test_export_of_another_installation_is_not_taken_for_ours(world, tmp_path, s
         verify_export(lines, [VerifierKey.read(own)])
     done = by_tool(path, keys=(own,), as_json=False)
 
-    assert done.returncode == 1
-    assert f"signed by {our_name()}, and no such key was given with --key" in done.stdout
+    assert done.returncode == 2
+    assert f"signed by {our_name()}, and no such key was given" in done.stderr
+    assert "0 of " in done.stderr  # rows that anybody vouches for
+    with pytest.raises(CommandError, match=f"Not checked: .* signed by {OTHER.verifier.name}") as refused:
+        call_command("audit_verify", str(signed_by(OTHER, path)), stdout=StringIO())
+    assert refused.value.returncode == 2
+
+
+def signed_by(signer: SigningKey, path: Path) -> Path:
+    """The same export, as if somebody else had signed it."""
+    *lines, last = path.read_bytes().splitlines(keepends=True)
+    text = text_of(json.loads(last)["checkpoint"])
+    end = json.dumps({"checkpoint": signer.signed(text)}, ensure_ascii=False, separators=(",", ":")) + "\n"
+    path.write_bytes(b"".join([*lines, end.encode()]))
+    return path
+
+
+def test_export_by_somebody_unknown_in_which_a_row_was_changed_is_wrong(world, tmp_path):
+    path = tmp_path / "export.jsonl"
+    path.write_bytes(b"".join(export_lines(HistoryCheckpoint.objects.order_by("size").last())))
+    signed_by(MALLORY, path)
+    lines = path.read_bytes().splitlines(keepends=True)
+    lines[HIT - 1] = lines[HIT - 1].replace(b'"actor_kind":"', b'"actor_kind":"x', 1)
+    path.write_bytes(b"".join(lines))
+
+    with pytest.raises(CommandError, match=f"#{HIT}") as refused:
+        call_command("audit_verify", str(path), stdout=StringIO())
+    done = by_tool(path, as_json=False)
+
+    assert (refused.value.returncode, done.returncode) == (1, 1)
+    assert f"#{HIT}" in done.stdout

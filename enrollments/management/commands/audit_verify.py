@@ -8,11 +8,12 @@ from typing import Any
 from django.core.management.base import CommandError
 
 from enrollments.audit.checkpoints import notes_in_file, verifier_key
-from enrollments.audit.notes import BadNote, VerifierKey, notes_in
+from enrollments.audit.notes import BadNote, UnknownSigner, VerifierKey, notes_in, read_checkpoint
+from enrollments.audit.other_forms import other_form
 from enrollments.audit.report import Report
 from enrollments.audit.verify import verify_database
 from enrollments.audit.verify_export import IsExcerpt, is_excerpt, verify_excerpt, verify_export
-from enrollments.management.command import REFUSED, DpsCommand, called_wrongly
+from enrollments.management.command import CALLED_WRONGLY, REFUSED, DpsCommand, called_wrongly
 from enrollments.policy.words import counted
 
 
@@ -20,7 +21,7 @@ class Command(DpsCommand):
     help = (
         "Check the history in the database, or an export of it: every row against its seal, every seal against the "
         "one before, and all of it against what was signed. Names the first row that is wrong. Changes nothing. "
-        "Exit code 0: as sealed. 1: not as sealed. 2: called wrongly."
+        "Exit code 0: as sealed. 1: not as sealed. 2: called wrongly, or something that was given could not be checked."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -63,26 +64,61 @@ class Command(DpsCommand):
     ) -> None:
         keys = [_own_key(), *map(_key, verifier_key)]
         try:
-            kept = [note for path in checkpoint for note in _notes(path)]
+            kept, unknown = _by_known_keys(checkpoint, keys)
             if export is None and against is not None:
                 called_wrongly("--against goes with an excerpt, and the database is none.")
             if export is None:
                 report = verify_database(keys, kept, notes_in_file())
             else:
                 report = _verified(export, against, keys, kept)
+        except UnknownSigner as problem:
+            # Raised once all else was checked.
+            sentence = _not_checked(
+                "what was given ends with", problem, "nothing vouches for all of its rows"
+            )
+            raise CommandError(sentence, returncode=CALLED_WRONGLY) from None
         except BadNote as problem:
             raise CommandError(problem.message, returncode=REFUSED) from None
         except OSError as problem:
             called_wrongly(f"{problem.filename or export} cannot be read: {problem.strerror}")
         if json:
-            self.print_json(_as_json(report))
+            self.print_json(_as_json(report, unknown))
         else:
-            self.stdout.write(_as_text(report))
+            self.stdout.write(_as_text(report, unknown))
         if report.problem:
             raise CommandError(f"The history is not as it was sealed. {report.problem}", returncode=REFUSED)
+        if unknown:
+            raise CommandError(unknown[0], returncode=CALLED_WRONGLY)
+
+
+def _by_known_keys(files: list[Path], keys: list[VerifierKey]) -> tuple[list[str], list[str]]:
+    """The notes that can be held against the history, and a sentence for each that can not, for lack of a key.
+
+    Raises BadNote.
+    """
+    kept, unknown = [], []
+    for path in files:
+        for note in _notes(path):
+            try:
+                read_checkpoint(note, keys)
+            except UnknownSigner as problem:
+                unknown.append(_not_checked(f"{path} holds", problem))
+            else:
+                kept.append(note)
+    return kept, unknown
+
+
+def _not_checked(what: str, problem: UnknownSigner, without: str = "this checkpoint proves nothing") -> str:
+    return (
+        f"Not checked: {what} a checkpoint that was signed by {problem.signers}, whose verifier key is not known here. "
+        f"Give that key with --verifier-key; without it {without}. In what was checked nothing is wrong."
+    )
 
 
 def _verified(export: Path, against: Path | None, keys: list[VerifierKey], kept: list[str]) -> Report:
+    for path in filter(None, (export, against)):
+        if what := other_form(path):
+            called_wrongly(f"Not checked: {path} is {what}")
     with export.open("rb") as lines:
         try:
             if against is None:
@@ -115,10 +151,10 @@ def _notes(path: Path) -> list[str]:
         called_wrongly(f"{path} cannot be read: {getattr(problem, 'strerror', None) or 'it is no text'}")
 
 
-def _as_json(report: Report) -> dict[str, Any]:
+def _as_json(report: Report, unknown: list[str]) -> dict[str, Any]:
     problem = asdict(report.problem) if report.problem else None
     return {
-        "ok": report.ok,
+        "ok": report.ok and not unknown,
         "rows": report.rows,
         "head": report.head,
         "signed_rows": report.signed,
@@ -135,10 +171,11 @@ def _as_json(report: Report) -> dict[str, Any]:
         ),
         "notices": report.notices,
         "problem": problem,
+        **({"not_checked": unknown} if unknown else {}),
     }
 
 
-def _as_text(report: Report) -> str:
+def _as_text(report: Report, unknown: list[str]) -> str:
     lines = [
         f"Rows in order       {report.rows}",
         f"Hash of the last    {report.head}",
@@ -157,6 +194,6 @@ def _as_text(report: Report) -> str:
             "Note: What the excerpt says of its filter and service is a claim: nothing proves that it is complete."
         )
     lines += [f"Note: {notice}" for notice in report.notices]
-    if report.ok:
+    if report.ok and not unknown:
         lines.append("Every sealed row is what was sealed.")
     return "\n".join(lines)
