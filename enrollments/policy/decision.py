@@ -69,7 +69,13 @@ def decide(facts: RegistrationFacts) -> Decision:
 
 
 _PROVEN_BUT_UNAUTHORIZED = frozenset(
-    {Reason.OTHER_CREDENTIAL, Reason.NO_VALID_PATH, Reason.KEY_GROUPS_OFF, Reason.POSSESSION_UNPROVEN}
+    {
+        Reason.OTHER_CREDENTIAL,
+        Reason.NO_VALID_PATH,
+        Reason.KEY_UNPROVEN,
+        Reason.KEY_GROUPS_OFF,
+        Reason.POSSESSION_UNPROVEN,
+    }
 )
 
 
@@ -160,7 +166,8 @@ def _ask_groups(
         )
     if barring:
         enabled = tuple(group for group in facts.groups if group.enabled)
-        _not_asked(facts, trace, "a disabled group on the chain settles it", groups=enabled)
+        which = "behind the token" if barring[0].signed else "on the chain"
+        _not_asked(facts, trace, f"a disabled group {which} settles it", groups=enabled)
         return Reason.GROUP_DISABLED, barring[0].ref
 
     # R7, admit: the fewest steps from the leaf, then the group created first.
@@ -171,7 +178,7 @@ def _ask_groups(
     if not admitting or not proven:
         if not facts.groups:
             trace.append(TraceStep("R7", "enrollment groups", Said.SILENT, _none_met(facts)))
-        return _why_none_admits(facts.groups), None
+        return _why_none_admits(facts), None
     first, *others = admitting
     trace.append(
         TraceStep("R7", str(first.ref), Said.ADMITS, f"it is enabled and {_where(first, first.path_steps)}")
@@ -200,7 +207,13 @@ def _why_unproven(facts: RegistrationFacts) -> Reason:
         return facts.individual.problem
     if facts.individual is None and not facts.groups:
         return Reason.NOT_ENROLLED
-    return Reason.NO_VALID_PATH
+    return _nothing_fits(facts)
+
+
+def _nothing_fits(facts: RegistrationFacts) -> Reason:
+    """What there is to prove oneself by was not proven: of a device that signs there is no path to speak of."""
+    signs = facts.credential.mechanism in (Mechanism.SYMMETRIC_KEY, Mechanism.TPM)
+    return Reason.KEY_UNPROVEN if signs else Reason.NO_VALID_PATH
 
 
 def _unproven_detail(facts: RegistrationFacts) -> str:
@@ -213,12 +226,12 @@ def _nearest_first(group: GroupFacts) -> tuple[int, tuple[float, int]]:
     return group.path_steps, group.created
 
 
-def _why_none_admits(groups: tuple[GroupFacts, ...]) -> Reason:
-    if any(group.switched_off for group in groups):
+def _why_none_admits(facts: RegistrationFacts) -> Reason:
+    if any(group.switched_off for group in facts.groups):
         return Reason.KEY_GROUPS_OFF
-    if any(group.lacks_proof for group in groups):
+    if any(group.lacks_proof for group in facts.groups):
         return Reason.POSSESSION_UNPROVEN
-    return Reason.NO_VALID_PATH
+    return _nothing_fits(facts)
 
 
 def _why_silent(group: GroupFacts) -> str:

@@ -17,6 +17,7 @@ class Reason(StrEnum):
     LEAF_REFUSED = "leaf_refused"
     SEARCH_EXHAUSTED = "search_exhausted"
     NO_VALID_PATH = "no_valid_path"
+    KEY_UNPROVEN = "key_unproven"
     TOKEN_MALFORMED = "token_malformed"
     TOKEN_EXPIRED = "token_expired"
     TOKEN_FOR_OTHER_DEVICE = "token_for_other_device"
@@ -58,6 +59,7 @@ _WORDS: dict["Reason", str] = {
     Reason.LEAF_REFUSED: "the device certificate breaks a rule for certificates",
     Reason.SEARCH_EXHAUSTED: "the chain is too complex to be searched within bounds",
     Reason.NO_VALID_PATH: "no valid path leads to an enrolled CA",
+    Reason.KEY_UNPROVEN: "no key that is enrolled for the device was proven",
     Reason.TOKEN_MALFORMED: "the SAS token is malformed",
     Reason.TOKEN_EXPIRED: "the SAS token has expired",
     Reason.TOKEN_FOR_OTHER_DEVICE: "the SAS token was made for another device",
@@ -68,7 +70,7 @@ _WORDS: dict["Reason", str] = {
     Reason.KEY_BARRED: "a disabled individual enrollment bars a key on the chain",
     Reason.INDIVIDUAL_DISABLED: "the individual enrollment is disabled",
     Reason.OTHER_CREDENTIAL: "the individual enrollment demands another credential",
-    Reason.GROUP_DISABLED: "an enrollment group on the chain is disabled",
+    Reason.GROUP_DISABLED: "an enrollment group to which its chain or key leads is disabled",
     Reason.KEY_GROUPS_OFF: "groups with symmetric keys are switched off in this service",
     Reason.POSSESSION_UNPROVEN: "the group's CA lacks the proof of possession that this service demands",
     Reason.NO_HUB: "no hub is linked that the allocation policy could pick",

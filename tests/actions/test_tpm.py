@@ -176,7 +176,7 @@ def refusal(answer):
 
 NOT_ENROLLED = (Outcome.UNAUTHORIZED, Reason.TPM_NOT_ENROLLED)
 WRONG_SIGNATURE = (Outcome.UNAUTHORIZED, Reason.TOKEN_SIGNATURE_WRONG)
-UNCHALLENGED = (Outcome.UNAUTHORIZED, Reason.NO_VALID_PATH)
+UNCHALLENGED = (Outcome.UNAUTHORIZED, Reason.KEY_UNPROVEN)
 
 
 def test_r3_unknown_id_and_wrong_endorsement_key_hear_the_same(service, tpm):

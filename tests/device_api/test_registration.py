@@ -142,6 +142,10 @@ def test_every_unproven_credential_hears_the_same_401(device, service, top):
         "other name": ("pump-042", shows(top.leaf("pump-043"))),
         "unknown key device": ("key-2", signs(service, "key-2", "a2tra2tra2tra2tra2tra2tra2s=")),
         "wrong key": ("key-1", signs(service, "key-1", "a2tra2tra2tra2tra2tra2tra2s=")),
+        "token of a device with a certificate": (
+            "known",
+            signs(service, "known", "a2tra2tra2tra2tra2tra2tra2s="),
+        ),
         "malformed token": ("key-1", PresentedCredential(authorization="SharedAccessSignature x")),
         "bearer token": ("key-1", PresentedCredential(authorization="Bearer abc")),
         "unreadable": ("pump-042", PresentedCredential((b"0",))),

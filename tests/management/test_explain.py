@@ -57,7 +57,8 @@ def test_a_barring_intermediate_is_named(service, ca, tmp_path):
 
     assert "enrollment group line: bars" in text
     assert text.endswith(
-        "Verdict: disabled (an enrollment group on the chain is disabled), decided by enrollment group line\n"
+        "Verdict: disabled (an enrollment group to which its chain or key leads is disabled), decided by enrollment "
+        "group line\n"
     )
 
 

@@ -116,6 +116,8 @@ class TestItsOwnEntry:
         changed(service, entry, mechanism=AttestationMechanism.SYMMETRIC_KEY, primary_key=key)
 
         assert found(service, "key-1") == [("enrollment.changed", "key-1")]
+        (turn,) = what_shut_out(service, "key-1", limits=Limits()).turns
+        assert turn.why == "no key that is enrolled for the device was proven"
 
 
 class TestAnything:

@@ -42,6 +42,49 @@ OF_INDIVIDUAL = RegistrationFacts("pump-042", SHOWN, individual=individual())
 BARRED = BarredKey(EntryRef(EntryKind.INDIVIDUAL, 99, "stolen-1"), 1, "CN=Plant 7")
 
 
+SIGNS = CredentialFacts(Mechanism.SYMMETRIC_KEY, "the SAS token")
+SIGNED = replace(group("line-9", 4, steps=0, valid=False), signed=True, path_problem="")
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        pytest.param(
+            RegistrationFacts("pump-042", SIGNS, individual=individual(proven=False)), id="its entry"
+        ),
+        pytest.param(
+            RegistrationFacts(
+                "pump-042", CredentialFacts(Mechanism.TPM, "a TPM"), individual=individual(proven=False)
+            ),
+            id="a TPM",
+        ),
+        pytest.param(
+            RegistrationFacts("pump-042", SIGNS, individual=individual(enabled=False, proven=False)),
+            id="its disabled entry",
+        ),
+        pytest.param(
+            RegistrationFacts("pump-042", SIGNS, groups=(replace(SIGNED, signed=False),)), id="a group"
+        ),
+    ],
+)
+def test_of_a_device_that_signs_the_reason_speaks_of_keys_and_of_no_path(facts):
+    decision = decide(facts)
+
+    assert (decision.verdict, decision.reason) == (Verdict.UNAUTHORIZED, Reason.KEY_UNPROVEN)
+    assert "key" in decision.reason.in_words
+    assert not {"path", "CA", "chain"} & set(decision.reason.in_words.split())
+
+
+def test_disabled_group_that_signed_is_said_to_stand_behind_the_token_and_not_on_a_chain():
+    others = replace(SIGNED, ref=EntryRef(EntryKind.GROUP, 5, "line-10"))
+
+    decision = decide(RegistrationFacts("pump-042", SIGNS, groups=(replace(SIGNED, enabled=False), others)))
+
+    assert (decision.verdict, decision.reason) == (Verdict.DISABLED, Reason.GROUP_DISABLED)
+    assert "key" in decision.reason.in_words
+    assert not [step for step in decision.trace if "chain" in step.because]
+
+
 @pytest.mark.parametrize(
     ("facts", "entry"),
     [
