@@ -10,7 +10,8 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import transaction
-from django.db.models import Exists, OuterRef, Q, QuerySet
+from django.db.models import Exists, OuterRef, Q, QuerySet, Value
+from django.db.models.functions import Replace
 from django.utils import timezone
 
 from enrollments.actions.attempts import OVERFLOW_NAME, is_proven
@@ -42,7 +43,7 @@ def caller_of(attempt: RegistrationAttempt) -> Caller | None:
 
 
 def standing_quiet_periods(at: datetime) -> QuerySet[QuietPeriod]:
-    """Those that still count: their time is not over, and their device was not admitted since."""
+    """Those that still count: their time is not over, and whom they are for was not admitted since."""
     return QuietPeriod.objects.exclude(_is_over(at))
 
 
@@ -61,14 +62,27 @@ def quiet_period_of(caller: Caller, at: datetime) -> QuietPeriod | None:
 
 
 def _is_over(at: datetime) -> Q:
-    """One admission ends it, as it ends back-off. What strangers do under the name of a device is another matter."""
+    """One admission ends it, as it ends back-off: of the device, or of whoever had proven nothing when it was started.
+
+    That one is known again by the key of its certificate, or comes with a token from where it came before. Whether
+    somebody else is admitted under the same name is another matter.
+    """
     admitted = RegistrationAttempt.objects.filter(
         service=OuterRef("service"),
         registration_key=OuterRef("registration_key"),
         outcome=AttemptOutcome.ASSIGNED,
         last_at__gt=OuterRef("started_at"),
     )
-    return Q(until__lte=at) | (Q(is_proven=True) & Q(Exists(admitted)))
+    by_token = admitted.filter(leaf_thumbprint="")
+    # As source_of writes it. Where groups before that are zero, a neighbouring network may count as the same.
+    network = Replace(OuterRef("credential"), Value("::/64"), Value(":"))
+    is_same = (
+        Q(is_proven=True) & Q(Exists(admitted))
+        | Q(Exists(admitted.filter(credential=OuterRef("credential"))))
+        | Q(Exists(by_token.filter(peer_address=OuterRef("credential"))))
+        | Q(credential__endswith="::/64") & Q(Exists(by_token.filter(peer_address__startswith=network)))
+    )
+    return Q(until__lte=at) | is_same
 
 
 def start_quiet_period(

@@ -1,5 +1,6 @@
 """Quiet periods: a refused device is told to wait, and nobody who would be admitted ever is (R14)."""
 
+from dataclasses import replace
 from datetime import timedelta
 from io import StringIO
 
@@ -10,7 +11,12 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from enrollments.actions import quiet_periods
-from enrollments.actions.enrollment_groups import disable_enrollment_group, enable_enrollment_group
+from enrollments.actions.attempts import Peer
+from enrollments.actions.enrollment_groups import (
+    delete_enrollment_groups,
+    disable_enrollment_group,
+    enable_enrollment_group,
+)
 from enrollments.actions.quiet_periods import (
     NotADevice,
     end_quiet_period,
@@ -366,6 +372,67 @@ def admitted_since(service, top):
     disabled(service)
     assert visit(service, leaf, seconds=600).outcome is Outcome.DISABLED
     return leaf, period
+
+
+def signing_from(address, service, name, key, seconds=0.0):
+    request = asks(name, signs(service, name, key), timezone.now() + timedelta(seconds=seconds))
+    return register_device(current(service), replace(request, peer=Peer(address)))
+
+
+def test_stranger_who_was_enrolled_and_admitted_is_refused_as_any_other_once_that_is_gone(service):
+    """Whoever starts a period is told that an admission ends it; before proof it is the same key that comes again."""
+    ca = root("Root B")
+    leaf = ca.leaf("pump-042")
+    visit(service, leaf)
+    quiet(service, timedelta(days=2))
+    enroll_ca(service, ca, "root-b")
+    assert visit(service, leaf, seconds=5).outcome is Outcome.ASSIGNED
+    assert storms(service, window=HOUR, at=timezone.now()).quiet == ()
+    delete_enrollment_groups(service, ["root-b"], actor=ALICE)
+
+    assert visit(service, leaf, seconds=30).outcome is Outcome.UNAUTHORIZED
+    assert forget_ended_quiet_periods(service) == 1
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "is_over"),
+    [
+        ("192.0.2.9", "192.0.2.9", True),
+        ("192.0.2.9", "192.0.2.90", False),
+        ("192.0.2.9", "198.51.100.7", False),
+        ("2001:db8:1:2::5", "2001:db8:1:2:a:b:c:d", True),
+        ("2001:db8:1::5", "2001:db8:1:0:a:b:c:d", True),
+        ("2001:db8:1:2::5", "2001:db8:1:22::5", False),
+        ("2001:db8:1:2::5", "192.0.2.9", False),
+        ("192.0.2.9", "2001:db8:1:2::5", False),
+    ],
+)
+def test_whoever_signs_is_known_again_by_where_they_come_from(service, before, after, is_over):
+    entry = enroll_keys(service, "pump-042")
+    assert signing_from(before, service, "pump-042", WRONG_KEY).outcome is Outcome.UNAUTHORIZED
+    quiet(service, timedelta(days=2))
+    assert signing_from(after, service, "pump-042", entry.primary_key, seconds=5).outcome is Outcome.ASSIGNED
+
+    assert bool(storms(service, window=HOUR, at=timezone.now()).quiet) is not is_over
+
+
+def test_certificate_that_is_admitted_from_an_address_is_not_who_signed_there(service, top):
+    assert signing_from("192.0.2.9", service, "pump-042", WRONG_KEY).outcome is Outcome.UNAUTHORIZED
+    quiet(service, timedelta(days=2))
+    request = asks("pump-042", shows(top.leaf("pump-042")), timezone.now() + timedelta(seconds=5))
+    answer = register_device(current(service), replace(request, peer=Peer("192.0.2.9")))
+
+    assert answer.outcome is Outcome.ASSIGNED
+    assert storms(service, window=HOUR, at=timezone.now()).quiet != ()
+
+
+def test_stranger_is_kept_quiet_though_the_device_of_that_name_is_admitted(service, top):
+    stranger = self_signed("pump-042")
+    visit(service, stranger)
+    quiet(service)
+
+    assert visit(service, top.leaf("pump-042"), seconds=5).outcome is Outcome.ASSIGNED
+    assert visit(service, stranger, seconds=10).outcome is Outcome.THROTTLED
 
 
 def test_one_that_an_admission_ended_is_shown_nowhere(service, admitted_since):

@@ -96,7 +96,7 @@ def attempt_quiet(request: HttpRequest, service: ProvisioningService, pk: int) -
         body=f"It is for {who}. While that caller is refused, it is answered 429 with a Retry-After up to the end, "
         "and hardly judged. It keeps nobody out who would be admitted: the same name with another credential is "
         "not meant, and any change of what is enrolled has this caller judged again at its next try. "
-        "Once a proven device is admitted, the period is over.",
+        "Once this caller is admitted under that name, the period is over.",
         cancel_url=_storms_url(service),
         form=form,
         danger=False,
