@@ -3,13 +3,12 @@
 import hashlib
 import json
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import partial
 from typing import Any
 
 from django.db import connection, transaction
 from django.db.models import QuerySet
-from django.utils import timezone
 
 from enrollments import metrics
 from enrollments.actions.attempts_bounds import (
@@ -196,13 +195,6 @@ def ordinal_of(attempt: RegistrationAttempt, text: str) -> int:
 def are_alike(attempt: RegistrationAttempt) -> bool:
     """Whether what is shown of the row holds for each of the attempts that it counts, and not for the latest alone."""
     return attempt.count == 1 or attempt.source.startswith(ALIKE)
-
-
-def forget_old_attempts(service: ProvisioningService) -> int:
-    """Delete attempts older than the service's setting; how many rows that were."""
-    horizon = timezone.now() - timedelta(days=service.attempts_kept_days)
-    deleted, _ = service.attempts.filter(last_at__lt=horizon).delete()
-    return deleted
 
 
 def has_room(

@@ -60,6 +60,7 @@ class Event(StrEnum):
     SIGNED_IN = "person.signed_in"
     SIGNED_OUT = "person.signed_out"
     SIGN_IN_FAILED = "person.sign_in_failed"
+    ATTEMPTS_FORGOTTEN = "attempts.forgotten"
     QUIET_STARTED = "quiet.started"
     QUIET_ENDED = "quiet.ended"
     KEYS_REVEALED = "keys.revealed"
@@ -132,6 +133,7 @@ _WORDS: dict[Event, str] = {
     Event.SIGNED_IN: "signed in",
     Event.SIGNED_OUT: "signed out",
     Event.SIGN_IN_FAILED: "failed to sign in as",
+    Event.ATTEMPTS_FORGOTTEN: "deleted attempts that were kept for long enough, of provisioning service",
     Event.QUIET_STARTED: "started a quiet period for refused device",
     Event.QUIET_ENDED: "ended the quiet period of device",
     Event.KEYS_REVEALED: "looked at the keys of",

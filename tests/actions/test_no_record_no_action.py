@@ -25,6 +25,7 @@ from enrollments.actions.access_policies import (
 )
 from enrollments.actions.api_tokens import add_api_token, revoke_api_token
 from enrollments.actions.attempts import find_attempt
+from enrollments.actions.attempts_forgotten import forget_old_attempts
 from enrollments.actions.ca_certificates import (
     delete_ca_certificate,
     make_verification_code,
@@ -301,6 +302,10 @@ PREPARED: dict[str, tuple[Callable[[World], Any], Callable[[World, Any], object]
     "cancel_import": (
         lambda w: started(checked(w.service, json_lines(keys("new")))),
         lambda w, run: cancel_import(run, actor=ALICE),
+    ),
+    "forget_old_attempts": (
+        lambda w: w.service.attempts.update(last_at=timezone.now() - timedelta(days=99)),
+        lambda w, _: forget_old_attempts(w.service, actor=ALICE),
     ),
     "end_quiet_period": (
         lambda w: start_quiet_period(w.service, w.attempt, timedelta(hours=1), actor=ALICE),

@@ -2,35 +2,41 @@
 
 from typing import Any
 
-from django.core.management.base import BaseCommand
-
-from enrollments.actions.attempts import forget_old_attempts
+from enrollments.actions.attempts_forgotten import forget_old_attempts
 from enrollments.actions.certificates import forget_unused_certificates
 from enrollments.actions.ended_windows import record_ended_windows
 from enrollments.actions.notices import KEPT_DAYS, forget_old_notices
-from enrollments.actions.quiet_periods import forget_ended_quiet_periods
+from enrollments.management.command import DpsCommand, command_line_actor
 from enrollments.models import ProvisioningService
 from enrollments.policy.words import counted
 
 
-class Command(BaseCommand):
+class Command(DpsCommand):
     help = (
         "Delete registration attempts older than each service's setting, counts of ignored certificate headers "
         f"older than {KEPT_DAYS} days, quiet periods that are over, and certificates that devices sent "
-        "along and nothing refers to any more. The history loses nothing: failed sign-ins of late are written into it."
+        "along and nothing refers to any more. The history loses nothing: it is told how many attempts were "
+        "deleted, and failed sign-ins of late are written into it."
     )
 
-    def handle(self, *args: Any, **options: Any) -> None:
+    def act(self, *, json: bool, **_: Any) -> None:
         record_ended_windows()
+        actor, lines, services = command_line_actor(), [], {}
         for service in ProvisioningService.objects.all():
-            # First, as an admission that is among the attempts ends one: it would stand again without that.
-            ended = forget_ended_quiet_periods(service)
-            rows, kept = forget_old_attempts(service), counted(service.attempts_kept_days, "day")
-            self.stdout.write(f"{service.name}: {counted(rows, 'row')} older than {kept} deleted")
-            if ended:
-                self.stdout.write(f"{service.name}: {counted(ended, 'quiet period')} over by now deleted")
+            gone = forget_old_attempts(service, actor=actor)
+            services[service.name] = {"attempts": gone.attempts, "quiet_periods": gone.quiet_periods}
+            kept = counted(service.attempts_kept_days, "day")
+            lines.append(f"{service.name}: {counted(gone.attempts, 'row')} older than {kept} deleted")
+            if gone.quiet_periods:
+                ended = counted(gone.quiet_periods, "quiet period")
+                lines.append(f"{service.name}: {ended} over by now deleted")
         if unused := forget_unused_certificates():
-            self.stdout.write(f"{counted(unused, 'certificate')} that devices sent along deleted")
-        self.stdout.write(
-            f"Ignored certificate headers: {counted(forget_old_notices(), 'row')} older than {KEPT_DAYS} days deleted"
+            lines.append(f"{counted(unused, 'certificate')} that devices sent along deleted")
+        notices = forget_old_notices()
+        lines.append(
+            f"Ignored certificate headers: {counted(notices, 'row')} older than {KEPT_DAYS} days deleted"
         )
+        if json:
+            self.print_json({"services": services, "certificates": unused, "notices": notices})
+        else:
+            self.stdout.write("\n".join(lines))
