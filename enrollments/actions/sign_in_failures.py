@@ -72,12 +72,17 @@ def _record_together(subject: User | Subject, rows: list[SignInFailures], **more
 
 
 def _told(rows: Sequence[SignInFailures]) -> dict[str, Any]:
-    """`while_held_off`: how many of the failures no password was looked at for."""
+    """`while_held_off`: how many of the failures no password was looked at for. `told_before`: how many have a row.
+
+    That is the one of the hold-off, as it began.
+    """
     held_off = sum(row.held_off for row in rows)
+    told_before = sum(row.count for row in rows if row.recorded)
     told: dict[str, Any] = {
         "failures": sum(row.count for row in rows) + held_off,
         "since": min(row.window_started_at for row in rows).isoformat(),
     }
     if last := max((row.last_at for row in rows if row.last_at), default=None):
         told["last"] = last.isoformat()
-    return told | {"while_held_off": held_off} if held_off else told
+    told |= {"while_held_off": held_off} if held_off else {}
+    return told | {"told_before": told_before} if told_before else told

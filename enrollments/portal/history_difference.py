@@ -3,11 +3,16 @@
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
+
+from enrollments.actions.schedule import as_text
 
 # A page shows so much; exports have all of it.
 MOST_LEAVES, MOST_CHARACTERS, MOST_DEPTH = 100, 400, 20
 _ABSENT = object()
+# Members that hold a time of ours, which is kept as ISO 8601. What others hold is somebody else's, and stays as it is.
+_TIMES = frozenset({"at", "created_at", "expires", "expires_at", "last", "since", "until"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +61,8 @@ def _compared(path: tuple[str, ...], before: Any, after: Any) -> Iterator[Differ
         yield from _items(path, before, after)
     elif not _same(before, after):
         how = "added" if before is _ABSENT else "removed" if after is _ABSENT else "changed"
-        yield Difference(_named(path), _shown(before), _shown(after), how)
+        show = _time_shown if len(path) == 1 and path[0] in _TIMES else _shown
+        yield Difference(_named(path), show(before), show(after), how)
 
 
 def _is_nested(before: Any, after: Any) -> bool:
@@ -93,6 +99,15 @@ def _named(path: tuple[str, ...]) -> str:
     first, *rest = path
     words = " ".join("ID" if word == "id" else word for word in first.split("_"))
     return _bounded(".".join([words, *rest]))
+
+
+def _time_shown(value: Any) -> str:
+    """As times are written everywhere; what is none, such as a filter that somebody typed, as it is."""
+    try:
+        moment = datetime.fromisoformat(value)
+        return as_text(moment) if moment.tzinfo is not None else _shown(value)
+    except (TypeError, ValueError, OverflowError):
+        return _shown(value)
 
 
 def _shown(value: Any) -> str:

@@ -14,6 +14,7 @@ from enrollments.audit.actor import Way
 from enrollments.audit.events import Event
 from enrollments.models import HistoryEvent, HistorySeal, ProvisioningService
 from enrollments.models.history_shut_outs import is_shut_out_by_change
+from enrollments.policy.words import counted
 from enrollments.portal.history_difference import Differences, differences
 from enrollments.portal.history_words import ACTOR_KINDS, REFUSED_ON, SHUTTING_OUT, SUBJECT_KINDS, words_of
 
@@ -45,6 +46,30 @@ class HistoryRow:
         return f"{'at' if self.event.event in _DISABLING_SCHEDULED else 'until'} {after['until']}"
 
     @property
+    def how_often(self) -> str:
+        """Of a row that stands for several: how many, and which of them another row has told already."""
+        after = self.event.after or {}
+        times, failures = after.get("times"), after.get("failures")
+        if self.event.event == Event.REFUSED.value and isinstance(times, int):
+            return f"{counted(times, 'time')} more"
+        if self.event.event not in _FAILURES or not isinstance(failures, int) or failures < 2:
+            return ""
+        told_before = after.get("told_before")
+        if isinstance(told_before, int):
+            have = "has" if told_before == 1 else "have"
+            return f"{counted(failures, 'time')} in all, {told_before:,} of which {have} a row already"
+        held_off = after.get("while_held_off")
+        if isinstance(held_off, int):
+            # Of a version that did not tell: its hold-off has a row, unless all were tried after that was told.
+            return f"{counted(failures, 'time')}{' in all' if failures > held_off else ''}"
+        return f"{counted(failures, 'time')}{', and was held off' if after.get('held_off') else ''}"
+
+    @property
+    def is_from_several(self) -> bool:
+        """Whether what it stands for came from several addresses, of which it tells some."""
+        return not self.event.address and "addresses" in (self.event.after or {})
+
+    @property
     def just_before(self) -> datetime:
         """The last moment at which it had not happened. Of a switch that turned by itself, that is when it was due."""
         at = self.event.at
@@ -65,6 +90,7 @@ class HistoryRow:
 
 
 _DISABLING_SCHEDULED = (Event.ENROLLMENT_DISABLING_SCHEDULED.value, Event.GROUP_DISABLING_SCHEDULED.value)
+_FAILURES = frozenset(one.value for one in (Event.SIGN_IN_FAILED, Event.POLICY_FAILED, Event.TOKEN_FAILED))
 _THE_SAME = frozenset({("user", "User"), ("device", "RegistrationRecord")})
 
 

@@ -2,9 +2,11 @@
 
 import csv
 import io
+import re
 import zipfile
 from datetime import datetime
 
+from django.http import HttpResponse
 from django.test import Client
 
 from enrollments.audit.events import Event
@@ -18,6 +20,13 @@ def shown(client: Client, url: str = URL, **query: str) -> list[HistoryEvent]:
     answer = client.get(url, query)
     assert answer.status_code == 200
     return [row.event for row in answer.context["rows"]]
+
+
+def sentences(answer: HttpResponse) -> list[str]:
+    """What the rows of a page, or the page of one row, say happened."""
+    sentence = r'<(?:div|p)>((?:(?!</div>|</p>).)*class="actor".*?)(?:<details|</p>)'
+    found = re.findall(sentence, answer.content.decode(), re.DOTALL)
+    return [" ".join(re.sub(r"<svg.*?</svg>|<[^>]*>", "", one, flags=re.DOTALL).split()) for one in found]
 
 
 def a_row(service: ProvisioningService, name: str, at: datetime, **more: object) -> HistoryEvent:

@@ -43,8 +43,8 @@ def test_who_goes_on_while_held_off_leaves_the_total_when_the_window_ends(client
 
     _, total = failures_in_history()
     assert (total.subject_name, total.address) == ("bob", "192.0.2.1")
-    told = {name: total.after[name] for name in ("failures", "while_held_off", "held_off")}
-    assert told == {"failures": 40, "while_held_off": 35, "held_off": True}
+    told = {name: total.after[name] for name in ("failures", "while_held_off", "told_before", "held_off")}
+    assert told == {"failures": 40, "while_held_off": 35, "told_before": LIMIT, "held_off": True}
     assert total.after["last"] > total.after["since"]
     assert not SignInFailures.objects.exists()
 
@@ -145,6 +145,7 @@ def test_tries_that_are_written_after_their_window_was_told_are_told_as_well(cli
     record_ended_windows()
 
     assert [row.after["failures"] for row in failures_in_history()] == [LIMIT, 7]
+    assert not any("told_before" in row.after for row in failures_in_history())
 
 
 def test_of_those_that_come_side_by_side_none_is_lost(bob):

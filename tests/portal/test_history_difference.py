@@ -57,6 +57,28 @@ def told(before, after):
             [("mechanism", "", "x509", "added")],
             id="what was added, without what is empty",
         ),
+        pytest.param(
+            {"until": "2026-11-26T17:13:00+00:00"},
+            {"until": "2026-11-26 18:00:00 UTC", "since": "24h", "last": "2026-11-26T18:30:07.123456+01:00"},
+            [
+                ("until", "2026-11-26 17:13:00 UTC", "2026-11-26 18:00:00 UTC", "changed"),
+                ("since", "", "24h", "added"),
+                ("last", "", "2026-11-26 17:30:07 UTC", "added"),
+            ],
+            id="times of ours, as all times are written",
+        ),
+        pytest.param(
+            None,
+            {
+                "initial_twin": {"tags": {"since": "2026-11-26T17:13:00+00:00"}},
+                "last": "0001-01-01T00:00+09:00",
+            },
+            [
+                ("initial twin.tags.since", "", "2026-11-26T17:13:00+00:00", "added"),
+                ("last", "", "0001-01-01T00:00+09:00", "added"),
+            ],
+            id="times of others, and what is no time that can be told, as they are",
+        ),
         pytest.param({"reason": "x"}, {"reason": ""}, [("reason", "x", "none", "changed")], id="emptied"),
     ],
 )
