@@ -273,7 +273,8 @@ def _judged(
     if known.chain:
         chain = draw_chain(service, known.chain, facts, decision, at=at, entries_at=entries_at)
     told = explanation_of(known, at, facts, decision, chain=chain, is_another_time=entries_at is not None)
-    return replace(told, note=note)
+    is_to_come = entries_at is not None and entries_at > timezone.now()
+    return replace(told, note=note, is_to_come=is_to_come)
 
 
 def _with_name(service: ProvisioningService, judgement: Judgement) -> tuple[Decision, str]:

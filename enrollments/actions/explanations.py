@@ -12,6 +12,7 @@ from enrollments.models import RegistrationAttempt
 from enrollments.policy.decision import Decision, Said, Verdict
 from enrollments.policy.facts import EntryRef, RegistrationFacts
 from enrollments.policy.reasons import Reason
+from enrollments.policy.words import as_part
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +38,7 @@ class Explanation:
     basis: in words, what is judged. attempt: where it is told from a trace that was kept, and not judged now.
     note: what else is known to hinder it. chain_note: as of when the chain is told, or why there is none.
     is_latest: whether the tracking ID is that of the latest that is counted there. is_of_another: whether what was kept
-    besides the cause is of another device.
+    besides the cause is of another device. is_to_come: whether another time is one to come.
     """
 
     registration_id: str
@@ -54,6 +55,7 @@ class Explanation:
     is_latest: bool = True
     is_of_another: bool = False
     is_another_time: bool = False
+    is_to_come: bool = False
     note: str = ""
     chain_note: str = ""
 
@@ -150,7 +152,7 @@ def explained_steps(trace: Sequence[dict[str, str]], there: dict[str, EntryRef])
             step["rule"],
             step["candidate"],
             step["said"],
-            step["because"],
+            as_part(step["because"]),
             decides=position == decisive,
             entry=there.get(step["candidate"]),
         )

@@ -7,6 +7,11 @@ from django import forms
 from enrollments.errors import Invalid
 from enrollments.portal.forms_filters import FilterForm, Moment, search_field
 
+AT_ANOTHER_TIME = (
+    "Shows what will have expired. What is enrolled is that of now; at a time to come, switches have turned as "
+    "scheduled."
+)
+
 
 class _Question(FilterForm):
     """Sentences of the action stand beside the fields they are about."""
@@ -36,7 +41,7 @@ class KnownDeviceForm(_Question):
         self.fields[
             "tracking_id"
         ].help_text = "From an answer that a device was given: shows how it was decided then."
-        self.fields["at"].help_text = "Shows what will have expired. What is enrolled is that of now."
+        self.fields["at"].help_text = AT_ANOTHER_TIME
 
 
 class ChainForm(_Question):
@@ -59,3 +64,4 @@ class ChainForm(_Question):
         super().__init__(*args, **kwargs)
         self.auto_id = "chain_%s"  # two forms of the page ask for a registration ID
         self.fields["registration_id"].help_text = "Where it is not the common name."
+        self.fields["at"].help_text = AT_ANOTHER_TIME

@@ -12,7 +12,7 @@ from enrollments.actions.enrollment_groups import disable_enrollment_group
 from enrollments.models import HistoryEvent, ProvisioningService, RegistrationAttempt, RegistrationRecord
 from enrollments.policy.roles import Role
 from tests.certificates import EXPIRED, root, self_signed
-from tests.devices import ALICE, enroll_ca, enroll_key_group, enroll_keys, enroll_tpm, register
+from tests.devices import ALICE, enroll_ca, enroll_key_group, enroll_keys, enroll_tpm, register, signs
 from tests.factories import a_service, a_user
 
 CA = root("Plant CA")
@@ -130,6 +130,54 @@ def test_another_time_shows_what_will_have_expired(auditor, plant):
     assert "pump-042 would be refused with 401" in text
     assert "with what is enrolled now" in text
     assert "Expired" in text
+
+
+@pytest.mark.parametrize(
+    ("days", "told"),
+    [
+        (3, "with what is enrolled now and scheduled until then</dt>"),
+        (-3, "with what is enrolled now</dt>"),
+    ],
+)
+def test_another_time_says_what_of_the_entries_counts(auditor, plant, days, told):
+    register(plant, CA.leaf("pump-042"))
+    at = timezone.now() + timedelta(days=days)
+
+    text = page(auditor, registration_id="pump-042", at=f"{at:%Y-%m-%dT%H:%M}")
+
+    assert f"As at (UTC), {told}" in text
+
+
+def test_switch_that_turns_until_then_counts_as_the_form_says(auditor, plant):
+    register(plant, CA.leaf("pump-042"))
+    now = timezone.now()
+    disable_enrollment_group(plant, "plant-7", actor=ALICE, at=now + timedelta(hours=1))
+    later = f"{now + timedelta(hours=2):%Y-%m-%dT%H:%M}"
+
+    text = page(auditor, registration_id="pump-042", at=later)
+
+    assert "pump-042 would be told that it is disabled" in text
+    assert "at a time to come, switches have turned as scheduled" in text
+
+
+@pytest.mark.parametrize(
+    ("credential", "because"),
+    [
+        ("key", "fits neither the primary nor the secondary key"),
+        ("certificate", "expired on"),
+    ],
+)
+def test_sentence_of_a_step_ends_once(auditor, plant, credential, because):
+    if credential == "key":
+        enroll_keys(plant, "gauge-1")
+        answer = register(plant, signs(plant, "gauge-1", "a" * 44), "gauge-1")
+    else:
+        answer = register(plant, CA.leaf("gauge-1", **EXPIRED))
+
+    text = words(page(auditor, tracking_id=answer.tracking_id))
+
+    assert because in text
+    assert ".." not in text
 
 
 @pytest.mark.parametrize(

@@ -39,6 +39,7 @@ from enrollments.policy.facts import (
 )
 from enrollments.policy.names import same_registration_id
 from enrollments.policy.reasons import Reason
+from enrollments.policy.words import as_part
 
 
 class JudgedChain(NamedTuple):
@@ -177,7 +178,7 @@ def _group_facts(
         try:
             paths.append((one.lacks_proof, validator.shortest_valid_path(parsed(one.pem))))
         except InvalidPath as problem:
-            problems.append(problem.message)
+            problems.append(as_part(problem.message))
     if paths:
         # R7: a path to a CA without proof shows who the device is, and admits only where no proof is demanded.
         lacks_proof, shortest = min(paths, key=lambda found: (found[0], len(found[1])))

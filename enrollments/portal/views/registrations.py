@@ -20,6 +20,7 @@ from enrollments.models.keyset import starting_with
 from enrollments.policy.names import registration_key
 from enrollments.policy.reasons import Reason
 from enrollments.policy.roles import Right
+from enrollments.policy.words import as_part
 from enrollments.portal.access import may, requires
 from enrollments.portal.entry_links import entry_url as url_of
 from enrollments.portal.forms_filters import RegistrationFilter
@@ -157,4 +158,4 @@ def _what_the_webhook_said(attempt: RegistrationAttempt) -> str:
     """The last step of its trace, which keeps that word for word."""
     if attempt.reason != Reason.WEBHOOK_FAILED or not attempt.trace:
         return ""
-    return str(attempt.trace[-1]["because"])
+    return as_part(str(attempt.trace[-1]["because"]))
