@@ -4,12 +4,13 @@ What would happen is asked of the decision that devices are judged by. What happ
 kept at that moment, and never worked out again.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from django.utils import timezone
 
+from enrollments.actions.attempt_entries import EntriesOfNow, entry_words
 from enrollments.actions.attempts import (
     OVERFLOW_NAME,
     are_alike,
@@ -20,7 +21,7 @@ from enrollments.actions.attempts import (
 )
 from enrollments.actions.drawn_chains import draw_chain
 from enrollments.actions.explanations import Explanation, explained_steps, explanation_of
-from enrollments.actions.judging import Judgement, group_ref, individual_ref, judge
+from enrollments.actions.judging import Judgement, judge
 from enrollments.actions.judging.assumed import Assumed, judge_tpm_as_proven
 from enrollments.actions.kept_chains import kept_chain
 from enrollments.actions.known_credentials import KnownCredential, derived_from_group, known_credentials
@@ -39,14 +40,12 @@ from enrollments.models import (
     RegistrationStatus,
 )
 from enrollments.policy.decision import Decision, Verdict
-from enrollments.policy.facts import EntryRef
 from enrollments.policy.names import FORM_IN_WORDS, is_registration_id, registration_key
 from enrollments.policy.reasons import Reason
 from enrollments.policy.words import counted
 
 # Dates of certificates lie in between, and so does what the validation of paths takes as a time.
 EARLIEST, LATEST = datetime(1990, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
-INDIVIDUAL, GROUP = "individual enrollment ", "enrollment group "
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,13 +102,12 @@ def explain_attempt(
 
     asked_by: the tracking ID of the one in question. Where the trace kept is that of another device, none is shown.
     """
-    words = {"individual": INDIVIDUAL, "group": GROUP}.get(attempt.entry_kind, "")
     ordinal = ordinal_of(attempt, asked_by)
     is_another = _counts_many(attempt) and ordinal < attempt.count
-    if is_another:
-        words = ""
+    words = "" if is_another else entry_words(attempt)
     trace = [] if is_another else shown_trace(attempt)
-    there = _entries_named(service, [*(step["candidate"] for step in trace), f"{words}{attempt.entry_name}"])
+    there = EntriesOfNow.named(service, [*(step["candidate"] for step in trace), words])
+    deciding = there.at(words, attempt.last_at)
     chain, chain_note = (None, "") if is_another else kept_chain(service, attempt)
     return Explanation(
         attempt.claimed_registration_id,
@@ -117,9 +115,10 @@ def explain_attempt(
         attempt.last_at,
         _VERDICTS[AttemptOutcome(attempt.outcome)],
         Reason(attempt.reason),
-        explained_steps(trace, there),
-        entry_words=f"{words}{attempt.entry_name}" if words else "",
-        entry=there.get(f"{words}{attempt.entry_name}") if words else None,
+        explained_steps(trace, there.all_at(attempt.last_at)),
+        entry_words=words,
+        entry=deciding.entry,
+        namesake_since=deciding.namesake_since,
         chain=chain,
         chain_note=chain_note,
         attempt=attempt,
@@ -299,24 +298,6 @@ def explain_known(service: ProvisioningService, known: KnownCredential, *, at: d
     Who holds which name is not asked: that is known of now alone.
     """
     return _judged(service, known, at, entries_at=None, with_names=False)
-
-
-def _entries_named(service: ProvisioningService, candidates: Iterable[str]) -> dict[str, EntryRef]:
-    """By their words the entries that a trace names and that are still there."""
-    individuals, groups = [], []
-    for one in candidates:
-        if one.startswith(INDIVIDUAL):
-            individuals.append(registration_key(one.removeprefix(INDIVIDUAL)))
-        elif one.startswith(GROUP):
-            groups.append(registration_key(one.removeprefix(GROUP)))
-    found = [
-        individual_ref(one)
-        for one in service.individualenrollments.without_secrets().filter(registration_key__in=individuals)
-    ]
-    found += [
-        group_ref(one) for one in service.enrollmentgroups.without_secrets().filter(group_key__in=groups)
-    ]
-    return {str(ref): ref for ref in found}
 
 
 def _nothing_kept(service: ProvisioningService, what: str) -> str:

@@ -36,6 +36,7 @@ class Explanation:
     """What is decided about a device, and why.
 
     basis: in words, what is judged. attempt: where it is told from a trace that was kept, and not judged now.
+    namesake_since: where the entry that decided is gone, since when another one has its name.
     note: what else is known to hinder it. chain_note: as of when the chain is told, or why there is none.
     is_latest: whether the tracking ID is that of the latest that is counted there. is_of_another: whether what was kept
     besides the cause is of another device. is_to_come: whether another time is one to come.
@@ -49,6 +50,7 @@ class Explanation:
     steps: tuple[ExplainedStep, ...]
     entry_words: str = ""
     entry: EntryRef | None = None
+    namesake_since: datetime | None = None
     chain: DrawnChain | None = None
     attempt: RegistrationAttempt | None = None
     tracking_id: str = ""

@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 
+from enrollments.actions.attempt_entries import entry_words
 from enrollments.actions.attempts import OVERFLOW_NAME, above_leaf, is_proven, shown_trace
 from enrollments.actions.certificates import parsed
 from enrollments.actions.drawn_chains import DrawnChain, Kept, draw_chain
 from enrollments.models import AttemptOutcome, Certificate, ProvisioningService, RegistrationAttempt
 from enrollments.policy.decision import Said
-from enrollments.policy.facts import EntryKind, EntryRef
+from enrollments.policy.facts import EntryKind
 from enrollments.policy.words import counted
 
 _OF_A_STRANGER = (
@@ -41,13 +42,10 @@ def kept_chain(service: ProvisioningService, attempt: RegistrationAttempt) -> tu
 
 
 def _kept(attempt: RegistrationAttempt) -> Kept:
-    entry = ""
-    if attempt.entry_kind:
-        entry = str(EntryRef(EntryKind(attempt.entry_kind), 0, attempt.entry_name))
     admitted = attempt.outcome in (AttemptOutcome.ASSIGNED, AttemptOutcome.FAILED)
     return Kept(
         frozenset(step["candidate"] for step in shown_trace(attempt) if step["said"] == Said.BARS),
-        entry,
+        entry_words(attempt),
         is_pinned=admitted and attempt.entry_kind == EntryKind.INDIVIDUAL.value,
     )
 

@@ -1,9 +1,14 @@
 """Where the pages of entries are."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
 from django.http import QueryDict
 from django.urls import reverse
 
-from enrollments.models import ProvisioningService
+from enrollments.actions.attempt_entries import deciding_entries
+from enrollments.models import ProvisioningService, RegistrationAttempt
 from enrollments.policy.facts import EntryKind, EntryRef
 
 
@@ -13,6 +18,24 @@ def entry_url(service: ProvisioningService, ref: EntryRef) -> str:
         return reverse("portal:group-edit", kwargs=kwargs)
     kwargs = {"service_name": service.name, "registration_id": ref.name}
     return reverse("portal:enrollment-edit", kwargs=kwargs)
+
+
+@dataclass(frozen=True, slots=True)
+class DecidingEntry:
+    """As portal/_decider.html shows it."""
+
+    url: str
+    namesake_since: datetime | None
+
+
+def shown_deciding_entries(
+    service: ProvisioningService, attempts: Sequence[RegistrationAttempt]
+) -> list[DecidingEntry]:
+    """The entry that decided each of these, in the same order."""
+    return [
+        DecidingEntry(entry_url(service, one.entry) if one.entry is not None else "", one.namesake_since)
+        for one in deciding_entries(service, attempts)
+    ]
 
 
 def keys_url(service: ProvisioningService, ref: EntryRef) -> str:

@@ -302,7 +302,7 @@ def test_list_states_its_queries(auditor, plant, django_assert_max_num_queries):
     for number in range(5):
         register(plant, CA.leaf(f"pump-{number}"))
 
-    with django_assert_max_num_queries(5):
+    with django_assert_max_num_queries(6):
         page(auditor)
 
 

@@ -31,6 +31,7 @@ from enrollments.portal.denying import (
     individual_of,
     what_came_of_denying,
 )
+from enrollments.portal.entry_links import shown_deciding_entries
 from enrollments.portal.explanations import shown
 from enrollments.portal.forms_filters import AttemptFilter
 from enrollments.portal.htmx import render_page
@@ -64,7 +65,10 @@ def attempt_list(request: HttpRequest, service: ProvisioningService) -> HttpResp
         "form": form,
         "page": page,
         "tabs": attempt_tabs(service, "attempt-list"),
-        "rows": [(one, reason_in_words(one)) for one in page.rows],
+        "rows": [
+            (one, reason_in_words(one), entry)
+            for one, entry in zip(page.rows, shown_deciding_entries(service, page.rows), strict=True)
+        ],
         "filtered": bool(form.errors or form.chosen),
         "overflow_name": OVERFLOW_NAME,
     }

@@ -23,6 +23,7 @@ from enrollments.policy.roles import Right
 from enrollments.policy.words import as_part
 from enrollments.portal.access import may, requires
 from enrollments.portal.entry_links import entry_url as url_of
+from enrollments.portal.entry_links import shown_deciding_entries
 from enrollments.portal.forms_filters import RegistrationFilter
 from enrollments.portal.htmx import render_page
 from enrollments.portal.paging import paged
@@ -92,7 +93,10 @@ def registration_detail(
         "evidence": [
             one.certificate for one in record.evidence.select_related("certificate").order_by("position")
         ],
-        "attempts": [(one, _in_words(one.reason)) for one in attempts],
+        "attempts": [
+            (one, _in_words(one.reason), entry)
+            for one, entry in zip(attempts, shown_deciding_entries(service, attempts), strict=True)
+        ],
         "failed_attempt": failed,
         "why": _what_the_webhook_said(failed) if failed is not None else "",
         "contested": holder is not None
