@@ -61,12 +61,12 @@ def below_in_lines(act: Act, below: list[BelowAnother]) -> list[str]:
             )
             if one.through_then and act is Act.DELETE:
                 lines.append(
-                    f"Then they can enroll through {', '.join(map(str, one.through_then))}, those included that have "
+                    f"Then they can register through {', '.join(map(str, one.through_then))}, those included that have "
                     "not registered yet. Only a disabled entry keeps them out."
                 )
         elif one.through and act is Act.DELETE:
             lines.append(
-                f"Devices below {one.group.name} can enroll through {', '.join(map(str, one.through))}, those "
+                f"Devices below {one.group.name} can register through {', '.join(map(str, one.through))}, those "
                 "included that have not registered yet. Only a disabled entry keeps them out."
             )
     return lines

@@ -252,7 +252,7 @@ def test_4_deleting_that_group_leaves_its_devices_to_the_group_of_the_root_and_s
 
     told = administrator.delete("four-line", reason="no longer bought there")
 
-    assert "Devices below four-line can still enroll through enrollment group four-root" in told
+    assert "Devices below four-line can still register through enrollment group four-root" in told
     assert "1 known device will still be admitted through enrollment group four-root: four-below" in told
     assert "That includes devices that have not registered yet." in told
     assert "Disable instead" in told
@@ -269,7 +269,7 @@ def test_4_without_a_group_above_the_devices_are_refused_and_the_dialog_says_so(
     told = administrator.delete("four-alone")
 
     assert "1 known device will be refused" in told
-    assert "can still enroll" not in told
+    assert "can still register" not in told
     assert workshop.outcome_of(below) is Outcome.UNAUTHORIZED
 
 

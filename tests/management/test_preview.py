@@ -37,7 +37,7 @@ def test_deleting_a_group_names_the_one_above_also_for_devices_that_nobody_knows
     text = printed_by("preview", "delete", "group", "plant-7")
 
     assert "6 devices will still be admitted through enrollment group root: pump-0" in text
-    assert "Devices below plant-7 can enroll through enrollment group root, those included" in text
+    assert "Devices below plant-7 can register through enrollment group root, those included" in text
 
 
 def test_enabling_below_a_bar_says_so(service, line):

@@ -123,7 +123,7 @@ def test_the_question_names_the_root_through_which_devices_still_enroll(operator
     register(service, plant.leaf("pump-1"))
     after = page(operator, f"groups/delete/?entry={group.pk}", **HTMX)
 
-    assert "can still enroll</strong> through enrollment group Root-2024" in before
+    assert "can still register</strong> through enrollment group Root-2024" in before
     assert "No device that is known is touched." in before
     assert "<strong>1</strong> known device" in after
     assert "pump-1" in after
@@ -139,7 +139,7 @@ def test_the_question_about_a_lone_group_promises_a_refusal_and_nothing_else(ope
     text = page(operator, f"groups/delete/?entry={group.pk}")
 
     assert "<strong>1</strong> known device <strong>will be refused</strong>" in text
-    assert "can still enroll" not in text
+    assert "can still register" not in text
     assert "Disable instead" not in text
     assert "keep this device out" not in text
 
@@ -151,7 +151,7 @@ def test_the_question_about_a_disabled_group_says_that_it_stops_barring(operator
     text = page(operator, f"groups/delete/?entry={group.pk}")
 
     assert "ends its bar" in text
-    assert "will be able to enroll</strong> through enrollment group root" in text
+    assert "will be able to register</strong> through enrollment group root" in text
 
 
 # --- Adding ----------------------------------------------------------------------------------

@@ -291,5 +291,5 @@ def test_questions_about_a_group_speak_of_what_it_holds(operator, service, line)
     assert "key of its CA" not in of_keys
     assert "key of its CA anywhere on its chain" in of_ca
     assert "<strong>1</strong> known device <strong>will be refused</strong>" in deleting
-    assert "can still enroll" not in deleting
+    assert "can still register" not in deleting
     assert ca.enabled
