@@ -8,7 +8,7 @@ from django.db.models import Max, Sum
 
 from enrollments.actions.judging import group_ref, individual_ref
 from enrollments.actions.name_holders import holder_of
-from enrollments.actions.schedule import switches_now
+from enrollments.actions.schedule import as_text, switches_now
 from enrollments.errors import PreviewOutdated
 from enrollments.models import ProvisioningService, RegistrationRecord
 from enrollments.policy.facts import EntryRef
@@ -60,7 +60,7 @@ def freeing_allows(record: RegistrationRecord) -> Iterator[str]:
         times = "once" if claim.times == 1 else f"{claim.times:,} times"
         yield (
             f"A device that {claim.entry} admits was refused the name {times}, the last time at "
-            f"{claim.last_at:%Y-%m-%d %H:%M} UTC: it has the name from its next call on, if the entry still admits it."
+            f"{as_text(claim.last_at)}: it has the name from its next call on, if the entry still admits it."
         )
     if len(claims) > MAX_TOLD:
         yield f"So were devices of {len(claims) - MAX_TOLD:,} further entries."

@@ -11,7 +11,7 @@ from enrollments.actions.key_identifiers import OF_GROUP
 from enrollments.actions.known_credentials import Proven, proven_by
 from enrollments.actions.preview.words import did
 from enrollments.actions.revocation import in_slots, leaves_of, proven_leaves
-from enrollments.actions.schedule import switches_now
+from enrollments.actions.schedule import as_text, switches_now
 from enrollments.models import (
     AttestationMechanism,
     IndividualEnrollment,
@@ -148,7 +148,7 @@ def _what_denies(
             f"whatever it shows ({kind} is enrolled).{_BARS_KEYS if is_x509 else ''}"
         )
     if individual.switches_at is not None:
-        until = f"{individual.switches_at:%Y-%m-%d %H:%M} UTC"
+        until = as_text(individual.switches_at)
         return f"Its individual enrollment is disabled until {until}, and stays so until further notice."
     return f"Its individual enrollment is disabled already, so {registration_id} is refused as it is."
 

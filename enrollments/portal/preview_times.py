@@ -10,6 +10,7 @@ from django.utils.dateparse import parse_datetime
 
 from enrollments.actions.preview import Act, Coming, Entry, Limits, Preview, ToCome, preview_then
 from enrollments.actions.preview.words import from_when
+from enrollments.actions.schedule import as_text
 from enrollments.errors import Invalid
 from enrollments.models import ProvisioningService
 
@@ -125,7 +126,7 @@ class Later:
 
 
 def in_utc(at: datetime | None) -> str:
-    return f"{at:%Y-%m-%d %H:%M} UTC" if at is not None else ""
+    return as_text(at) if at is not None else ""
 
 
 def _written(moment: datetime) -> str:

@@ -143,7 +143,7 @@ def test_disable_until_a_time_with_the_keyboard_alone(administrator, workshop):
     page.keyboard.press("Enter")
 
     expect(toggle).not_to_be_checked()
-    then = f"{until:%Y-%m-%d %H:%M} UTC"
+    then = f"{until:%Y-%m-%d %H:%M:00} UTC"
     administrator.expect_said(f"Disabled individual enrollment timed-pump until {then}")
     expect(administrator.row("timed-pump").get_by_role("cell", name=f"Disabled until {then}")).to_be_visible()
     assert workshop.outcome_of(pump) is Outcome.DISABLED
@@ -169,15 +169,15 @@ def test_schedule_a_disabling_change_it_and_drop_it_on_the_page_of_a_group(admin
     dialog.get_by_label("Time (UTC)").fill("2030-05-03T14:00")
     dialog.get_by_role("button", name="Disable").click()
     administrator.expect_heading("timed-plant")
-    expect(scheduled).to_contain_text("Disables at 2030-05-03 14:00 UTC. Scheduled by admin")
+    expect(scheduled).to_contain_text("Disables at 2030-05-03 14:00:00 UTC. Scheduled by admin")
     scheduled.get_by_role("link", name="Choose another time").click()
     expect(dialog.get_by_role("radio", name="From the time below on")).to_be_checked()
     dialog.get_by_label("Time (UTC)").fill("2031-05-03T14:00")
     dialog.get_by_role("button", name="Disable").click()
     # Its devices come in for a year more, so that is shown before it is done.
-    expect(page.get_by_role("main")).to_contain_text("At 2031-05-03 14:00 UTC, when it is disabled")
+    expect(page.get_by_role("main")).to_contain_text("At 2031-05-03 14:00:00 UTC, when it is disabled")
     page.get_by_role("button", name="Disable", exact=True).click()
-    expect(scheduled).to_contain_text("Disables at 2031-05-03 14:00 UTC.")
+    expect(scheduled).to_contain_text("Disables at 2031-05-03 14:00:00 UTC.")
     assert workshop.outcome_of(pump) is Outcome.ASSIGNED
 
     scheduled.get_by_role("link", name="Drop what is scheduled").click()

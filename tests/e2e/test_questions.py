@@ -206,7 +206,7 @@ def test_an_entry_is_enabled_until_a_time_and_shut_again_by_itself(portal, name,
     question.get_by_label("Time (UTC)").fill(f"{until:%Y-%m-%dT%H:%M}")
     question.get_by_role("button", name="Enable", exact=True).click()
 
-    portal.expect_said(f"until {until:%Y-%m-%d %H:%M} UTC")
+    portal.expect_said(f"until {until:%Y-%m-%d %H:%M:00} UTC")
     assert live.register(device).outcome is Outcome.ASSIGNED
     with closing(sqlite3.connect(live.data_dir / "db.sqlite3", timeout=10)) as connection, connection:
         connection.execute(

@@ -31,7 +31,7 @@ def test_several_groups_are_disabled_until_a_time(portal, live, tmp_path, reques
     assert workshop.outcomes_of(*leaves) == [Outcome.ASSIGNED] * 3
     live.manage("disable", "group", f"{stem}-2", "--reason", "sold")
     until = datetime.now(UTC).replace(second=0, microsecond=0) + timedelta(hours=2)
-    then, page = f"{until:%Y-%m-%d %H:%M} UTC", portal.page
+    then, page = f"{until:%Y-%m-%d %H:%M:00} UTC", portal.page
 
     portal.enrollment_groups()
     portal.only(stem)

@@ -92,8 +92,8 @@ def test_the_question_offers_until_further_notice_until_and_from_a_time_on(opera
 @pytest.mark.parametrize(
     ("choice", "enabled", "said"),
     [
-        ("until", False, "Disabled {words} pump-042 until 2026-05-03 14:00 UTC"),
-        ("at", True, "{words} pump-042 is enabled until 2026-05-03 14:00 UTC, when it is disabled."),
+        ("until", False, "Disabled {words} pump-042 until 2026-05-03 14:00:00 UTC"),
+        ("at", True, "{words} pump-042 is enabled until 2026-05-03 14:00:00 UTC, when it is disabled."),
     ],
 )
 def test_a_time_can_be_given(operator, kind, choice, enabled, said):
@@ -108,7 +108,7 @@ def test_a_time_can_be_given(operator, kind, choice, enabled, said):
     announced = json.loads(answer["HX-Trigger"])["announce"]["value"]
     assert announced.startswith(expected[0].upper() + expected[1:])
     assert (kind.now.enabled, kind.now.switches_at) == (enabled, LATER)
-    assert f"{'disables at' if enabled else 'Disabled until'} 2026-05-03 14:00 UTC" in words(
+    assert f"{'disables at' if enabled else 'Disabled until'} 2026-05-03 14:00:00 UTC" in words(
         answer.text_shown
     )
     assert f'aria-checked="{"true" if enabled else "false"}"' in answer.text_shown
@@ -128,7 +128,7 @@ def test_enabling_until_a_time(operator, kind):
 
     assert "From the time below on" not in question
     assert answer.redirect_chain == [(f"/services/plant/{kind.path}", 302)]
-    assert "is enabled until 2026-05-03 14:00 UTC, when it is disabled." in answer.text_shown
+    assert "is enabled until 2026-05-03 14:00:00 UTC, when it is disabled." in answer.text_shown
     assert (kind.now.enabled, kind.now.switches_at) == (True, LATER)
 
 
@@ -218,8 +218,8 @@ def test_the_question_before_dropping_a_disabling_tells_who_stays_in_by_it(opera
     question = words(page(operator, "groups/g/plant-7/cancel-schedule/"))
 
     assert (
-        "It stays enabled, until somebody turns its switch. What is scheduled for 2026-05-03 14:00 UTC would do this "
-        "then: 1 known device will be refused : gate-1"
+        "It stays enabled, until somebody turns its switch. What is scheduled for 2026-05-03 14:00:00 UTC would do "
+        "this then: 1 known device will be refused : gate-1"
     ) in question
 
 
@@ -239,8 +239,8 @@ def test_a_disabling_at_a_time_is_shown_as_it_will_be_then(operator, service):
 
     assert question.status_code == 200
     assert (
-        "At 2026-05-03 14:00 UTC, when it is disabled, with whatever else is scheduled until then: 1 known device will "
-        "be refused : gate-1"
+        "At 2026-05-03 14:00:00 UTC, when it is disabled, with whatever else is scheduled until then: 1 known device "
+        "will be refused : gate-1"
     ) in words(question.content.decode())
     group = service.enrollmentgroups.get()
     assert (group.enabled, group.switches_at) == (True, None), "nothing is done by looking"
@@ -268,8 +268,8 @@ def test_a_disabling_until_a_time_shows_what_it_does_and_what_comes_back(operato
     said = words(question)
     assert "From now on: 1 known device will be refused : gate-1" in said
     assert (
-        "At 2026-05-03 14:00 UTC, when it is enabled again, with whatever else is scheduled until then: 1 known device "
-        "will come in anew through enrollment group plant-7: gate-1"
+        "At 2026-05-03 14:00:00 UTC, when it is enabled again, with whatever else is scheduled until then: 1 known "
+        "device will come in anew through enrollment group plant-7: gate-1"
     ) in said
     address = html.unescape(re.findall(r'href="([^"]*until=[^"]*)" target', question)[0])
     listed = words(operator.get(address).content.decode())
@@ -284,7 +284,7 @@ def test_an_end_that_was_chosen_before_is_shown_as_of_that_time(operator, servic
     question = words(page(operator, "groups/g/plant-7/disable/?from=page&when=until"))
 
     assert (
-        "It is disabled. At 2026-05-03 14:00 UTC, when it is enabled again, with whatever else is scheduled until "
+        "It is disabled. At 2026-05-03 14:00:00 UTC, when it is enabled again, with whatever else is scheduled until "
         "then: 1 known device will come in anew"
     ) in question
 
@@ -397,8 +397,8 @@ def test_lists_say_until_when_and_from_when_on(operator, kind):
     closed = words(page(operator, kind.list))
     kind.enable(until=LATER + timedelta(days=1))
 
-    assert "Disabled until 2026-05-03 14:00 UTC" in closed
-    assert "Enabled disables at 2026-05-04 14:00 UTC" in words(page(operator, kind.list))
+    assert "Disabled until 2026-05-03 14:00:00 UTC" in closed
+    assert "Enabled disables at 2026-05-04 14:00:00 UTC" in words(page(operator, kind.list))
 
 
 @pytest.mark.parametrize("way", ["until", "at"])
@@ -440,7 +440,7 @@ def test_what_is_due_and_cannot_be_recorded_is_shown_shut_and_as_such(
     listed = page(operator, f"{kind.list}?status=disabled")
     own = words(page(operator, kind.path))
 
-    assert "Disabled due since 2026-05-03 14:00 UTC, not recorded yet" in words(listed)
+    assert "Disabled due since 2026-05-03 14:00:00 UTC, not recorded yet" in words(listed)
     assert 'aria-checked="false"' in listed
     assert kind.path not in page(operator, f"{kind.list}?status=enabled")
     assert "could not be written into the history" in own
@@ -464,7 +464,7 @@ def test_the_page_of_an_entry_says_what_is_scheduled_by_whom_and_why(operator, k
 
     text = page(operator, kind.path)
 
-    assert "Disabled until 2026-05-03 14:00 UTC. Scheduled by alice: audit" in words(text)
+    assert "Disabled until 2026-05-03 14:00:00 UTC. Scheduled by alice: audit" in words(text)
     assert f'href="/services/plant/{kind.path}cancel-schedule/?from=page"' in text
     assert f'href="/services/plant/{kind.path}disable/?from=page&amp;when=until"' in text
     assert "Turning the switch here ends what is scheduled for it." in text
@@ -535,7 +535,7 @@ def test_a_viewer_sees_what_is_scheduled_and_is_offered_nothing(client, service,
 
     text = page(client, kind.path)
 
-    assert "Disabled until 2026-05-03 14:00 UTC" in words(text)
+    assert "Disabled until 2026-05-03 14:00:00 UTC" in words(text)
     for offer in ("/cancel-schedule/", "/disable/", "/enable/"):
         assert offer not in text
 
@@ -580,7 +580,7 @@ def test_denying_a_device_says_that_it_ends_the_time_box(operator, service):
     question = page(operator, "registrations/pump-042/deny/")
     post(operator, "registrations/pump-042/deny/", {"reason": "stolen"})
 
-    assert "is disabled until 2026-05-03 14:00 UTC, and stays so until further notice" in question
+    assert "is disabled until 2026-05-03 14:00:00 UTC, and stays so until further notice" in question
     assert service.individualenrollments.get().switches_at is None
 
 
@@ -600,13 +600,13 @@ def test_enabling_what_is_enabled_changes_nothing_and_leads_to_what_drops_its_sc
     )
 
     assert (
-        "pump-042 is enabled already, and is to be disabled at 2026-05-03 14:00 UTC. Without another time below, that "
-        "stays so. Drop what is scheduled to keep it enabled."
+        "pump-042 is enabled already, and is to be disabled at 2026-05-03 14:00:00 UTC. Without another time below, "
+        "that stays so. Drop what is scheduled to keep it enabled."
     ) in words(question)
     assert f'href="/services/plant/{kind.path}cancel-schedule/?from=page"' in question
     assert (
-        "pump-042 was enabled already, and is to be disabled at 2026-05-03 14:00 UTC as before: drop what is scheduled "
-        "to keep it enabled."
+        "pump-042 was enabled already, and is to be disabled at 2026-05-03 14:00:00 UTC as before: drop what is "
+        "scheduled to keep it enabled."
     ) in words(answer.text_shown)
     assert (kind.now.enabled, kind.now.switches_at, HistoryEvent.objects.count()) == (True, LATER, rows)
 
@@ -630,10 +630,10 @@ def test_a_disabling_that_is_put_off_is_told_in_the_row(operator, service):
 
     assert unseen.status_code == 409
     assert (
-        "What is scheduled for 2026-05-03 14:00 UTC would do this then, and is put off: 1 known device will be refused "
-        ": gate-1"
+        "What is scheduled for 2026-05-03 14:00:00 UTC would do this then, and is put off: 1 known device will be "
+        "refused : gate-1"
     ) in words(unseen.text_shown)
     assert json.loads(answer["HX-Trigger"])["announce"]["value"] == (
-        "Enrollment group plant-7 is enabled until 2026-05-08 14:00 UTC, when it is disabled. What was scheduled for "
-        "2026-05-03 14:00 UTC is put off."
+        "Enrollment group plant-7 is enabled until 2026-05-08 14:00:00 UTC, when it is disabled. What was scheduled "
+        "for 2026-05-03 14:00:00 UTC is put off."
     )

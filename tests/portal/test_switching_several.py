@@ -88,11 +88,11 @@ def test_the_question_offers_the_same_times_as_that_about_one(operator, pumps, h
 @pytest.mark.parametrize(
     ("choice", "stands", "said"),
     [
-        ("until", (False, LATER), "Disabled 3 individual enrollments until 2026-05-03 14:00 UTC"),
+        ("until", (False, LATER), "Disabled 3 individual enrollments until 2026-05-03 14:00:00 UTC"),
         (
             "at",
             (True, LATER),
-            "3 individual enrollments are enabled until 2026-05-03 14:00 UTC, when they are disabled.",
+            "3 individual enrollments are enabled until 2026-05-03 14:00:00 UTC, when they are disabled.",
         ),
     ],
 )
@@ -123,7 +123,7 @@ def test_they_are_enabled_until_a_time(operator, service, pumps):
     )
 
     assert (
-        "3 individual enrollments are enabled until 2026-05-03 14:00 UTC, when they are disabled."
+        "3 individual enrollments are enabled until 2026-05-03 14:00:00 UTC, when they are disabled."
         in answer.text_shown
     )
     assert state(pumps) == [(True, LATER)] * 3
@@ -141,8 +141,8 @@ def test_what_happens_at_the_time_is_shown_and_nothing_is_done_by_looking(operat
 
     assert answer.status_code == 200
     assert (
-        "At 2026-05-03 14:00 UTC, when they are disabled, with whatever else is scheduled until then: 2 known devices "
-        "will be refused : gate-0 , gate-1"
+        "At 2026-05-03 14:00:00 UTC, when they are disabled, with whatever else is scheduled until then: 2 known "
+        "devices will be refused : gate-0 , gate-1"
     ) in words(answer.text_shown)
     assert (state(lines), HistoryEvent.objects.count()) == (before, rows)
 
@@ -157,7 +157,7 @@ def test_of_a_disabling_until_a_time_both_ends_are_shown_and_can_be_handed_on(
     said = words(question)
     assert "From now on: 2 known devices will be refused : gate-0 , gate-1" in said
     assert (
-        "At 2026-05-03 14:00 UTC, when they are enabled again, with whatever else is scheduled until then: 2 known "
+        "At 2026-05-03 14:00:00 UTC, when they are enabled again, with whatever else is scheduled until then: 2 known "
         "devices will come in anew"
     ) in said
     address = html.unescape(re.findall(r'href="([^"]*until=[^"]*)" target', question)[0])
@@ -170,7 +170,7 @@ def test_of_a_disabling_until_a_time_both_ends_are_shown_and_can_be_handed_on(
         assert name in exported
     (row,) = events(service, "history.exported")
     assert row.after["change"] == (
-        "disable 2 enrollment groups; At 2026-05-03 14:00 UTC, when they are enabled again, with whatever else is "
+        "disable 2 enrollment groups; At 2026-05-03 14:00:00 UTC, when they are enabled again, with whatever else is "
         "scheduled until then"
     )
 
@@ -212,7 +212,7 @@ def test_where_all_are_disabled_the_question_is_until_when(operator, service, li
 
     assert unseen.status_code == 409
     assert "Somebody may come in by the time that you chose, so nothing was done yet." in unseen.text_shown
-    assert "At 2026-05-03 14:00 UTC, when they are enabled again" in words(unseen.text_shown)
+    assert "At 2026-05-03 14:00:00 UTC, when they are enabled again" in words(unseen.text_shown)
     said = words(question)
     assert "Set when 2 enrollment groups are enabled again?" in said
     assert "How long they stay disabled Until further notice Until the time below" in said
@@ -220,7 +220,7 @@ def test_where_all_are_disabled_the_question_is_until_when(operator, service, li
         "They are disabled. When they are enabled again at the time below, as things stand now: 2 known devices will "
         "come in anew"
     ) in said
-    assert "Disabled 2 enrollment groups until 2026-05-03 14:00 UTC." in answer.text_shown
+    assert "Disabled 2 enrollment groups until 2026-05-03 14:00:00 UTC." in answer.text_shown
     assert state(lines) == [(False, LATER)] * 2
 
 
@@ -270,13 +270,13 @@ def test_enabling_leaves_what_is_scheduled_for_those_that_are_enabled_and_says_s
     )
 
     assert (
-        "line-1 is enabled already, and is to be disabled at 2026-05-03 14:00 UTC. Without another time below, that "
+        "line-1 is enabled already, and is to be disabled at 2026-05-03 14:00:00 UTC. Without another time below, that "
         "stays so. Drop what is scheduled to keep it enabled."
     ) in words(question)
     assert 'href="/services/plant/groups/g/line-1/cancel-schedule/?from=page"' in question
     assert (
         "Enabled enrollment group line-0. Enrollment group line-1 was enabled already, and is to be disabled at "
-        "2026-05-03 14:00 UTC as before: drop what is scheduled to keep it enabled."
+        "2026-05-03 14:00:00 UTC as before: drop what is scheduled to keep it enabled."
     ) in words(answer.text_shown)
     assert state(lines) == [(True, None), (True, LATER)]
 
@@ -297,10 +297,10 @@ def test_a_disabling_that_is_put_off_is_asked_about_with_what_it_would_do(
 
     assert (unseen.status_code, before) == (409, [(True, None), (True, LATER)])
     assert (
-        "What is scheduled for enrollment group line-1 for 2026-05-03 14:00 UTC would do this then, and is put off: "
+        "What is scheduled for enrollment group line-1 for 2026-05-03 14:00:00 UTC would do this then, and is put off: "
         "1 known device will be refused : gate-1"
     ) in words(unseen.text_shown)
-    assert "What was scheduled for 2026-05-03 14:00 UTC is put off." in words(page(operator, "groups/"))
+    assert "What was scheduled for 2026-05-03 14:00:00 UTC is put off." in words(page(operator, "groups/"))
     address = next(
         html.unescape(one) for one in re.findall(r'href="([^"]*)"', unseen.text_shown) if "scheduled=1" in one
     )
@@ -407,7 +407,7 @@ def test_of_those_that_are_to_be_disabled_the_ones_that_are_already_are_told_apa
     answer = post(operator, path("disable", pumps), {"when": "at", "moment": AS_TYPED}, follow=True)
 
     assert (
-        "2 individual enrollments are enabled until 2026-05-03 14:00 UTC, when they are disabled. Individual "
+        "2 individual enrollments are enabled until 2026-05-03 14:00:00 UTC, when they are disabled. Individual "
         "enrollment pump-1 is disabled already."
     ) in answer.text_shown
     assert state(pumps) == [(True, LATER), (False, None), (True, LATER)]

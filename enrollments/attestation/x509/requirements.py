@@ -186,9 +186,9 @@ def version_problem(certificate: ParsedCertificate) -> Problem | None:
 
 def date_problem(certificate: CertificateFacts, at: datetime) -> Problem | None:
     if at < certificate.not_before:
-        return Problem("not_yet_valid", f"is not valid before {certificate.not_before:%Y-%m-%d %H:%M} UTC")
+        return Problem("not_yet_valid", f"is not valid before {certificate.not_before:%Y-%m-%d %H:%M:%S} UTC")
     if at > certificate.not_after:
-        return Problem("expired", f"expired on {certificate.not_after:%Y-%m-%d %H:%M} UTC")
+        return Problem("expired", f"expired on {certificate.not_after:%Y-%m-%d %H:%M:%S} UTC")
     return None
 
 

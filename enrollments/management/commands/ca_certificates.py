@@ -24,6 +24,7 @@ from enrollments.actions.ca_certificates import (
 from enrollments.actions.possession import state_of
 from enrollments.actions.preview import NO_LIMITS, Coming, Preview, coming_by
 from enrollments.actions.preview.words import as_json, coming_as_json, coming_in_lines, did, in_lines
+from enrollments.actions.schedule import as_text
 from enrollments.attestation.x509 import MAX_UPLOAD_BYTES, ParsedCertificate, read_one
 from enrollments.errors import Conflict, PreviewOutdated
 from enrollments.management.command import (
@@ -283,7 +284,7 @@ def _certificate_in(path: Path) -> ParsedCertificate:
 def _how_to_answer(row: CaCertificate) -> str:
     assert row.code_expires_at is not None  # a database constraint: code_has_an_end
     return (
-        f"The verification code of {row} is {row.code}, until {row.code_expires_at:%Y-%m-%d %H:%M} UTC. "
+        f"The verification code of {row} is {row.code}, until {as_text(row.code_expires_at)}. "
         f"Where the key of the CA is:\n\n{signing_commands(row.code)}\n\n"
         f"Then: manage.py ca_certificates verify {row} --certificate verification.pem"
     )
@@ -292,7 +293,7 @@ def _how_to_answer(row: CaCertificate) -> str:
 def _state_in_words(row: CaCertificate) -> str:
     state = state_of(row, timezone.now())
     if state.until is not None:
-        return f"not verified, code waiting until {state.until:%Y-%m-%d %H:%M} UTC"
+        return f"not verified, code waiting until {as_text(state.until)}"
     return state.possession.value
 
 

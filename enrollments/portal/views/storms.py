@@ -18,6 +18,7 @@ from enrollments.actions.quiet_periods import (
     standing_quiet_periods,
     start_quiet_period,
 )
+from enrollments.actions.schedule import as_text
 from enrollments.actions.storms import MOST_SHOWN, storms
 from enrollments.errors import Invalid
 from enrollments.models import ProvisioningService, RegistrationAttempt
@@ -85,7 +86,7 @@ def attempt_quiet(request: HttpRequest, service: ProvisioningService, pk: int) -
         else:
             messages.success(
                 request,
-                f"{quiet} is told to wait until {quiet.until:%Y-%m-%d %H:%M} UTC from its next refusal on.",
+                f"{quiet} is told to wait until {as_text(quiet.until)} from its next refusal on.",
             )
             return redirect(_storms_url(service))
     caller = caller_of(attempt)
