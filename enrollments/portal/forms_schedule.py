@@ -19,7 +19,7 @@ class SwitchForm(ReasonForm):
     """Without a choice, as a switch in a row posts it, it is meant at once and until further notice."""
 
     when = forms.ChoiceField(label="For how long", initial=NOW, widget=forms.RadioSelect)
-    moment = Moment("Time (UTC)")
+    moment = Moment("Time (UTC), where the choice above names one")
     field_order = ("when", "moment", "reason")
 
     choices: tuple[tuple[str, str], ...] = ()
@@ -31,7 +31,9 @@ class SwitchForm(ReasonForm):
         super().__init__(data, initial=initial)
         when: Any = self.fields["when"]
         when.choices = self.choices
-        self.fields["moment"].help_text = "In UTC, not in your own time zone."
+        moment: Any = self.fields["moment"]
+        moment.help_text = "In UTC, not in your own time zone."
+        moment.is_needed = True  # by some of the choices, so it is not said to be optional
 
     @classmethod
     def asked(cls, request: HttpRequest, entries: Sequence[Entry]) -> "SwitchForm":

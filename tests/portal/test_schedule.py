@@ -84,7 +84,7 @@ def test_the_question_offers_until_further_notice_until_and_from_a_time_on(opera
 
     assert "From now on, until further notice" in text
     assert 'type="datetime-local"' in text
-    assert "Time (UTC)" in text
+    assert "Time (UTC), where the choice above names one In UTC, not in your own time zone." in words(text)
     assert re.search(r'value="now"[^>]* checked', text)
     assert f'hx-target="#entry-{kind.entry.pk}"' in text
 
