@@ -10,6 +10,7 @@ from django.db.models import Field, Model, Q, QuerySet
 from django.http import QueryDict
 
 from enrollments.models.merging import first_ids
+from enrollments.policy.words import counted
 
 # A page of the widest table, that of the history, stays below 60 kB before it is compressed.
 PAGE_SIZE = 25
@@ -50,9 +51,8 @@ class Page(Generic[Row]):
 
     @property
     def summary(self) -> str:
-        number = len(self.rows)
         more = ", and more" if self.next_url or self.previous_url else ""
-        return f"{number} {'entry' if number == 1 else 'entries'} on this page{more}"
+        return f"{counted(len(self.rows), 'row')} on this page{more}"
 
 
 @dataclass(frozen=True, slots=True)
