@@ -53,11 +53,16 @@ def test_another_of_its_name_has_not_decided_and_says_since_when_it_is_there(aud
     enroll_ca(plant, CA, "plant-7")
     since = plant.enrollmentgroups.get().created_at
 
-    for text in pages(auditor, attempt):
+    own, explained, *lists = pages(auditor, attempt)
+
+    for text in (own, explained, *lists):
         assert f'<a class="id-text" href="{GROUP}">' not in text
         assert f'<a class="step-name" href="{GROUP}">' not in text
+    for text in (own, explained):
         assert "(deleted; another of this name was added at <time" in text
         assert f"{since:%Y-%m-%d %H:%M:%S}</time> UTC)" in text
+    for text in lists:
+        assert "(deleted; another has its name now)" in text
 
 
 def test_what_the_other_one_decides_leads_to_it(auditor, plant, attempt):

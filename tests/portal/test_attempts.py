@@ -331,7 +331,9 @@ def test_page_says_what_the_device_was_told(auditor, plant, enabled, leaf, told)
     text = the_attempt(auditor, plant)
 
     assert f"<dt>Told to the device</dt>{told}" in text
-    assert ("Refused in a row, by now</dt><dd>1, told to wait 3 s</dd>" in text) is (told != "<dd>assigned</dd>")
+    assert ("Refused in a row, by now</dt><dd>1, told to wait 3 s</dd>" in text) is (
+        told != "<dd>assigned</dd>"
+    )
 
 
 def test_tpm_that_is_not_enrolled_hears_404_and_the_page_says_so(auditor, plant):

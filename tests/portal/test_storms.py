@@ -64,7 +64,9 @@ def test_who_is_refused_most_stands_first_with_what_is_remembered(operator, plan
         None,
     )
     assert first.per_minute == FREE_REFUSALS + 3
-    assert "Refusals in a row and the next try are as of now, and not of the time chosen above" in page(operator)
+    assert "Refusals in a row and the next try are as of now, and not of the time chosen above" in page(
+        operator
+    )
 
 
 def test_admitted_devices_are_no_storm(operator, plant):

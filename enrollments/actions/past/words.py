@@ -64,7 +64,7 @@ def answer(look: LookBack) -> str:
             f"{look.registration_id} could have registered at {moment(look.at)}, through {first.entry}{by}."
         )
     by = f" by {first.entry}" if first.entry is not None else ""
-    return f"{look.registration_id} could not have registered at {moment(look.at)}: refused{by}, {first.why}."
+    return f"{look.registration_id} could not have registered at {moment(look.at)}, refused{by}: {first.why}."
 
 
 def in_between(look: LookBack) -> str:
