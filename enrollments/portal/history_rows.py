@@ -60,8 +60,9 @@ class HistoryRow:
             return f"{counted(failures, 'time')} in all, {told_before:,} of which {have} a row already"
         held_off = after.get("while_held_off")
         if isinstance(held_off, int):
-            # Of a version that did not tell: its hold-off has a row, unless all were tried after that was told.
-            return f"{counted(failures, 'time')}{' in all' if failures > held_off else ''}"
+            # Of a version that did not tell: a person's hold-off has a row, unless all were tried after that was told.
+            has_row = bool(self.event.subject_id) and failures > held_off
+            return f"{counted(failures, 'time')}{' in all' if has_row else ''}"
         return f"{counted(failures, 'time')}{', and was held off' if after.get('held_off') else ''}"
 
     @property

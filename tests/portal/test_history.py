@@ -132,6 +132,12 @@ def test_row_tells_by_which_program_a_person_acted(auditor, plant):
         ),
         pytest.param(
             Event.SIGN_IN_FAILED,
+            {"failures": 9, "names": 3, "held_off": True, "while_held_off": 4},
+            "failed to sign in as bob 9 times",
+            id="of names that nobody has",
+        ),
+        pytest.param(
+            Event.SIGN_IN_FAILED,
             {"failures": 7, "held_off": True, "while_held_off": 7},
             "failed to sign in as bob 7 times",
             id="after the window was told",
@@ -155,6 +161,7 @@ def test_row_that_stands_for_several_says_so_in_its_sentence(auditor, plant, eve
         timezone.now(),
         event=event.value,
         subject_kind="action",
+        subject_id="" if "names" in after else "7",
         actor_name="somebody",
         after=after,
     )
