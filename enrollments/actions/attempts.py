@@ -21,12 +21,8 @@ from enrollments.actions.attempts_bounds import (
 from enrollments.actions.callers import credential_of
 from enrollments.actions.evidence import evidence_class
 from enrollments.actions.judging import Judgement
-from enrollments.actions.tracking import (
-    read_tracking_id,
-    read_tracking_id_of_row_to_come,
-    tracking_id,
-    tracking_id_of_row_to_come,
-)
+from enrollments.actions.kept_attempts import NOTHING_ABOVE
+from enrollments.actions.tracking import tracking_id
 from enrollments.audit.actor import clean_client
 from enrollments.models import (
     AttemptOutcome,
@@ -36,7 +32,7 @@ from enrollments.models import (
 )
 from enrollments.models.locks import in_line
 from enrollments.models.prepared import Prepared
-from enrollments.policy.decision import Decision, Said
+from enrollments.policy.decision import Decision
 from enrollments.policy.names import registration_key
 from enrollments.policy.reasons import Reason
 
@@ -115,39 +111,6 @@ def count_attempt(
     return tracking_id(row, count)
 
 
-def tracking_id_of_latest(attempt: RegistrationAttempt) -> str:
-    """What the device was given with the latest of the attempts that this row counts."""
-    if attempt.outcome == AttemptOutcome.THROTTLED and attempt.source.startswith(ALIKE):
-        return tracking_id_of_row_to_come(attempt.source, attempt.hour)
-    return tracking_id(attempt.pk, attempt.count)
-
-
-def proven_leaf(attempt: RegistrationAttempt) -> Certificate | None:
-    """The certificate of the device, if it proved itself by one. Of a stranger's the thumbprint is all that is kept.
-
-    Asked by proof and not by what is there: another service may hold the certificate that a stranger showed (R1).
-    """
-    if not is_proven(attempt) or not attempt.leaf_thumbprint:
-        return None
-    return Certificate.objects.filter(thumbprint_sha256=attempt.leaf_thumbprint).first()
-
-
-# In the place of certificates above a leaf.
-_NOTHING_ABOVE = "-"
-
-
-def above_leaf(chain: str) -> list[str]:
-    """The thumbprints of what an attempt has kept above the leaf."""
-    return chain.replace(_NOTHING_ABOVE, "").split()
-
-
-def is_proven(attempt: RegistrationAttempt) -> bool:
-    """Whether the device had proven itself (R3); a device that an enrollment refuses may have."""
-    if attempt.outcome != AttemptOutcome.REFUSED:
-        return True
-    return any(step["rule"] == "R3" and step["said"] == Said.PROVES for step in attempt.trace)
-
-
 def shown_trace(of: Decision | RegistrationAttempt) -> list[dict[str, str]]:
     """The trace as it is kept. Names in it are what strangers wrote into certificates: printable, and not long."""
     if isinstance(of, RegistrationAttempt):
@@ -169,32 +132,6 @@ def _bounded(text: str) -> str:
         return text
     shown = "".join(character if character.isprintable() else "\ufffd" for character in text)
     return shown if len(shown) <= MAX_TRACE_TEXT else f"{shown[:MAX_TRACE_TEXT]}…"
-
-
-def find_attempt(service: ProvisioningService, text: str) -> RegistrationAttempt | None:
-    """The attempt that a tracking ID names, if it is of this service and still kept."""
-    if to_come := read_tracking_id_of_row_to_come(text):
-        source_ends, hour = to_come
-        rows = service.attempts.filter(hour=hour, outcome=AttemptOutcome.THROTTLED)
-        return rows.filter(source__endswith=source_ends).first()
-    found = read_tracking_id(text)
-    if found is None:
-        return None
-    pk, ordinal = found
-    return service.attempts.filter(pk=pk, count__gte=ordinal).first()
-
-
-def ordinal_of(attempt: RegistrationAttempt, text: str) -> int:
-    """Which of the attempts that this row counts the tracking ID names; the latest, where it names none of them."""
-    found = read_tracking_id(text)
-    if found is None or found[0] != attempt.pk or not 0 < found[1] <= attempt.count:
-        return attempt.count
-    return found[1]
-
-
-def are_alike(attempt: RegistrationAttempt) -> bool:
-    """Whether what is shown of the row holds for each of the attempts that it counts, and not for the latest alone."""
-    return attempt.count == 1 or attempt.source.startswith(ALIKE)
 
 
 def has_room(
@@ -241,7 +178,7 @@ def _chain(judgement: Judgement) -> str:
     """What is kept above the leaf, of whoever proved itself by a certificate; empty of others."""
     if not judgement.decision.proven or not judgement.chain:
         return ""
-    return " ".join(one.thumbprint_sha256 for one in judgement.chain[1:]) or _NOTHING_ABOVE
+    return " ".join(one.thumbprint_sha256 for one in judgement.chain[1:]) or NOTHING_ABOVE
 
 
 def trace_of(judgement: Judgement) -> str:

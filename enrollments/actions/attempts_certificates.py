@@ -20,9 +20,10 @@ from django.db.models import (
 )
 from django.utils import timezone
 
-from enrollments.actions.attempts import OVERFLOW_NAME, above_leaf
+from enrollments.actions.attempts import OVERFLOW_NAME
 from enrollments.actions.certificates import parsed
 from enrollments.actions.evidence import is_signed
+from enrollments.actions.kept_attempts import above_leaf
 from enrollments.attestation.x509 import ParsedCertificate
 from enrollments.models import (
     AttemptOutcome,

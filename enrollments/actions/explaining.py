@@ -11,18 +11,12 @@ from datetime import UTC, datetime
 from django.utils import timezone
 
 from enrollments.actions.attempt_entries import EntriesOfNow, entry_words
-from enrollments.actions.attempts import (
-    OVERFLOW_NAME,
-    are_alike,
-    find_attempt,
-    ordinal_of,
-    shown_trace,
-    tracking_id_of_latest,
-)
+from enrollments.actions.attempts import OVERFLOW_NAME, shown_trace
 from enrollments.actions.drawn_chains import draw_chain
 from enrollments.actions.explanations import Explanation, explained_steps, explanation_of
 from enrollments.actions.judging import Judgement, judge
 from enrollments.actions.judging.assumed import Assumed, judge_tpm_as_proven
+from enrollments.actions.kept_attempts import are_alike, find_attempt, ordinal_of, tracking_id_of_latest
 from enrollments.actions.kept_chains import kept_chain
 from enrollments.actions.known_credentials import KnownCredential, derived_from_group, known_credentials
 from enrollments.actions.name_holders import held_by_other, may_take

@@ -9,10 +9,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from enrollments.actions.attempts import above_leaf
 from enrollments.actions.certificates import parsed_once
 from enrollments.actions.enrollment_specs import IndividualSpec
 from enrollments.actions.import_changes import Change
+from enrollments.actions.kept_attempts import above_leaf
 from enrollments.actions.preview.near import Near
 from enrollments.actions.preview.touched import in_portions
 from enrollments.attestation.x509 import own_key_id

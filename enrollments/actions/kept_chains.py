@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 
 from enrollments.actions.attempt_entries import entry_words
-from enrollments.actions.attempts import OVERFLOW_NAME, above_leaf, is_proven, shown_trace
+from enrollments.actions.attempts import OVERFLOW_NAME, shown_trace
 from enrollments.actions.certificates import parsed
 from enrollments.actions.drawn_chains import DrawnChain, Kept, draw_chain
+from enrollments.actions.kept_attempts import above_leaf, is_proven
 from enrollments.models import AttemptOutcome, Certificate, ProvisioningService, RegistrationAttempt
 from enrollments.policy.decision import Said
 from enrollments.policy.facts import EntryKind

@@ -14,7 +14,8 @@ from django.db.models import Exists, OuterRef, Q, QuerySet, Value
 from django.db.models.functions import Replace
 from django.utils import timezone
 
-from enrollments.actions.attempts import OVERFLOW_NAME, is_proven
+from enrollments.actions.attempts import OVERFLOW_NAME
+from enrollments.actions.kept_attempts import is_proven
 from enrollments.audit.actor import Actor
 from enrollments.audit.events import Event
 from enrollments.audit.record import clean_reason, record

@@ -5,12 +5,13 @@ from dataclasses import dataclass
 
 from django.utils import timezone
 
-from enrollments.actions.attempts import OVERFLOW_NAME, proven_leaf
+from enrollments.actions.attempts import OVERFLOW_NAME
 from enrollments.actions.certificates import parsed
 from enrollments.actions.enrollment_specs import IndividualSpec
 from enrollments.actions.enrollments import add_individual_enrollment, disable_enrollment
 from enrollments.actions.entries import AlreadyEnrolled
 from enrollments.actions.entry_specs import Certificates
+from enrollments.actions.kept_attempts import proven_leaf
 from enrollments.actions.known_credentials import proven_chains
 from enrollments.actions.name_claims import check_name_version
 from enrollments.attestation.x509 import ParsedCertificate

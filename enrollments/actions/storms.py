@@ -8,7 +8,8 @@ from typing import Any
 from django.db.models import Count, Max, Min, QuerySet, Sum, Window
 from django.db.models.functions import RowNumber
 
-from enrollments.actions.attempts import OVERFLOW_NAME, tracking_id_of_latest
+from enrollments.actions.attempts import OVERFLOW_NAME
+from enrollments.actions.kept_attempts import tracking_id_of_latest
 from enrollments.actions.quiet_periods import REFUSED, caller_of, standing_quiet_periods
 from enrollments.models import ProvisioningService, QuietPeriod, RegistrationAttempt
 from enrollments.policy.back_off import FREE_REFUSALS

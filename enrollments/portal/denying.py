@@ -5,8 +5,8 @@ from typing import Any
 
 from django.db.models import Q
 
-from enrollments.actions.attempts import is_proven, proven_leaf
 from enrollments.actions.denying import StoodBefore, what_denying_did
+from enrollments.actions.kept_attempts import is_proven, proven_leaf
 from enrollments.actions.key_identifiers import OF_GROUP
 from enrollments.actions.known_credentials import Proven, proven_by
 from enrollments.actions.preview.words import did

@@ -9,9 +9,9 @@ from cryptography.x509.oid import NameOID
 from django.utils import timezone
 
 from enrollments.actions import attempts
-from enrollments.actions.attempts import find_attempt
 from enrollments.actions.attempts_forgotten import forget_old_attempts
 from enrollments.actions.enrollment_groups import disable_enrollment_group
+from enrollments.actions.kept_attempts import find_attempt
 from enrollments.actions.registrations import Outcome
 from enrollments.actions.tracking import read_tracking_id, tracking_id
 from enrollments.attestation.credential import PresentedCredential

@@ -7,9 +7,10 @@ import pytest
 from django.utils import timezone
 
 from enrollments.actions import attempts
-from enrollments.actions.attempts import OVERFLOW_NAME, Peer, find_attempt, proven_leaf
+from enrollments.actions.attempts import OVERFLOW_NAME, Peer
 from enrollments.actions.enrollment_groups import delete_enrollment_groups, disable_enrollment_group
 from enrollments.actions.explaining import Question, explain, explain_attempt
+from enrollments.actions.kept_attempts import are_alike, find_attempt, proven_leaf
 from enrollments.actions.past.credentials import credentials_of
 from enrollments.actions.quiet_periods import caller_of
 from enrollments.actions.registrations import Outcome, register_device
@@ -243,8 +244,8 @@ def test_admitted_device_that_comes_in_ever_other_ways_ends_in_one_row_for_its_c
         ("client 9", twin.parsed.thumbprint_sha256, 1),
     ]
     crowd = rows(service)[3]
-    assert not attempts.are_alike(crowd)
-    assert attempts.are_alike(find_attempt(service, impostor.tracking_id))
+    assert not are_alike(crowd)
+    assert are_alike(find_attempt(service, impostor.tracking_id))
 
 
 def test_counting_an_attempt_of_an_admitted_device_is_one_statement(

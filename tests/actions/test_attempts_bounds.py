@@ -12,10 +12,11 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from enrollments.actions import attempts_bounds
-from enrollments.actions.attempts import OVERFLOW_NAME, find_attempt, proven_leaf
+from enrollments.actions.attempts import OVERFLOW_NAME
 from enrollments.actions.attempts_bounds import MAX_PER_HOUR
 from enrollments.actions.enrollment_groups import delete_enrollment_groups, disable_enrollment_group
 from enrollments.actions.enrollments import disable_enrollment
+from enrollments.actions.kept_attempts import find_attempt, proven_leaf
 from enrollments.actions.registrations import Outcome, RegistrationAnswer, register_device
 from enrollments.actions.revocation import deny_device
 from enrollments.actions.services import change_settings

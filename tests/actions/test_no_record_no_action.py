@@ -24,7 +24,6 @@ from enrollments.actions.access_policies import (
     reveal_policy_keys,
 )
 from enrollments.actions.api_tokens import add_api_token, revoke_api_token
-from enrollments.actions.attempts import find_attempt
 from enrollments.actions.attempts_forgotten import forget_old_attempts
 from enrollments.actions.ca_certificates import (
     delete_ca_certificate,
@@ -59,6 +58,7 @@ from enrollments.actions.history import export_history, note_export
 from enrollments.actions.history_checks import begin_check, continue_check
 from enrollments.actions.hubs import HubSpec, change_hub, link_hub, reveal_device_keys, unlink_hub
 from enrollments.actions.imports import cancel_import
+from enrollments.actions.kept_attempts import find_attempt
 from enrollments.actions.people import (
     add_person,
     change_password,

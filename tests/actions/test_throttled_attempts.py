@@ -9,9 +9,10 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from enrollments.actions import attempts_bounds, throttled_attempts
-from enrollments.actions.attempts import OVERFLOW_NAME, find_attempt, is_proven, tracking_id_of_latest
+from enrollments.actions.attempts import OVERFLOW_NAME
 from enrollments.actions.enrollment_groups import disable_enrollment_group, enable_enrollment_group
 from enrollments.actions.explaining import explain_attempt
+from enrollments.actions.kept_attempts import find_attempt, is_proven, tracking_id_of_latest
 from enrollments.actions.quiet_periods import start_quiet_period
 from enrollments.actions.registrations import Outcome, register_device
 from enrollments.actions.services import change_settings

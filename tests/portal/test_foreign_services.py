@@ -13,9 +13,9 @@ from django.utils import timezone
 
 from enrollments.actions.access_policies import add_policy
 from enrollments.actions.api_tokens import add_api_token
-from enrollments.actions.attempts import find_attempt
 from enrollments.actions.enrollments import disable_enrollment
 from enrollments.actions.hubs import HubSpec, link_hub
+from enrollments.actions.kept_attempts import find_attempt
 from enrollments.actions.quiet_periods import start_quiet_period
 from enrollments.audit.sealer import seal_everything
 from enrollments.models import HistoryEvent, ProvisioningService, RegistrationRecord

@@ -9,7 +9,7 @@ from django.test import Client
 from django.urls import reverse
 from django.utils.http import urlencode
 
-from enrollments.actions.attempts import find_attempt
+from enrollments.actions.kept_attempts import find_attempt
 from enrollments.actions.people import add_person
 from enrollments.actions.quiet_periods import start_quiet_period
 from enrollments.models import (

@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 from django.db.models import Exists, Max, Min, OuterRef, Q, QuerySet
 
-from enrollments.actions.attempts import above_leaf, is_proven
 from enrollments.actions.attempts_keys import KEY_COLUMNS, is_key_of_group, key_proven
+from enrollments.actions.kept_attempts import above_leaf, is_proven
 from enrollments.actions.key_identifiers import OF_GROUP, identifier_of_derived, secret_read_once
 from enrollments.actions.past.by_key import Readings, tells_of
 from enrollments.actions.preview.touched import in_portions

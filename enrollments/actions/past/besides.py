@@ -8,9 +8,10 @@ from time import monotonic
 from django.db.models import Case, Exists, F, Min, OuterRef, Q, QuerySet, Subquery, Value, When
 from django.db.models.functions import Concat, Length
 
-from enrollments.actions.attempts import OVERFLOW_NAME, above_leaf
+from enrollments.actions.attempts import OVERFLOW_NAME
 from enrollments.actions.attempts_certificates import looked_at_from
 from enrollments.actions.evidence import is_signed
+from enrollments.actions.kept_attempts import above_leaf
 from enrollments.actions.key_identifiers import DIGITS, OF_GROUP
 from enrollments.actions.past.attempted import (
     Proof,

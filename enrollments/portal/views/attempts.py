@@ -10,9 +10,10 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_http_methods, require_safe
 
-from enrollments.actions.attempts import OVERFLOW_NAME, are_alike, find_attempt, proven_leaf
+from enrollments.actions.attempts import OVERFLOW_NAME
 from enrollments.actions.denying import StoodBefore
 from enrollments.actions.explaining import explain_attempt
+from enrollments.actions.kept_attempts import are_alike, find_attempt, proven_leaf
 from enrollments.actions.quiet_periods import REFUSED, caller_of
 from enrollments.actions.rates import held_back_of
 from enrollments.actions.revocation import deny_device_of
