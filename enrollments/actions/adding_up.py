@@ -68,8 +68,8 @@ class AddedUp(Generic[Key]):
         self._writing = threading.Lock()
         _ALL.append(self)
 
-    def add(self, key: Key, times: Times, *, crowded: Key) -> None:
-        """`crowded`: counted in place of the key where there are too many of them."""
+    def add(self, key: Key, times: Times, *, crowded: Key) -> Key:
+        """Returns what it is counted as. `crowded`: in place of the key where there are too many of them."""
         with self._lock:
             if key not in self._counts and len(self._counts) >= self._most:
                 key = crowded
@@ -77,6 +77,7 @@ class AddedUp(Generic[Key]):
             begins, self._has_thread = not self._has_thread, True
         if begins:
             in_background(self._write_until_none_is_left, self._what)
+        return key
 
     def write_down(self) -> None:
         """All that was counted, now. Raises what `write` raises."""

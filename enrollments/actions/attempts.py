@@ -13,6 +13,7 @@ from django.db.models import QuerySet
 from enrollments import metrics
 from enrollments.actions.attempts_bounds import (
     ALIKE,
+    MANY,
     MAX_PER_HOUR,
     budget_of,
     hour_of,
@@ -202,7 +203,7 @@ def source_of_attempt(judgement: Judgement, outcome: AttemptOutcome, peer: Peer,
 
 def _source_of_many(judgement: Judgement) -> str:
     """The same for a device that came in more ways than are kept one by one: by what it proved, and who admitted it."""
-    return f"many:{digest_of(*_proven(judgement), *_entry(judgement))}"
+    return f"{MANY}{digest_of(*_proven(judgement), *_entry(judgement))}"
 
 
 def _proven(judgement: Judgement) -> tuple[str, ...]:

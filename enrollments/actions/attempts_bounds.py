@@ -24,6 +24,8 @@ MAX_OF_ONE_DEVICE = 200
 # What is counted in one row of a source that begins so had the same credential, deciding entry and trace each time, and
 # what was admitted had the same address and client besides. Of other rows with a count that is not so.
 ALIKE = "alike:"
+# What is counted in one row of a source that begins so is of many devices, or of one that came in too many ways.
+MANY = "many:"
 
 
 class Budget(NamedTuple):
@@ -40,7 +42,7 @@ class Budget(NamedTuple):
     @property
     def source_of_others(self) -> str:
         """The source of the row that counts all for whom there is no room."""
-        return f"many:{self.of}"
+        return f"{MANY}{self.of}"
 
     def has_room(self, service: ProvisioningService, hour: datetime, outcome: AttemptOutcome) -> bool:
         known = (service.pk, hour, outcome, self)
@@ -105,6 +107,11 @@ def budget_of(judgement: Judgement, outcome: AttemptOutcome) -> Budget:
     if barred is not None and (group is None or barred.steps <= group.steps_to_key):
         return Budget(_tag(barred.ref), MAX_OF_ONE_DEVICE)
     return Budget("-" if group is None else _tag(group.ref), MAX_PER_HOUR[outcome])
+
+
+def source_of_others(source: str) -> str:
+    """Of the row that counts it where a source with a budget has no room."""
+    return f"{MANY}{source.split(':', 2)[1]}"
 
 
 def is_of_known_device(service: ProvisioningService, judgement: Judgement, outcome: AttemptOutcome) -> bool:

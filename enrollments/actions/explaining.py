@@ -20,7 +20,7 @@ from enrollments.actions.kept_attempts import are_alike, find_attempt, ordinal_o
 from enrollments.actions.kept_chains import kept_chain
 from enrollments.actions.known_credentials import KnownCredential, derived_from_group, known_credentials
 from enrollments.actions.name_holders import held_by_other, may_take
-from enrollments.actions.tracking import tracking_id
+from enrollments.actions.tracking import as_written
 from enrollments.attestation.credential import PresentedCredential
 from enrollments.attestation.x509 import ParsedCertificate
 from enrollments.errors import Invalid, NotFound
@@ -66,7 +66,8 @@ def explain(service: ProvisioningService, question: Question) -> Explanation:
         _refuse_more_than_a_tracking_id(question)
         found = find_attempt(service, question.tracking_id)
         if found is None:
-            raise NotFound(_nothing_kept(service, f"the tracking ID {question.tracking_id[:60]}"))
+            nothing = _nothing_kept(service, f"the tracking ID {question.tracking_id[:60]}")
+            raise NotFound(f"{nothing} {_OF_WHO_IS_TOLD_TO_WAIT}")
         return explain_attempt(service, found, question.tracking_id)
     if question.registration_id and not is_registration_id(question.registration_id):
         raise Invalid(
@@ -116,9 +117,7 @@ def explain_attempt(
         chain=chain,
         chain_note=chain_note,
         attempt=attempt,
-        tracking_id=tracking_id_of_latest(attempt)
-        if ordinal == attempt.count
-        else tracking_id(attempt.pk, ordinal),
+        tracking_id=as_written(asked_by) if ordinal < attempt.count else tracking_id_of_latest(attempt),
         is_latest=ordinal == attempt.count,
         is_of_another=is_another,
     )
@@ -292,6 +291,12 @@ def explain_known(service: ProvisioningService, known: KnownCredential, *, at: d
     Who holds which name is not asked: that is known of now alone.
     """
     return _judged(service, known, at, entries_at=None, with_names=False)
+
+
+_OF_WHO_IS_TOLD_TO_WAIT = (
+    "An answer that told an admitted device to wait is found a few seconds later; one that told so a refused device, "
+    "which came before its time, is in the log alone."
+)
 
 
 def _nothing_kept(service: ProvisioningService, what: str) -> str:

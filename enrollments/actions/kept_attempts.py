@@ -1,7 +1,8 @@
 """Attempts as they are kept: what a row tells of those that it counts, and which of them a tracking ID names (R3)."""
 
-from enrollments.actions.attempts_bounds import ALIKE
+from enrollments.actions.attempts_bounds import ALIKE, MANY, source_of_others
 from enrollments.actions.tracking import (
+    RowToCome,
     read_tracking_id,
     read_tracking_id_of_row_to_come,
     tracking_id,
@@ -17,7 +18,8 @@ NOTHING_ABOVE = "-"
 def tracking_id_of_latest(attempt: RegistrationAttempt) -> str:
     """What the device was given with the latest of the attempts that this row counts."""
     if attempt.outcome == AttemptOutcome.THROTTLED and attempt.source.startswith(ALIKE):
-        return tracking_id_of_row_to_come(attempt.source, attempt.hour)
+        others = source_of_others(attempt.source)
+        return tracking_id_of_row_to_come(attempt.service_id, attempt.source, others, attempt.hour)
     return tracking_id(attempt.pk, attempt.count)
 
 
@@ -44,11 +46,13 @@ def is_proven(attempt: RegistrationAttempt) -> bool:
 
 
 def find_attempt(service: ProvisioningService, text: str) -> RegistrationAttempt | None:
-    """The attempt that a tracking ID names, if it is of this service and still kept."""
+    """The attempt that a tracking ID names, if it is of this service and still kept; or what counts it with others."""
     if to_come := read_tracking_id_of_row_to_come(text):
-        source_ends, hour = to_come
-        rows = service.attempts.filter(hour=hour, outcome=AttemptOutcome.THROTTLED)
-        return rows.filter(source__endswith=source_ends).first()
+        rows = service.attempts.filter(hour=to_come.hour, outcome=AttemptOutcome.THROTTLED)
+        if own := rows.filter(source__endswith=to_come.source_ends).first():
+            return own
+        of_many = rows.filter(source__startswith=MANY).order_by("pk")
+        return next((one for one in of_many if _counts_one_to_come(one, to_come)), None)
     found = read_tracking_id(text)
     if found is None:
         return None
@@ -57,11 +61,24 @@ def find_attempt(service: ProvisioningService, text: str) -> RegistrationAttempt
 
 
 def ordinal_of(attempt: RegistrationAttempt, text: str) -> int:
-    """Which of the attempts that this row counts the tracking ID names; the latest, where it names none of them."""
+    """Which of the attempts that this row counts the tracking ID names; the latest, where it names none of them.
+
+    0: any of them. Those of a row that is written later are not told apart.
+    """
+    if to_come := read_tracking_id_of_row_to_come(text):
+        return 0 if attempt.count > 1 and _counts_one_to_come(attempt, to_come) else attempt.count
     found = read_tracking_id(text)
     if found is None or found[0] != attempt.pk or not 0 < found[1] <= attempt.count:
         return attempt.count
     return found[1]
+
+
+def _counts_one_to_come(attempt: RegistrationAttempt, to_come: RowToCome) -> bool:
+    if attempt.hour != to_come.hour or attempt.outcome != AttemptOutcome.THROTTLED:
+        return False
+    if attempt.source.startswith(MANY):
+        return to_come.may_be_in(attempt.service_id, attempt.source)
+    return attempt.source.endswith(to_come.source_ends)
 
 
 def are_alike(attempt: RegistrationAttempt) -> bool:

@@ -23,7 +23,7 @@ from enrollments.actions.attempts import (
     source_of_attempt,
     trace_of,
 )
-from enrollments.actions.attempts_bounds import ALIKE, hour_of
+from enrollments.actions.attempts_bounds import ALIKE, MANY, hour_of, source_of_others
 from enrollments.actions.judging import Judgement
 from enrollments.actions.quiet_periods import REFUSED
 from enrollments.actions.tracking import tracking_id_of_row_to_come
@@ -47,6 +47,12 @@ _NOT_JUDGED = TraceStep(
     _RATES,
     Said.FAILS,
     "it came more often than a device may, and was told to wait without being judged",
+)
+_OF_MANY = TraceStep(
+    "R14",
+    _RATES,
+    Said.FAILS,
+    "it was told to wait; of those that are counted together it is not kept whether it was judged",
 )
 _NOBODY = Caller(0, "", "", is_proven=False)
 
@@ -72,7 +78,7 @@ class _TooOften:
             self,
             name=OVERFLOW_NAME,
             name_key=registration_key(OVERFLOW_NAME),
-            source="many:-",
+            source=f"{MANY}-",
             credential="",
             judgement=None,
         )
@@ -113,8 +119,10 @@ def write_down_throttled() -> None:
 
 
 def _count(one: _TooOften, at: datetime) -> str:
-    _TOO_OFTEN.add(one, Times.at(at), crowded=one.of_others)
-    return tracking_id_of_row_to_come(one.source, one.hour)
+    counted = _TOO_OFTEN.add(one, Times.at(at), crowded=one.of_others)
+    # Whether the hour has room for a row of its own is found out when it is written.
+    others = source_of_others(one.source) if counted is one else counted.source
+    return tracking_id_of_row_to_come(one.service_pk, one.source, others, one.hour)
 
 
 def _write_too_often(counts: Mapping[_TooOften, Times]) -> None:
@@ -136,9 +144,9 @@ def _write_too_often(counts: Mapping[_TooOften, Times]) -> None:
 
 
 def _count_unjudged(one: _TooOften, times: Times) -> None:
+    step = _OF_MANY if one.name == OVERFLOW_NAME else _NOT_JUDGED
     steps = [
         {"rule": step.rule, "candidate": step.candidate, "said": step.said.value, "because": step.because}
-        for step in (_NOT_JUDGED,)
     ]
     count_up(
         {

@@ -6,6 +6,7 @@ import struct
 import uuid
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
+from typing import NamedTuple
 
 from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.algorithms import AES
@@ -16,8 +17,9 @@ from enrollments.models.fields import encryption_keys
 # Rows that are there have smaller IDs.
 _TO_COME = 2**63
 _LEADING_DIGITS = 15
+_HOUR_BITS, _OTHERS_BITS = 24, 20
 # Since 1970; what comes out of another key may be more than there is of time.
-_MOST_HOURS = 10_000_000
+_MOST_HOURS = 2**21
 
 
 @lru_cache(maxsize=4)
@@ -36,9 +38,32 @@ def tracking_id(attempt: int, ordinal: int) -> str:
     return str(uuid.UUID(bytes=encryptor.update(struct.pack(">QQ", attempt, ordinal)) + encryptor.finalize()))
 
 
-def tracking_id_of_row_to_come(source: str, hour: datetime) -> str:
-    """The same for each occurrence of a row that is written later. `source`: ends in a digest that leads to it."""
-    return tracking_id(_TO_COME + int(source[-_LEADING_DIGITS:], 16), int(hour.timestamp()) // 3600)
+class RowToCome(NamedTuple):
+    """What leads to a row that is written later: what its source ends in, its hour, and a digest of its others."""
+
+    source_ends: str
+    hour: datetime
+    others_digest: int
+
+    def may_be_in(self, service: int, others: str) -> bool:
+        """Whether it is counted in this row of many, if it has none of its own."""
+        return self.others_digest == _digest_of_others(service, others)
+
+
+def tracking_id_of_row_to_come(service: int, source: str, others: str, hour: datetime) -> str:
+    """The same for each occurrence of a row that is written later. `source`: ends in a digest that leads to it.
+
+    others: the source of the row that counts it together with many, if there is no room for it by then.
+    """
+    second = _digest_of_others(service, others) << _HOUR_BITS | int(hour.timestamp()) // 3600
+    return tracking_id(_TO_COME + int(source[-_LEADING_DIGITS:], 16), second)
+
+
+@lru_cache(maxsize=1024)
+def _digest_of_others(service: int, others: str) -> int:
+    """Of the service too, or it would lead to the many of another one (R1)."""
+    digest = hashlib.blake2b(f"{service}\n{others}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest) >> (64 - _OTHERS_BITS)
 
 
 def read_tracking_id(text: str) -> tuple[int, int] | None:
@@ -47,13 +72,19 @@ def read_tracking_id(text: str) -> tuple[int, int] | None:
     return found if found is not None and found[0] < _TO_COME else None
 
 
-def read_tracking_id_of_row_to_come(text: str) -> tuple[str, datetime] | None:
-    """What the row's source ends in, and its hour; None of tracking IDs of the other kind."""
+def read_tracking_id_of_row_to_come(text: str) -> RowToCome | None:
+    """None of tracking IDs of the other kind."""
     found = _read(text)
-    if found is None or found[0] < _TO_COME or found[1] > _MOST_HOURS:
+    if found is None or found[0] < _TO_COME:
         return None
-    digits, hour = f"{found[0] - _TO_COME:0{_LEADING_DIGITS}x}", found[1]
-    return digits, datetime.fromtimestamp(0, tz=UTC) + timedelta(hours=hour)
+    digits, others, hour = found[0] - _TO_COME, found[1] >> _HOUR_BITS, found[1] % 2**_HOUR_BITS
+    since_1970 = timedelta(hours=hour)
+    return RowToCome(f"{digits:0{_LEADING_DIGITS}x}", datetime.fromtimestamp(0, tz=UTC) + since_1970, others)
+
+
+def as_written(text: str) -> str:
+    """The tracking ID in this text in the form in which it was given."""
+    return str(uuid.UUID(text.strip()))
 
 
 def _read(text: str) -> tuple[int, int] | None:
@@ -65,6 +96,9 @@ def _read(text: str) -> tuple[int, int] | None:
         decryptor = _permutation(key).decryptor()
         first, second = struct.unpack(">QQ", decryptor.update(block) + decryptor.finalize())
         # Under another key than its own it is a random number, which is hardly ever so small.
-        if second < 2**31 and first < _TO_COME + 16**_LEADING_DIGITS:
+        if first < _TO_COME and second < 2**31:
+            return first, second
+        is_to_come = _TO_COME <= first < _TO_COME + 16**_LEADING_DIGITS
+        if is_to_come and second < 2 ** (_OTHERS_BITS + _HOUR_BITS) and second % 2**_HOUR_BITS < _MOST_HOURS:
             return first, second
     return None

@@ -11,15 +11,17 @@ from django.utils import timezone
 from enrollments.actions import attempts_bounds, throttled_attempts
 from enrollments.actions.attempts import OVERFLOW_NAME
 from enrollments.actions.enrollment_groups import disable_enrollment_group, enable_enrollment_group
-from enrollments.actions.explaining import explain_attempt
+from enrollments.actions.explaining import Question, explain, explain_attempt
 from enrollments.actions.kept_attempts import find_attempt, is_proven, tracking_id_of_latest
 from enrollments.actions.quiet_periods import start_quiet_period
 from enrollments.actions.registrations import Outcome, register_device
 from enrollments.actions.services import change_settings
 from enrollments.actions.storms import storms
 from enrollments.actions.throttled_attempts import write_down_throttled
+from enrollments.errors import NotFound
 from enrollments.models import Certificate, ProvisioningService, RegistrationAttempt
 from enrollments.policy.back_off import FREE_REFUSALS
+from enrollments.policy.reasons import Reason
 from enrollments.throttling import limits
 from tests.certificates import root, self_signed
 from tests.devices import (
@@ -156,11 +158,21 @@ def test_throttled_answer_writes_nothing(service, top):
     assert kept(service) == 11
 
 
-def test_flood_of_names_below_a_stolen_key_is_bounded_and_counted(service, top, monkeypatch):
-    monkeypatch.setitem(attempts_bounds.MAX_PER_HOUR, "throttled", 5)
+def flood(service, top, monkeypatch, *, cause: str):
+    """30 devices that the service has no room for, five of which have rows of their own. Returns their answers."""
+    if cause == "hour":
+        monkeypatch.setitem(attempts_bounds.MAX_PER_HOUR, "throttled", 5)
+    else:
+        monkeypatch.setattr(throttled_attempts._TOO_OFTEN, "_most", 5)
     let_in_at_most(service, registrations_per_minute=1)
-    for number in range(31):
-        visit(service, top.leaf(f"pump-{number}"))
+    first, *answers = [visit(service, top.leaf(f"pump-{number}")) for number in range(31)]
+    assert first.outcome is Outcome.ASSIGNED
+    assert {one.outcome for one in answers} == {Outcome.THROTTLED}
+    return answers
+
+
+def test_flood_of_names_below_a_stolen_key_is_bounded_and_counted(service, top, monkeypatch):
+    flood(service, top, monkeypatch, cause="hour")
     other = root("Root B")
     enroll_ca(service, other)
     visit(service, other.leaf("valve-1"))
@@ -173,10 +185,7 @@ def test_flood_of_names_below_a_stolen_key_is_bounded_and_counted(service, top, 
 
 
 def test_memory_is_bounded_and_what_is_crowded_out_is_counted(service, top, monkeypatch):
-    monkeypatch.setattr(throttled_attempts._TOO_OFTEN, "_most", 5)
-    let_in_at_most(service, registrations_per_minute=1)
-    for number in range(31):
-        visit(service, top.leaf(f"pump-{number}"))
+    flood(service, top, monkeypatch, cause="memory")
 
     assert len(throttled_attempts._TOO_OFTEN._counts) == 6
     write_down_throttled()
@@ -207,6 +216,85 @@ def test_what_cannot_be_written_is_kept_and_what_was_is_not_written_again(servic
 
     assert (written, kept(service)) == ([4, 4, 4, 2], 11)
     assert set(service.attempts.values_list("count", flat=True)) == {1}
+
+
+@pytest.mark.parametrize("cause", ["hour", "memory"])
+def test_each_tracking_id_of_a_flood_leads_to_the_row_that_counts_it(service, top, monkeypatch, cause):
+    answers = flood(service, top, monkeypatch, cause=cause)
+    write_down_throttled()
+
+    others = service.attempts.get(claimed_registration_id=OVERFLOW_NAME)
+    found = [find_attempt(service, one.tracking_id) for one in answers]
+    assert [row.claimed_registration_id for row in found[:5]] == [one.registration_id for one in answers[:5]]
+    assert found[5:] == [others] * 25
+    for answer in answers[5:]:
+        told = explain(service, Question(tracking_id=answer.tracking_id.upper()))
+        assert (told.tracking_id, told.reason, told.is_latest) == (
+            answer.tracking_id,
+            Reason.THROTTLED,
+            False,
+        )
+        assert told.basis.startswith("one of 25 attempts with this cause from ")
+        assert "which it was and the steps of its decision are not kept" in told.basis
+        assert told.steps == (), "those that are kept may be of another device"
+        assert "pump" not in str(told.as_json())
+
+
+@pytest.mark.parametrize("cause", ["hour", "memory"])
+def test_r1_tracking_id_of_a_flood_leads_nowhere_in_another_service_with_a_flood_of_its_own(
+    service, top, monkeypatch, cause
+):
+    answers = flood(service, top, monkeypatch, cause=cause)
+    elsewhere = new_service("elsewhere")
+    enroll_ca(elsewhere, top)
+    flood(elsewhere, top, monkeypatch, cause=cause)
+    write_down_throttled()
+
+    assert elsewhere.attempts.filter(claimed_registration_id=OVERFLOW_NAME).exists()
+    assert {find_attempt(elsewhere, one.tracking_id) for one in answers} == {None}
+
+
+def test_tracking_id_of_a_flood_below_one_key_leads_not_to_the_others_of_another(service, top, monkeypatch):
+    answers = flood(service, top, monkeypatch, cause="hour")
+    other = root("Root B")
+    enroll_ca(service, other)
+    of_other = [visit(service, other.leaf(f"valve-{number}")) for number in range(9)]
+    write_down_throttled()
+
+    rows = service.attempts.filter(claimed_registration_id=OVERFLOW_NAME).order_by("pk")
+    assert [(row.entry_name, row.count) for row in rows] == [("root-a", 25), ("root-b", 4)]
+    assert [find_attempt(service, one[-1].tracking_id) for one in (answers, of_other)] == [*rows]
+
+
+def test_of_devices_crowded_out_of_memory_it_is_not_told_that_they_were_not_judged(service, top, monkeypatch):
+    flood(service, top, monkeypatch, cause="memory")
+    write_down_throttled()
+
+    (step,) = service.attempts.get(claimed_registration_id=OVERFLOW_NAME).trace
+    assert step["because"].endswith("it is not kept whether it was judged")
+
+
+def test_tracking_id_that_several_answers_share_is_not_said_to_be_of_the_latest(service, top):
+    let_in_at_most(service, device_registrations_per_minute=1)
+    leaf = top.leaf("pump-1")
+    answers = [visit(service, leaf, seconds=second) for second in range(4)][1:]
+    write_down_throttled()
+
+    told = explain(service, Question(tracking_id=answers[0].tracking_id))
+    assert (told.is_latest, told.attempt.count) == (False, 3)
+    assert told.basis.startswith("one of 3 such attempts from ")
+    assert told.steps != ()
+
+
+def test_answer_that_is_not_written_yet_is_said_to_be_found_later(service, top):
+    let_in_at_most(service, device_registrations_per_minute=1)
+    leaf = top.leaf("pump-1")
+    answer = [visit(service, leaf) for _ in range(2)][-1]
+
+    with pytest.raises(NotFound, match="told an admitted device to wait is found a few seconds later"):
+        explain(service, Question(tracking_id=answer.tracking_id))
+    write_down_throttled()
+    assert explain(service, Question(tracking_id=answer.tracking_id)).registration_id == "pump-1"
 
 
 def test_tracking_id_leads_nowhere_in_another_service(service, top):
@@ -357,7 +445,7 @@ def test_each_attempt_is_counted_once_whatever_happens(service, top, monkeypatch
         "pump-4": signs(service, "pump-4", WRONG_KEY),
         "pump-5": shows(top.leaf("pump-5")),
     }
-    happened, seconds = 0, 0.0
+    happened, seconds, tracking_ids = 0, 0.0, set()
     for _ in range(160):
         step = chance.choices(
             ["visit", "wait", "write", "cannot write", "disable", "enable"], [14, 3, 2, 2, 1, 1]
@@ -365,7 +453,7 @@ def test_each_attempt_is_counted_once_whatever_happens(service, top, monkeypatch
         if step == "visit":
             name = chance.choice(list(devices))
             for _ in range(chance.choice([1, 4, 8])):
-                visit(service, devices[name], name, seconds)
+                tracking_ids.add(visit(service, devices[name], name, seconds).tracking_id)
                 happened, seconds = happened + 1, seconds + 0.01
         elif step == "wait":
             seconds += chance.choice([1, 10, 100])
@@ -386,6 +474,8 @@ def test_each_attempt_is_counted_once_whatever_happens(service, top, monkeypatch
         visit(service, device, name, seconds)
         write_down_throttled()
     assert kept(service) == happened + len(devices)
+    given = tracking_ids - {""}
+    assert [one for one in given if find_attempt(service, one) is None] == []
     assert RegistrationAttempt.objects.filter(outcome="throttled").exists()
 
 
