@@ -4,6 +4,7 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
+    WHILE_SERVING = 'Nothing changes but a word on pages.'
 
     dependencies = [
         ('enrollments', '0021_search_by_beginning'),

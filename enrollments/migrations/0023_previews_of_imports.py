@@ -4,6 +4,7 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
+    WHILE_SERVING = 'The column is empty where the version before starts an import; no preview is shown of that one.'
 
     dependencies = [
         ('enrollments', '0022_unusable_imports'),

@@ -4,6 +4,7 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
+    WHILE_SERVING = 'The version before leaves it empty: which key was proven at such an attempt is not known.'
 
     dependencies = [
         ('enrollments', '0023_previews_of_imports'),

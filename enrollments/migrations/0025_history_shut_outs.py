@@ -11,7 +11,7 @@ from enrollments.models.migrating import AddIndexMeanwhile
 
 
 class Migration(migrations.Migration):
-
+    WHILE_SERVING = 'It is built while rows are written, and the version before asks nothing by it.'
     atomic = False  # nothing is built concurrently within a transaction
 
     dependencies = [

@@ -4,6 +4,7 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
+    WHILE_SERVING = 'The version before leaves it empty, and then no chain is drawn of the attempt.'
 
     dependencies = [
         ('enrollments', '0025_history_shut_outs'),

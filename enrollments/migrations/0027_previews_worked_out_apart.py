@@ -5,6 +5,7 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
+    WHILE_SERVING = 'New tables. The version before works out previews in the request that shows them, and keeps none.'
 
     dependencies = [
         ('enrollments', '0026_chains_of_attempts'),

@@ -4,6 +4,10 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
+    WHILE_SERVING = (
+        'What the version before stores counts as enrolled, and is not forgotten. What it enrolls, after this version has '
+        'stored it as only sent, goes on counting as that: once no entry has it any more, it is forgotten.'
+    )
 
     dependencies = [
         ('enrollments', '0027_previews_worked_out_apart'),

@@ -4,6 +4,7 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
+    WHILE_SERVING = 'The version before leaves it empty, which says that it was not kept.'
 
     dependencies = [
         ('enrollments', '0030_history_takes_what_belongs'),

@@ -5,6 +5,7 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
+    WHILE_SERVING = 'A new table. The version before writes a row of the history for each, and adds nothing up.'
 
     dependencies = [
         ('enrollments', '0031_keys_of_groups_at_attempts'),

@@ -4,6 +4,7 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
+    WHILE_SERVING = 'The version before leaves it empty, and then each of these certificates is looked at by itself.'
 
     dependencies = [
         ('enrollments', '0033_agreed_on'),

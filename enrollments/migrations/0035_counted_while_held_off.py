@@ -4,6 +4,7 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
+    WHILE_SERVING = 'The version before leaves both out: it counts none that are held off, and no last time.'
 
     dependencies = [
         ('enrollments', '0034_evidence_class_of_attempts'),

@@ -4,6 +4,10 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
+    WHILE_SERVING = (
+        'Nothing changes in the database. The version before shows such attempts in its list; the page and the explanation '
+        'of one fail there, as does the explanation of a name whose latest attempt it is.'
+    )
 
     dependencies = [
         ('enrollments', '0035_counted_while_held_off'),

@@ -1,7 +1,8 @@
 """Migrations run while the version before still serves: first expand, and contract a version later.
 
-From 0021 on, whatever could break that, or hold up a table that devices write to, needs a reason in the migration:
-`WHILE_SERVING = "…"`. docs/scaling.md has the rule in words.
+From 0021 on, each says what the version before makes of it: `WHILE_SERVING = "…"`. Whatever could break that version,
+or hold up a table that devices write to, says there why it may, and is named here. docs/scaling.md has the rule in
+words.
 """
 
 from collections.abc import Iterator
@@ -15,6 +16,13 @@ from django.db.migrations.state import ProjectState
 from enrollments.models.migrating import AddIndexMeanwhile
 
 LAST_BEFORE_THE_RULE = 20
+# In which something is found: whoever adds one here has read in its WHILE_SERVING why it may be so.
+MAY_ALL_THE_SAME = {
+    "0021_search_by_beginning",
+    "0029_unfit_leaves",
+    "0030_history_takes_what_belongs",
+    "0033_agreed_on",
+}
 HARMLESS = (
     migrations.CreateModel,
     migrations.AlterModelOptions,
@@ -110,14 +118,20 @@ def later_migrations() -> list[tuple[str, migrations.Migration, ProjectState]]:
 
 @pytest.mark.django_db
 def test_each_can_run_while_the_version_before_serves_or_says_why_it_may():
+    found = {name: [*problems_of(migration, before)] for name, migration, before in later_migrations()}
+
+    assert [f"{name}: {one}" for name in found.keys() - MAY_ALL_THE_SAME for one in found[name]] == []
+    assert [name for name in sorted(MAY_ALL_THE_SAME) if not found[name]] == [], "nothing is to be excused"
+
+
+@pytest.mark.django_db
+def test_each_says_what_the_version_before_makes_of_it():
+    """What it does with values that it does not know, nobody can find out by looking at operations."""
     found = [
-        f"{name}: {problem}"
-        for name, migration, before in later_migrations()
-        if not getattr(migration, "WHILE_SERVING", "")
-        for problem in problems_of(migration, before)
+        name for name, one, _ in later_migrations() if not getattr(one, "WHILE_SERVING", "").endswith(".")
     ]
 
-    assert found == []
+    assert found == [], "say what the version before makes of it, or that it has to be stopped"
 
 
 NEW = models.Index(fields=["device_id"], name="new_index")
