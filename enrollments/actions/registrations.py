@@ -9,12 +9,12 @@ from django.utils import timezone
 
 from enrollments import metrics
 from enrollments.actions.allocation import Choice, ask
+from enrollments.actions.assigned_records import is_same_proof
 from enrollments.actions.assignment import (
     REMOTE_PATIENCE,
     Assigned,
     abandon,
     assign,
-    is_same_proof,
     keep_disabled,
     settle_remote,
 )
