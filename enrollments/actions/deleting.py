@@ -80,7 +80,8 @@ def delete_and_deny(
     All devices are examined, however many there are: whoever was not looked at would come back in (R16).
 
     Raises NotFound, Invalid; PreviewOutdated if something else changed, before or between (see check_epoch); Conflict
-    where more devices register meanwhile than can be examined.
+    where more devices register meanwhile than can be examined, and where it is not known by what else some may come in,
+    since certificates that they sent are not kept any more. Nothing is deleted then.
     """
     reason = clean_reason(reason)
     newcomers = Newcomers.from_now_on(service, entries)
