@@ -6,18 +6,16 @@ time, in a rehearsal in which the entries stand as they did then; that holds the
 else is decided on values, with no lock.
 """
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 from time import monotonic
 
-from django.db.models import Case, Count, IntegerField, Q, QuerySet, Value, When
 from django.utils import timezone
 
 from enrollments.actions.attempts_certificates import Came
-from enrollments.actions.evidence import UNSIGNED
 from enrollments.actions.judging import judge
 from enrollments.actions.past.besides import Besides, States, known_besides, unjudgeable, unlooked
 from enrollments.actions.past.credentials import may_admit_another, mechanism_of
@@ -32,6 +30,7 @@ from enrollments.actions.past.deciding import (
 )
 from enrollments.actions.past.doubts import doubts_about
 from enrollments.actions.past.entries import PastEntry, Subject
+from enrollments.actions.past.looked_at import Single, classes_at, is_current, singles_at
 from enrollments.actions.past.proofs import put_back_proofs
 from enrollments.actions.past.putting_back import put_back
 from enrollments.actions.past.standing import (
@@ -57,9 +56,7 @@ from enrollments.actions.preview.kinds import BARE, Kinds, by_a_known_name, unsi
 from enrollments.actions.preview.limits import MAX_ATTEMPTS, MAX_CLASSES
 from enrollments.actions.preview.looking import Look, Time, look_at_class
 from enrollments.actions.preview.loose import LeafNames, Loose
-from enrollments.actions.preview.touched import in_portions
-from enrollments.actions.preview.world import NOTHING_ABOVE, Above, World, chain_of
-from enrollments.attestation.credential import PresentedCredential
+from enrollments.actions.preview.world import NOTHING_ABOVE, Above, World
 from enrollments.errors import Invalid
 from enrollments.models import ProvisioningService, RegistrationRecord
 from enrollments.models.locks import rehearsal
@@ -219,7 +216,7 @@ class _Fleet:
                 for one in kinds:
                     one.split(kind)
         for time, sorted_then in zip(self.times, kinds, strict=True):
-            self._judge_singly(time, self._singles(time, sorted_then.alone, with_certificates))
+            self._judge_singly(time, singles_at(self.service, time, sorted_then.alone, with_certificates))
         return kinds
 
     def _look_at_classes(self, time: Standing, loose: Loose, strangers: Sequence[LeafNames]) -> None:
@@ -232,7 +229,7 @@ class _Fleet:
             rows = unsigned_evidence(self.service).filter(by_a_known_name(self.service))
             loose.note(self.service, rows, strangers)
 
-        classes = _classes_at(self.service, time, self.limits.classes)
+        classes = classes_at(self.service, time, self.limits.classes)
         unseen = [one for one in classes if not self._is_seen(time, one.evidence_class)]
         acts: list[Callable[[], None]] = [note_loose_ones, *(partial(look_at, one) for one in unseen)]
         self._do_as_it_was(time, self._that_matter(time), acts)
@@ -256,7 +253,7 @@ class _Fleet:
             time.world.above[evidence] = above
         return above is not None
 
-    def _judge_singly(self, time: Standing, singles: Sequence["_Single"]) -> None:
+    def _judge_singly(self, time: Standing, singles: Sequence[Single]) -> None:
         """As many as the limits allow."""
         own = {registration_key(single.name) for single in singles}
         entries = self._that_matter(time) | {
@@ -265,7 +262,7 @@ class _Fleet:
             if self._name_of(subject, entry) in own
         }
 
-        def judge_one(one: _Single) -> None:
+        def judge_one(one: Single) -> None:
             decision = judge(self.service, one.name, one.shown(), at=time.at).decision
             outcome = Outcome(decision.verdict, decision.entry)
             time.singles[one.key] = self.seen.singles[time.at, one.key, one.shown_last] = outcome
@@ -333,34 +330,6 @@ class _Fleet:
         known = entry or self.now[subject]
         return registration_key(known.name) if known is not None else ""
 
-    def _singles(
-        self, time: Standing, alone: Collection[str], strangers: Mapping[str, Stranger]
-    ) -> list["_Single"]:
-        """Whoever shares with nobody what is above its leaf: the registered ones that came last first."""
-        unshared = [name for name, one in time.world.above.items() if not one.is_shared]
-        records = self.service.registrations
-        portions = [
-            records.filter(evidence_class__in=unshared),
-            *(
-                records.filter(registration_key__in=some)
-                for some in in_portions(sorted(alone - strangers.keys()))
-            ),
-        ]
-        registered = {
-            one.registration_key: _Single(
-                one.registration_key, one.registration_id, partial(chain_of, one), one.updated_at.isoformat()
-            )
-            for some in portions
-            for one in some.order_by("-updated_at").iterator(chunk_size=2000)
-        }
-        return [
-            *registered.values(),
-            *(
-                _Single(key, strangers[key].name, strangers[key].shown, str(hash(strangers[key].pems)))
-                for key in sorted(alone & strangers.keys())
-            ),
-        ]
-
     # --- Deciding ---------------------------------------------------------------------------------
 
     def _decided(self, besides: Besides, kinds: Sequence[Kinds]) -> Iterator[tuple[str, str, list[Decided]]]:
@@ -402,7 +371,7 @@ class _Fleet:
     def _rows(self) -> Iterator[Row]:
         judgeable = self.service.registrations.exclude(unjudgeable())
         records = judgeable.annotate(
-            **{f"current_{number}": _is_current(time.at) for number, time in enumerate(self.times)}
+            **{f"current_{number}": is_current(time.at) for number, time in enumerate(self.times)}
         )
         for row in records.values_list(*COLUMNS, "current_0", "current_1").iterator(chunk_size=5000):
             key, name, latest, evidence, thumbprint, spki, key_ids, *current = row
@@ -421,39 +390,3 @@ class _Fleet:
 
 def _standing(walk: Walk, at: datetime) -> Standing:
     return Standing(at, walk.standing(at), walk.key_groups_admit, walk.proofs)
-
-
-@dataclass(frozen=True, slots=True)
-class _Single:
-    """A device that is judged by itself."""
-
-    key: str
-    name: str
-    shown: Callable[[], PresentedCredential]
-    shown_last: str
-
-
-def _classes_at(service: ProvisioningService, time: Standing, most: int | None) -> list[RegistrationRecord]:
-    """One record for each class that shares a verified signature: one whose leaf was valid at that time, if any was."""
-    records = service.registrations.exclude(evidence_class="").exclude(evidence_class__startswith=UNSIGNED)
-    counted = records.order_by().values("evidence_class").annotate(devices=Count("pk")).order_by("-devices")
-    representatives = []
-    for name in counted.values_list("evidence_class", flat=True)[:most]:
-        members = service.registrations.filter(evidence_class=name)
-        current = members.filter(leaf_not_before__lte=time.at, leaf_not_after__gte=time.at)
-        record = _unbarred(current, time) or current.first() or _unbarred(members, time) or members.first()
-        if record is not None:
-            representatives.append(record)
-    return representatives
-
-
-def _unbarred(members: "QuerySet[RegistrationRecord]", time: Standing) -> RegistrationRecord | None:
-    """One whose key no disabled entry holds: above such a leaf there may be what was issued to that key besides."""
-    keys = members.order_by("pk").values_list("pk", "leaf_spki").iterator(chunk_size=500)
-    pk = next((pk for pk, spki in keys if spki not in time.world.leaf_bars), None)
-    return members.filter(pk=pk).first() if pk is not None else None
-
-
-def _is_current(at: datetime) -> Case:
-    current = Q(leaf_not_before__isnull=True) | Q(leaf_not_before__lte=at, leaf_not_after__gte=at)
-    return Case(When(current, then=Value(1)), default=Value(0), output_field=IntegerField())
