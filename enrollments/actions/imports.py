@@ -256,6 +256,8 @@ def _told(foreseen: Mapping[str, Any]) -> dict[str, Any]:
         "devices": {name: count for name, count in effects.items() if count},
         "not examined": foreseen["not_examined"],
     }
+    if comings := foreseen.get("to_come"):
+        told["to come"] = {one["words"].rstrip(":"): _told(one)["devices"] for one in comings}
     if later := foreseen.get("later"):
         told |= {"turning": foreseen["turning"], "once turned": _told(later)}
     return told

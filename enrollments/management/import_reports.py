@@ -1,13 +1,15 @@
 """What `import_enrollments` says: what is foreseen, what became of it, and what is wrong with which line."""
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from enrollments.actions.outcomes import Outcome
+from enrollments.actions.preview import Coming, Preview
 from enrollments.actions.preview.table import Echo, csv_of_parts
-from enrollments.actions.preview.words import in_lines, turning_in_line
+from enrollments.actions.preview.words import coming_in_lines, in_lines, turning_in_line
+from enrollments.actions.schedule import as_text
 from enrollments.management.exported_files import write_exported
 from enrollments.models import ImportRun
 from enrollments.transfer.foreseen import Foreseen
@@ -18,9 +20,9 @@ SHOWN_IN_JSON = 1000
 
 
 def foreseen_in_lines(seen: Foreseen) -> list[str]:
-    lines = in_lines(seen.now)
+    lines = [*in_lines(seen.now), *coming_in_lines(seen.comings)]
     if seen.later is not None:
-        lines += [turning_in_line(seen.turning), *in_lines(seen.later)]
+        lines += [turning_in_line(seen.turning), *in_lines(seen.later), *coming_in_lines(seen.later_comings)]
     return lines
 
 
@@ -55,8 +57,20 @@ def write_errors(run: ImportRun, path: Path | None) -> None:
         write_exported(path, text, f"problems of import {run.pk}", {}, service=run.service)
 
 
+def _by_time(comings: Iterable[Coming], before: str = "") -> dict[str, Preview]:
+    return {f"{before}{_when(one)}": one.preview for one in comings}
+
+
+def _when(coming: Coming) -> str:
+    stays = "in by this " if coming.stays else ""
+    return f"{stays}at other times" if coming.at is None else f"{stays}from {as_text(coming.at)} on"
+
+
 def write_devices(path: Path, seen: Foreseen, run: ImportRun) -> None:
     """Each known device with what becomes of it, as CSV."""
-    later = {"once its entries have turned": seen.later} if seen.later is not None else {}
-    text = csv_of_parts({"once carried out": seen.now, **later})
+    parts = {"once carried out": seen.now, **_by_time(seen.comings)}
+    if seen.later is not None:
+        turned = "once its entries have turned"
+        parts |= {turned: seen.later, **_by_time(seen.later_comings, f"{turned}, ")}
+    text = csv_of_parts(parts)
     write_exported(path, text, "preview as CSV", {"change": f"import {run.pk}"}, service=run.service)

@@ -47,7 +47,7 @@ class Line:
     """So many devices of one effect. `through`: by which entries, where that is of interest. `url`: all of them.
 
     held: sentences about those that fail all the same, because another entry holds their names. out_until: see Preview.
-    stays: see Coming.
+    stays: see Coming. is_looked: see `will`.
     """
 
     effect: Effect
@@ -58,10 +58,11 @@ class Line:
     held: tuple[str, ...] = ()
     out_until: datetime | None = None
     stays: bool = False
+    is_looked: bool = True
 
     @property
     def words(self) -> str:
-        return will(self.effect, self.count, self.out_until, stays=self.stays)
+        return will(self.effect, self.count, self.out_until, stays=self.stays, is_looked=self.is_looked)
 
     @property
     def only(self) -> EntryRef | str | None:

@@ -114,7 +114,8 @@ class _Telling:
 
 
 def _as_json(far: HowFar) -> dict[str, Any]:
-    return {"step": far.step.value, "done": far.done, "of": far.of, "is_later": far.is_later}
+    told = {"step": far.step.value, "done": far.done, "of": far.of}
+    return {**told, "is_later": far.is_later, "is_to_come": far.is_to_come}
 
 
 def work_out_where_wanted(run: ImportRun, *, everyone: bool = False) -> None:

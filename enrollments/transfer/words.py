@@ -112,5 +112,7 @@ def how_far(progress: Mapping[str, Any]) -> HowFarInWords:
         return HowFarInWords(f"It begins. {_GOES_ON}")
     told = in_short(Step(progress["step"]), progress["done"], progress["of"])
     then = " This is about the time when its entries have turned." if progress["is_later"] else ""
+    if progress.get("is_to_come"):  # not kept by the version before
+        then += " This is about times to come at which other switches turn."
     sentence = f"{told[0].upper()}{told[1:]}.{then} {_GOES_ON}"
     return HowFarInWords(sentence, progress["done"], progress["of"])

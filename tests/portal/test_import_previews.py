@@ -14,9 +14,10 @@ from enrollments.actions.enrollments import disable_enrollment
 from enrollments.actions.import_holding import hold
 from enrollments.actions.import_previews import claim_preview, tell_progress
 from enrollments.actions.import_work import pause_import
-from enrollments.actions.preview import Device, Preview
+from enrollments.actions.preview import Act, Device, Preview, carry_out
 from enrollments.actions.preview import Outcome as PreviewOutcome
 from enrollments.actions.preview.limits import turn_to_examine_all
+from enrollments.actions.schedule import as_text
 from enrollments.errors import SecretUnreadable
 from enrollments.models import (
     HistoryEvent,
@@ -30,9 +31,10 @@ from enrollments.policy.facts import EntryKind, EntryRef
 from enrollments.policy.roles import Role
 from enrollments.portal.views import import_previews
 from enrollments.transfer import foreseen, kept, kept_devices, previewing
-from tests.devices import ALICE, enroll_keys, register, signs
+from tests.certificates import root
+from tests.devices import ALICE, enroll_ca, enroll_keys, register, signs
 from tests.portal.import_pages import signed_in, text_of, url
-from tests.transfer.lists import checked, json_lines, keys, started
+from tests.transfer.lists import below, checked, json_lines, keys, started
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("imports_at_once")]
 
@@ -438,3 +440,31 @@ def test_entries_are_kept_up_to_a_number_and_the_others_counted(service):
 
     (line,) = part.lines
     assert (line.count, len(line.through), line.unnamed) == (30, kept.MOST_THROUGH, 10)
+
+
+def test_who_comes_in_when_the_switch_of_another_entry_turns_is_shown_and_stays(service, operator):
+    """The list opens a group below one that is to be enabled tomorrow: nobody comes in before that."""
+    top = root("Root")
+    line = top.intermediate("Line")
+    low, high = enroll_ca(service, line, "low"), enroll_ca(service, top, "high")
+    register(service, line.leaf("pump-1"))
+    at = (timezone.now() + timedelta(days=1)).replace(microsecond=0)
+    carry_out(service, Act.DISABLE, [low], actor=ALICE)
+    carry_out(service, Act.DISABLE, [high], actor=ALICE, until=at)
+    run = checked(service, json_lines(below("low", line, operation="update", provisioningStatus="enabled")))
+    from_then = f"From {as_text(at)} on, with whatever else is scheduled until then:"
+
+    on_its_page = text_of(operator.get(url("import-detail", service, import_pk=run.pk)))
+    listed = text_of(operator.get(url("import-preview", service, import_pk=run.pk)))
+    epoch = type(service).epoch_of(service.pk)
+    started_on = text_of(
+        operator.post(url("import-start", service, import_pk=run.pk), {"epoch": epoch}, follow=True)
+    )
+
+    comes_in = "<strong>1</strong> known device <strong>will come in anew</strong>"
+    for page in (on_its_page, listed, started_on):
+        assert as_text(at) in page.partition(from_then)[0], "until when it is out"
+        then = page.partition(from_then)[2]
+        assert f"{comes_in} through enrollment group low" in then
+    told = HistoryEvent.objects.get(event="import.started").after["preview"]
+    assert told["to come"] == {from_then.rstrip(":"): {"comes in": 1}}

@@ -6,6 +6,7 @@ says which they are.
 """
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 
 from enrollments.actions.attempts_certificates import Came, looked_at_from, shown_at_attempts
 from enrollments.actions.attempts_keys import Signed, keys_at_attempts
@@ -20,8 +21,10 @@ from enrollments.actions.preview.near import lines_above
 from enrollments.actions.preview.planned import Portions, read_plan
 from enrollments.actions.preview.progress import Tell, tell_nobody
 from enrollments.actions.schedule import standing_now
+from enrollments.actions.times_to_come import NO_TIMES, times_to_come
 from enrollments.collecting import without_collecting
 from enrollments.models import ProvisioningService
+from enrollments.models.switches import NO_TIME
 
 
 def preview_of_list(
@@ -31,8 +34,12 @@ def preview_of_list(
     came: Mapping[str, Sequence[Came]] | None = None,
     signed: Mapping[str, Sequence[Signed]] | None = None,
     tell: Tell = tell_nobody,
+    *,
+    at: datetime | None = None,
 ) -> Preview:
     """As if all of it were carried out that would not be refused. Raises SecretUnreadable.
+
+    at: what is decided at that time to come, with all that is scheduled until then, by the list too; instead of now.
 
     limits: as much as can be told at a glance, unless it is said.
     came, signed: shown_at_attempts and keys_at_attempts, where these were asked for.
@@ -45,12 +52,17 @@ def preview_of_list(
         signed = keys_at_attempts(service, limits.attempts)
     with secret_read_once(), without_collecting():
         standing = standing_now(service)  # what is due by now is no part of the change
-        time = Time.of(None)
+        time = Time.of(at)
         as_of = time.as_of(standing)
         plan = read_plan(service, portions, as_of, by_place(came), signed)
         lines = lines_above(service, plan, portions)
         looking = look_at_all(service, plan, lines, time, limits, tell)
         deciding = Deciding(service, plan, portions, looking, time, as_of, tell)
         devices = tuple(deciding.devices())
+    times = NO_TIMES
+    if at not in NO_TIME:
+        groups = looking.looked.touched.group_pks
+        times = times_to_come(service, standing, plan.individuals, groups, after=at)
+    out_until = next(iter(times.letting_in), None)
     since = looked_at_from(service, limits.attempts)
-    return Preview(standing.epoch, devices, deciding.beyond, attempts_since=since)
+    return Preview(standing.epoch, devices, deciding.beyond, out_until, since, times)

@@ -6,7 +6,8 @@ it says after a change follows from the change and from what it says now.
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple, Protocol
+from datetime import datetime
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from enrollments.actions.attempts_certificates import Came
 from enrollments.actions.attempts_keys import Signed
@@ -22,6 +23,11 @@ from enrollments.models.fields import fingerprint
 from enrollments.models.switches import AsOf
 from enrollments.policy.facts import EntryKind, EntryRef, Mechanism
 from enrollments.policy.names import registration_key
+
+if TYPE_CHECKING:
+    from django.db.models import QuerySet
+
+    from enrollments.models import IndividualEnrollment
 
 # What is added has a number that is higher than any, since of two that bar a key the older one is named.
 _FIRST_NEW = 10**15
@@ -127,7 +133,10 @@ def read_plan(
     came: Mapping[str, Came],
     signed: Mapping[str, Sequence[Signed]],
 ) -> Plan:
-    """Goes through the list once, and keeps of each line no more than what decides."""
+    """Goes through the list once, and keeps of each line no more than what decides.
+
+    as_of: also the time for which it is asked whether what the list makes is enabled.
+    """
     plan = Plan(came=came, signed=signed)
     for changes in portions():
         individuals = {registration_key(one.name): one for one in changes if not one.is_group}
@@ -141,11 +150,12 @@ def read_plan(
 def _add(service: ProvisioningService, plan: Plan, changes: Mapping[str, Change], as_of: AsOf) -> None:
     rows = service.individualenrollments.filter(registration_key__in=list(changes))
     before = read_many_individuals(rows, as_of)
+    ending = _ending(rows) if as_of.any_due else {}
     holding: dict[int, str] = {}
     for key, change in changes.items():
         own = before.get(key)
         ref = own.ref if own else EntryRef(EntryKind.INDIVIDUAL, _FIRST_NEW + change.line, change.name)
-        planned = planned_of(change, own, ref)
+        planned = planned_of(change, own, ref, as_of, ending.get(key))
         plan.individuals[key] = planned
         if own is not None:
             plan.numbers.add(ref.pk)
@@ -177,7 +187,16 @@ def _bar(plan: Plan, ref: EntryRef, spkis: Collection[str]) -> None:
         plan.bars.setdefault(spki, []).append(ref)
 
 
-def planned_of(change: Change, before: Individual | None, ref: EntryRef) -> Planned:
+def _ending(rows: "QuerySet[IndividualEnrollment]") -> dict[str, datetime]:
+    """By registration key, until when those are enabled that are to be disabled at a time."""
+    found = rows.filter(enabled=True).values_list("registration_key", "switches_at")
+    return {key: at for key, at in found if at is not None}
+
+
+def planned_of(
+    change: Change, before: Individual | None, ref: EntryRef, as_of: AsOf, ends: datetime | None = None
+) -> Planned:
+    """ends: until when the entry is enabled that is there; a line that enables it leaves it so (see EntrySpec)."""
     spec = change.spec
     if not isinstance(spec, IndividualSpec):
         return Planned(ref, is_new=False, enabled=False)
@@ -191,7 +210,10 @@ def planned_of(change: Change, before: Individual | None, ref: EntryRef) -> Plan
         holds_keys = before is not None and before.mechanism is Mechanism.SYMMETRIC_KEY
         made = None if holds_keys else MADE
         secrets = tuple(_of_key(key) or made for key in (spec.primary_key, spec.secondary_key))
-    return Planned(ref, before is None, spec.enabled, Mechanism(spec.mechanism), certificates, secrets)
+    if spec.enabled and spec.switches_at is None and not spec.for_good:
+        spec = replace(spec, switches_at=ends)
+    enabled = as_of.enabled(spec)
+    return Planned(ref, before is None, enabled, Mechanism(spec.mechanism), certificates, secrets)
 
 
 def _of_tpm(key: bytes) -> Secrets | None:

@@ -62,15 +62,21 @@ class _Asked:
         return {
             "preview": told,
             "lines": [_line(one, address) for one in told.lines],
+            "comings": [
+                {"words": one.sentence, "lines": [_line(each) for each in one.lines], "preview": one}
+                for one in told.comings
+            ],
             "all_url": address,
             "everyone_url": replace(self, everyone=True).address(run),
             "export_url": self.address(run, "portal:import-preview-export"),
         }
 
 
-def _line(kept: KeptLine, address: str) -> Line:
+def _line(kept: KeptLine, address: str = "") -> Line:
     through = (*kept.through, *([(_OTHERS, kept.unnamed)] if kept.unnamed else []))
-    return Line(kept.effect, kept.count, through, kept.examples, f"{address}&effect={kept.effect}", kept.held)
+    url = f"{address}&effect={kept.effect}" if address else ""
+    how_long = kept.out_until, kept.stays, kept.is_looked
+    return Line(kept.effect, kept.count, through, kept.examples, url, kept.held, *how_long)
 
 
 def preview_context(run: ImportRun, *, everyone: bool) -> dict[str, Any]:
