@@ -91,19 +91,24 @@ def _answered(request: HttpRequest, handlers: dict[str, Handler], names: dict[st
     except NotAuthenticated as problem:
         return _unknown(request, service, knock, problem)
     _log(request, caller=f"{caller.kind}:{caller.name}")
+    rehearses = is_rehearsal(request, handler.operation)  # type: ignore[attr-defined]  # set by `declares`
+    only_tells = rehearses or right in READING
     try:
         caller.require(right)
-        check_rehearsal(request, handler.operation)  # type: ignore[attr-defined]  # set by `declares`
+        check_rehearsal(request, handler.operation)  # type: ignore[attr-defined]  # the same
         response = handler(request, caller, **names)
+        if only_tells:
+            # R12: nothing is handed out to whoever was shut out while this was being answered.
+            caller.require_still(right)
     except LacksRight as refused:
         # Which of them was asked for: a list of devices needs another one than the act that it is about.
         lacks = refused.right or right
-        rehearses = is_rehearsal(request, handler.operation)  # type: ignore[attr-defined]  # the same
         what = tried(request, names, reads=lacks in READING, rehearses=rehearses)
         note_lacking_right(what, caller, looks=rehearses or lacks in READING)
         raise
-    # R12: nothing is handed out to whoever was shut out while this was being answered.
-    caller.require_still(right)
+    if not only_tells:
+        # The same. What was done is in the history as such, and was not refused.
+        caller.require_still(right)
     return response
 
 

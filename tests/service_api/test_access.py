@@ -26,6 +26,7 @@ from enrollments.models import AccessPolicy, ApiToken, HistoryEvent, IndividualE
 from enrollments.models.locks import change_lock
 from enrollments.policy.access import AccessRight, rights_within
 from enrollments.policy.roles import Role
+from enrollments.service_api import views
 from enrollments.service_api.urls import urlpatterns
 from tests.devices import ALICE, enroll_keys
 from tests.factories import a_user
@@ -378,6 +379,22 @@ def test_rights_that_are_taken_are_gone(owner, api):
     )
 
     assert error_of(api.get("/enrollments/x"))[0] == 403
+
+
+def test_right_that_was_taken_while_the_answer_was_made_up_is_a_refusal_like_any_other(service, monkeypatch):
+    policy = a_policy(service, AccessRight.ENROLLMENT_READ)
+    enroll_keys(service, "pump-042")
+    shown = views.json_response
+
+    def taken_meanwhile(*answer):
+        AccessPolicy.objects.update(rights=[AccessRight.REGISTRATION_STATUS_READ])
+        return shown(*answer)
+
+    monkeypatch.setattr(views, "json_response", taken_meanwhile)
+
+    assert error_of(with_policy(policy).get("/enrollments/pump-042"))[:2] == (403, 403002)
+    row = HistoryEvent.objects.get(event="action.refused")
+    assert (row.actor_name, row.subject_name) == ("fleet-sync", "read below /enrollments/")
 
 
 def test_a_token_is_kept_as_a_digest_and_its_use_is_noted(service):
