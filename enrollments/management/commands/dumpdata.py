@@ -9,4 +9,7 @@ class Command(RefusedCommand, dumpdata.Command):
     help = (
         "Refused: export_enrollments and export_history leave their row; the database has backups of its own."
     )
-    instead = "Export with manage.py export_enrollments or export_history; a backup is made with what the database has."
+    instead = (
+        "Export with manage.py export_enrollments or with manage.py export_history; a backup is made with what the "
+        "database has for it."
+    )
