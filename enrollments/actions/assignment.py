@@ -132,7 +132,7 @@ def assign(
     return Assigned(record, Reason.ADMITTED, operation_id, steps=steps)
 
 
-def abandon(service: ProvisioningService, pending: Assigned) -> None:
+def abandon(service: ProvisioningService, pending: Assigned, reason: Reason) -> None:
     """A device that is refused after it had begun: its record does not go on saying that it is being assigned.
 
     Inside the admission lock.
@@ -142,7 +142,7 @@ def abandon(service: ProvisioningService, pending: Assigned) -> None:
     if record is None or record.operation_id != pending.operation_id:
         return
     if record.status == RegistrationStatus.ASSIGNING:
-        record.status, record.reason = RegistrationStatus.FAILED, Reason.NO_VALID_PATH.value
+        record.status, record.reason = RegistrationStatus.FAILED, reason.value
         save(record)
 
 

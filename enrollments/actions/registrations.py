@@ -345,7 +345,7 @@ def _with_choice(
     judgement, applied = _judged_and_applied(service, following, apply)
     if applied is None:
         with admission_lock(service, judgement.registration_key):
-            abandon(service, pending)
+            abandon(service, pending, judgement.decision.reason)
         return refuse(service, request, judgement)
     return _finished(applied, request)
 

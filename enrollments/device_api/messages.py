@@ -10,7 +10,7 @@ from enrollments.attestation.credential import ClaimedTpm
 from enrollments.attestation.tpm import read_storage_root_key, unwrapped
 from enrollments.errors import AttestationError
 from enrollments.policy.names import same_registration_id
-from enrollments.wire.errors import FAILURES, ApiError
+from enrollments.wire.errors import ApiError, failure_of
 from enrollments.wire.requests import json_object, utc
 
 
@@ -100,5 +100,5 @@ def registration_state(answer: RegistrationAnswer) -> dict[str, Any]:
         if record.returned_payload is not None:
             state["payload"] = record.returned_payload
     if answer.outcome is Outcome.FAILED:
-        state["errorCode"], state["errorMessage"] = FAILURES[answer.reason]
+        state["errorCode"], state["errorMessage"] = failure_of(answer.reason)
     return state

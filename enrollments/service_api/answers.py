@@ -18,9 +18,8 @@ from enrollments.models import (
 )
 from enrollments.models.switches import AsOf
 from enrollments.policy.allocation import AllocationPolicy
-from enrollments.policy.reasons import Reason
 from enrollments.policy.reprovisioning import ReprovisioningPolicy
-from enrollments.wire.errors import FAILURES
+from enrollments.wire.errors import failure_of
 from enrollments.wire.requests import utc
 from enrollments.wire.schedules import schedule_told
 
@@ -82,9 +81,7 @@ def _x509(entry: Held) -> dict[str, Any]:
 
 def registration_body(record: RegistrationRecord) -> dict[str, Any]:
     """DeviceRegistrationState (contract 6.8). Hub and device ID stand as long as the hub knows the device (R13)."""
-    code, message = (
-        FAILURES[Reason(record.reason)] if record.status == RegistrationStatus.FAILED else (None, None)
-    )
+    code, message = failure_of(record.reason) if record.status == RegistrationStatus.FAILED else (None, None)
     return _present(
         registrationId=record.registration_id,
         createdDateTimeUtc=utc(record.created_at),

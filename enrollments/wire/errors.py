@@ -44,6 +44,11 @@ FAILURES: dict[Reason, tuple[int, str]] = {
 }
 
 
+def failure_of(reason: str) -> tuple[int, str]:
+    """Of a record that failed. A device that was refused while it was being assigned has none of these causes."""
+    return FAILURES.get(Reason(reason), FAILURES[Reason.HUB_FAILED])
+
+
 # Some clients look for this very text.
 CONTENT_TYPE = "application/json; charset=utf-8"
 

@@ -407,7 +407,9 @@ def test_r12_change_while_the_webhook_is_asked_counts(service, webhook, custom, 
 
     assert told.outcome is outcome
     assert not HubDevice.objects.exists()
-    assert RegistrationRecord.objects.get().status not in ("assigned", "assigning")
+    record = RegistrationRecord.objects.get()
+    assert record.status not in ("assigned", "assigning")
+    assert record.reason == told.reason.value
 
 
 def test_r12_answer_for_an_entry_that_was_changed_meanwhile_does_not_count(service, webhook, custom):

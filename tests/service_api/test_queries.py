@@ -9,9 +9,9 @@ from django.test.utils import CaptureQueriesContext
 from enrollments.actions.enrollment_groups import add_enrollment_group
 from enrollments.actions.enrollments import delete_enrollments
 from enrollments.actions.group_specs import GroupSpec
-from enrollments.models import IndividualEnrollment
+from enrollments.models import IndividualEnrollment, RegistrationRecord
 from tests.certificates import root, self_signed
-from tests.devices import ALICE, enroll_ca, enroll_device, enroll_keys, new_service, register
+from tests.devices import ALICE, enroll_ca, enroll_device, enroll_keys, new_service, register, signs
 from tests.service_api.conftest import BackEnd, error_of
 
 pytestmark = pytest.mark.django_db
@@ -273,3 +273,17 @@ def test_records_of_a_group_need_no_body(api, service):
 
     for body in (None, {}, ALL):
         assert names(api.post("/registrations/one/query", body)) == ["a"]
+
+
+@pytest.mark.parametrize("reason", ["not_enrolled", "key_unproven", "no_valid_path"])
+def test_record_of_a_device_that_was_refused_while_it_was_being_assigned_is_told(api, service, reason):
+    """Its entry was deleted while a webhook or a remote hub was asked: no cause that a hub has."""
+    entry = enroll_keys(service, "pump-042")
+    register(service, signs(service, "pump-042", entry.primary_key), "pump-042")
+    RegistrationRecord.objects.update(status="failed", substatus="", reason=reason)
+
+    answer = api.get("/registrations/pump-042")
+
+    assert answer.status_code == 200, answer.content
+    told = answer.json()
+    assert (told["status"], told["errorCode"]) == ("failed", 400209)
