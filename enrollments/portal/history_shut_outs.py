@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 from django.http import HttpRequest
 
-from enrollments.actions.past import ALL_OF_DEVICE, Limits, ShutOuts, Spell, TooMuch, what_shut_out
-from enrollments.actions.past.words import at_the_end
+from enrollments.actions.past import ALL_OF_DEVICE, Limits, ShutOut, ShutOuts, TooMuch, what_shut_out
+from enrollments.actions.past.words import at_the_end, shut_out_otherwise
 from enrollments.errors import Conflict, Invalid, NotFound
 from enrollments.models import ProvisioningService
 from enrollments.policy.roles import Right
@@ -24,13 +24,15 @@ class ShutOutsTold:
     """rows: of the history, by primary key, whatever they are about. turns: how often it was shut out.
 
     times: the latest at which it was shut out and nobody did anything. past_url: where each spell is told.
+    otherwise: sentences about the latest times at which it could still have come in by another credential.
     problem: why it was not worked out, and `further_url`: where it is. nothing_known: nothing that could be judged.
     """
 
     rows: frozenset[int] = frozenset()
     turns: int = 0
-    times: tuple[Spell, ...] = ()
+    times: tuple[ShutOut, ...] = ()
     more_times: int = 0
+    otherwise: tuple[str, ...] = ()
     now: str = ""
     past_url: str = ""
     problem: str = ""
@@ -69,6 +71,7 @@ def _told(service: ProvisioningService, found: ShutOuts) -> ShutOutsTold:
         len(found.turns),
         times[-MOST_TIMES:],
         len(times[:-MOST_TIMES]),
+        tuple(shut_out_otherwise(look)[-MOST_TIMES:]),
         at_the_end(look),
         past_url(service, at=in_address(look.at), registration_id=look.registration_id),
     )

@@ -11,7 +11,6 @@ from django.urls import reverse
 from enrollments.actions.past import Comparison, LookBack, Spell
 from enrollments.actions.past.words import EFFECTS, values, verdict_of
 from enrollments.actions.preview import Effect
-from enrollments.actions.preview.table import in_order
 from enrollments.audit.events import Event
 from enrollments.models import HistoryEvent, ProvisioningService
 from enrollments.policy.facts import EntryRef
@@ -106,6 +105,7 @@ class Row:
     later: str
     later_by: str
     why: str
+    otherwise: str
     url: str
 
 
@@ -125,7 +125,7 @@ def past_url(service: ProvisioningService, **query: str) -> str:
 def choices(
     service: ProvisioningService, said: Comparison, effect: Effect | None, asked: dict[str, str]
 ) -> list[Choice]:
-    counts = said.preview.counts
+    counts = said.counts
     return [
         Choice("All", said.preview.known, past_url(service, **asked), effect is None),
         *(
@@ -150,7 +150,7 @@ def page_of(
     size: int = PAGE_SIZE,
 ) -> FleetPage:
     """The page that `after` or `before` asks for, by registration ID."""
-    devices = in_order(said.preview, effect)
+    devices = said.in_order(effect)
     keys = [registration_key(one.registration_id) for one in devices]
     if "before" in query:
         start = max(0, bisect_left(keys, registration_key(query.get("before", ""))) - size)
@@ -164,9 +164,9 @@ def page_of(
     summary = f"{start + 1:,} to {end:,} of {len(devices):,} devices" if shown else "No devices"
     rows = []
     for device in shown:
-        name, _, then, then_by, later, later_by, why = values(said, device)
+        name, _, then, then_by, later, later_by, why, otherwise = values(said, device)
         url = past_url(service, **times, registration_id=name)
-        rows.append(Row(name, then, then_by, later, later_by, why, url))
+        rows.append(Row(name, then, then_by, later, later_by, why, otherwise, url))
     return FleetPage(
         tuple(rows),
         summary,

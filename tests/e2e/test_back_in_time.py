@@ -67,7 +67,7 @@ def test_a_record_leads_to_every_spell_in_which_the_device_could_have_come_in(po
     page.get_by_role("link", name="All devices at that time").click()
     fleet = page.get_by_role("heading", level=2, name=re.compile("known devices could have registered"))
     expect(fleet).to_be_visible()
-    page.get_by_role("link", name=re.compile("Only at the first")).click()
+    page.get_by_role("link", name=re.compile("Shut out")).click()
     row = page.get_by_role("row").filter(has=page.get_by_role("link", name=pump, exact=True))
     expect(row).to_contain_text("Disabled")
     if name == "scripted":

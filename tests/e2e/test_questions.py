@@ -277,7 +277,7 @@ def test_two_times_are_compared_and_the_difference_is_taken_along(portal, name, 
     for label, at in (("At (UTC)", first), ("Compared with (UTC)", second)):
         page.get_by_label(label).fill(f"{at:%Y-%m-%dT%H:%M:%S}.{at.microsecond // 1000:03}")
     page.get_by_role("button", name="Look back").click()
-    page.get_by_role("link", name=re.compile("Only at the first")).click()
+    page.get_by_role("link", name=re.compile("Shut out")).click()
 
     row = page.get_by_role("row").filter(has=page.get_by_role("link", name=pump.registration_id, exact=True))
     expect(row.get_by_role("cell").nth(0)).to_contain_text(f"Admitted by enrollment group between-{name}")

@@ -64,7 +64,7 @@ def test_all_devices_are_told_and_written_to_a_file(at, tmp_path):
     told = printed_by("as_of", at, "--csv", str(file))
 
     assert "2 of 2 known devices could have registered at" in told
-    assert "1 only at the first: pump-1." in told
+    assert "1 shut out: pump-1." in told
     rows = {row["registration ID"]: row for row in csv.DictReader(file.open())}
     assert (rows["pump-1"]["then"], rows["pump-1"]["later"]) == ("admitted", "disabled")
     told = json_of("as_of", at)

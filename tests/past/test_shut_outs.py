@@ -268,11 +268,11 @@ def test_of_a_device_the_rows_that_can_matter_tell_the_same_as_all_rows(api, see
     walked = []
     changes_since = device.changes_since
 
-    def too_many(service, at, most, names=None):
+    def too_many(service, at, most, names=None, held=""):
         if names is None:
             raise TooFarBack(0)
         walked.append(names)
-        return changes_since(service, at, most, names)
+        return changes_since(service, at, most, names, held)
 
     monkeypatch.setattr(device, "changes_since", too_many)
 

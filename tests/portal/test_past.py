@@ -137,11 +137,11 @@ def test_all_devices_are_told_at_two_times_with_what_differs(auditor, plant):
 
     text = words(page(auditor, at=at))
     assert "3 of 3 known devices could have registered at" in text
-    assert "Only at the first (3)" in text
+    assert "Shut out (3)" in text
 
     text = words(page(auditor, at=at, until=between, effect="refused"))
     assert "At both times (2)" in text
-    assert "Only at the first (1)" in text
+    assert "Shut out (1)" in text
     assert "pump-1" in text
     assert "pump-0" not in text
 
@@ -262,7 +262,7 @@ def test_row_of_one_act_on_many_entries_tells_of_its_own_entry_alone(auditor, pl
 
     told = words(compared_by(auditor))
     assert "2 of 3 known devices could have registered at" in told
-    assert "Only at the second (1)" in told
+    assert "Let in (1)" in told
 
 
 def test_time_within_a_microsecond_of_a_change_is_taken_as_it_is(auditor, plant):
@@ -348,7 +348,7 @@ class TestExamineAll:
         assert "not examined" not in every
         assert "6 of 6 known devices could have registered at" in words(every)
         assert "UTC: 6" in words(every)
-        (tab,) = re.findall(r'href="([^"]+)">Only at the first', every)
+        (tab,) = re.findall(r'href="([^"]+)">Shut out', every)
         assert "valve-1" in auditor.get(unescape(tab)).content.decode()
         for export in re.findall(r'href="([^"]+/export/[^"]+)"', every):
             assert "everyone=1" in export
@@ -386,7 +386,7 @@ class TestExamineAll:
         every = words(auditor.get(unescape(every_url)).content.decode())
 
         assert "6 of 6 known devices could have registered at" in every
-        assert "Only at the first (1)" in every
+        assert "Shut out (1)" in every
 
     def test_they_are_examined_for_one_page_at_a_time_previews_included(self, auditor, plant, at):
         with if_nobody_else(Path(settings.DPS_DATA_DIR) / "examining-all"):

@@ -4,12 +4,13 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
-from django.db.models import Exists, Max, Min, OuterRef, Q, QuerySet
+from django.db.models import Exists, OuterRef, Q, QuerySet
 
 from enrollments.actions.attempts_keys import KEY_COLUMNS, is_key_of_group, key_proven
 from enrollments.actions.kept_attempts import above_leaf, is_proven
 from enrollments.actions.key_identifiers import OF_GROUP, identifier_of_derived, secret_read_once
 from enrollments.actions.past.by_key import Readings, tells_of
+from enrollments.actions.past.showing import Showings
 from enrollments.actions.preview.touched import in_portions
 from enrollments.attestation.symmetric_key import key_bytes
 from enrollments.models import (
@@ -28,7 +29,7 @@ MOST_PROVEN = 40
 class Proof(NamedTuple):
     """A credential that attempts have proven, with the first and the last of these times.
 
-    leaf, above: thumbprints. readings: of a device that signs, what identifies its key.
+    leaf, above: thumbprints. readings: of a device that signs, what identifies its key. showings: when, one by one.
     """
 
     registration_id: str
@@ -38,6 +39,7 @@ class Proof(NamedTuple):
     readings: Readings
     first: datetime
     last: datetime
+    showings: Showings
 
     @property
     def identity(self) -> tuple[str, frozenset[str], Readings]:
@@ -45,24 +47,29 @@ class Proof(NamedTuple):
 
     def joined_with(self, other: "Proof") -> "Proof":
         later = max(self, other, key=lambda one: one.last)
-        return later._replace(first=min(self.first, other.first))
+        return later._replace(first=min(self.first, other.first), showings=self.showings + other.showings)
 
     def at_the_times_of(self, other: "Proof") -> "Proof":
-        return self._replace(first=min(self.first, other.first), last=max(self.last, other.last))
+        return self._replace(
+            first=min(self.first, other.first),
+            last=max(self.last, other.last),
+            showings=self.showings + other.showings,
+        )
 
 
 def proofs_of(rows: "QuerySet[RegistrationAttempt]") -> dict[str, list[Proof]]:
     """What these attempts have proven, by registration key, the latest first: as far back as attempts are kept."""
     columns = ("registration_key", "leaf_thumbprint", "chain", *KEY_COLUMNS)
-    alike = of_proofs(rows).order_by().values_list(*columns)
-    alike = alike.annotate(name=Max("claimed_registration_id"), first=Min("first_at"), last=Max("last_at"))
+    times = ("claimed_registration_id", "outcome", "first_at", "last_at")
+    each = of_proofs(rows).order_by().values_list(*columns, *times)
     found: dict[str, dict[object, Proof]] = {}
-    for key, leaf, chain, key_id, of_group, name, first, last in alike.iterator(chunk_size=2000):
+    for key, leaf, chain, key_id, of_group, name, outcome, first, last in each.iterator(chunk_size=2000):
         mechanism, readings = Mechanism.X509, Readings()
         if not leaf:
             mechanism, key_ids = key_proven(key_id, of_group)
             readings = tuple(frozenset({one}) for one in key_ids)
-        one = Proof(name, mechanism, leaf, tuple(above_leaf(chain)), readings, first, last)
+        showings = Showings.at(first, last, let_in=outcome == AttemptOutcome.ASSIGNED)
+        one = Proof(name, mechanism, leaf, tuple(above_leaf(chain)), readings, first, last, showings)
         known = found.setdefault(key, {})
         known[one.identity] = one.joined_with(known[one.identity]) if one.identity in known else one
     return {
@@ -162,6 +169,7 @@ def tried_of_old(rows: "QuerySet[RegistrationAttempt]", known: Collection[str]) 
             (),
             one.first_at,
             one.last_at,
+            Showings.at(one.first_at, one.last_at, let_in=False),
         )
         for one in tried.order_by("last_at", "pk").iterator(chunk_size=500)
         if one.registration_key not in known and is_proven(one)

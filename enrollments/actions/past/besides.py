@@ -29,10 +29,12 @@ from enrollments.actions.past.credentials import (
     held_before,
     mechanism_of,
     proven_at,
+    shown_on_record,
 )
 from enrollments.actions.past.deciding import Several, Stranger
 from enrollments.actions.past.entries import PastEntry
 from enrollments.actions.past.putting_back import stored_certificates
+from enrollments.actions.past.showing import NEVER_SHOWN, Showings
 from enrollments.actions.preview.touched import in_portions
 from enrollments.models import (
     AttestationMechanism,
@@ -102,6 +104,7 @@ class _Recorded:
     above: tuple[str, ...]
     key_ids: frozenset[str]
     done: datetime
+    showings: Showings
 
     def has(self, proof: Proof) -> bool:
         if proof.mechanism is not self.mechanism:
@@ -172,8 +175,10 @@ def _wanted(
     first = min((one.first for one in proofs), default=FOR_EVER)
     several = Several(has_more=len(chosen) < len(proofs))
     if record is not None:
-        like = [time for one in chosen if record.has(one) for time in (one.first, one.last)]
+        same = [one for one in chosen if record.has(one)]
+        like = [time for one in same for time in (one.first, one.last)]
         several.recorded = min([record.done, *like]), max([record.done, *like])
+        several.showings = sum((one.showings for one in same), record.showings)
         first = min(first, several.recorded[0])
         chosen = [one for one in chosen if not record.has(one)]
     held = {
@@ -186,10 +191,11 @@ def _wanted(
 
 def _by_evidence(record: _Recorded, wanted: _Wanted | None) -> _Wanted:
     """With what is on record as one of those that are looked at by themselves, the first."""
-    proofs, held, several = wanted or ([], {}, Several(recorded=(record.done, record.done)))
+    of_record = Several(recorded=(record.done, record.done), showings=record.showings)
+    proofs, held, several = wanted or ([], {}, of_record)
     first, last = several.recorded or (record.done, record.done)
-    shown = Proof(record.name, record.mechanism, record.leaf, record.above, (), first, last)
-    return [shown, *proofs], held, replace(several, recorded=None)
+    shown = Proof(record.name, record.mechanism, record.leaf, record.above, (), first, last, several.showings)
+    return [shown, *proofs], held, replace(several, recorded=None, showings=NEVER_SHOWN)
 
 
 def _is_known(mechanism: str, name: str, proofs: Sequence[Proof], record: _Recorded | None) -> bool:
@@ -233,7 +239,9 @@ def _as_shown(proofs: Iterable[Proof], rows: Mapping[str, Certificate]) -> Itera
     for one in proofs:
         times = one.first, one.last
         if one.mechanism is not Mechanism.X509:
-            yield Stranger(one.registration_id, one.mechanism, one.readings, proven=times)
+            yield Stranger(
+                one.registration_id, one.mechanism, one.readings, proven=times, showings=one.showings
+            )
         elif one.leaf in rows:
             kept = [name for name in (one.leaf, *one.above) if name in rows]
             yield Stranger(
@@ -242,6 +250,7 @@ def _as_shown(proofs: Iterable[Proof], rows: Mapping[str, Certificate]) -> Itera
                 leaf=rows[one.leaf],
                 pems=tuple(rows[name].pem for name in kept),
                 proven=times,
+                showings=one.showings,
                 lacks=len(kept) <= len(one.above),
             )
 
@@ -373,5 +382,7 @@ def _records(service: ProvisioningService, keys: Collection[str]) -> dict[str, _
         if chain or mechanism is not Mechanism.X509:
             leaf = chain[0] if chain else ""
             identifiers = frozenset() if chain else identifiers
-            found[key] = _Recorded(name, mechanism, leaf, tuple(chain[1:]), identifiers, proven_at(*times))
+            done = proven_at(*times)
+            showings = shown_on_record(times[0], done)
+            found[key] = _Recorded(name, mechanism, leaf, tuple(chain[1:]), identifiers, done, showings)
     return found

@@ -24,6 +24,7 @@ from enrollments.actions.past.attempted import (
 from enrollments.actions.past.by_key import Readings, tells_of
 from enrollments.actions.past.entries import PastEntry
 from enrollments.actions.past.putting_back import stored_certificates
+from enrollments.actions.past.showing import NEVER_SHOWN, Showings
 from enrollments.attestation.credential import PresentedCredential
 from enrollments.attestation.x509 import ParsedCertificate
 from enrollments.errors import NotFound
@@ -48,7 +49,8 @@ FOR_EVER = datetime.max.replace(tzinfo=UTC)
 class Shown:
     """`chain`: certificates, the leaf first; of a device that signs, `readings` are what identifies its key.
 
-    proven: when it first and last proved this, as far as it is known; None: it was enrolled, and that is all.
+    proven: when it first and last proved this, as far as it is known; None: it was enrolled, and that is all. showings:
+    each of these times.
     lacks: whether something that it sent along with its leaf is not kept any more.
     """
 
@@ -58,6 +60,7 @@ class Shown:
     chain: tuple[ParsedCertificate, ...] = field(default=(), repr=False)
     readings: Readings = ()
     proven: tuple[datetime, datetime] | None = None
+    showings: Showings = NEVER_SHOWN
     lacks: bool = False
 
     @property
@@ -235,7 +238,8 @@ def _proven(proofs: Sequence["Proof"], record: RegistrationRecord | None) -> Ite
         same = [one for one in attempts if shown.is_like(one) and one.proven is not None]
         done = proven_at(record.status, *(getattr(record, name) for name in TIMES))
         times = [done, *(time for one in same for time in one.proven or ())]
-        yield replace(shown, proven=(min(times), max(times)))
+        showings = sum((one.showings for one in same), shown_on_record(record.status, done))
+        yield replace(shown, proven=(min(times), max(times)), showings=showings)
     yield from attempts
 
 
@@ -277,6 +281,11 @@ def proven_at(
     return done or updated
 
 
+def shown_on_record(status: str, done: datetime) -> Showings:
+    """done: as `proven_at` tells. Of a registration that failed it is kept too what was shown."""
+    return Showings.at(done, done, let_in=status != RegistrationStatus.FAILED)
+
+
 def _by_attempts(proofs: Sequence[Proof]) -> Iterator[Shown]:
     pems = pems_of(one for proof in proofs for one in (proof.leaf, *proof.above) if one)
     for one in proofs:
@@ -294,7 +303,7 @@ def _by_attempts(proofs: Sequence[Proof]) -> Iterator[Shown]:
             )
         else:
             continue
-        yield replace(shown, proven=(one.first, one.last))
+        yield replace(shown, proven=(one.first, one.last), showings=one.showings)
 
 
 # --- What was enrolled for it ---------------------------------------------------------------------------
@@ -339,6 +348,11 @@ _WHAT: Mapping[Mechanism, str] = {
     Mechanism.SYMMETRIC_KEY: "key",
     Mechanism.TPM: "TPM",
 }
+
+
+def in_words(mechanism: Mechanism, thumbprint: str) -> str:
+    what = _WHAT[mechanism]
+    return f"the {what} (SHA-256 {thumbprint})" if thumbprint else f"the {what} that it has besides"
 
 
 def credentials_in(entry: PastEntry) -> list[tuple[str, str]]:

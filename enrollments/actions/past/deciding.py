@@ -1,6 +1,6 @@
 """Deciding about each device of a service at one time, by values: what lies above many of them was looked at once."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -13,14 +13,17 @@ from enrollments.actions.past.credentials import (
     hangs_on_what_is_above,
     holds,
     in_order,
+    in_words,
     may_admit_another,
 )
 from enrollments.actions.past.entries import PastEntry
-from enrollments.actions.past.standing import Standing
+from enrollments.actions.past.showing import NEVER_SHOWN, Showings
+from enrollments.actions.past.standing import Standing, Withheld
 from enrollments.actions.preview import Outcome
 from enrollments.actions.preview.kinds import BARE, Kinds
 from enrollments.actions.preview.loose import LeafNames
 from enrollments.actions.preview.outcomes import Decider, Known
+from enrollments.actions.preview.world import NOTHING_ABOVE
 from enrollments.attestation.credential import PresentedCredential
 from enrollments.models import Certificate
 from enrollments.policy.facts import Mechanism
@@ -74,7 +77,7 @@ class Row:
 class Stranger:
     """What a device has shown, or had enrolled for it, and no record tells of.
 
-    pems: its certificates, the leaf first. readings, proven, lacks: as in `Shown`.
+    pems: its certificates, the leaf first. readings, proven, showings, lacks: as in `Shown`.
     """
 
     name: str
@@ -83,6 +86,7 @@ class Stranger:
     leaf: Certificate | None = None
     pems: tuple[str, ...] = ()
     proven: tuple[datetime, datetime] | None = None
+    showings: Showings = NEVER_SHOWN
     lacks: bool = False
 
     @property
@@ -113,11 +117,13 @@ class Stranger:
 class Several:
     """What a device has. `recorded`: when what is on record was first and last proven; None: nothing is.
 
-    others: what it has besides, in the order of `Credentials`, with the place under which each is looked at.
+    showings: each of these times. others: what it has besides, in the order of `Credentials`, with the place under
+    which each is looked at.
     has_more: it has proven more than is here.
     """
 
     recorded: tuple[datetime, datetime] | None = None
+    showings: Showings = NEVER_SHOWN
     others: tuple[tuple[str, Stranger], ...] = ()
     has_more: bool = False
 
@@ -126,10 +132,12 @@ NOTHING_BESIDES = Several()
 
 
 @dataclass(frozen=True, slots=True)
-class _Credential:
-    """One of several that a device has, on record or besides, with the decision about it."""
+class Credential:
+    """One of several that a device has, on record or besides, with the decision about it. what: the same in words."""
 
+    what: str
     proven: tuple[datetime, datetime] | None
+    showings: Showings
     is_held_by: Callable[[PastEntry | None], bool]
     is_current: Callable[[datetime], bool]
     decide: Callable[[], "Told"]
@@ -146,6 +154,7 @@ class Deciding:
         self._time, self._number, self._kinds = time, number, kinds
         self._by_chain = Decider(time.world)
         self._by_key = _ByKey(time)
+        self.at = time.at
 
     def about(self, key: str, row: Row | None, several: Several = NOTHING_BESIDES) -> Decided:
         """By the first of what it has that is admitted, as one device is judged (`_judge` in device.py)."""
@@ -159,9 +168,9 @@ class Deciding:
 
     def _by_any(self, key: str, row: Row | None, several: Several) -> Told:
         own = self._time.individuals.get(key)
-        credentials = [] if row is None else [self._on_record(row, several)]
-        credentials += [self._besides(place, one, own) for place, one in several.others]
+        credentials = self.credentials(key, row, several)
         refused: Told | None = None
+        held: Told | None = None
         unknown: Told | None = None
         is_examined = True
         for one in in_order(credentials, self._time.at, own):
@@ -172,27 +181,50 @@ class Deciding:
                 unknown = unknown or (None, why)
             elif decided.admitted:
                 return decided, ""
+            elif isinstance(decided, Withheld):
+                held = held or (decided, "")
             else:
                 refused = refused or (decided, "")
-        if not is_examined and (refused is None or may_admit_another(own)):
+        if not is_examined and ((held or refused) is None or may_admit_another(own)):
             return NOT_EXAMINED, ""
         if unknown is None and several.has_more and may_admit_another(own):
             return None, MORE_PROVEN
-        told = unknown or refused
+        told = unknown or held or refused
         assert told is not None  # something is known of the device
         return told
 
-    def _on_record(self, row: Row, several: Several) -> _Credential:
-        return _Credential(
+    def credentials(self, key: str, row: Row | None, several: Several) -> list[Credential]:
+        """All that it has, at each time in the same order."""
+        own = self._time.individuals.get(key)
+        on_record = [] if row is None else [self._on_record(row, several)]
+        return [*on_record, *(self._besides(place, one, own) for place, one in several.others)]
+
+    def by_which(self, key: str, credentials: Sequence[Credential]) -> tuple[Credential, Outcome] | None:
+        """The first of these that is admitted, as `about` asks about them."""
+        for one in in_order(credentials, self._time.at, self._time.individuals.get(key)):
+            decided, _ = one.decide()
+            if isinstance(decided, Outcome) and decided.admitted:
+                return one, decided
+        return None
+
+    def _on_record(self, row: Row, several: Several) -> Credential:
+        return Credential(
+            in_words(row.mechanism, row.thumbprint),
             several.recorded,
+            several.showings,
             row.is_held_by,
             lambda _: row.current[self._number],
             lambda: self._about_row(row),
         )
 
-    def _besides(self, place: str, one: Stranger, own: PastEntry | None) -> _Credential:
-        return _Credential(
-            one.proven, one.is_held_by, one.is_current, lambda: self._about_stranger(place, one, own)
+    def _besides(self, place: str, one: Stranger, own: PastEntry | None) -> Credential:
+        return Credential(
+            in_words(one.mechanism, one.leaf.thumbprint_sha256 if one.leaf is not None else ""),
+            one.proven,
+            one.showings,
+            one.is_held_by,
+            one.is_current,
+            lambda: self._about_stranger(place, one, own),
         )
 
     def _about_row(self, row: Row) -> Told:
@@ -218,14 +250,23 @@ class Deciding:
         if why := time.doubts.about(device.registration_key):
             return None, why
         if place in time.singles:
-            return time.singles[place] or NOT_EXAMINED, ""
+            if (single := time.singles[place]) is None:
+                return NOT_EXAMINED, ""
+            return time.if_it_may_have_the_name(device.registration_key, *single)
         if place in kinds.unexamined:
             return NOT_EXAMINED, ""
         if (kind := kinds.evidence.get(place)) is not None:
             device = replace(device, evidence=kind, problem=kinds.problems.get(place))
         elif device.evidence and is_signed(device.evidence) and device.evidence not in time.world.above:
             return NOT_EXAMINED, ""
-        return self._by_chain.outcome(device), ""
+        above = time.world.above.get(device.evidence, NOTHING_ABOVE)
+        proven = {group.ref.pk for group in above.groups if group.proves}
+        outcome = self._by_chain.outcome(device)
+        return time.if_it_may_have_the_name(device.registration_key, outcome, proven)
+
+
+# With the groups whose keys were proven.
+_JudgedByKey = tuple[Told, frozenset[int]]
 
 
 class _ByKey:
@@ -233,9 +274,15 @@ class _ByKey:
 
     def __init__(self, time: Standing) -> None:
         self._time = time
-        self._decided: dict[object, Told] = {}
+        self._decided: dict[object, _JudgedByKey] = {}
 
     def outcome(self, key: str, name: str, mechanism: Mechanism, readings: Readings) -> Told:
+        (decided, why), proven = self._by_its_key(key, name, mechanism, readings)
+        if not isinstance(decided, Outcome):
+            return decided, why
+        return self._time.if_it_may_have_the_name(key, decided, proven)
+
+    def _by_its_key(self, key: str, name: str, mechanism: Mechanism, readings: Readings) -> _JudgedByKey:
         own = self._time.individuals.get(key)
         if own is not None:
             # One that alone decides: nothing is shared with another device.
@@ -245,7 +292,9 @@ class _ByKey:
             self._decided[alike] = self._judged(name, mechanism, readings, None)
         return self._decided[alike]
 
-    def _judged(self, name: str, mechanism: Mechanism, readings: Readings, own: PastEntry | None) -> Told:
+    def _judged(
+        self, name: str, mechanism: Mechanism, readings: Readings, own: PastEntry | None
+    ) -> _JudgedByKey:
         time = self._time
         judged = judge_by_key(
             name,
@@ -257,5 +306,7 @@ class _ByKey:
             at=time.at,
         )
         if judged.decision is None:
-            return None, judged.unknown
-        return Outcome(judged.decision.verdict, judged.decision.entry), ""
+            return (None, judged.unknown), frozenset()
+        groups = judged.facts.groups if judged.facts is not None else ()
+        told = Outcome(judged.decision.verdict, judged.decision.entry), ""
+        return told, frozenset(group.ref.pk for group in groups if group.proves)

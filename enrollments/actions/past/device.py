@@ -5,33 +5,26 @@ then. That holds the one write lock of SQLite, so it is done in short pieces; wh
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from datetime import datetime
-from time import monotonic
 
 from django.utils import timezone
 
-from enrollments.actions.explaining import explain_known
-from enrollments.actions.explanations import Explanation, explanation_of
-from enrollments.actions.judging import judge
-from enrollments.actions.past.by_key import judge_by_key
 from enrollments.actions.past.causes import FELL_DUE, Cause, Due, with_rows_of_schedules
 from enrollments.actions.past.credentials import (
     FOR_EVER,
-    MORE_PROVEN,
-    NOT_ALL_KEPT,
     TICK,
     Shown,
     credentials_of,
-    hangs_on_what_is_above,
-    may_admit_another,
 )
 from enrollments.actions.past.entries import PastEntry, Subject
-from enrollments.actions.past.proofs import Proofs, put_back_proofs, tells_of_proofs
-from enrollments.actions.past.putting_back import put_back
+from enrollments.actions.past.judging_one import Judged, JudgingOne, Piece, Standing, is_own
+from enrollments.actions.past.names import BY_NOW, By, Names
+from enrollments.actions.past.names import EVENTS as NAME_EVENTS
+from enrollments.actions.past.proofs import Proofs, tells_of_proofs
 from enrollments.actions.past.reaching import Reach, names_met
-from enrollments.actions.past.spells import LookBack, Spell
+from enrollments.actions.past.showing import shown_last
+from enrollments.actions.past.spells import LookBack, ShutOut, Spell, shut_outs_in
 from enrollments.actions.past.walking import (
     KEY_GROUPS,
     MOST_ROWS,
@@ -48,8 +41,6 @@ from enrollments.actions.past.walking import (
 )
 from enrollments.errors import Invalid
 from enrollments.models import AttestationMechanism, Certificate, ProvisioningService
-from enrollments.models.locks import rehearsal
-from enrollments.policy.decision import Decision, Verdict
 from enrollments.policy.facts import EntryKind, EntryRef
 from enrollments.policy.names import FORM_IN_WORDS, is_registration_id, registration_key
 
@@ -57,10 +48,9 @@ from enrollments.policy.names import FORM_IN_WORDS, is_registration_id, registra
 MOST_JUDGED = 400
 # Where there are more, those that share a key with the device are not looked for at a glance: no index has them.
 MOST_CERTIFICATES = 200_000
-# How long one rehearsal may last. Whoever writes waits for it on SQLite.
-SECONDS_AT_ONCE = 0.4
 
-Standing = dict[Subject, PastEntry | None]
+# What of a group its rows tell that lets its devices take names of another one (R11).
+PREDECESSOR = "predecessor"
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,31 +88,6 @@ def look_back(
     return replace(look, is_now=is_now)
 
 
-@dataclass(slots=True)
-class _Piece:
-    """A time from which on something may be different, with the entries as they stood from then on."""
-
-    at: datetime
-    standing: Standing
-    key_groups_admit: bool
-    proofs: Proofs
-    cause: Cause
-
-
-@dataclass(slots=True)
-class _Judged:
-    """explained: asked for of the first piece alone."""
-
-    decision: Decision | None
-    unknown: str = ""
-    by: Shown | None = None
-    explained: Explanation | None = None
-
-    @property
-    def admitted(self) -> bool:
-        return self.decision is not None and self.decision.verdict is Verdict.ADMIT
-
-
 class _Past:
     def __init__(
         self,
@@ -137,9 +102,11 @@ class _Past:
         self.epoch = ProvisioningService.epoch_of(service.pk)
         self.registration_id = registration_id
         try:
-            self._walk_back(changes_since(service, at, limits.rows))
+            self._walk_back(changes_since(service, at, limits.rows, held=self.key))
         except TooFarBack:
             self._walk_back_narrowly()
+        self.names = Names.of(service, {self.key})
+        self.holders = self.names.holders
         self.reach = Reach.of(service, self.has, self.key, self._states())
         self.untouched: Standing = {}
         if self.has.signs:
@@ -147,6 +114,7 @@ class _Past:
 
     def _walk_back(self, changes: Since) -> None:
         self.walk = Walk.from_now(self.service, changes)
+        self.following: set[int] = set()
         self.now = self.walk.now
         self.steps = list(self._steps(changes))
         self.has = credentials_of(self.service, self.registration_id, self._own_entries(), self.until)
@@ -157,14 +125,14 @@ class _Past:
         Raises TooFarBack where it would take long to find these, or there are too many changes all the same.
         """
         service, at, most = self.service, self.at, self.limits.rows
-        self._walk_back(changes_since(service, at, most, {self.key}))
+        self._walk_back(changes_since(service, at, most, {self.key}, self.key))
         if not self.has.has_chains:
             return
         certificates = self.limits.certificates
         if certificates is not None and Certificate.objects.order_by("pk")[certificates : certificates + 1]:
             raise TooFarBack(most or 0)
         names = names_met(service, self.has, self._states()) | {self.key}
-        self._walk_back(changes_since(service, at, most, names))
+        self._walk_back(changes_since(service, at, most, names, self.key))
 
     # --- What stood when -------------------------------------------------------------------------
 
@@ -174,6 +142,8 @@ class _Past:
             after = self.walk.entries.get(change.subject) if change.subject else None
             self.walk.undo(change)
             if change.subject is not None:
+                if any(PREDECESSOR in (state or {}) for state in (change.event.before, change.event.after)):
+                    self.following.add(change.event.pk)
                 # What it changed stands in the two states. Of a hundred thousand rows the rest would fill the memory.
                 change.event.before = change.event.after = None
             yield change, after, self.walk.entries.get(change.subject) if change.subject else None
@@ -186,10 +156,7 @@ class _Past:
         """The individual enrollments of this name, oldest first, each state with the time until which it lasted."""
         found = [(before, change.at) for change, _, before in reversed(self.steps) if before is not None]
         found += [(entry, FOR_EVER) for entry in self._own_of_now().values() if entry is not None]
-        return [(one, until) for one, until in found if self._is_own(one)]
-
-    def _is_own(self, entry: PastEntry) -> bool:
-        return entry.kind is EntryKind.INDIVIDUAL and registration_key(entry.name) == self.key
+        return [(one, until) for one, until in found if is_own(one, self.key)]
 
     def _own_of_now(self) -> Standing:
         rows = self.service.individualenrollments.filter(registration_key=self.key)
@@ -203,26 +170,29 @@ class _Past:
             self.service, [(EntryKind.GROUP, pk) for pk in groups.values_list("pk", flat=True)]
         )
 
-    def _pieces(self) -> list[_Piece]:
+    def _pieces(self) -> list[Piece]:
         """Newest first: at each time that can matter, what stood from then on."""
         entries = {subject: self.now.get(subject) for subject in self._that_matter()}
         admit = ProvisioningService.what_decisions_read(self.service.pk).groups_with_keys_admit
-        pieces: list[_Piece] = []
+        pieces: list[Piece] = []
         end = self.until + TICK
         walk = Walk(dict(entries), admit, Proofs.of_now(self.service), self.now)
+        by = BY_NOW
         for change, after, before in self.steps:
             if not self._can_touch(change, after, before):
                 if change.subject in walk.entries:
                     walk.entries[change.subject] = before  # it made no difference, and it was so
+                by = By(change.event.pk - 1)
                 continue
             if change.at < end:
-                pieces += self._between(change.at, end, walk, Cause("", change.event))
+                pieces += self._between(change.at, end, walk, by, Cause("", change.event))
                 end = change.at
             elif change.at == end and pieces:
                 pieces[-1].cause = pieces[-1].cause.with_another(change.event)
+            by = By(change.event.pk - 1)
             if change.subject is None:
                 walk.undo(change)
-            else:
+            elif change.subject in walk.entries:
                 walk.entries[change.subject] = before
             if self.limits.judged is not None and len(pieces) > self.limits.judged:
                 raise TooMuch(
@@ -231,10 +201,10 @@ class _Past:
                     "no such limit."
                 )
         if self.at < end:
-            pieces += self._between(self.at, end, walk, Cause("the beginning of the period"))
+            pieces += self._between(self.at, end, walk, by, Cause("the beginning of the period"))
         return pieces
 
-    def _between(self, begins: datetime, ends: datetime, walk: Walk, cause: Cause) -> list[_Piece]:
+    def _between(self, begins: datetime, ends: datetime, walk: Walk, by: By, cause: Cause) -> list[Piece]:
         """What is the same set of entries from `begins` until before `ends`: and the dates in between, newest first."""
         dates = {date: Cause(words) for date, words in {**self.has.dates, **self.reach.dates}.items()}
         for subject, one in walk.entries.items():
@@ -244,10 +214,10 @@ class _Past:
                 dates[one.switches_at] = Cause(FELL_DUE, due=(*known, due))
         within = sorted((date for date in dates if begins < date < ends), reverse=True)
         pieces = [
-            _Piece(date, self._standing(walk, date), walk.key_groups_admit, walk.proofs, dates[date])
+            Piece(date, self._standing(walk, date), walk.key_groups_admit, walk.proofs, by, dates[date])
             for date in within
         ]
-        first = _Piece(begins, self._standing(walk, begins), walk.key_groups_admit, walk.proofs, cause)
+        first = Piece(begins, self._standing(walk, begins), walk.key_groups_admit, walk.proofs, by, cause)
         return [*pieces, first]
 
     def _standing(self, walk: Walk, at: datetime) -> Standing:
@@ -267,6 +237,8 @@ class _Past:
         return found
 
     def _can_touch(self, change: Change, after: PastEntry | None, before: PastEntry | None) -> bool:
+        if self._can_give_the_name(change, after, before):
+            return True
         if change.subject is None:
             if self.has.has_chains and tells_of_proofs(change.event):
                 return True
@@ -277,14 +249,29 @@ class _Past:
             return False
         return any(self.reach.touches(one) for one in (after, before) if one is not None)
 
+    def _can_give_the_name(self, change: Change, after: PastEntry | None, before: PastEntry | None) -> bool:
+        """To another group, or to none, or let another one take it (R11)."""
+        if change.subject is None or not self.holders:
+            return change.event.event in NAME_EVENTS
+        if change.subject in self.holders and before is not None and after is None:
+            return True
+        follows = change.event.pk in self.following
+        return follows and any(one is not None and self.reach.touches(one) for one in (after, before))
+
     # --- Judging ---------------------------------------------------------------------------------
 
     def told(self) -> LookBack:
         pieces = self._pieces()
-        judged: list[_Judged] = []
+        if len(self.has.all) > 1:  # of a single credential the spells tell all
+            self._note_what_was_shown_last(pieces)
+        judging = JudgingOne(
+            self.service, self.epoch, self.at, self.has, self.reach, self.names, self.untouched
+        )
+        judged: list[Judged] = []
         while len(judged) < len(pieces):
-            judged += self._judged(pieces[len(judged) :])
+            judged += judging.judged(pieces[len(judged) :])
         check_unmoved(self.service, self.epoch)
+        with_last = list(self._shut_out_with_last(pieces, judged))
         spells: list[Spell] = []
         end = self.until
         for piece, one in zip(pieces, judged, strict=True):
@@ -293,16 +280,15 @@ class _Past:
                 piece.at,
                 end,
                 decision.verdict if decision else None,
-                decision.reason.in_words if decision else one.unknown,
+                one.why,
                 decision.entry if decision else None,
                 piece.cause.led_by(decision.entry if decision else None),
+                one.held_by,
             )
             end = piece.at
             if spells and spells[-1].is_like(spell):
                 # It was so before already: what stood between the two made no difference.
-                spell = Spell(
-                    spell.begins, spells.pop().ends, spell.verdict, spell.why, spell.entry, spell.began_by
-                )
+                spell = replace(spell, ends=spells.pop().ends)
             spells.append(spell)
         first = judged[-1]
         return LookBack(
@@ -311,7 +297,7 @@ class _Past:
             self.until,
             first.by.basis if first.by is not None else "",
             first.explained,
-            tuple(
+            told := tuple(
                 replace(one, began_by=with_rows_of_schedules(self.service, one.began_by))
                 if one.began_by.due
                 else one
@@ -320,99 +306,41 @@ class _Past:
             self._gone(),
             has_several=len(self.has.all) > 1,
             has_more=self.has.has_more,
+            shut_outs=shut_outs_in(told, with_last),
         )
+
+    def _shut_out_with_last(self, pieces: Sequence[Piece], judged: Sequence[Judged]) -> Iterator[ShutOut]:
+        """With what it had shown last, which was admitted or may have been, where it could have come in otherwise."""
+        for piece, after, before in zip(pieces, judged, judged[1:], strict=False):
+            if not after.admitted or piece.is_by_device:
+                continue
+            for shown in piece.shown_last:
+                was, one = before.each[id(shown)], after.each[id(shown)]
+                if one.decision is None or one.admitted or not (was.admitted or was.decision is None):
+                    continue
+                assert after.decision is not None  # it could have come in
+                assert after.by is not None
+                yield ShutOut(
+                    piece.at,
+                    one.decision.verdict,
+                    one.why,
+                    one.decision.entry,
+                    with_rows_of_schedules(self.service, piece.cause.led_by(one.decision.entry)),
+                    one.held_by,
+                    shown.basis,
+                    f"{after.by.basis}, through {after.decision.entry}",
+                )
+                break
+
+    def _note_what_was_shown_last(self, pieces: Sequence[Piece]) -> None:
+        newer: list[Shown] = []
+        for piece in pieces:
+            piece.shown_last = shown_last(self.has.proven, piece.at - TICK)
+            piece.also_judged = [*piece.shown_last, *newer]
+            newer = piece.shown_last
 
     def _gone(self) -> frozenset[EntryRef]:
         """By what they are called: an entry that was added again under the same name has a page."""
         names = {(one.kind, one.name) for one in self.now.values() if one is not None}
         was = {(one.kind, one.name): one.ref for one in self._states()}
         return frozenset(ref for place, ref in was.items() if place not in names)
-
-    def _judged(self, pieces: Sequence[_Piece]) -> list[_Judged]:
-        """As many as there is time for in one rehearsal, at least one."""
-        deadline = monotonic() + SECONDS_AT_ONCE
-        judged: list[_Judged] = []
-        with rehearsal() if self.has.has_chains else nullcontext():
-            check_unmoved(self.service, self.epoch)
-            there = _There(self.service)
-            for number, piece in enumerate(pieces):
-                if judged and monotonic() > deadline:
-                    break
-                judged.append(self._judge(piece, there, explain=number == len(pieces) - 1))
-        return judged
-
-    def _judge(self, piece: _Piece, there: "_There", *, explain: bool) -> _Judged:
-        """By the first of its credentials that is admitted; where none is, what is not known comes before a refusal."""
-        standing = {**self.untouched, **piece.standing}
-        own = next((one for one in standing.values() if one is not None and self._is_own(one)), None)
-        refused: _Judged | None = None
-        unknown: _Judged | None = None
-        for shown in self.has.at(piece.at, own):
-            if shown.is_chain:
-                one = self._judge_chain(shown, piece, there, own, explain=explain)
-            else:
-                one = self._judge_key(shown, piece, own, standing, explain=explain)
-            if one.admitted:
-                return one
-            refused = refused or one
-            if one.decision is None:
-                unknown = unknown or one
-        if unknown is None and self.has.has_more and may_admit_another(own):
-            unknown = _Judged(None, MORE_PROVEN, refused.by if refused is not None else None)
-        told = unknown or refused
-        assert told is not None  # something is known of the device
-        return told
-
-    def _judge_chain(
-        self, shown: Shown, piece: _Piece, there: "_There", own: PastEntry | None, *, explain: bool
-    ) -> _Judged:
-        there_then = (one for one in piece.standing.values() if one is not None)
-        doubtful = [one for one in there_then if one.doubt and self.reach.is_met_by(one)]
-        if doubtful:
-            return _Judged(None, f"of {doubtful[0].ref}, {doubtful[0].doubt}", shown)
-        there.make(piece)
-        credential = shown.known.shown
-        assert credential is not None  # it has a chain
-        decision = judge(self.service, shown.registration_id, credential, at=piece.at).decision
-        if shown.lacks and shown.is_current(piece.at) and hangs_on_what_is_above(decision.verdict, own):
-            return _Judged(None, NOT_ALL_KEPT, shown)
-        explained = explain_known(self.service, shown.known, at=piece.at) if explain else None
-        return _Judged(decision, by=shown, explained=explained)
-
-    def _judge_key(
-        self, shown: Shown, piece: _Piece, own: PastEntry | None, standing: Standing, *, explain: bool
-    ) -> _Judged:
-        there = [one for one in standing.values() if one is not None]
-        one = judge_by_key(
-            shown.registration_id,
-            shown.mechanism,
-            shown.readings,
-            own,
-            [group for group in there if group.kind is EntryKind.GROUP and group.has_keys()],
-            key_groups_admit=piece.key_groups_admit,
-            at=piece.at,
-        )
-        explained = None
-        if explain and one.decision is not None and one.facts is not None:
-            explained = explanation_of(shown.known, self.at, one.facts, one.decision)
-        return _Judged(one.decision, one.unknown, shown, explained)
-
-
-class _There:
-    """What stands in a rehearsal: as now at first, and then what was put back."""
-
-    def __init__(self, service: ProvisioningService) -> None:
-        self._service, self._proofs = service, Proofs.of_now(service)
-        self._entries: Standing = {}
-
-    def make(self, piece: _Piece) -> None:
-        changed = {
-            subject: entry
-            for subject, entry in piece.standing.items()
-            if subject not in self._entries or self._entries[subject] != entry
-        }
-        put_back(self._service, changed)
-        self._entries |= changed
-        if not piece.proofs.decide_like(self._proofs):
-            put_back_proofs(self._service, piece.proofs)
-            self._proofs = piece.proofs

@@ -18,6 +18,7 @@ from django.utils import timezone
 from enrollments.actions.attempts_certificates import Came
 from enrollments.actions.judging import judge
 from enrollments.actions.past.besides import Besides, States, known_besides, unjudgeable, unlooked
+from enrollments.actions.past.comparison import Comparison
 from enrollments.actions.past.credentials import may_admit_another, mechanism_of
 from enrollments.actions.past.deciding import (
     COLUMNS,
@@ -31,9 +32,11 @@ from enrollments.actions.past.deciding import (
 from enrollments.actions.past.doubts import doubts_about
 from enrollments.actions.past.entries import PastEntry, Subject
 from enrollments.actions.past.looked_at import Single, classes_at, is_current, singles_at
+from enrollments.actions.past.names import By, Names
 from enrollments.actions.past.proofs import put_back_proofs
 from enrollments.actions.past.putting_back import put_back
 from enrollments.actions.past.standing import (
+    OfOne,
     Standing,
     as_values,
     bars,
@@ -42,7 +45,9 @@ from enrollments.actions.past.standing import (
     leaf_bars,
     overlay,
 )
+from enrollments.actions.past.turns import AtBothTimes, Turn
 from enrollments.actions.past.walking import (
+    CLOCKS_APART,
     MOST_ROWS,
     ROUNDS,
     Walk,
@@ -69,6 +74,8 @@ MOST_SINGLY = 2000
 SECONDS_SINGLY = 1.0
 # How long one rehearsal may last.
 SECONDS_AT_ONCE = 0.4
+# Where more names were assigned anew since then, it is not asked at a glance who held any.
+MOST_NAMES = 20_000
 SHOWN_NOTHING = "nothing is kept of what it has shown"
 # How often all of them are begun anew because something was changed meanwhile: what was looked at by then is kept.
 ROUNDS_OF_ALL = 50
@@ -83,25 +90,10 @@ class FleetLimits:
     singly: int | None = MOST_SINGLY
     seconds: float | None = SECONDS_SINGLY
     attempts: int | None = MAX_ATTEMPTS
+    names: int | None = MOST_NAMES
 
 
-ALL_OF_FLEET = FleetLimits(rows=None, classes=None, singly=None, seconds=None, attempts=None)
-
-
-@dataclass(frozen=True, slots=True)
-class Comparison:
-    """All known devices at `at` and at `until`: in `preview`, before and after. `is_now`: `until` is the present.
-
-    unclear: by registration key, why it is not known what would have been decided.
-    attempts_since: before that time attempts were not looked for devices of which nothing else tells; None: all were.
-    """
-
-    at: datetime
-    until: datetime
-    is_now: bool
-    preview: Preview
-    unclear: dict[str, str] = field(default_factory=dict)
-    attempts_since: datetime | None = None
+ALL_OF_FLEET = FleetLimits(rows=None, classes=None, singly=None, seconds=None, attempts=None, names=None)
 
 
 def compare(
@@ -133,7 +125,7 @@ class _Seen:
 
     newest: int = 0
     above: dict[tuple[datetime, str], Above] = field(default_factory=dict)
-    singles: dict[tuple[datetime, str, str], Outcome] = field(default_factory=dict)
+    singles: dict[tuple[datetime, str, str], OfOne] = field(default_factory=dict)
 
     def forget(self) -> None:
         self.above.clear()
@@ -152,6 +144,7 @@ class _Fleet:
         self.service, self.limits, self.seen = service, limits, seen
         self.epoch = ProvisioningService.epoch_of(service.pk)
         changes = changes_since(service, at, limits.rows)
+        names = Names.of_all(service, changes.last, at - CLOCKS_APART, limits.names)
         walk = Walk.from_now(service, changes)
         self.now, self.proofs = walk.now, walk.proofs
         self.states = States(
@@ -163,12 +156,17 @@ class _Fleet:
             if change.event.pk > rested_on and change.at <= until:
                 seen.forget()  # by a clock that is behind: it counts as made then
             if second is None and change.at <= until:
-                second = _standing(walk, until)
+                second = _standing(walk, until, By(change.event.pk, until), names)
             walk.undo(change)
             if change.subject is not None:
                 self.states.note(walk.entries[change.subject], change.at)
-        self.first, self.second = _standing(walk, at), second or _standing(walk, until)
+        by_then = (By(changes.last, time) for time in (at, until))
+        self.first, self.second = (
+            _standing(walk, time, by, names) for time, by in zip((at, until), by_then, strict=True)
+        )
+        self.second = second or self.second
         self.times = (self.first, self.second)
+        self.turns: dict[str, Turn] = {}
 
     def compared(self, is_now: bool) -> Comparison:
         live = individuals_of_now(self.service)
@@ -195,8 +193,10 @@ class _Fleet:
             self.second.at,
             is_now,
             Preview(self.epoch, tuple(devices), len(unexamined)),
+            {key: turn for key, turn in self.turns.items() if key not in unexamined},
             {**self.second.unclear, **self.first.unclear},
             besides.since,
+            names_asked=self.first.names.asked,
         )
 
     # --- What stands above the leaves -----------------------------------------------------------------
@@ -263,9 +263,10 @@ class _Fleet:
         }
 
         def judge_one(one: Single) -> None:
-            decision = judge(self.service, one.name, one.shown(), at=time.at).decision
-            outcome = Outcome(decision.verdict, decision.entry)
-            time.singles[one.key] = self.seen.singles[time.at, one.key, one.shown_last] = outcome
+            judgement = judge(self.service, one.name, one.shown(), at=time.at)
+            outcome = Outcome(judgement.decision.verdict, judgement.decision.entry)
+            single = outcome, judgement.groups_proven
+            time.singles[one.key] = self.seen.singles[time.at, one.key, one.shown_last] = single
 
         time.singles.update(
             (one.key, self.seen.singles.get((time.at, one.key, one.shown_last))) for one in singles
@@ -334,16 +335,17 @@ class _Fleet:
 
     def _decided(self, besides: Besides, kinds: Sequence[Kinds]) -> Iterator[tuple[str, str, list[Decided]]]:
         """Each device by registration key and name, with what is decided about it at both times."""
-        each = [
+        first, second = (
             Deciding(time, number, then)
             for number, (time, then) in enumerate(zip(self.times, kinds, strict=True))
-        ]
+        )
+        both = AtBothTimes(first, second, self.turns)
         for row in self._rows():
             several = besides.of.get(row.key, NOTHING_BESIDES)
-            yield row.key, row.name, [one.about(row.key, row, several) for one in each]
+            yield row.key, row.name, both.about(row.key, row, several)
         for key in besides.without_record:
             several = besides.of[key]
-            yield key, several.others[0][1].name, [one.about(key, None, several) for one in each]
+            yield key, several.others[0][1].name, both.about(key, None, several)
         for key, name in besides.bare.items():
             self.first.unclear[key] = SHOWN_NOTHING
             yield key, name, [None, None]
@@ -388,5 +390,5 @@ class _Fleet:
             )
 
 
-def _standing(walk: Walk, at: datetime) -> Standing:
-    return Standing(at, walk.standing(at), walk.key_groups_admit, walk.proofs)
+def _standing(walk: Walk, at: datetime, by: By, names: Names) -> Standing:
+    return Standing(at, walk.standing(at), walk.key_groups_admit, walk.proofs, by, names)

@@ -5,27 +5,25 @@ disabled shuts out, and so does an enabled individual enrollment that asks for a
 """
 
 from dataclasses import dataclass
-from itertools import pairwise
 
 from enrollments.actions.past.device import Limits, look_back
-from enrollments.actions.past.spells import LookBack, Spell
+from enrollments.actions.past.spells import LookBack, ShutOut
 from enrollments.models import HistoryEvent, ProvisioningService
-from enrollments.policy.decision import Verdict
 
 
 @dataclass(frozen=True, slots=True)
 class ShutOuts:
-    """`turns`: the spells with which a device was shut out, oldest first. rows: of the history, by primary key."""
+    """`turns`: when a device was shut out, oldest first. rows: of the history, by primary key."""
 
     look: LookBack
-    turns: tuple[Spell, ...]
+    turns: tuple[ShutOut, ...]
 
     @property
     def rows(self) -> frozenset[int]:
         return frozenset(row.pk for turn in self.turns for row in turn.began_by.rows)
 
     @property
-    def by_time(self) -> tuple[Spell, ...]:
+    def by_time(self) -> tuple[ShutOut, ...]:
         """Those that nobody did at that moment: dates of certificates, and switches that fell due."""
         return tuple(turn for turn in self.turns if turn.began_by.event is None)
 
@@ -37,12 +35,4 @@ def what_shut_out(service: ProvisioningService, registration_id: str, *, limits:
     if begun is None:
         return None
     look = look_back(service, registration_id, begun, limits=limits)
-    turns = tuple(
-        after for before, after in pairwise(look.spells) if _may_have_come(before) and not after.admitted
-    )
-    return ShutOuts(look, turns)
-
-
-def _may_have_come(spell: Spell) -> bool:
-    """Where it is not known whether it was admitted, it may have been."""
-    return spell.verdict in (Verdict.ADMIT, None)
+    return ShutOuts(look, look.shut_outs)

@@ -1,11 +1,12 @@
 """What stood at one time, of a whole service: the entries by values, and what of them decides about many devices."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from enrollments.actions.key_identifiers import endorsement_identifier
 from enrollments.actions.past.entries import NOT_NOTED, PastEntry, Subject
+from enrollments.actions.past.names import By, NameNotTold, Names
 from enrollments.actions.past.proofs import Proofs
 from enrollments.actions.past.putting_back import stored_certificates
 from enrollments.actions.past.walking import read_entries
@@ -28,22 +29,51 @@ class Doubts:
 
 
 NO_DOUBTS = Doubts()
+OfOne = tuple[Outcome, frozenset[int]]
+
+
+@dataclass(frozen=True, slots=True)
+class Withheld(Outcome):
+    """Admitted by an entry, while another one held the name, `held_by`: so it fails (R11)."""
+
+    held_by: EntryRef | None = None
+
+    @property
+    def admitted(self) -> bool:
+        return False
 
 
 @dataclass(slots=True)
 class Standing:
-    """What stood at one time. `entries`: those that changes are about, with their switches as of then."""
+    """What stood at one time. `entries`: those that changes are about, with their switches as of then.
+
+    by: up to which row. singles: of who was judged alone, what was decided, and the groups to which a path was found.
+    """
 
     at: datetime
     entries: dict[Subject, PastEntry | None]
     key_groups_admit: bool
     proofs: Proofs
+    by: By
+    names: Names
     individuals: dict[str, PastEntry] = field(default_factory=dict)
     key_groups: list[PastEntry] = field(default_factory=list)
     world: World = field(default_factory=World)
-    singles: dict[str, Outcome | None] = field(default_factory=dict)
+    singles: dict[str, OfOne | None] = field(default_factory=dict)
     unclear: dict[str, str] = field(default_factory=dict)
     doubts: Doubts = NO_DOUBTS
+
+    def if_it_may_have_the_name(
+        self, key: str, outcome: Outcome | None, groups_proven: Collection[int]
+    ) -> tuple[Outcome | None, str]:
+        """R11. Where it is not known who held the name, it is not known whether it could have come in."""
+        if outcome is None or not outcome.admitted:
+            return outcome, ""
+        try:
+            holder = self.names.in_the_way(key, outcome.through, groups_proven, self.by)
+        except NameNotTold as problem:
+            return None, str(problem)
+        return outcome if holder is None else Withheld(outcome.verdict, outcome.through, holder), ""
 
 
 def individuals_of_now(service: ProvisioningService) -> dict[int, PastEntry]:

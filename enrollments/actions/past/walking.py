@@ -26,6 +26,7 @@ from enrollments.actions.past.entries import (
     certificates_told_of,
     contradiction,
 )
+from enrollments.actions.past.names import rows_about
 from enrollments.actions.past.proofs import EVENTS as PROOF_EVENTS
 from enrollments.actions.past.proofs import Proofs
 from enrollments.audit.events import Event
@@ -87,10 +88,14 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Since:
-    """The changes after a time, newest first. Each walk over them reads the rows anew, since there may be a million."""
+    """The changes after a time, newest first. Each walk over them reads the rows anew, since there may be a million.
+
+    last: the number of the last row that counts as made at that time; 0 where none does.
+    """
 
     at: datetime
     parts: tuple[HistoryQuerySet, ...]
+    last: int
 
     def __iter__(self) -> Iterator[Change]:
         latest = datetime.max.replace(tzinfo=UTC)
@@ -122,10 +127,11 @@ def changes_since(
     at: datetime,
     most: int | None = MOST_ROWS,
     names: Collection[str] | None = None,
+    held: str = "",
 ) -> Since:
     """A change at exactly `at` counts as made. names: of individual enrollments, only those of these registration keys.
 
-    Raises TooFarBack.
+    held: the registration key of which it is asked too who held it. Raises TooFarBack.
     """
     rows = _rows_that_decide(service)
     known = rows.filter(at__lte=at)
@@ -136,9 +142,11 @@ def changes_since(
     later = [part.filter(pk__gt=last, at__gt=at - CLOCKS_APART) for part in parts]
     if most is not None and sum(part[: most + 1].count() for part in later) > most:
         raise TooFarBack(most)
+    if held:
+        later.append(rows_about(service, {held}).filter(pk__gt=last, at__gt=at))
     # None that comes while this is walked over: what is compared with it is read once.
     newest = max(part.aggregate(last=Max("pk"))["last"] or 0 for part in later)
-    return Since(at, tuple(part.filter(pk__lte=newest) for part in later))
+    return Since(at, tuple(part.filter(pk__lte=newest) for part in later), last)
 
 
 def _rows_that_decide(service: ProvisioningService) -> HistoryQuerySet:

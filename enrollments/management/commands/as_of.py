@@ -16,6 +16,7 @@ from enrollments.actions.past.words import (
     left_out,
     look_as_json,
     moment,
+    shut_out_otherwise,
     table,
     verdict_of,
 )
@@ -80,6 +81,8 @@ class Command(DpsCommand):
                     f"- from {moment(spell.begins)} to {moment(spell.ends)}: {verdict_of(spell)}{by}, since: "
                     f"{cause_of(spell)}"
                 )
+            for sentence in shut_out_otherwise(look):
+                self.stdout.write(sentence)
             return
         said = compare(found, time, until, limits=ALL_OF_FLEET)
         if csv is not None:

@@ -27,7 +27,10 @@ from enrollments.actions.past.words import (
     answer,
     in_between,
     left_out,
+    names_not_asked,
     numbers,
+    otherwise,
+    shut_out_otherwise,
     table,
     through_at,
 )
@@ -143,6 +146,7 @@ def _of_device(service: ProvisioningService, look: LookBack, asked: dict[str, st
         "in_between": in_between(look),
         "left_out": left_out(look),
         "spells": spells,
+        "shut_out_otherwise": shut_out_otherwise(look),
         "not_shown": len(look.spells) - len(spells),
         "shown": shown(service, look.explanation, gone=look.gone) if look.explanation else None,
         "record": service.registrations.filter(registration_key=key).first(),
@@ -171,6 +175,8 @@ def _of_fleet(
         "may_export": may(request, Right.EXPORT, service),
         "export_query": past_url(service, **query).partition("?")[2],
         "effect": effect,
+        "otherwise": otherwise(said),
+        "names_not_asked": names_not_asked(said),
         "not_known": said.preview.counts[Effect.UNKNOWN],
     }
 
