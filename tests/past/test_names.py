@@ -182,6 +182,7 @@ class TestOneDevice:
         assert effects(compare(service, at)) == {"q-1": Effect.COMES_IN}
 
     def test_what_somebody_wrote_past_the_history_leaves_it_unknown(self, service, q):
+        disable_enrollment_group(service, "a", actor=ALICE)
         service.registrations.update(owner_group=None)
 
         look = look_back(service, "q-1", now())

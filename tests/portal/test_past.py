@@ -314,11 +314,11 @@ def test_pages_of_a_device_lead_here(auditor, plant):
 def test_questions_do_not_grow_with_the_devices(auditor, plant, django_assert_max_num_queries):
     at = now()
     disable_enrollment_group(plant, "plant-7", actor=ALICE)
-    with django_assert_max_num_queries(64):
+    with django_assert_max_num_queries(74):
         page(auditor, at=at)
     for number in range(3, 12):
         register(plant, CA.leaf(f"pump-{number}"))
-    with django_assert_max_num_queries(64):
+    with django_assert_max_num_queries(74):
         page(auditor, at=at)
 
 

@@ -219,13 +219,15 @@ class Names:
         """The group that held the name, where this entry might not take it (R11). Raises NameNotTold."""
         if taker is None or taker.kind is not EntryKind.GROUP or not self.asked:
             return None
-        if key in self.doubtful:
-            raise NameNotTold(NOT_TOLD)
         holder = self.holder(key, by)
         if may_take_name(holder, taker, groups_proven=groups_proven):
             return None
         predecessor = self.groups.predecessor(taker, by.row)
-        return None if may_take_name(holder, taker, predecessor=predecessor) else holder
+        if may_take_name(holder, taker, predecessor=predecessor):
+            return None
+        if key in self.doubtful:
+            raise NameNotTold(NOT_TOLD)
+        return holder
 
     @property
     def holders(self) -> set[Subject]:
