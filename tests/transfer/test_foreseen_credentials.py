@@ -89,14 +89,14 @@ class TestCertificatesThatNobodyHasShown:
         carried_out(run, ROOT)
         assert outcome(service, second) == "disabled"
 
-    def test_one_that_is_kept_keeps_its_device_in(self, service):
+    def test_one_that_is_kept_does_not_keep_in_who_shows_another(self, service):
         first, second, third = (self_signed("pump-1") for _ in range(3))
         enroll(service, first, second)
         register(service, first)
 
         told, run = foreseen(service, of(second, third))
 
-        assert told == {"pump-1": Effect.STILL_ADMITTED}
+        assert told == {"pump-1": Effect.REFUSED}
         carried_out(run, ROOT)
         assert (outcome(service, first), outcome(service, second)) == ("unauthorized", "assigned")
 
