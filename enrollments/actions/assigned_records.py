@@ -98,8 +98,9 @@ def complete(
 ) -> None:
     """Only now is it assigned: the hub has the identity, the evidence is kept, the history knows (R10, R15)."""
     is_made_anew = move.plan.substatus is Substatus.REPROVISIONED
-    # What the record says of a hub that does not know the device any more was no assignment.
-    before = _assignment_in_words(record) | (_AT_NO_HUB if is_made_anew else {})
+    # What the record says of a hub that does not know the device any more was no assignment. Of another hub it is told.
+    stays = (record.hub, record.device_id) == (move.hub, move.plan.assignment.device_id)
+    before = _assignment_in_words(record) | (_AT_NO_HUB if is_made_anew and stays else {})
     record.status, record.reason = RegistrationStatus.ASSIGNED, ""
     record.substatus = move.plan.substatus.value
     record.hub, record.device_id = move.hub, move.plan.assignment.device_id

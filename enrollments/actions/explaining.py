@@ -129,12 +129,12 @@ def _counts_many(attempt: RegistrationAttempt) -> bool:
 
 def _which_of(attempt: RegistrationAttempt, ordinal: int) -> str:
     """Which attempt is told about, in words, where the row counts several."""
-    if attempt.count == 1:
+    if attempt.count == 1 and ordinal == 1:
         return "one attempt"
     number, since, last = attempt.count, _moment(attempt.first_at), _moment(attempt.last_at)
     if ordinal == attempt.count:
         return f"the latest of {number:,} such attempts since {since}"
-    if are_alike(attempt):
+    if are_alike(attempt) and not _counts_many(attempt):
         of_the_last = (
             "" if attempt.outcome == AttemptOutcome.ASSIGNED else "; address and client are those of the last"
         )
@@ -144,7 +144,7 @@ def _which_of(attempt: RegistrationAttempt, ordinal: int) -> str:
         )
     if _counts_many(attempt):
         return (
-            f"one of {number:,} attempts with this cause from {since} to {last}, of devices counted together: "
+            f"one of {counted(number, 'attempt')} with this cause from {since} to {last}, of devices counted together: "
             "which it was and the steps of its decision are not kept"
         )
     return (

@@ -66,7 +66,9 @@ def ordinal_of(attempt: RegistrationAttempt, text: str) -> int:
     0: any of them. Those of a row that is written later are not told apart.
     """
     if to_come := read_tracking_id_of_row_to_come(text):
-        return 0 if attempt.count > 1 and _counts_one_to_come(attempt, to_come) else attempt.count
+        # Of a row that counts many, be it but one by now, it is not known whether that one is this.
+        is_alone = attempt.count == 1 and not attempt.source.startswith(MANY)
+        return 0 if not is_alone and _counts_one_to_come(attempt, to_come) else attempt.count
     found = read_tracking_id(text)
     if found is None or found[0] != attempt.pk or not 0 < found[1] <= attempt.count:
         return attempt.count

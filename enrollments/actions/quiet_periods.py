@@ -75,15 +75,27 @@ def _is_over(at: datetime) -> Q:
         last_at__gt=OuterRef("started_at"),
     )
     by_token = admitted.filter(leaf_thumbprint="")
-    # As source_of writes it. Where groups before that are zero, a neighbouring network may count as the same.
-    network = Replace(OuterRef("credential"), Value("::/64"), Value(":"))
     is_same = (
         Q(is_proven=True) & Q(Exists(admitted))
         | Q(Exists(admitted.filter(credential=OuterRef("credential"))))
         | Q(Exists(by_token.filter(peer_address=OuterRef("credential"))))
-        | Q(credential__endswith="::/64") & Q(Exists(by_token.filter(peer_address__startswith=network)))
+        | _is_within_network(by_token)
     )
     return Q(until__lte=at) | is_same
+
+
+def _is_within_network(admitted: "QuerySet[RegistrationAttempt]") -> Q:
+    """Whether one of these came from the IPv6 network that the period is for: as source_of and RFC 5952 write it.
+
+    Groups of the network that are zero are left out where they come last, and in an address where two at least do.
+    """
+    network = Q()
+    for zeros in range(3):
+        written = Q(credential__regex=rf"^[0-9a-f]+(:[0-9a-f]+){{{3 - zeros}}}::/64$")
+        for behind in ("::", f"{':0' * zeros}:"):
+            begins = Replace(OuterRef("credential"), Value("::/64"), Value(behind))
+            network |= written & Q(Exists(admitted.filter(peer_address__startswith=begins)))
+    return network
 
 
 def start_quiet_period(

@@ -99,7 +99,10 @@ def _answered(request: HttpRequest, handlers: dict[str, Handler], names: dict[st
         response = handler(request, caller, **names)
         if only_tells:
             # R12: nothing is handed out to whoever was shut out while this was being answered.
-            caller.require_still(right)
+            try:
+                caller.require_still(right)
+            except NotAuthenticated as problem:
+                return _unknown(request, service, knock, problem)
     except LacksRight as refused:
         # Which of them was asked for: a list of devices needs another one than the act that it is about.
         lacks = refused.right or right

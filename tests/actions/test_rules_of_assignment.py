@@ -470,6 +470,22 @@ def test_r15_identity_that_its_hub_makes_anew_is_history_and_the_registrations_a
     assert "its hub did not know it" in Event(anew.event).in_words
 
 
+def test_r15_identity_that_is_made_anew_at_another_hub_is_told_with_the_former_one(service, top):
+    group = enroll_ca(service, top)
+    leaf = top.leaf("pump-042")
+    register(service, leaf)
+    deregister_device(service, HubDevice.objects.get(), actor=ALICE, reason="sold")
+    hub = LinkedHub.objects.get(service=service)
+    hub.pk, hub.name, hub.host_name = None, "other", "other.hub.internal"
+    hub.save()
+    group.hubs.set([hub])
+
+    register(service, leaf, at=timezone.now() + timedelta(seconds=20))
+
+    anew = HistoryEvent.objects.filter(event__startswith="device.assigned").latest("pk")
+    assert (anew.before["hub"], anew.after["hub"]) == ("plant.hub.internal", "other.hub.internal")
+
+
 # --- R13 ---------------------------------------------------------------------------------------
 
 

@@ -13,6 +13,7 @@ from django.utils import timezone
 
 from dpsportal.device_urls import urlpatterns as device_patterns
 from enrollments.actions import service_access
+from enrollments.actions.access_counts import write_down_failures
 from enrollments.actions.access_policies import (
     add_policy,
     change_policy,
@@ -22,7 +23,7 @@ from enrollments.actions.access_policies import (
 from enrollments.actions.api_tokens import add_api_token, revoke_api_token
 from enrollments.actions.people import remove_person, set_active, set_role
 from enrollments.actions.services import add_service, change_settings
-from enrollments.models import AccessPolicy, ApiToken, HistoryEvent, IndividualEnrollment
+from enrollments.models import AccessPolicy, ApiToken, HistoryEvent, IndividualEnrollment, SignInFailures
 from enrollments.models.locks import change_lock
 from enrollments.policy.access import AccessRight, rights_within
 from enrollments.policy.roles import Role
@@ -395,6 +396,24 @@ def test_right_that_was_taken_while_the_answer_was_made_up_is_a_refusal_like_any
     assert error_of(with_policy(policy).get("/enrollments/pump-042"))[:2] == (403, 403002)
     row = HistoryEvent.objects.get(event="action.refused")
     assert (row.actor_name, row.subject_name) == ("fleet-sync", "read below /enrollments/")
+
+
+def test_back_end_that_was_shut_out_while_the_answer_was_made_up_is_counted_like_one_at_the_door(
+    service, monkeypatch
+):
+    policy = a_policy(service, AccessRight.ENROLLMENT_READ)
+    enroll_keys(service, "pump-042")
+    shown = views.json_response
+
+    def shut_out_meanwhile(*answer):
+        AccessPolicy.objects.update(enabled=False)
+        return shown(*answer)
+
+    monkeypatch.setattr(views, "json_response", shut_out_meanwhile)
+
+    assert with_policy(policy).get("/enrollments/pump-042").status_code == 401
+    write_down_failures()
+    assert SignInFailures.objects.count() == 1
 
 
 def test_a_token_is_kept_as_a_digest_and_its_use_is_noted(service):
