@@ -36,15 +36,20 @@ from enrollments.policy.reasons import Reason
 
 
 def was_outlived(records: "QuerySet[RegistrationRecord]") -> Case:
-    """Of attempts: whether the device was admitted then, before it was by what its record has, or was admitted since.
+    """Of attempts: whether the device was admitted then, before it was by what its record has, or came since by that.
 
-    records: those of the devices of these attempts.
+    Or was admitted since by anything. records: those of the devices of these attempts.
     """
+    of_record = RegistrationRecord.objects.filter(
+        service=OuterRef("service"), registration_key=OuterRef("registration_key")
+    )
+    by_its_leaf = ~Q(chain="") & Q(Exists(of_record.filter(leaf_thumbprint=OuterRef("leaf_thumbprint"))))
+    by_its_key = ~Q(key_id="") & Q(Exists(of_record.filter(key_ids__contains=OuterRef("key_id"))))
     since = RegistrationAttempt.objects.filter(
+        Q(outcome=AttemptOutcome.ASSIGNED) | by_its_leaf | by_its_key,
         service=OuterRef("service"),
         registration_key=OuterRef("registration_key"),
         last_at__gt=OuterRef("last_at"),
-        outcome=AttemptOutcome.ASSIGNED,
     )
     return Case(
         When(~Exists(records), then=Value(False)),

@@ -88,12 +88,13 @@ def delete_and_deny(
     preview = preview_of_act(service, Act.DELETE, entries, limits=NO_LIMITS)
     if expected_epoch is not None and preview.epoch != expected_epoch:
         raise PreviewOutdated(str(service))
-    if preview.not_examined:
+    coming = preview_to_come(service, Act.DELETE, entries, preview, limits=NO_LIMITS, most=ALL_TIMES)
+    if coming.unsure:
+        number = max(one.not_examined for one in (preview, *coming.looks.values()))
         raise Conflict(
-            f"Of {counted(preview.not_examined, 'device')} it is not known by what else they may come in: they have "
+            f"Of {counted(number, 'device')} it is not known by what else they may come in: they have "
             "sent certificates that are not kept any more. Nothing was deleted. Disable instead: that keeps them out."
         )
-    coming = preview_to_come(service, Act.DELETE, entries, preview, limits=NO_LIMITS, most=ALL_TIMES)
     gone = {ref_of(one) for one in entries}
     passing = coming.passing_to_others(gone)
     # Who has an entry of its own among them is denied by another one, once that is gone.

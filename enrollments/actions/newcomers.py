@@ -17,10 +17,11 @@ from enrollments.actions.judging import judge
 from enrollments.actions.judging.assumed import judge_tpm_as_proven
 from enrollments.actions.known_credentials import KnownCredential, known_credentials
 from enrollments.actions.name_holders import may_take
-from enrollments.actions.preview.sent_along import ders_of, sending_along
+from enrollments.actions.preview.sent_along import certificates_of, sending_along
 from enrollments.actions.preview.to_come import ALL_TIMES
 from enrollments.actions.schedule import Entry
 from enrollments.actions.times_to_come import times_to_come
+from enrollments.attestation.x509 import ParsedCertificate
 from enrollments.models import (
     AttemptOutcome,
     EnrollmentGroup,
@@ -143,8 +144,10 @@ def _passes(before: _LetIn | None, after: _LetIn | None, gone: Collection[EntryR
     return before is None or before.entry in gone or after.number < before.number
 
 
-def _sending_along(known: KnownCredential, more: Sequence[bytes]) -> KnownCredential:
-    return known if known.shown is None else replace(known, shown=sending_along(known.shown, more))
+def _sending_along(known: KnownCredential, more: Sequence[ParsedCertificate]) -> KnownCredential:
+    if known.shown is None or not known.chain:
+        return known
+    return replace(known, shown=sending_along(known.shown, known.chain, more))
 
 
 class Examined:
@@ -166,7 +169,7 @@ class Examined:
         if len(to_come) > ALL_TIMES:
             self._times += NO_TIME
         # Before the change, which may take away what says of a key whose it was, and what a device may send along.
-        more = ders_of(entries)
+        more = certificates_of(entries)
         self._known = {
             name: [
                 [_sending_along(one, more) for one in known_credentials(service, name, at=at)]

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from django.http import HttpRequest, HttpResponse
@@ -29,6 +30,7 @@ from enrollments.actions.preview import (
 )
 from enrollments.actions.preview.lately import Lately
 from enrollments.actions.preview.limits import NO_LIMITS, turn_to_examine_all
+from enrollments.actions.preview.sent_along import preview_of_deleting
 from enrollments.actions.preview.words import as_json
 from enrollments.actions.service_access import Caller
 from enrollments.models import EnrollmentGroup, ProvisioningService, RegistrationRecord
@@ -183,22 +185,24 @@ def _worked_out(
         times.update(_times_changed(entries, found))
         return [one for one in found if one.pk not in there]
 
-    preview = preview_of(service, change, entries, limits=limits)
+    instead = None if deletes else kept_shut(service, entries)
+
+    def look(at: datetime | None = None, *, instead_of: Callable[[], object] | None = None) -> Preview:
+        if deletes:
+            return preview_of_deleting(service, change, entries, at=at, limits=limits)
+        return preview_of(service, change, entries, at=at, instead_of=instead_of, limits=limits)
+
+    preview = look()
     groups = [one for one in entries if isinstance(one, EnrollmentGroup)]
     gone = [ref_of(one) for one in entries] if deletes else []
     left_open = names_left_open(service, preview, entries) if deletes else NO_NAMES
     _, now = ProvisioningService.epoch_and_time(service.pk)
     then, listed = [], None if listed_at else preview
-    instead = None if deletes else kept_shut(service, entries)
-
-    def look(at: datetime) -> Preview:
-        return preview_of(service, change, entries, at=at, instead_of=instead, limits=limits)
-
-    coming = coming_by(service, preview, look)
+    coming = coming_by(service, preview, partial(look, instead_of=instead))
     times.update(one.at for one in coming.comings if one.at is not None)
     for at in sorted(one for one in times if one > now):
         preview_then = coming.looks.get(at) if instead is None else None
-        preview_then = preview_then or preview_of(service, change, entries, at=at, limits=limits)
+        preview_then = preview_then or look(at)
         below_then = [_below(one) for one in below_others(service, groups, gone, at=at)]
         then.append({"at": time_told(at), **_numbers(preview_then), "below": below_then})
         if time_told(at) == listed_at:

@@ -15,7 +15,8 @@ from enrollments.actions.preview import (
     what_adding_did,
 )
 from enrollments.actions.preview.limits import NO_LIMITS, Limits
-from enrollments.actions.preview.sent_along import ders_of, sending_along
+from enrollments.actions.preview.sent_along import certificates_of, sending_along
+from enrollments.attestation.x509 import parse_der
 from enrollments.models.locks import rehearsal
 from enrollments.policy.decision import Verdict
 from tests.devices import ALICE
@@ -117,10 +118,13 @@ def test_what_is_said_of_certificates_sent_along_once_they_are_gone(forest, seed
     world = World(forest, random.Random(seed), renewing=seed % 2 == 0)
     groups = list(world.service.enrollmentgroups.order_by("pk"))
     group = world.chance.choice(groups or [world.add_group(forest.cas[2])])
-    more = ders_of([group])
+    more = certificates_of([group])
     known = world.credentials()
     extended = {
-        key: {one: sending_along(shown, more) for one, shown in several.items()}
+        key: {
+            one: sending_along(shown, list(map(parse_der, shown.certificates)), more)
+            for one, shown in several.items()
+        }
         for key, several in known.items()
     }
 

@@ -2,11 +2,13 @@
 
 import pytest
 
+from enrollments.actions.certificates import parsed
 from enrollments.actions.deleting import delete_and_deny
 from enrollments.actions.enrollment_groups import (
     change_enrollment_group,
     delete_enrollment_groups,
     disable_enrollment_group,
+    enable_enrollment_group,
 )
 from enrollments.actions.enrollment_specs import IndividualSpec
 from enrollments.actions.enrollments import change_individual_enrollment
@@ -17,6 +19,7 @@ from enrollments.actions.preview.table import csv_text
 from enrollments.actions.preview.words import did, in_lines
 from enrollments.actions.revocation import release_registration
 from enrollments.attestation.credential import PresentedCredential
+from enrollments.attestation.x509 import MAX_SENT
 from enrollments.models import AttestationMechanism, Slot
 from tests.certificates import root, self_signed
 from tests.devices import ALICE, enroll_ca, enroll_device, enroll_keys, new_service, register, shows, signs
@@ -130,6 +133,10 @@ class TestWhoSentItsLeafAlone:
         device = only_device(preview_of_act(service, Act.DELETE, [group]))
 
         assert (device.effect, str(device.unless)) == (Effect.REFUSED, "enrollment group top")
+        assert in_lines(preview_of_act(service, Act.DELETE, [group]))[1] == (
+            "1 of these is admitted all the same, through enrollment group top, if it sends the CA certificates along "
+            "that are deleted."
+        )
         delete_enrollment_groups(service, ["line"], actor=ALICE)
         assert register(service, alone(leaf), "p-1").outcome == "unauthorized"
         assert register(service, shows(leaf, line), "p-1").outcome == "assigned"
@@ -166,6 +173,41 @@ class TestWhoSentItsLeafAlone:
 
         assert examined.passing_to_others({ref_of(group)}) == ["p-1"]
 
+    def test_so_is_who_showed_something_else_last(self, service, line):
+        """That is refused afterwards, and the leaf that it sent alone before is let in with its issuer."""
+        first, leaf = root("First"), line.leaf("p-1")
+        group = enroll_ca(service, first, "first")
+        assert register(service, alone(leaf), "p-1").outcome == "assigned"
+        release_registration(service, "p-1", actor=ALICE)
+        assert register(service, first.leaf("p-1")).outcome == "assigned"
+        gone = [group, service.enrollmentgroups.get(group_id="line")]
+
+        assert delete_and_deny(service, gone, actor=ALICE).denied == 1
+        assert register(service, shows(leaf, line), "p-1").outcome == "disabled"
+
+    def test_with_a_new_key_that_the_former_one_of_the_same_name_has_signed(self, service):
+        old = root("Plant CA")
+        new = old.intermediate("Plant CA")
+        enroll_ca(service, old, "old")
+        group = enroll_ca(service, new, "new")
+        leaf = new.leaf("p-1")
+        assert register(service, alone(leaf), "p-1").outcome == "assigned"
+
+        assert delete_and_deny(service, [group], actor=ALICE).denied == 1
+        assert register(service, shows(leaf, new), "p-1").outcome == "disabled"
+
+    def test_of_many_groups_that_are_deleted_what_stands_above_it_is_sent_along(self, service):
+        top = root("Top")
+        lines = [top.intermediate(f"Line {number}") for number in range(MAX_SENT + 1)]
+        enroll_ca(service, top, "top")
+        groups = [enroll_ca(service, line, f"line-{number}") for number, line in enumerate(lines)]
+        register(service, alone(lines[-1].leaf("p-1")), "p-1")
+
+        examined = Examined(service, ["p-1"], groups)
+        delete_enrollment_groups(service, [one.group_id for one in groups], actor=ALICE)
+
+        assert examined.passing_to_others({ref_of(one) for one in groups}) == ["p-1"]
+
     def test_where_no_other_group_is_there_nobody_comes_in(self, service):
         line = root("Top").intermediate("Line")
         group = enroll_ca(service, line, "line")
@@ -191,6 +233,74 @@ def test_who_registers_meanwhile_is_kept_out_though_a_former_certificate_is_good
     assert examined.passing_to_others({ref_of(group)}) == ["p-1"]
 
 
+def test_what_it_showed_again_since_is_the_last_be_it_refused(service):
+    first, second = root("First"), root("Second")
+    one, other = enroll_ca(service, first, "first"), enroll_ca(service, second, "second")
+    leaf = first.leaf("p-1")
+    assert register(service, leaf).outcome == "assigned"
+    release_registration(service, "p-1", actor=ALICE)
+    disable_enrollment_group(service, "second", actor=ALICE)
+    assert register(service, second.leaf("p-1")).outcome == "disabled"
+    disable_enrollment_group(service, "first", actor=ALICE)
+    assert register(service, leaf).outcome == "disabled"
+    for name in ("first", "second"):
+        enable_enrollment_group(service, name, actor=ALICE)
+
+    refused = only_device(preview_of_act(service, Act.DISABLE, [one]))
+    still = only_device(preview_of_act(service, Act.DISABLE, [other]))
+
+    assert (refused.effect, still.effect) == (Effect.REFUSED, Effect.STILL_ADMITTED)
+
+
+class TestWhoseNameAnotherEntryHolds:
+    """R11: it fails, and so is out, whichever entry would admit it."""
+
+    @pytest.fixture
+    def leaf(self, service):
+        first, second = root("First"), root("Second")
+        enroll_ca(service, first, "first")
+        enroll_ca(service, second, "second")
+        register(service, first.leaf("p-1"))
+        disable_enrollment_group(service, "first", actor=ALICE)
+        leaf = second.leaf("p-1")
+        assert register(service, leaf).outcome == "failed"
+        return leaf
+
+    def test_is_out_already_where_the_entry_is_disabled_that_would_admit_it(self, service, leaf):
+        group = service.enrollmentgroups.get(group_id="second")
+
+        assert only_device(preview_of_act(service, Act.DISABLE, [group])).effect is Effect.STILL_OUT
+
+    def test_comes_in_by_an_entry_of_its_own(self, service, leaf):
+        own = self_signed("p-1")
+
+        device = only_device(preview_of(service, lambda: [enroll_device(service, own)]))
+
+        assert device.effect is Effect.COMES_IN
+        enroll_device(service, own)
+        assert register(service, own).outcome == "assigned"
+
+    def test_stays_out_where_it_is_held_all_the_same(self, service, leaf):
+        group = service.enrollmentgroups.get(group_id="second")
+        spec = GroupSpec(
+            certificates={Slot.PRIMARY: group_certificate(group)}, helpers=(root("Other").parsed,)
+        )
+
+        def change():
+            change_enrollment_group(service, "second", spec, expected_etag=group.etag, actor=ALICE)
+            return []
+
+        said = preview_of(service, change, [group])
+
+        assert only_device(said).effect is Effect.STILL_OUT
+        assert "".join(csv_text(said.devices)).splitlines()[1].startswith("p-1,still_out,failed,")
+        assert "held through enrollment group first" in in_lines(said)[1]
+
+
+def group_certificate(group):
+    return parsed(group.certificates.anchors().get().certificate.pem)
+
+
 class TestWhoIsRefusedWithWhatItShowed:
     def test_is_refused_though_its_former_certificate_is_good(self, service):
         first, second = root("First"), root("Second")
@@ -204,7 +314,7 @@ class TestWhoIsRefusedWithWhatItShowed:
         assert (device.effect, str(device.unless)) == (Effect.REFUSED, "enrollment group first")
         besides = (
             "1 of these is admitted all the same, through enrollment group first, if it sends another credential that "
-            "is known of it, or its own with CA certificates that are enrolled now."
+            "is known of it."
         )
         assert in_lines(said) == ["1 device will be refused: p-1.", besides]
         assert did(said) == f"1 device is refused from now on. {besides}"

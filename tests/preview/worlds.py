@@ -838,7 +838,7 @@ def together(before, after, known, unshown=()):
     if let_in := {sides[key] for key in shown if any(map(is_in, sides[key]))}:
         return let_in
     counts = [key for key in before if key in known]
-    if not any(before[key][0] is Verdict.ADMIT for key in counts):
+    if not any(is_in(before[key]) for key in counts):
         counts = list(before)  # what the change brings lets in, and keeps in nobody
     firsts, seconds = (best(sides[key][which] for key in counts) for which in (0, 1))
     return {(first, second) for first in firsts for second in seconds}

@@ -27,11 +27,7 @@ from enrollments.actions.judging import group_ref, individual_ref
 from enrollments.actions.preview.effects import Preview
 from enrollments.actions.preview.limits import Limits
 from enrollments.actions.preview.rehearsing import preview_of
-from enrollments.actions.preview.sent_along import (
-    and_keep_at_hand,
-    some_are_out,
-    with_what_is_sent_along,
-)
+from enrollments.actions.preview.sent_along import preview_of_deleting
 from enrollments.actions.preview.touched import Entry
 from enrollments.actions.services import change_settings
 from enrollments.audit.actor import Actor, Way
@@ -162,12 +158,9 @@ def preview_of_act(
         carry_out(service, act, entries, actor=NOBODY)
         return []
 
-    told = preview_of(service, change, entries, at=at, limits=limits, undoes=undoes)
-    if act is not Act.DELETE or undoes or not some_are_out(told):
-        return told
-    if (kept := and_keep_at_hand(service, change, entries)) is None:
-        return told
-    return with_what_is_sent_along(told, preview_of(service, kept, entries, at=at, limits=limits))
+    if act is Act.DELETE and not undoes:
+        return preview_of_deleting(service, change, entries, at=at, limits=limits)
+    return preview_of(service, change, entries, at=at, limits=limits, undoes=undoes)
 
 
 def preview_of_settings(

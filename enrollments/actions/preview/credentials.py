@@ -148,7 +148,7 @@ def together(
         if _is_in(one):
             return _unless(name, one, [*shown, *held]) if one.effect is Effect.REFUSED else one.of(name)
     told = _best(name, [*shown, *held])
-    if told is not None and _admitted(_sides(told)[0]):
+    if told is not None and _admitted(_sides(told)[0]) and told.held_before is None:
         return told
     return _best(name, [*shown, *held, *brought])
 

@@ -40,7 +40,7 @@ class Sides:
 
     held_before, held_after: the entry that holds the name, where another one admits its device: it fails all the same
     (R11). effect: what the change does. unless: where it is out after the change, the entry that would admit it by
-    another credential that is known of it, or with certificates that the change takes away (see sent_along).
+    another credential that is known of it, or, is_sent_along, with certificates that the change takes away.
     """
 
     before: Outcome | None
@@ -48,11 +48,11 @@ class Sides:
     held_before: EntryRef | None = None
     held_after: EntryRef | None = None
     unless: EntryRef | None = None
+    is_sent_along: bool = False
     effect: Effect = field(init=False)
 
     def __post_init__(self) -> None:
-        is_freed = self.held_before is not None and self.held_after is None
-        object.__setattr__(self, "effect", _effect(self.before, self.after, is_freed=is_freed))
+        object.__setattr__(self, "effect", _effect(self))
 
     @property
     def through(self) -> EntryRef | None:
@@ -67,13 +67,16 @@ class Sides:
         return is_in and self.before is not None and self.before.through in gone
 
 
-def _effect(before: Outcome | None, after: Outcome | None, *, is_freed: bool) -> Effect:
-    """is_freed: whether another entry holds the name before the change, and none does after it."""
+def _effect(sides: Sides) -> Effect:
+    """Who is admitted before, and fails as another entry holds its name, is out; after it, that is said besides."""
+    before, after = sides.before, sides.after
     if before is None or after is None:
         return Effect.UNKNOWN
-    if after.admitted:
-        return Effect.STILL_ADMITTED if before.admitted and not is_freed else Effect.COMES_IN
-    return Effect.REFUSED if before.admitted else Effect.STILL_OUT
+    is_in = before.admitted and sides.held_before is None
+    fails_as_before = before.admitted and sides.held_before is not None and sides.held_after is not None
+    if after.admitted and not fails_as_before:
+        return Effect.STILL_ADMITTED if is_in else Effect.COMES_IN
+    return Effect.REFUSED if is_in else Effect.STILL_OUT
 
 
 @dataclass(frozen=True, slots=True, init=False)
@@ -213,11 +216,19 @@ class Preview:
     def otherwise(self, effect: Effect) -> list[tuple[EntryRef, int]]:
         """Of those that are out after the change: which entries admit so many of them by something else (see Sides)."""
         counted: Counter[EntryRef] = Counter()
+        for entry, _, number in self.otherwise_by(effect):
+            counted[entry] += number
+        return counted.most_common()
+
+    def otherwise_by(self, effect: Effect) -> list[tuple[EntryRef, bool, int]]:
+        """The same, with whether it is by what they may send along."""
+        counted: Counter[tuple[EntryRef, bool]] = Counter()
         if effect in (Effect.REFUSED, Effect.STILL_OUT):
             for device in self.of(effect):
                 if device.unless is not None:
-                    counted[_without_own_name(device.unless, device) or device.unless] += 1
-        return counted.most_common()
+                    entry = _without_own_name(device.unless, device) or device.unless
+                    counted[entry, device.sides.is_sent_along] += 1
+        return [(entry, along, number) for (entry, along), number in counted.most_common()]
 
 
 def _alike(devices: Iterable[Device]) -> list[tuple[Sides, int]]:

@@ -217,7 +217,7 @@ class Portion:
 
 
 def _is_in(device: Device) -> bool:
-    return device.before is not None and device.before.admitted
+    return device.before is not None and device.before.admitted and device.held_before is None
 
 
 def _decides_alone(individual: Individual | None, thumbprint: str) -> bool:

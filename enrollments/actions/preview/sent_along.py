@@ -6,14 +6,17 @@ certificates are no secret, and with them it may be admitted by a group higher u
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from ssl import PEM_cert_to_DER_cert
+from datetime import datetime
 
-from django.db.models import F
+from django.db.models import F, Q
 
+from enrollments.actions.certificates import parsed
 from enrollments.actions.preview.effects import Device, Preview, Sides
+from enrollments.actions.preview.limits import Limits
+from enrollments.actions.preview.rehearsing import preview_of
 from enrollments.actions.preview.touched import Entry
 from enrollments.attestation.credential import PresentedCredential
-from enrollments.attestation.x509 import MAX_SENT
+from enrollments.attestation.x509 import MAX_SENT, ParsedCertificate
 from enrollments.models import (
     AttestationMechanism,
     EnrollmentGroup,
@@ -28,7 +31,9 @@ def held_by(entries: Iterable[Entry]) -> list[HeldCertificate]:
     """The certificates of these groups by which a path may lead further."""
     groups = [one.pk for one in entries if isinstance(one, EnrollmentGroup)]
     held = HeldCertificate.objects.filter(group__in=groups).select_related("certificate").order_by("pk")
-    return list(held.exclude(certificate__issuer_sha256=F("certificate__subject_sha256")))
+    # A new key that the former one of the same name has signed leads further (RFC 5280, 3.2: self-issued).
+    by_own_key = Q(certificate__authority_key_id="") | Q(certificate__authority_key_id=F("subject_key_id"))
+    return list(held.exclude(by_own_key, certificate__issuer_sha256=F("certificate__subject_sha256")))
 
 
 def and_keep_at_hand(
@@ -72,11 +77,8 @@ def some_are_out(preview: Preview) -> bool:
 
 def with_what_is_sent_along(preview: Preview, at_hand: Preview) -> Preview:
     """Said of who is out afterwards: through which entry it is in by sending that. at_hand: see and_keep_at_hand."""
-    admitted: dict[str, EntryRef] = {
-        one.registration_id: one.through
-        for one in at_hand.devices
-        if one.through is not None and one.after is not None and one.after.admitted and one.held_after is None
-    }
+    let_in = ((one.registration_id, _lets_in(one.sides)) for one in at_hand.devices)
+    admitted: dict[str, EntryRef] = {name: through for name, through in let_in if through is not None}
     said: dict[tuple[int, EntryRef], Sides] = {}
     devices = []
     for device in preview.devices:
@@ -84,7 +86,7 @@ def with_what_is_sent_along(preview: Preview, at_hand: Preview) -> Preview:
         if through is not None and device.unless is None:
             likeness = id(device.sides), through
             if likeness not in said:
-                said[likeness] = replace(device.sides, unless=through)
+                said[likeness] = replace(device.sides, unless=through, is_sent_along=True)
             device = Device.with_sides(device.registration_id, said[likeness])
         devices.append(device)
     return replace(
@@ -92,17 +94,55 @@ def with_what_is_sent_along(preview: Preview, at_hand: Preview) -> Preview:
     )
 
 
+def _lets_in(sides: Sides) -> EntryRef | None:
+    """By whichever of its credentials."""
+    is_in = sides.after is not None and sides.after.admitted and sides.held_after is None
+    return sides.through if is_in else sides.unless
+
+
 def _is_out(sides: Sides) -> bool:
     return sides.after is not None and not sides.after.admitted
 
 
-def ders_of(entries: Iterable[Entry]) -> tuple[bytes, ...]:
-    """The certificates of these groups, as DER."""
-    return tuple(PEM_cert_to_DER_cert(one.certificate.pem) for one in held_by(entries))
+def certificates_of(entries: Iterable[Entry]) -> tuple[ParsedCertificate, ...]:
+    """The certificates of these groups by which a path may lead further."""
+    return tuple(parsed(one.certificate.pem) for one in held_by(entries))
 
 
-def sending_along(shown: PresentedCredential, more: Sequence[bytes]) -> PresentedCredential:
-    """The same with these certificates behind its own; no more than are accepted."""
-    if not shown.certificates:
-        return shown
-    return replace(shown, certificates=tuple(dict.fromkeys([*shown.certificates, *more]))[:MAX_SENT])
+def sending_along(
+    shown: PresentedCredential, chain: Sequence[ParsedCertificate], more: Sequence[ParsedCertificate]
+) -> PresentedCredential:
+    """The same with those of these certificates behind its own that may stand above them; no more than are accepted.
+
+    chain: what is shown, parsed.
+    """
+    sent = list(chain)
+    while (
+        above := next((one for one in more if one not in sent and _is_above(one, sent)), None)
+    ) is not None:
+        sent.append(above)
+    behind = (one.der for one in sent[len(chain) :])
+    return replace(shown, certificates=tuple(dict.fromkeys([*shown.certificates, *behind]))[:MAX_SENT])
+
+
+def _is_above(one: ParsedCertificate, sent: Iterable[ParsedCertificate]) -> bool:
+    return any(
+        below.issuer_sha256 == one.subject_sha256
+        or (one.subject_key_id and below.authority_key_id == one.subject_key_id)
+        for below in sent
+    )
+
+
+def preview_of_deleting(
+    service: ProvisioningService,
+    change: Callable[[], list[Entry]],
+    entries: Sequence[Entry],
+    *,
+    at: datetime | None = None,
+    limits: Limits | None = None,
+) -> Preview:
+    """Of a change that deletes these: see preview_of."""
+    told = preview_of(service, change, entries, at=at, limits=limits)
+    if not some_are_out(told) or (kept := and_keep_at_hand(service, change, entries)) is None:
+        return told
+    return with_what_is_sent_along(told, preview_of(service, kept, entries, at=at, limits=limits))

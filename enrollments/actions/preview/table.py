@@ -62,7 +62,10 @@ def decided_by(outcome: Outcome | None) -> str:
 def values(device: Device) -> tuple[str, ...]:
     """One row, in the order of COLUMNS."""
     now = (FAILED if device.held_before is not None else verdict(device.before)), decided_by(device.before)
-    afterwards = verdict(device.after), decided_by(device.after)
+    afterwards = (
+        (FAILED if device.held_after is not None else verdict(device.after)),
+        decided_by(device.after),
+    )
     besides = [str(one) if one is not None else "" for one in (device.held_after, device.unless)]
     return (device.registration_id, device.effect.value, *now, *afterwards, *besides)
 

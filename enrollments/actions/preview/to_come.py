@@ -84,7 +84,8 @@ def coming_by(
         if one.after is not None
     }
     is_whole = looks.keys() >= set(times.letting_in) and not any(one.not_examined for one in looks.values())
-    if is_whole and not any(one.registration_id in out for seen in looks.values() for one in _admitted(seen)):
+    let_in = (one for seen in looks.values() for one in _of_whom(seen, _may_be_in))
+    if is_whole and not any(one.registration_id in out for one in let_in):
         now = replace(now, out_until=None)
     return ToCome(now, tuple(_comings(now, out, looks, times.every)), looks)
 
@@ -211,6 +212,11 @@ def _of_whom(preview: Preview, holds: Callable[[Sides], bool]) -> list[Device]:
 
 def _admitted(preview: Preview) -> list[Device]:
     return _of_whom(preview, lambda sides: sides.after is not None and sides.after.admitted)
+
+
+def _may_be_in(sides: Sides) -> bool:
+    """Also by something else that is known of it, or that it may send along."""
+    return sides.unless is not None or (sides.after is not None and sides.after.admitted)
 
 
 def _affected(preview: Preview) -> list[Device]:

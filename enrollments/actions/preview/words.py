@@ -67,20 +67,22 @@ def fails(count: int, holder: EntryRef | str) -> str:
     )
 
 
-def otherwise(count: int, entry: EntryRef | str) -> str:
+def otherwise(count: int, entry: EntryRef | str, *, is_sent_along: bool = False) -> str:
     """Of devices that are out: that so many of them are let in all the same by something else that they may send."""
     is_one = count == 1
     are = f"{count:,} of these {'is' if is_one else 'are'} admitted all the same, through {of_so_many(entry, count)}"
-    sends, its = ("it sends", "its own") if is_one else ("they send", "their own")
-    whose = "it" if is_one else "them"
-    other = f"another credential that is known of {whose}"
-    return f"{are}, if {sends} {other}, or {its} with CA certificates that are enrolled now."
+    sends = "it sends" if is_one else "they send"
+    if is_sent_along:
+        return f"{are}, if {sends} the CA certificates along that are deleted."
+    return f"{are}, if {sends} another credential that is known of {'it' if is_one else 'them'}."
 
 
 def asides(preview: Preview, effect: Effect) -> list[str]:
     """What is to be said of some of the devices of one effect."""
     said = [fails(count, holder) for holder, count in preview.held(effect)]
-    return said + [otherwise(count, entry) for entry, count in preview.otherwise(effect)]
+    return said + [
+        otherwise(count, entry, is_sent_along=along) for entry, along, count in preview.otherwise_by(effect)
+    ]
 
 
 def of_so_many(entry: EntryRef | str, count: int) -> str:
