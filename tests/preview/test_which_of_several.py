@@ -15,12 +15,15 @@ from enrollments.actions.enrollments import change_individual_enrollment
 from enrollments.actions.group_specs import GroupSpec
 from enrollments.actions.newcomers import Examined
 from enrollments.actions.preview import Act, Effect, limits, preview_of, preview_of_act, ref_of
+from enrollments.actions.preview.acts import turn
+from enrollments.actions.preview.limits import NO_LIMITS
 from enrollments.actions.preview.table import csv_text
 from enrollments.actions.preview.words import did, in_lines
 from enrollments.actions.revocation import release_registration
 from enrollments.attestation.credential import PresentedCredential
 from enrollments.attestation.x509 import MAX_SENT
-from enrollments.models import AttestationMechanism, Slot
+from enrollments.errors import Conflict
+from enrollments.models import AttestationMechanism, Certificate, Slot
 from tests.certificates import root, self_signed
 from tests.devices import ALICE, enroll_ca, enroll_device, enroll_keys, new_service, register, shows, signs
 
@@ -231,6 +234,26 @@ def test_who_registers_meanwhile_is_kept_out_though_a_former_certificate_is_good
     delete_enrollment_groups(service, ["line"], actor=ALICE)
 
     assert examined.passing_to_others({ref_of(group)}) == ["p-1"]
+
+
+def test_nothing_is_deleted_where_it_is_not_known_who_comes_in_later(service, database_clock):
+    """Its last certificate is good until a time; of a former one not all is kept that it was sent with (R16)."""
+    own, top = root("Own"), root("Top")
+    line = top.intermediate("Line")
+    below = line.intermediate("Below")
+    of_own = enroll_ca(service, own, "own")
+    enroll_ca(service, top, "top")
+    group = enroll_ca(service, line, "line")
+    register(service, shows(below.leaf("p-1"), below, line), "p-1")
+    release_registration(service, "p-1", actor=ALICE)
+    assert register(service, own.leaf("p-1")).outcome == "assigned"
+    turn(service, Act.DISABLE, of_own, actor=ALICE, at=database_clock.ahead(days=1))
+    Certificate.objects.filter(thumbprint_sha256=below.parsed.thumbprint_sha256).delete()
+
+    assert preview_of_act(service, Act.DELETE, [group], limits=NO_LIMITS).not_examined == 0
+    with pytest.raises(Conflict, match="Of 1 device it is not known by what else they may come in"):
+        delete_and_deny(service, [group], actor=ALICE)
+    assert service.enrollmentgroups.filter(group_id="line").exists()
 
 
 def test_what_it_showed_again_since_is_the_last_be_it_refused(service):

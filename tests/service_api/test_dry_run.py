@@ -4,6 +4,7 @@ import pytest
 
 from enrollments.actions.access_policies import add_policy
 from enrollments.actions.revocation import deny_device
+from enrollments.attestation.credential import PresentedCredential
 from enrollments.models import HistoryEvent, IndividualEnrollment, ProvisioningService
 from enrollments.policy.access import AccessRight
 from tests.certificates import root
@@ -49,6 +50,18 @@ def test_deleting_a_group_is_told_with_what_stands_above_and_not_done(api, servi
     assert answer.json()["below"][0]["through"] == ["enrollment group root"]
     assert answer.json()["epoch"] == before[0]
     assert state(service) == before
+
+
+def test_who_sent_its_leaf_alone_comes_in_with_what_is_deleted_and_it_is_told(api, service, line):
+    leaf = PresentedCredential(certificates=(line.leaf("pump-2").der,))
+    assert register(service, leaf, "pump-2").outcome == "assigned"
+
+    answer = api.call("DELETE", "/enrollmentGroups/plant-7", query=f"{DRY}&devices=refused")
+
+    through = {"entry": "enrollment group root", "devices": 1}
+    assert devices(answer, "refused")["admittedOtherwiseThrough"] == [through]
+    (device,) = answer.json()["devices"]
+    assert device["admittedOtherwiseThrough"] == "enrollment group root"
 
 
 def test_disabling_by_a_change_is_told_and_not_done(api, service, line):
