@@ -301,12 +301,16 @@ def dump_of_everything() -> str:
     ],
 )
 def test_last_administrator_stays(world, act):
+    """Nothing is changed, and who tried is in the history (R15)."""
     before = tables()
 
     with pytest.raises(people.LastAdministrator):
         act()
 
-    assert tables() == before
+    after = tables()
+    (row,) = HistoryEvent.objects.filter(event="action.refused")
+    assert len(after.pop("UnsealedEvent")) == len(before.pop("UnsealedEvent")) + 1
+    assert (row.actor_name, after) == ("alice", before)
 
 
 def test_role_of_a_person_is_the_higher_of_here_and_everywhere(world):

@@ -44,6 +44,7 @@ WRITTEN = {
 OTHERWISE = {
     "audit_verify": {"export", "--checkpoint", "--against"},
     "ca_certificates": {"--certificate"},
+    "dumpdata": {"-o"},  # refused, whatever it is given
     "explain": {"--certificate"},
     "history_checkpoint": {"--out"},
     "import_enrollments": {"file", "--zip"},

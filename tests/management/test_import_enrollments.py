@@ -97,9 +97,9 @@ def test_a_dry_run_says_what_holds_once_the_times_of_the_list_have_come(service,
     assert devices.read_text().splitlines() == [
         "when,registration ID,effect,now,now by,afterwards,afterwards by,name held through,admitted otherwise through",
         "once carried out,pump-1,still_admitted,admitted,individual enrollment pump-1,admitted,"
-        "individual enrollment pump-1,",
+        "individual enrollment pump-1,,",
         "once its entries have turned,pump-1,refused,admitted,individual enrollment pump-1,disabled,"
-        "individual enrollment pump-1,",
+        "individual enrollment pump-1,,",
     ]
     now, _, later = text.partition("Once it has:\n")
     assert "1 device will still be admitted" in now

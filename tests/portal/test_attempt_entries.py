@@ -3,8 +3,8 @@
 import pytest
 from django.test import Client
 
-from enrollments.actions.attempts import tracking_id_of_latest
 from enrollments.actions.enrollment_groups import delete_enrollment_groups
+from enrollments.actions.kept_attempts import tracking_id_of_latest
 from enrollments.models import ProvisioningService, RegistrationAttempt
 from tests.certificates import root
 from tests.devices import ALICE, enroll_ca, register
