@@ -5,8 +5,8 @@ usage: verify_history.py FILE --key KEY [--checkpoint FILE]... [--against FILE] 
 
 Needs Python 3.11 and the package `cryptography`, nothing else. It shares no code with the service: it was written
 from docs/history.md, so that a mistake there is not made twice. Exit code 0: every row is what was sealed, and what
-was signed. 1: it is not; the first row that is wrong is named. 2: called wrongly, or something that was given could not
-be checked, and nothing is wrong in the rest.
+was signed. 1: it is not; the first row that is wrong is named. 2: called wrongly, or not checked: a file holds nothing
+that was sealed; or a checkpoint was signed with a key that was not given, and nothing is wrong in the rest.
 
     row hash   SHA-256 of the row as JSON in the form of RFC 8785
     seal hash  SHA-256 of four lines: form, index, seal hash before (64 zeros before #1), row hash
@@ -22,8 +22,10 @@ import hashlib
 import json
 import re
 import sqlite3
+import struct
 import sys
 import zipfile
+from contextlib import closing
 from datetime import datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
@@ -185,6 +187,12 @@ class Key:
         self.public = Ed25519PublicKey.from_public_bytes(raw[1:])
 
 
+def shown(written, most=200):
+    """What anybody may have written: cut short, and without what would move the cursor of a terminal."""
+    characters = "".join(one if one.isprintable() else "\ufffd" for one in written[:most])
+    return characters if len(written) <= most else f"{characters}…"
+
+
 def opened(note, keys):
     """Size, head and time of a note that one of the keys has signed, of the history that is named like that key."""
     if not isinstance(note, str):
@@ -220,7 +228,7 @@ def opened(note, keys):
                 raise Wrong(f"a checkpoint names {found[1]} as its signer, and was signed with another key")
     known = {key.name for key in keys}.intersection(signers)
     if known:
-        raise Wrong(f"a checkpoint that {min(known)} signed is of another history, {origin}")
+        raise Wrong(f"a checkpoint that {min(known)} signed is of another history, {shown(origin)}")
     raise UnknownSigner(", ".join(signers))
 
 
@@ -258,8 +266,8 @@ def checked(note, where, keys, unchecked):
         return opened(note, keys)
     except UnknownSigner as signers:
         sentence = (
-            f"{where} was signed by {signers}, and no such key was given. Give its verifier key with --key; without it "
-            "this checkpoint proves nothing."
+            f"{where} was signed by {shown(str(signers))}, and no such key was given. Give its verifier key with "
+            "--key; without it this checkpoint proves nothing."
         )
         if sentence not in unchecked:
             unchecked.append(sentence)
@@ -269,21 +277,46 @@ def checked(note, where, keys, unchecked):
 # --- What cannot be checked ----------------------------------------------------------------------------------------
 
 CSV = (b"when (UTC),who,", b"\xef\xbb\xbfwhen (UTC),who,")
+# Each row of an export has the one, its end the other. CSV doubles the quotation marks, XLSX and ZIP compress them.
+OF_EXPORT = re.compile(rb'"(?:seal|checkpoint)"\s*:')
+
+
+def holds_export(path):
+    """Whatever does is checked as one: no line that was changed, and nothing around it, makes it another thing."""
+    with path.open("rb") as file:
+        return any(OF_EXPORT.search(line) for line in iter(lambda: file.readline(1024 * 1024), b""))
 
 
 def other_form(path):
-    """What a file is that comes from the history and does not hold what was sealed; None for what is to be checked.
-
-    Whatever begins as an export does is checked as one: no line that was changed in it makes it something else.
-    """
+    """What a file is that comes from the history and does not hold what was sealed; None for what is to be checked."""
     with path.open("rb") as file:
-        first = file.readline(1024)
-        if first.startswith(CSV) and not any(line.startswith(b'{"') for line in file):
-            return "CSV"
-    if first.startswith(b"PK\x03\x04") and zipfile.is_zipfile(path):
+        begin = file.read(20)
+    is_csv, is_zip = begin.startswith(CSV), begin.startswith(b"PK\x03\x04")
+    if not (is_csv or is_zip) or holds_export(path):
+        return None
+    if is_csv:
+        return "CSV"
+    try:
         with zipfile.ZipFile(path) as archive:
             return "a sheet of Excel" if "xl/workbook.xml" in archive.namelist() else "a ZIP"
-    return None
+    except (zipfile.BadZipFile, NotImplementedError, ValueError, struct.error):
+        return None
+
+
+def is_database(path):
+    """One that can be read and has a history, whatever is in it, or a damaged one without rows of an export."""
+    with path.open("rb") as file:
+        if file.read(16) != b"SQLite format 3\0":
+            return False
+    query = "SELECT COUNT(*) FROM sqlite_master WHERE name = 'enrollments_historyevent'"
+    try:
+        with closing(
+            sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro&immutable=1", uri=True)
+        ) as database:
+            has_history = database.execute(query).fetchone() != (0,)
+    except sqlite3.Error:
+        has_history = False
+    return has_history or not holds_export(path)
 
 
 # --- Where rows come from ------------------------------------------------------------------------------------------
@@ -633,9 +666,7 @@ def verify(source, keys, kept, seals=None):
 
 
 def whole(path):
-    with path.open("rb") as file:
-        is_database = file.read(16) == b"SQLite format 3\0"
-    return Database(path) if is_database else Export(path)
+    return Database(path) if is_database(path) else Export(path)
 
 
 def arguments():
@@ -674,6 +705,12 @@ def main():
         for path in given.checkpoint:
             kept += [(note, f"a checkpoint in {path}") for note in notes_of(path)]
         for path in filter(None, (given.file, given.against)):
+            if path.is_fifo():
+                print(
+                    f"{path} is a pipe, which can be read only once. Write it to a file, and give that.",
+                    file=sys.stderr,
+                )
+                return 2
             if form := other_form(path):
                 print(
                     f"Not checked: {path} is {form}, which does not hold the bytes that were sealed. Give JSON Lines "
@@ -706,7 +743,7 @@ def main():
             json.dumps(report, indent=2) if given.json else f"The history is not as it was sealed. {problem}"
         )
         return 1
-    except (OSError, UnicodeDecodeError, sqlite3.Error, zipfile.BadZipFile) as problem:
+    except (OSError, UnicodeDecodeError, sqlite3.Error) as problem:
         print(f"It cannot be read: {problem}", file=sys.stderr)
         return 2
     if given.json:

@@ -12,11 +12,12 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 
 from enrollments.audit.canonical import FORM
 from enrollments.errors import DpsError
+from enrollments.policy.words import printable
 
 ED25519 = b"\x01"
 _SIGNATURE = re.compile(r"— ([^\s+]+) ([A-Za-z0-9+/]+={0,2})")
 _TIME = "%Y-%m-%dT%H:%M:%SZ"
-MAX_ORIGIN = 100
+MAX_ORIGIN, MAX_UNKNOWN = 100, 200
 
 
 class BadNote(DpsError):
@@ -26,11 +27,13 @@ class BadNote(DpsError):
 
 
 class UnknownSigner(BadNote):
-    """Nobody whose key is known has signed it."""
+    """Nobody whose key is known has signed it. So anybody may have written the names, and they are cut short."""
 
     code = "unknown_signer"
 
     def __init__(self, signers: str) -> None:
+        names = printable(signers[:MAX_UNKNOWN])
+        signers = names if len(signers) <= MAX_UNKNOWN else f"{names}…"
         super().__init__(f"This checkpoint was signed by {signers}, whose verifier key is not known here.")
         self.signers = signers
 
@@ -166,7 +169,9 @@ def _check_signatures(text: str, lines: list[str], keys: list[VerifierKey]) -> N
         if known == origin:
             return
     if known:
-        raise BadNote(f"This checkpoint, which {known} signed, is of another history: {origin[:MAX_ORIGIN]}.")
+        raise BadNote(
+            f"This checkpoint, which {known} signed, is of another history: {printable(origin[:MAX_ORIGIN])}."
+        )
     names = ", ".join(match[1] for match in found)
     raise UnknownSigner(names)
 

@@ -34,25 +34,32 @@ class IsExcerpt(DpsError):
         )
 
 
-def verify_export(lines: BinaryIO, keys: list[VerifierKey], kept: Iterable[str] = ()) -> Report:
+def verify_export(
+    lines: BinaryIO, keys: list[VerifierKey], kept: Iterable[str] = (), report: Report | None = None
+) -> Report:
     """Check an export as enrollments/audit/export.py writes it. It must end with a checkpoint that covers all of it.
 
     Raises BadNote where a checkpoint cannot be believed, IsExcerpt. UnknownSigner of the checkpoint that it ends with
-    only where nothing else is wrong.
+    only where nothing else is wrong: `report`, where one was given, then has what was found.
     """
-    return _verify_whole(lines, keys, kept, Report(), {})
+    return _verify_whole(lines, keys, kept, report or Report(), {})
 
 
 def verify_excerpt(
-    excerpt: BinaryIO, whole: BinaryIO, keys: list[VerifierKey], kept: Iterable[str] = ()
+    excerpt: BinaryIO,
+    whole: BinaryIO,
+    keys: list[VerifierKey],
+    kept: Iterable[str] = (),
+    report: Report | None = None,
 ) -> Report:
     """Check an export of what a filter found (enrollments/audit/excerpt.py): each row's own seal, then a whole export,
     and that this has these very seals. Of a row whose seal fits it, nobody could have changed anything without another
     hash at that place.
 
-    Raises BadNote where a checkpoint cannot be believed, IsExcerpt where the whole is none.
+    Raises BadNote where a checkpoint cannot be believed, IsExcerpt where the whole is none, and UnknownSigner as
+    verify_export does.
     """
-    report = Report()
+    report = report or Report()
     found = _Export(excerpt, is_excerpt=True)
     seals: dict[int, str] = {}
     for link in found.links(report):

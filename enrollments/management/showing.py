@@ -13,7 +13,7 @@ from enrollments.actions.kept_out import kept_out
 from enrollments.actions.name_claims import claims_on
 from enrollments.actions.name_holders import holder_of
 from enrollments.actions.preview import Entry, ref_of
-from enrollments.management.tables import moment, printable
+from enrollments.management.tables import moment
 from enrollments.models import (
     AttestationMechanism,
     EnrollmentGroup,
@@ -26,6 +26,7 @@ from enrollments.models import (
 from enrollments.models.enrollments import secrets_of
 from enrollments.policy.names import registration_key
 from enrollments.policy.reasons import Reason
+from enrollments.policy.words import printable
 
 LAST_ATTEMPTS = 5
 _RELATED = ("individual", "group", "owner_individual", "owner_group")

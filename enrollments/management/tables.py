@@ -65,8 +65,3 @@ def facts(pairs: Iterable[tuple[str, str]]) -> Iterator[str]:
         yield f"{name.ljust(width)}{GAP}{first}".rstrip()
         for other in others:
             yield f"{' ' * width}{GAP}{other}".rstrip()
-
-
-def printable(text: str) -> str:
-    """What strangers wrote, without what would move the cursor."""
-    return "".join(one if one.isprintable() else "\ufffd" for one in text)

@@ -1,4 +1,4 @@
-"""Numbers in sentences, and sentences in others."""
+"""Numbers in sentences, sentences in others, and what strangers wrote in either."""
 
 
 def counted(number: int, noun: str) -> str:
@@ -9,3 +9,8 @@ def counted(number: int, noun: str) -> str:
 def as_part(sentence: str) -> str:
     """Without its stop, to go on after it or to be ended by whoever shows it."""
     return sentence.removesuffix(".")
+
+
+def printable(text: str) -> str:
+    """What strangers wrote, without what would move the cursor."""
+    return "".join(one if one.isprintable() else "\ufffd" for one in text)

@@ -62,7 +62,7 @@ class Command(DpsCommand):
         json: bool,
         **_: Any,
     ) -> None:
-        keys = [_own_key(), *map(_key, verifier_key)]
+        keys, report = [_own_key(), *map(_key, verifier_key)], Report()
         try:
             kept, unknown = _by_known_keys(checkpoint, keys)
             if export is None and against is not None:
@@ -70,17 +70,16 @@ class Command(DpsCommand):
             if export is None:
                 report = verify_database(keys, kept, notes_in_file())
             else:
-                report = _verified(export, against, keys, kept)
+                _verify(export, against, keys, kept, report)
         except UnknownSigner as problem:
             # Raised once all else was checked.
-            sentence = _not_checked(
-                "what was given ends with", problem, "nothing vouches for all of its rows"
+            unknown.insert(
+                0, _not_checked("what was given ends with", problem, "nothing vouches for all of its rows")
             )
-            raise CommandError(sentence, returncode=CALLED_WRONGLY) from None
         except BadNote as problem:
             raise CommandError(problem.message, returncode=REFUSED) from None
         except OSError as problem:
-            called_wrongly(f"{problem.filename or export} cannot be read: {problem.strerror}")
+            called_wrongly(f"{problem.filename or export} cannot be read: {problem.strerror or problem}")
         if json:
             self.print_json(_as_json(report, unknown))
         else:
@@ -115,18 +114,21 @@ def _not_checked(what: str, problem: UnknownSigner, without: str = "this checkpo
     )
 
 
-def _verified(export: Path, against: Path | None, keys: list[VerifierKey], kept: list[str]) -> Report:
+def _verify(
+    export: Path, against: Path | None, keys: list[VerifierKey], kept: list[str], report: Report
+) -> None:
     for path in filter(None, (export, against)):
         if what := other_form(path):
             called_wrongly(f"Not checked: {path} is {what}")
     with export.open("rb") as lines:
         try:
             if against is None:
-                return verify_export(lines, keys, kept)
+                verify_export(lines, keys, kept, report)
+                return
             if not is_excerpt(lines):
                 called_wrongly(f"{export} is no excerpt, so there is nothing to check it --against.")
             with against.open("rb") as whole:
-                return verify_excerpt(lines, whole, keys, kept)
+                verify_excerpt(lines, whole, keys, kept, report)
         except IsExcerpt as problem:
             called_wrongly(f"{against or export}: {problem.message}")
 
