@@ -19,7 +19,7 @@ from enrollments.actions.preview.progress import Step
 from enrollments.actions.preview.to_come import MAX_TIMES
 from enrollments.collecting import collect_what_is_new
 from enrollments.models import ImportRun, ProvisioningService
-from enrollments.models.switches import Switch
+from enrollments.models.switches import NO_TIME, Switch
 from enrollments.policy.names import registration_key
 from enrollments.transfer.lines import Record
 from enrollments.transfer.planning import from_text, plan
@@ -77,7 +77,10 @@ def foresee(run: ImportRun, limits: Limits | None = None, *, tell: Tell = lambda
 
 @dataclass(slots=True)
 class _Looking:
-    """At one list, now and at times to come. `turning`: by the numbers of their lines, the entries that are to turn."""
+    """At one list, now and at times to come. `turning`: by the numbers of their lines, the entries that are to turn.
+
+    came: with the dates of certificates as they count now; of which devices that is does not depend on the time.
+    """
 
     run: ImportRun
     limits: Limits
@@ -104,11 +107,16 @@ class _Looking:
             self.run.service,
             partial(self._portions, tell, is_later),
             self.limits,
-            self.came,
+            self._came_by(at),
             self.signed,
             lambda step, done: tell(HowFar(step, done)),
             at=at,
         )
+
+    def _came_by(self, at: datetime | None) -> Mapping[str, Sequence[Came]]:
+        """As the dates of certificates count at that time."""
+        is_of_now = at is None or at in NO_TIME
+        return self.came if is_of_now else shown_at_attempts(self.run.service, self.limits.attempts, at=at)
 
     def _portions(
         self, tell: Tell, is_later: bool, only: Collection[str] | None = None
