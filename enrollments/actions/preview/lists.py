@@ -21,7 +21,7 @@ from enrollments.actions.preview.near import lines_above
 from enrollments.actions.preview.planned import Portions, read_plan
 from enrollments.actions.preview.progress import Tell, tell_nobody
 from enrollments.actions.schedule import standing_now
-from enrollments.actions.times_to_come import NO_TIMES, times_to_come
+from enrollments.actions.times_to_come import NO_TIMES, TimesToCome, times_to_come
 from enrollments.collecting import without_collecting
 from enrollments.models import ProvisioningService
 from enrollments.models.switches import NO_TIME
@@ -42,17 +42,17 @@ def preview_of_list(
     at: what is decided at that time to come, with all that is scheduled until then, by the list too; instead of now.
 
     limits: as much as can be told at a glance, unless it is said.
-    came, signed: shown_at_attempts and keys_at_attempts, where these were asked for.
+    came, signed: shown_at_attempts, for the same time, and keys_at_attempts, where these were asked for.
     tell: of looking and judging; the portions are read by whoever gives them. What it raises ends the preview.
     """
     limits = limits or at_a_glance()
+    time = Time.of(at)
     if came is None:
-        came = shown_at_attempts(service, limits.attempts)
+        came = shown_at_attempts(service, limits.attempts, at=time.at)
     if signed is None:
         signed = keys_at_attempts(service, limits.attempts)
     with secret_read_once(), without_collecting():
         standing = standing_now(service)  # what is due by now is no part of the change
-        time = Time.of(at)
         as_of = time.as_of(standing)
         plan = read_plan(service, portions, as_of, by_place(came), signed)
         lines = lines_above(service, plan, portions)
@@ -63,6 +63,7 @@ def preview_of_list(
     if at not in NO_TIME:
         groups = looking.looked.touched.group_pks
         times = times_to_come(service, standing, plan.individuals, groups, after=at)
+        times = times.joined(TimesToCome(beginning=plan.beginning))
     out_until = next(iter(times.letting_in), None)
     since = looked_at_from(service, limits.attempts)
     return Preview(standing.epoch, devices, deciding.beyond, out_until, since, times)

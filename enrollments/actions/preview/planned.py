@@ -7,15 +7,18 @@ it says after a change follows from the change and from what it says now.
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from enrollments.actions.attempts_certificates import Came
 from enrollments.actions.attempts_keys import Signed
 from enrollments.actions.enrollment_specs import IndividualSpec
+from enrollments.actions.group_specs import GroupSpec
 from enrollments.actions.import_changes import Change
 from enrollments.actions.key_identifiers import endorsement_identifier, key_identifier
 from enrollments.actions.preview.below_keys import devices_with
 from enrollments.actions.preview.secrets import MADE, NO_SECRETS, Secrets, secrets_in_place
+from enrollments.actions.preview.to_come import ALL_TIMES
 from enrollments.actions.preview.world import Individual, read_many_individuals
 from enrollments.attestation.x509 import own_key_id
 from enrollments.models import AttestationMechanism, HeldCertificate, HeldRole, ProvisioningService
@@ -31,6 +34,9 @@ if TYPE_CHECKING:
 
 # What is added has a number that is higher than any, since of two that bar a key the older one is named.
 _FIRST_NEW = 10**15
+# Of the times at which certificates of a list begin, as many as are looked at one by one at the most, and one more: so
+# it is known that there are others.
+MOST_BEGINNING = ALL_TIMES + 1
 
 
 class Portions(Protocol):
@@ -92,6 +98,7 @@ class Plan:
     sharing: devices that are not in the list, and for which a key is enrolled that is barred before or after it.
     switched, bars: numbers of the entries that are there, and the keys that the list bars. spkis: keys that are barred
     before or after it. issuers: names and key identifiers of what issued the certificates in the list.
+    beginning: when certificates of the list become valid, after the time that is asked about; the first ones, in order.
     """
 
     individuals: dict[str, Planned] = field(default_factory=dict)
@@ -104,6 +111,7 @@ class Plan:
     spkis: set[str] = field(default_factory=set)
     barring: list[Barring] = field(default_factory=list)
     issuers: set[tuple[str, str]] = field(default_factory=set)
+    beginning: tuple[datetime, ...] = ()
 
     def bars_after(
         self, before: Mapping[str, Mapping[int, EntryRef]], spkis: Collection[str]
@@ -141,10 +149,24 @@ def read_plan(
     for changes in portions():
         individuals = {registration_key(one.name): one for one in changes if not one.is_group}
         plan.groups += [one for one in changes if one.is_group]
+        if later := _beginning(changes, as_of.at).difference(plan.beginning):
+            plan.beginning = tuple(sorted({*plan.beginning, *later})[:MOST_BEGINNING])
         if individuals:
             _add(service, plan, individuals, as_of)
     plan.sharing = devices_with(service, plan.spkis) - plan.individuals.keys()
     return plan
+
+
+def _beginning(changes: Iterable[Change], after: datetime) -> set[datetime]:
+    """When those certificates become valid that these give to entries, helpers included."""
+    specs = [
+        one.spec
+        for one in changes
+        if one.spec is not None and one.spec.mechanism == AttestationMechanism.X509
+    ]
+    of_slots = (one for spec in specs for one in spec.certificates.values())
+    helpers = (one for spec in specs if isinstance(spec, GroupSpec) for one in spec.helpers)
+    return {one.not_before for one in chain(of_slots, helpers) if one.not_before > after}
 
 
 def _add(service: ProvisioningService, plan: Plan, changes: Mapping[str, Change], as_of: AsOf) -> None:
