@@ -8,6 +8,9 @@ import pytest
 from cryptography.fernet import Fernet
 
 from enrollments.actions.ca_certificates import make_verification_code
+from enrollments.actions.enrollment_groups import disable_enrollment_group
+from enrollments.actions.preview import limits
+from enrollments.actions.schedule import as_text
 from enrollments.actions.services import change_settings
 from enrollments.models import CaCertificate, HistoryEvent, ProvisioningService
 from enrollments.policy.roles import Role
@@ -244,3 +247,26 @@ def test_r1_a_ca_certificate_of_another_service_has_no_preview_here(admin, plant
     upload_ca(a_service("elsewhere"), CA, "theirs")
 
     assert admin.get("/services/plant/preview/?act=delete&ca=theirs").status_code == 404
+
+
+def test_examine_all_of_a_list_of_a_later_time_leads_to_the_list_of_that_time(
+    admin, plant, database_clock, monkeypatch
+):
+    """The setting lets in whom a group that is to be enabled keeps out until then."""
+    register(plant, CA.intermediate("Line").leaf("pump-3"))
+    demand_proof(plant)
+    at = database_clock.ahead(days=1)
+    disable_enrollment_group(plant, "plant-7", until=at, actor=ALICE)
+    monkeypatch.setattr(limits, "MAX_CLASSES", 1)
+    monkeypatch.setattr(limits, "MAX_SINGLY", 0)
+    query = f"act=settings&proof_of_possession=off&later={at:%Y-%m-%dT%H:%M:%SZ}"
+
+    listed = admin.get(f"/services/plant/preview/?{query}").content.decode()
+    (address,) = [one for one in addresses(listed) if "everyone=1" in one]
+    every = admin.get(address).content.decode()
+
+    assert "was not examined" in words(listed)
+    assert "not examined" not in words(every)
+    assert f"From {as_text(at)} on" in words(every)
+    assert "Will come in anew (4)" in words(every)
+    assert "everyone=1&everyone=1" not in html.unescape(every)

@@ -125,6 +125,7 @@ def _page_of_change(request: HttpRequest, service: ProvisioningService, change: 
     urls = {name: shown[name] for name in ("all_url", "export_url")}
     if later is not None:
         urls = {name: f"{url}&{urlencode(later.query)}" for name, url in urls.items()}
+    everyone_url = of_everyone(urls["all_url"])
     if asks_for_everyone(request.GET):
         urls = {name: of_everyone(url) for name, url in urls.items()}
     more = f"&effect={effect}" if effect else ""
@@ -135,6 +136,7 @@ def _page_of_change(request: HttpRequest, service: ProvisioningService, change: 
         "when": later.words if later else "",
         "sides": later.sides if later else None,
         "all_url": urls["all_url"],
+        "everyone_url": everyone_url,
         "title": f"Preview: {change.words}",
         "about": change.about,
         "effect": effect,
