@@ -114,7 +114,8 @@ class Foreseen:
         if self.end is not None and self.times.until is not None:
             parts[f"at {as_text(self.times.until)}"] = self.end
         for one in self.comings:
-            parts[f"{LATER}{from_when(one)[:-1].lower()}"] = one.preview
+            when = from_when(one)[:-1]
+            parts[f"{LATER}{when[0].lower()}{when[1:]}"] = one.preview
         return parts
 
     def in_lines(self, act: Act, entries: int, mark: str = "") -> list[str]:

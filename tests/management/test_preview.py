@@ -71,9 +71,11 @@ def test_a_bar_that_is_scheduled_and_is_deleted_is_told_and_who_stays_in_by_that
     assert [one["registration_id"] for one in told["devices_later"]] == [
         f"pump-{number}" for number in range(6)
     ]
-    assert told["devices_later"][0]["when"].startswith("from ")
+    assert told["devices_later"][0]["when"].startswith(f"from {as_text(at)} on, when ")
     with (tmp_path / "devices.csv").open() as file:
-        assert sum(row["when"].startswith("later: from") for row in csv.DictReader(file)) == 6
+        assert (
+            sum(row["when"].startswith(f"later: from {as_text(at)} on") for row in csv.DictReader(file)) == 6
+        )
 
 
 def test_json_has_numbers_entries_and_what_stands_above(service, line):
