@@ -338,7 +338,8 @@ class DryRunThen(Model):
     """What holds at a time to come, compared with the same time without the write."""
 
     at: str
-    """A `switchesAt` of the write or one that it drops; or that of an entry which keeps devices of the write out."""
+    """A `switchesAt` of the write or one that it drops; or when a switch of any entry turns, on or off, or a
+    certificate begins to be valid, if the write lets some in then."""
     known: int
     not_examined: int
     attempts_since: str | None = None
