@@ -91,7 +91,7 @@ def test_those_who_come_in_later_are_told(forest, seed, turns, database_clock):
     names = {name for preview in told for name in admitted(preview)}
     for without, then in zip(before[1:], after[1:], strict=True):
         for name in (then.keys() & out(seen.now)) - world.vague:
-            assert then[name] <= without.get(name, set()) or name in names, name
+            assert then[name].items() <= without.get(name, {}).items() or name in names, name
     for one in seen.comings:
         if one.at is not None:
             assert admitted(one.preview) - world.vague <= by_whatever[one.at].keys()
