@@ -8,15 +8,13 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime
 
-from django.db.models import F, Q
-
 from enrollments.actions.certificates import parsed
 from enrollments.actions.preview.effects import Device, Preview, Sides
 from enrollments.actions.preview.limits import Limits
 from enrollments.actions.preview.rehearsing import preview_of
 from enrollments.actions.preview.touched import Entry
 from enrollments.attestation.credential import PresentedCredential
-from enrollments.attestation.x509 import MAX_SENT, ParsedCertificate
+from enrollments.attestation.x509 import MAX_SENT, ParsedCertificate, is_signed_by
 from enrollments.models import (
     AttestationMechanism,
     EnrollmentGroup,
@@ -31,9 +29,12 @@ def held_by(entries: Iterable[Entry]) -> list[HeldCertificate]:
     """The certificates of these groups by which a path may lead further."""
     groups = [one.pk for one in entries if isinstance(one, EnrollmentGroup)]
     held = HeldCertificate.objects.filter(group__in=groups).select_related("certificate").order_by("pk")
-    # A new key that the former one of the same name has signed leads further (RFC 5280, 3.2: self-issued).
-    by_own_key = Q(certificate__authority_key_id="") | Q(certificate__authority_key_id=F("subject_key_id"))
-    return list(held.exclude(by_own_key, certificate__issuer_sha256=F("certificate__subject_sha256")))
+    return [one for one in held if not _is_self_signed(parsed(one.certificate.pem))]
+
+
+def _is_self_signed(one: ParsedCertificate) -> bool:
+    """Not all that is self-issued (RFC 5280, 3.2): a new key that the former one of its name has signed leads further."""
+    return one.is_self_issued and is_signed_by(one, one.public_key)
 
 
 def and_keep_at_hand(
