@@ -33,7 +33,7 @@ def held_by(entries: Iterable[Entry]) -> list[HeldCertificate]:
 
 
 def _is_self_signed(one: ParsedCertificate) -> bool:
-    """Not all that is self-issued (RFC 5280, 3.2): a new key that the former one of its name has signed leads further."""
+    """Not all that is self-issued is (RFC 5280, 3.2): a new key that the one before has signed leads further."""
     return one.is_self_issued and is_signed_by(one, one.public_key)
 
 
