@@ -92,7 +92,7 @@ class Fleet:
         return found
 
 
-@pytest.mark.parametrize("seed", range(30))
+@pytest.mark.parametrize("seed", range(16))
 def test_whoever_is_kept_out_comes_in_at_no_time_to_come(forest, seed, database_clock):
     fleet = Fleet(forest, seed, database_clock, renewing=seed % 3 == 0)
     entries = fleet.chosen()
@@ -107,7 +107,7 @@ def test_whoever_is_kept_out_comes_in_at_no_time_to_come(forest, seed, database_
 
 
 @pytest.mark.parametrize("act", [Act.DELETE, Act.ENABLE])
-@pytest.mark.parametrize("seed", range(15))
+@pytest.mark.parametrize("seed", range(8))
 def test_those_who_come_in_later_are_told_with_the_time(forest, seed, act, database_clock):
     fleet = Fleet(forest, seed, database_clock)
     entries = fleet.chosen()

@@ -60,7 +60,7 @@ def out(preview):
 
 
 @pytest.mark.parametrize("turns", [False, True], ids=["a list without times", "a list with one"])
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(2))
 def test_those_who_come_in_later_are_told(forest, seed, turns, database_clock):
     fleet = Fleet(forest, seed, database_clock, renewing=seed % 3 == 0)
     world, chance = fleet.world, fleet.world.chance
