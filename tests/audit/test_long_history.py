@@ -86,7 +86,9 @@ def by_tool(path: Path, *kept: str) -> Place | None:
     database: Any = tool.Database(path)
     with contextlib.closing(database.connection):
         try:
-            tool.verify(database, [tool.Key(str(checkpoints.verifier_key()))], list(kept))
+            tool.verify(
+                database, [tool.Key(str(checkpoints.verifier_key()))], [(note, "kept") for note in kept]
+            )
         except tool.Wrong as found:
             return found.index, found.event_id
     return None

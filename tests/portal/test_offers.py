@@ -18,6 +18,8 @@ from tests.portal.world import World, a_world, signed_in_as
 
 pytestmark = pytest.mark.django_db
 BY_NAME = {one.name: one for one in ADDRESSES}
+# The row that these are asked for is not a viewer's own, and so a refused look; none of their pages leads there.
+ROWS = {"history-row", "installation-history-row"}
 
 
 def address_of(url: str) -> Address | None:
@@ -83,6 +85,8 @@ def test_r17_no_page_offers_what_its_reader_is_refused(world, role, place):
     walk = Walk(who.client, role, place)
 
     for address in ADDRESSES:
+        if role is Role.VIEWER and address.name in ROWS:
+            continue
         if may(address, "GET", role, place) and address.name not in GETS:
             walk.begin(request_of(world, address, "GET", who).url)
 

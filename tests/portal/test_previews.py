@@ -722,6 +722,7 @@ def test_the_export_holds_what_the_list_holds_and_leaves_a_row(operator, service
             "disabled",
             "enrollment group plant-7",
             "",
+            "",
         ],
         [
             "pump-1",
@@ -730,6 +731,7 @@ def test_the_export_holds_what_the_list_holds_and_leaves_a_row(operator, service
             "individual enrollment pump-1",
             "disabled",
             "individual enrollment pump-1",
+            "",
             "",
         ],
     ]
