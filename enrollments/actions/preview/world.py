@@ -225,17 +225,6 @@ def chain_of(record: RegistrationRecord) -> PresentedCredential:
     return PresentedCredential(certificates=tuple(parsed(pem).der for pem in pems))
 
 
-def look_above(
-    service: ProvisioningService,
-    representative: RegistrationRecord,
-    at: datetime,
-    entries_at: datetime | None = None,
-) -> Above:
-    """Judge one device of a class by what is enrolled (see `judge`), and keep what holds for all of them."""
-    shown = chain_of(representative)
-    return look_above_shown(service, representative.registration_id, shown, at, entries_at)
-
-
 def look_above_shown(
     service: ProvisioningService,
     registration_id: str,
@@ -245,7 +234,7 @@ def look_above_shown(
     *,
     least_steps: int = 1,
 ) -> Above:
-    """The same by what that device shows.
+    """Judge one device of a class by what it shows (see `judge`), and keep what holds for all of them.
 
     least_steps: 0 for a device that shares this with nobody. Then groups whose CA has the key of its leaf are met too.
     """
