@@ -10,7 +10,7 @@ from benchmarks.devices import REST_SECONDS
 from benchmarks.installation import Bench
 from benchmarks.measure import Cost, Figure, Part, Ratio
 from benchmarks.subjects.registrations import RATES, TOKEN, X509
-from enrollments.actions import assignment, registrations
+from enrollments.actions import assigned_records, registrations
 from enrollments.actions.registrations import Outcome, poll_operation, register_device
 from enrollments.actions.services import change_settings
 from enrollments.models import ProvisioningService
@@ -94,6 +94,6 @@ def _timed() -> Iterator[dict[str, float]]:
 
     with (
         patch.object(registrations, "count_attempt", timed(registrations.count_attempt)),
-        patch.object(assignment, "record_history", timed(assignment.record_history)),
+        patch.object(assigned_records, "record_history", timed(assigned_records.record_history)),
     ):
         yield spent
