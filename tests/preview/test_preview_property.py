@@ -12,6 +12,7 @@ from enrollments.actions.preview import (
     preview_of,
     preview_of_act,
     rehearsing,
+    sent_along,
     what_adding_did,
 )
 from enrollments.actions.preview.limits import NO_LIMITS, Limits
@@ -115,6 +116,8 @@ def compare(world, *, within, is_whole=True):
 @pytest.mark.parametrize("seed", range(400, 412))
 def test_what_is_said_of_certificates_sent_along_once_they_are_gone(forest, seed, monkeypatch):
     monkeypatch.setattr(limits, "SECONDS_SINGLY", None)
+    # As if they were many: what is not looked at makes no difference.
+    monkeypatch.setattr(sent_along, "MANY", 0)
     world = World(forest, random.Random(seed), renewing=seed % 2 == 0)
     groups = list(world.service.enrollmentgroups.order_by("pk"))
     group = world.chance.choice(groups or [world.add_group(forest.cas[2])])

@@ -14,7 +14,7 @@ from enrollments.actions.enrollment_specs import IndividualSpec
 from enrollments.actions.enrollments import change_individual_enrollment
 from enrollments.actions.group_specs import GroupSpec
 from enrollments.actions.newcomers import Examined
-from enrollments.actions.preview import Act, Effect, limits, preview_of, preview_of_act, ref_of
+from enrollments.actions.preview import Act, Effect, limits, preview_of, preview_of_act, ref_of, sent_along
 from enrollments.actions.preview.acts import turn
 from enrollments.actions.preview.limits import NO_LIMITS
 from enrollments.actions.preview.table import csv_text
@@ -120,6 +120,10 @@ class TestWhoComesInByOneOfThem:
 class TestWhoSentItsLeafAlone:
     """R7: its issuers are at hand as long as they are enrolled; it may send them along afterwards."""
 
+    @pytest.fixture(params=[0, sent_along.MANY], ids=["of many", "of few"], autouse=True)
+    def many(self, request, monkeypatch):
+        monkeypatch.setattr(sent_along, "MANY", request.param)
+
     @pytest.fixture
     def line(self, service):
         top = root("Top")
@@ -210,6 +214,25 @@ class TestWhoSentItsLeafAlone:
         delete_enrollment_groups(service, [one.group_id for one in groups], actor=ALICE)
 
         assert examined.passing_to_others({ref_of(one) for one in groups}) == ["p-1"]
+
+    def test_that_is_not_looked_for_where_nothing_known_stands_above_what_is_deleted(
+        self, service, many, monkeypatch
+    ):
+        monkeypatch.setattr(sent_along, "MANY", 0)
+        top = root("Top")
+        line = top.intermediate("Line")
+        enroll_ca(service, root("Other"), "other")
+        groups = [enroll_ca(service, line, "line")]
+        register(service, alone(line.leaf("p-1")), "p-1")
+        looks = []
+        really = sent_along.preview_of
+        monkeypatch.setattr(sent_along, "preview_of", lambda *a, **k: looks.append(1) or really(*a, **k))
+
+        preview_of_act(service, Act.DELETE, groups)
+        assert len(looks) == 1
+        enroll_ca(service, top, "top")
+        preview_of_act(service, Act.DELETE, groups)
+        assert len(looks) == 3
 
     def test_where_no_other_group_is_there_nobody_comes_in(self, service):
         line = root("Top").intermediate("Line")

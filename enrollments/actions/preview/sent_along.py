@@ -4,9 +4,11 @@ A leaf alone is enough where its issuers are enrolled. Without these the device 
 certificates are no secret, and with them it may be admitted by a group higher up.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime
+
+from django.db.models import Q
 
 from enrollments.actions.certificates import parsed
 from enrollments.actions.preview.effects import Device, Preview, Sides
@@ -17,12 +19,16 @@ from enrollments.attestation.credential import PresentedCredential
 from enrollments.attestation.x509 import MAX_SENT, ParsedCertificate, is_signed_by
 from enrollments.models import (
     AttestationMechanism,
+    Certificate,
     EnrollmentGroup,
     HeldCertificate,
     HeldRole,
     ProvisioningService,
 )
 from enrollments.policy.facts import EntryRef
+
+# Devices of which something is told.
+MANY = 5000
 
 
 def held_by(entries: Iterable[Entry]) -> list[HeldCertificate]:
@@ -70,6 +76,17 @@ def and_keep_at_hand(
         return left
 
     return changed
+
+
+def _may_lead_on(gone: Collection[HeldCertificate]) -> bool:
+    """Whether a certificate is known that may stand above one of these, and is none of them (RFC 5280, 6.1.3 a 4)."""
+    certificates = [one.certificate for one in gone]
+    named = Q(subject_sha256__in={one.issuer_sha256 for one in certificates})
+    named |= Q(subject_key_id__in={one.authority_key_id for one in certificates} - {""})
+    others = Certificate.objects.exclude(
+        thumbprint_sha256__in=[one.thumbprint_sha256 for one in certificates]
+    )
+    return others.filter(named).exists()
 
 
 def some_are_out(preview: Preview) -> bool:
@@ -145,5 +162,8 @@ def preview_of_deleting(
     """Of a change that deletes these: see preview_of."""
     told = preview_of(service, change, entries, at=at, limits=limits)
     if not some_are_out(told) or (kept := and_keep_at_hand(service, change, entries)) is None:
+        return told
+    # Of many devices the second preview takes as long as the first one; of few, longer than to look for those.
+    if len(told.devices) > MANY and not _may_lead_on(held_by(entries)):
         return told
     return with_what_is_sent_along(told, preview_of(service, kept, entries, at=at, limits=limits))
