@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from enrollments.actions.certificates import parsed
 from enrollments.actions.entries import check_epoch
-from enrollments.actions.newcomers import Examined, Newcomers
+from enrollments.actions.newcomers import Examined, Newcomers, times_examined
 from enrollments.actions.preview import (
     NO_LIMITS,
     Act,
@@ -38,7 +38,7 @@ from enrollments.policy.words import counted
 
 # Each deny entry is some ten statements, and admissions wait for as long as the change lock is held.
 DENIED_AT_ONCE = 100
-# So many devices that came meanwhile are judged while nobody else is admitted.
+# So many devices that came meanwhile are judged while nobody else is admitted: fewer, where each is for several times.
 EXAMINED_UNDER_LOCK = 20
 # For one call: somebody waits for the answer. Called again, it goes on with those that are left.
 MAX_DENIED = 1000
@@ -118,7 +118,7 @@ def delete_and_deny(
             return Deleted(0, denied, len(others) - denied)
         later = Newcomers.from_now_on(service, entries)
         came = newcomers.names(besides=own.union(map(registration_key, others)))
-        if len(came) <= EXAMINED_UNDER_LOCK:
+        if len(came) <= _for_its_times(service, entries, EXAMINED_UNDER_LOCK):
             break
         # Too many to be examined while all others wait.
         newcomers = later
@@ -129,7 +129,7 @@ def delete_and_deny(
     with change_lock(service):
         check_epoch(service, epoch)
         came = newcomers.names(besides=own.union(map(registration_key, others)))
-        if len(came) > EXAMINED_UNDER_LOCK:
+        if len(came) > _for_its_times(service, entries, EXAMINED_UNDER_LOCK):
             raise Conflict(
                 f"{len(came):,} devices registered meanwhile that may have to be kept out too: nothing was deleted. "
                 "Run it again, or disable first what is to be deleted."
@@ -148,12 +148,17 @@ def delete_and_deny(
     return Deleted(len(entries), len(others) + len(afterwards))
 
 
+def _for_its_times(service: ProvisioningService, entries: Sequence[Entry], most: int) -> int:
+    """How many devices take as long to examine as so many do for one time."""
+    return max(1, most // len(times_examined(service, entries)))
+
+
 def _passing_once_gone(
     service: ProvisioningService, entries: Sequence[Entry], registration_ids: Sequence[str]
 ) -> list[str]:
     """Of these devices those that another entry would let in: rehearsed, a few at a time."""
     passing: list[str] = []
-    for names in in_portions(registration_ids, DENIED_AT_ONCE):
+    for names in in_portions(registration_ids, _for_its_times(service, entries, DENIED_AT_ONCE)):
         with rehearsal():
             examined = Examined(service, names, entries)
             carry_out(service, Act.DELETE, entries, actor=NOBODY)

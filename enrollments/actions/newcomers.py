@@ -150,6 +150,14 @@ def _sending_along(known: KnownCredential, more: Sequence[ParsedCertificate]) ->
     return replace(known, shown=sending_along(known.shown, known.chain, more))
 
 
+def times_examined(service: ProvisioningService, entries: Iterable[Entry]) -> list[datetime | None]:
+    """For which each of them is examined; None is now. Of more than ALL_TIMES, besides: all open, and all shut."""
+    keys = [one.registration_key for one in entries if isinstance(one, IndividualEnrollment)]
+    standing = ProvisioningService.what_decisions_read(service.pk)
+    to_come = times_to_come(service, standing, keys).every
+    return [None, *to_come[:ALL_TIMES], *(NO_TIME if len(to_come) > ALL_TIMES else ())]
+
+
 class Examined:
     """What is decided about some devices before a change, to be compared with what is decided after it.
 
@@ -162,19 +170,13 @@ class Examined:
         self, service: ProvisioningService, registration_ids: Iterable[str], entries: Sequence[Entry]
     ) -> None:
         self._service, self._now = service, timezone.now()
-        keys = [one.registration_key for one in entries if isinstance(one, IndividualEnrollment)]
-        standing = ProvisioningService.what_decisions_read(service.pk)
-        to_come = times_to_come(service, standing, keys).every
-        self._times: list[datetime | None] = [None, *to_come[:ALL_TIMES]]
-        if len(to_come) > ALL_TIMES:
-            self._times += NO_TIME
+        self._times = times_examined(service, entries)
+        # What is signed to be good at the last of these times is so at each.
+        until = max(map(self._dates, self._times))
         # Before the change, which may take away what says of a key whose it was, and what a device may send along.
         more = certificates_of(entries)
         self._known = {
-            name: [
-                [_sending_along(one, more) for one in known_credentials(service, name, at=at)]
-                for at in map(self._dates, self._times)
-            ]
+            name: [_sending_along(one, more) for one in known_credentials(service, name, at=until)]
             for name in registration_ids
         }
         self._before = {name: self._admitted_by(known) for name, known in self._known.items()}
@@ -194,10 +196,9 @@ class Examined:
         """As of when certificates are judged."""
         return self._now if entries_at in (None, *NO_TIME) else entries_at
 
-    def _admitted_by(self, known: Sequence[Sequence[KnownCredential]]) -> list[_LetIn | None]:
-        """By which entry, at each of the times; None where none admits it. known: as of each of them."""
-        times = zip(known, self._times, strict=True)
-        return [self._first(shown, entries_at) for shown, entries_at in times]
+    def _admitted_by(self, known: Sequence[KnownCredential]) -> list[_LetIn | None]:
+        """By which entry, at each of the times; None where none admits it."""
+        return [self._first(known, entries_at) for entries_at in self._times]
 
     def _first(self, known: Sequence[KnownCredential], entries_at: datetime | None) -> _LetIn | None:
         each = ((number, self._lets_in(one, entries_at)) for number, one in enumerate(known))

@@ -116,3 +116,31 @@ def test_what_cannot_be_denied_at_once_is_left_and_said(service, monkeypatch):
 
     assert (done.deleted, done.left > 5) == (0, True)
     assert service.enrollmentgroups.filter(group_id="low").exists()
+
+
+def test_fewer_are_examined_under_the_lock_where_each_is_for_several_times(
+    service, database_clock, meanwhile, monkeypatch
+):
+    monkeypatch.setattr(deleting, "EXAMINED_UNDER_LOCK", 8)
+    top = root("Top")
+    line = top.intermediate("Line")
+    enroll_ca(service, top, "top")
+    low = enroll_ca(service, line, "low")
+    for number in range(3):
+        group = enroll_ca(service, root(f"Other {number}"), f"other-{number}")
+        until(service, database_clock, group, days=1 + number)
+    came = [line.leaf(f"pump-{number}") for number in range(3)]
+    under_lock = []
+    examined = deleting.Examined
+
+    def examine(service, names, entries):
+        under_lock.append(list(names))
+        return examined(service, names, entries)
+
+    monkeypatch.setattr(deleting, "Examined", examine)
+    meanwhile(lambda: [register(service, one) for one in came] if not under_lock else None)
+
+    assert delete_and_deny(service, [low], actor=ALICE).denied == 3
+    assert under_lock[-1] == []
+    assert all(len(names) <= deleting.DENIED_AT_ONCE // 4 for names in under_lock)
+    assert {register(service, one).outcome for one in came} == {"disabled"}
