@@ -1,7 +1,7 @@
 """The certificates by which devices proved themselves at attempts, where no registration record has them (R3)."""
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import NamedTuple
 
 from django.db.models import (
@@ -15,9 +15,11 @@ from django.db.models import (
     Q,
     QuerySet,
     Subquery,
+    TextField,
     Value,
     When,
 )
+from django.db.models.functions import Cast
 from django.utils import timezone
 
 from enrollments.actions.attempts import OVERFLOW_NAME
@@ -149,17 +151,18 @@ def shown_at_attempts(
         "evidence_class",
         "claimed_registration_id",
         "is_registered",
-        "last_at",
+        "came_at",
         "outlived",
         "leaf_spki",
         "leaf_is_current",
     )
-    # By the database, as text that comes as it is: of a hundred thousand leaves no date is read.
+    # By the database, as text that comes as it is: Django takes its time to read a hundred thousand dates.
     at = at or timezone.now()
     is_valid = When(not_before__lte=at, not_after__gte=at, then=Value("yes"))
     leaves = Certificate.objects.filter(thumbprint_sha256=OuterRef("leaf_thumbprint"))
     attempts = attempts.annotate(
         is_registered=Exists(records),
+        came_at=Cast("last_at", TextField()),
         outlived=was_outlived(records),
         leaf_spki=Subquery(leaves.values("spki_sha256")),
         leaf_is_current=Subquery(
@@ -194,10 +197,16 @@ class _Shown(NamedTuple):
     evidence: str
     registration_id: str
     is_registered: bool
-    at: datetime
+    came_at: str
     was_outlived: bool
     leaf_spki: str | None
     leaf_is_current: str | None
+
+    @property
+    def at(self) -> datetime:
+        """SQLite writes no offset to what is UTC."""
+        at = datetime.fromisoformat(self.came_at)
+        return at if at.tzinfo is not None else at.replace(tzinfo=UTC)
 
     @property
     def is_classed(self) -> bool:
