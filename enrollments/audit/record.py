@@ -8,7 +8,6 @@ from functools import partial
 from typing import Any
 
 from django.db import models, transaction
-from django.utils import timezone
 
 from enrollments import metrics
 from enrollments.audit.actor import Actor, clean_client
@@ -17,6 +16,7 @@ from enrollments.audit.upkeep import seal_after_commit
 from enrollments.errors import Invalid
 from enrollments.models import HistoryEvent, ProvisioningService
 from enrollments.models.inserting import insert_all, made
+from enrollments.models.locks import moment_of_change
 
 MAX_REASON = 500
 
@@ -77,7 +77,7 @@ def _columns(
         raise RuntimeError("record() belongs into the transaction of the change (R15)")
     require_still(actor)
     seal_after_commit()
-    at = timezone.now()
+    at = moment_of_change()
     rows = [_columns_of(one, actor, service, reason or one.own_reason, at) for one in happened]
     for event, number in Counter(row["event"] for row in rows).items():
         transaction.on_commit(partial(metrics.history_rows_written, event, number))

@@ -7,9 +7,11 @@ import sqlite3
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 
 from django.db import DatabaseError, connection, transaction
+from django.utils import timezone
 
 from enrollments.models.services import ProvisioningService
 
@@ -107,8 +109,9 @@ def _place_in_line() -> str | None:
 
 class _Running(threading.local):
     rehearsal = False
-    # The service whose change lock this thread owns.
+    # The service whose change lock this thread owns, and when it first did something of which a row tells.
     changing: int | None = None
+    changed_at: datetime | None = None
     # On SQLite, whether it is this thread's turn to write.
     has_turn = False
 
@@ -160,9 +163,21 @@ def change_lock(service: ProvisioningService, *, raises_epoch: bool = True) -> I
         try:
             yield
         finally:
-            _running.changing = None
+            _running.changing = _running.changed_at = None
         if raises_epoch:
             service.raise_epoch()
+
+
+def moment_of_change() -> datetime:
+    """Now; or for whoever owns a change lock, when it was asked first: what is done under it is done at one time.
+
+    Nobody is admitted in between, so no time in between has a state of its own.
+    """
+    if _running.changing is None:
+        return timezone.now()
+    if _running.changed_at is None:
+        _running.changed_at = timezone.now()
+    return _running.changed_at
 
 
 def _turn_at(service: ProvisioningService, registration_key: str) -> int:

@@ -3,7 +3,6 @@
 import importlib
 from dataclasses import fields
 from datetime import timedelta
-from types import SimpleNamespace
 
 import pytest
 from django.utils import timezone
@@ -126,8 +125,8 @@ class Written:
 
     def __init__(self, monkeypatch):
         self.at = None
-        stamped = SimpleNamespace(now=lambda: self.at or timezone.now())
-        monkeypatch.setattr(importlib.import_module("enrollments.audit.record"), "timezone", stamped)
+        stamp = importlib.import_module("enrollments.audit.record")
+        monkeypatch.setattr(stamp, "moment_of_change", lambda: self.at or timezone.now())
 
 
 @pytest.fixture

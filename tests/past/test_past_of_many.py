@@ -4,7 +4,6 @@ import importlib
 from contextlib import contextmanager
 from datetime import timedelta
 from time import monotonic
-from types import SimpleNamespace
 
 import pytest
 from django.utils import timezone
@@ -113,8 +112,8 @@ def test_a_disabled_ca_bars_who_never_came_and_not_who_is_pinned(service):
 
 def test_dates_of_who_never_came_are_those_of_each_time(monkeypatch):
     begun = now() - timedelta(days=20)
-    stamped = SimpleNamespace(now=lambda: begun - timedelta(days=1))
-    monkeypatch.setattr(importlib.import_module("enrollments.audit.record"), "timezone", stamped)
+    stamp = importlib.import_module("enrollments.audit.record")
+    monkeypatch.setattr(stamp, "moment_of_change", lambda: begun - timedelta(days=1))
     service = new_service()
     ca = root("Plant")
     enroll_device(service, ca.leaf("old-1", **EXPIRED), enabled=False)

@@ -8,6 +8,7 @@ import pytest
 from django.utils import timezone
 
 from enrollments.actions.ca_certificates import delete_ca_certificate
+from enrollments.actions.deleting import delete_and_deny
 from enrollments.actions.enrollment_groups import (
     change_enrollment_group,
     delete_enrollment_groups,
@@ -23,6 +24,7 @@ from enrollments.actions.group_specs import GroupSpec
 from enrollments.actions.past import ALL_OF_DEVICE, Limits, device, look_back, what_shut_out
 from enrollments.actions.past.causes import FELL_DUE
 from enrollments.actions.past.walking import TooFarBack
+from enrollments.actions.past.words import in_between
 from enrollments.actions.preview import Act, carry_out
 from enrollments.actions.revocation import deny_device
 from enrollments.actions.schedule import settle_due
@@ -340,3 +342,38 @@ def test_where_there_are_too_many_certificates_it_is_said(service, ca):
 
 def newest():
     return HistoryEvent.objects.order_by("-pk").values_list("pk", flat=True).first() or 0
+
+
+class TestWhatIsDoneAtOnce:
+    """Nobody is admitted between two rows of one change, so there is no state between them."""
+
+    def test_who_is_kept_out_when_its_bar_is_deleted_was_never_let_in(self, service, ca):
+        register(service, ca.leaf("pump-1"))
+        entry = deny_device(service, "pump-1", actor=ALICE)
+        since = timezone.now()
+
+        assert delete_and_deny(service, [entry], actor=ALICE).denied == 1
+
+        assert in_between(look_back(service, "pump-1", since)).startswith("At no time between")
+        assert found(service, "pump-1") == [("enrollment.added_disabled", "pump-1")]
+
+    @pytest.mark.parametrize("names", [("plant", "root"), ("root", "plant")])
+    def test_nor_who_was_below_two_groups_that_are_deleted(self, service, ca, names):
+        plant = ca.intermediate("Plant")
+        enroll_ca(service, plant, "plant")
+        register(service, plant.leaf("pump-1"))
+        disable_enrollment_group(service, "plant", actor=ALICE)
+        since = timezone.now()
+        groups = [service.enrollmentgroups.get(group_id=name) for name in names]
+
+        carry_out(service, Act.DELETE, groups, actor=ALICE)
+
+        assert in_between(look_back(service, "pump-1", since)).startswith("At no time between")
+
+    def test_all_rows_of_it_tell_the_same_time_and_those_of_the_next_another(self, service, ca):
+        group = enroll_ca(service, ca.intermediate("Plant"), "plant")
+        for act in (Act.DISABLE, Act.ENABLE):
+            carry_out(service, act, [group, service.enrollmentgroups.get(group_id="root")], actor=ALICE)
+
+        times = HistoryEvent.objects.order_by("-pk").values_list("at", flat=True)[:4]
+        assert times[0] == times[1] > times[2] == times[3]
