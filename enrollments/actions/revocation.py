@@ -17,7 +17,7 @@ from enrollments.actions.name_claims import check_name_version
 from enrollments.attestation.x509 import ParsedCertificate
 from enrollments.audit.actor import Actor
 from enrollments.audit.events import Event
-from enrollments.audit.record import clean_reason, record
+from enrollments.audit.record import clean_reason, record, require_still
 from enrollments.errors import ChangedMeanwhile, Conflict, HubUnavailable, NotFound
 from enrollments.hubs import connector_of
 from enrollments.models import (
@@ -37,10 +37,14 @@ from enrollments.policy.names import registration_key
 
 @dataclass(frozen=True, slots=True)
 class Deprovisioned:
-    """What is confirmed. `hub_problem` is empty when the hub has confirmed, or knew nothing of the device."""
+    """What is confirmed. `hub_problem` is empty when the hub has confirmed, or knew nothing of the device.
+
+    deregistered: whether the record said anything else before.
+    """
 
     entry: IndividualEnrollment
     hub_problem: str = ""
+    deregistered: bool = False
 
     @property
     def done(self) -> bool:
@@ -111,12 +115,13 @@ def deprovision_device(
     reason = clean_reason(reason)
     registration = _get(service, registration_id)
     entry = deny_device(service, registration.registration_id, actor=actor, reason=reason)
-    problem = ""
     try:
-        _deregister(service, registration, actor=actor, reason=reason, event=Event.DEVICE_DEPROVISIONED)
+        deregistered = _deregister(
+            service, registration, actor=actor, reason=reason, event=Event.DEVICE_DEPROVISIONED
+        )
     except HubUnavailable as failure:
-        problem = failure.message
-    return Deprovisioned(entry, problem)
+        return Deprovisioned(entry, failure.message)
+    return Deprovisioned(entry, deregistered=deregistered)
 
 
 def delete_registration(
@@ -226,14 +231,20 @@ def deregister_device(
 
 def _deregister(
     service: ProvisioningService, registration: RegistrationRecord, *, actor: Actor, reason: str, event: Event
-) -> None:
-    """Take the device off its hub, then say so. A hub that is not ours is asked outside of any transaction."""
+) -> bool:
+    """Take the device off its hub, then say so. A hub that is not ours is asked outside of any transaction.
+
+    Of who is off already there is nothing to change, and nothing to record: returns whether there was.
+    """
     hub = registration.hub
     if hub is not None and not connector_of(hub).transactional:
         connector_of(hub).deregister(hub, registration.device_id, registration.registration_key)
-    with change_lock(service):
+    with change_lock(service, raises_epoch=False):
         current = _get(service, registration.registration_id, for_update=True)
         before = _state(current)
+        if before == _DEREGISTERED:
+            require_still(actor)
+            return False
         if current.hub is not None and connector_of(current.hub).transactional:
             connector_of(current.hub).deregister(current.hub, current.device_id, current.registration_key)
         current.hub, current.device_id, current.assigned_at = None, "", None
@@ -251,6 +262,8 @@ def _deregister(
             before=before,
             after=_state(current),
         )
+        service.raise_epoch()
+    return True
 
 
 def _get(
@@ -274,6 +287,14 @@ def _state(registration: RegistrationRecord) -> dict[str, str | None]:
         "device_id": registration.device_id or None,
         "held_by": str(holder) if holder else None,
     }
+
+
+_DEREGISTERED: dict[str, str | None] = {
+    "status": RegistrationStatus.DISABLED.value,
+    "hub": None,
+    "device_id": None,
+    "held_by": None,
+}
 
 
 def proven_leaves(service: ProvisioningService, registration_id: str) -> list[ParsedCertificate]:

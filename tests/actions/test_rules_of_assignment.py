@@ -519,6 +519,19 @@ def test_r13_deprovisioning_disenrolls_and_deregisters(service, top):
     assert HistoryEvent.objects.filter(event="device.deprovisioned", reason="scrapped").count() == 1
 
 
+def test_r13_deprovisioning_twice_changes_nothing_and_records_nothing(service, top):
+    enroll_ca(service, top)
+    register(service, top.leaf("pump-042"))
+    first = deprovision_device(service, "pump-042", actor=ALICE, reason="scrapped")
+    rows, etag = HistoryEvent.objects.count(), service.registrations.get().etag
+
+    second = deprovision_device(service, "pump-042", actor=ALICE, reason="scrapped")
+
+    assert (first.deregistered, second.deregistered) == (True, False)
+    assert second.done
+    assert (HistoryEvent.objects.count(), service.registrations.get().etag) == (rows, etag)
+
+
 def test_r13_denied_device_of_a_group_is_barred_with_its_key(service, top):
     enroll_ca(service, top)
     leaf = top.leaf("pump-042")

@@ -164,6 +164,15 @@ def test_denying_works_without_the_key_that_decrypts(service, settings):
     assert "denied" in printed_by("registrations", "deprovision", "key-1", *WHY)
 
 
+def test_deprovisioning_again_says_that_nothing_was_changed(service):
+    deprovision = ("registrations", "deprovision", "valve-1")
+    first = json.loads(printed_by(*deprovision, "--json", *WHY))
+    again = json.loads(printed_by(*deprovision, "--json", *WHY))
+
+    assert (first["changed"], again["changed"]) == (["valve-1"], [])
+    assert "deprovisioned already, and nothing was changed" in printed_by(*deprovision, *WHY)
+
+
 def test_deprovisioning_says_of_each_what_was_confirmed(service, monkeypatch):
     connector = CONNECTORS["builtin"]
     real = connector.deregister

@@ -196,13 +196,16 @@ class Command(PeopleCommand):
             return
         before, entries = StoodBefore.of(service, ids), []
         done: list[str] = []
+        off: list[str] = []
         problems: dict[str, str] = {}
         for name in ids:
             result = deprovision_device(service, name, actor=command_line_actor(), reason=reason)
             entries.append(result.entry)
             if result.done:
                 done.append(name)
-                said = f"{name} is deprovisioned: it is denied, and its hub holds it no more."
+                off += [name] if result.deregistered else []
+                what = "is deprovisioned" if name in off or before.changed([result.entry]) else _ALREADY
+                said = f"{name} {what}: it is denied, and its hub holds it no more."
             else:
                 problems[name] = result.hub_problem
                 said = (
@@ -211,11 +214,13 @@ class Command(PeopleCommand):
             if not json:
                 self.stdout.write(said)
         self.done = not problems
+        denied = {one.registration_key for one in before.changed(entries)}
+        changed = [name for name in done if registration_key(name) in denied or name in off]
         previews = [what_denying_did(service, before, entries)] if before.shut_out(entries) else []
         if json:
             told = _as_json(previews)
             self.print_json(
-                _document(service, "deprovision", ids, done, not_confirmed=problems, previews=told)
+                _document(service, "deprovision", ids, changed, not_confirmed=problems, previews=told)
             )
         else:
             self.tell_lines(map(did, previews))
@@ -325,6 +330,9 @@ def _document(
         "dry_run": dry_run,
         **more,
     }
+
+
+_ALREADY = "is deprovisioned already, and nothing was changed there"
 
 
 def _as_json(previews: Sequence[Preview | None]) -> list[dict[str, Any] | None]:
