@@ -184,13 +184,17 @@ def test_overview_lists_refusals_with_their_trace(admin, plant):
     assert "1 admitted, 1 refused" in page
 
 
-def test_viewer_sees_figures_and_neither_refusals_nor_history(client, plant):
-    attempt(plant, "odd-1", AttemptOutcome.REFUSED, timezone.now())
+def test_viewer_sees_figures_and_neither_refusals_nor_history_nor_sums_of_them(client, plant):
+    """R17."""
+    attempt(plant, "odd-1", AttemptOutcome.REFUSED, timezone.now(), 4711)
     client.force_login(a_user(Role.VIEWER, plant))
 
     page = client.get("/services/plant/").content.decode()
 
-    assert "Refused within a day" in page
+    assert "Registration records" in page
+    assert "Refused within a day" not in page
+    assert "4711" not in page and "4,711" not in page
+    assert "admitted, " not in page
     assert "odd-1" not in page
     assert "Changed lately" not in page
 

@@ -39,18 +39,19 @@ class Bucket:
 @requires(Right.SEE)
 def service_overview(request: HttpRequest, service: ProvisioningService) -> HttpResponse:
     now = timezone.now()
-    buckets = last_day(service, now)
     rights = rights_of(request, service)
     sees_history = Right.SEE_HISTORY in rights
+    # Whoever may not see attempts (R17) sees no sums of them either.
+    buckets = last_day(service, now) if sees_history else []
     endpoint, host = device_endpoint(request), service_host(service, request)
     context = {
         "service": service,
         "device_endpoint": endpoint,
         "service_endpoint": f"https://{host}" if host else "",
-        "stats": _stats(service, sum(bucket.refused for bucket in buckets), sees_history=sees_history),
+        "stats": _stats(service, sum(one.refused for one in buckets) if sees_history else None),
         "hub_count": service.hubs.count(),
         "buckets": buckets,
-        "peak": max(bucket.admitted + bucket.refused for bucket in buckets),
+        "peak": max((bucket.admitted + bucket.refused for bucket in buckets), default=0),
         "commands": _commands(service, endpoint),
         "sees_history": sees_history,
         "refusals": _refusals(service, now) if sees_history else [],
@@ -88,8 +89,8 @@ def last_day(service: ProvisioningService, now: datetime) -> list[Bucket]:
     return list(buckets.values())
 
 
-def _stats(service: ProvisioningService, refused: int, *, sees_history: bool) -> list[dict[str, Any]]:
-    """The figures on top, with what stands in portal/_stat.html."""
+def _stats(service: ProvisioningService, refused: int | None) -> list[dict[str, Any]]:
+    """The figures on top, with what stands in portal/_stat.html. refused: None for whoever may not see attempts."""
     disabled = Count("pk", filter=switches_now(service).where(enabled=False))
     individuals = service.individualenrollments.aggregate(all=Count("pk"), disabled=disabled)
     groups = service.enrollmentgroups.aggregate(all=Count("pk"), disabled=disabled)
@@ -100,7 +101,7 @@ def _stats(service: ProvisioningService, refused: int, *, sees_history: bool) ->
     def url(view: str) -> str:
         return reverse(f"portal:{view}", args=[service.name])
 
-    return [
+    stats = [
         {
             "label": "Individual enrollments",
             "value": individuals["all"],
@@ -122,15 +123,19 @@ def _stats(service: ProvisioningService, refused: int, *, sees_history: bool) ->
             "icon": "plug",
             "url": url("registration-list"),
         },
-        {
-            "label": "Refused within a day",
-            "value": refused,
-            "hint": "attempts, counted",
-            "icon": "shield-x",
-            "url": url("attempt-list") if sees_history else "",
-            "tone": "bad" if refused else "",
-        },
     ]
+    if refused is not None:
+        stats.append(
+            {
+                "label": "Refused within a day",
+                "value": refused,
+                "hint": "attempts, counted",
+                "icon": "shield-x",
+                "url": url("attempt-list"),
+                "tone": "bad" if refused else "",
+            }
+        )
+    return stats
 
 
 def _refusals(service: ProvisioningService, now: datetime) -> list[dict[str, Any]]:
