@@ -164,7 +164,7 @@ def page_of(
     summary = f"{start + 1:,} to {end:,} of {len(devices):,} devices" if shown else "No devices"
     rows = []
     for device in shown:
-        name, _, then, then_by, later, later_by, why, otherwise = values(said, device)
+        name, _, then, then_by, later, later_by, why, otherwise, _ = values(said, device)
         url = past_url(service, **times, registration_id=name)
         rows.append(Row(name, then, then_by, later, later_by, why, otherwise, url))
     return FleetPage(

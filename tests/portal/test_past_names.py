@@ -1,5 +1,8 @@
 """Back in time, in the portal: who was shut out with what it had shown last, and whose a name was (R11)."""
 
+import csv
+import io
+import json
 import re
 from html import unescape
 
@@ -116,3 +119,30 @@ def test_a_name_that_another_entry_held_is_told_of_one_and_of_all(auditor, plant
     assert register(plant, second.leaf("y-1")).outcome == "assigned"
     monkeypatch.setattr(past, "FleetLimits", lambda: FleetLimits(names=0))
     assert "Too many registration IDs were assigned" in words(page(auditor, at=at))
+
+
+def exported(client, at, **asked):
+    answer = client.get("/services/plant/back-in-time/export/", {"at": at, **asked})
+    return b"".join(answer.streaming_content).decode()
+
+
+def test_an_export_says_of_whom_it_was_not_asked_whose_the_name_was(auditor, plant, monkeypatch):
+    first, second = root("A"), root("B")
+    enroll_ca(plant, first, "a")
+    enroll_ca(plant, second, "b", enabled=False)
+    assert register(plant, first.leaf("q-1")).outcome == "assigned"
+    assert register(plant, second.leaf("q-2")).outcome == "disabled"
+    at = now()
+    enroll_device(plant, root("Other").leaf("x-1"))
+    assert register(plant, first.leaf("y-1")).outcome == "assigned"
+
+    rows = csv.DictReader(io.StringIO(exported(auditor, at)))
+    assert {row["not asked"] for row in rows} == {""}
+
+    monkeypatch.setattr(past, "FleetLimits", lambda: FleetLimits(names=0))
+    rows = csv.DictReader(io.StringIO(exported(auditor, at)))
+    told = {row["registration ID"]: row["not asked"] for row in rows}
+    assert told["q-1"].startswith("whose its name was (R11)")
+    assert told["q-2"] == ""
+    lines = map(json.loads, exported(auditor, at, format="jsonl").splitlines())
+    assert {one["registration_ID"]: one["not_asked"] for one in lines} == told

@@ -20,7 +20,8 @@ from enrollments.policy.facts import EntryRef
 
 # Each device's own individual enrollment counts as one and the same answer.
 OWN = "individual enrollments of their own"
-# The last: by which other credential of it a device could come in also where it is told as refused.
+# otherwise by: by which other credential of it a device could come in also where it is told as refused. not asked: what
+# was not, of one that counts as let in.
 COLUMNS = (
     "registration ID",
     "effect",
@@ -31,7 +32,10 @@ COLUMNS = (
     "not known because",
     "otherwise by",
 )
+    "not asked",
 # Of who is admitted by an entry while another one holds the name (R11).
+# In a row of a table, which goes where the sentence about all does not.
+NAME_NOT_ASKED = "whose its name was (R11): if another entry held it, the device would have failed"
 FAILED = "failed"
 VERDICTS = {Verdict.ADMIT: "admitted", Verdict.DISABLED: "disabled", Verdict.UNAUTHORIZED: "unauthorized"}
 # In the order in which an auditor asks.
@@ -217,7 +221,9 @@ def values(said: Comparison, device: Device) -> tuple[str, ...]:
     sides = [(_verdict(one), _decided_by(one)) for one in (told.before, told.after)]
     why = said.unclear.get(device.registration_id.lower(), "") if told.effect is Effect.UNKNOWN else ""
     otherwise = told.otherwise if isinstance(told, Turn) else ""
-    return (device.registration_id, told.effect.value, *sides[0], *sides[1], why, otherwise)
+    counts_as_let_in = could(told.before) or could(told.after)
+    not_asked = NAME_NOT_ASKED if counts_as_let_in and not said.names_asked else ""
+    return (device.registration_id, told.effect.value, *sides[0], *sides[1], why, otherwise, not_asked)
 
 
 def _verdict(outcome: Outcome | None) -> str:
