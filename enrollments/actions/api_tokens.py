@@ -15,7 +15,7 @@ from enrollments.audit.actor import Actor
 from enrollments.audit.events import Event
 from enrollments.audit.record import clean_reason, record
 from enrollments.errors import Invalid, NotFound
-from enrollments.models import ApiToken, ProvisioningService
+from enrollments.models import ApiToken, HistoryEvent, ProvisioningService
 from enrollments.models.locks import change_lock
 from enrollments.policy.access import AccessRight, rights_within
 
@@ -123,6 +123,19 @@ def revoke_api_token(
         )
         token.delete()
     return token
+
+
+def token_revoked_before(service: ProvisioningService, pk: int, *, owner: User | None = None) -> str | None:
+    """The name of a token that was revoked, which its row of the history keeps; None where there was none.
+
+    `owner`: only if it was theirs. Names can be given again: what a former person of this name had is not theirs.
+    """
+    rows = HistoryEvent.objects.of_service(service.pk).filter(
+        event=Event.TOKEN_REVOKED.value, subject_kind=ApiToken.__name__, subject_id=str(pk)
+    )
+    if owner is not None:
+        rows = rows.filter(before__of=owner.get_username(), at__gte=owner.date_joined)
+    return rows.values_list("subject_name", flat=True).first()
 
 
 def digest_of(text: str) -> str:

@@ -6,6 +6,7 @@ import pytest
 
 from enrollments.actions.access_policies import add_policy
 from enrollments.actions.api_tokens import add_api_token
+from enrollments.actions.people import remove_person
 from enrollments.actions.services import change_settings
 from enrollments.models import AccessPolicy, ApiToken, HistoryEvent, ProvisioningService
 from enrollments.policy.access import AccessRight
@@ -260,6 +261,47 @@ def test_ones_own_token_is_revoked_after_a_question(client, plant):
 
     assert not ApiToken.objects.exists()
     assert (last_row().event, last_row().reason) == ("token.revoked", "lost")
+
+
+def test_revoking_ones_own_token_twice_is_refused_nothing(client, plant):
+    bob = a_user(Role.VIEWER, plant, "bob")
+    token, _ = add_api_token(plant, bob, "laptop", [AccessRight.ENROLLMENT_READ], days=1, actor=ALICE)
+    client.force_login(bob)
+    client.post(f"{TOKENS}revoke/?token={token.pk}", {"reason": "lost"})
+    seen = HistoryEvent.objects.count()
+
+    for ask in (client.post, client.get):
+        answer = ask(f"{TOKENS}revoke/?token={token.pk}", follow=True)
+        assert "API token laptop was revoked already: nothing was changed." in text(answer)
+
+    assert HistoryEvent.objects.count() == seen
+    client.force_login(a_user(Role.OPERATOR, plant))
+    client.post(f"{TOKENS}revoke/?token={token.pk}")
+    assert [row.actor_name for row in refused_rows()] == ["some-operator"]
+
+
+def test_a_token_of_a_former_person_of_the_same_name_is_not_ones_own(client, plant):
+    former = a_user(Role.VIEWER, plant, "bob")
+    token, _ = add_api_token(plant, former, "laptop", [AccessRight.ENROLLMENT_READ], days=1, actor=ALICE)
+    a_user(Role.ADMINISTRATOR, username="root")
+    remove_person("bob", actor=ALICE)
+    client.force_login(a_user(Role.VIEWER, plant, "bob"))
+
+    answer = client.post(f"{TOKENS}revoke/?token={token.pk}", follow=True)
+
+    assert "There is no such token, or it is not yours to revoke." in text(answer)
+    assert len(refused_rows()) == 1
+
+
+def test_who_administers_and_was_second_to_revoke_a_token_is_told(client, admin, plant):
+    bob = a_user(Role.VIEWER, plant, "bob")
+    token, _ = add_api_token(plant, bob, "laptop", [AccessRight.ENROLLMENT_READ], days=1, actor=ALICE)
+    client.force_login(bob)
+    client.post(f"{TOKENS}revoke/?token={token.pk}")
+
+    answer = admin.post(f"{TOKENS}revoke/?token={token.pk}", follow=True)
+
+    assert "API token laptop was revoked already" in text(answer)
 
 
 @pytest.mark.parametrize("number", ["", "x", "0", "9" * 30, "١"])

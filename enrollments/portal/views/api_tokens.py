@@ -7,9 +7,9 @@ from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.http import require_http_methods, require_safe
 
-from enrollments.actions.api_tokens import add_api_token, revoke_api_token
+from enrollments.actions.api_tokens import add_api_token, revoke_api_token, token_revoked_before
 from enrollments.actions.people import role_in
-from enrollments.errors import Invalid
+from enrollments.errors import Invalid, NotFound
 from enrollments.models import ApiToken, ProvisioningService
 from enrollments.policy.access import rights_within
 from enrollments.policy.roles import Right
@@ -60,13 +60,17 @@ def token_add(request: HttpRequest, service: ProvisioningService) -> HttpRespons
 @requires(Right.SEE)
 def token_revoke(request: HttpRequest, service: ProvisioningService) -> HttpResponse:
     """`?token=` is its number: one's own, or anybody's for administrators."""
-    token = _asked_for(request, service)
-    if token is None:
-        messages.error(request, "There is no such token, or it is not yours to revoke.")
-        return redirect(LIST, service_name=service.name)
+    number = _number(request)
+    token = _asked_for(request, service, number) if number is not None else None
     form = ReasonForm(request.POST if request.method == "POST" else None)
+    if token is None:
+        return _nothing_to_revoke(request, service, number)
     if request.method == "POST" and form.is_valid():
-        revoke_api_token(service, token.pk, actor=actor_of(request), reason=form.cleaned_data["reason"])
+        try:
+            revoke_api_token(service, token.pk, actor=actor_of(request), reason=form.cleaned_data["reason"])
+        except NotFound:
+            # Meanwhile somebody else did it, or the same person by a second click.
+            return _nothing_to_revoke(request, service, number)
         messages.success(request, f"API token {token} of {token.user} opens nothing from now on.")
         return redirect(LIST, service_name=service.name)
     return ask(
@@ -79,14 +83,29 @@ def token_revoke(request: HttpRequest, service: ProvisioningService) -> HttpResp
     )
 
 
-def _asked_for(request: HttpRequest, service: ProvisioningService) -> ApiToken | None:
+def _number(request: HttpRequest) -> int | None:
     number = request.GET.get("token", "")
-    if not (number.isascii() and number.isdigit() and len(number) <= 18):
-        return None
-    tokens = service.api_tokens.select_related("user").filter(pk=int(number))
-    if may(request, Right.ADMINISTER, service):
-        return tokens.first()
-    own = tokens.filter(user=person(request)).first()
-    if own is None:
-        note_not_ones_own(request, service, f"?token={int(number)}")
-    return own
+    return int(number) if number.isascii() and number.isdigit() and len(number) <= 18 else None
+
+
+def _asked_for(request: HttpRequest, service: ProvisioningService, number: int) -> ApiToken | None:
+    tokens = service.api_tokens.select_related("user").filter(pk=number)
+    if not may(request, Right.ADMINISTER, service):
+        tokens = tokens.filter(user=person(request))
+    return tokens.first()
+
+
+def _nothing_to_revoke(
+    request: HttpRequest, service: ProvisioningService, number: int | None
+) -> HttpResponse:
+    """Revoking twice is no refused act. What is another's and what is not there are one, and leave the same (R15)."""
+    may_administer = may(request, Right.ADMINISTER, service)
+    owner = None if may_administer else person(request)
+    name = token_revoked_before(service, number, owner=owner) if number is not None else None
+    if name is not None:
+        messages.info(request, f"API token {name} was revoked already: nothing was changed.")
+        return redirect(LIST, service_name=service.name)
+    if number is not None and not may_administer:
+        note_not_ones_own(request, service, f"?token={number}")
+    messages.error(request, "There is no such token, or it is not yours to revoke.")
+    return redirect(LIST, service_name=service.name)
