@@ -10,7 +10,7 @@ from django.db import transaction
 from django.db.models import Exists, OuterRef, Prefetch, Q, QuerySet
 
 from enrollments.actions.passwords import set_password
-from enrollments.actions.refusals import Tried, note_refusal
+from enrollments.actions.refusals import PERSON, Tried, note_refusal
 from enrollments.actions.refused_again import Repeated, note_refused_again
 from enrollments.actions.sign_in import end_windows_of
 from enrollments.audit.actor import Actor
@@ -42,7 +42,8 @@ class NotAdministrator(Conflict):
 class LastAdministrator(Conflict):
     code = "last_administrator"
 
-    def __init__(self, service: ProvisioningService | None) -> None:
+    def __init__(self, user: User, service: ProvisioningService | None) -> None:
+        self.username = user.get_username()
         self.service = service
         self.where = f"service {service.name}" if service else "the installation"
         besides = ", or ask an administrator of the installation" if service else ""
@@ -66,7 +67,8 @@ def _refusals_told(act: str, *, actor: Actor) -> Iterator[None]:
     try:
         yield
     except LastAdministrator as refused:
-        tried = Tried(f"{act}, the last administrator of {refused.where}")
+        what = f"{act}, the last administrator of {refused.where}"
+        tried = Tried(what, PERSON, (refused.username,))
         note_refusal(tried, actor=actor, service=refused.service)
         raise
     except NotAdministrator as refused:
@@ -205,7 +207,7 @@ def _set_role_in_service(
         raise NobodyOfThatName(username)
     given = _set_role(user, role, service=service, actor=actor, reason=reason)
     if not has_right(still, Right.ADMINISTER, None):
-        _refuse_without_administrator(service)
+        _refuse_without_administrator(user, service)
     return given
 
 
@@ -221,7 +223,7 @@ def _set_role(
     elif role is not None:
         Membership.objects.update_or_create(user=user, service=service, defaults={"role": role.value})
     if service is None:
-        _refuse_without_administrator(None)
+        _refuse_without_administrator(user, None)
     where = service.name if service else "whole installation"
     if role is None:
         _end_tokens(user, "The owner lost the role.", actor=actor)
@@ -252,7 +254,7 @@ def _set_active(user: User, active: bool, *, actor: Actor, reason: str) -> None:
     user.is_active = active
     user.save(update_fields=["is_active"])
     if not active:
-        _refuse_without_administrator(None)
+        _refuse_without_administrator(user, None)
     _end_tokens(user, "The owner was deactivated.", actor=actor)
     reason = clean_reason(reason)
     _tell_services(user, _STATE[not active], _STATE[active], actor=actor, reason=reason)
@@ -288,7 +290,7 @@ def _remove_person(user: User, *, actor: Actor, reason: str) -> None:
         before={"roles": before},
     )
     user.delete()
-    _refuse_without_administrator(None)
+    _refuse_without_administrator(user, None)
 
 
 @transaction.atomic
@@ -377,13 +379,13 @@ def _get(username: str) -> User:
         raise NotFound(f"There is no person named {username[:150]}.") from None
 
 
-def _refuse_without_administrator(service: ProvisioningService | None) -> None:
+def _refuse_without_administrator(user: User, service: ProvisioningService | None) -> None:
     """Checked after the change, inside its transaction: whatever led here is undone by the exception.
 
-    Of a service those count who were made so there. With no service: of the installation.
+    user: whose change it was. Of a service those count who were made so there. With no service: of the installation.
     """
     administrators = Membership.objects.filter(
         service=service, role=Role.ADMINISTRATOR.value, user__is_active=True
     )
     if not administrators.select_for_update().exists():
-        raise LastAdministrator(service)
+        raise LastAdministrator(user, service)

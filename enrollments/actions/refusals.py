@@ -22,6 +22,8 @@ MAX_NAMED = 50
 LOOKS_APART = timedelta(hours=1)
 # The kind of subject where no object, or several, are meant.
 ADDRESS = "action"
+# Named are only those that there are: what is refused was found out from them.
+PERSON = "User"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +79,7 @@ def _was_noted(tried: Tried, actor: Actor, service: ProvisioningService | None) 
 
 
 def _row_of(tried: Tried) -> tuple[Subject, dict[str, Any] | None]:
-    names = [name for name in tried.names if is_registration_id(name)]
+    names = [name for name in tried.names if tried.kind == PERSON or is_registration_id(name)]
     if len(names) == 1:
         return Subject(refused_on(tried.kind), names[0]), {"tried": tried.what}
     after: dict[str, Any] | None = None

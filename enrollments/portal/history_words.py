@@ -23,7 +23,8 @@ SUBJECT_KINDS = {
 }
 # Acts on one object that were refused, which are in its history.
 REFUSED_ON = {
-    refused_on(kind): kind for kind in ("IndividualEnrollment", "EnrollmentGroup", "RegistrationRecord")
+    refused_on(kind): kind
+    for kind in ("IndividualEnrollment", "EnrollmentGroup", "RegistrationRecord", "User")
 }
 SUBJECT_KINDS |= {refused: f"refused act on {SUBJECT_KINDS[kind]}" for refused, kind in REFUSED_ON.items()}
 ACTOR_KINDS = {

@@ -253,9 +253,12 @@ def test_last_administrator_stays(admin, bob, path, data, tried):
     # What was begun is taken back with its rows; that it was refused stays.
     assert HistoryEvent.objects.count() == before + 1
     row = HistoryEvent.objects.latest("pk")
-    told = (row.event, row.actor_name, row.service_id, row.subject_name)
-    whom = f"{tried}, the last administrator of the installation"
-    assert told == ("action.refused", "root", None, whom)
+    told = (row.event, row.actor_name, row.service_id, row.subject_kind, row.subject_name)
+    assert told == ("action.refused", "root", None, "refused:User", "root")
+    assert row.after == {"tried": f"{tried}, the last administrator of the installation"}
+    # It is among what was done to that person.
+    assert shown(admin, "/people/p/root/changes/")[0].event == "action.refused"
+    assert "was refused an act on person" in admin.get("/people/p/root/changes/").content.decode()
 
 
 @pytest.mark.parametrize(

@@ -334,10 +334,10 @@ def test_r17_last_administrator_of_a_service_does_not_put_themselves_out(admin, 
     assert HistoryEvent.objects.count() == rows + 1
     row = HistoryEvent.objects.latest("pk")
     assert (row.event, row.service_id) == ("action.refused", plant.pk)
-    assert (
-        row.subject_name
-        == "a change of the role of some-administrator, the last administrator of service plant"
-    )
+    assert (row.subject_kind, row.subject_name) == ("refused:User", "some-administrator")
+    assert row.after == {
+        "tried": "a change of the role of some-administrator, the last administrator of service plant"
+    }
     # Who administers the installation can make another.
     other = Client()
     other.force_login(root)
