@@ -23,8 +23,13 @@ from enrollments.policy.roles import Right, Role
 
 # ASCII only: elsewhere there are letters that look alike, and databases that disagree about their case.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+@-]{0,149}", re.ASCII)
-# What a person is, in the rows of the services in which they have a role.
-_STATE, _REMOVED = {True: "active", False: "deactivated"}, "removed"
+# What a person is, in the rows of the services in which they have a role, and what led there.
+_STATE = {True: "active", False: "deactivated"}
+_LED_TO = {
+    "active": Event.PERSON_ACTIVATED,
+    "deactivated": Event.PERSON_DEACTIVATED,
+    "removed": Event.PERSON_REMOVED,
+}
 # As at sign-in, names that nobody has are not told: people type other things into the wrong field.
 _TRIED_A_NAME = "a role for a name that nobody has"
 # Not whose: what was typed there was not looked at any more.
@@ -259,7 +264,7 @@ def _set_active(user: User, active: bool, *, actor: Actor, reason: str) -> None:
     reason = clean_reason(reason)
     _tell_services(user, _STATE[not active], _STATE[active], actor=actor, reason=reason)
     record(
-        Event.PERSON_CHANGED,
+        _LED_TO[_STATE[active]],
         subject=user,
         actor=actor,
         reason=reason,
@@ -281,7 +286,7 @@ def _remove_person(user: User, *, actor: Actor, reason: str) -> None:
     ]
     _end_tokens(user, "The owner was removed.", actor=actor, all_of_them=True)
     reason = clean_reason(reason)
-    _tell_services(user, _STATE[user.is_active], _REMOVED, actor=actor, reason=reason)
+    _tell_services(user, _STATE[user.is_active], "removed", actor=actor, reason=reason)
     record(
         Event.PERSON_REMOVED,
         subject=user,
@@ -341,13 +346,13 @@ def _tell_services(user: User, before: str, after: str, *, actor: Actor, reason:
     for one in user.memberships.filter(service__isnull=False).select_related("service").order_by("pk"):
         role = {"role": one.role, "where": str(one.service)}
         record(
-            Event.ROLE_CHANGED,
+            _LED_TO[after],
             subject=user,
             actor=actor,
             service=one.service,
             reason=reason,
             before={**role, "person": before},
-            after={**role, "role": None if after == _REMOVED else one.role, "person": after},
+            after={**role, "role": None if after == "removed" else one.role, "person": after},
         )
 
 

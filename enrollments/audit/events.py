@@ -53,7 +53,10 @@ class Event(StrEnum):
     TOKEN_FAILED = "token.authentication_failed"
     ENCRYPTION_KEY_ROTATED = "encryption_key.rotated"
     PERSON_ADDED = "person.added"
+    # Of older versions.
     PERSON_CHANGED = "person.changed"
+    PERSON_DEACTIVATED = "person.deactivated"
+    PERSON_ACTIVATED = "person.activated"
     PERSON_REMOVED = "person.removed"
     ROLE_CHANGED = "person.role_changed"
     PASSWORD_CHANGED = "person.password_changed"
@@ -127,6 +130,8 @@ _WORDS: dict[Event, str] = {
     Event.ENCRYPTION_KEY_ROTATED: "began to encrypt anew",
     Event.PERSON_ADDED: "added person",
     Event.PERSON_CHANGED: "changed person",
+    Event.PERSON_DEACTIVATED: "deactivated person",
+    Event.PERSON_ACTIVATED: "activated person",
     Event.PERSON_REMOVED: "removed person",
     Event.ROLE_CHANGED: "changed the role of",
     Event.PASSWORD_CHANGED: "changed the password of",

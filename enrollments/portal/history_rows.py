@@ -66,6 +66,13 @@ class HistoryRow:
         return f"{counted(failures, 'time')}{', and was held off' if after.get('held_off') else ''}"
 
     @property
+    def role_in_service(self) -> str:
+        """Of a person who was kept out, let in or removed: what that means where they have a role."""
+        role = (self.event.before or {}).get("role")
+        means = _MEANS_FOR_ROLES.get(self.event.event)
+        return f"which {means} their role of {role}" if means and self.event.service_name and role else ""
+
+    @property
     def is_from_several(self) -> bool:
         """Whether what it stands for came from several addresses, of which it tells some."""
         return not self.event.address and "addresses" in (self.event.after or {})
@@ -92,6 +99,11 @@ class HistoryRow:
 
 _DISABLING_SCHEDULED = (Event.ENROLLMENT_DISABLING_SCHEDULED.value, Event.GROUP_DISABLING_SCHEDULED.value)
 _FAILURES = frozenset(one.value for one in (Event.SIGN_IN_FAILED, Event.POLICY_FAILED, Event.TOKEN_FAILED))
+_MEANS_FOR_ROLES = {
+    Event.PERSON_DEACTIVATED.value: "suspends",
+    Event.PERSON_ACTIVATED.value: "gives back",
+    Event.PERSON_REMOVED.value: "ends",
+}
 _THE_SAME = frozenset({("user", "User"), ("device", "RegistrationRecord")})
 
 

@@ -63,6 +63,8 @@ def world(service):
     disable_enrollment_group(service, "root-d", at=_tomorrow(), actor=ALICE)
     people.add_person("root", role=Role.ADMINISTRATOR, service=None, actor=ALICE)
     people.add_person("bob", role=Role.VIEWER, service=None, actor=ALICE)
+    people.add_person("gone", role=Role.VIEWER, service=None, actor=ALICE)
+    people.set_active("gone", False, actor=ALICE)
     return service
 
 
@@ -91,7 +93,8 @@ CHANGES = {
     Event.HUB_LINKED: lambda s: link_hub(s, HubSpec(name="h", host_name="h.example"), **WHY),
     Event.PERSON_ADDED: lambda s: people.add_person("eve", role=Role.VIEWER, service=s, actor=ALICE),
     Event.ROLE_CHANGED: lambda s: people.set_role("bob", Role.OPERATOR, service=s, actor=ALICE),
-    Event.PERSON_CHANGED: lambda s: people.set_active("bob", False, actor=ALICE),
+    Event.PERSON_DEACTIVATED: lambda s: people.set_active("bob", False, actor=ALICE),
+    Event.PERSON_ACTIVATED: lambda s: people.set_active("gone", True, actor=ALICE),
     Event.PERSON_REMOVED: lambda s: people.remove_person("bob", actor=ALICE),
     Event.PASSWORD_CHANGED: lambda s: people.change_password("bob", actor=ALICE),
 }

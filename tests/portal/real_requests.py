@@ -252,11 +252,11 @@ POSTS: dict[str, Real] = {
     ),
     "person-password": Real(("person.password_changed",), ("User",)),
     # Of services in which they have a role, the end of it and the beginning as well.
-    "person-deactivate": Real(("person.role_changed", "person.changed"), ("User",)),
+    "person-deactivate": Real(("person.deactivated", "person.deactivated"), ("User",)),
     "person-activate": Real(
-        ("person.role_changed", "person.changed"), ("User",), page="person-edit", before=_deactivated
+        ("person.activated", "person.activated"), ("User",), page="person-edit", before=_deactivated
     ),
-    "person-remove": Real(("person.role_changed", "person.removed"), ("User", "Membership")),
+    "person-remove": Real(("person.removed", "person.removed"), ("User", "Membership")),
     "service-settings-change": Real(
         ("service.changed",), ("ProvisioningService",), {"description": "new"}, page="service-settings"
     ),

@@ -177,7 +177,7 @@ def test_person_is_kept_out_and_let_in_again(admin, bob):
     assert "Deactivate bob?" in admin.get("/people/p/bob/deactivate/").content.decode()
     admin.post("/people/p/bob/deactivate/", {"reason": "on leave"})
     assert other.get("/").status_code == 302
-    assert HistoryEvent.objects.get(event="person.changed").reason == "on leave"
+    assert HistoryEvent.objects.get(event="person.deactivated", service_id=None).reason == "on leave"
 
     admin.post("/people/p/bob/activate/")
     assert User.objects.get(username="bob").is_active
@@ -193,16 +193,19 @@ def test_person_is_removed_and_their_rows_stay(admin, bob, plant):
     assert answer["Location"] == "/people/"
     assert not User.objects.filter(username="bob").exists()
     assert HistoryEvent.objects.get(event="action.refused").actor_name == "bob"
-    assert HistoryEvent.objects.get(event="person.removed").before == {
+    assert HistoryEvent.objects.get(event="person.removed", service_id=None).before == {
         "roles": [{"role": "viewer", "where": "plant"}]
     }
 
 
 @pytest.mark.parametrize(
-    ("act", "shown_after"),
-    [("remove", "removed"), ("deactivate", "deactivated")],
+    ("act", "event", "sentence"),
+    [
+        ("remove", "person.removed", "removed person bob, which ends their role of"),
+        ("deactivate", "person.deactivated", "deactivated person bob, which suspends their role of"),
+    ],
 )
-def test_end_of_a_role_is_among_the_changes_of_roles_of_its_service(admin, bob, plant, act, shown_after):
+def test_end_of_a_role_is_among_the_changes_of_roles_of_its_service(admin, bob, plant, act, event, sentence):
     auditor = Client()
     auditor.force_login(a_user(Role.AUDITOR, plant, "eve"))
 
@@ -211,12 +214,13 @@ def test_end_of_a_role_is_among_the_changes_of_roles_of_its_service(admin, bob, 
     changes = "/services/plant/history/?kind=User"
     assert f'href="{changes}"' in auditor.get("/services/plant/people/").content.decode()
     row, *_ = shown(auditor, changes)
-    assert (row.event, row.subject_name, row.reason) == ("person.role_changed", "bob", "left")
-    assert shown_after in auditor.get(f"/services/plant/history/rows/{row.pk}/").content.decode()
+    assert (row.event, row.subject_name, row.reason) == (event, "bob", "left")
+    page = auditor.get(f"/services/plant/history/rows/{row.pk}/").content.decode()
+    assert sentence in " ".join(re.sub(r"<[^>]+>", "", page).split())
     # In the installation's history each sentence stands once.
     assert [(one.event, one.service_name) for one in shown(admin, "/history/")[:2]] == [
-        ("person.removed" if act == "remove" else "person.changed", ""),
-        ("person.role_changed", "plant"),
+        (event, ""),
+        (event, "plant"),
     ]
 
 
