@@ -8,6 +8,7 @@ from enrollments.actions.judging import group_ref, individual_ref
 from enrollments.models import ProvisioningService, RegistrationAttempt
 from enrollments.policy.facts import EntryKind, EntryRef
 from enrollments.policy.names import registration_key
+from enrollments.policy.unknown import Unknown, known
 
 _INDIVIDUAL, _GROUP = (str(EntryRef(kind, 0, "")) for kind in (EntryKind.INDIVIDUAL, EntryKind.GROUP))
 
@@ -59,7 +60,10 @@ def entry_words(attempt: RegistrationAttempt) -> str:
     """The entry that decided, as traces name it; empty where none did."""
     if not attempt.entry_kind:
         return ""
-    return str(EntryRef(EntryKind(attempt.entry_kind), 0, attempt.entry_name))
+    kind = known(EntryKind, attempt.entry_kind)
+    if isinstance(kind, Unknown):
+        return f"{kind.in_words} {attempt.entry_name}"
+    return str(EntryRef(kind, 0, attempt.entry_name))
 
 
 def deciding_entries(

@@ -36,6 +36,7 @@ from enrollments.models import (
 from enrollments.policy.decision import Decision, Verdict
 from enrollments.policy.names import FORM_IN_WORDS, is_registration_id, registration_key
 from enrollments.policy.reasons import Reason
+from enrollments.policy.unknown import Unknown, known
 from enrollments.policy.words import counted
 
 # Dates of certificates lie in between, and so does what the validation of paths takes as a time.
@@ -97,7 +98,7 @@ def explain_attempt(
 
     asked_by: the tracking ID of the one in question. Where the trace kept is that of another device, none is shown.
     """
-    ordinal = ordinal_of(attempt, asked_by)
+    ordinal, outcome = ordinal_of(attempt, asked_by), known(AttemptOutcome, attempt.outcome)
     is_another = _counts_many(attempt) and ordinal < attempt.count
     words = "" if is_another else entry_words(attempt)
     trace = [] if is_another else shown_trace(attempt)
@@ -108,8 +109,8 @@ def explain_attempt(
         attempt.claimed_registration_id,
         _which_of(attempt, ordinal),
         attempt.last_at,
-        _VERDICTS[AttemptOutcome(attempt.outcome)],
-        Reason(attempt.reason),
+        outcome if isinstance(outcome, Unknown) else _VERDICTS[outcome],
+        known(Reason, attempt.reason),
         explained_steps(trace, there.all_at(attempt.last_at)),
         entry_words=words,
         entry=deciding.entry,
@@ -277,7 +278,7 @@ def _with_name(service: ProvisioningService, judgement: Judgement) -> tuple[Deci
         steps = (*decision.trace, held_by_other(record))
         return replace(decision, trace=steps, reason=Reason.NAME_HELD_BY_OTHER_ENTRY), ""
     if record is not None and record.status == RegistrationStatus.FAILED and record.reason:
-        why = Reason(record.reason).in_words
+        why = known(Reason, record.reason).in_words
         return decision, (
             f"At its last registration it was admitted too, and failed all the same: {why}. Which hub and which device "
             "ID it gets is found out when it registers."

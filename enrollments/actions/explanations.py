@@ -12,6 +12,7 @@ from enrollments.models import RegistrationAttempt
 from enrollments.policy.decision import Decision, Said, Verdict
 from enrollments.policy.facts import EntryRef, RegistrationFacts
 from enrollments.policy.reasons import Reason
+from enrollments.policy.unknown import Unknown
 from enrollments.policy.words import as_part
 
 
@@ -45,8 +46,8 @@ class Explanation:
     registration_id: str
     basis: str
     at: datetime
-    verdict: Verdict
-    reason: Reason
+    verdict: Verdict | Unknown
+    reason: Reason | Unknown
     steps: tuple[ExplainedStep, ...]
     entry_words: str = ""
     entry: EntryRef | None = None

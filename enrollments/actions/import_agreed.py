@@ -17,6 +17,7 @@ from enrollments.audit.events import Event
 from enrollments.errors import Conflict
 from enrollments.models import HistoryEvent, ImportRun, ProvisioningService
 from enrollments.policy.names import registration_key
+from enrollments.policy.unknown import known
 
 if TYPE_CHECKING:
     from django.db.models import QuerySet
@@ -118,4 +119,4 @@ def _touched(since: "QuerySet[HistoryEvent]", widening: Sequence[Change]) -> Ite
 
 def _who_did_what(row: HistoryEvent) -> str:
     who = row.actor_name or row.actor_kind
-    return f"{who} {Event(row.event).in_words} {row.subject_name}"
+    return f"{who} {known(Event, row.event).in_words} {row.subject_name}"

@@ -23,6 +23,7 @@ from enrollments.errors import Conflict
 from enrollments.models import ImportChunk, ImportProblem, ImportRun, ImportState, ProvisioningService
 from enrollments.models.locks import change_lock
 from enrollments.policy.roles import Right
+from enrollments.policy.unknown import known
 
 
 def begin_check(run_id: int, holder: str) -> None:
@@ -152,7 +153,7 @@ def pause_import(run_id: int, holder: str, sentence: str = "") -> None:
 def actor_of(run: ImportRun) -> Actor:
     """Whoever started it, as long as they still may: each chunk is asked about (R12)."""
     request_id = f"{own_request_ids(run)}{secrets.token_hex(8)}"  # the rows of its chunks; nobody guesses it, see Actor
-    actor = Actor(run.actor_kind, run.actor_name, Way(run.way), run.address, request_id)
+    actor = Actor(run.actor_kind, run.actor_name, known(Way, run.way), run.address, request_id)
     if actor.kind != "user":
         return actor
     return replace(actor, still_may=_still_may(run.actor_name, run.service))

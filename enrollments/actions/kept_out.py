@@ -11,6 +11,7 @@ from enrollments.policy.decision import Verdict
 from enrollments.policy.facts import EntryKind, EntryRef
 from enrollments.policy.names import registration_key
 from enrollments.policy.reasons import Reason
+from enrollments.policy.unknown import Unknown
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +22,7 @@ class KeptOut:
     the same of what is enrolled for it, if anything.
     """
 
-    reason: Reason
+    reason: Reason | Unknown
     by: EntryRef | None
     is_disabled: bool
     is_denied: bool = False

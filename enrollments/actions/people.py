@@ -20,6 +20,7 @@ from enrollments.errors import Conflict, Invalid, NotFound
 from enrollments.models import ApiToken, Membership, ProvisioningService
 from enrollments.models.locks import take_turn_with_people
 from enrollments.policy.roles import Right, Role
+from enrollments.policy.unknown import Unknown, known
 
 # ASCII only: elsewhere there are letters that look alike, and databases that disagree about their case.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+@-]{0,149}", re.ASCII)
@@ -95,10 +96,13 @@ def roles_in(user: User, service: ProvisioningService | None) -> tuple[Role | No
         return None, None
     here, everywhere = [], []
     for membership in Membership.objects.filter(user=user):
+        role = known(Role, membership.role)
+        if isinstance(role, Unknown):
+            continue  # what it allows is known to another version alone
         if membership.service_id is None:
-            everywhere.append(Role(membership.role))
+            everywhere.append(role)
         elif service is not None and membership.service_id == service.pk:
-            here.append(Role(membership.role))
+            here.append(role)
     return _highest([*here, *everywhere]), _highest(everywhere)
 
 

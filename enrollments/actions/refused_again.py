@@ -16,6 +16,7 @@ from enrollments.audit.events import Event
 from enrollments.audit.record import Subject, record
 from enrollments.models import ProvisioningService, RefusedAgain
 from enrollments.models.locks import in_line
+from enrollments.policy.unknown import known
 
 ADDED_UP_FOR = timedelta(hours=1)
 # So many different things of one person have rows of their own in that time; all others share one.
@@ -122,7 +123,7 @@ def _record(row: RefusedAgain) -> None:
     record(
         Event.REFUSED,
         subject=Subject(ADDRESS, row.what),
-        actor=Actor(row.actor_kind, row.actor_name, Way(row.way), row.address),
+        actor=Actor(row.actor_kind, row.actor_name, known(Way, row.way), row.address),
         service=row.service,
         after={"times": row.count, "since": row.started_at.isoformat(), "last": row.last_at.isoformat()},
     )

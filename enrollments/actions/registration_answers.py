@@ -17,6 +17,7 @@ from enrollments.models.locks import admission_lock
 from enrollments.models.services import Standing
 from enrollments.policy.decision import Verdict
 from enrollments.policy.reasons import Reason
+from enrollments.policy.unknown import Unknown
 
 
 class Outcome(StrEnum):
@@ -54,7 +55,7 @@ class RegistrationAnswer:
     """
 
     outcome: Outcome
-    reason: Reason
+    reason: Reason | Unknown
     registration_id: str
     tracking_id: str = ""
     operation_id: str = ""

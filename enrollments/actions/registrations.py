@@ -54,6 +54,7 @@ from enrollments.models.services import Standing
 from enrollments.policy.decision import Verdict
 from enrollments.policy.names import registration_key
 from enrollments.policy.reasons import Reason
+from enrollments.policy.unknown import known
 
 # How often a registration is judged anew because entries changed meanwhile, before it is judged under the lock.
 MAX_ROUNDS = 4
@@ -428,4 +429,5 @@ def _told(
         return replace(answer, outcome=Outcome.ASSIGNING, reason=Reason.ADMITTED, record=None)
     if not same_ground or record.status not in (RegistrationStatus.ASSIGNED, RegistrationStatus.FAILED):
         return None
-    return replace(answer, outcome=Outcome(record.status), reason=Reason(record.reason or Reason.ADMITTED))
+    reason = known(Reason, record.reason or Reason.ADMITTED)
+    return replace(answer, outcome=Outcome(record.status), reason=reason)

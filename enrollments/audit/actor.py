@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from uuid import uuid4
 
+from enrollments.policy.unknown import Unknown
+
 
 class Way(StrEnum):
     """The door through which an act came in (R15)."""
@@ -33,7 +35,7 @@ class Actor:
 
     kind: str
     name: str
-    way: Way
+    way: Way | Unknown
     address: str = ""
     request_id: str = field(default_factory=lambda: str(uuid4()), compare=False)
     client: str = ""

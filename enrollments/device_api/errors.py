@@ -16,4 +16,4 @@ UNREADABLE = ErrorAnswer(400000, "The request cannot be read.")
 
 
 # Who is unauthorized hears one answer, with the exception that the contract makes for TPMs (3.1).
-REFUSALS: dict[Reason, ErrorAnswer] = {Reason.TPM_NOT_ENROLLED: NO_SUCH_TPM}
+REFUSALS: dict[str, ErrorAnswer] = {Reason.TPM_NOT_ENROLLED: NO_SUCH_TPM}

@@ -26,6 +26,7 @@ from enrollments.models import (
 from enrollments.models.enrollments import secrets_of
 from enrollments.policy.names import registration_key
 from enrollments.policy.reasons import Reason
+from enrollments.policy.unknown import known
 from enrollments.policy.words import printable
 
 LAST_ATTEMPTS = 5
@@ -92,7 +93,7 @@ def show_entry(service: ProvisioningService, entry: Entry) -> Shown:
 
 
 def show_record(service: ProvisioningService, record: RegistrationRecord) -> Shown:
-    reason = Reason(record.reason).in_words if record.reason in set(Reason) else record.reason
+    reason = known(Reason, record.reason).in_words if record.reason else ""
     holder, out = holder_of(record), kept_out(service, record)
     evidence = record.evidence.select_related("certificate").order_by("position")
     members = {
@@ -158,7 +159,7 @@ def _attempts(service: ProvisioningService, name: str) -> list[dict[str, Any]]:
 
 
 def _attempt(one: RegistrationAttempt) -> dict[str, Any]:
-    why = Reason(one.reason).in_words if one.reason in set(Reason) else one.reason
+    why = known(Reason, one.reason).in_words
     return {
         "last": moment(one.last_at),
         "outcome": one.outcome,

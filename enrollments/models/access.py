@@ -9,7 +9,7 @@ from enrollments.models.enrollments import new_etag, new_symmetric_key
 from enrollments.models.fields import EncryptedTextField
 from enrollments.models.json_columns import JsonColumn
 from enrollments.models.services import ProvisioningService
-from enrollments.policy.access import AccessRight
+from enrollments.policy.access import AccessRight, rights_among
 
 OWNER_POLICY = "provisioningserviceowner"
 
@@ -60,7 +60,7 @@ class AccessPolicy(models.Model):
 
     @property
     def access_rights(self) -> frozenset[AccessRight]:
-        return frozenset(map(AccessRight, self.rights))
+        return rights_among(self.rights)
 
 
 class ApiToken(models.Model):
@@ -87,4 +87,4 @@ class ApiToken(models.Model):
 
     @property
     def access_rights(self) -> frozenset[AccessRight]:
-        return frozenset(map(AccessRight, self.rights))
+        return rights_among(self.rights)

@@ -1,5 +1,6 @@
 """What back ends may do through the service API (contract 6.1), and how far a person's role reaches there (R17)."""
 
+from collections.abc import Collection
 from enum import StrEnum
 
 from enrollments.policy.roles import Right, Role
@@ -34,6 +35,11 @@ _NEEDS = {
     AccessRight.REGISTRATION_STATUS_READ: Right.SEE,
     AccessRight.REGISTRATION_STATUS_WRITE: Right.CHANGE_ENTRIES,
 }
+
+
+def rights_among(names: Collection[str]) -> frozenset[AccessRight]:
+    """Of names that are kept. One that another version alone knows gives nothing."""
+    return frozenset(right for right in AccessRight if right.value in names)
 
 
 def rights_within(role: Role | None) -> frozenset[AccessRight]:

@@ -88,7 +88,9 @@ def shown(
     if explanation.is_throttled:
         words, verdict, icon, css = _THROTTLED
     else:
-        words, verdict, icon, css = _FAILED if explanation.fails else _VERDICT[explanation.verdict]
+        told = explanation.verdict
+        other = (f"answered as {told.value}", told.value.capitalize(), "help-circle", "alert-warning")
+        words, verdict, icon, css = _FAILED if explanation.fails else _VERDICT.get(told, other)
     tense = "was" if explanation.was_kept else "would be"
     return Shown(
         explanation,

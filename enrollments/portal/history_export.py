@@ -15,6 +15,7 @@ from enrollments.audit.excerpt import ExcerptRow, excerpt_lines, rows_with_seals
 from enrollments.models import HistoryCheckpoint
 from enrollments.models.history import HistoryQuerySet
 from enrollments.models.merging import first_ids
+from enrollments.policy.unknown import known
 from enrollments.portal import xlsx
 from enrollments.portal.history_filtering import Search
 from enrollments.portal.paging import beyond
@@ -120,7 +121,7 @@ class Export:
 def values(row: ExcerptRow) -> tuple[str | int, ...]:
     """A row in the order of COLUMNS."""
     of = row.members
-    words = Event(of["event"]).in_words if of["event"] in set(Event) else of["event"]
+    words = known(Event, of["event"]).in_words
     return (
         moment(of["at"]),
         of["actor_name"],

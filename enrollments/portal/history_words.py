@@ -2,6 +2,7 @@
 
 from enrollments.audit.events import Event, refused_on
 from enrollments.models import HistoryEvent
+from enrollments.policy.unknown import known
 
 SUBJECT_KINDS = {
     "IndividualEnrollment": "individual enrollment",
@@ -40,7 +41,7 @@ SHUTTING_OUT = frozenset(event.value for event in Event if event.shuts_out)
 
 def words_of(event: HistoryEvent) -> str:
     """A row keeps its meaning even if a later version of the program wrote it."""
-    words = Event(event.event).in_words if event.event in set(Event) else event.event
+    words = known(Event, event.event).in_words
     if event.subject_kind in REFUSED_ON:
         return f"{words} an act on {SUBJECT_KINDS[REFUSED_ON[event.subject_kind]]}"
     return words

@@ -15,6 +15,7 @@ from enrollments.audit.events import Event
 from enrollments.models import HistoryEvent, ProvisioningService
 from enrollments.policy.facts import EntryRef
 from enrollments.policy.names import registration_key
+from enrollments.policy.unknown import known
 from enrollments.portal.entry_links import entry_url
 from enrollments.portal.paging import PAGE_SIZE
 
@@ -70,7 +71,7 @@ def _shown(
         state,
         str(spell.entry) if spell.entry is not None else "",
         url_of(service, spell.entry, look.gone) if spell.entry is not None else "",
-        Event(event.event).in_words if event is not None and event.event in set(Event) else cause.words,
+        known(Event, event.event).in_words if event is not None else cause.words,
         event,
         cause.words if cause.event is None and event is not None else "",
         f"{left:.2f}",

@@ -8,6 +8,7 @@ from django.http import HttpRequest, HttpResponse
 from enrollments.actions.people import role_in
 from enrollments.models import Membership, ProvisioningService
 from enrollments.policy.roles import Role
+from enrollments.policy.unknown import known
 from enrollments.portal.confirmation import ask
 
 
@@ -34,13 +35,13 @@ def ask_to_take_away(
     request: HttpRequest, membership: Membership, form: forms.Form, *, cancel_url: str
 ) -> HttpResponse:
     user, where = membership.user, _place(membership.service)
-    is_own = user == request.user
+    is_own, role = user == request.user, known(Role, membership.role).label.lower()
     whose = "This is your own role: you are" if is_own else f"{user} is"
     return ask(
         request,
         title=f"Take away the role of {user} in {where}?",
         yes="Take away",
-        body=f"{whose} {Role(membership.role).label.lower()} in {where}. {_what_is_left(membership, is_own=is_own)}",
+        body=f"{whose} {role} in {where}. {_what_is_left(membership, is_own=is_own)}",
         form=form,
         cancel_url=cancel_url,
     )

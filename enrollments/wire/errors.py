@@ -35,7 +35,7 @@ THROTTLED = ErrorAnswer(429001, "Too many requests: wait as long as Retry-After 
 INTERNAL = ErrorAnswer(500001, "The service failed. The tracking ID leads its administrators to the cause.")
 
 # Admitted, and not assigned: errorCode and errorMessage of a registrationState with status `failed`.
-FAILURES: dict[Reason, tuple[int, str]] = {
+FAILURES: dict[str, tuple[int, str]] = {
     Reason.NO_HUB: (400208, "No linked hub is eligible for this device."),
     Reason.NAME_HELD_BY_OTHER_ENTRY: (400210, "The registration ID is held through another enrollment."),
     Reason.DEVICE_ID_TAKEN: (400211, "The device ID is in use at the hub."),
@@ -45,8 +45,11 @@ FAILURES: dict[Reason, tuple[int, str]] = {
 
 
 def failure_of(reason: str) -> tuple[int, str]:
-    """Of a record that failed. A device that was refused while it was being assigned has none of these causes."""
-    return FAILURES.get(Reason(reason), FAILURES[Reason.HUB_FAILED])
+    """Of a record that failed. A device that was refused while it was being assigned has none of these causes.
+
+    Nor has what a version kept that knows others.
+    """
+    return FAILURES.get(reason, FAILURES[Reason.HUB_FAILED])
 
 
 # Some clients look for this very text.

@@ -1,6 +1,7 @@
 """The device API as clients see it: contract 1.1 to 1.7."""
 
 import pytest
+from django.db import connection
 
 from enrollments.actions.enrollments import disable_enrollment
 from enrollments.attestation.credential import PresentedCredential
@@ -91,6 +92,18 @@ def test_failed_says_code_and_message(device, pump):
 
     assert (state["status"], state["errorCode"]) == ("failed", 400208)
     assert state["errorMessage"]
+
+
+def test_failed_for_a_cause_that_another_version_wrote_is_answered_as_in_general(device, pump):
+    LinkedHub.objects.update(apply_allocation_policy=False)
+    operation = device.register("pump-042", pump).json()["operationId"]
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE enrollments_registrationrecord SET reason = 'moon_phase'")
+
+    response = device.poll("pump-042", operation, pump)
+
+    state = response.json()["registrationState"]
+    assert (response.status_code, state["status"], state["errorCode"]) == (200, "failed", 400209)
 
 
 def test_symmetric_key_device_registers_and_polls(device, service):

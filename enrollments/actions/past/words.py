@@ -17,6 +17,7 @@ from enrollments.audit.events import Event
 from enrollments.models import HistoryEvent
 from enrollments.policy.decision import Verdict
 from enrollments.policy.facts import EntryRef
+from enrollments.policy.unknown import known
 
 # Each device's own individual enrollment counts as one and the same answer.
 OWN = "individual enrollments of their own"
@@ -31,11 +32,11 @@ COLUMNS = (
     "later by",
     "not known because",
     "otherwise by",
-)
     "not asked",
-# Of who is admitted by an entry while another one holds the name (R11).
+)
 # In a row of a table, which goes where the sentence about all does not.
 NAME_NOT_ASKED = "whose its name was (R11): if another entry held it, the device would have failed"
+# Of who is admitted by an entry while another one holds the name (R11).
 FAILED = "failed"
 VERDICTS = {Verdict.ADMIT: "admitted", Verdict.DISABLED: "disabled", Verdict.UNAUTHORIZED: "unauthorized"}
 # In the order in which an auditor asks.
@@ -69,7 +70,7 @@ def cause_of(spell: Spell | ShutOut) -> str:
 
 
 def deed(event: HistoryEvent) -> str:
-    words = Event(event.event).in_words if event.event in set(Event) else event.event
+    words = known(Event, event.event).in_words
     return f"{event.actor_name} {words} {event.subject_name} (row {event.pk} of the history)"
 
 

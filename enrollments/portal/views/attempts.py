@@ -24,6 +24,7 @@ from enrollments.models.keyset import starting_with
 from enrollments.policy.names import registration_key
 from enrollments.policy.reasons import Reason
 from enrollments.policy.roles import Right
+from enrollments.policy.unknown import Unknown, known
 from enrollments.portal.access import actor_of, may, requires
 from enrollments.portal.confirmation import ReasonForm, ask, show_invalid
 from enrollments.portal.denying import (
@@ -165,17 +166,20 @@ def _filtered(service: ProvisioningService, chosen: dict[str, Any]) -> QuerySet[
 
 
 def reason_in_words(attempt: RegistrationAttempt) -> str:
-    return Reason(attempt.reason).in_words if attempt.reason in set(Reason) else attempt.reason
+    return known(Reason, attempt.reason).in_words
 
 
 def _told(attempt: RegistrationAttempt) -> str:
     """What the device heard, which is less than what is told here (R3)."""
     if attempt.reason == Reason.TPM_NOT_ENROLLED:
         return "404, as every TPM that is not enrolled so"
+    outcome = known(AttemptOutcome, attempt.outcome)
+    if isinstance(outcome, Unknown):
+        return outcome.in_words
     return {
         AttemptOutcome.REFUSED: "401, the same for every cause",
         AttemptOutcome.DISABLED: "disabled",
         AttemptOutcome.FAILED: "failed, with a code for the cause",
         AttemptOutcome.ASSIGNED: "assigned",
         AttemptOutcome.THROTTLED: "429, to wait",
-    }[AttemptOutcome(attempt.outcome)]
+    }[outcome]

@@ -20,6 +20,7 @@ from enrollments.actions.people import (
 from enrollments.errors import Invalid
 from enrollments.models import Membership
 from enrollments.policy.roles import Right, Role
+from enrollments.policy.unknown import known
 from enrollments.policy.words import counted
 from enrollments.portal.access import actor_of, requires_everywhere
 from enrollments.portal.confirmation import ReasonForm, ask, show_invalid
@@ -208,7 +209,7 @@ def _person_page(request: HttpRequest, user: User, form: RoleForm, status: int =
             {
                 "where": f"Service {one.service}" if one.service else "Whole installation",
                 "key": one.service.name if one.service else EVERYWHERE,
-                "role": Role(one.role).label,
+                "role": known(Role, one.role).label,
             }
             for one in memberships
         ],

@@ -20,6 +20,7 @@ from enrollments.models.keyset import starting_with
 from enrollments.policy.names import registration_key
 from enrollments.policy.reasons import Reason
 from enrollments.policy.roles import Right
+from enrollments.policy.unknown import known
 from enrollments.policy.words import as_part
 from enrollments.portal.access import may, requires
 from enrollments.portal.entry_links import entry_url as url_of
@@ -155,7 +156,7 @@ def _individual(service: ProvisioningService, key: str) -> IndividualEnrollment 
 
 
 def _in_words(reason: str) -> str:
-    return Reason(reason).in_words if reason in set(Reason) else reason
+    return known(Reason, reason).in_words if reason else ""
 
 
 def _what_the_webhook_said(attempt: RegistrationAttempt) -> str:

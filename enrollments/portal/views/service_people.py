@@ -19,6 +19,7 @@ from enrollments.actions.people import (
 from enrollments.errors import Invalid
 from enrollments.models import Membership, ProvisioningService
 from enrollments.policy.roles import Right, Role
+from enrollments.policy.unknown import Unknown, known
 from enrollments.portal.access import actor_of, may, person, requires
 from enrollments.portal.confirmation import ReasonForm, show_invalid
 from enrollments.portal.forms_people import ServiceRoleForm
@@ -31,12 +32,13 @@ class Roles:
     """What one person has here. `here` and `everywhere`: through what; `counts`: the higher of the two, if any does."""
 
     person: User
-    here: Role | None
-    everywhere: Role | None
+    here: Role | Unknown | None
+    everywhere: Role | Unknown | None
 
     @property
     def counts(self) -> Role | None:
-        given = [role for role in (self.here, self.everywhere) if role and self.person.is_active]
+        roles = self.here, self.everywhere
+        given = [role for role in roles if isinstance(role, Role) and self.person.is_active]
         return max(given, key=lambda role: len(role.rights), default=None)
 
 
@@ -133,5 +135,5 @@ def _page(
 
 def _roles(user: User) -> Roles:
     memberships: list[Membership] = user.memberships_here  # type: ignore[attr-defined]  # people_of fetches these
-    by_place = {one.service_id is None: Role(one.role) for one in memberships}
+    by_place = {one.service_id is None: known(Role, one.role) for one in memberships}
     return Roles(user, by_place.get(False), by_place.get(True))

@@ -21,6 +21,7 @@ from enrollments.models import (
 )
 from enrollments.models.switches import disabled_by_now
 from enrollments.policy.roles import Right, Role
+from enrollments.policy.unknown import known
 from enrollments.portal.access import actor_of, for_every_person, person, requires_everywhere
 from enrollments.portal.confirmation import show_invalid
 from enrollments.portal.forms_services import ServiceForm
@@ -77,9 +78,9 @@ def service_add(request: HttpRequest) -> HttpResponse:
 def visible_services(user: User, everywhere: Role | None) -> dict[ProvisioningService, Role]:
     """The services of a person with the role there, in two queries however many there are."""
     roles = {
-        membership.service_id: Role(membership.role)
+        membership.service_id: role
         for membership in user.memberships.all()
-        if membership.service_id is not None
+        if membership.service_id is not None and isinstance(role := known(Role, membership.role), Role)
     }
     services: QuerySet[ProvisioningService] = ProvisioningService.objects.order_by("name")
     if everywhere is None:
