@@ -1,6 +1,7 @@
 """The forms in which somebody says why switches are turned, and for how long or from when on."""
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 from django import forms
@@ -13,22 +14,45 @@ from enrollments.portal.entry_lists import Entry
 from enrollments.portal.forms_filters import Moment
 
 NOW, UNTIL, AT = "now", "until", "at"
+NOT_MEANT = (
+    "A time is given, and until further notice was chosen: choose one with a time, or leave the time empty."
+)
+
+
+class SwitchMoment(Moment):
+    """A moment to the second, as switches turn."""
+
+    def __init__(self, label: str) -> None:
+        super().__init__(label)
+        self.widget = forms.DateTimeInput(
+            attrs={"type": "datetime-local", "step": "1"}, format="%Y-%m-%dT%H:%M:%S"
+        )
 
 
 class SwitchForm(ReasonForm):
-    """Without a choice, as a switch in a row posts it, it is meant at once and until further notice."""
+    """Without a choice, as a switch in a row posts it, it is meant at once and until further notice.
+
+    scheduled: the time that the field begins with. Beside that choice it says nothing; any other time was meant.
+    """
 
     when = forms.ChoiceField(label="For how long", initial=NOW, widget=forms.RadioSelect)
-    moment = Moment("Time (UTC), where the choice above names one")
+    moment = SwitchMoment("Time (UTC), where the choice above names one")
     field_order = ("when", "moment", "reason")
 
     choices: tuple[tuple[str, str], ...] = ()
 
-    def __init__(self, data: QueryDict | None = None, *, initial: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        data: QueryDict | None = None,
+        *,
+        initial: dict[str, Any] | None = None,
+        scheduled: datetime | None = None,
+    ) -> None:
         if data is not None:
             data = data.copy()
             data.setdefault("when", NOW)
         super().__init__(data, initial=initial)
+        self._scheduled = scheduled
         when: Any = self.fields["when"]
         when.choices = self.choices
         moment: Any = self.fields["moment"]
@@ -41,18 +65,21 @@ class SwitchForm(ReasonForm):
 
         The time is the one that is scheduled for all of them.
         """
-        if request.method == "POST":
-            return cls(request.POST)
-        chosen = request.GET.get("when", NOW)
-        is_known = chosen in dict(cls.choices)
         times = {one.switches_at for one in entries}
         moment = times.pop() if len(times) == 1 else None
+        if request.method == "POST":
+            return cls(request.POST, scheduled=moment)
+        chosen = request.GET.get("when", NOW)
+        is_known = chosen in dict(cls.choices)
         return cls(initial={"when": chosen if is_known else NOW, "moment": moment})
 
     def clean(self) -> dict[str, Any]:
         values = super().clean() or self.cleaned_data
         if self._chosen in (UNTIL, AT) and not values.get("moment") and "moment" not in self.errors:
             self.add_error("moment", ValidationError("Give the time, or choose until further notice."))
+        given = values.get("moment")
+        if self._chosen == NOW and "when" not in self.errors and given not in (None, self._scheduled):
+            self.add_error("moment", ValidationError(NOT_MEANT))
         return values
 
     @property

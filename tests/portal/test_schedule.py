@@ -334,6 +334,8 @@ def test_an_entry_that_was_deleted_meanwhile_is_said_to_be_gone(operator, servic
         ({"when": "until", "moment": "tomorrow"}, "Enter a valid date/time."),
         ({"when": "until", "moment": "0001-01-01T00:00"}, "That time has passed"),
         ({"when": "for ever", "moment": AS_TYPED}, "Select a valid choice."),
+        ({"when": "now", "moment": AS_TYPED}, "choose one with a time, or leave the time empty."),
+        ({"moment": AS_TYPED}, "choose one with a time, or leave the time empty."),
     ],
 )
 def test_a_time_that_cannot_be_meant_comes_back_into_the_dialog(operator, kind, act, given, sentence):
@@ -349,10 +351,28 @@ def test_a_time_that_cannot_be_meant_comes_back_into_the_dialog(operator, kind, 
     assert HistoryEvent.objects.count() == rows
 
 
-def test_a_time_that_was_typed_and_not_chosen_is_not_taken(operator, kind):
-    post(operator, f"{kind.path}disable/", {"when": "now", "moment": AS_TYPED}, headers=HTMX)
+def test_the_time_that_the_dialog_began_with_is_not_in_the_way_of_shutting_out(operator, kind):
+    kind.disable(at=LATER + timedelta(seconds=30))
+    (begun_with,) = re.findall(
+        r'name="moment" value="([^"]*)"', page(operator, f"{kind.path}disable/", **HTMX)
+    )
 
+    post(operator, f"{kind.path}disable/", {"when": "now", "moment": begun_with}, headers=HTMX)
+
+    assert begun_with == "2026-05-03T14:00:30"
     assert (kind.now.enabled, kind.now.switches_at) == (False, None)
+
+
+def test_the_field_takes_and_keeps_seconds(operator, kind):
+    question = page(operator, f"{kind.path}disable/", **HTMX)
+    # A browser refuses seconds where the step is that of minutes.
+    assert re.search(r'<input type="datetime-local" name="moment"[^>]* step="1"', question)
+
+    post(operator, f"{kind.path}disable/", {"when": "until", "moment": f"{AS_TYPED}:30"}, headers=HTMX)
+
+    assert kind.now.switches_at == LATER + timedelta(seconds=30)
+    again = page(operator, f"{kind.path}disable/?when=until", **HTMX)
+    assert f'value="{AS_TYPED}:30"' in again
 
 
 def test_one_scheduled_change_at_a_time_is_said_in_the_dialog(operator, kind):
@@ -481,7 +501,7 @@ def test_another_time_can_be_chosen_from_there(operator, kind):
     )
 
     assert re.search(r'value="until"[^>]* checked', question)
-    assert f'value="{AS_TYPED}"' in question
+    assert f'value="{AS_TYPED}:00"' in question
     assert "hx-target" not in question.partition("dialog-body")[2].partition("</form>")[0]
     assert answer["Location"] == f"/services/plant/{kind.path}"
     assert kind.now.switches_at == LATER + timedelta(days=1)
