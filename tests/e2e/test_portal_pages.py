@@ -142,6 +142,21 @@ def test_in_a_narrow_window_each_page_of_the_navigation_says_whose_it_is(
         assert problems_of(page) == []
 
 
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_lists_of_many_columns_do_not_scroll_sideways(scheme, open_window, administrator_cookies, plant):
+    page = open_window(storage_state=administrator_cookies, color_scheme=scheme)
+    for path in ("attempts/", "enrollments/", "groups/", "storms/?window=24h"):
+        page.goto(f"/services/{SERVICE}/{path}")
+        for width in (390, 640, 641, 800, 991, 1000, 1280):
+            page.set_viewport_size({"width": width, "height": 900})
+            beyond = page.locator(".table-wrap").evaluate_all(
+                "(tables) => tables.map((table) => table.scrollWidth - table.clientWidth)"
+            )
+            assert beyond and not any(beyond), (path, width, beyond)
+        page.set_viewport_size({"width": 800, "height": 900})
+        assert problems_of(page) == []
+
+
 def test_a_script_within_a_page_does_not_run_and_is_noticed(browser, live, administrator_cookies):
     with browser.new_context(base_url=live.portal_url, storage_state=administrator_cookies) as context:
         window = Window(context, urlsplit(live.portal_url).netloc)
