@@ -37,6 +37,24 @@ def test_devices_come_in_through_as_many_entries_as_they_are(devices, words):
     assert shown.through_in_words == [(words, len(devices))]
 
 
+def test_of_what_a_change_did_it_is_said_of_whom_some_are_admitted_all_the_same():
+    by, refused = Outcome(Verdict.ADMIT, GROUP), Outcome(Verdict.DISABLED, GROUP)
+    other = EntryRef(EntryKind.GROUP, 2, "plant-8")
+    out = Device("a", by, refused, unless=other)
+    stays = Device("b", by, Outcome(Verdict.ADMIT, other), held_after=GROUP)
+
+    assert did(Preview(1, (out,))).startswith(
+        "1 device is refused from now on. 1 of these is admitted all the same, through enrollment group plant-8"
+    )
+    told = did(Preview(1, (out, stays)))
+    assert (
+        "1 of those that are refused from now on is admitted all the same, through enrollment group plant-8"
+        in told
+    )
+    assert "1 of those that are still admitted fails all the same: its registration ID is held" in told
+    assert "of these" not in told
+
+
 def test_programs_are_told_the_same_whatever_the_number():
     through = as_json(Preview(1, (admitted("a"), admitted("b"))))["effects"]["still_admitted"]["through"]
 

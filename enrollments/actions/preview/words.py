@@ -33,6 +33,10 @@ _TO_COME = {
 }
 
 
+# Of whom something is said behind what tells of them and of nobody else.
+_THESE = "these"
+
+
 def will(
     effect: Effect,
     count: int,
@@ -56,32 +60,36 @@ def will(
     return f"{words}, and {'stays' if count == 1 else 'stay'} so"
 
 
-def fails(count: int, holder: EntryRef | str) -> str:
-    """Of devices that are admitted: what becomes of so many of them, whose names are not theirs (R11)."""
+def fails(count: int, holder: EntryRef | str, whom: str = _THESE) -> str:
+    """Of devices that are admitted: what becomes of so many of them, whose names are not theirs (R11).
+
+    whom: of whom, where more than these were told of.
+    """
     fail, names = (
         ("fails", "its registration ID is") if count == 1 else ("fail", "their registration IDs are")
     )
     return (
-        f"{count:,} of these {fail} all the same: {names} held through {holder}. Name that as the predecessor of the "
+        f"{count:,} of {whom} {fail} all the same: {names} held through {holder}. Name that as the predecessor of the "
         f"group that admits {'it' if count == 1 else 'them'}, or release the {'name' if count == 1 else 'names'}."
     )
 
 
-def otherwise(count: int, entry: EntryRef | str, *, is_sent_along: bool = False) -> str:
+def otherwise(count: int, entry: EntryRef | str, whom: str = _THESE, *, is_sent_along: bool = False) -> str:
     """Of devices that are out: that so many of them are let in all the same by something else that they may send."""
     is_one = count == 1
-    are = f"{count:,} of these {'is' if is_one else 'are'} admitted all the same, through {of_so_many(entry, count)}"
+    are = f"{count:,} of {whom} {'is' if is_one else 'are'} admitted all the same, through {of_so_many(entry, count)}"
     sends = "it sends" if is_one else "they send"
     if is_sent_along:
         return f"{are}, if {sends} the CA certificates along that are deleted."
     return f"{are}, if {sends} another credential that is known of {'it' if is_one else 'them'}."
 
 
-def asides(preview: Preview, effect: Effect) -> list[str]:
+def asides(preview: Preview, effect: Effect, whom: str = _THESE) -> list[str]:
     """What is to be said of some of the devices of one effect."""
-    said = [fails(count, holder) for holder, count in preview.held(effect)]
+    said = [fails(count, holder, whom) for holder, count in preview.held(effect)]
     return said + [
-        otherwise(count, entry, is_sent_along=along) for entry, along, count in preview.otherwise_by(effect)
+        otherwise(count, entry, whom, is_sent_along=along)
+        for entry, along, count in preview.otherwise_by(effect)
     ]
 
 
@@ -103,7 +111,10 @@ def did(preview: Preview | None) -> str:
             parts.append(f"{count:,}{noun} {_DONE[effect][count != 1]}{_through(preview, effect)}")
     if preview.not_examined:
         parts.append(f"{preview.not_examined:,} more were too many to examine")
-    besides = [one for effect in Effect for one in asides(preview, effect)]
+    besides: list[str] = []
+    for effect in Effect:
+        # Behind a sentence about several effects it has to be said which of them is meant.
+        besides += asides(preview, effect, f"those that {_DONE[effect][1]}" if len(parts) > 1 else _THESE)
     return " ".join([f"{', '.join(parts)}.", *besides]) if parts else NOBODY_KNOWN
 
 
