@@ -34,7 +34,7 @@ from enrollments.service_api.operations import (
     WRONG_VALUE,
     page_headers,
 )
-from enrollments.wire import messages
+from enrollments.wire import messages, reports
 from enrollments.wire.models import RegistrationState
 from enrollments.wire.operations import Answer, Operation
 from enrollments.wire.requests import MESSAGE_REFUSALS
@@ -121,7 +121,7 @@ ENROLLMENT_BULK = Operation(
     "Add, change or delete several enrollments",
     "Up to ten, each by itself: what is wrong with one is told of that one, and the others are done.",
     answers=(
-        Answer(200, "What was done, and what not.", messages.BulkResult),
+        Answer(200, "What was done, and what not.", reports.BulkResult),
         LISTED,
     ),
     body=messages.BulkEnrollments,
@@ -213,7 +213,7 @@ GROUP_BULK = Operation(
     "Add, change or delete several groups",
     "Up to ten, each by itself.",
     answers=(
-        Answer(200, "What was done, and what not.", messages.BulkResult),
+        Answer(200, "What was done, and what not.", reports.BulkResult),
         LISTED,
     ),
     body=messages.BulkEnrollmentGroups,

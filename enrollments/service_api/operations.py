@@ -17,8 +17,9 @@ from enrollments.service_api.errors import (
 from enrollments.service_api.paging import DEFAULT_PAGE, LARGEST_PAGE
 from enrollments.wire.errors import INTERNAL, NOT_ACCEPTED, THROTTLED, ErrorAnswer
 from enrollments.wire.member_types import NAME
-from enrollments.wire.messages import CANNOT_BE_READ, DryRun
+from enrollments.wire.messages import CANNOT_BE_READ
 from enrollments.wire.operations import API_VERSION, RETRY_AFTER, Answer, Api, Parameter, Path
+from enrollments.wire.reports import DryRun
 from enrollments.wire.requests import MESSAGE_REFUSALS, VERSION_REFUSAL
 
 SERVICE_API = Api(
