@@ -49,7 +49,8 @@ from enrollments.models.locks import change_lock
 from enrollments.policy.names import registration_key
 from enrollments.transfer.archive import Archive, ArchiveRefused
 from enrollments.transfer.limits import CHUNK_BYTES, CHUNK_LINES
-from enrollments.transfer.lines import BadLine, ListRefused, Record, records
+from enrollments.transfer.lines import BadLine, Record, records
+from enrollments.transfer.list_formats import ListRefused
 from enrollments.transfer.parts import uploaded
 from enrollments.transfer.planning import Plan, as_text, from_text, plan, to_be_kept
 from enrollments.transfer.previewing import work_out_preview

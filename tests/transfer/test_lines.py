@@ -9,9 +9,11 @@ import pytest
 
 from enrollments.models import ImportFormat, ImportRun
 from enrollments.transfer import lines as reading
+from enrollments.transfer import list_formats
 from enrollments.transfer.archive import Archive, ArchiveRefused, MemberRefused
 from enrollments.transfer.columns import COLUMNS, protected, unprotected
-from enrollments.transfer.lines import BadLine, ListRefused, Record, records
+from enrollments.transfer.lines import BadLine, Record, records
+from enrollments.transfer.list_formats import ListRefused
 from tests.certificates import root, self_signed
 from tests.transfer.lists import KEY, below, csv_of, json_lines, keys, pinned, zip_of
 
@@ -147,7 +149,7 @@ def test_more_lines_than_allowed_are_refused(monkeypatch):
 
 
 def test_more_bytes_than_allowed_are_refused_before_they_are_read(monkeypatch):
-    monkeypatch.setattr(reading, "MAX_LIST_BYTES", 1000)
+    monkeypatch.setattr(list_formats, "MAX_LIST_BYTES", 1000)
 
     with pytest.raises(ListRefused, match="split it"):
         read(json_lines(keys("a"), keys("b", x="y" * 1000)))
