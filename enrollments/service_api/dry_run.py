@@ -30,7 +30,7 @@ from enrollments.actions.preview import (
 )
 from enrollments.actions.preview.lately import Lately
 from enrollments.actions.preview.limits import NO_LIMITS, turn_to_examine_all
-from enrollments.actions.preview.sent_along import preview_of_deleting
+from enrollments.actions.preview.sent_along import preview_with_what_is_sent_along
 from enrollments.actions.preview.words import as_json
 from enrollments.actions.service_access import Caller
 from enrollments.models import EnrollmentGroup, ProvisioningService, RegistrationRecord
@@ -188,9 +188,9 @@ def _worked_out(
     instead = None if deletes else kept_shut(service, entries)
 
     def look(at: datetime | None = None, *, instead_of: Callable[[], object] | None = None) -> Preview:
-        if deletes:
-            return preview_of_deleting(service, change, entries, at=at, limits=limits)
-        return preview_of(service, change, entries, at=at, instead_of=instead_of, limits=limits)
+        return preview_with_what_is_sent_along(
+            service, change, entries, at=at, instead_of=instead_of, limits=limits
+        )
 
     preview = look()
     groups = [one for one in entries if isinstance(one, EnrollmentGroup)]

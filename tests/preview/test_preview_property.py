@@ -16,8 +16,13 @@ from enrollments.actions.preview import (
     what_adding_did,
 )
 from enrollments.actions.preview.limits import NO_LIMITS, Limits
-from enrollments.actions.preview.sent_along import certificates_of, sending_along
+from enrollments.actions.preview.sent_along import (
+    certificates_of,
+    preview_with_what_is_sent_along,
+    sending_along,
+)
 from enrollments.attestation.x509 import parse_der
+from enrollments.models import AttestationMechanism
 from enrollments.models.locks import rehearsal
 from enrollments.policy.decision import Verdict
 from tests.devices import ALICE
@@ -134,6 +139,38 @@ def test_what_is_said_of_certificates_sent_along_once_they_are_gone(forest, seed
     said = preview_of_act(world.service, Act.DELETE, [group], limits=NO_LIMITS)
 
     delete_enrollment_groups(world.service, [group.group_id], actor=ALICE)
+    after, with_them = world.judged(known), world.judged(extended)
+    assert said.not_examined == 0
+    for device in said.devices:
+        name = device.registration_id.lower()
+        if name in world.vague or device.effect not in (Effect.REFUSED, Effect.STILL_OUT):
+            continue
+        is_let_in = any(is_let_in_otherwise(one[name], known[name]) for one in (after, with_them))
+        assert (device.unless is not None) == is_let_in, name
+
+
+@pytest.mark.parametrize("seed", range(420, 440))
+def test_so_it_is_of_those_that_a_group_holds_no_more(forest, seed, monkeypatch):
+    """Its CA is another one afterwards, and its helpers are gone; another group may hold them all the same."""
+    monkeypatch.setattr(limits, "SECONDS_SINGLY", None)
+    world = World(forest, random.Random(seed), renewing=seed % 2 == 0)
+    groups = list(world.service.enrollmentgroups.filter(mechanism=AttestationMechanism.X509).order_by("pk"))
+    change = world.changing_group(groups or [world.add_group(forest.cas[2])], [])
+    held = certificates_of(change.entries)
+    known = world.credentials()
+
+    said = preview_with_what_is_sent_along(world.service, change, change.entries, limits=NO_LIMITS)
+
+    change()
+    there = certificates_of(world.service.enrollmentgroups.all())
+    more = [one for one in held if one not in there]
+    extended = {
+        key: {
+            one: sending_along(shown, list(map(parse_der, shown.certificates)), more)
+            for one, shown in several.items()
+        }
+        for key, several in known.items()
+    }
     after, with_them = world.judged(known), world.judged(extended)
     assert said.not_examined == 0
     for device in said.devices:

@@ -14,12 +14,14 @@ from enrollments.actions.enrollment_specs import IndividualSpec
 from enrollments.actions.enrollments import change_individual_enrollment
 from enrollments.actions.group_specs import GroupSpec
 from enrollments.actions.newcomers import Examined
-from enrollments.actions.preview import Act, Effect, limits, preview_of, preview_of_act, ref_of, sent_along
+from enrollments.actions.preview import Act, Effect, coming_by, limits, preview_of, preview_of_act, ref_of, sent_along
 from enrollments.actions.preview.acts import turn
 from enrollments.actions.preview.limits import NO_LIMITS
+from enrollments.actions.preview.sent_along import preview_with_what_is_sent_along
 from enrollments.actions.preview.table import csv_text
 from enrollments.actions.preview.words import did, in_lines
 from enrollments.actions.revocation import release_registration
+from enrollments.actions.services import change_settings
 from enrollments.attestation.credential import PresentedCredential
 from enrollments.attestation.x509 import MAX_SENT
 from enrollments.errors import Conflict
@@ -44,6 +46,12 @@ def service():
 
 def alone(leaf):
     return PresentedCredential(certificates=(leaf.der,))
+
+
+def came_alone(service, leaf):
+    """By its leaf alone; nobody holds its name."""
+    assert register(service, alone(leaf), "p-1").outcome == "assigned"
+    release_registration(service, "p-1", actor=ALICE)
 
 
 def only_device(said):
@@ -142,7 +150,7 @@ class TestWhoSentItsLeafAlone:
         assert (device.effect, str(device.unless)) == (Effect.REFUSED, "enrollment group top")
         assert in_lines(preview_of_act(service, Act.DELETE, [group]))[1] == (
             "1 of these is admitted all the same, through enrollment group top, if it sends the CA certificates along "
-            "that are deleted."
+            "that are removed."
         )
         delete_enrollment_groups(service, ["line"], actor=ALICE)
         assert register(service, alone(leaf), "p-1").outcome == "unauthorized"
@@ -242,6 +250,177 @@ class TestWhoSentItsLeafAlone:
         device = only_device(preview_of_act(service, Act.DELETE, [group]))
 
         assert (device.effect, device.unless) == (Effect.REFUSED, None)
+
+    def test_nor_is_it_where_another_group_holds_what_is_removed(self, service, line):
+        """It is at hand all the same."""
+        enroll_ca(service, root("Other"), "other", helpers=(line.parsed,))
+        register(service, alone(line.leaf("p-1")), "p-1")
+        group = service.enrollmentgroups.get(group_id="line")
+
+        device = only_device(preview_of_act(service, Act.DELETE, [group]))
+
+        assert (device.effect, device.unless) == (Effect.STILL_ADMITTED, None)
+
+
+class TestWhatAGroupHoldsNoMore:
+    """The same where a group stays, and what it held is replaced or removed: no secret either."""
+
+    def changing(self, service, group_id, **spec):
+        """Its preview, and what makes the change. spec: but for its CA, if none is given."""
+        group = service.enrollmentgroups.get(group_id=group_id)
+        if "certificates" not in spec:
+            spec["certificates"] = {Slot.PRIMARY: group_certificate(group)}
+
+        def change():
+            how = {"expected_etag": group.etag, "actor": ALICE}
+            change_enrollment_group(service, group_id, GroupSpec(**spec), **how)
+            return []
+
+        def look(at=None):
+            return preview_with_what_is_sent_along(service, change, [group], at=at)
+
+        return look, change
+
+    def test_a_ca_that_another_takes_the_place_of(self, service):
+        top = root("Top")
+        line = top.intermediate("Line")
+        enroll_ca(service, top, "top")
+        enroll_ca(service, line, "line")
+        leaf = line.leaf("p-1")
+        came_alone(service, leaf)
+        look, change = self.changing(service, "line", certificates={Slot.PRIMARY: root("New").parsed})
+
+        said = look()
+
+        device = only_device(said)
+        assert (device.effect, str(device.unless)) == (Effect.REFUSED, "enrollment group top")
+        assert in_lines(said)[1].endswith("if it sends the CA certificates along that are removed.")
+        change()
+        assert register(service, alone(leaf), "p-1").outcome == "unauthorized"
+        assert register(service, shows(leaf, line), "p-1").outcome == "assigned"
+
+    def test_not_while_the_group_holds_the_name(self, service):
+        """R11: as the group stays, another one that admits the device may not have it."""
+        top = root("Top")
+        line = top.intermediate("Line")
+        enroll_ca(service, top, "top")
+        enroll_ca(service, line, "line")
+        leaf = line.leaf("p-1")
+        assert register(service, alone(leaf), "p-1").outcome == "assigned"
+        look, change = self.changing(service, "line", certificates={Slot.PRIMARY: root("New").parsed})
+
+        device = only_device(look())
+
+        assert (device.effect, device.unless) == (Effect.REFUSED, None)
+        change()
+        assert register(service, shows(leaf, line), "p-1").outcome == "failed"
+
+    def test_which_may_be_the_one_above_it_in_the_only_group(self, service):
+        """A helper is no anchor: it leads to what the group holds then, and to nothing else."""
+        top = root("Top")
+        line = top.intermediate("Line")
+        enroll_ca(service, line, "line")
+        leaf = line.leaf("p-1")
+        register(service, alone(leaf), "p-1")
+        look, change = self.changing(service, "line", certificates={Slot.PRIMARY: top.parsed})
+        other, _ = self.changing(service, "line", certificates={Slot.PRIMARY: root("Other").parsed})
+
+        above, beside = only_device(look()), only_device(other())
+
+        assert (above.effect, str(above.unless)) == (Effect.REFUSED, "enrollment group line")
+        assert (beside.effect, beside.unless) == (Effect.REFUSED, None)
+        change()
+        assert register(service, alone(leaf), "p-1").outcome == "unauthorized"
+        assert register(service, shows(leaf, line), "p-1").outcome == "assigned"
+
+    def test_one_of_its_two_cas(self, service):
+        top = root("Top")
+        line, other = top.intermediate("Line"), root("Other")
+        enroll_ca(service, top, "top")
+        both = {Slot.PRIMARY: other.parsed, Slot.SECONDARY: line.parsed}
+        enroll_ca(service, line, "line", certificates=both)
+        came_alone(service, line.leaf("p-1"))
+        look, _ = self.changing(service, "line", certificates={Slot.PRIMARY: other.parsed})
+
+        device = only_device(look())
+
+        assert (device.effect, str(device.unless)) == (Effect.REFUSED, "enrollment group top")
+
+    @pytest.mark.parametrize("deletes", [False, True], ids=["removed", "with its group"])
+    def test_a_helper_that_leads_to_another_group(self, service, deletes):
+        """Kept at hand, it leads there as before: the change makes no difference then."""
+        top, other = root("Top"), root("Other")
+        line = top.intermediate("Line")
+        enroll_ca(service, top, "top")
+        group = enroll_ca(service, other, "other", helpers=(line.parsed,))
+        leaf = line.leaf("p-1")
+        assert register(service, alone(leaf), "p-1").outcome == "assigned"
+        look, _ = self.changing(service, "other")
+
+        device = only_device(preview_of_act(service, Act.DELETE, [group]) if deletes else look())
+
+        assert (device.effect, str(device.unless)) == (Effect.REFUSED, "enrollment group top")
+
+    def test_a_bar_that_it_leads_to_holds(self, service):
+        top = root("Top")
+        line = top.intermediate("Line")
+        enroll_ca(service, line, "line")
+        leaf = line.leaf("p-1")
+        register(service, alone(leaf), "p-1")
+        enroll_ca(service, top, "top", enabled=False)
+        look, change = self.changing(service, "line", certificates={Slot.PRIMARY: root("New").parsed})
+
+        device = only_device(look())
+
+        assert (device.effect, device.unless) == (Effect.STILL_OUT, None)
+        change()
+        assert register(service, shows(leaf, line), "p-1").outcome == "disabled"
+
+    def test_one_that_the_group_itself_barred_by(self, service):
+        top = root("Top")
+        line = top.intermediate("Line")
+        enroll_ca(service, top, "top")
+        enroll_ca(service, line, "line", enabled=False)
+        leaf = line.leaf("p-1")
+        assert register(service, alone(leaf), "p-1").outcome == "disabled"
+        new = {Slot.PRIMARY: root("New").parsed}
+        look, change = self.changing(service, "line", certificates=new, enabled=False)
+
+        device = only_device(look())
+
+        assert (device.effect, str(device.unless)) == (Effect.STILL_OUT, "enrollment group top")
+        change()
+        assert register(service, shows(leaf, line), "p-1").outcome == "assigned"
+
+    def test_at_a_time_to_come(self, service, database_clock):
+        """Whoever may come in then is not called out for good."""
+        top, at = root("Top"), database_clock.ahead(days=1)
+        line = top.intermediate("Line")
+        of_top = enroll_ca(service, top, "top")
+        enroll_ca(service, line, "line")
+        came_alone(service, line.leaf("p-1"))
+        turn(service, Act.DISABLE, of_top, actor=ALICE, until=at)
+        look, _ = self.changing(service, "line", certificates={Slot.PRIMARY: root("New").parsed})
+
+        coming = coming_by(service, look(), look)
+
+        assert only_device(coming.now).unless is None
+        assert only_device(coming.looks[at]).unless == ref_of(of_top)
+        assert coming.now.out_until == at
+
+    def test_a_group_that_gets_keys_instead(self, service):
+        change_settings(service, {"symmetric_key_groups": True}, actor=ALICE)
+        top = root("Top")
+        line = top.intermediate("Line")
+        enroll_ca(service, top, "top")
+        enroll_ca(service, line, "line")
+        came_alone(service, line.leaf("p-1"))
+        keyed = {"mechanism": AttestationMechanism.SYMMETRIC_KEY, "certificates": {}}
+        look, _ = self.changing(service, "line", **keyed)
+
+        device = only_device(look())
+
+        assert (device.effect, str(device.unless)) == (Effect.REFUSED, "enrollment group top")
 
 
 def test_who_registers_meanwhile_is_kept_out_though_a_former_certificate_is_good(service):

@@ -3,7 +3,7 @@
 import pytest
 
 from enrollments.actions.access_policies import add_policy
-from enrollments.actions.revocation import deny_device
+from enrollments.actions.revocation import deny_device, release_registration
 from enrollments.attestation.credential import PresentedCredential
 from enrollments.models import HistoryEvent, IndividualEnrollment, ProvisioningService
 from enrollments.policy.access import AccessRight
@@ -62,6 +62,31 @@ def test_who_sent_its_leaf_alone_comes_in_with_what_is_deleted_and_it_is_told(ap
     assert devices(answer, "refused")["admittedOtherwiseThrough"] == [through]
     (device,) = answer.json()["devices"]
     assert device["admittedOtherwiseThrough"] == "enrollment group root"
+
+
+def test_so_does_who_is_below_a_ca_that_another_takes_the_place_of(api, service, line):
+    leaf = PresentedCredential(certificates=(line.leaf("pump-2").der,))
+    assert register(service, leaf, "pump-2").outcome == "assigned"
+    release_registration(service, "pump-2", actor=ALICE)
+    pair = {"primary": {"certificate": root("New").pem}}
+    changed = {
+        "enrollmentGroupId": "plant-7",
+        "attestation": {"type": "x509", "x509": {"signingCertificates": pair}},
+    }
+    before = state(service)
+
+    answer = api.call(
+        "PUT", "/enrollmentGroups/plant-7", changed, query=f"{DRY}&devices=refused", If_Match="*"
+    )
+
+    through = {"entry": "enrollment group root", "devices": 1}
+    assert devices(answer, "refused")["admittedOtherwiseThrough"] == [through]
+    (device,) = answer.json()["devices"]
+    assert (device["registrationId"], device["admittedOtherwiseThrough"]) == (
+        "pump-2",
+        "enrollment group root",
+    )
+    assert state(service) == before
 
 
 def test_disabling_by_a_change_is_told_and_not_done(api, service, line):

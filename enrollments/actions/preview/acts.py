@@ -27,7 +27,7 @@ from enrollments.actions.judging import group_ref, individual_ref
 from enrollments.actions.preview.effects import Preview
 from enrollments.actions.preview.limits import Limits
 from enrollments.actions.preview.rehearsing import preview_of
-from enrollments.actions.preview.sent_along import preview_of_deleting
+from enrollments.actions.preview.sent_along import preview_with_what_is_sent_along
 from enrollments.actions.preview.touched import Entry
 from enrollments.actions.services import change_settings
 from enrollments.audit.actor import Actor, Way
@@ -159,7 +159,7 @@ def preview_of_act(
         return []
 
     if act is Act.DELETE and not undoes:
-        return preview_of_deleting(service, change, entries, at=at, limits=limits)
+        return preview_with_what_is_sent_along(service, change, entries, at=at, limits=limits)
     return preview_of(service, change, entries, at=at, limits=limits, undoes=undoes)
 
 

@@ -1,14 +1,14 @@
 """What a device may send along when the certificates are gone that are at hand now (R7).
 
-A leaf alone is enough where its issuers are enrolled. Without these the device is refused with what it sends; but their
-certificates are no secret, and with them it may be admitted by a group higher up.
+A leaf alone is enough where its issuers are enrolled. Where a group is deleted, or a CA or helper of it replaced or
+removed, the device is refused with what it sends; but their certificates are no secret, and with them it may be
+admitted by a group higher up.
 """
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime
-
-from django.db.models import Q
+from functools import partial
 
 from enrollments.actions.certificates import parsed
 from enrollments.actions.preview.effects import Device, Preview, Sides
@@ -19,16 +19,12 @@ from enrollments.attestation.credential import PresentedCredential
 from enrollments.attestation.x509 import MAX_SENT, ParsedCertificate, is_signed_by
 from enrollments.models import (
     AttestationMechanism,
-    Certificate,
     EnrollmentGroup,
     HeldCertificate,
     HeldRole,
     ProvisioningService,
 )
 from enrollments.policy.facts import EntryRef
-
-# Devices of which something is told.
-MANY = 5000
 
 
 def held_by(entries: Iterable[Entry]) -> list[HeldCertificate]:
@@ -43,50 +39,43 @@ def _is_self_signed(one: ParsedCertificate) -> bool:
     return one.is_self_issued and is_signed_by(one, one.public_key)
 
 
-def and_keep_at_hand(
-    service: ProvisioningService, change: Callable[[], list[Entry]], entries: Sequence[Entry]
-) -> Callable[[], list[Entry]] | None:
-    """The change that deletes these, after which their certificates are at hand all the same: to be rehearsed alone.
+def gone_of(service: ProvisioningService, held: Sequence[HeldCertificate]) -> list[HeldCertificate]:
+    """Asked after a change: those of these certificates, each once, that no group holds any more.
 
-    None where that makes no difference: they lead nowhere, or no other group is there that could admit anybody.
+    None where no group with certificates is left: there is nothing that they could lead to.
     """
-    held = held_by(entries)
-    gone = [one.pk for one in entries if isinstance(one, EnrollmentGroup)]
-    others = service.enrollmentgroups.filter(mechanism=AttestationMechanism.X509).exclude(pk__in=gone)
-    other = others.without_secrets().order_by("pk").first() if held else None
-    if other is None:
-        return None
+    if not held or _a_group(service) is None:
+        return []
+    once = {one.certificate_id: one for one in held}
+    of_groups = HeldCertificate.objects.filter(service=service, group__isnull=False, certificate__in=once)
+    there = set(of_groups.values_list("certificate", flat=True))
+    return [one for pk, one in once.items() if pk not in there]
 
-    def changed() -> list[Entry]:
-        left = change()
-        there = set(other.certificates.values_list("certificate", flat=True))
-        HeldCertificate.objects.bulk_create(
-            HeldCertificate(
-                service=service,
-                certificate=one.certificate,
-                role=HeldRole.HELPER,
-                group=other,
-                subject_sha256=one.subject_sha256,
-                spki_sha256=one.spki_sha256,
-                subject_key_id=one.subject_key_id,
-            )
-            for one in {one.certificate_id: one for one in held}.values()
-            if one.certificate_id not in there
+
+def keep_at_hand(service: ProvisioningService, gone: Iterable[HeldCertificate]) -> None:
+    """Hold these as helpers: what a device sends along is at hand, and trusted for nothing (R7). To be rehearsed alone.
+
+    Whose helpers they are makes no difference, so it may be the very group that held them: they lead to nothing but
+    what groups hold after the change.
+    """
+    group = _a_group(service)
+    HeldCertificate.objects.bulk_create(
+        HeldCertificate(
+            service=service,
+            certificate=one.certificate,
+            role=HeldRole.HELPER,
+            group=group,
+            subject_sha256=one.subject_sha256,
+            spki_sha256=one.spki_sha256,
+            subject_key_id=one.subject_key_id,
         )
-        return left
-
-    return changed
-
-
-def _may_lead_on(gone: Collection[HeldCertificate]) -> bool:
-    """Whether a certificate is known that may stand above one of these, and is none of them (RFC 5280, 6.1.3 a 4)."""
-    certificates = [one.certificate for one in gone]
-    named = Q(subject_sha256__in={one.issuer_sha256 for one in certificates})
-    named |= Q(subject_key_id__in={one.authority_key_id for one in certificates} - {""})
-    others = Certificate.objects.exclude(
-        thumbprint_sha256__in=[one.thumbprint_sha256 for one in certificates]
+        for one in gone
     )
-    return others.filter(named).exists()
+
+
+def _a_group(service: ProvisioningService) -> EnrollmentGroup | None:
+    groups = service.enrollmentgroups.filter(mechanism=AttestationMechanism.X509)
+    return groups.without_secrets().order_by("pk").first()
 
 
 def some_are_out(preview: Preview) -> bool:
@@ -94,14 +83,19 @@ def some_are_out(preview: Preview) -> bool:
 
 
 def with_what_is_sent_along(preview: Preview, at_hand: Preview) -> Preview:
-    """Said of who is out afterwards: through which entry it is in by sending that. at_hand: see and_keep_at_hand."""
-    let_in = ((one.registration_id, _lets_in(one.sides)) for one in at_hand.devices)
-    admitted: dict[str, EntryRef] = {name: through for name, through in let_in if through is not None}
+    """Said of who is out afterwards: through which entry it is in by sending that. at_hand: see keep_at_hand."""
+    let_in = {one.registration_id: _lets_in(one.sides) for one in at_hand.devices}
     said: dict[tuple[int, EntryRef], Sides] = {}
     devices = []
     for device in preview.devices:
-        through = admitted.get(device.registration_id) if _is_out(device.sides) else None
-        if through is not None and device.unless is None:
+        through = None
+        if _is_out(device.sides) and device.unless is None:
+            if device.registration_id in let_in:
+                through = let_in[device.registration_id]
+            elif not at_hand.not_examined:
+                # With these at hand the change makes no difference to it.
+                through = _let_in_before(device.sides)
+        if through is not None:
             likeness = id(device.sides), through
             if likeness not in said:
                 said[likeness] = replace(device.sides, unless=through, is_sent_along=True)
@@ -116,6 +110,11 @@ def _lets_in(sides: Sides) -> EntryRef | None:
     """By whichever of its credentials."""
     is_in = sides.after is not None and sides.after.admitted and sides.held_after is None
     return sides.through if is_in else sides.unless
+
+
+def _let_in_before(sides: Sides) -> EntryRef | None:
+    is_in = sides.before is not None and sides.before.admitted and sides.held_before is None
+    return sides.before.through if sides.before is not None and is_in else None
 
 
 def _is_out(sides: Sides) -> bool:
@@ -151,19 +150,37 @@ def _is_above(one: ParsedCertificate, sent: Iterable[ParsedCertificate]) -> bool
     )
 
 
-def preview_of_deleting(
+# Told, in each rehearsal, what the change has taken from groups (gone_of).
+Then = Callable[[list[HeldCertificate]], object]
+
+
+def looked_at_twice(service: ProvisioningService, look: Callable[[Then], Preview]) -> Preview:
+    """The preview that `look` makes of a change; and once more with what is gone at hand, where that can matter."""
+    gone: list[HeldCertificate] = []
+    told = look(gone.extend)
+    if not gone or not some_are_out(told):
+        return told
+    return with_what_is_sent_along(told, look(partial(keep_at_hand, service)))
+
+
+def preview_with_what_is_sent_along(
     service: ProvisioningService,
-    change: Callable[[], list[Entry]],
+    change: Callable[[], Iterable[Entry]],
     entries: Sequence[Entry],
     *,
     at: datetime | None = None,
+    instead_of: Callable[[], object] | None = None,
     limits: Limits | None = None,
 ) -> Preview:
-    """Of a change that deletes these: see preview_of."""
-    told = preview_of(service, change, entries, at=at, limits=limits)
-    if not some_are_out(told) or (kept := and_keep_at_hand(service, change, entries)) is None:
-        return told
-    # Of many devices the second preview takes as long as the first one; of few, longer than to look for those.
-    if len(told.devices) > MANY and not _may_lead_on(held_by(entries)):
-        return told
-    return with_what_is_sent_along(told, preview_of(service, kept, entries, at=at, limits=limits))
+    """Of a change that may take certificates from groups, or the groups themselves: see preview_of."""
+
+    def look(then: Then) -> Preview:
+        def changed() -> list[Entry]:
+            held = held_by(entries)
+            added = list(change())
+            then(gone_of(service, held))
+            return added
+
+        return preview_of(service, changed, entries, at=at, instead_of=instead_of, limits=limits)
+
+    return looked_at_twice(service, look)

@@ -80,7 +80,7 @@ def otherwise(count: int, entry: EntryRef | str, whom: str = _THESE, *, is_sent_
     are = f"{count:,} of {whom} {'is' if is_one else 'are'} admitted all the same, through {of_so_many(entry, count)}"
     sends = "it sends" if is_one else "they send"
     if is_sent_along:
-        return f"{are}, if {sends} the CA certificates along that are deleted."
+        return f"{are}, if {sends} the CA certificates along that are removed."
     return f"{are}, if {sends} another credential that is known of {'it' if is_one else 'them'}."
 
 
