@@ -28,13 +28,13 @@ from enrollments.actions.preview import (
     coming_by,
     disabled_groups_above,
     kept_shut,
-    preview_of,
     ref_of,
     what_adding_did,
     what_changing_did,
     what_disabling_did,
 )
 from enrollments.actions.preview.proofs import lacking_proof
+from enrollments.actions.preview.sent_along import preview_with_what_is_sent_along
 from enrollments.actions.preview.words import named
 from enrollments.actions.reach import Reach, drops_pins_only, reach_of
 from enrollments.errors import Invalid, PreviewOutdated
@@ -246,7 +246,9 @@ def _rehearse(form: AnyForm, save: Save, limits: Limits | None = None) -> _Rehea
 
         def look(at: datetime | None = None) -> Preview:
             instead = kept_shut(form.service, current) if at is not None else None
-            return preview_of(form.service, change, current, at=at, instead_of=instead, limits=limits)
+            return preview_with_what_is_sent_along(
+                form.service, change, current, at=at, instead_of=instead, limits=limits
+            )
 
         told.append(coming_by(form.service, look(), look))
 

@@ -11,8 +11,9 @@ from enrollments.actions import deleting
 from enrollments.actions.enrollment_groups import delete_enrollment_groups, disable_enrollment_group
 from enrollments.actions.enrollments import disable_enrollment
 from enrollments.actions.preview import limits
-from enrollments.actions.revocation import deny_device
+from enrollments.actions.revocation import deny_device, release_registration
 from enrollments.actions.schedule import as_text
+from enrollments.attestation.credential import PresentedCredential
 from enrollments.models import HistoryEvent, ProvisioningService
 from enrollments.policy.roles import Role
 from enrollments.portal import previews
@@ -365,6 +366,25 @@ def test_another_ca_of_a_group_that_is_disabled_until_a_time_says_so_too(
 
     assert f"From {as_text(at)} on, with whatever else is scheduled until then:" in question
     assert "1 known device will come in anew through enrollment group plant-7: pump-1." in question
+
+
+@BOTH_WAYS
+def test_another_ca_says_who_comes_in_by_sending_the_former_one_along(operator, service, line, headers):
+    leaf = line.leaf("pump-9")
+    alone = PresentedCredential(certificates=(leaf.der,))
+    assert register(service, alone, "pump-9").outcome == "assigned"
+    release_registration(service, "pump-9", actor=ALICE)
+    form = group_form(expected_etag=group(service).etag, primary_pem=root("New").pem)
+
+    question = words(post_once(operator, "groups/g/plant-7/", form, headers=headers).text_shown)
+    listed = words(post_once(operator, "groups/g/plant-7/preview/", form).text_shown)
+
+    for text in (question, listed):
+        assert "1 known device will be refused" in text
+        assert (
+            "1 of these is admitted all the same, through enrollment group root, if it sends the CA certificates along "
+            "that are removed." in text
+        )
 
 
 # --- The switch, for one and for several -----------------------------------------------------
