@@ -13,6 +13,7 @@ from enrollments.actions.import_changes import carry_out_changes
 from enrollments.actions.judging import judge
 from enrollments.actions.preview import Effect, above, limits
 from enrollments.actions.preview.words import turning_in_line
+from enrollments.actions.revocation import release_registration
 from enrollments.attestation.credential import PresentedCredential
 from enrollments.audit.actor import Actor, Way
 from enrollments.models import (
@@ -116,6 +117,25 @@ def test_what_a_device_proved_since_it_was_admitted_counts(service):
     assert effects(foresee_now(run)) == {"pump-1": Effect.COMES_IN}
     carried_out(run, actor=ROOT)
     assert register(service, renewed).outcome == "assigned"
+
+
+def test_who_comes_in_by_sending_along_what_a_group_holds_no_more(service, ca):
+    line, new = ca.intermediate("Line"), root("New")
+    enroll_ca(service, ca, "plant")
+    enroll_ca(service, line, "line")
+    leaf = line.leaf("pump-1")
+    alone = PresentedCredential(certificates=(leaf.der,))
+    assert register(service, alone, "pump-1").outcome == "assigned"
+    release_registration(service, "pump-1", actor=ALICE)
+    run = checked(service, json_lines(below("line", new, operation="update")))
+
+    (device,) = foresee_now(run).devices
+
+    assert (device.effect, str(device.unless)) == (Effect.REFUSED, "enrollment group plant")
+    assert device.sides.is_sent_along
+    carried_out(run, actor=ROOT)
+    assert register(service, alone, "pump-1").outcome == "unauthorized"
+    assert register(service, shows(leaf, line), "pump-1").outcome == "assigned"
 
 
 def test_so_does_each_of_several_certificates_of_a_device_without_a_record(service, ca):

@@ -4,14 +4,17 @@ import random
 
 import pytest
 
+from enrollments.actions.enrollment_groups import change_enrollment_group
 from enrollments.actions.enrollments import IndividualSpec, change_individual_enrollment
+from enrollments.actions.group_specs import GroupSpec
 from enrollments.actions.preview import Act, deciding, limits, preview_of, preview_of_act
 from enrollments.actions.preview.limits import NO_LIMITS
+from enrollments.actions.preview.sent_along import preview_with_what_is_sent_along
 from enrollments.models import AttestationMechanism, EnrollmentGroup, IndividualEnrollment, Slot
 from enrollments.transfer.foreseen import foresee
 from tests.devices import ALICE
 from tests.preview.worlds import World, grown, side_by_name
-from tests.transfer.lists import checked, json_lines, pinned
+from tests.transfer.lists import below, checked, json_lines, pinned
 
 pytestmark = pytest.mark.django_db
 
@@ -47,6 +50,50 @@ def test_a_list_tells_what_the_act_tells(forest, barring, seed, monkeypatch):
     # An act names all that share a key with its entries; a list those whose key is barred before it or after it.
     assert all(acted[name][0] == acted[name][1] for name in acted.keys() - listed.keys())
     assert (seen.not_examined, said.not_examined) == (0, 0)
+
+
+@pytest.mark.parametrize("seed", range(500, 516))
+def test_so_it_does_of_what_a_group_holds_no_more(forest, seed, monkeypatch):
+    """And of who comes in by sending that along."""
+    monkeypatch.setattr(limits, "SECONDS_SINGLY", None)
+    chance = random.Random(seed)
+    world = World(forest, chance, renewing=seed % 2 == 0)
+    service = world.service
+    groups = EnrollmentGroup.objects.filter(service=service, mechanism=AttestationMechanism.X509)
+    group = chance.choice(list(groups.order_by("pk")) or [world.add_group(forest.cas[2])])
+    others = service.trust_anchors.exclude(group=group).values_list("subject_sha256", "spki_sha256")
+    taken = set(others)
+    free = [one for one in forest.cas if (one.parsed.subject_sha256, one.parsed.spki_sha256) not in taken]
+    ca = chance.choice(free)
+    helpers = chance.sample([one for one in forest.cas if one is not ca], k=1)
+    run = checked(service, json_lines(below(group.group_id, ca, *helpers, operation="update")))
+    assert run.bad_lines == 0
+
+    def change():
+        current = EnrollmentGroup.objects.get(pk=group.pk)
+        spec = GroupSpec(
+            certificates={Slot.PRIMARY: ca.parsed},
+            helpers=tuple(one.parsed for one in helpers),
+            predecessor=current.predecessor,  # a list leaves it
+        )
+        change_enrollment_group(service, group.group_id, spec, expected_etag=current.etag, actor=ALICE)
+        return []
+
+    seen = foresee(run, NO_LIMITS).now
+    said = preview_with_what_is_sent_along(service, change, [group], limits=NO_LIMITS)
+
+    listed, acted = told_by(seen), told_by(said)
+    assert {name: acted.get(name) for name in listed} == listed
+    assert all(acted[name][0] == acted[name][1] for name in acted.keys() - listed.keys())
+    assert otherwise(seen) == otherwise(said)
+
+
+def otherwise(preview):
+    return {
+        one.registration_id.lower(): (str(one.unless), one.sides.is_sent_along)
+        for one in preview.devices
+        if one.unless is not None
+    }
 
 
 def told_by(preview):

@@ -22,8 +22,9 @@ from enrollments.actions.preview.limits import Limits
 from enrollments.actions.preview.looking import MOST_LOOKS, Look, Time, alone_name, look_at_class
 from enrollments.actions.preview.near import LinesAbove, existing_groups
 from enrollments.actions.preview.planned import Plan
-from enrollments.actions.preview.progress import Step, Tell, tell_nobody
+from enrollments.actions.preview.progress import Step, Tell
 from enrollments.actions.preview.secrets import read_key_groups
+from enrollments.actions.preview.sent_along import Then, gone_of, held_by
 from enrollments.actions.preview.touched import (
     Touched,
     classes_of,
@@ -76,7 +77,8 @@ def look_at_all(
     lines: LinesAbove,
     time: Time,
     limits: Limits,
-    tell: Tell = tell_nobody,
+    tell: Tell,
+    then: Then,
 ) -> "Looking":
     """At classes, at what devices showed that no record has, and at what is enrolled where it may be barred."""
     standing = ProvisioningService.what_decisions_read(service.pk)
@@ -88,7 +90,7 @@ def look_at_all(
     touched = touched_by(existing_groups(service, lines.changes))
     after = replace(before, above={}, followed=dict(before.followed))
     looked = Looked(before, after, touched, may_bar=lines.may_bar)
-    looking = Looking(service, plan, lines, time, limits, looked, tell)
+    looking = Looking(service, plan, lines, time, limits, looked, tell, then)
     if lines.of_keys:
         with looking.carried_out(lines.of_keys):
             looked.after.key_groups = read_key_groups(service, time.as_of(standing))
@@ -108,10 +110,11 @@ class Looking:
         limits: Limits,
         looked: Looked,
         tell: Tell,
+        then: Then,
     ) -> None:
         self._service, self._plan, self._lines = service, plan, lines
         self.time, self._limits, self.looked = time, limits, looked
-        self._tell, self._looks = tell, 0
+        self._tell, self._then, self._looks = tell, then, 0
         self._singly, self._seconds = limits.singly, limits.seconds
 
     @contextmanager
@@ -119,7 +122,9 @@ class Looking:
         """Inside, that is done; and what it touched is noted."""
         looked = self.looked
         with rehearsal():
+            held = held_by(existing_groups(self._service, changes))
             carry_out_changes(self._service, changes, actor=NOBODY)
+            self._then(gone_of(self._service, held))
             looked.touched = joined(looked.touched, touched_by(existing_groups(self._service, changes)))
             followed = read_followed(self._service)
             for key in (registration_key(change.name) for change in changes if change.is_group):

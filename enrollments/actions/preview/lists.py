@@ -20,6 +20,7 @@ from enrollments.actions.preview.loose import by_place
 from enrollments.actions.preview.near import lines_above
 from enrollments.actions.preview.planned import Portions, read_plan
 from enrollments.actions.preview.progress import Tell, tell_nobody
+from enrollments.actions.preview.sent_along import Then, looked_at_twice
 from enrollments.actions.schedule import standing_now
 from enrollments.actions.times_to_come import NO_TIMES, TimesToCome, times_to_come
 from enrollments.collecting import without_collecting
@@ -56,14 +57,18 @@ def preview_of_list(
         as_of = time.as_of(standing)
         plan = read_plan(service, portions, as_of, by_place(came), signed)
         lines = lines_above(service, plan, portions)
-        looking = look_at_all(service, plan, lines, time, limits, tell)
-        deciding = Deciding(service, plan, portions, looking, time, as_of, tell)
-        devices = tuple(deciding.devices())
-    times = NO_TIMES
-    if at not in NO_TIME:
-        groups = looking.looked.touched.group_pks
-        times = times_to_come(service, standing, plan.individuals, groups, after=at)
-        times = times.joined(TimesToCome(beginning=plan.beginning))
-    out_until = next(iter(times.letting_in), None)
-    since = looked_at_from(service, limits.attempts)
-    return Preview(standing.epoch, devices, deciding.beyond, out_until, since, times)
+
+        def look(then: Then) -> Preview:
+            looking = look_at_all(service, plan, lines, time, limits, tell, then)
+            deciding = Deciding(service, plan, portions, looking, time, as_of, tell)
+            devices = tuple(deciding.devices())
+            times = NO_TIMES
+            if at not in NO_TIME:
+                groups = looking.looked.touched.group_pks
+                times = times_to_come(service, standing, plan.individuals, groups, after=at)
+                times = times.joined(TimesToCome(beginning=plan.beginning))
+            out_until = next(iter(times.letting_in), None)
+            since = looked_at_from(service, limits.attempts)
+            return Preview(standing.epoch, devices, deciding.beyond, out_until, since, times)
+
+        return looked_at_twice(service, look)
