@@ -4,7 +4,8 @@ import random
 
 import pytest
 
-from enrollments.actions.enrollment_groups import delete_enrollment_groups
+from enrollments.actions.enrollment_groups import change_enrollment_group, delete_enrollment_groups
+from enrollments.actions.group_specs import GroupSpec
 from enrollments.actions.preview import (
     Act,
     Effect,
@@ -22,11 +23,12 @@ from enrollments.actions.preview.sent_along import (
     sending_along,
 )
 from enrollments.attestation.x509 import parse_der
-from enrollments.models import AttestationMechanism
+from enrollments.models import AttestationMechanism, Slot
 from enrollments.models.locks import rehearsal
 from enrollments.policy.decision import Verdict
-from tests.devices import ALICE
-from tests.preview.worlds import World, grown, is_let_in_otherwise, may_be_untold, sides_of, together
+from tests.certificates import root
+from tests.devices import ALICE, enroll_ca
+from tests.preview.worlds import World, grown, is_let_in_otherwise, may_be_untold, only, sides_of, together
 
 pytestmark = pytest.mark.django_db
 
@@ -149,17 +151,41 @@ def test_what_is_said_of_certificates_sent_along_once_they_are_gone(forest, seed
         assert (device.unless is not None) == is_let_in, name
 
 
+class Alone(World):
+    """Devices send their leaves alone, and more groups stand above each other."""
+
+    def sends(self, leaf):
+        return only(leaf)
+
+    def add_key_group(self, *args):
+        for ca in self.forest.cas[:5]:
+            self.try_to(enroll_ca, self.service, ca)
+        return super().add_key_group(*args)
+
+
 @pytest.mark.parametrize("seed", range(420, 440))
 def test_so_it_is_of_those_that_a_group_holds_no_more(forest, seed, monkeypatch):
     """Its CA is another one afterwards, and its helpers are gone; another group may hold them all the same."""
     monkeypatch.setattr(limits, "SECONDS_SINGLY", None)
-    world = World(forest, random.Random(seed), renewing=seed % 2 == 0)
-    groups = list(world.service.enrollmentgroups.filter(mechanism=AttestationMechanism.X509).order_by("pk"))
-    change = world.changing_group(groups or [world.add_group(forest.cas[2])], [])
-    held = certificates_of(change.entries)
+    world = Alone(forest, random.Random(seed), renewing=seed % 2 == 0)
+    # Nobody holds the names of the devices, so that another group may have them (R11).
+    world.service.registrations.update(owner_group=None, owner_individual=None)
+    groups = world.service.enrollmentgroups.filter(mechanism=AttestationMechanism.X509).order_by("pk")
+    group = world.chance.choice([one for one in groups if certificates_of([one])])
+    enrolled = set(world.service.trust_anchors.exclude(group=group).values_list("spki_sha256", flat=True))
+    free = [one for one in forest.cas if one.parsed.spki_sha256 not in enrolled]
+    ca = world.chance.choice([root("New"), *free])
+    spec = GroupSpec(certificates={Slot.PRIMARY: ca.parsed}, enabled=world.chance.random() < 0.7)
+
+    def change():
+        how = {"expected_etag": group.etag, "actor": ALICE}
+        change_enrollment_group(world.service, group.group_id, spec, **how)
+        return []
+
+    held = certificates_of([group])
     known = world.credentials()
 
-    said = preview_with_what_is_sent_along(world.service, change, change.entries, limits=NO_LIMITS)
+    said = preview_with_what_is_sent_along(world.service, change, [group], limits=NO_LIMITS)
 
     change()
     there = certificates_of(world.service.enrollmentgroups.all())

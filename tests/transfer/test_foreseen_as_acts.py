@@ -13,7 +13,7 @@ from enrollments.actions.preview.sent_along import preview_with_what_is_sent_alo
 from enrollments.models import AttestationMechanism, EnrollmentGroup, IndividualEnrollment, Slot
 from enrollments.transfer.foreseen import foresee
 from tests.devices import ALICE
-from tests.preview.worlds import World, grown, side_by_name
+from tests.preview.worlds import World, grown, only, side_by_name
 from tests.transfer.lists import below, checked, json_lines, pinned
 
 pytestmark = pytest.mark.django_db
@@ -56,6 +56,7 @@ def test_a_list_tells_what_the_act_tells(forest, barring, seed, monkeypatch):
 def test_so_it_does_of_what_a_group_holds_no_more(forest, seed, monkeypatch):
     """And of who comes in by sending that along."""
     monkeypatch.setattr(limits, "SECONDS_SINGLY", None)
+    monkeypatch.setattr(World, "sends", lambda _, leaf: only(leaf))
     chance = random.Random(seed)
     world = World(forest, chance, renewing=seed % 2 == 0)
     service = world.service
