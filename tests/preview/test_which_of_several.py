@@ -14,7 +14,16 @@ from enrollments.actions.enrollment_specs import IndividualSpec
 from enrollments.actions.enrollments import change_individual_enrollment
 from enrollments.actions.group_specs import GroupSpec
 from enrollments.actions.newcomers import Examined
-from enrollments.actions.preview import Act, Effect, coming_by, limits, preview_of, preview_of_act, ref_of, sent_along
+from enrollments.actions.preview import (
+    Act,
+    Effect,
+    coming_by,
+    limits,
+    preview_of,
+    preview_of_act,
+    ref_of,
+    sent_along,
+)
 from enrollments.actions.preview.acts import turn
 from enrollments.actions.preview.limits import NO_LIMITS
 from enrollments.actions.preview.sent_along import preview_with_what_is_sent_along
@@ -260,6 +269,41 @@ class TestWhoSentItsLeafAlone:
         device = only_device(preview_of_act(service, Act.DELETE, [group]))
 
         assert (device.effect, device.unless) == (Effect.STILL_ADMITTED, None)
+
+    @pytest.fixture
+    def crossed(self, service):
+        """A CA with two certificates of its key, of which one leads to what bars."""
+        top, bad = root("Top"), root("Bad")
+        line = top.intermediate("Line")
+        crossed = line.cross_signed_by(bad)
+        both = {Slot.PRIMARY: line.parsed, Slot.SECONDARY: crossed.parsed}
+        enroll_ca(service, top, "top")
+        enroll_ca(service, line, "line", certificates=both)
+        came_alone(service, line.leaf("p-1"))
+        enroll_ca(service, bad, "bad", enabled=False)
+        return line, crossed
+
+    def test_of_two_ways_up_it_may_take_the_one_that_is_not_barred(self, service, crossed):
+        line, other = crossed
+        leaf, group = line.leaf("p-1"), service.enrollmentgroups.get(group_id="line")
+        assert register(service, alone(leaf), "p-1").outcome == "disabled"
+
+        device = only_device(preview_of_act(service, Act.DELETE, [group]))
+
+        assert (device.effect, str(device.unless)) == (Effect.STILL_OUT, "enrollment group top")
+        assert delete_and_deny(service, [group], actor=ALICE).denied == 1
+        assert register(service, shows(leaf, line), "p-1").outcome == "disabled"
+        assert register(service, shows(leaf, other), "p-1").outcome == "disabled"
+
+    def test_where_there_are_too_many_ways_it_is_not_examined(self, service, crossed, monkeypatch):
+        """R16: then nothing is deleted that is to keep it out."""
+        monkeypatch.setattr(sent_along, "MOST_LEFT_OUT", 1)
+        group = service.enrollmentgroups.get(group_id="line")
+
+        assert preview_of_act(service, Act.DELETE, [group]).not_examined == 1
+        with pytest.raises(Conflict, match="Of 1 device it is not known"):
+            delete_and_deny(service, [group], actor=ALICE)
+        assert service.enrollmentgroups.filter(group_id="line").exists()
 
 
 class TestWhatAGroupHoldsNoMore:

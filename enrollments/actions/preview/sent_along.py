@@ -5,10 +5,12 @@ removed, the device is refused with what it sends; but their certificates are no
 admitted by a group higher up.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
+from itertools import combinations
 
 from enrollments.actions.certificates import parsed
 from enrollments.actions.preview.effects import Device, Preview, Sides
@@ -19,11 +21,13 @@ from enrollments.attestation.credential import PresentedCredential
 from enrollments.attestation.x509 import MAX_SENT, ParsedCertificate, is_signed_by
 from enrollments.models import (
     AttestationMechanism,
+    Certificate,
     EnrollmentGroup,
     HeldCertificate,
     HeldRole,
     ProvisioningService,
 )
+from enrollments.policy.decision import Verdict
 from enrollments.policy.facts import EntryRef
 
 
@@ -52,11 +56,13 @@ def gone_of(service: ProvisioningService, held: Sequence[HeldCertificate]) -> li
     return [one for pk, one in once.items() if pk not in there]
 
 
-def keep_at_hand(service: ProvisioningService, gone: Iterable[HeldCertificate]) -> None:
+def keep_at_hand(
+    service: ProvisioningService, gone: Iterable[HeldCertificate], *, left_out: Collection[int] = ()
+) -> None:
     """Hold these as helpers: what a device sends along is at hand, and trusted for nothing (R7). To be rehearsed alone.
 
     Whose helpers they are makes no difference, so it may be the very group that held them: they lead to nothing but
-    what groups hold after the change.
+    what groups hold after the change. left_out: numbers of certificates that the device does not send.
     """
     group = _a_group(service)
     HeldCertificate.objects.bulk_create(
@@ -70,6 +76,7 @@ def keep_at_hand(service: ProvisioningService, gone: Iterable[HeldCertificate]) 
             subject_key_id=one.subject_key_id,
         )
         for one in gone
+        if one.certificate_id not in left_out
     )
 
 
@@ -154,13 +161,51 @@ def _is_above(one: ParsedCertificate, sent: Iterable[ParsedCertificate]) -> bool
 Then = Callable[[list[HeldCertificate]], object]
 
 
+# Of so many certificates that a device may leave out each choice is looked at.
+MOST_LEFT_OUT = 3
+
+
 def looked_at_twice(service: ProvisioningService, look: Callable[[Then], Preview]) -> Preview:
-    """The preview that `look` makes of a change; and once more with what is gone at hand, where that can matter."""
+    """The preview that `look` makes of a change; and once more with what is gone at hand, where that can matter.
+
+    Where something of this leads to a bar, a device may leave that out: if it has a choice, each is looked at. If there
+    are too many, those devices count as not examined.
+    """
     gone: list[HeldCertificate] = []
     told = look(gone.extend)
     if not gone or not some_are_out(told):
         return told
-    return with_what_is_sent_along(told, look(partial(keep_at_hand, service)))
+    at_hand = look(partial(keep_at_hand, service))
+    said = with_what_is_sent_along(told, at_hand)
+    barred = _barred_by_what_is_at_hand(said, at_hand)
+    if not barred:
+        return said
+    optional = _with_others_of_their_keys(gone)
+    if len(optional) > MOST_LEFT_OUT:
+        return replace(said, not_examined=said.not_examined + barred)
+    for number in range(len(optional)):
+        for left_out in combinations(optional, number + 1):
+            said = with_what_is_sent_along(said, look(partial(keep_at_hand, service, left_out=left_out)))
+    return said
+
+
+def _barred_by_what_is_at_hand(said: Preview, at_hand: Preview) -> int:
+    """How many of those that are out are barred by that alone."""
+    barred = {one.registration_id for one in at_hand.devices if _is_barred(one.sides)}
+    out = (one for one in said.devices if _is_out(one.sides) and one.unless is None)
+    return sum(one.registration_id in barred and not _is_barred(one.sides) for one in out)
+
+
+def _is_barred(sides: Sides) -> bool:
+    return sides.after is not None and sides.after.verdict is Verdict.DISABLED
+
+
+def _with_others_of_their_keys(gone: Iterable[HeldCertificate]) -> list[int]:
+    """Numbers of those certificates of whose key another one is known: a chain may go by that, and another way."""
+    once = {one.certificate_id: one.spki_sha256 for one in gone}
+    known = Certificate.objects.filter(spki_sha256__in=once.values()).order_by()
+    several = Counter(known.values_list("spki_sha256", flat=True))
+    return sorted(pk for pk, spki in once.items() if several[spki] > 1)
 
 
 def preview_with_what_is_sent_along(
