@@ -63,6 +63,8 @@ class Sides:
         """See Preview.passing_to_others."""
         if self.effect is Effect.COMES_IN:
             return True
+        if self.is_sent_along and self.before is not None and not self.before.admitted:
+            return True  # with that at hand, which is gone, it was barred whatever it sent
         is_in = self.effect is Effect.STILL_ADMITTED or self.unless is not None
         return is_in and self.before is not None and self.before.through in gone
 
