@@ -12,6 +12,8 @@ from datetime import datetime
 from functools import partial
 from itertools import combinations
 
+from django.db.models import Q
+
 from enrollments.actions.certificates import parsed
 from enrollments.actions.preview.effects import Device, Preview, Sides
 from enrollments.actions.preview.limits import Limits
@@ -163,6 +165,8 @@ Then = Callable[[list[HeldCertificate]], object]
 
 # Of so many certificates that a device may leave out each choice is looked at.
 MOST_LEFT_OUT = 3
+# Devices of which something is told: of more, the second preview takes longer than to ask whether it can matter.
+MANY = 5000
 
 
 def looked_at_twice(service: ProvisioningService, look: Callable[[Then], Preview]) -> Preview:
@@ -172,8 +176,19 @@ def looked_at_twice(service: ProvisioningService, look: Callable[[Then], Preview
     are too many, those devices count as not examined.
     """
     gone: list[HeldCertificate] = []
-    told = look(gone.extend)
+    leads_on: list[bool] = []
+
+    def note(taken: list[HeldCertificate]) -> None:
+        gone.extend(taken)
+        # What the change itself brings is not known any more once that is taken back.
+        others = HeldCertificate.objects.filter(service=service)
+        # One index each.
+        leads_on.extend(others.filter(one).exists() for one in _may_stand_above(taken))
+
+    told = look(note)
     if not gone or not some_are_out(told):
+        return told
+    if len(told.devices) > MANY and not any(leads_on) and not _is_known_above(gone):
         return told
     at_hand = look(partial(keep_at_hand, service))
     said = with_what_is_sent_along(told, at_hand)
@@ -187,6 +202,20 @@ def looked_at_twice(service: ProvisioningService, look: Callable[[Then], Preview
         for left_out in combinations(optional, number + 1):
             said = with_what_is_sent_along(said, look(partial(keep_at_hand, service, left_out=left_out)))
     return said
+
+
+def _may_stand_above(gone: Collection[HeldCertificate]) -> tuple[Q, Q]:
+    """Of certificates: by the name of the issuer, or by its key identifier (RFC 5280, 6.1.3 a 4 and 4.2.1.1)."""
+    issuers = {one.certificate.issuer_sha256 for one in gone}
+    key_ids = {one.certificate.authority_key_id for one in gone} - {""}
+    return Q(subject_sha256__in=issuers), Q(subject_key_id__in=key_ids)
+
+
+def _is_known_above(gone: Collection[HeldCertificate]) -> bool:
+    """Whether a certificate is known, be it that a device sent it, that may stand above these, and is none of them."""
+    by_name, by_key_id = _may_stand_above(gone)
+    of_gone = [one.certificate_id for one in gone]
+    return Certificate.objects.exclude(pk__in=of_gone).filter(by_name | by_key_id).exists()
 
 
 def _barred_by_what_is_at_hand(said: Preview, at_hand: Preview) -> int:
