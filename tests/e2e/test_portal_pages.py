@@ -145,7 +145,7 @@ def test_in_a_narrow_window_each_page_of_the_navigation_says_whose_it_is(
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_lists_of_many_columns_do_not_scroll_sideways(scheme, open_window, administrator_cookies, plant):
     page = open_window(storage_state=administrator_cookies, color_scheme=scheme)
-    for path in ("attempts/", "enrollments/", "groups/", "storms/?window=24h"):
+    for path in ("attempts/", "enrollments/", "groups/", "registrations/", "storms/?window=24h"):
         page.goto(f"/services/{SERVICE}/{path}")
         for width in (390, 640, 641, 800, 991, 1000, 1280):
             page.set_viewport_size({"width": width, "height": 900})
