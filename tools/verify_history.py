@@ -44,12 +44,16 @@ AT, ID = COLUMNS.index("at"), COLUMNS.index("id")
 HIDDEN = re.compile('{"row_hash":"([0-9a-f]{64})"')
 MOMENT = re.compile(r"(\d{4}-\d\d-\d\d) (\d\d:\d\d:\d\d)(?:\.(\d{6}))?", re.ASCII)
 LONG = timedelta(hours=1)
+# The last ID that a row can have.
+LAST = 10**18 - 1
 
 
 class Wrong(Exception):
     """The history is not what was sealed. One sentence says where and how."""
 
     def __init__(self, what, index=None, event_id=None):
+        # SQLite takes anything for an ID, and not all of it can be named.
+        event_id = event_id if type(event_id) is int else None
         place = f"#{index} " if index is not None else ""
         place += f"row {event_id} " if event_id is not None else ""
         super().__init__(f"{place.strip()}: {what}" if place else what)
@@ -411,7 +415,7 @@ class Database:
 
     def __init__(self, path):
         self.connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
-        self.hidden, self.late = 0, []
+        self.hidden, self.late, self.read = 0, [], 0
         query = "SELECT id, note, size, head, at FROM enrollments_historycheckpoint ORDER BY size, id"
         self.notes = self.connection.execute(query).fetchall()
 
@@ -425,23 +429,26 @@ class Database:
     def sealed(self):
         query = (
             f'SELECT s."index", s.previous_hash, s.hash, s.event_id, {self.columns()} FROM enrollments_historyseal s '  # noqa: S608
-            "LEFT JOIN enrollments_historyevent e ON e.id = s.event_id "
-            'WHERE s."index" {} ? ORDER BY s."index" LIMIT 1000'
+            'LEFT JOIN enrollments_historyevent e ON e.id = s.event_id {} ORDER BY s."index" LIMIT 1001'
         )
-        # Places begin at 1; somebody might hide a row below.
-        chunk = self.fetched(query.format(">="), -(2**63))
-        while chunk:
-            yield from chunk
-            chunk = self.fetched(query.format(">"), chunk[-1][0])
+        # Places begin at 1; somebody might hide a row below, or between two portions, or behind one in the same place.
+        portion = self.fetched(query.format(""))
+        while portion:
+            more = len(portion) > 1000
+            if more and portion[-1][0] != portion[-2][0]:
+                portion.pop()
+            yield from portion
+            self.read += len(portion)
+            portion = self.fetched(query.format('WHERE s."index" > ?'), portion[-1][0]) if more else []
 
-    def fetched(self, query, last):
+    def fetched(self, query, *given):
         try:
-            return self.connection.execute(query, [last]).fetchall()
+            return self.connection.execute(query, given).fetchall()
         except sqlite3.OperationalError:
             # Bytes that are no text: they become something that no row was sealed with.
             self.connection.text_factory = lambda raw: raw.decode("utf-8", "surrogateescape")
             try:
-                return self.connection.execute(query, [last]).fetchall()
+                return self.connection.execute(query, given).fetchall()
             finally:
                 self.connection.text_factory = str
 
@@ -452,6 +459,8 @@ class Database:
                 yield index, previous, hash, None, event_id, "it is gone"
                 continue
             try:
+                if row[ID] != event_id:
+                    raise ValueError("its seal names another ID")
                 at = self.moment(row[AT])
                 form = self.form(row, at)
             except (ValueError, TypeError, RecursionError) as problem:
@@ -506,12 +515,19 @@ class Database:
         is_listed = "EXISTS (SELECT 1 FROM enrollments_unsealedevent w WHERE w.event_id = e.id)"
         listed = "SELECT MIN(w.event_id) FROM enrollments_unsealedevent w WHERE "
         of_rows = "SELECT MIN(e.id) FROM enrollments_historyevent e WHERE "
-        if (found := self.first(f"{listed} typeof(w.event_id) <> 'integer'")) is not None:
-            raise Wrong("something that is no row's ID is on the list of rows that wait for their seal")
+        self.in_place()
         if (found := self.first(f"{listed} NOT {is_row}")) is not None:
             raise Wrong("it is gone, and had no seal yet", None, found)
         if (found := self.first(listed + has_seal.format("w.event_id"))) is not None:
             raise Wrong("it is on the list of rows that wait for their seal, and has it", None, found)
+        several = (
+            "SELECT MIN(t.event_id) FROM (SELECT w.event_id FROM enrollments_unsealedevent w "
+            "JOIN enrollments_historyevent e ON e.id = w.event_id GROUP BY w.event_id HAVING COUNT(*) > 1) t"
+        )
+        if (found := self.first(several)) is not None:
+            raise Wrong(
+                "it waits for its seal more than once, or there are several rows of this ID", None, found
+            )
         if (found := self.first(f"{of_rows} NOT {has_seal.format('e.id')} AND NOT {is_listed}")) is not None:
             raise Wrong(
                 "it has no seal and is not among the rows that wait for one: it was put in from outside, or taken off "
@@ -519,16 +535,44 @@ class Database:
                 None,
                 found,
             )
-        twice = self.connection.execute(
+        twice = self.fetched(
             'SELECT event_id, MIN("index"), MAX("index") FROM enrollments_historyseal '
             "GROUP BY event_id HAVING COUNT(*) > 1 ORDER BY event_id LIMIT 1"
-        ).fetchall()
+        )
         for event_id, first, second in twice:
             raise Wrong(f"it stands at #{first} already, and has a second seal here", second, event_id)
         self.readable()
 
+    def in_place(self):
+        """No seal but those that were read, and no ID but those that a row can have."""
+        seals = self.first("SELECT COUNT(*) FROM enrollments_historyseal")
+        if seals != self.read:
+            raise Wrong(f"{seals} seals for {self.read} places: put in from outside, or taken away")
+        bounds = ("{} IS NULL", "{} < 1", f"{{}} > {LAST}")
+        for table, column, wrong, what in (
+            (
+                "enrollments_historyevent",
+                "id",
+                bounds,  # a fraction has no seal, or is seen by it
+                "it was put in from outside: no row of the history can have its ID",
+            ),
+            (
+                "enrollments_unsealedevent",
+                "event_id",
+                (*bounds, "typeof({}) <> 'integer'"),
+                "something that is no row's ID is on the list of rows that wait for their seal",
+            ),
+        ):
+            # Each by itself is one look into an index.
+            for condition in wrong:
+                condition = condition.format(column)
+                query = f"SELECT {column} FROM {table} WHERE {condition} ORDER BY {column} LIMIT 1"  # noqa: S608
+                for (found,) in self.fetched(query):
+                    raise Wrong(what, None, found)
+
     def first(self, query):
-        return self.connection.execute(query).fetchone()[0]
+        ((found,),) = self.fetched(query)
+        return found
 
     def readable(self):
         """The rows that wait: what could never be sealed was put in from outside."""

@@ -1,6 +1,7 @@
 """Reading the sequence of sealed rows, and the rows that wait for their place, exactly as the database holds them."""
 
-from collections.abc import Iterable, Iterator, Sized
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence, Sized
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -14,8 +15,7 @@ from enrollments.models.history import LAST
 # Few enough for a processor to have them at hand until they are hashed.
 CHUNK = 500
 LOOKED_UP_AT_ONCE = 100_000
-# Places and IDs begin at 1; a verifier looks below as well, where somebody might hide a row.
-LOWEST = -(2**63)
+TWICE = "there are several rows of this ID"
 EVENTS, SEALS, WAITING = (model._meta.db_table for model in (HistoryEvent, HistorySeal, UnsealedEvent))
 
 
@@ -49,40 +49,55 @@ def head() -> Head:
     return Head(*last) if last else Head()
 
 
-def sealed_rows(last: int, first: int = LOWEST) -> Iterator[SealedRow]:
-    """The rows with an index from `first` to `last`, a query per chunk, so that no transaction stays open."""
+def sealed_rows(last: int, after: int | None = None) -> Iterator[SealedRow]:
+    """The rows with an index beyond `after` (from the first on, however low) up to `last`.
+
+    A query per chunk, so that no transaction stays open. A chunk does not end between rows of one place, and the next
+    begins right behind it, whatever is there: nothing hides between them.
+    """
     sql = (
         f'SELECT s."index", s.previous_hash, s.hash, s.event_id, {columns_as_text()} '  # noqa: S608  # names of our own
         f"FROM {SEALS} s LEFT JOIN {EVENTS} e ON e.id = s.event_id "
-        'WHERE s."index" >= %s AND s."index" <= %s ORDER BY s."index" LIMIT %s'
+        'WHERE s."index" <= %s{} ORDER BY s."index" LIMIT %s'
     )
-    while chunk := _fetched(sql, [first, last, CHUNK]):
+    more = True
+    while more:
+        beyond = ("", []) if after is None else (' AND s."index" > %s', [after])
+        chunk = _fetched(sql.format(beyond[0]), [last, *beyond[1], CHUNK + 1])
+        more = len(chunk) > CHUNK
+        if more and chunk[-1][0] != chunk[-2][0]:
+            chunk.pop()
         for index, previous, hash, event_id, *row in chunk:
             form, at, unreadable = None, "", ""
             try:
+                if row[_ID] != event_id:
+                    raise NotCanonical("its seal names another ID")
                 form, at = row_form(*row), row[_AT]
             except NotCanonical as problem:
                 unreadable = "is gone" if row[_ID] is None else f"is no row: {problem.message}"
             # Past the constructor, which would be a twentieth of a verifier's work.
             seal = (index, previous, hash, event_id, form, at, row[_SERVICE], unreadable, "")
             yield tuple.__new__(SealedRow, seal)
-        first = chunk[-1][0] + 1
+        if chunk:
+            after = chunk[-1][0]
 
 
-def waiting_rows(limit: int, first: int = LOWEST) -> list[tuple[int, tuple[Any, ...]]]:
-    """The oldest rows from an ID on that wait for a seal: ID, and what `form_of` takes. At most so many.
+def waiting_rows(limit: int, after: int = 0) -> list[tuple[int, tuple[Any, ...]]]:
+    """The oldest rows beyond an ID that wait for a seal: ID, and what `forms_of` takes. At most so many IDs.
 
     Three looks into indexes. Asked for in one join, PostgreSQL may go through the whole history for every batch where
-    much is waiting. What is on the list and is no row, or has its seal, holds nobody up.
+    much is waiting. What is on the list and is no row, or has its seal, or an ID that no row can have, holds nobody up.
     """
     oldest = (
-        f"SELECT event_id FROM {WAITING} WHERE event_id >= %s AND event_id <= %s "  # noqa: S608  # names of our own
+        f"SELECT event_id FROM {WAITING} WHERE event_id > %s AND event_id <= %s "  # noqa: S608  # names of our own
         "ORDER BY event_id LIMIT %s"
     )
-    while waiting := {event_id for (event_id,) in _fetched(oldest, [first, LAST, limit])}:
-        first = int(max(waiting)) + 1
-        sealed = f"SELECT event_id FROM {SEALS} WHERE event_id IN ({_places(waiting)})"  # noqa: S608  # the same
-        ids = waiting - {event_id for (event_id,) in _fetched(sealed, sorted(waiting))}
+    while waiting := _fetched(oldest, [after, LAST, limit]):
+        after = waiting[-1][0]
+        ids = {event_id for (event_id,) in waiting if type(event_id) is int}
+        if ids:
+            sealed = f"SELECT event_id FROM {SEALS} WHERE event_id IN ({_places(ids)})"  # noqa: S608  # the same
+            ids -= {event_id for (event_id,) in _fetched(sealed, sorted(ids))}
         if not ids:
             continue
         rows = (
@@ -92,6 +107,20 @@ def waiting_rows(limit: int, first: int = LOWEST) -> list[tuple[int, tuple[Any, 
         if found := _fetched(rows, [min(ids), max(ids), *sorted(ids)]):
             return [(row[_ID], row) for row in found]
     return []
+
+
+def forms_of(rows: Iterable[tuple[int, tuple[Any, ...]]]) -> Iterator[tuple[int, bytes | None, str]]:
+    """Of rows that wait: the ID, and the form that is to be sealed, or why there is none."""
+    rows = list(rows)
+    times = Counter(event_id for event_id, _ in rows)
+    for event_id, row in rows:
+        if times[event_id] > 1:
+            yield event_id, None, TWICE
+            continue
+        try:
+            yield event_id, form_of(row), ""
+        except NotCanonical as problem:
+            yield event_id, None, problem.message
 
 
 def _places(values: Sized) -> str:
@@ -107,29 +136,25 @@ def count_waiting() -> int:
     return UnsealedEvent.objects.count()
 
 
-def unaccounted(first: int) -> tuple[int | None, int | None]:
-    """Of the next rows from an ID on: the last one, and the first that is neither sealed nor waiting; or None."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT MAX(e.id), MIN(CASE WHEN s.event_id IS NULL AND w.event_id IS NULL THEN e.id END) "  # noqa: S608  # ours
-            f"FROM (SELECT id FROM {EVENTS} WHERE id >= %s ORDER BY id LIMIT %s) e "
-            f"LEFT JOIN {SEALS} s ON s.event_id = e.id LEFT JOIN {WAITING} w ON w.event_id = e.id",
-            [first, LOOKED_UP_AT_ONCE],
-        )
-        last, stranger = cursor.fetchone()
+def unaccounted(after: int) -> tuple[Any, Any]:
+    """Of the next rows beyond an ID: the last one, and the first that is neither sealed nor waiting; or None."""
+    ((last, stranger),) = _fetched(
+        "SELECT MAX(e.id), MIN(CASE WHEN s.event_id IS NULL AND w.event_id IS NULL THEN e.id END) "  # noqa: S608  # ours
+        f"FROM (SELECT id FROM {EVENTS} WHERE id > %s ORDER BY id LIMIT %s) e "
+        f"LEFT JOIN {SEALS} s ON s.event_id = e.id LEFT JOIN {WAITING} w ON w.event_id = e.id",
+        [after, LOOKED_UP_AT_ONCE],
+    )
     return last, stranger
 
 
-def sealed_twice(first: int, last: int) -> tuple[int, int, int] | None:
+def sealed_twice(after: int, last: int) -> tuple[Any, Any, Any] | None:
     """Among these IDs, the first that has two seals, and the first and last place of these."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            f'SELECT event_id, MIN("index"), MAX("index") FROM {SEALS} '  # noqa: S608  # names of our own
-            "WHERE event_id >= %s AND event_id <= %s GROUP BY event_id HAVING COUNT(*) > 1 ORDER BY event_id LIMIT 1",
-            [first, last],
-        )
-        found: tuple[int, int, int] | None = cursor.fetchone()
-    return found
+    found = _fetched(
+        f'SELECT event_id, MIN("index"), MAX("index") FROM {SEALS} '  # noqa: S608  # names of our own
+        "WHERE event_id > %s AND event_id <= %s GROUP BY event_id HAVING COUNT(*) > 1 ORDER BY event_id LIMIT 1",
+        [after, last],
+    )
+    return found[0] if found else None
 
 
 def count_of_no_place(after: int) -> int:
@@ -137,26 +162,50 @@ def count_of_no_place(after: int) -> int:
     return HistorySeal.objects.out_of_place().filter(index__gt=after).count()
 
 
-def first_wrong_on_the_list() -> tuple[Any, bool] | None:
-    """What is on the list of those that wait and should not be: the first that is no row, or else the first that has
-    its seal; and whether it is the latter."""
-    gone = _first(
-        f"SELECT MIN(w.event_id) FROM {WAITING} w "  # noqa: S608  # names of our own
-        f"WHERE NOT EXISTS (SELECT 1 FROM {EVENTS} e WHERE e.id = w.event_id)"
+def count_up_to(place: int) -> int:
+    """All seals but those behind a place: also what has none."""
+    ((count,),) = _fetched(
+        f'SELECT (SELECT COUNT(*) FROM {SEALS}) - (SELECT COUNT(*) FROM {SEALS} WHERE "index" > %s)',  # noqa: S608  # ours
+        [place],
     )
-    if gone is not None:
-        return gone, False
-    sealed = _first(f"SELECT MIN(w.event_id) FROM {WAITING} w JOIN {SEALS} s ON s.event_id = w.event_id")  # noqa: S608  # the same
-    return None if sealed is None else (sealed, True)
+    return int(count)
 
 
-def first_that_cannot_be_sealed() -> tuple[int, str] | None:
-    """Of the oldest rows that wait, the first that no row of this service can be, and why."""
-    for event_id, row in waiting_rows(CHUNK):
-        try:
-            form_of(row)
-        except NotCanonical as problem:
-            return event_id, problem.message
+def first_of_no_id() -> tuple[bool, Any] | None:
+    """The first ID that no row of the history can have: whether it is that of a row, or on the list of those that
+    wait; and the ID. A fraction that no row of the list has is found where it has no seal, or by its seal."""
+    for table, column in ((EVENTS, "id"), (WAITING, "event_id")):
+        wrong = [f"{column} IS NULL", f"{column} < 1", f"{column} > {LAST}"]
+        if table == WAITING and connection.vendor == "sqlite":
+            wrong.append(f"typeof({column}) <> 'integer'")
+        # Each by itself is one look into an index, which they are not together.
+        for condition in wrong:
+            sql = f"SELECT {column} FROM {table} WHERE {condition} ORDER BY {column} LIMIT 1"  # noqa: S608  # our own names
+            for (found,) in _fetched(sql, []):
+                return table == EVENTS, found
+    return None
+
+
+def first_wrong_on_the_list() -> tuple[int, str] | None:
+    """What is on the list of those that wait and should not be: the first that is no row, or else the first that has
+    its seal, or else the first that is there twice; and what is wrong with it."""
+    of_list = f"SELECT MIN(w.event_id) FROM {WAITING} w"  # noqa: S608  # names of our own
+    faults = {
+        "it is gone, and had no seal yet": (
+            f"{of_list} WHERE NOT EXISTS (SELECT 1 FROM {EVENTS} e WHERE e.id = w.event_id)"  # noqa: S608  # the same
+        ),
+        "it is on the list of rows that wait for their seal, and has it": (
+            f"{of_list} JOIN {SEALS} s ON s.event_id = w.event_id"
+        ),
+        "it waits for its seal more than once, or there are several rows of this ID": (
+            f"SELECT MIN(t.event_id) FROM (SELECT w.event_id FROM {WAITING} w JOIN {EVENTS} e ON e.id = w.event_id "  # noqa: S608  # the same
+            "GROUP BY w.event_id HAVING COUNT(*) > 1) t"
+        ),
+    }
+    for fault, sql in faults.items():
+        ((found,),) = _fetched(sql, [])
+        if found is not None:
+            return found, fault
     return None
 
 
@@ -178,7 +227,7 @@ def columns_as_text() -> str:
     return ", ".join(special.get(name, f'e."{name}"') for name in MEMBERS)
 
 
-def _fetched(sql: str, parameters: list[int]) -> list[tuple[Any, ...]]:
+def _fetched(sql: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
     with connection.cursor() as cursor:
         try:
             cursor.execute(sql, parameters)
@@ -203,10 +252,3 @@ def _bytes_that_are_no_text() -> Iterator[None]:
 
 def _lenient(raw: bytes) -> str:
     return raw.decode("utf-8", "surrogateescape")
-
-
-def _first(sql: str) -> Any:
-    with connection.cursor() as cursor:
-        cursor.execute(sql)
-        (found,) = cursor.fetchone()
-    return found

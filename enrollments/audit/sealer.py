@@ -9,8 +9,8 @@ import logging
 
 from django.db import connection, transaction
 
-from enrollments.audit.canonical import NotCanonical, link_hash, row_hash
-from enrollments.audit.chain import LOWEST, SEALS, Head, form_of, head, waiting_rows
+from enrollments.audit.canonical import link_hash, row_hash
+from enrollments.audit.chain import SEALS, Head, forms_of, head, waiting_rows
 from enrollments.models import UnsealedEvent
 from enrollments.models.locks import wait_for_history_turn, without_waiting
 
@@ -45,21 +45,20 @@ def _seals_of_the_oldest(last: Head, limit: int) -> list[tuple[int, int, str, st
     """Place, row, hash before and own hash of rows that wait. Those that cannot be sealed do not hold up the others."""
     seals: list[tuple[int, int, str, str]] = []
     refused: list[tuple[int, str]] = []
-    index, previous, first = last.size, last.hash, LOWEST
+    index, previous, after = last.size, last.hash, 0
     for _ in range(PASSED_OVER):
-        rows = waiting_rows(limit, first)
-        for event_id, row in rows:
-            try:
-                hash = link_hash(index + 1, previous, row_hash(form_of(row)))
-            except NotCanonical as problem:
-                refused.append((event_id, problem.message))
+        rows = waiting_rows(limit, after)
+        for event_id, form, unreadable in forms_of(rows):
+            if form is None:
+                refused.append((event_id, unreadable))
                 continue
             index += 1
+            hash = link_hash(index, previous, row_hash(form))
             seals.append((index, event_id, previous, hash))
             previous = hash
         if seals or not rows:
             break
-        first = rows[-1][0] + 1
+        after = rows[-1][0]
     if refused:
         event_id, cause = refused[0]
         # Named by the verifiers as rows that wait.

@@ -7,16 +7,19 @@ from typing import Any
 
 from enrollments.audit.canonical import link_hash
 from enrollments.audit.chain import (
-    LOWEST,
+    CHUNK,
     SealedRow,
     count_of_no_place,
+    count_up_to,
     count_waiting,
-    first_that_cannot_be_sealed,
+    first_of_no_id,
     first_wrong_on_the_list,
+    forms_of,
     head,
     sealed_rows,
     sealed_twice,
     unaccounted,
+    waiting_rows,
 )
 from enrollments.audit.notes import Checkpoint, VerifierKey, checkpoint_of, read_checkpoint
 from enrollments.audit.report import Problem, Report
@@ -59,20 +62,36 @@ def _what_is_wrong(link: SealedRow, rows: int, last: str, row: str) -> Problem:
             what = f"#{link.number} stands in its place"
         return Problem(expected, None, what)
     if link.previous != last:
-        return Problem(expected, link.event_id, "its seal does not follow the one before")
+        return Problem(expected, _as_id(link.event_id), "its seal does not follow the one before")
     return Problem(
-        expected, link.event_id, "it is not the row that was sealed" if row else f"it {link.unreadable}"
+        expected,
+        _as_id(link.event_id),
+        "it is not the row that was sealed" if row else f"it {link.unreadable}",
     )
 
 
-def _what_is_wrong_on_the_list(event_id: Any, has_its_seal: bool) -> Problem:
-    if type(event_id) is not int:
-        return Problem(
-            None, None, "something that is no row's ID is on the list of rows that wait for their seal"
-        )
-    if has_its_seal:
-        return Problem(None, event_id, "it is on the list of rows that wait for their seal, and has it")
-    return Problem(None, event_id, "it is gone, and had no seal yet")
+def _what_is_wrong_here(rows: int) -> Problem | None:
+    """Beside the chain: seals that are in no place of it, IDs that no row can have, and the list of those that wait."""
+    if strays := count_of_no_place(rows):
+        what = f"{counted(strays, 'seal')} with a place that no row can have: put in from outside"
+        return Problem(None, None, what)
+    if (seals := count_up_to(rows)) != rows:
+        what = f"{counted(seals, 'seal')} for {counted(rows, 'place')}: put in from outside, or taken away"
+        return Problem(None, None, what)
+    if wrong := first_of_no_id():
+        is_row, event_id = wrong
+        what = "it was put in from outside: no row of the history can have its ID"
+        if not is_row:
+            what = "something that is no row's ID is on the list of rows that wait for their seal"
+        return Problem(None, _as_id(event_id), what)
+    if found := first_wrong_on_the_list():
+        return Problem(None, *found)
+    return None
+
+
+def _as_id(found: Any) -> int | None:
+    """SQLite takes anything for an ID, and not all of it can be named."""
+    return found if type(found) is int else None
 
 
 @dataclass
@@ -86,7 +105,9 @@ class Check:
     until: int
     kept: list[Checkpoint] = field(default_factory=list)
     report: Report = field(default_factory=Report)
-    # Once all seals were followed: the rows before this ID have one seal, or wait for one.
+    # Once all seals were followed: the rows up to this ID that wait can have a seal.
+    readable: int | None = None
+    # After that: the rows up to this ID have one seal, or wait for one.
     accounted: int | None = None
     done: bool = False
 
@@ -104,6 +125,8 @@ class Check:
         report = self.report
         if self.accounted is not None:
             self._account()
+        elif self.readable is not None:
+            self._look_at_what_waits()
         elif report.rows < self.until:
             self._follow(here)
         else:
@@ -120,10 +143,10 @@ class Check:
         if report.problem:
             return
         # Places begin at 1; somebody might hide a row below.
-        follow(sealed_rows(to, begin + 1 if begin else LOWEST), checkpoints, report)
+        follow(sealed_rows(to, begin or None), checkpoints, report)
         if report.ok and report.rows < to:
             # What comes next, however far away, is out of place; if nothing does, the seals end here.
-            follow(sealed_rows(self.until, report.rows + 1), checkpoints, report)
+            follow(sealed_rows(self.until, report.rows), checkpoints, report)
             self.until = report.rows
 
     def _end_of_the_seals(self, here: SignedHere) -> None:
@@ -136,19 +159,24 @@ class Check:
             return
         report.take_over(looked)
         report.problem = report.problem or Checkpoints(beyond, report).cut_off(report.rows)
-        if report.ok and (strays := count_of_no_place(report.rows)):
-            what = f"{counted(strays, 'seal')} with a place that no row can have: put in from outside"
-            report.problem = Problem(None, None, what)
-        if report.ok and (wrong := first_wrong_on_the_list()):
-            report.problem = _what_is_wrong_on_the_list(*wrong)
-        if report.ok and (refused := first_that_cannot_be_sealed()):
-            report.problem = Problem(
-                None, refused[0], f"it waits for a seal and cannot have one: {refused[1]}"
-            )
-        self.accounted = LOWEST
+        report.problem = report.problem or _what_is_wrong_here(report.rows)
+        self.readable = 0
+
+    def _look_at_what_waits(self) -> None:
+        for _ in range(PORTION // CHUNK + 1):
+            rows = waiting_rows(CHUNK, self.readable or 0)
+            if not rows:
+                self.accounted = 0
+                return
+            for event_id, form, unreadable in forms_of(rows):
+                if form is None:
+                    what = f"it waits for a seal and cannot have one: {unreadable}"
+                    self.report.problem = Problem(None, _as_id(event_id), what)
+                    return
+                self.readable = event_id
 
     def _account(self) -> None:
-        begin = LOWEST if self.accounted is None else self.accounted
+        begin = self.accounted or 0
         last, stranger = unaccounted(begin)
         if last is None:
             self.done = True
@@ -158,12 +186,12 @@ class Check:
                 "it has no seal and is not among the rows that wait for one: it was put in from outside, or taken off "
                 "their list"
             )
-            self.report.problem = Problem(None, stranger, what)
+            self.report.problem = Problem(None, _as_id(stranger), what)
         elif twice := sealed_twice(begin, last):
             event_id, first, second = twice
             what = f"it stands at #{first} already, and has a second seal here"
-            self.report.problem = Problem(second, event_id, what)
-        self.accounted = last + 1
+            self.report.problem = Problem(second, _as_id(event_id), what)
+        self.accounted = last
 
     def _signed(self, here: SignedHere, after: int, to: int | None) -> Checkpoints:
         """What was signed for these places, wherever it is kept."""

@@ -15,7 +15,7 @@ from django.conf import settings
 from django.db import DatabaseError, connection, connections, transaction
 
 from enrollments.actions.enrollments import disable_enrollment
-from enrollments.audit import checkpoints, sealer, upkeep
+from enrollments.audit import chain, checkpoints, sealer, upkeep
 from enrollments.audit.checkpoints import verifier_key
 from enrollments.audit.sealer import seal_batch, seal_everything
 from enrollments.audit.verify import verify_database
@@ -253,12 +253,12 @@ def test_row_that_has_no_canonical_form_holds_nobody_up(caplog, monkeypatch):
     fill(3)
     refused = HistoryEvent.objects.order_by("pk")[1]
 
-    def picky(row, real=sealer.form_of):
+    def picky(row, real=chain.form_of):
         if refused.pk in row:
-            raise sealer.NotCanonical("of another kind")
+            raise chain.NotCanonical("of another kind")
         return real(row)
 
-    monkeypatch.setattr(sealer, "form_of", picky)
+    monkeypatch.setattr(chain, "form_of", picky)
     seal_everything()
 
     assert refused.pk not in event_ids()
