@@ -7,9 +7,10 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
-from django.db import models, transaction
+from django.db import IntegrityError, OperationalError, connection, models, transaction
 
 from enrollments import metrics
+from enrollments.audit import spare_ids
 from enrollments.audit.actor import Actor, clean_client
 from enrollments.audit.events import Event
 from enrollments.audit.upkeep import seal_after_commit
@@ -42,7 +43,12 @@ def record(
 ) -> HistoryEvent:
     """Add one row. Must be called inside the transaction of the change that it tells of."""
     (columns,) = _columns([Happened(event, subject, before, after)], actor, service, reason)
-    return HistoryEvent.objects.create(**columns)
+    try:
+        return HistoryEvent.objects.create(**columns)
+    except (IntegrityError, OperationalError):
+        if not spare_ids.can_be_chosen():
+            raise
+    return HistoryEvent.objects.create(pk=spare_ids.spare_id(), **columns)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +73,16 @@ def record_all(
     reason: str = "",
 ) -> None:
     """As `record`, of several things at once."""
-    insert_all([made(HistoryEvent, **columns) for columns in _columns(happened, actor, service, reason)])
+    rows = _columns(happened, actor, service, reason)
+    try:
+        # SQLite undoes a statement that fails, and here each row has its own.
+        with transaction.atomic(savepoint=len(rows) > 1 and connection.vendor == "sqlite"):
+            insert_all([made(HistoryEvent, **columns) for columns in rows])
+    except (IntegrityError, OperationalError):
+        if not spare_ids.can_be_chosen():
+            raise
+        for columns in rows:
+            HistoryEvent.objects.create(pk=spare_ids.spare_id(), **columns)
 
 
 def _columns(
