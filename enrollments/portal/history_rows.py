@@ -13,6 +13,7 @@ from enrollments.actions.past.entries import due
 from enrollments.audit.actor import Way
 from enrollments.audit.events import Event
 from enrollments.models import HistoryEvent, HistorySeal, ProvisioningService
+from enrollments.models.history import LAST
 from enrollments.models.history_shut_outs import is_shut_out_by_change
 from enrollments.policy.words import counted
 from enrollments.portal.history_difference import Differences, differences
@@ -24,7 +25,7 @@ class HistoryRow:
     """One row as a sentence: who did what to what. `url` leads to the object where it is still there.
 
     `actor_url`, `subject_url`: what else that actor did, and what else was done to that object. `own_url`: the page of
-    the row alone.
+    the row alone, if it can have one.
     """
 
     event: HistoryEvent
@@ -113,11 +114,14 @@ def history_url(service: ProvisioningService | None, query: dict[str, str] | Non
     return f"{url}?{urlencode(query)}" if query else url
 
 
-def row_url(event: HistoryEvent, service: ProvisioningService | None) -> str:
-    """Of one row, to be sent to others: in the history of a service, or in that of the installation."""
+def row_url(event_id: Any, service: ProvisioningService | None) -> str:
+    """Of one row, to be sent to others: in the history of a service, or in that of the installation. Empty where
+    somebody put in a row of an ID that there cannot be."""
+    if type(event_id) is not int or not 1 <= event_id <= LAST:
+        return ""
     if service:
-        return reverse("portal:history-row", args=[service.name, event.pk])
-    return reverse("portal:installation-history-row", args=[event.pk])
+        return reverse("portal:history-row", args=[service.name, event_id])
+    return reverse("portal:installation-history-row", args=[event_id])
 
 
 def rows_of(
@@ -134,7 +138,7 @@ def rows_of(
             url=urls.get((event.subject_kind, event.subject_id), ""),
             actor_url=history_url(service, {"actor": _named(event)}),
             subject_url=_subject_url(event, service),
-            own_url=row_url(event, service),
+            own_url=row_url(event.pk, service),
             differences=differences(event.before, event.after),
             shuts_out=event.pk in shut_out or event.event in SHUTTING_OUT or is_shut_out_by_change(event),
         )

@@ -18,6 +18,7 @@ from enrollments.models import HistoryEvent, ProvisioningService
 from enrollments.policy.roles import Right
 from enrollments.portal.access import actor_of, person, requires, requires_everywhere
 from enrollments.portal.forms_history_check import CheckForm
+from enrollments.portal.history_rows import row_url
 from enrollments.portal.htmx import render_page, wants_fragment
 from enrollments.portal.views.history_proof import proof_page, proof_url
 
@@ -89,7 +90,7 @@ def _page(
         "has_turn": has_turn,
         "state": "" if check.done else _to_go_on(check, began, request, service),
         "largest_kept": max((one.size for one in check.kept), default=0),
-        "row_url": _row_url(problem.event_id, service) if problem else "",
+        "row_url": _url_of_row(problem.event_id, service) if problem else "",
         "check_url": reverse(
             f"portal:{'history' if service else 'installation'}-check", kwargs=_names(service)
         ),
@@ -102,13 +103,12 @@ def _names(service: ProvisioningService | None) -> dict[str, str]:
     return {"service_name": service.name} if service else {}
 
 
-def _row_url(event_id: int | None, service: ProvisioningService | None) -> str:
+def _url_of_row(event_id: int | None, service: ProvisioningService | None) -> str:
     """The page of the row, where there is one that may be seen here."""
     rows = HistoryEvent.objects.all() if service is None else HistoryEvent.objects.of_service(service.pk)
     if event_id is None or not rows.filter(pk=event_id).exists():
         return ""
-    name = "history-row" if service else "installation-history-row"
-    return reverse(f"portal:{name}", kwargs={**_names(service), "event_pk": event_id})
+    return row_url(event_id, service)
 
 
 def _to_go_on(
