@@ -146,7 +146,8 @@ def test_replacing_a_row_of_the_list_leaves_it_there(history):
 
 # Other constraints refuse these as well, or what came of it cannot be told from anything else.
 NOT_PUT_IN = {"a first seal", "a second seal of a row", "waiting, and nothing"}
-# SQLite gives no ID to a row any more where these are: nothing can be done from then on.
+# SQLite gives no ID to a row any more where these are. A change then chooses one (test_impossible_ids), what puts rows
+# in here does not.
 STOPS_ALL = {
     "a row below the first",
     "a row at the last ID that a column holds",

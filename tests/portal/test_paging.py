@@ -65,7 +65,7 @@ def test_a_page_goes_on_where_it_ended_although_rows_before_it_are_gone(rows):
         "after=b",
         "after=b~",
         "after=b~x",
-        "after=b~-1",
+        "after=b~--1",
         "after=b~99999999999999999999",
         "after=b%00~1",
         "sort=created&after=yesterday~3",
