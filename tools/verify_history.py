@@ -42,7 +42,7 @@ COLUMNS = [
 # fmt: on
 AT, ID = COLUMNS.index("at"), COLUMNS.index("id")
 HIDDEN = re.compile('{"row_hash":"([0-9a-f]{64})"')
-MOMENT = re.compile(r"(\d{4}-\d\d-\d\d) (\d\d:\d\d:\d\d)(?:\.(\d{6}))?", re.ASCII)
+MOMENT = re.compile(r"(\d{4}-\d\d-\d\d) (\d\d:\d\d:\d\d)(?:\.(?!000000)(\d{6}))?", re.ASCII)
 LONG = timedelta(hours=1)
 # The last ID that a row can have.
 LAST = 10**18 - 1
@@ -158,6 +158,9 @@ read_simple_json = json.JSONDecoder(
 ).decode
 # Without fractions and with names of ASCII alone, this is what `canonical` makes, several times as fast.
 simple_json = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode
+# How the service writes it into a column of SQLite. Another text that means the same has the same hash, and whoever
+# looks into the text does not find it.
+as_stored = json.JSONEncoder().encode
 
 
 @lru_cache(maxsize=4096)
@@ -168,9 +171,13 @@ def state(stored):
     try:
         if "\\u" in stored or not stored.isascii():
             raise Intricate
-        form = simple_json(read_simple_json(stored))
+        value = read_simple_json(stored)
+        form = simple_json(value)
     except Intricate:
-        form = canonical(read_json(stored))
+        value = read_json(stored)
+        form = canonical(value)
+    if as_stored(value) != stored:
+        raise ValueError("before or after is written in another way than the service writes it")
     if form == "null":
         raise ValueError("before or after is null as JSON")
     return form

@@ -8,8 +8,10 @@ this against that package.
 import hashlib
 import json
 import re
+from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import lru_cache
+from json.encoder import c_make_encoder, encode_basestring_ascii  # type: ignore[attr-defined]  # CPython has it
 from json.encoder import encode_basestring as quoted
 from typing import Any, NoReturn
 
@@ -40,7 +42,8 @@ MEMBERS = (
     "way",
 )
 _BETWEEN = "\x7f"
-_MOMENT = re.compile(r"(\d{4}-\d\d-\d\d)[ T](\d\d:\d\d:\d\d)(?:\.(\d{6}))?Z?", re.ASCII)
+# One way to write each moment: filters compare it as text where the database has none of its own for times.
+_MOMENT = re.compile(r"(\d{4}-\d\d-\d\d) (\d\d:\d\d:\d\d)(?:\.(?!000000)(\d{6}))?", re.ASCII)
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -50,7 +53,12 @@ class NotCanonical(DpsError):
     code = "not_canonical"
 
 
+# The canonical form of before or after, from the text that the database makes of it.
+StateForm = Callable[[str], str]
+
+
 def row_form(
+    state: StateForm,
     actor_kind: str,
     actor_name: str,
     address: str,
@@ -71,7 +79,7 @@ def row_form(
 ) -> bytes:
     """A row as the bytes that are hashed. `at`, `before` and `after` are what the database holds, as text.
 
-    Raises NotCanonical.
+    `state`: state_form, or own_state_form where the database keeps text as it is given. Raises NotCanonical.
     """
     if type(id) is not int or not (service_id is None or type(service_id) is int):
         raise NotCanonical("id and service_id are whole numbers")
@@ -85,8 +93,8 @@ def row_form(
         # In one go, and taken apart again at a character that is never escaped: sooner done than each by itself.
         escaped = quoted(_BETWEEN.join(texts))[1:-1].split(_BETWEEN)
         at = moment(at)
-        after = "null" if after is None else _state(after)
-        before = "null" if before is None else _state(before)
+        after = "null" if after is None else state(after)
+        before = "null" if before is None else state(before)
     except TypeError:
         raise NotCanonical("it holds something that is no text where text belongs") from None
     if len(escaped) != len(texts):
@@ -117,10 +125,10 @@ def link_hash(index: int, previous: str, row: str) -> str:
 
 
 def moment(text: str) -> str:
-    """UTC with six decimals and a Z, from the text that a database makes of it."""
+    """UTC with six decimals and a Z, from its text: a blank between day and time, decimals where there are any."""
     found = _MOMENT.fullmatch(text)
     if found is None:
-        raise NotCanonical("its time cannot be read")
+        raise NotCanonical("its time is of another form")
     return f"{found[1]}T{found[2]}.{found[3] or '000000'}Z"
 
 
@@ -138,13 +146,17 @@ class _Intricate(Exception):
 
 def json_form(text: str) -> str:
     """JSON text in its canonical form. Raises NotCanonical where a name stands twice, or it is no JSON."""
+    return _value_and_form(text)[1]
+
+
+def _value_and_form(text: str) -> tuple[Any, str]:
     try:
         return _short_way(text)
     except _Intricate:
         value = _read(text)
     except (ValueError, RecursionError):
         raise NotCanonical("before or after is no JSON") from None
-    return written(value)
+    return value, written(value)
 
 
 def _read(text: str) -> Any:
@@ -154,20 +166,36 @@ def _read(text: str) -> Any:
         raise NotCanonical("before or after is no JSON") from None
 
 
-def _short_way(text: str) -> str:
+def _short_way(text: str) -> tuple[Any, str]:
     """What `written` makes of it, several times as fast, where no number has a fraction and no name more than ASCII.
 
     json itself sorts names by code points, which RFC 8785 sorts by UTF-16: the same for ASCII.
     """
     if "\\u" in text or not text.isascii():
         raise _Intricate
-    return _write_simple(_read_simple(text))
+    value = _read_simple(text)
+    return value, "".join(_write_simple(value, 0))
 
 
 @lru_cache(maxsize=4096)
-def _state(text: str) -> str:
+def state_form(text: str) -> str:
     """No state is NULL in the column, and nothing else: the two must not stand for each other."""
-    form = json_form(text)
+    return _not_null(json_form(text))
+
+
+@lru_cache(maxsize=4096)
+def own_state_form(text: str) -> str:
+    """The same, of the very text that the service writes.
+
+    Another one that means the same has the same hash, and filters that look into the text do not find it.
+    """
+    value, form = _value_and_form(text)
+    if "".join(_write_own(value, 0)) != text:
+        raise NotCanonical("before or after is written in another way than the service writes it")
+    return _not_null(form)
+
+
+def _not_null(form: str) -> str:
     if form == "null":
         raise NotCanonical("before or after is null as JSON, where its column would be empty")
     return form
@@ -217,9 +245,11 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 _read_simple = json.JSONDecoder(
     object_pairs_hook=_once, parse_float=_intricate, parse_constant=_intricate
 ).decode
-_write_simple = json.JSONEncoder(
-    ensure_ascii=False, check_circular=False, sort_keys=True, separators=(",", ":")
-).encode
+# What json.JSONEncoder makes anew for each value: without a look for cycles, what makes JSON of other objects, and
+# indents; escapes, what stands behind a name and a value, names sorted, names of other types left out, NaN.
+_write_simple = c_make_encoder(None, None, quoted, None, ":", ",", True, False, True)
+# As json.dumps writes it, and so Django.
+_write_own = c_make_encoder(None, None, encode_basestring_ascii, None, ": ", ", ", False, False, True)
 
 
 def _number(value: float) -> str:

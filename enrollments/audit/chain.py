@@ -8,7 +8,15 @@ from typing import Any, NamedTuple
 
 from django.db import OperationalError, connection
 
-from enrollments.audit.canonical import MEMBERS, NOTHING_BEFORE, NotCanonical, row_form
+from enrollments.audit.canonical import (
+    MEMBERS,
+    NOTHING_BEFORE,
+    NotCanonical,
+    StateForm,
+    own_state_form,
+    row_form,
+    state_form,
+)
 from enrollments.models import HistoryEvent, HistorySeal, UnsealedEvent
 from enrollments.models.history import LAST
 
@@ -60,6 +68,7 @@ def sealed_rows(last: int, after: int | None = None) -> Iterator[SealedRow]:
         f"FROM {SEALS} s LEFT JOIN {EVENTS} e ON e.id = s.event_id "
         'WHERE s."index" <= %s{} ORDER BY s."index" LIMIT %s'
     )
+    state = _state_form()
     more = True
     while more:
         beyond = ("", []) if after is None else (' AND s."index" > %s', [after])
@@ -72,7 +81,7 @@ def sealed_rows(last: int, after: int | None = None) -> Iterator[SealedRow]:
             try:
                 if row[_ID] != event_id:
                     raise NotCanonical("its seal names another ID")
-                form, at = row_form(*row), row[_AT]
+                form, at = row_form(state, *row), row[_AT]
             except NotCanonical as problem:
                 unreadable = "is gone" if row[_ID] is None else f"is no row: {problem.message}"
             # Past the constructor, which would be a twentieth of a verifier's work.
@@ -129,7 +138,12 @@ def _places(values: Sized) -> str:
 
 def form_of(row: Iterable[Any]) -> bytes:
     """Raises NotCanonical."""
-    return row_form(*row)
+    return row_form(_state_form(), *row)
+
+
+def _state_form() -> StateForm:
+    """PostgreSQL writes JSON itself, in one way; SQLite keeps the text that it is given."""
+    return state_form if connection.vendor == "postgresql" else own_state_form
 
 
 def count_waiting() -> int:
@@ -216,7 +230,7 @@ def columns_as_text() -> str:
     """The columns of a row as text, none of them turned into an object that forgets how it was written."""
     if connection.vendor == "postgresql":
         special = {
-            "at": "to_char(e.at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')",
+            "at": "replace(to_char(e.at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.US'), '.000000', '')",
             "before": "e.before::text",
             "after": "e.after::text",
         }

@@ -77,6 +77,14 @@ class Report:
 
     def note_if_late(self, at: str, number: int, event_id: int | None) -> None:
         """Of a row that is dated before one that was sealed earlier."""
-        if datetime.fromisoformat(self.latest) - datetime.fromisoformat(at) > LATE:
+        if _is_late(at, self.latest):
             self.late += 1
             self.first_late = self.first_late or f"#{number} (row {event_id})"
+
+
+def _is_late(at: str, latest: str) -> bool:
+    """A day that no calendar has is out of order as well."""
+    try:
+        return datetime.fromisoformat(latest) - datetime.fromisoformat(at) > LATE
+    except ValueError:
+        return True

@@ -14,8 +14,10 @@ from enrollments.audit.canonical import (
     in_utf8,
     json_form,
     moment,
+    own_state_form,
     row_form,
     row_hash,
+    state_form,
     written,
 )
 from enrollments.models import HistoryEvent
@@ -42,7 +44,7 @@ ROW = {
 
 
 def a_row(**changed):
-    return row_form(**(dict.fromkeys(MEMBERS, "x") | ROW | changed))
+    return row_form(state_form, **(dict.fromkeys(MEMBERS, "x") | ROW | changed))
 
 
 @settings(max_examples=300, deadline=None)
@@ -120,7 +122,38 @@ def test_what_no_row_of_ours_can_hold_has_no_form(text):
         json_form(text)
 
 
-@pytest.mark.parametrize("at", ["2026-05-01", "2026-05-01 10:00:00.5", "2026-05-01 10:00:00+01", "", "x"])
+@pytest.mark.parametrize(
+    "stored", ['{"a":1}', '{"a": "\\/"}', '{"a": "é"}', '{"a": -0}', '{"a": 1.50}', ' {"a": 1}']
+)
+def test_own_states_are_the_very_text_that_is_written(stored):
+    value = json.loads(stored)
+
+    assert own_state_form(json.dumps(value)) == state_form(stored)
+    with pytest.raises(NotCanonical, match="written in another way"):
+        own_state_form(stored)
+
+
+@given(VALUES)
+@example({"b": "\x7f/\u2028\ud83d", "a": [1e22, -0.0, True, None]})
+def test_whatever_is_written_by_the_service_is_taken(value):
+    stored = json.dumps([value])
+
+    assert own_state_form(stored) == state_form(stored)
+
+
+@pytest.mark.parametrize(
+    "at",
+    [
+        "2026-05-01",
+        "2026-05-01 10:00:00.5",
+        "2026-05-01 10:00:00+01",
+        "",
+        "x",
+        "2026-05-01T10:00:00",
+        "2026-05-01 10:00:00Z",
+        "2026-05-01 10:00:00.000000",
+    ],
+)
 def test_times_have_one_form(at):
     with pytest.raises(NotCanonical):
         moment(at)
