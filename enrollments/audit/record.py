@@ -16,7 +16,7 @@ from enrollments.audit.events import Event
 from enrollments.audit.upkeep import seal_after_commit
 from enrollments.errors import Invalid
 from enrollments.models import HistoryEvent, ProvisioningService
-from enrollments.models.inserting import insert_all, made
+from enrollments.models.inserting import insert_all, insert_one, made
 from enrollments.models.locks import moment_of_change
 
 MAX_REASON = 500
@@ -41,14 +41,17 @@ def record(
     before: dict[str, Any] | None = None,
     after: dict[str, Any] | None = None,
 ) -> HistoryEvent:
-    """Add one row. Must be called inside the transaction of the change that it tells of."""
+    """Add one row. Must be called inside the transaction of the change that it tells of.
+
+    Raises NotWritten where the database passes over it, so that the change does not happen either.
+    """
     (columns,) = _columns([Happened(event, subject, before, after)], actor, service, reason)
     try:
-        return HistoryEvent.objects.create(**columns)
+        return insert_one(made(HistoryEvent, **columns))
     except (IntegrityError, OperationalError):
         if not spare_ids.can_be_chosen():
             raise
-    return HistoryEvent.objects.create(pk=spare_ids.spare_id(), **columns)
+    return _with_spare_id(columns)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +85,13 @@ def record_all(
         if not spare_ids.can_be_chosen():
             raise
         for columns in rows:
-            HistoryEvent.objects.create(pk=spare_ids.spare_id(), **columns)
+            _with_spare_id(columns)
+
+
+def _with_spare_id(columns: dict[str, Any]) -> HistoryEvent:
+    row = HistoryEvent(pk=spare_ids.spare_id(), **columns)
+    row.save(force_insert=True)
+    return row
 
 
 def _columns(

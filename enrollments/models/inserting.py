@@ -10,12 +10,13 @@ from functools import lru_cache
 from operator import itemgetter
 from typing import Any, TypeVar
 
-from django.db import DEFAULT_DB_ALIAS, connection, connections, models
+from django.db import DEFAULT_DB_ALIAS, DatabaseError, connection, connections, models
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models.base import ModelState
 from django.utils import timezone
 
 from enrollments.models.json_columns import JsonColumn
+from enrollments.policy.words import counted
 
 CACHE_KIB = 64 * 1024
 # 64 MB, as large as the log of an import becomes anyway.
@@ -32,6 +33,13 @@ _PLAIN_COLUMNS = frozenset(
         models.ForeignKey,
     }
 )
+
+
+class NotWritten(DatabaseError):
+    """The database took rows and did not keep them: a trigger passed over them, and said nothing."""
+
+    def __init__(self, model: type[models.Model], rows: int) -> None:
+        super().__init__(f"the database passed over {counted(rows, 'new row')} of {model._meta.db_table}")
 
 
 Model = TypeVar("Model", bound=models.Model)
@@ -87,7 +95,7 @@ def numbers_by(
 def insert_all(rows: Sequence[models.Model], *, ignore_conflicts: bool = False) -> None:
     """As bulk_create does it, without setting primary keys, and with one time for all that are made now.
 
-    ignore_conflicts: what is there already stays.
+    ignore_conflicts: what is there already stays. Raises NotWritten.
     """
     if not rows:
         return
@@ -98,6 +106,29 @@ def insert_all(rows: Sequence[models.Model], *, ignore_conflicts: bool = False) 
     stored = _stored(plain, others, database)
     with database.cursor() as cursor:
         cursor.executemany(_statement(model, ignore_conflicts), [stored(row.__dict__) for row in rows])
+        written = cursor.rowcount
+    if written != len(rows) and not ignore_conflicts:
+        raise NotWritten(model, len(rows) - written)
+
+
+def insert_one(row: Model) -> Model:
+    """One row, with its primary key. As `save` does it, which breaks off where the database passes over it.
+
+    Raises NotWritten.
+    """
+    model = type(row)
+    plain, others = _columns(model)
+    database = connections[DEFAULT_DB_ALIAS]
+    key: Any = model._meta.pk
+    sql = f"{_statement(model, False)} RETURNING {database.ops.quote_name(key.column)}"
+    with database.cursor() as cursor:
+        cursor.execute(sql, _stored(plain, others, database)(row.__dict__))
+        written = cursor.fetchone()
+    if written is None:
+        raise NotWritten(model, 1)
+    row.pk = written[0]
+    row._state.adding, row._state.db = False, database.alias
+    return row
 
 
 def update_all(rows: Iterable[models.Model], columns: Sequence[str]) -> None:
