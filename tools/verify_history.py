@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 """Checks a history of dpsportal without dpsportal: an export, or a copy of the SQLite database.
 
-usage: verify_history.py FILE --key KEY [--checkpoint FILE]... [--against FILE] [--json]
+usage: verify_history.py FILE --key KEY [--checkpoint FILE]... [--against FILE] [--indexes] [--json]
 
 Needs Python 3.11 and the package `cryptography`, nothing else. It shares no code with the service: it was written
 from docs/history.md, so that a mistake there is not made twice. Exit code 0: every row is what was sealed, and what
-was signed. 1: it is not; the first row that is wrong is named. 2: called wrongly, or not checked: a file holds nothing
+was signed. 1: it is not; the first row that is wrong is named; or a copy of the database is not guarded as it was made
+to be, by its triggers and indexes. 2: called wrongly, or not checked: a file holds nothing
 that was sealed; or a checkpoint was signed with a key that was not given, and nothing is wrong in the rest.
 
     row hash   SHA-256 of the row as JSON in the form of RFC 8785
@@ -420,7 +421,9 @@ def is_late(at, latest):
 class Database:
     """The tables of dpsportal in a copy of its SQLite file."""
 
-    def __init__(self, path):
+    def __init__(self, path, by_row=False):
+        """by_row: hold the indexes against the tables row by row, which takes as long again."""
+        self.by_row = by_row
         self.connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
         self.hidden, self.late, self.read = 0, [], 0
         query = "SELECT id, note, size, head, at FROM enrollments_historycheckpoint ORDER BY size, id"
@@ -603,6 +606,133 @@ class Database:
         return count
 
 
+# --- What stands around the rows -----------------------------------------------------------------------------------
+# Triggers keep rows as they are, and the service reads rows by indexes. Neither is sealed. Of each the SHA-256 of its
+# SQL as SQLite keeps it; of triggers by the migration that made them, since older copies have fewer.
+
+GUARDS = {
+    "0002_history_is_final": {
+        "history_no_update": "656f8ae16cbfa2d357462b02fd1a41f9b335c3fd8c51aa8ed5e19c8050d11435",
+        "history_no_delete": "d16f37853006d2c3d638b021935c5cb40d5c357e34fe8009a31b74cbcdcf5bd7",
+    },
+    "0010_history_seals": {
+        "history_awaits_seal": "4f0639eb72ef5ba1f56900d644e98ed3dc903476e43c11fff3cefc5c38a5a652",
+        "history_seals_no_update": "65f17f7fd25c46d79681a30dc953341a2f61f5019bb013d1c287f17204e28c83",
+        "history_seals_no_delete": "0fc2c8df41e174cafc0349c5660219b7009a99bb40f2a272e8acdaaf78960302",
+        "history_checkpoints_no_update": "e90df18e66c2425849818c5930a9adf2232701d4ce09c73474b11a6d4e25e8aa",
+        "history_checkpoints_no_delete": "c8935030dfc882e7b6d2976250883504fd2d61cc0368dc082784ce6db9e41288",
+        "history_events_no_replace": "dd3323eefe1f81a40c224c7c89682524b90d9f18652fd87f941f6b4168b7f8a5",
+        "history_seals_no_replace": "d888eb0e8ccf7b08bbe79a28b858357a15f2140c8c76ab4ff130bc9edf96d0ae",
+        "history_checkpoints_no_replace": "a0e1ddebe3a164d0a58cf24592e9eabb9985a837eea9428d90a7c84aa910931c",
+    },
+    "0030_history_takes_what_belongs": {
+        "history_events_typed": "acdcab7f5b6fdb086c33034986edd5e5eb3523004031dc357f26d7e8aa847bc4",
+        "history_seals_next": "d60581cc51de61728d555b48108ff3f8cc63212fda354e6e364e533f8cbde576",
+        "history_checkpoints_typed": "b5eb8c4d521601bb9234ab1c71d57f900db132026d70881029ddd4e45e9869dc",
+        "history_waiting_begins": "67733733239cf1040aaa58833f7730fb8acbd3c12d90e1f1f8bae221ed7ac6d2",
+        "history_waiting_no_update": "a42e6e04cb999e3b612d986aac0fccca34ab66c2df43f6218cb1731e7c4db24f",
+        "history_waiting_ends": "4dd3ec8cc6aab8cbfc9be8dbc650283564b060ad2f81770942b5c36050fea49a",
+    },
+}
+INDEXES = {
+    "history_by_time": "bc11b4ac8b552d3738839426f6572f7132117bed1c9a99270c394b840abd8ca7",
+    "history_by_event": "6fd02f14019b657298b4401625d5ba5d4d63cb2f969d1b2253b9ae633a69cb8f",
+    "history_by_way": "a134bb62fcb04c05e7b4b6ad4462eef8bc331beefdae44fe074b6bebc81badac",
+    "history_by_actor": "4bf599a2fc84d97eed80471e0ea3b5164b973c296a3091174c45c6d1909ed3ea",
+    "history_by_kind": "a9c7b104f4e9909ffdc106116802baf57216686652a9c9611c276aa3efff8934",
+    "history_by_name": "f2ac6090f256aef5824b7f0a6cfb5ec14d73e56f8b5fecaf894a6f717916bc50",
+    "history_by_moment": "bc64d10eae7f89600858f92b7b26db0556a414ce17ae9e98d1c8168ce809c8f4",
+    "history_shut_out_by_change": "2ca52c8416ef7a9a3aa4230c0a6e02a972c07e54bd8a4efbb6987e4dd8147b99",
+    "history_checkpoint_by_size": "a85007be3c11b474a7a30515eccc4819276e4afe9c06077e3b9ebc317fa324e3",
+}
+TABLES = [
+    "enrollments_historyevent",
+    "enrollments_historyseal",
+    "enrollments_historycheckpoint",
+    "enrollments_unsealedevent",
+]
+BY_INDEX = (
+    "the service reads by indexes, so its pages, filters and exports may lack rows that are here and sealed"
+)
+
+
+class Guards:
+    """The triggers and indexes of a copy of the SQLite file."""
+
+    def __init__(self, connection):
+        self.connection = connection
+
+    def there(self, kind, table):
+        """Name, SQL and its hash; no SQL where SQLite made it itself."""
+        query = "SELECT name, COALESCE(sql, '') FROM sqlite_master WHERE type = ? AND lower(tbl_name) = ? ORDER BY name"
+        rows = self.connection.execute(query, [kind, table]).fetchall()
+        return [(name, sql, row_hash(sql.encode())) for name, sql in rows]
+
+    def not_as_made(self):
+        """Sentences. None of them proves that a row was changed."""
+        applied = self.connection.execute(
+            "SELECT name FROM django_migrations WHERE app = 'enrollments'"
+        ).fetchall()
+        ours = {}
+        for (migration,) in applied:
+            ours |= GUARDS.get(migration, {})
+        said = []
+        for table in TABLES:
+            for name, _, hash in self.there("trigger", table):
+                if name not in ours:
+                    said.append(f"The trigger {shown(name, 63)} of {table} does not belong there.")
+                elif ours.pop(name) != hash:
+                    said.append(f"The trigger {name} of {table} is not as it belongs there.")
+            for name, sql, hash in self.there("index", table):
+                if INDEXES.get(name, hash) != hash:
+                    said.append(f"The index {name} of {table} is not as it belongs there.")
+                elif name not in INDEXES and " where " in sql.lower():
+                    said.append(
+                        f"The index {shown(name, 63)} of {table}, of some rows only, does not belong there."
+                    )
+        said += [f"The trigger {name} is missing." for name in ours]
+        return said[:20]
+
+    def count_by_indexes(self):
+        """Whether each index has the rows that its table has, by their number and a sum of their IDs."""
+        for table in TABLES:
+            for name, sql, hash in self.there("index", table):
+                if name in INDEXES and INDEXES[name] != hash:
+                    continue
+                _, where, condition = sql.partition(" WHERE ")
+                if where and name not in INDEXES:
+                    continue
+                quoted = name.replace('"', '""')
+                by_index, by_table = (
+                    self.connection.execute(
+                        f"SELECT COUNT(*), SUM(rowid % 999983) FROM {table} {way}{where}{condition}"  # noqa: S608
+                    ).fetchone()
+                    for way in (f'INDEXED BY "{quoted}"', "NOT INDEXED")
+                )
+                if by_index != by_table:
+                    raise Wrong(
+                        f"the index {shown(name, 63)} does not hold the rows that its table holds: {BY_INDEX}; "
+                        "--indexes looks for the row"
+                    )
+
+    def compare_indexes(self):
+        """Each row looked up in each index, by SQLite itself."""
+        for table in TABLES:
+            ((said,), *_) = self.connection.execute(f"PRAGMA integrity_check('{table}')").fetchall()
+            if said != "ok":
+                found = re.fullmatch(r"row (\d+) missing from index .*", said)
+                row = self.nth(int(found[1])) if found and table == TABLES[0] else None
+                raise Wrong(
+                    f"the table {table} and its indexes disagree ({shown(said)}): {BY_INDEX}", None, row
+                )
+
+    def nth(self, number):
+        """The ID of the row that SQLite counts as this one."""
+        query = "SELECT id FROM enrollments_historyevent NOT INDEXED ORDER BY id LIMIT 1 OFFSET ?"
+        found = self.connection.execute(query, [number - 1]).fetchone()
+        return found and found[0]
+
+
 # --- The check -----------------------------------------------------------------------------------------------------
 
 
@@ -707,17 +837,25 @@ def verify(source, keys, kept, seals=None):
             f"the history was cut off: the checkpoint of {at} was signed for {longest} rows", length + 1
         )
     source.left_over()
+    not_as_made = []
+    if isinstance(source, Database):
+        guards = Guards(source.connection)
+        if source.by_row:
+            guards.compare_indexes()
+        guards.count_by_indexes()
+        not_as_made = guards.not_as_made()
     return {
         "rows": length,
         "head": last,
         "signed_rows": longest,
         "checkpoints": sum(map(len, signed.values())),
         "not_checked": unchecked,
+        "not_as_made": not_as_made,
     }
 
 
-def whole(path):
-    return Database(path) if is_database(path) else Export(path)
+def whole(path, by_row=False):
+    return Database(path, by_row) if is_database(path) else Export(path)
 
 
 def arguments():
@@ -739,6 +877,11 @@ def arguments():
         type=Path,
         metavar="FILE",
         help="for an excerpt: a whole export, or a copy of the SQLite database",
+    )
+    parser.add_argument(
+        "--indexes",
+        action="store_true",
+        help="of a copy of the SQLite database: hold each index against its table row by row (takes as long again)",
     )
     parser.add_argument("--json", action="store_true", help="print JSON instead of text")
     return parser.parse_args()
@@ -778,11 +921,14 @@ def main():
         if given.against and Excerpt.is_one(given.against):
             print(f"{given.against} is an excerpt itself: --against takes a whole history.", file=sys.stderr)
             return 2
-        source = whole(given.against or given.file)
+        source = whole(given.against or given.file, given.indexes)
         excerpt = Excerpt(given.file) if given.against else None
         found = verify_excerpt(excerpt, source, keys, kept) if excerpt else verify(source, keys, kept)
-        not_checked = found.pop("not_checked")
-        report = {"ok": not not_checked, **found, "waiting": source.waiting(), "problem": None}
+        not_checked, not_as_made = found.pop("not_checked"), found.pop("not_as_made")
+        ok = not (not_checked or not_as_made)
+        report = {"ok": ok, **found, "waiting": source.waiting(), "problem": None}
+        if not_as_made:
+            report["not_as_made"] = not_as_made
         if not_checked:
             report["not_checked"] = not_checked
     except Wrong as problem:
@@ -799,6 +945,13 @@ def main():
         return 2
     if given.json:
         print(json.dumps(report, indent=2))
+    if not_as_made:
+        print(
+            f"The history is not guarded as it was made to be. {' '.join(not_as_made)} Every sealed row is what was "
+            "sealed; somebody changed its tables, and may have changed rows that were not sealed then.",
+            file=sys.stderr if given.json else sys.stdout,
+        )
+        return 1
     if not_checked:
         print(
             f"Not checked: {not_checked[0]} In what was checked nothing is wrong; {report['signed_rows']} of "

@@ -81,6 +81,7 @@ def _note_check(check: Check, *, actor: Actor, service: ProvisioningService | No
         "head": report.head,
         "checkpoints": report.checkpoints,
         "problem": str(report.problem) if report.problem else None,
+        **({"not_as_made": report.not_as_made} if report.not_as_made else {}),
     }
     record(
         Event.HISTORY_CHECKED,

@@ -49,6 +49,8 @@ class Report:
     late: int = 0
     first_late: str = ""
     problem: Problem | None = None
+    # What stands around the rows and is not as it was made. No row is wrong by that.
+    not_as_made: list[str] = field(default_factory=list)
 
     @property
     def ok(self) -> bool:

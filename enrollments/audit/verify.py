@@ -21,6 +21,7 @@ from enrollments.audit.chain import (
     unaccounted,
     waiting_rows,
 )
+from enrollments.audit.guards import compared_indexes, not_as_made, sqlite_indexes, wrong_index
 from enrollments.audit.notes import Checkpoint, VerifierKey, checkpoint_of, read_checkpoint
 from enrollments.audit.report import Problem, Report
 from enrollments.audit.signed import Checkpoints, SignedHere
@@ -109,6 +110,8 @@ class Check:
     readable: int | None = None
     # After that: the rows up to this ID have one seal, or wait for one.
     accounted: int | None = None
+    # Once all rows were accounted for: how many indexes were counted.
+    counted_indexes: int | None = None
     done: bool = False
 
     def to_go_on_later(self) -> dict[str, Any]:
@@ -123,7 +126,9 @@ class Check:
     def go_on(self, here: SignedHere) -> None:
         """One portion. Raises BadNote where a note in the installation's own file cannot be believed."""
         report = self.report
-        if self.accounted is not None:
+        if self.counted_indexes is not None:
+            self._count_by_an_index(self.counted_indexes)
+        elif self.accounted is not None:
             self._account()
         elif self.readable is not None:
             self._look_at_what_waits()
@@ -135,6 +140,7 @@ class Check:
             self.done = True
         if self.done:
             report.waiting = count_waiting()
+            report.not_as_made = not_as_made()
 
     def _follow(self, here: SignedHere) -> None:
         report, begin = self.report, self.report.rows
@@ -179,7 +185,7 @@ class Check:
         begin = self.accounted or 0
         last, stranger = unaccounted(begin)
         if last is None:
-            self.done = True
+            self.counted_indexes = 0
             return
         if stranger is not None:
             what = (
@@ -193,6 +199,14 @@ class Check:
             self.report.problem = Problem(second, _as_id(event_id), what)
         self.accounted = last
 
+    def _count_by_an_index(self, already: int) -> None:
+        indexes = sqlite_indexes()
+        if already < len(indexes):
+            self.report.problem = wrong_index(indexes[already])
+            self.counted_indexes = already + 1
+        else:
+            self.done = True
+
     def _signed(self, here: SignedHere, after: int, to: int | None) -> Checkpoints:
         """What was signed for these places, wherever it is kept."""
         kept = [one for one in self.kept if one.size > after and (to is None or one.size <= to)]
@@ -200,10 +214,13 @@ class Check:
 
 
 @without_collecting()
-def verify_database(keys: list[VerifierKey], kept: Iterable[str] = (), own: Iterable[str] = ()) -> Report:
+def verify_database(
+    keys: list[VerifierKey], kept: Iterable[str] = (), own: Iterable[str] = (), *, indexes: bool = False
+) -> Report:
     """Check every row of the installation, and what was signed of it: in the database, and the notes `kept` elsewhere.
 
     `own`: the notes of the installation's own file. As in the database, some may be by former keys.
+    `indexes`: hold each index against its table row by row, which takes as long again; without it, rows are counted.
 
     Raises BadNote where one of `kept` cannot be believed.
     """
@@ -211,4 +228,6 @@ def verify_database(keys: list[VerifierKey], kept: Iterable[str] = (), own: Iter
     here = SignedHere(keys, own)
     while not check.done:
         check.go_on(here)
+    if indexes and check.report.ok:
+        check.report.problem = compared_indexes()
     return check.report

@@ -39,6 +39,11 @@ def without_triggers(*names: str) -> Iterator[str]:
         yield from migration.SQLITE_BACK if ON_SQLITE else migration.POSTGRESQL_BACK
 
 
+def with_triggers() -> Iterator[str]:
+    for name in reversed(WITH_TRIGGERS):
+        yield from importlib.import_module(f"enrollments.migrations.{name}").SQLITE
+
+
 @contextlib.contextmanager
 def tampered(*statements: str) -> Iterator[None]:
     """The database as it is after these statements, its triggers gone; afterwards as before."""
@@ -84,12 +89,12 @@ def found_by_tool(path: Path, *more: str) -> tuple[int | None, int | None] | Non
 
 
 def copied(path: Path, *statements: str) -> Path:
-    """A copy of the database as a file, after these statements, without its triggers."""
+    """A copy of the database as a file, after these statements, which no trigger hindered."""
     with contextlib.closing(sqlite3.connect(path)) as target:
         connection.ensure_connection()
         connection.connection.backup(target)
         target.execute("PRAGMA ignore_check_constraints=ON")
-        for statement in (*without_triggers(), *statements):
+        for statement in (*without_triggers(), *statements, *with_triggers()):
             target.execute(statement)
         target.commit()
         target.execute("PRAGMA journal_mode=DELETE")
