@@ -16,7 +16,7 @@ from enrollments.audit.events import Event
 from enrollments.audit.upkeep import seal_after_commit
 from enrollments.errors import Invalid
 from enrollments.models import HistoryEvent, ProvisioningService
-from enrollments.models.inserting import insert_all, insert_one, made
+from enrollments.models.inserting import insert_all, made
 from enrollments.models.locks import moment_of_change
 
 MAX_REASON = 500
@@ -47,7 +47,7 @@ def record(
     """
     (columns,) = _columns([Happened(event, subject, before, after)], actor, service, reason)
     try:
-        return insert_one(made(HistoryEvent, **columns))
+        return HistoryEvent.objects.create(**columns)
     except (IntegrityError, OperationalError):
         if not spare_ids.can_be_chosen():
             raise

@@ -1,6 +1,5 @@
 """What somebody with the database, its triggers gone, may try: both verifiers say it in a sentence that tells where."""
 
-import importlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -31,13 +30,13 @@ from tests.audit.tampering import (
     ON_SQLITE,
     SEAL,
     WAITING,
-    WITH_TRIGGERS,
     by_tool,
     copied,
     key,
     tampered,
     undone,
     updated,
+    with_triggers,
     without_triggers,
 )
 
@@ -345,6 +344,8 @@ def test_key_of_the_installation_that_was_exchanged_shows(world, settings, tmp_p
         checkpoints.make_checkpoint()
         copy = as_it_is_now(tmp_path / "copy.sqlite3")
         assert told_by_us() == ""
+        for statement in with_triggers():
+            execute(statement)
         with pytest.raises(
             CommandError, match=f"signed by {former.name}, whose verifier key is not known here"
         ):
@@ -377,10 +378,8 @@ def test_older_copy_of_the_database_that_was_put_back_shows(world, and_goes_on, 
     with undone():
         for statement in (*without_triggers(), *back):
             execute(statement)
-        for name in reversed(WITH_TRIGGERS):
-            migration = importlib.import_module(f"enrollments.migrations.{name}")
-            for statement in migration.SQLITE:
-                execute(statement)
+        for statement in with_triggers():
+            execute(statement)
         if and_goes_on:
             fill(ROWS, seed=9)
             seal_everything()
