@@ -41,7 +41,8 @@ def without_triggers(*names: str) -> Iterator[str]:
 
 def with_triggers() -> Iterator[str]:
     for name in reversed(WITH_TRIGGERS):
-        yield from importlib.import_module(f"enrollments.migrations.{name}").SQLITE
+        migration = importlib.import_module(f"enrollments.migrations.{name}")
+        yield from migration.SQLITE if ON_SQLITE else migration.POSTGRESQL
 
 
 @contextlib.contextmanager

@@ -13,8 +13,8 @@ from django.core.management.base import CommandError
 from enrollments.audit import checkpoints
 from enrollments.audit.notes import read_checkpoint
 from enrollments.models import HistoryEvent, HistorySeal, SignInFailures
-from tests.audit.histories import fill
-from tests.audit.tampering import tampered
+from tests.audit.histories import execute, fill
+from tests.audit.tampering import tampered, with_triggers
 from tests.devices import new_service
 from tests.management.calls import json_of, printed_by, refusal_of
 
@@ -88,6 +88,9 @@ def test_end_that_was_cut_off_is_found_by_the_file_of_checkpoints_and_by_one_tha
     with tampered(*cut):
         assert "cut off" in refusal_of("audit_verify")[1]
         Path(settings.DPS_CHECKPOINT_FILE).unlink()
+        assert "not guarded" in refusal_of("audit_verify")[1]
+        for statement in with_triggers():
+            execute(statement)
         assert "is what was sealed" in printed_by("audit_verify")
         assert refusal_of("audit_verify", "--checkpoint", str(kept))[0] == 1
 
