@@ -117,7 +117,7 @@ def _schedule_disabling(
     with _switching(
         service, find, event, actor=actor, reason=reason, expected_epoch=expected_epoch
     ) as switch:
-        at = checked_time("at", at, switch.now)
+        at = checked_time("at", at, switch.now, opens=False)
         if switch.entry.enabled:
             switch.turn_at(at)
         elif switch.entry.switches_at is not None:
@@ -164,7 +164,7 @@ class _Switch(Generic[E]):
 
     def turn(self, enabled: bool, until: datetime | None) -> None:
         """Raises Invalid for a time that cannot be scheduled."""
-        until = checked_time("until", until, self.now) if until is not None else None
+        until = checked_time("until", until, self.now, opens=not enabled) if until is not None else None
         self.entry.enabled = enabled
         self.turn_at(until)
 

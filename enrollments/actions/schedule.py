@@ -45,15 +45,28 @@ def as_text(moment: datetime) -> str:
     return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
-def checked_time(field: str, moment: datetime, now: datetime) -> datetime:
-    """A time that can be scheduled, in whole seconds. Raises Invalid for this field."""
+def checked_time(field: str, moment: datetime, now: datetime, *, opens: bool) -> datetime:
+    """A time that can be scheduled, in whole seconds: what is enabled then is so no earlier than asked.
+
+    opens: whether something is. Raises Invalid for this field.
+    """
     if moment.tzinfo is None:
         raise Invalid({field: ["Say in which zone that time is meant, for instance with Z for UTC."]})
     if moment <= now:
         raise Invalid({field: [f"That time has passed: it is {as_text(now)} now."]})
+    whole = in_whole_seconds(moment, opens=opens)
+    if whole <= now:
+        raise Invalid({field: ["That time lies within the second that it is now: give a later one."]})
     if moment > now + LONGEST:
         raise Invalid({field: ["Nothing can be scheduled more than ten years ahead."]})
-    return moment.astimezone(UTC).replace(microsecond=0)
+    return whole
+
+
+def in_whole_seconds(moment: datetime, *, opens: bool) -> datetime:
+    """As it is kept. opens: see checked_time."""
+    whole = moment.astimezone(UTC).replace(microsecond=0)
+    has_next = whole.year < datetime.max.year
+    return whole + timedelta(seconds=1) if opens and whole < moment and has_next else whole
 
 
 @dataclass(frozen=True, slots=True)

@@ -291,7 +291,7 @@ def _with_schedule(spec: S, record: Record, now: datetime) -> S:
     if record.switches_at <= now:
         reason = record.schedule_reason or None
         return replace(spec, enabled=not spec.enabled, for_good=spec.enabled, schedule_reason=reason)
-    at = checked_time("switches_at", record.switches_at, now)
+    at = checked_time("switches_at", record.switches_at, now, opens=not spec.enabled)
     return replace(spec, switches_at=at, for_good=False, schedule_reason=record.schedule_reason or None)
 
 

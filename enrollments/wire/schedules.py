@@ -7,7 +7,7 @@ change. Neither may leave an entry open tomorrow that was disabled today.
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from enrollments.actions.schedule import checked_time
+from enrollments.actions.schedule import checked_time, in_whole_seconds
 from enrollments.audit.record import clean_reason
 from enrollments.errors import Invalid
 from enrollments.models import EnrollmentGroup, IndividualEnrollment, ProvisioningService
@@ -48,16 +48,20 @@ def schedule_of(service: ProvisioningService, message: messages.Entry, current: 
     _, now = ProvisioningService.epoch_and_time(service.pk)
     return Schedule(
         for_good=False,
-        at=checked_time("switches_at", _moment(message.switches_at), now),
+        at=checked_time("switches_at", _moment(message.switches_at), now, opens=_opens(message)),
         reason=_reason(message),
     )
+
+
+def _opens(message: messages.Entry) -> bool:
+    return message.provisioning_status == "disabled"
 
 
 def is_as_told(message: messages.Entry, current: Held | None) -> bool:
     """Whether its time and reason are what is scheduled for the entry, as an answer has told them."""
     if message.switches_at is None or current is None or current.switches_at is None:
         return False
-    at = _moment(message.switches_at).replace(microsecond=0)
+    at = in_whole_seconds(_moment(message.switches_at), opens=_opens(message))
     # Some clients hand back the one member and not the other.
     is_same_reason = message.schedule_reason is None or _reason(message) == current.schedule_reason
     return at == current.switches_at and is_same_reason

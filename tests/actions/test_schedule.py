@@ -1223,3 +1223,30 @@ def test_individual_schedule_can_be_cancelled_too(service, database_clock, deadl
     database_clock.set_to(deadline)
 
     assert register(service, leaf).outcome is Outcome.ASSIGNED
+
+
+def test_what_is_disabled_until_a_fraction_of_a_second_is_enabled_no_earlier(entry, database_clock):
+    until = database_clock.now.replace(microsecond=0) + timedelta(minutes=5, milliseconds=250)
+
+    entry.disable(until=until)
+
+    assert entry.row.switches_at == until.replace(microsecond=0) + timedelta(seconds=1)
+
+
+def test_what_is_disabled_at_a_fraction_of_a_second_is_so_no_later(entry, database_clock):
+    at = database_clock.now.replace(microsecond=0) + timedelta(minutes=5, milliseconds=250)
+
+    entry.disable(at=at)
+
+    assert entry.row.switches_at == at.replace(microsecond=0)
+
+
+def test_a_time_within_the_second_that_it_is_is_no_time_to_come(entry, database_clock):
+    now = database_clock.now.replace(microsecond=50_000)
+    database_clock.set_to(now)
+
+    with pytest.raises(Invalid, match="within the second that it is now"):
+        entry.disable(at=now.replace(microsecond=950_000))
+    entry.disable(until=now.replace(microsecond=950_000))
+
+    assert entry.row.switches_at == now.replace(microsecond=0) + timedelta(seconds=1)
