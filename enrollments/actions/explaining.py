@@ -200,14 +200,15 @@ def _judged_first(
     at: datetime,
     entries_at: datetime | None,
 ) -> Explanation:
-    """The first of these. Where it is refused, with the one of the others that would be admitted, if one would."""
+    """The first of these. Where it is refused or fails, with the one of the others that would be admitted, if any."""
     first, *others = known
     told = _judged(service, first, at, entries_at=entries_at)
-    if told.verdict is Verdict.ADMIT:
+    if told.verdict is Verdict.ADMIT and not told.fails:
         return told
     for one in others:
-        other = _judged(service, one, at, entries_at=entries_at, with_names=False)
-        if other.verdict is Verdict.ADMIT:
+        # Who is refused is told of what admits it, be its name held; whose name is held, of what has it.
+        other = _judged(service, one, at, entries_at=entries_at, with_names=told.fails)
+        if other.verdict is Verdict.ADMIT and not other.fails:
             admitted = f"It is admitted by {other.entry_words} if it shows something else that is known of it"
             return replace(told, note=f"{admitted}: {other.basis}.")
     return told

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from enrollments.actions.explaining import Question, explain
 from enrollments.actions.judging import group_ref, individual_ref
+from enrollments.actions.name_holders import holder_of
 from enrollments.actions.schedule import switches_now
 from enrollments.errors import NotFound, SecretUnreadable
 from enrollments.models import ProvisioningService, RegistrationRecord
@@ -17,6 +18,7 @@ from enrollments.policy.unknown import Unknown
 @dataclass(frozen=True, slots=True)
 class KeptOut:
     """Why. by: the entry that the decision rests on. is_disabled: it does because that entry is disabled (R5 to R7).
+    is_name_held: it fails because that entry holds its name, and another one would admit it (R11).
 
     is_denied: that entry is the device's own, so that denying it would change nothing. note: what would be admitted all
     the same of what is enrolled for it, if anything.
@@ -27,6 +29,7 @@ class KeptOut:
     is_disabled: bool
     is_denied: bool = False
     note: str = ""
+    is_name_held: bool = False
 
 
 def kept_out(service: ProvisioningService, record: RegistrationRecord) -> KeptOut | None:
@@ -40,6 +43,8 @@ def kept_out(service: ProvisioningService, record: RegistrationRecord) -> KeptOu
         return None
     except SecretUnreadable:
         return _by_disabled_entry(service, record)
+    if told.fails and not told.note:
+        return KeptOut(told.reason, holder_of(record), is_disabled=False, is_name_held=True)
     if told.was_kept or told.verdict is Verdict.ADMIT:
         return None
     is_disabled = told.verdict is Verdict.DISABLED and told.entry is not None

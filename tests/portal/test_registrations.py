@@ -7,7 +7,12 @@ import pytest
 from cryptography.fernet import Fernet
 from django.test import Client
 
-from enrollments.actions.enrollment_groups import delete_enrollment_groups, disable_enrollment_group
+from enrollments.actions.enrollment_groups import (
+    change_enrollment_group,
+    delete_enrollment_groups,
+    disable_enrollment_group,
+)
+from enrollments.actions.group_specs import GroupSpec
 from enrollments.actions.name_claims import name_version
 from enrollments.actions.revocation import delete_registration, release_registration
 from enrollments.actions.services import change_settings
@@ -20,6 +25,7 @@ from enrollments.models import (
     ProvisioningService,
     RegistrationAttempt,
     RegistrationRecord,
+    Slot,
 )
 from enrollments.policy.reasons import Reason
 from enrollments.policy.roles import Role
@@ -27,6 +33,7 @@ from tests.actions.test_tpm import TpmDevice, enroll_tpm
 from tests.certificates import root
 from tests.devices import ALICE, enroll_ca, enroll_keys, register, signs
 from tests.factories import a_service, a_user, an_individual
+from tests.management.calls import refusal_of
 from tests.portal.entry_forms import entry_form, post
 from tests.portal.walking import pages_of
 from tests.soft_tpm import SoftTpm
@@ -62,6 +69,10 @@ def confirm(client: Client, path: str, **data: str):
     asked = page(client, f"{URL}{path}")
     hidden = dict(re.findall(r'<input type="hidden" name="(name_version)" value="([^"]*)">', asked))
     return client.post(f"{URL}{path}", {**hidden, **data})
+
+
+def shown(html: str) -> str:
+    return " ".join(unescape(re.sub(r"<[^>]+>", "", html)).split())
 
 
 def test_list_shows_hub_device_and_deciding_entry(operator, pump):
@@ -481,3 +492,57 @@ def test_device_can_be_found_and_shut_out_without_the_encryption_key(operator, p
 
     assert not IndividualEnrollment.objects.defer("primary_key", "secondary_key").get().enabled
     assert not HubDevice.objects.exists()
+
+
+class TestWhoseNameAnotherEntryHoldsSinceAChange:
+    """R11: its group has another CA, and a new group with the former one would admit it."""
+
+    @pytest.fixture
+    def held(self, pump):
+        group = pump.service.enrollmentgroups.get()
+        spec = GroupSpec(certificates={Slot.PRIMARY: root("New CA").parsed})
+        change_enrollment_group(pump.service, group.group_id, spec, expected_etag=group.etag, actor=ALICE)
+        enroll_ca(pump.service, CA, "plant-8")
+        return pump
+
+    def test_it_is_shut_out_before_it_tries(self, operator, held):
+        text = shown(page(operator, f"{URL}Pump-042/"))
+
+        assert "Shut out" in text
+        assert "its registration ID is held through enrollment group plant-7" in text
+        assert "Release the registration ID" in text
+        assert "Who shut it out, and why" in text
+
+    def test_and_after_it_tried_in_one_sentence(self, operator, held):
+        assert register(held.service, LINE.leaf("Pump-042")).outcome == "failed"
+        text = shown(page(operator, f"{URL}Pump-042/"))
+
+        assert "its registration ID is held through enrollment group plant-7" in text
+        assert "asked for this name" not in text
+
+    def test_a_viewer_is_told_too(self, client, held):
+        client.force_login(a_user(Role.VIEWER, held.service))
+
+        assert "is held through enrollment group plant-7" in shown(page(client, f"{URL}Pump-042/"))
+
+    def test_released_it_is_not(self, operator, held):
+        release_registration(held.service, "Pump-042", actor=ALICE)
+
+        assert "Shut out" not in shown(page(operator, f"{URL}Pump-042/"))
+
+    def test_the_commands_name_the_way_in(self, held):
+        code, sentence = refusal_of("registrations", "enable", "Pump-042")
+
+        assert code == 1
+        assert "registrations release Pump-042" in sentence
+
+
+def test_who_holds_its_name_is_not_shut_out_by_a_stranger_who_asks_for_it(operator, pump):
+    other = root("Other CA")
+    enroll_ca(pump.service, other, "other")
+    assert register(pump.service, other.leaf("Pump-042")).outcome == "failed"
+
+    text = shown(page(operator, f"{URL}Pump-042/"))
+
+    assert "Shut out" not in text
+    assert "asked for this name, and was not given it" in text

@@ -370,6 +370,11 @@ def _way_in(service: ProvisioningService, record: RegistrationRecord) -> str:
             f"Nothing keeps {record} out, as far as it is known here what it shows: manage.py explain "
             f"--registration-id {record} says what is decided about it."
         )
+    if out.is_name_held:
+        return (
+            f"{record} fails: another entry would admit it, and its registration ID is held through {out.by}. "
+            f"manage.py registrations release {record} lets that one have it."
+        )
     if not out.is_disabled or out.by is None:
         return (
             f"No disabled entry keeps {record} out: {out.reason.in_words}. manage.py explain --registration-id "
