@@ -1,4 +1,7 @@
-"""Storms: who is refused most, how often it comes, and when it may try again (R14). Looks, and changes nothing."""
+"""Storms: who comes in vain most, how often, and when it may try again (R14). Looks, and changes nothing.
+
+Whoever is refused, and whoever is admitted and fails, as a fleet does whose names another entry holds (R11).
+"""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -10,22 +13,28 @@ from django.db.models.functions import RowNumber
 
 from enrollments.actions.attempts import OVERFLOW_NAME
 from enrollments.actions.kept_attempts import tracking_id_of_latest
+from enrollments.actions.name_holders import holder_of
 from enrollments.actions.quiet_periods import REFUSED, caller_of, standing_quiet_periods
-from enrollments.models import ProvisioningService, QuietPeriod, RegistrationAttempt
+from enrollments.models import AttemptOutcome, ProvisioningService, QuietPeriod, RegistrationAttempt
+from enrollments.models.enrollments import secrets_of
 from enrollments.policy.back_off import FREE_REFUSALS
-from enrollments.throttling import BackOff, limiter
+from enrollments.policy.names import registration_key
+from enrollments.policy.reasons import Reason
+from enrollments.throttling import BackOff, Caller, limiter
 
 MOST_SHOWN = 50
+IN_VAIN = (*REFUSED, AttemptOutcome.FAILED)
 # Whom rates and back-off take for one.
 _CALLER = ("registration_key", "outcome", "credential")
 
 
 @dataclass(frozen=True, slots=True)
 class Storm:
-    """One caller that is refused. `latest`: its latest attempt, whose cause and client are shown.
+    """One caller that is refused, or fails. `latest`: its latest attempt, whose cause and client are shown.
 
     times: with tries that were not judged since. in_a_row and next_try are what this node remembers; next_try is None
-    where it may try at once.
+    where it may try at once. Whoever fails is held back by its rate alone: it has no refusals in a row.
+    releasable: the registration ID, where another entry than the one that admits this caller holds it still (R11).
     """
 
     latest: RegistrationAttempt
@@ -36,6 +45,7 @@ class Storm:
     next_try: datetime | None
     quiet: QuietPeriod | None
     can_be_quieted: bool
+    releasable: str
 
     @property
     def per_minute(self) -> float:
@@ -47,13 +57,17 @@ class Storm:
         return tracking_id_of_latest(self.latest)
 
     @property
+    def fails(self) -> bool:
+        return self.latest.outcome == AttemptOutcome.FAILED
+
+    @property
     def stands_for_many(self) -> bool:
         return self.latest.claimed_registration_id == OVERFLOW_NAME
 
 
 @dataclass(frozen=True, slots=True)
 class Storms:
-    """Most refused first. `callers`: how many there are in all, shown or not."""
+    """Who came most often first. `callers`: how many there are in all, shown or not."""
 
     shown: tuple[Storm, ...]
     callers: int
@@ -61,17 +75,17 @@ class Storms:
 
 
 def storms(service: ProvisioningService, *, window: timedelta, at: datetime) -> Storms:
-    """Callers that were refused within the window, by how often. Attempts are counted by the hour, and come whole."""
+    """Who was refused or failed within the window, by how often. Attempts are counted by the hour, and come whole."""
     since = at - window
     # Tries that are held back are counted in the row of a refusal before them.
     refused_since = since - timedelta(seconds=service.longest_retry_after_seconds)
-    refused = service.attempts.filter(
+    in_vain = service.attempts.filter(
         # The hour is what the index knows; the time is what was asked for.
         hour__gte=refused_since.replace(minute=0, second=0, microsecond=0),
-        outcome__in=REFUSED,
+        outcome__in=IN_VAIN,
         last_at__gte=since,
     )
-    by_caller = refused.values(*_CALLER).order_by()
+    by_caller = in_vain.values(*_CALLER).order_by()
     rows = list(
         by_caller.annotate(times=Sum("count"), first=Min("first_at"), last=Max("last_at")).order_by(
             "-times", "-last", *_CALLER
@@ -80,7 +94,8 @@ def storms(service: ProvisioningService, *, window: timedelta, at: datetime) -> 
     callers = len(rows)
     if callers == MOST_SHOWN:
         callers = by_caller.annotate(rows=Count("pk")).count()
-    latest = _latest_of(refused, (row["registration_key"] for row in rows))
+    latest = _latest_of(in_vain, (row["registration_key"] for row in rows))
+    releasable = _releasable(service, latest.values())
     quiet = tuple(standing_quiet_periods(at).filter(service=service).order_by("until", "pk"))
     by_whom = {(one.registration_key, one.credential, one.is_proven): one for one in quiet}
     shown = []
@@ -88,8 +103,10 @@ def storms(service: ProvisioningService, *, window: timedelta, at: datetime) -> 
         attempt = latest.get(_caller(row))
         if attempt is None:
             continue  # forgotten meanwhile
+        fails = attempt.outcome == AttemptOutcome.FAILED
         caller = caller_of(attempt)
-        back_off = limiter().back_off_of(caller) if caller else None
+        refused = None if fails else caller
+        back_off = limiter().back_off_of(refused) if refused else None
         shown.append(
             Storm(
                 attempt,
@@ -97,23 +114,46 @@ def storms(service: ProvisioningService, *, window: timedelta, at: datetime) -> 
                 row["first"],
                 row["last"],
                 back_off.in_a_row if back_off else None,
-                _next_try(service, back_off, at),
-                by_whom.get((caller.registration_key, caller.credential, caller.is_proven))
-                if caller
+                _next_of_failed(service, caller, at) if fails else _next_try(service, back_off, at),
+                by_whom.get((refused.registration_key, refused.credential, refused.is_proven))
+                if refused
                 else None,
-                can_be_quieted=caller is not None,
+                can_be_quieted=refused is not None,
+                releasable=releasable.get(attempt.pk, ""),
             )
         )
     return Storms(tuple(shown), callers, quiet)
 
 
 def _latest_of(
-    refused: QuerySet[RegistrationAttempt], names: Iterable[str]
+    in_vain: QuerySet[RegistrationAttempt], names: Iterable[str]
 ) -> dict[tuple[str, ...], RegistrationAttempt]:
     """The latest attempt of each caller with one of these names."""
     place = Window(RowNumber(), partition_by=_CALLER, order_by=["-last_at", "-pk"])
-    latest = refused.filter(registration_key__in=set(names)).annotate(place=place).filter(place=1)
+    latest = in_vain.filter(registration_key__in=set(names)).annotate(place=place).filter(place=1)
     return {_caller(vars(one)): one for one in latest}
+
+
+def _releasable(service: ProvisioningService, attempts: Iterable[RegistrationAttempt]) -> dict[int, str]:
+    """The names that these attempts failed to get and that another entry holds still, by attempt. One query."""
+    contested = [one for one in attempts if one.reason == Reason.NAME_HELD_BY_OTHER_ENTRY]
+    if not contested:
+        return {}
+    owners = ("owner_individual", "owner_group")
+    names = {one.registration_key for one in contested}
+    records = service.registrations.select_related(*owners).defer(*secrets_of(*owners))
+    held = {one.registration_key: one for one in records.filter(registration_key__in=names)}
+    releasable = {}
+    for attempt in contested:
+        record = held.get(attempt.registration_key)
+        holder = holder_of(record) if record else None
+        if record is None or holder is None:
+            continue
+        admits = (attempt.entry_kind, registration_key(attempt.entry_name))
+        # Once released, the name is of whoever wanted it, who must not lose it again.
+        if (holder.kind.value, registration_key(holder.name)) != admits:
+            releasable[attempt.pk] = record.registration_id
+    return releasable
 
 
 def _caller(row: dict[str, Any]) -> tuple[str, ...]:
@@ -128,3 +168,13 @@ def _next_try(service: ProvisioningService, back_off: BackOff | None, at: dateti
         return None
     next_try = datetime.fromtimestamp(back_off.next_try, tz=UTC)
     return next_try if next_try > at else None
+
+
+def _next_of_failed(service: ProvisioningService, caller: Caller | None, at: datetime) -> datetime | None:
+    """When its rate lets it register again. It was admitted, so no back-off holds it back."""
+    if caller is None:
+        return None
+    next_try = limiter().next_registration(
+        caller, at.timestamp(), per_minute=service.device_registrations_per_minute
+    )
+    return datetime.fromtimestamp(next_try, tz=UTC) if next_try else None

@@ -104,6 +104,12 @@ class Limiter:
 
         return self._of(caller).change(caller.key("registrations"), now, look)
 
+    def next_registration(self, caller: Caller, now: float, *, per_minute: int) -> float:
+        """When its rate has room for another registration, to look at. Zero: at once, or nothing can be read."""
+        numbers = self._of(caller).look(caller.key("registrations"))
+        room_at = _room_at(numbers[0], now, per_minute) if numbers is not None else 0.0
+        return room_at if room_at > now else 0.0
+
     def take_of_service(self, service: int, now: float, *, per_minute: int) -> int:
         """Count a registration of the whole service; the wait in seconds where it is one too many."""
         return _take(self._proven, f"service\n{service}".encode(), now, per_minute)
@@ -221,8 +227,12 @@ def _take(table: Table, key: bytes, now: float, per_minute: int) -> int:
 
 
 def _wait(full_at: float, now: float, per_minute: int) -> int:
-    room_at = _believable(full_at, now) - MINUTE * (per_minute - 1) / per_minute
+    room_at = _room_at(full_at, now, per_minute)
     return _whole(room_at - now) if room_at > now + 1e-6 else 0
+
+
+def _room_at(full_at: float, now: float, per_minute: int) -> float:
+    return _believable(full_at, now) - MINUTE * (per_minute - 1) / per_minute
 
 
 def _believable(full_at: float, now: float) -> float:

@@ -1,4 +1,4 @@
-"""Storms: who is refused most, what this node remembers of it, and telling one to be quiet (R14, R17)."""
+"""Storms: who is refused or fails most, what this node remembers of it, and telling one to be quiet (R14, R17)."""
 
 from datetime import timedelta
 
@@ -7,7 +7,8 @@ from django.test import Client
 from django.utils import timezone
 
 from enrollments.actions.attempts import OVERFLOW_NAME
-from enrollments.actions.enrollment_groups import disable_enrollment_group
+from enrollments.actions.enrollment_groups import disable_enrollment_group, enable_enrollment_group
+from enrollments.actions.revocation import release_registration
 from enrollments.actions.services import change_settings
 from enrollments.models import HistoryEvent, ProvisioningService, QuietPeriod
 from enrollments.policy.back_off import FREE_REFUSALS
@@ -18,6 +19,7 @@ from tests.factories import a_service, a_user
 
 CA = root("Plant CA")
 URL = "/services/plant/storms/"
+PER_MINUTE = ProvisioningService._meta.get_field("device_registrations_per_minute").default
 HTMX = {"HX-Request": "true"}
 
 
@@ -73,7 +75,80 @@ def test_admitted_devices_are_no_storm(operator, plant):
     refused(plant, CA.leaf("pump-1"))
 
     assert shown(operator) == ()
-    assert "No device was refused within this window" in page(operator)
+    assert "No device was refused, and none failed, within this window" in page(operator)
+
+
+@pytest.fixture
+def contested(plant: ProvisioningService):
+    """A device of a new CA, whose group does not name the former one as its predecessor (R11)."""
+    register(plant, CA.leaf("Pump-1"))
+    new = root("New CA")
+    enroll_ca(plant, new, "plant-8")
+    return new.leaf("pump-1")
+
+
+def test_devices_that_fail_are_a_storm(operator, plant, contested):
+    for _ in range(PER_MINUTE + 1):
+        register(plant, contested)
+
+    (storm,) = shown(operator)
+
+    assert (storm.latest.outcome, storm.times, storm.per_minute) == ("failed", PER_MINUTE, PER_MINUTE)
+    assert (storm.in_a_row, storm.quiet, storm.can_be_quieted) == (None, None, False)
+    assert timedelta(0) < storm.next_try - timezone.now() <= timedelta(seconds=60 / PER_MINUTE)
+    text = page(operator)
+    assert "The registration ID is held through another entry" in text
+    for offered in ("/explain/?tracking_id=", "/deny/", "/registrations/Pump-1/release/"):
+        assert offered in text
+    assert "/quiet/" not in text
+    url = f"/services/plant/attempts/{storm.latest.pk}/quiet/"
+    assert operator.post(url, {"duration": "60"}).status_code == 409
+
+
+def test_device_that_fails_below_its_rate_may_try_at_once_and_has_no_refusals_in_a_row(
+    operator, plant, contested
+):
+    """Refusals from before it was admitted do not hold it back, and are a row of their own."""
+    disable_enrollment_group(plant, "plant-8", actor=ALICE)
+    refused(plant, contested, times=FREE_REFUSALS + 2)
+    enable_enrollment_group(plant, "plant-8", actor=ALICE)
+    refused(plant, contested)
+
+    disabled, failed = shown(operator)
+
+    assert (disabled.latest.outcome, disabled.times, disabled.in_a_row) == (
+        "disabled",
+        FREE_REFUSALS + 2,
+        FREE_REFUSALS,
+    )
+    assert (failed.latest.outcome, failed.times, failed.in_a_row, failed.next_try) == (
+        "failed",
+        1,
+        None,
+        None,
+    )
+
+
+def test_name_is_offered_for_release_while_another_entry_holds_it(operator, plant, contested):
+    register(plant, contested)
+    assert "/release/" in page(operator)
+    release_registration(plant, "pump-1", actor=ALICE)
+    assert "/release/" not in page(operator)
+
+    assert register(plant, contested).outcome == "assigned"
+
+    assert [one.latest.outcome for one in shown(operator)] == ["failed"]
+    assert "/release/" not in page(operator)
+
+
+def test_device_that_fails_for_another_cause_is_offered_no_release(operator, plant):
+    plant.hubs.all().delete()
+    assert register(plant, CA.leaf("pump-1")).outcome == "failed"
+
+    text = page(operator)
+
+    assert "pump-1" in text
+    assert "/release/" not in text
 
 
 def test_window_is_chosen_in_the_address(operator, plant):
@@ -236,13 +311,16 @@ def test_quiet_period_of_another_service_is_not_there(operator, plant):
     assert QuietPeriod.objects.exists()
 
 
-def test_auditor_looks_and_is_offered_nothing_to_do(client, plant):
+def test_auditor_looks_and_is_offered_nothing_to_do(client, plant, contested):
     refused(plant, self_signed("odd-1"))
+    register(plant, contested)
     client.force_login(a_user(Role.AUDITOR, plant))
 
     text = page(client)
 
     assert "odd-1" in text
+    assert "registration ID is held" in text
     assert "/explain/?tracking_id=" in text
     assert "/quiet/" not in text
     assert "/deny/" not in text
+    assert "/release/" not in text

@@ -73,6 +73,9 @@ def test_registrations_of_a_device_keep_to_its_rate(limiter):
 
     assert waits == [0] * 12 + [5, 5]
     assert limiter.registration_wait(PUMP, NOW, per_minute=12) == 5
+    assert limiter.next_registration(PUMP, NOW, per_minute=12) == NOW + 5
+    assert limiter.next_registration(PUMP, NOW + 5, per_minute=12) == 0
+    assert limiter.next_registration(STRANGER, NOW, per_minute=12) == 0
     assert limiter.take_registration(PUMP, NOW + 5, per_minute=12) == 0
     assert limiter.take_registration(PUMP, NOW + 5, per_minute=12) == 5
     assert limiter.take_registration(OTHER, NOW, per_minute=12) == 0

@@ -1,4 +1,4 @@
-"""Storms: devices that are refused again and again, and what can be done about one (R14)."""
+"""Storms: devices that are refused or fail again and again, and what can be done about one (R14)."""
 
 import hashlib
 from datetime import timedelta
