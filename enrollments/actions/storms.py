@@ -15,7 +15,13 @@ from enrollments.actions.attempts import OVERFLOW_NAME
 from enrollments.actions.kept_attempts import tracking_id_of_latest
 from enrollments.actions.name_holders import holder_of
 from enrollments.actions.quiet_periods import REFUSED, caller_of, standing_quiet_periods
-from enrollments.models import AttemptOutcome, ProvisioningService, QuietPeriod, RegistrationAttempt
+from enrollments.models import (
+    AttemptOutcome,
+    IndividualEnrollment,
+    ProvisioningService,
+    QuietPeriod,
+    RegistrationAttempt,
+)
 from enrollments.models.enrollments import secrets_of
 from enrollments.policy.back_off import FREE_REFUSALS
 from enrollments.policy.names import registration_key
@@ -34,6 +40,7 @@ class Storm:
 
     times: with tries that were not judged since. in_a_row and next_try are what this node remembers; next_try is None
     where it may try at once. Whoever fails is held back by its rate alone: it has no refusals in a row.
+    denied_by: the individual enrollment of that name, where it is disabled now: nothing is left to deny.
     releasable: the registration ID, where another entry than the one that admits this caller holds it still (R11).
     """
 
@@ -45,6 +52,7 @@ class Storm:
     next_try: datetime | None
     quiet: QuietPeriod | None
     can_be_quieted: bool
+    denied_by: IndividualEnrollment | None
     releasable: str
 
     @property
@@ -95,6 +103,7 @@ def storms(service: ProvisioningService, *, window: timedelta, at: datetime) -> 
     if callers == MOST_SHOWN:
         callers = by_caller.annotate(rows=Count("pk")).count()
     latest = _latest_of(in_vain, (row["registration_key"] for row in rows))
+    denied_by = _denying(service, latest.values())
     releasable = _releasable(service, latest.values())
     quiet = tuple(standing_quiet_periods(at).filter(service=service).order_by("until", "pk"))
     by_whom = {(one.registration_key, one.credential, one.is_proven): one for one in quiet}
@@ -119,6 +128,7 @@ def storms(service: ProvisioningService, *, window: timedelta, at: datetime) -> 
                 if refused
                 else None,
                 can_be_quieted=refused is not None,
+                denied_by=denied_by.get(attempt.registration_key),
                 releasable=releasable.get(attempt.pk, ""),
             )
         )
@@ -132,6 +142,18 @@ def _latest_of(
     place = Window(RowNumber(), partition_by=_CALLER, order_by=["-last_at", "-pk"])
     latest = in_vain.filter(registration_key__in=set(names)).annotate(place=place).filter(place=1)
     return {_caller(vars(one)): one for one in latest}
+
+
+def _denying(
+    service: ProvisioningService, attempts: Iterable[RegistrationAttempt]
+) -> dict[str, IndividualEnrollment]:
+    """The individual enrollments of these names that keep out now, by name. No switch is turned for it."""
+    names = {one.registration_key for one in attempts}
+    if not names:
+        return {}
+    as_of = ProvisioningService.what_decisions_read(service.pk).as_of_now(recorded_only=True)
+    entries = service.individualenrollments.without_secrets().filter(as_of.where(enabled=False))
+    return {one.registration_key: one for one in entries.filter(registration_key__in=names)}
 
 
 def _releasable(service: ProvisioningService, attempts: Iterable[RegistrationAttempt]) -> dict[int, str]:

@@ -3,18 +3,20 @@
 from datetime import timedelta
 
 import pytest
+from django.db.models import F
 from django.test import Client
 from django.utils import timezone
 
 from enrollments.actions.attempts import OVERFLOW_NAME
 from enrollments.actions.enrollment_groups import disable_enrollment_group, enable_enrollment_group
-from enrollments.actions.revocation import release_registration
+from enrollments.actions.enrollments import disable_enrollment, enable_enrollment
+from enrollments.actions.revocation import deny_device, release_registration
 from enrollments.actions.services import change_settings
 from enrollments.models import HistoryEvent, ProvisioningService, QuietPeriod
 from enrollments.policy.back_off import FREE_REFUSALS
 from enrollments.policy.roles import Role
 from tests.certificates import root, self_signed
-from tests.devices import ALICE, derived_key, enroll_ca, enroll_key_group, register, signs
+from tests.devices import ALICE, derived_key, enroll_ca, enroll_device, enroll_key_group, register, signs
 from tests.factories import a_service, a_user
 
 CA = root("Plant CA")
@@ -151,6 +153,49 @@ def test_device_that_fails_for_another_cause_is_offered_no_release(operator, pla
     assert "/release/" not in text
 
 
+def test_who_is_denied_already_has_a_link_to_what_denies_it_instead(client, operator, plant):
+    deny_device(plant, "Pump-1", actor=ALICE)
+    refused(plant, CA.leaf("pump-1"))
+    link = 'href="/services/plant/enrollments/i/Pump-1/">Denied already<'
+
+    text = page(operator)
+
+    assert link in text
+    assert "/deny/" not in text
+    auditor = Client()
+    auditor.force_login(a_user(Role.AUDITOR, plant))
+    assert link in page(auditor)
+    enable_enrollment(plant, "pump-1", actor=ALICE)
+    assert "/deny/" in page(operator)
+    assert link not in page(operator)
+
+
+def test_who_is_denied_by_a_switch_that_is_due_is_denied_already(operator, plant):
+    own = CA.leaf("pump-1")
+    enroll_device(plant, own)
+    disable_enrollment(plant, "pump-1", at=timezone.now() + timedelta(days=1), actor=ALICE)
+    refused(plant, self_signed("pump-1"))
+    assert "/deny/" in page(operator)
+
+    plant.individualenrollments.update(switches_at=timezone.now() - timedelta(seconds=1))
+    ProvisioningService.objects.filter(pk=plant.pk).update(epoch=F("epoch") + 1)
+
+    assert "/deny/" not in page(operator)
+    assert "Denied already" in page(operator)
+
+
+def test_denying_another_device_takes_no_offer_away(operator, plant):
+    lab = a_service("lab")
+    deny_device(lab, "odd-1", actor=ALICE)
+    deny_device(plant, "odd-2", actor=ALICE)
+    refused(plant, self_signed("odd-1"))
+
+    text = page(operator)
+
+    assert "/deny/" in text
+    assert "Denied already" not in text
+
+
 def test_window_is_chosen_in_the_address(operator, plant):
     refused(plant, self_signed("odd-1"), ago=timedelta(hours=3))
     refused(plant, self_signed("odd-2"), ago=timedelta(days=2))
@@ -212,13 +257,23 @@ def test_nothing_of_another_service_is_shown(operator, plant):
     assert "bench-1" not in page(operator, window="day")
 
 
-def test_page_states_its_queries_however_many_callers(operator, plant, django_assert_max_num_queries):
+def test_page_states_its_queries_however_many_callers(operator, plant, contested, django_assert_num_queries):
+    with django_assert_num_queries(6):
+        page(operator)
+    for number in range(2, 6):
+        register(plant, CA.leaf(f"pump-{number}"))
     disable_enrollment_group(plant, "plant-7", actor=ALICE)
     for number in range(8):
-        refused(plant, CA.leaf(f"pump-{number}"))
+        refused(plant, CA.leaf(f"gate-{number}"))
+        deny_device(plant, f"gate-{number}", actor=ALICE)
 
-    with django_assert_max_num_queries(7):
-        page(operator)
+    with django_assert_num_queries(9):  # two for who is denied
+        text = page(operator)
+    assert text.count("Denied already") == 8
+    register(plant, contested)
+
+    with django_assert_num_queries(10):  # one for whose names they are
+        assert "/release/" in page(operator)
 
 
 def test_more_than_are_shown_are_counted(operator, plant, monkeypatch):
