@@ -8,6 +8,7 @@ from enrollments.actions.past import ALL_OF_DEVICE, Limits, ShutOut, ShutOuts, T
 from enrollments.actions.past.words import at_the_end, shut_out_otherwise
 from enrollments.errors import Conflict, Invalid, NotFound
 from enrollments.models import ProvisioningService
+from enrollments.policy.names import is_registration_id
 from enrollments.policy.roles import Right
 from enrollments.portal.access import rights_of
 from enrollments.portal.forms_history import SHUTS_OUT, HistoryFilter
@@ -26,6 +27,7 @@ class ShutOutsTold:
     times: the latest at which it was shut out and nobody did anything. past_url: where each spell is told.
     otherwise: sentences about the latest times at which it could still have come in by another credential.
     problem: why it was not worked out, and `further_url`: where it is. nothing_known: nothing that could be judged.
+    registration_id: where nothing is known, whose attempts may tell more.
     """
 
     rows: frozenset[int] = frozenset()
@@ -38,6 +40,12 @@ class ShutOutsTold:
     problem: str = ""
     further_url: str = ""
     nothing_known: bool = False
+    registration_id: str = ""
+
+    @property
+    def can_be_explained(self) -> bool:
+        """By its name: Explain refuses what is no registration ID, under which a device may have tried."""
+        return is_registration_id(self.registration_id)
 
 
 def what_shut_out_the_device(
@@ -54,13 +62,15 @@ def what_shut_out_the_device(
         with turn_to_examine(everyone=everyone):
             found = what_shut_out(service, chosen["device"], limits=ALL_OF_DEVICE if everyone else Limits())
     except (NotFound, Invalid):
-        return ShutOutsTold(nothing_known=True)
+        found = None
     except Conflict as problem:
         further = isinstance(problem, TooMuch) and not everyone
         return ShutOutsTold(
             problem=problem.message, further_url=of_everyone(request.get_full_path()) if further else ""
         )
-    return _told(service, found) if found is not None else ShutOutsTold(nothing_known=True)
+    if found is None:
+        return ShutOutsTold(nothing_known=True, registration_id=chosen["device"])
+    return _told(service, found)
 
 
 def _told(service: ProvisioningService, found: ShutOuts) -> ShutOutsTold:

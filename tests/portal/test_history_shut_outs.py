@@ -9,6 +9,7 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
+from django.utils.text import capfirst
 
 from enrollments.actions.ca_certificates import delete_ca_certificate
 from enrollments.actions.enrollment_groups import (
@@ -26,6 +27,7 @@ from enrollments.audit.events import Event
 from enrollments.models import AttestationMechanism, HistoryEvent, Slot
 from enrollments.models.history_shut_outs import ShutOutByChange, is_shut_out_by_change
 from enrollments.models.merging import first_ids
+from enrollments.policy.reasons import Reason
 from enrollments.policy.roles import Role
 from enrollments.portal import history_shut_outs
 from enrollments.portal.forms_history import HistoryFilter
@@ -300,6 +302,26 @@ class TestOfADevice:
         answer = auditor.get(self.URL.replace("pump-1", "nobody"), {"event": "shuts-out"})
 
         assert "Nothing is known of this device that could be judged" in answer.content.decode()
+
+    @pytest.mark.parametrize("name", ["odd-1", pytest.param("odd & 1", id="no registration ID")])
+    def test_device_that_only_tried_is_led_to_its_attempts_and_to_why(self, client, auditor, plant, name):
+        """It never proved anything, so what stands with its attempts is all that is known of it."""
+        assert register(plant, self_signed(name)).outcome == "unauthorized"
+        asked = {"device": name, "event": "shuts-out"}
+        html = auditor.get(URL, asked).content.decode()
+        assert "Nothing is known of this device that could be judged" in html
+
+        attempts = re.findall(r'href="([^"]+)">(?:(?!</a>).)*Attempts of this name<', html)
+        why = re.findall(r'href="([^"?]+\?[^"]+)">(?:(?!</a>).)*Explain<', html)
+
+        (attempt,) = auditor.get(unescape(attempts[0])).context["page"].rows
+        assert attempt.claimed_registration_id == name
+        assert len(why) == (name == "odd-1")
+        for link in why:
+            said = Reason(attempt.reason).in_words
+            assert capfirst(said) in unescape(auditor.get(unescape(link)).content.decode())
+        client.force_login(a_user(Role.VIEWER, plant))
+        assert "Attempts of this name" not in client.get(URL, asked).content.decode()
 
     def test_questions_do_not_grow_with_what_is_done_to_others(self, auditor, plant, pump):
         disable_enrollment_group(plant, "plant-7", actor=ALICE)
