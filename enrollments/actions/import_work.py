@@ -8,8 +8,7 @@ import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from django.contrib.auth.models import User
-from django.db.models import F
+from django.db.models import F, Q
 
 from enrollments.actions.entries import check_epoch
 from enrollments.actions.import_agreed import not_agreed_to, own_request_ids
@@ -17,8 +16,9 @@ from enrollments.actions.import_changes import Change, LineProblem, Tally, do_ch
 from enrollments.actions.import_freed import Freed
 from enrollments.actions.import_holding import NotHeld, held_run
 from enrollments.actions.imports import empty_run, end_run
-from enrollments.actions.people import has_right
+from enrollments.actions.people import may_still
 from enrollments.audit.actor import Actor, Way
+from enrollments.audit.record import require_still
 from enrollments.errors import Conflict
 from enrollments.models import ImportChunk, ImportProblem, ImportRun, ImportState, ProvisioningService
 from enrollments.models.locks import change_lock
@@ -88,8 +88,7 @@ def carry_out(
             if run.position != number:
                 raise NotHeld
             actor = actor_of(run)
-            if actor.still_may is not None:
-                actor.still_may()
+            require_still(actor)
             left_out = not_agreed_to(run, service, changes, freed)
             agreed = [one for one in changes if one.line not in left_out]
             run.position += 1
@@ -110,8 +109,7 @@ def carry_out_of_waiting(
         check_epoch(service, epoch)
         with held_run(run_id, holder, ImportState.RUNNING) as run:
             actor = actor_of(run)
-            if actor.still_may is not None:
-                actor.still_may()
+            require_still(actor)
             waiting = run.content.filter(number=number)
             if not waiting.update(content=rest, lines=F("lines") - len(changes)):
                 raise NotHeld
@@ -161,8 +159,7 @@ def actor_of(run: ImportRun) -> Actor:
 
 def _still_may(username: str, service: ProvisioningService) -> Callable[[], None]:
     def ask() -> None:
-        user = User.objects.filter(username=username, is_active=True).first()
-        if user is None or not has_right(user, Right.CHANGE_ENTRIES, service):
+        if not may_still(Q(username=username), Right.CHANGE_ENTRIES, service):
             raise Conflict(
                 f"{username}, who started this import, may not change entries of this service any more."
             )

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 from django.contrib.auth.models import User
 from django.core.exceptions import ValidationError
@@ -15,8 +16,8 @@ from enrollments.actions.refused_again import Repeated, note_refused_again
 from enrollments.actions.sign_in import end_windows_of
 from enrollments.audit.actor import Actor
 from enrollments.audit.events import Event
-from enrollments.audit.record import clean_reason, record
-from enrollments.errors import Conflict, Invalid, NotFound
+from enrollments.audit.record import clean_reason, record, require_still
+from enrollments.errors import Conflict, DpsError, Invalid, NotFound
 from enrollments.models import ApiToken, Membership, ProvisioningService
 from enrollments.models.locks import take_turn_with_people
 from enrollments.policy.roles import Right, Role
@@ -35,6 +36,18 @@ _LED_TO = {
 _TRIED_A_NAME = "a role for a name that nobody has"
 # Not whose: what was typed there was not looked at any more.
 _TRIED_TOO_LATE = "a change of a role, as an administrator no more, in service"
+
+
+class ShutOut(DpsError):
+    """Whoever acts was let in, and has lost the right meanwhile (R12). No right: they may not sign in any more."""
+
+    code = "shut_out"
+
+    def __init__(self, right: Right | None) -> None:
+        sentence = "You are not let in any more."
+        if right is not None:
+            sentence = f"Your role does not allow this any more; it needs the right to {right.value.replace('_', ' ')}."
+        super().__init__(sentence)
 
 
 class NotAdministrator(Conflict):
@@ -122,6 +135,39 @@ def has_right(user: User, right: Right, service: ProvisioningService | None) -> 
     return role is not None and right in role.rights
 
 
+def person_now(who: Q) -> User | None:
+    """Inside the transaction of an act: the person as they are now, and stay until it ends (R12).
+
+    Whoever changes a role or keeps somebody out locks the person first: the one waits for the other. An act that locks
+    rows which those need too, of services or API tokens, asks for the person before.
+    """
+    return User.objects.filter(who).select_for_update(no_key=True).first()
+
+
+def may_still(who: Q, right: Right | None, service: ProvisioningService | None) -> bool:
+    """The same, and whether they have the right; with none, whether they may sign in."""
+    user = person_now(who)
+    if user is None or not user.is_active:
+        return False
+    return right is None or has_right(user, right, service)
+
+
+def require_person(pk: int, right: Right | None, service: ProvisioningService | None) -> None:
+    """The same. Raises ShutOut."""
+    if not may_still(Q(pk=pk), right, service):
+        raise ShutOut(right)
+
+
+def _asked(actor: Actor) -> Actor:
+    """The actor of a change of people, who was asked in their turn and is not asked again in this transaction.
+
+    What they change may be their own role. They are locked before anybody else is, and before any API token.
+    """
+    take_turn_with_people()
+    require_still(actor)
+    return replace(actor, still_may=None)
+
+
 @transaction.atomic
 def add_person(
     username: str,
@@ -136,6 +182,7 @@ def add_person(
 
     Raises Invalid. The password is shown to the caller once and kept nowhere in clear.
     """
+    actor = _asked(actor)
     username = username.strip()
     field = User._meta.get_field("username")
     if not _NAME.fullmatch(username):
@@ -171,6 +218,7 @@ def set_role(
     Returns the person, and whether that changed anything.
     """
     with _refusals_told(f"a change of the role of {username}", actor=actor), transaction.atomic():
+        actor = _asked(actor)
         return _set_role(_get(username), role, service=service, actor=actor, reason=reason)
 
 
@@ -207,6 +255,7 @@ def _set_role_in_service(
     still = User.objects.filter(pk=by.pk).first()
     if still is None or not has_right(still, Right.ADMINISTER, service):
         raise NotAdministrator(service)
+    actor = _asked(actor)
     try:
         user = _get(username)
     except NotFound:
@@ -254,6 +303,7 @@ def set_active(username: str, active: bool, *, actor: Actor, reason: str = "") -
     Raises NotFound, LastAdministrator.
     """
     with _refusals_told(f"the deactivation of {username}", actor=actor), transaction.atomic():
+        actor = _asked(actor)
         _set_active(_get(username), active, actor=actor, reason=reason)
 
 
@@ -280,6 +330,7 @@ def _set_active(user: User, active: bool, *, actor: Actor, reason: str) -> None:
 def remove_person(username: str, *, actor: Actor, reason: str = "") -> None:
     """Remove a person; what they did stays in the history under their name. Raises NotFound, LastAdministrator."""
     with _refusals_told(f"the removal of {username}", actor=actor), transaction.atomic():
+        actor = _asked(actor)
         _remove_person(_get(username), actor=actor, reason=reason)
 
 
@@ -308,6 +359,7 @@ def change_password(username: str, *, actor: Actor, password: str = "", end_toke
 
     end_tokens: whoever had the old password may have made API tokens with it, which open the same without it.
     """
+    actor = _asked(actor)
     user = _get(username)
     password = set_password(user, password)
     user.save(update_fields=["password"])

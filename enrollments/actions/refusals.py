@@ -1,6 +1,6 @@
 """What somebody was refused leaves a row in the history (R15)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 
@@ -39,10 +39,10 @@ class Tried:
 def note_refusal(tried: Tried, *, actor: Actor, service: ProvisioningService | None) -> None:
     """Somebody tried what their role does not allow (R15). On one object, it is in the history of that as well.
 
-    Names that nothing of ours can have are left out: whoever is refused writes them.
+    Names that nothing of ours can have are left out: whoever is refused writes them. Nobody has to be let in for it.
     """
     subject, after = _row_of(tried)
-    record(Event.REFUSED, subject=subject, actor=actor, service=service, after=after)
+    record(Event.REFUSED, subject=subject, actor=replace(actor, still_may=None), service=service, after=after)
 
 
 def note_refused_look(tried: Tried, *, actor: Actor, service: ProvisioningService | None) -> None:

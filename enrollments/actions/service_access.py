@@ -14,7 +14,7 @@ from django.utils import timezone
 from enrollments.actions.access_counts import count_failure
 from enrollments.actions.access_failures import NO_POLICY, NO_TOKEN, Claimed
 from enrollments.actions.api_tokens import PREFIX, digest_of, hint_of
-from enrollments.actions.people import role_in
+from enrollments.actions.people import person_now, role_in
 from enrollments.actions.refusals import Tried, note_refusal, note_refused_look
 from enrollments.attestation.service_token import Host, Place, check_service_token
 from enrollments.attestation.symmetric_key import key_bytes, read_token
@@ -227,9 +227,8 @@ def _by_token(
         raise NotAuthenticated("unknown_token", sentence, _claims(alike) if alike else NO_TOKEN)
     if token.expires_at <= at:
         raise NotAuthenticated("token_expired", f"API token {token.hint}… has expired.", _claims(token))
-    people = User.objects.filter(pk=token.user_id)
-    # Whoever changes a role or keeps somebody out locks the person first: the one waits for the other.
-    user = (people.select_for_update(no_key=True) if for_update else people).first()
+    whose = Q(pk=token.user_id)
+    user = person_now(whose) if for_update else User.objects.filter(whose).first()
     role = role_in(user, service) if user is not None else None
     if user is None or role is None:
         sentence = f"The owner of API token {token.hint}… has no role any more."
