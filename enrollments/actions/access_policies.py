@@ -8,7 +8,7 @@ from django.db import transaction
 from enrollments.actions.validation import validate
 from enrollments.audit.actor import Actor
 from enrollments.audit.events import Event
-from enrollments.audit.record import changes, clean_reason, record
+from enrollments.audit.record import changes, clean_reason, record, require_still
 from enrollments.errors import ChangedMeanwhile, Conflict, Invalid, NotFound
 from enrollments.models import AccessPolicy, ProvisioningService
 from enrollments.models.access import OWNER_POLICY, policy_key
@@ -62,6 +62,7 @@ def change_policy(
     """Change what a policy opens, or switch it. Raises Invalid, PolicyNotFound, ChangedMeanwhile."""
     rights, reason = _some(rights), clean_reason(reason)
     with change_lock(service, raises_epoch=False):
+        require_still(actor)
         policy = _get(service, name)
         if policy.etag != expected_etag:
             raise ChangedMeanwhile(f"Access policy {policy}")
@@ -86,6 +87,7 @@ def disable_policy(
     with change_lock(service, raises_epoch=False):
         policy = _get(service, name)
         if not policy.enabled:
+            require_still(actor)
             return policy, False
         policy.enabled, policy.etag = False, new_etag()
         policy.save(update_fields=["enabled", "etag", "updated_at"])

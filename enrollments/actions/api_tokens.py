@@ -6,14 +6,15 @@ from collections.abc import Iterable
 from datetime import timedelta
 
 from django.contrib.auth.models import User
+from django.db.models import Q
 from django.utils import timezone
 
-from enrollments.actions.people import role_in
+from enrollments.actions.people import person_now, role_in
 from enrollments.actions.refusals import Tried, note_refusal
 from enrollments.actions.validation import validate
 from enrollments.audit.actor import Actor
 from enrollments.audit.events import Event
-from enrollments.audit.record import clean_reason, record
+from enrollments.audit.record import clean_reason, record, require_still
 from enrollments.errors import Invalid, NotFound
 from enrollments.models import ApiToken, HistoryEvent, ProvisioningService
 from enrollments.models.locks import change_lock
@@ -73,7 +74,9 @@ def _add_api_token(
     if not chosen:
         raise Invalid({"rights": ["Choose at least one right: a token without any opens nothing."]})
     with change_lock(service, raises_epoch=False):
-        if beyond := sorted(chosen - rights_within(role_in(user, service))):
+        require_still(actor)
+        owner = person_now(Q(pk=user.pk))
+        if beyond := sorted(chosen - rights_within(role_in(owner, service) if owner else None)):
             raise BeyondRole(beyond)
         if service.api_tokens.filter(user=user).count() >= MAX_TOKENS:
             raise Invalid(
@@ -110,6 +113,7 @@ def revoke_api_token(
     if owner is not None:
         tokens = tokens.filter(user=owner)
     with change_lock(service, raises_epoch=False):
+        require_still(actor)  # before the token is locked, as whoever keeps its owner out does it
         token = tokens.filter(pk=pk).first()
         if token is None:
             raise NotFound("There is no such API token in this service.")

@@ -19,7 +19,7 @@ from enrollments.actions.schedule import (
 )
 from enrollments.audit.actor import Actor
 from enrollments.audit.events import Event
-from enrollments.audit.record import Happened, clean_reason, record_all
+from enrollments.audit.record import Happened, clean_reason, record_all, require_still
 from enrollments.errors import Conflict, Invalid
 from enrollments.models import EnrollmentGroup, IndividualEnrollment, ProvisioningService
 from enrollments.models.enrollments import new_etag
@@ -205,6 +205,7 @@ def _switching(
         yield switch
         happened = switch.happened(event)
         if happened is None:
+            require_still(actor)
             return
         if not Span.of(entry).is_within(was):
             refuse_outdated(service, standing, expected_epoch)

@@ -10,6 +10,7 @@ from django.db import IntegrityError, transaction
 from django.db.models import Subquery
 from django.utils import timezone
 
+from enrollments.actions.people import require_person
 from enrollments.audit.chain import head
 from enrollments.errors import Conflict, Invalid, NotFound
 from enrollments.models import HistorySeal, LastLook, ProvisioningService, SavedHistoryView
@@ -36,7 +37,7 @@ def save_view(user: User, service: ProvisioningService | None, name: str, query:
             {"name": [f"This filter is longer than {MAX_VIEW_QUERY} characters: take a part away."]}
         )
     # One person's requests one after the other: otherwise two of them could both find the last free place.
-    User.objects.select_for_update().get(pk=user.pk)
+    _require_still(user)
     view = SavedHistoryView.objects.filter(user=user, service=service, name=name).first()
     if view is None:
         if SavedHistoryView.objects.filter(user=user).count() >= MOST_VIEWS:
@@ -49,8 +50,10 @@ def save_view(user: User, service: ProvisioningService | None, name: str, query:
     return view
 
 
+@transaction.atomic
 def rename_view(user: User, service: ProvisioningService | None, pk: int, name: str) -> SavedHistoryView:
     """Raises NotFound, also for views of others; Invalid."""
+    _require_still(user)
     view, name = _own(user, service, pk), _clean(name)
     view.name = name
     try:
@@ -61,8 +64,10 @@ def rename_view(user: User, service: ProvisioningService | None, pk: int, name: 
     return view
 
 
+@transaction.atomic
 def delete_view(user: User, service: ProvisioningService | None, pk: int) -> SavedHistoryView:
     """Raises NotFound, also for views of others."""
+    _require_still(user)
     view = _own(user, service, pk)
     SavedHistoryView.objects.filter(pk=view.pk).delete()
     return view
@@ -84,11 +89,16 @@ def mark_seen(user: User, service: ProvisioningService | None, index: int) -> La
     """A person has seen everything up to this place in the sequence, which never goes back. Raises Invalid."""
     if not 0 <= index <= head().size:
         raise Invalid({"index": ["There is no such place in the history. Load the page again."]})
-    User.objects.select_for_update().get(pk=user.pk)
+    _require_still(user)
     look = last_look(user, service) or LastLook(user=user, service=service, index=0)
     look.index, look.at = max(look.index, index), timezone.now()
     look.save()
     return look
+
+
+def _require_still(user: User) -> None:
+    """Of what is one's own alone, no more is asked than whether one is let in (R12). Raises ShutOut."""
+    require_person(user.pk, None, None)
 
 
 def _own(user: User, service: ProvisioningService | None, pk: int) -> SavedHistoryView:

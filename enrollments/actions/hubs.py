@@ -8,7 +8,7 @@ from django.db import transaction
 from enrollments.actions.validation import validate
 from enrollments.audit.actor import Actor
 from enrollments.audit.events import Event
-from enrollments.audit.record import changes, clean_reason, record
+from enrollments.audit.record import changes, clean_reason, record, require_still
 from enrollments.errors import Conflict, Invalid, NotFound
 from enrollments.models import HubDevice, HubKind, LinkedHub, ProvisioningService
 from enrollments.models.locks import change_lock
@@ -53,6 +53,7 @@ def change_hub(
     """Change weight, latency or participation. Name and host name stay as devices were told. Raises Invalid."""
     reason = clean_reason(reason)
     with change_lock(service):
+        require_still(actor)
         hub = _hub(service, hub_pk)
         if (spec.name, spec.host_name) != (hub.name, hub.host_name):
             raise Invalid(

@@ -15,7 +15,7 @@ from enrollments.actions.outcomes import Outcome
 from enrollments.actions.schedule import settle_if_possible
 from enrollments.audit.actor import Actor, Way
 from enrollments.audit.events import Event
-from enrollments.audit.record import Subject, clean_reason, record
+from enrollments.audit.record import Subject, clean_reason, record, require_still
 from enrollments.errors import Conflict, Invalid, NotFound
 from enrollments.models import (
     ImportFormat,
@@ -57,6 +57,7 @@ def begin_import(
     reason = clean_reason(reason)
     forget_old_imports(service)
     with transaction.atomic():
+        require_still(actor)
         # Two that begin at once are counted one after the other.
         ProvisioningService.objects.select_for_update().get(pk=service.pk)
         if service.imports.unfinished().count() >= MAX_UNFINISHED:
@@ -77,13 +78,21 @@ def begin_import(
 
 
 def add_part(
-    run: ImportRun, kind: PartKind, number: int, content: bytes, *, part_bytes: int, most: int
+    run: ImportRun,
+    kind: PartKind,
+    number: int,
+    content: bytes,
+    *,
+    part_bytes: int,
+    most: int,
+    actor: Actor,
 ) -> None:
     """Keep the next piece of a file. Sent once more, the same piece is kept once. Raises Conflict, Invalid."""
     if not content or len(content) > part_bytes:
         raise Invalid({"": [f"A part of a file has 1 to {part_bytes} bytes."]})
     with transaction.atomic():
         run = locked_run(run.pk)
+        require_still(actor)
         if run.state != ImportState.RECEIVING:
             raise Conflict("This import has its file already.")
         sizes = list(run.parts.filter(kind=kind).order_by("number").values_list("size", flat=True))
@@ -98,13 +107,14 @@ def add_part(
         run.save(update_fields=["touched_at"])
 
 
-def file_is_there(run: ImportRun) -> str:
+def file_is_there(run: ImportRun, *, actor: Actor) -> str:
     """All of it has come: it can be checked, by whoever asks first. Returns the word by which its holder is known.
 
     The caller holds it, and lets it go where somebody else shall check. Raises Conflict.
     """
     with transaction.atomic():
         run = locked_run(run.pk)
+        require_still(actor)
         if run.state != ImportState.RECEIVING:
             raise Conflict("This import has its file already.")
         run.state, run.holder = ImportState.CHECKING, secrets.token_hex(16)
@@ -132,6 +142,7 @@ def start_import(
     settle_if_possible(run.service)  # what is due by now is no change that somebody makes meanwhile
     with change_lock(run.service, raises_epoch=False):
         run = locked_run(run.pk)
+        require_still(actor)
         if run.state == ImportState.RUNNING:
             return run
         if run.state not in (ImportState.CHECKED, ImportState.PAUSED):
@@ -182,6 +193,7 @@ def cancel_import(run: ImportRun, *, actor: Actor, reason: str = "") -> ImportRu
     reason = clean_reason(reason)
     with transaction.atomic():
         run = locked_run(run.pk)
+        require_still(actor)
         if not run.has_ended:
             end_run(run, ImportState.CANCELLED, actor=actor, reason=reason)
     return run

@@ -172,6 +172,7 @@ def release_registration(
         registration = _get(service, registration_id, for_update=True)
         check_name_version(registration, expected_name)
         if registration.owner_individual_id is None and registration.owner_group_id is None:
+            require_still(actor)
             return
         before = _state(registration)
         registration.owner_individual = registration.owner_group = None

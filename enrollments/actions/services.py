@@ -12,7 +12,7 @@ from enrollments.actions.hubs import add_hub_row
 from enrollments.actions.validation import validate
 from enrollments.audit.actor import Actor
 from enrollments.audit.events import Event
-from enrollments.audit.record import changes, clean_reason, record
+from enrollments.audit.record import changes, clean_reason, record, require_still
 from enrollments.errors import ChangedMeanwhile, Invalid
 from enrollments.models import LinkedHub, ProvisioningService
 from enrollments.models.locks import change_lock
@@ -81,6 +81,9 @@ def change_settings(
         raise Invalid({"": [f"{sorted(unknown)[0]} is no setting of a service."]})
     reason = clean_reason(reason)
     with change_lock(service, raises_epoch=False):
+        require_still(
+            actor
+        )  # before the service is locked: whoever gives somebody a role in it locks the person first
         current = ProvisioningService.objects.select_for_update().get(pk=service.pk)
         if expected_version and settings_version(current) != expected_version:
             raise ChangedMeanwhile(f"The settings of {current}")

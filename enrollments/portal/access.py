@@ -1,15 +1,16 @@
 """Who may see and do what in the portal: each view declares its right, and is refused without one (R17)."""
 
 from collections.abc import Callable, Mapping
-from functools import wraps
+from dataclasses import replace
+from functools import partial, wraps
 from typing import Any, NoReturn
 
-from django.contrib.auth.models import User
+from django.contrib.auth.models import AnonymousUser, User
 from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest
 from django.http.response import HttpResponseBase
 
-from enrollments.actions.people import has_right, role_in, roles_in
+from enrollments.actions.people import ShutOut, has_right, require_person, role_in, roles_in
 from enrollments.actions.refusals import Tried, note_refusal, note_refused_look
 from enrollments.actions.refused_again import note_refused_again
 from enrollments.audit.actor import Actor, Way
@@ -36,8 +37,12 @@ def requires(right: Right) -> Callable[[View], View]:
             request.current_role = role  # type: ignore[attr-defined]  # the same
             request.role_everywhere = everywhere  # type: ignore[attr-defined]  # the same
             if right not in role.rights:
-                _refuse(right, request, service, rest)
-            return view(request, service, **rest)
+                _refuse(_lacking(right), request, service, rest)
+            request.let_in_by = right, service  # type: ignore[attr-defined]  # read by actor_of
+            try:
+                return view(request, service, **rest)
+            except ShutOut as problem:
+                _refuse(problem.message, request, service, rest)
 
         wrapped.declared_right = right  # type: ignore[attr-defined]  # a test reads it from every view
         return wrapped
@@ -52,8 +57,12 @@ def requires_everywhere(right: Right) -> Callable[[View], View]:
         @wraps(view)
         def wrapped(request: HttpRequest, **rest: Any) -> HttpResponseBase:
             if not has_right(person(request), right, None):
-                _refuse(right, request, None, rest)
-            return view(request, **rest)
+                _refuse(_lacking(right), request, None, rest)
+            request.let_in_by = right, None  # type: ignore[attr-defined]  # read by actor_of
+            try:
+                return view(request, **rest)
+            except ShutOut as problem:
+                _refuse(problem.message, request, None, rest)
 
         wrapped.declared_right = right  # type: ignore[attr-defined]  # a test reads it from every view
         return wrapped
@@ -86,8 +95,20 @@ def rights_of(request: HttpRequest, service: ProvisioningService | None) -> froz
     return role.rights if role else frozenset()
 
 
-def actor_of(request: HttpRequest) -> Actor:
-    user = request.user
+def actor_of(request: HttpRequest, right: Right | None = None) -> Actor:
+    """Whoever acts, as long as they still may: in the transaction of the act they are asked about again (R12).
+
+    By the right that the view declares, or by this one where the act needs another; where the view declares none,
+    whether they may sign in. Who may not any more is refused as if they had come later.
+    """
+    user = person(request)
+    declared, service = getattr(request, "let_in_by", (None, None))
+    still_may = partial(require_person, user.pk, right or declared, service)
+    return replace(actor_named(request, user), still_may=still_may)
+
+
+def actor_named(request: HttpRequest, user: User | AnonymousUser) -> Actor:
+    """For what nobody has to be let in for: the row of what was refused, or coming and going."""
     return Actor(
         kind="user",
         name=user.get_username() or "nobody",
@@ -103,7 +124,7 @@ def note_not_ones_own(request: HttpRequest, service: ProvisioningService | None,
 
     Whoever looks may invent numbers without end, so looks are added up. `which`: what the address names in its query.
     """
-    what, actor = tried(request, None, {}), actor_of(request)
+    what, actor = tried(request, None, {}), actor_named(request, request.user)
     if request.method not in LOOKS:
         note_refusal(Tried(f"{what.what}{which}"), actor=actor, service=service)
     else:
@@ -119,13 +140,19 @@ def _note_stranger(request: HttpRequest, service: ProvisioningService | None, se
     name that was given, and what is beyond the bound is of no service.
     """
     same = repeated(request, service_name)
-    note_refused_again(tried(request, None, {}), same, actor=actor_of(request), service=service)
+    note_refused_again(
+        tried(request, None, {}), same, actor=actor_named(request, request.user), service=service
+    )
+
+
+def _lacking(right: Right) -> str:
+    return f"Your role does not allow this; it needs the right to {right.value.replace('_', ' ')}."
 
 
 def _refuse(
-    right: Right, request: HttpRequest, service: ProvisioningService | None, named: Mapping[str, Any]
+    sentence: str, request: HttpRequest, service: ProvisioningService | None, named: Mapping[str, Any]
 ) -> NoReturn:
-    what, actor = tried(request, service, named), actor_of(request)
+    what, actor = tried(request, service, named), actor_named(request, request.user)
     if request.method not in LOOKS:
         note_refusal(what, actor=actor, service=service)
     elif is_of_something_known(service, named):
@@ -133,6 +160,4 @@ def _refuse(
     else:
         same = repeated(request, service.name if service else "")
         note_refused_again(what, same, actor=actor, service=service)
-    raise PermissionDenied(
-        f"Your role does not allow this; it needs the right to {right.value.replace('_', ' ')}."
-    )
+    raise PermissionDenied(sentence)

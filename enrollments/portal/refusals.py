@@ -8,9 +8,11 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import render, resolve_url
 from django_htmx.http import HttpResponseClientRedirect
 
+from enrollments.actions.people import ShutOut
 from enrollments.errors import Conflict, DpsError, HubUnavailable, Invalid, NotFound, SecretUnreadable
 
 STATUS: dict[type[DpsError], int] = {
+    ShutOut: 403,
     NotFound: 404,
     Invalid: 422,
     Conflict: 409,

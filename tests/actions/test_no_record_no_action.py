@@ -320,6 +320,8 @@ NOT_ALONE = {
     "end_run": "a part of cancelling an import, and of its end",
     "carry_out_changes": "a part of an import, to see what it does and take it back",
     "begin_import": "keeps a file that decides nothing; tests/transfer has what becomes of it",
+    "add_part": "the same",
+    "file_is_there": "the same",
     "add_all": "a part of adding one enrollment, and of adding many",
     "change_all": "a part of changing one enrollment, and of changing many",
     "set_enabled": "a part of enabling and disabling",

@@ -67,7 +67,7 @@ def checked(
     reason: str = "",
 ) -> ImportRun:
     run = begin_import(service, list_name=f"list.{format}", format=format, actor=actor, reason=reason)
-    holder = file_is_there(run)
+    holder = file_is_there(run, actor=ALICE)
     check_run(run, holder, io.BytesIO(content), io.BytesIO(archive) if archive is not None else None)
     run.refresh_from_db()
     return run

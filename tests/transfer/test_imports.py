@@ -535,7 +535,7 @@ def test_a_check_that_was_killed_begins_again(service, monkeypatch):
     monkeypatch.setattr(work, "CHUNK_LINES", 2)
     content = json_lines(*(keys(f"p{n}") for n in range(5)), "bad")
     run = begin_import(service, list_name="l", format=ImportFormat.JSON_LINES, actor=ALICE)
-    holder = file_is_there(run)
+    holder = file_is_there(run, actor=ALICE)
 
     def kill(_):
         raise Killed

@@ -201,7 +201,7 @@ class Command(AskingCommand):
                 actor=command_line_actor(),
                 reason=reason,
             )
-            holder = file_is_there(run)
+            holder = file_is_there(run, actor=command_line_actor())
 
             def tell(run: ImportRun) -> None:
                 progress.tell(f"checking: {run.lines} lines")

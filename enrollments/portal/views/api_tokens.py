@@ -60,14 +60,15 @@ def token_add(request: HttpRequest, service: ProvisioningService) -> HttpRespons
 @requires(Right.SEE)
 def token_revoke(request: HttpRequest, service: ProvisioningService) -> HttpResponse:
     """`?token=` is its number: one's own, or anybody's for administrators."""
-    number = _number(request)
+    user, number = person(request), _number(request)
     token = _asked_for(request, service, number) if number is not None else None
     form = ReasonForm(request.POST if request.method == "POST" else None)
     if token is None:
         return _nothing_to_revoke(request, service, number)
     if request.method == "POST" and form.is_valid():
         try:
-            revoke_api_token(service, token.pk, actor=actor_of(request), reason=form.cleaned_data["reason"])
+            actor = actor_of(request, None if token.user == user else Right.ADMINISTER)
+            revoke_api_token(service, token.pk, actor=actor, reason=form.cleaned_data["reason"])
         except NotFound:
             # Meanwhile somebody else did it, or the same person by a second click.
             return _nothing_to_revoke(request, service, number)

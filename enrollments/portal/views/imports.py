@@ -22,6 +22,7 @@ from enrollments.actions.imports import (
     may_widen,
     start_import,
 )
+from enrollments.actions.people import ShutOut
 from enrollments.actions.preview.table import Echo
 from enrollments.errors import Conflict, DpsError, Invalid, PreviewOutdated
 from enrollments.models import ImportPreview, ImportRun, ImportState, PartKind, ProvisioningService
@@ -71,13 +72,13 @@ def import_add(request: HttpRequest, service: ProvisioningService) -> HttpRespon
             reason=data["reason"],
         )
         if not data["in_pieces"]:
-            _keep_whole(run, form)
+            _keep_whole(request, run, form)
     except (Conflict, Invalid) as problem:
         form.add_error(None, problem.message)
         return _not_begun(request, service, form)
     if data["in_pieces"]:
         return JsonResponse(_where(run))
-    _check(run)
+    _check(request, run)
     return redirect("portal:import-detail", service_name=service.name, import_pk=run.pk)
 
 
@@ -122,7 +123,9 @@ def import_part(
     try:
         content = part.read(PART_BYTES + 1) if part is not None else b""
         run = import_of(service, import_pk)
-        add_part(run, kind, part_number, content, part_bytes=PART_BYTES, most=_MOST[kind])
+        _keep(request, run, kind, part_number, content)
+    except ShutOut:
+        raise
     except DpsError as problem:
         return _told(problem)
     return JsonResponse({"number": part_number})
@@ -132,7 +135,7 @@ def import_part(
 @requires(Right.CHANGE_ENTRIES)
 def import_check(request: HttpRequest, service: ProvisioningService, import_pk: int) -> HttpResponse:
     run = import_of(service, import_pk)
-    _check(run)
+    _check(request, run)
     return redirect("portal:import-detail", service_name=service.name, import_pk=run.pk)
 
 
@@ -182,19 +185,24 @@ def import_problems(request: HttpRequest, service: ProvisioningService, import_p
     )
 
 
-def _check(run: ImportRun) -> None:
-    holder = file_is_there(run)
+def _check(request: HttpRequest, run: ImportRun) -> None:
+    holder = file_is_there(run, actor=actor_of(request))
     let_go(run.pk, holder)
     work_in_background(run.pk)
 
 
-def _keep_whole(run: ImportRun, form: ImportForm) -> None:
+def _keep(request: HttpRequest, run: ImportRun, kind: PartKind, number: int, content: bytes) -> None:
+    actor = actor_of(request)
+    add_part(run, kind, number, content, part_bytes=PART_BYTES, most=_MOST[kind], actor=actor)
+
+
+def _keep_whole(request: HttpRequest, run: ImportRun, form: ImportForm) -> None:
     """Without script the files came whole, no larger than what the listener reads of a body."""
     for kind in PartKind:
         file = form.cleaned_data[kind.value]
         number = 0
         while file is not None and (content := file.read(PART_BYTES)):
-            add_part(run, kind, number, content, part_bytes=PART_BYTES, most=_MOST[kind])
+            _keep(request, run, kind, number, content)
             number += 1
 
 

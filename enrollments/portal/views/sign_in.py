@@ -3,7 +3,6 @@
 from django.contrib import messages
 from django.contrib.auth import login, logout, update_session_auth_hash
 from django.contrib.auth.decorators import login_not_required
-from django.contrib.auth.models import User
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import redirect, render, resolve_url
 from django.utils.http import url_has_allowed_host_and_scheme
@@ -13,10 +12,9 @@ from django.views.decorators.http import require_http_methods, require_POST
 from enrollments.actions.people import change_password, note_signing, tokens_of
 from enrollments.actions.sign_in import LockedOut, WrongPassword
 from enrollments.actions.sign_in import sign_in as check_password
-from enrollments.audit.actor import Actor, Way
 from enrollments.audit.events import Event
 from enrollments.errors import Invalid
-from enrollments.portal.access import actor_of, for_every_person, person
+from enrollments.portal.access import actor_named, actor_of, for_every_person, person
 from enrollments.portal.confirmation import show_invalid
 from enrollments.portal.forms_people import OwnPasswordForm, SignInForm
 
@@ -46,7 +44,7 @@ def sign_in(request: HttpRequest) -> HttpResponse:
         form.add_error(None, problem.message)
         return _form(request, form, wanted, 429)
     # R15: what cannot be recorded does not happen, so the row comes first.
-    note_signing(Event.SIGNED_IN, user, actor=_actor(request, user))
+    note_signing(Event.SIGNED_IN, user, actor=actor_named(request, user))
     # Gives the session a new key: one that was planted before signing in is worth nothing afterwards.
     login(request, user)
     return HttpResponseRedirect(_own_address(request, wanted))
@@ -55,7 +53,9 @@ def sign_in(request: HttpRequest) -> HttpResponse:
 @require_POST
 @for_every_person
 def sign_out(request: HttpRequest) -> HttpResponse:
-    note_signing(Event.SIGNED_OUT, person(request), actor=actor_of(request))
+    # Whoever was shut out meanwhile may still go.
+    user = person(request)
+    note_signing(Event.SIGNED_OUT, user, actor=actor_named(request, user))
     logout(request)
     return redirect("portal:sign-in")
 
@@ -88,17 +88,6 @@ def own_password(request: HttpRequest) -> HttpResponse:
     update_session_auth_hash(request, user)
     messages.success(request, "Your password is changed. Your sessions in other browsers have ended.")
     return redirect(AFTER_SIGN_IN)
-
-
-def _actor(request: HttpRequest, user: User) -> Actor:
-    return Actor(
-        kind="user",
-        name=user.get_username(),
-        way=Way.PORTAL,
-        address=request.META.get("REMOTE_ADDR", ""),
-        request_id=getattr(request, "request_id", ""),
-        client=request.META.get("HTTP_USER_AGENT", ""),
-    )
 
 
 def _own_address(request: HttpRequest, wanted: str) -> str:
