@@ -48,8 +48,8 @@ def record(
     (columns,) = _columns([Happened(event, subject, before, after)], actor, service, reason)
     try:
         return HistoryEvent.objects.create(**columns)
-    except (IntegrityError, OperationalError):
-        if not spare_ids.can_be_chosen():
+    except (IntegrityError, OperationalError) as problem:
+        if not spare_ids.can_be_chosen(problem):
             raise
     return _with_spare_id(columns)
 
@@ -81,8 +81,8 @@ def record_all(
         # SQLite undoes a statement that fails, and here each row has its own.
         with transaction.atomic(savepoint=len(rows) > 1 and connection.vendor == "sqlite"):
             insert_all([made(HistoryEvent, **columns) for columns in rows])
-    except (IntegrityError, OperationalError):
-        if not spare_ids.can_be_chosen():
+    except (IntegrityError, OperationalError) as problem:
+        if not spare_ids.can_be_chosen(problem):
             raise
         for columns in rows:
             _with_spare_id(columns)

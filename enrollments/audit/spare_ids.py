@@ -5,7 +5,9 @@ waiting, has it refuse every row from then on, and with it every change. Nobody 
 by that (R16): such a row gets an ID after those of ours, and the verifiers name what was put in.
 """
 
-from django.db import connection, transaction
+import sqlite3
+
+from django.db import DatabaseError, connection, transaction
 
 from enrollments.audit.chain import EVENTS, SEALS, WAITING
 from enrollments.models.history import LAST
@@ -22,12 +24,15 @@ _FREE = (
 )
 
 
-def can_be_chosen() -> bool:
+def can_be_chosen(problem: DatabaseError) -> bool:
     """After a row was refused: whether another can be tried in this transaction, under an ID that we choose.
 
-    SQLite undoes the one statement that failed; and whoever writes is alone, so that nobody else chooses the same.
+    There is none after the greatest (SQLITE_FULL), or something forbids the next (SQLITE_CONSTRAINT). SQLite undoes the one
+    statement that failed; and whoever writes is alone, so that nobody else chooses the same.
     """
-    return connection.vendor == "sqlite" and connection.connection.in_transaction
+    code: int = getattr(problem.__cause__, "sqlite_errorcode", 0)
+    is_of_its_id = code & 0xFF in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_CONSTRAINT)
+    return connection.vendor == "sqlite" and is_of_its_id and connection.connection.in_transaction
 
 
 def spare_id() -> int:

@@ -285,7 +285,7 @@ def test_a_reason_is_needed_but_for_a_dry_run(service, pumps, act):
 
 
 def test_time_boxed_switches_are_listed_as_they_stand(service, pumps):
-    soon = timezone.now() + timedelta(hours=3)
+    soon = timezone.now().replace(microsecond=0) + timedelta(hours=3)
     disable_enrollment(service, "pump-1", actor=ALICE, until=soon)
     disable_enrollment(service, "pump-2", actor=ALICE, at=soon)
     # Its time is over, and nobody has written that down.
