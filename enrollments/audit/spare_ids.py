@@ -27,8 +27,8 @@ _FREE = (
 def can_be_chosen(problem: DatabaseError) -> bool:
     """After a row was refused: whether another can be tried in this transaction, under an ID that we choose.
 
-    There is none after the greatest (SQLITE_FULL), or something forbids the next (SQLITE_CONSTRAINT). SQLite undoes the one
-    statement that failed; and whoever writes is alone, so that nobody else chooses the same.
+    There is none after the greatest (SQLITE_FULL), or something forbids the next (SQLITE_CONSTRAINT). SQLite undoes
+    the one statement that failed; and whoever writes is alone, so that nobody else chooses the same.
     """
     code: int = getattr(problem.__cause__, "sqlite_errorcode", 0)
     is_of_its_id = code & 0xFF in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_CONSTRAINT)
