@@ -134,7 +134,7 @@ def _succeed(line: Line, request: bytes) -> None:
 
 def _checked(service: ProvisioningService, content: bytes) -> ImportRun:
     run = begin_import(service, list_name="many.jsonl", format=ImportFormat.JSON_LINES, actor=ACTOR)
-    check_run(run, file_is_there(run), io.BytesIO(content), None)
+    check_run(run, file_is_there(run, actor=ACTOR), io.BytesIO(content), None)
     run.refresh_from_db()
     return run
 
