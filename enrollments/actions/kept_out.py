@@ -18,7 +18,6 @@ from enrollments.policy.unknown import Unknown
 @dataclass(frozen=True, slots=True)
 class KeptOut:
     """Why. by: the entry that the decision rests on. is_disabled: it does because that entry is disabled (R5 to R7).
-    is_name_held: it fails because that entry holds its name, and another one would admit it (R11).
 
     is_denied: that entry is the device's own, so that denying it would change nothing. note: what would be admitted all
     the same of what is enrolled for it, if anything.
@@ -29,7 +28,11 @@ class KeptOut:
     is_disabled: bool
     is_denied: bool = False
     note: str = ""
-    is_name_held: bool = False
+
+    @property
+    def is_name_held(self) -> bool:
+        """It fails because that entry holds its name, and another one would admit it (R11)."""
+        return self.reason is Reason.NAME_HELD_BY_OTHER_ENTRY
 
 
 def kept_out(service: ProvisioningService, record: RegistrationRecord) -> KeptOut | None:
@@ -44,7 +47,7 @@ def kept_out(service: ProvisioningService, record: RegistrationRecord) -> KeptOu
     except SecretUnreadable:
         return _by_disabled_entry(service, record)
     if told.fails and not told.note:
-        return KeptOut(told.reason, holder_of(record), is_disabled=False, is_name_held=True)
+        return KeptOut(told.reason, holder_of(record), is_disabled=False)
     if told.was_kept or told.verdict is Verdict.ADMIT:
         return None
     is_disabled = told.verdict is Verdict.DISABLED and told.entry is not None

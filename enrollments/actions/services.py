@@ -81,9 +81,8 @@ def change_settings(
         raise Invalid({"": [f"{sorted(unknown)[0]} is no setting of a service."]})
     reason = clean_reason(reason)
     with change_lock(service, raises_epoch=False):
-        require_still(
-            actor
-        )  # before the service is locked: whoever gives somebody a role in it locks the person first
+        # Before the service is locked: whoever gives somebody a role in it locks the person first.
+        require_still(actor)
         current = ProvisioningService.objects.select_for_update().get(pk=service.pk)
         if expected_version and settings_version(current) != expected_version:
             raise ChangedMeanwhile(f"The settings of {current}")

@@ -195,16 +195,15 @@ class Command(PeopleCommand):
             self._print_rehearsed(service, "deprovision", ids, preview, lists, json=json, hubs=hubs)
             return
         before, entries = StoodBefore.of(service, ids), []
-        done: list[str] = []
-        off: list[str] = []
+        changed: list[str] = []
         problems: dict[str, str] = {}
         for name in ids:
             result = deprovision_device(service, name, actor=command_line_actor(), reason=reason)
             entries.append(result.entry)
             if result.done:
-                done.append(name)
-                off += [name] if result.deregistered else []
-                what = "is deprovisioned" if name in off or before.changed([result.entry]) else _ALREADY
+                is_changed = result.deregistered or bool(before.changed([result.entry]))
+                changed += [name] if is_changed else []
+                what = "is deprovisioned" if is_changed else _ALREADY
                 said = f"{name} {what}: it is denied, and its hub holds it no more."
             else:
                 problems[name] = result.hub_problem
@@ -214,8 +213,6 @@ class Command(PeopleCommand):
             if not json:
                 self.stdout.write(said)
         self.done = not problems
-        denied = {one.registration_key for one in before.changed(entries)}
-        changed = [name for name in done if registration_key(name) in denied or name in off]
         previews = [what_denying_did(service, before, entries)] if before.shut_out(entries) else []
         if json:
             told = _as_json(previews)
