@@ -380,7 +380,9 @@ def test_whoever_is_shut_out_with_what_it_showed_last_finds_the_row(forest, api,
             assert turns, (name, labels)
             turned += 1
             if turns[-1].otherwise and written:
-                begun = HistoryEvent.objects.get(pk=min(written)).at - timedelta(microseconds=1)
+                # Acts that are refused leave gaps between IDs on PostgreSQL.
+                first = HistoryEvent.objects.filter(pk__in=written).earliest("pk")
+                begun = first.at - timedelta(microseconds=1)
                 compared = compare(lives.service, begun, after.begun, limits=ALL_OF_FLEET)
                 assert effects(compared)[name] in (Effect.REFUSED, Effect.COMES_IN), name
     assert turned > 10
