@@ -1,8 +1,9 @@
 """Figures of an earlier run on a machine of the same shape: what has become worse since is said."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from statistics import median
 from typing import Any, ClassVar
 
 from benchmarks.measure import Besides, Clock
@@ -10,6 +11,11 @@ from benchmarks.tables import WORDS, seconds
 
 # In all of them less is better, but in this one, which is no result.
 OFFERED = Besides.REFUSED
+# So many figures of the processor's time say something of the machine.
+ENOUGH = 5
+
+# Under the key of a figure and what it is that was measured: median and spread.
+Figures = Mapping[str, Mapping[str, float]]
 
 
 class Stored:
@@ -28,7 +34,8 @@ class Stored:
         worse = list(_worse(_measured(run), then["figures"]))
         if not worse:
             return f"No figure falls against those of {then['at']}."
-        return "\n".join([f"Fallen against {then['at']}, by more than the spread:", *worse])
+        fallen = f"Fallen against {then['at']}, by more than the spread:"
+        return "\n".join([*_as_a_whole(_measured(run), then["figures"]), fallen, *worse])
 
     def store(self, run: dict[str, Any]) -> None:
         """Keep these figures; those that were not measured this time stay as they are."""
@@ -48,7 +55,6 @@ def _shape(run: dict[str, Any]) -> str:
 
 
 def _measured(run: dict[str, Any]) -> dict[str, dict[str, float]]:
-    """Under the key of a figure and what it is that was measured: median and spread."""
     found = {
         f"{key} {clock.value}": figure[clock.value]
         for key, figure in run["figures"].items()
@@ -63,7 +69,21 @@ def _measured(run: dict[str, Any]) -> dict[str, dict[str, float]]:
     return found
 
 
-def _worse(now: dict[str, dict[str, float]], then: dict[str, dict[str, float]]) -> Iterator[str]:
+def _as_a_whole(now: Figures, then: Figures) -> Iterator[str]:
+    """A machine that shares its processors is slower at one hour than at another: then all figures fall alike."""
+    ratios = [
+        now[name]["median"] / then[name]["median"]
+        for name in now.keys() & then.keys()
+        if name.endswith(f" {Clock.CPU.value}") and then[name]["median"]
+    ]
+    if len(ratios) >= ENOUGH:
+        yield (
+            f"In the median of {len(ratios)} figures the processor took {median(ratios):.2f} times as long as then: "
+            "what fell by about that much may be the machine."
+        )
+
+
+def _worse(now: Figures, then: Figures) -> Iterator[str]:
     for name in sorted(now.keys() & then.keys()):
         found, before = now[name], then[name]
         if found["median"] > before["median"] + max(found["spread"], before["spread"]):

@@ -50,6 +50,26 @@ def test_what_is_told_besides_is_compared_too_except_what_was_offered(stored):
     assert stored.compared(run).splitlines()[1:] == ["  page.list queries: 12, was 11"]
 
 
+def many(slower: float) -> dict:
+    run = copy.deepcopy(RUN)
+    for number in range(5):
+        run["figures"][f"one-{number}"] = {
+            clock: {"median": (0.010 + number) * slower, "spread": 0.0} for clock in ("cpu", "wall")
+        }
+    return run
+
+
+def test_that_the_machine_is_slower_as_a_whole_is_said(tmp_path):
+    stored = Stored(tmp_path / "stored.json")
+    stored.store(many(1))
+    run = many(2)
+    run["figures"]["one-3"]["cpu"]["median"] *= 9
+
+    said = stored.compared(run)
+
+    assert "In the median of 6 figures the processor took 2.00 times as long as then" in said
+
+
 @pytest.mark.parametrize("run", [later(0.0109), later(0.009), later(0.0119, spread=0.002)])
 def test_what_stays_within_the_spread_or_gets_better_is_not(stored, run):
     assert stored.compared(run) == "No figure falls against those of 2026-11-25T21:00:00+00:00."
