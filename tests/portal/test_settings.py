@@ -70,7 +70,7 @@ def a_group_that_waits(service):
 
 
 def confirmed_in(answer):
-    return re.findall(r'name="confirmed" value="(\d+)"', answer.content.decode())
+    return re.findall(r'name="confirmed" value="([^"]+)"', answer.content.decode())
 
 
 def test_groups_that_wait_for_the_switch_are_let_in_on_a_confirmed_preview(admin, plant):
@@ -108,16 +108,29 @@ def test_a_group_that_is_enabled_only_later_is_told_with_the_time(admin, plant, 
 def test_the_question_is_asked_again_when_something_changed_after_it(admin, plant):
     a_group_that_waits(plant)
     form = entered(plant, symmetric_key_groups="on")
-    (epoch,) = confirmed_in(admin.post(CHANGE, form))
+    (mark,) = confirmed_in(admin.post(CHANGE, form))
     an_individual(plant)
 
-    answer = admin.post(CHANGE, {**form, "confirmed": epoch})
+    answer = admin.post(CHANGE, {**form, "confirmed": mark})
 
     assert answer.status_code == 409
     assert "changed after the question was asked" in answer.content.decode()
     plant.refresh_from_db()
     assert not plant.symmetric_key_groups
     assert admin.post(CHANGE, {**form, "confirmed": confirmed_in(answer)[0]}).status_code == 302
+
+
+def test_what_is_saved_is_what_was_looked_at(admin, plant):
+    a_group_that_waits(plant)
+    change_settings(plant, {"proof_of_possession": True}, actor=ALICE)
+    form = entered(plant, symmetric_key_groups="on")
+    (mark,) = confirmed_in(admin.post(CHANGE, {**form, "proof_of_possession": "on"}))
+
+    answer = admin.post(CHANGE, {**form, "confirmed": mark})
+
+    assert answer.status_code == 409
+    plant.refresh_from_db()
+    assert (plant.symmetric_key_groups, plant.proof_of_possession) == (False, True)
 
 
 def test_a_group_that_is_enabled_under_the_switch_does_not_slip_in(admin, plant, monkeypatch):

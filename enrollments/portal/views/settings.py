@@ -42,7 +42,7 @@ def service_settings_change(request: HttpRequest, service: ProvisioningService) 
     waiting = groups_let_in_by(service, values)
     given = request.POST.get("confirmed", "")
     try:
-        if waiting and given != str(epoch):
+        if waiting and given != _mark(epoch, values):
             return _ask(request, service, values, waiting, outdated=bool(given))
         change_settings(
             service,
@@ -102,7 +102,7 @@ def _ask(
         cancel_url=reverse("portal:service-settings", args=[service.name]),
         yes="Save",
         danger=False,
-        hidden=(*kept, ("confirmed", str(coming.now.epoch))),
+        hidden=(*kept, ("confirmed", _mark(coming.now.epoch, values))),
         extra={
             **shown,
             "comings": comings_shown(coming, shown["all_url"], shown["export_url"]),
@@ -113,6 +113,11 @@ def _ask(
     )
     response.status_code = 409 if outdated else 200
     return response
+
+
+def _mark(epoch: int, values: dict[str, Any]) -> str:
+    """What a confirmation carries: what is saved is what was looked at."""
+    return "-".join(map(str, [epoch, *(int(values[name]) for name in SWITCHES)]))
 
 
 def _narrows(before: dict[str, bool], values: dict[str, Any]) -> bool:
