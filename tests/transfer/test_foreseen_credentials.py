@@ -246,3 +246,41 @@ class TestKeysThatTwoEntriesHold:
         assert told == {"bars-plant": Effect.REFUSED, "pump-x": Effect.REFUSED}
         carried_out(run, ROOT)
         assert outcome(service, kept) != "assigned"
+
+
+class TestATwinOfAnotherDevice:
+    """A certificate of the key of one device, below a CA whose key is barred: of the others nothing hangs on it."""
+
+    @pytest.fixture
+    def unseen(self, service, ca):
+        """A device that was never there, below the same CA as the one that has the twin."""
+        line = ca.intermediate("Line")
+        seen, unseen = ca.leaf("plant-1"), ca.leaf("plant-0")
+        enroll(service, seen)
+        register(service, seen)
+        service.registrations.all().delete()
+        enroll_ca(service, ca, "plant")
+        enroll(service, ca.leaf("bars-line", key=line.key), enabled=False)
+        enroll(service, line.leaf("again-1", key=seen.key), enabled=False)
+        return unseen
+
+    def test_does_not_keep_it_out(self, service, unseen):
+        enroll(service, unseen, enabled=False)
+
+        told, run = foreseen(service, of(unseen, provisioningStatus="enabled"))
+
+        assert told == {"plant-0": Effect.COMES_IN}
+        carried_out(run, ROOT)
+        assert outcome(service, unseen) == "assigned"
+
+    def test_nor_was_it_out_before(self, service, unseen):
+        enroll(service, unseen)
+        assert outcome(service, unseen) == "assigned"
+        service.registrations.all().delete()
+        service.attempts.filter(registration_key="plant-0").delete()
+
+        told, run = foreseen(service, of(unseen, provisioningStatus="disabled"))
+
+        assert told == {"plant-0": Effect.REFUSED}
+        carried_out(run, ROOT)
+        assert outcome(service, unseen) == "disabled"

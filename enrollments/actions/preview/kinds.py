@@ -62,7 +62,7 @@ class Kinds:
     evidence: the kind of each, which is the name under which what lies above it is kept. problems: what is wrong with
     their leaves at that time. alone: who is looked at alone. unexamined: for whom there was no time.
     looks: for each kind a device by which to look at it. members: who is of it.
-    twins: who does not speak for others of its kind, if one of them does (see with_a_twin).
+    twins: who does not speak for others of its kind (see with_a_twin).
     """
 
     signers: Signers
@@ -112,6 +112,20 @@ class Kinds:
         for key in self.members.pop(kind):
             del self.evidence[key]
             self.alone.add(key)
+
+
+def set_twins_apart(times: Sequence[Kinds]) -> None:
+    """Once all are sorted: where nobody without a twin speaks for a kind, each of its devices is looked at alone.
+
+    Kept under the name of the kind, what lies above a twin would be told of whoever is of it and is sorted later.
+    """
+    by_a_twin = {
+        kind for one in times for kind, look in one.looks.items() if look.registration_key in one.twins
+    }
+    for kind in by_a_twin:
+        for one in times:
+            one.looks.pop(kind, None)
+            one.split(kind)
 
 
 def add_at_each_time(times: Sequence[Kinds], key: str, name: str, chain: Sequence[ParsedCertificate]) -> None:

@@ -13,6 +13,7 @@ from enrollments.actions.preview.kinds import (
     Signers,
     by_a_known_name,
     keys_of_cas,
+    set_twins_apart,
     signers_named,
     unsigned_evidence,
     with_key_of_a_ca,
@@ -87,6 +88,7 @@ class Leaves:
                 kinds.add_classed(place, came)
             else:
                 kinds.add(place, came.registration_id, list(map(parsed_once, came.pems)))
+        set_twins_apart([kinds])
         kinds.alone |= own
         return kinds
 

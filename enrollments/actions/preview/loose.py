@@ -29,6 +29,7 @@ from enrollments.actions.preview.kinds import (
     Signers,
     add_at_each_time,
     by_a_known_name,
+    set_twins_apart,
     signers_named,
     unsigned_evidence,
     with_key_of_a_ca,
@@ -186,6 +187,7 @@ class Loose:
             elif place not in self.own:
                 for kinds in each:
                     kinds.add_classed(place, came)
+        set_twins_apart(each)
         for kinds in each:
             kinds.alone |= self.own
         return each
