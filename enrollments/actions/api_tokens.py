@@ -123,7 +123,7 @@ def revoke_api_token(
             actor=actor,
             service=service,
             reason=reason,
-            before={"of": token.user.get_username(), "rights": token.rights},
+            before=token.last_known(),
         )
         token.delete()
     return token

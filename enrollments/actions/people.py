@@ -416,7 +416,7 @@ def _end_tokens(user: User, reason: str, *, actor: Actor, all_of_them: bool = Fa
     """Those for services in which the owner has no role any more, each with its row (R15); how many."""
     ended = 0
     tokens = ApiToken.objects.select_for_update(of=("self",)).filter(user=user)
-    for token in tokens.select_related("service").order_by("pk"):
+    for token in tokens.select_related("service", "user").order_by("pk"):
         if not all_of_them and role_in(user, token.service) is not None:
             continue
         record(
@@ -425,7 +425,7 @@ def _end_tokens(user: User, reason: str, *, actor: Actor, all_of_them: bool = Fa
             actor=actor,
             service=token.service,
             reason=reason,
-            before={"of": user.get_username(), "rights": token.rights},
+            before=token.last_known(),
         )
         token.delete()
         ended += 1

@@ -88,3 +88,11 @@ class ApiToken(models.Model):
     @property
     def access_rights(self) -> frozenset[AccessRight]:
         return rights_among(self.rights)
+
+    def last_known(self) -> dict[str, object]:
+        """What the history keeps of a token that ends: nothing else tells later whether and from where it was used."""
+        of: dict[str, object] = {"of": self.user.get_username(), "rights": self.rights}
+        if self.last_used_at is None:
+            return of
+        used = self.last_used_at.isoformat(timespec="seconds")
+        return {**of, "last_used": used, "last_used_from": self.last_used_from}

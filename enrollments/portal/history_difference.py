@@ -12,7 +12,7 @@ from enrollments.actions.schedule import as_text
 MOST_LEAVES, MOST_CHARACTERS, MOST_DEPTH = 100, 400, 20
 _ABSENT = object()
 # Members that hold a time of ours, which is kept as ISO 8601. What others hold is somebody else's, and stays as it is.
-_TIMES = frozenset({"at", "created_at", "expires", "expires_at", "last", "since", "until"})
+_TIMES = frozenset({"at", "created_at", "expires", "expires_at", "last", "last_used", "since", "until"})
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,9 +1,11 @@
 """What becomes of roles and API tokens of people who are out: they end, each with a row that says why (R15)."""
 
+from datetime import UTC, datetime
+
 import pytest
 from django.contrib.auth.models import User
 
-from enrollments.actions.api_tokens import add_api_token
+from enrollments.actions.api_tokens import add_api_token, revoke_api_token
 from enrollments.actions.people import LastAdministrator, remove_person, set_active, set_role
 from enrollments.models import ApiToken, HistoryEvent, Membership
 from enrollments.policy.access import AccessRight
@@ -54,6 +56,22 @@ def test_tokens_end_with_their_owner_and_each_has_its_row(bob, shut_out, why):
     assert not ApiToken.objects.exists()
     assert ended() == [("plant", "at plant", why, "bob"), ("depot", "at depot", why, "bob")]
     assert HistoryEvent.objects.latest("pk").reason == "left"
+
+
+@pytest.mark.parametrize("end", ["by its owner's end", "by itself"])
+def test_when_and_from_where_a_token_was_last_used_is_told_when_it_ends(bob, end):
+    at = datetime(2026, 11, 26, 12, 0, 5, tzinfo=UTC)
+    ApiToken.objects.filter(service__name="plant").update(last_used_at=at, last_used_from="203.0.113.9")
+
+    if end == "by itself":
+        for token in ApiToken.objects.order_by("pk"):
+            revoke_api_token(token.service, token.pk, actor=ALICE)
+    else:
+        set_active("bob", False, actor=ALICE)
+
+    used, unused = (row.before for row in HistoryEvent.objects.filter(event="token.revoked").order_by("pk"))
+    assert (used["last_used"], used["last_used_from"]) == ("2026-11-26T12:00:05+00:00", "203.0.113.9")
+    assert unused == {"of": "bob", "rights": ["EnrollmentRead"]}
 
 
 def test_whoever_is_let_in_again_makes_new_ones(bob):
