@@ -165,14 +165,19 @@ _COLUMNS = tuple(field.attname for field in RegistrationRecord._meta.local_concr
 def save_with_evidence(record: RegistrationRecord, judgement: Judgement) -> None:
     """The two stand or fall together: the record says in short what its rows of evidence are."""
     before = None if record.pk is None else (record.evidence_class, record.leaf_thumbprint)
+    was = record.as_read.get
+    was_turned_away = was("status") == RegistrationStatus.DISABLED and was("assigned_at") is None
     _classify(record, judgement)
     save(record)
     if before == (record.evidence_class, record.leaf_thumbprint):
+        if was_turned_away and judgement.decision.admitted and judgement.chain:
+            # What is kept as evidence of that alone may let the device in by now, and then stays.
+            Certificate.objects.store_all(judgement.chain, only_shown=judgement.only_shown)
         return
     above = record.evidence.filter(position__gt=0).values_list("certificate", flat=True)
     former = set() if before is None else set(above)
     record.evidence.all().delete()
-    certificates = Certificate.objects.store_all(judgement.chain, only_shown=judgement.on_no_path)
+    certificates = Certificate.objects.store_all(judgement.chain, only_shown=judgement.only_shown)
     RegistrationEvidence.objects.bulk_create(
         RegistrationEvidence(registration=record, position=position, certificate=certificate)
         for position, certificate in enumerate(certificates)

@@ -106,7 +106,7 @@ def count_attempt(
         row, count = count_up(values, crowded, latest=_LATEST if is_assigned else _LATEST_OF_REFUSED)
         if is_evidence and name != OVERFLOW_NAME and count == times:
             # Of the assigned it is kept as evidence; of who proved nothing the thumbprint is all that is kept.
-            Certificate.objects.store_all(judgement.chain, only_shown=judgement.on_no_path)
+            Certificate.objects.store_all(judgement.chain, only_shown=judgement.only_shown)
     if outcome is not AttemptOutcome.THROTTLED:
         transaction.on_commit(partial(metrics.attempt_kept, service.name, reason.value))
     return tracking_id(row, count)

@@ -70,8 +70,8 @@ def forget_unused_certificates() -> int:
     if not found:
         return 0
     attempts = RegistrationAttempt.objects.exclude(chain="").order_by()
-    for chain in attempts.values_list("chain", flat=True).distinct().iterator():
-        for thumbprint in chain.split():
+    for leaf, chain in attempts.values_list("leaf_thumbprint", "chain").distinct().iterator():
+        for thumbprint in (leaf, *chain.split()):
             found.pop(thumbprint, None)
     gone, forgotten = list(found.values()), 0
     for start in range(0, len(gone), 1000):

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from django.db import models
 from django.db.models import Q
 
-from enrollments.models.inserting import insert_all, made, numbers_by
+from enrollments.models.inserting import insert_all, made, numbers_by, rows_by
 from enrollments.models.switches import AsOf
 
 if TYPE_CHECKING:
@@ -30,11 +30,17 @@ class CertificateQuerySet(models.QuerySet["Certificate"]):
         """
         ordered = list(parsed)
         rows = {one.thumbprint_sha256: Certificate.unstored(one) for one in ordered}
-        numbers = self._numbers_of(rows)
+        columns = ("thumbprint_sha256", "id", "only_shown")
+        there = rows_by(self.model, columns, rows, stay=True)
+        numbers = {thumbprint: pk for thumbprint, pk, _ in there}
         for thumbprint in only_shown or ():
             rows[thumbprint].only_shown = True
         if only_shown is None and numbers:
             self.filter(pk__in=numbers.values(), only_shown=True).update(only_shown=False)
+        elif only_shown is not None:
+            # What let somebody in stays as well. One by one, in one order for all.
+            for pk in sorted(pk for name, pk, is_only in there if is_only and name not in only_shown):
+                self.filter(pk=pk).update(only_shown=False)
         if missing := sorted(rows.keys() - numbers.keys()):
             # Somebody else may be storing the same one: whoever comes second takes the row of the first.
             insert_all([rows[thumbprint] for thumbprint in missing], ignore_conflicts=True)
@@ -51,9 +57,10 @@ class Certificate(models.Model):
     """A certificate as it was parsed when it first came in. Nothing of that is ever changed.
 
     Names are kept as text for people and as the SHA-256 of their DER encoding for look-ups. A device makes up as many
-    certificates with the key of its CA as it likes: those of its chain that were on no valid path, and were enrolled
-    nowhere since, are forgotten when nothing refers to them any more (actions/certificates.py). The others stay: the
-    history names them.
+    certificates with the key of its CA as it likes, and whoever has that key as many devices. What was shown above a
+    leaf on no valid path, or by somebody who was not let in, and was neither enrolled since nor let anybody in, is
+    forgotten when nothing refers to it any more (`only_shown`, actions/certificates.py). The others stay: the history
+    names them.
     """
 
     subject = models.TextField()

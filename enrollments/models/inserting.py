@@ -72,24 +72,37 @@ def numbers_by(
     same: columns by their attribute names, in which all of them have this value. As values_list gives it, without what
     it makes of each value first. stay: nobody deletes these rows before this transaction ends, which refers to them.
     """
+    key: Any = model._meta.pk
+    return dict(rows_by(model, (column, key.attname), values, stay=stay, **same))
+
+
+def rows_by(
+    model: type[models.Model],
+    columns: Sequence[str],
+    values: Iterable[str],
+    *,
+    stay: bool = False,
+    **same: int,
+) -> list[tuple[Any, ...]]:
+    """The same with these columns, as the database has them. The first of them is the one with the values."""
     asked = list(values)
     if not asked:
-        return {}
+        return []
     quote: Any = connection.ops.quote_name
     fields = {one.attname: one for one in model._meta.concrete_fields}
-    key: Any = model._meta.pk
     places = ", ".join(["%s"] * len(asked))
     conditions = [f"{quote(fields[name].column)} = %s" for name in same]
-    conditions.append(f"{quote(fields[column].column)} IN ({places})")
+    names = [quote(fields[name].column) for name in columns]
+    conditions.append(f"{names[0]} IN ({places})")
     sql = (
-        f"SELECT {quote(fields[column].column)}, {quote(key.column)} "  # noqa: S608  # names of our own
+        f"SELECT {', '.join(names)} "  # noqa: S608  # names of our own
         f"FROM {quote(model._meta.db_table)} WHERE {' AND '.join(conditions)}"
     )
     if stay and connection.vendor == "postgresql":
         sql += " FOR KEY SHARE"
     with connection.cursor() as cursor:
         cursor.execute(sql, [*same.values(), *asked])
-        return dict(cursor.fetchall())
+        return list(cursor.fetchall())
 
 
 def insert_all(rows: Sequence[models.Model], *, ignore_conflicts: bool = False) -> None:

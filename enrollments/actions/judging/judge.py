@@ -104,6 +104,13 @@ class Judgement:
         return frozenset(one.thumbprint_sha256 for one in self.chain[1:]) - self.on_valid_paths
 
     @property
+    def only_shown(self) -> frozenset[str]:
+        """Thumbprints of what is kept as evidence alone: all that somebody showed who was not let in (R14)."""
+        if self.decision.admitted:
+            return self.on_no_path
+        return frozenset(one.thumbprint_sha256 for one in self.chain)
+
+    @property
     def groups_proven(self) -> frozenset[int]:
         return frozenset(group.ref.pk for group in self.facts.groups if group.proves)
 
