@@ -100,7 +100,8 @@ class SettingsForm(forms.Form):
         label="Days that attempts are kept",
         min_value=1,
         max_value=3650,
-        help_text=_help(ProvisioningService, "attempts_kept_days"),
+        help_text=f"{_help(ProvisioningService, 'attempts_kept_days')} Records of devices that were turned away and "
+        "never assigned go with their attempts.",
     )
     reason = forms.CharField(
         label="Reason", max_length=500, required=False, help_text="Kept in the history with the change."

@@ -42,8 +42,8 @@ def test_the_history_says_how_many_were_deleted_up_to_when_and_by_whom():
     printed_by("forget_attempts")
 
     assert told["services"] == {
-        "plant": {"attempts": 1, "quiet_periods": 0},
-        "idle": {"attempts": 0, "quiet_periods": 0},
+        "plant": {"attempts": 1, "records": 0, "quiet_periods": 0},
+        "idle": {"attempts": 0, "records": 0, "quiet_periods": 0},
     }
     row = HistoryEvent.objects.get(event="attempts.forgotten")
     assert (row.service_name, row.subject_name, row.actor_kind, row.way) == (
@@ -74,6 +74,6 @@ def test_certificates_that_a_device_sent_along_go_when_neither_record_nor_attemp
     assert shown.exists(), "the attempt has it"
 
     RegistrationAttempt.objects.all().delete()
-    assert "1 certificate that devices sent along deleted" in printed_by("forget_attempts")
+    assert "1 certificate that devices showed deleted" in printed_by("forget_attempts")
     assert not shown.exists()
     assert Certificate.objects.filter(subject="CN=Root A").exists()

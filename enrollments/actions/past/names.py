@@ -33,6 +33,7 @@ EVENTS = (
 NOT_TOLD = "by which entry its name is held is not what the history made of it, and no row says why"
 PREDECESSOR_NOT_TOLD = "no row tells which group that one followed then"
 _ASSIGNED = (Event.DEVICE_ASSIGNED.value, Event.DEVICE_ASSIGNED_ANEW.value)
+_OF_DEVICES = (*_ASSIGNED, Event.DEVICE_DEPROVISIONED.value)
 _GROUP = EntryRef(EntryKind.GROUP, 0, "")
 
 
@@ -44,6 +45,12 @@ def rows_about(service: ProvisioningService, keys: Collection[str]) -> HistoryQu
     """Of these registration keys. There is an index."""
     rows = HistoryEvent.objects.of_service(service.pk).alias(subject_key=Lower("subject_name"))
     return rows.filter(subject_key__in=keys, subject_kind="RegistrationRecord", event__in=EVENTS)
+
+
+def told_of_as_devices(service: ProvisioningService, keys: Collection[str]) -> set[str]:
+    """Of these registration keys those of which the history knows an assignment, or that one was ended."""
+    rows = rows_about(service, keys).filter(event__in=_OF_DEVICES)
+    return {registration_key(name) for name in rows.values_list("subject_name", flat=True)}
 
 
 def deletions(service: ProvisioningService) -> HistoryQuerySet:

@@ -1,4 +1,4 @@
-"""`manage.py forget_attempts`: delete attempts that are older than their service keeps them, and old notices."""
+"""`manage.py forget_attempts`: delete attempts that are older than their service keeps them, and what is as old."""
 
 from typing import Any
 
@@ -13,10 +13,11 @@ from enrollments.policy.words import counted
 
 class Command(DpsCommand):
     help = (
-        "Delete registration attempts older than each service's setting, counts of ignored certificate headers "
-        f"older than {KEPT_DAYS} days, quiet periods that are over, and certificates that devices sent "
-        "along and nothing refers to any more. The history loses nothing: it is told how many attempts were "
-        "deleted, and failed sign-ins of late are written into it."
+        "Delete registration attempts older than each service's setting, registration records as old of devices that "
+        "were turned away and never assigned, counts of ignored certificate headers "
+        f"older than {KEPT_DAYS} days, quiet periods that are over, and certificates that devices showed, "
+        "that let nobody in, and nothing refers to any more. The history loses nothing: it is told how many attempts "
+        "and records were deleted, and failed sign-ins of late are written into it."
     )
 
     def act(self, *, json: bool, **_: Any) -> None:
@@ -24,14 +25,21 @@ class Command(DpsCommand):
         actor, lines, services = command_line_actor(), [], {}
         for service in ProvisioningService.objects.all():
             gone = forget_old_attempts(service, actor=actor)
-            services[service.name] = {"attempts": gone.attempts, "quiet_periods": gone.quiet_periods}
+            services[service.name] = {
+                "attempts": gone.attempts,
+                "records": gone.records,
+                "quiet_periods": gone.quiet_periods,
+            }
             kept = counted(service.attempts_kept_days, "day")
             lines.append(f"{service.name}: {counted(gone.attempts, 'row')} older than {kept} deleted")
+            if gone.records:
+                records = counted(gone.records, "registration record")
+                lines.append(f"{service.name}: {records} as old of devices never assigned deleted")
             if gone.quiet_periods:
                 ended = counted(gone.quiet_periods, "quiet period")
                 lines.append(f"{service.name}: {ended} over by now deleted")
         if unused := forget_unused_certificates():
-            lines.append(f"{counted(unused, 'certificate')} that devices sent along deleted")
+            lines.append(f"{counted(unused, 'certificate')} that devices showed deleted")
         notices = forget_old_notices()
         lines.append(
             f"Ignored certificate headers: {counted(notices, 'row')} older than {KEPT_DAYS} days deleted"
