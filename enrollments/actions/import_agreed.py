@@ -53,7 +53,12 @@ def latest_row() -> int:
 
 def own_request_ids(run: ImportRun) -> str:
     """How those begin that the rows of a run's portions bear. Requests have others, which nobody chooses."""
-    return f"import {run.pk} "
+    return request_ids_of(run.pk)
+
+
+def request_ids_of(number: int) -> str:
+    """The same of a run that may be gone."""
+    return f"import {number} "
 
 
 def only_narrows(change: Change) -> bool:

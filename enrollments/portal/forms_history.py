@@ -73,6 +73,13 @@ class HistoryFilter(FilterForm):
     since = Since("From (UTC)")
     until = Moment("Until (UTC)")
     device = search_field("Device")
+    by_import = forms.IntegerField(
+        label="Import (number)",
+        required=False,
+        min_value=1,
+        max_value=10**18 - 1,
+        widget=forms.TextInput(attrs={"type": "search", "autocomplete": "off", "inputmode": "numeric"}),
+    )
 
     # The first row of the filter; the others are a click away, unless one of them is in use.
     FIRST = ("period", "event", "actor", "subject", "reason", "service")
@@ -92,7 +99,7 @@ class HistoryFilter(FilterForm):
                 (NO_SERVICE, "None: people, sign-ins"),
                 *((name, name) for name in services),
             ]
-            del self.fields["device"]
+            del self.fields["device"], self.fields["by_import"]
         self.fixed = {name: value for name, value in (fixed or {}).items() if name in self.fields}
         hidden = [*self.fixed, *(["device"] if "device" in self.fields else [])]
         if asked.get("since") == LAST:

@@ -11,6 +11,7 @@ from django.db import connection
 from django.db.models import F, Min, Q, Value
 from django.db.models.functions import Coalesce, Lower
 
+from enrollments.actions.import_rows import made_by
 from enrollments.audit.events import Event, refused_on
 from enrollments.models import HistoryEvent, HistorySeal, ProvisioningService, UnsealedEvent
 from enrollments.models.containing import containing
@@ -89,6 +90,9 @@ def search(
     if chosen.get("since") == LAST:
         oldest = oldest_after(seen_up_to)
         times &= Q(at__gte=oldest) if oldest else Q(pk__in=[])
+    if service is not None and "by_import" in chosen:
+        within, its_own = made_by(service, chosen["by_import"])
+        times, texts = times & within, texts & its_own
     of_then = events.alias(subject_key=Lower("subject_name"), **_UNSEEN).filter(times)
     rows = of_then.filter(texts, _of_kind(chosen))
     if chosen.get("since") == LAST:

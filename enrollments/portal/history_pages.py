@@ -17,6 +17,7 @@ from enrollments.policy.roles import Right
 from enrollments.portal.access import note_not_ones_own, person, rights_of
 from enrollments.portal.forms_history import LAST, NO_SERVICE, SHUTS_OUT, HistoryFilter, SaveViewForm
 from enrollments.portal.history_filtering import Search, search, visible
+from enrollments.portal.history_imports import whole_import
 from enrollments.portal.history_rows import history_url, rows_of
 from enrollments.portal.history_shut_outs import ShutOutsTold, what_shut_out_the_device
 from enrollments.portal.htmx import render_page
@@ -153,7 +154,9 @@ def row_page(request: HttpRequest, service: ProvisioningService | None, event_pk
             note_not_ones_own(request, service)
         raise Http404("There is no row of this number in the history, or it is not yours to see.")
     (row,) = rows_of([event], service)
-    context = {"service": service, "place": place_of(service), "row": row}
+    context: dict[str, Any] = {"service": service, "place": place_of(service), "row": row}
+    if row.by_import:
+        context["whole_import"] = whole_import(event, row.by_import)
     return render_page(request, "portal/history/row.html", "portal/history/_details.html", context)
 
 

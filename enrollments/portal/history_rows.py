@@ -17,6 +17,7 @@ from enrollments.models.history import LAST
 from enrollments.models.history_shut_outs import is_shut_out_by_change
 from enrollments.policy.words import counted
 from enrollments.portal.history_difference import Differences, differences
+from enrollments.portal.history_imports import ByImport, by_imports
 from enrollments.portal.history_words import ACTOR_KINDS, REFUSED_ON, SHUTTING_OUT, SUBJECT_KINDS, words_of
 
 
@@ -25,7 +26,7 @@ class HistoryRow:
     """One row as a sentence: who did what to what. `url` leads to the object where it is still there.
 
     `actor_url`, `subject_url`: what else that actor did, and what else was done to that object. `own_url`: the page of
-    the row alone, if it can have one.
+    the row alone, if it can have one. by_import: the import of which it is, if any.
     """
 
     event: HistoryEvent
@@ -37,6 +38,7 @@ class HistoryRow:
     own_url: str
     differences: Differences
     shuts_out: bool
+    by_import: ByImport | None = None
 
     @property
     def scheduled(self) -> str:
@@ -130,6 +132,7 @@ def rows_of(
     """shut_out: rows that are known to have shut the device out that the page is about."""
     events = list(events)
     urls = _urls(events, service) if service else {}
+    imports = by_imports(events, service)
     return [
         HistoryRow(
             event=event,
@@ -141,6 +144,7 @@ def rows_of(
             own_url=row_url(event.pk, service),
             differences=differences(event.before, event.after),
             shuts_out=event.pk in shut_out or event.event in SHUTTING_OUT or is_shut_out_by_change(event),
+            by_import=imports.get(event.pk),
         )
         for event in events
     ]
