@@ -5,9 +5,8 @@ the first chunk of which nothing was done.
 """
 
 import secrets
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 
 from django.db.models import F, Q
 
@@ -155,16 +154,17 @@ def actor_of(run: ImportRun) -> Actor:
     actor = Actor(run.actor_kind, run.actor_name, known(Way, run.way), run.address, request_id)
     if actor.kind != "user":
         return actor
-    return replace(actor, still_may=partial(_require_starter, run))
+    return replace(actor, still_may=_still_may(run.actor_name, run.service))
 
 
-def _require_starter(run: ImportRun) -> None:
-    # Whoever got the name of somebody who is gone did not start it.
-    starter = Q(username=run.actor_name, date_joined__lte=run.created_at)
-    if not may_still(starter, Right.CHANGE_ENTRIES, run.service):
-        raise Conflict(
-            f"{run.actor_name}, who started this import, may not change entries of this service any more."
-        )
+def _still_may(username: str, service: ProvisioningService) -> Callable[[], None]:
+    def ask() -> None:
+        if not may_still(Q(username=username), Right.CHANGE_ENTRIES, service):
+            raise Conflict(
+                f"{username}, who started this import, may not change entries of this service any more."
+            )
+
+    return ask
 
 
 def _keep_problems(run: ImportRun, problems: Iterable[LineProblem], *, at_run: bool) -> None:
