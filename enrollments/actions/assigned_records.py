@@ -182,6 +182,8 @@ def save_with_evidence(record: RegistrationRecord, judgement: Judgement) -> None
         RegistrationEvidence(registration=record, position=position, certificate=certificate)
         for position, certificate in enumerate(certificates)
     )
+    if was_turned_away:
+        return  # attempts of others may name what is on a path: whoever goes through all of them forgets it
     # Of this very leaf the attempt that is being counted will name what it was shown with now: within the hour.
     others = RegistrationAttempt.objects.filter(
         service=record.service_id, registration_key=record.registration_key

@@ -44,6 +44,8 @@ from enrollments.policy.reasons import Reason
 JOIN_MARGIN = timedelta(seconds=1)
 # How long an operation at a remote hub may run before somebody else takes it over.
 REMOTE_PATIENCE = timedelta(seconds=60)
+# How often the record of a device that was never assigned says that it still comes and is turned away.
+NOTED_EVERY = timedelta(days=1)
 
 Entry = IndividualEnrollment | EnrollmentGroup
 
@@ -208,7 +210,10 @@ def keep_disabled(
         record.individual_id, record.group_id
     )
     if record.pk is not None and same and record.epoch == judgement.epoch:
-        return record  # it came back unchanged: nothing new to keep (R14)
+        # It came back unchanged: nothing new to keep (R14), but that it came, once a day.
+        if record.assigned_at is None and record.updated_at < timezone.now() - NOTED_EVERY:
+            save(record)
+        return record
     is_new = record.pk is None
     decided_by(record, judgement, entry, operation_id)
     record.status, record.substatus = RegistrationStatus.DISABLED, ""

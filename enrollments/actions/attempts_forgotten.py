@@ -44,15 +44,18 @@ def forget_old_attempts(service: ProvisioningService, *, actor: Actor) -> Forgot
     """
     # First, as an admission that is among the attempts ends one: it would stand again without that.
     ended = forget_ended_quiet_periods(service)
-    horizon = timezone.now() - timedelta(days=service.attempts_kept_days)
+    now = timezone.now()
     attempts = records = 0
     after: str | None = ""
     while True:
         # Looked for before anybody has to wait.
-        keys, after = _turned_away(service, horizon, after)
+        keys, after = _turned_away(service, now - timedelta(days=service.attempts_kept_days), after)
         # No decision reads what goes here, so the epoch stays. But a device that comes at this moment has read its
         # record, and goes on to write it.
         with change_lock(service, raises_epoch=False):
+            # Somebody may have it kept for longer meanwhile.
+            service.refresh_from_db(fields=["attempts_kept_days"])
+            horizon = now - timedelta(days=service.attempts_kept_days)
             rows = _forget_attempts(service, horizon)
             gone = _forget_records(service, horizon, keys)
             if rows or gone:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from django.db import models
 from django.db.models import Q
 
-from enrollments.models.inserting import insert_all, made, numbers_by, rows_by
+from enrollments.models.inserting import insert_all, made, rows_by
 from enrollments.models.switches import AsOf
 
 if TYPE_CHECKING:
@@ -35,22 +35,21 @@ class CertificateQuerySet(models.QuerySet["Certificate"]):
         numbers = {thumbprint: pk for thumbprint, pk, _ in there}
         for thumbprint in only_shown or ():
             rows[thumbprint].only_shown = True
-        if only_shown is None and numbers:
-            self.filter(pk__in=numbers.values(), only_shown=True).update(only_shown=False)
-        elif only_shown is not None:
-            # What let somebody in stays as well. One by one, in one order for all.
-            for pk in sorted(pk for name, pk, is_only in there if is_only and name not in only_shown):
-                self.filter(pk=pk).update(only_shown=False)
+        self._keep(there, only_shown or ())
         if missing := sorted(rows.keys() - numbers.keys()):
             # Somebody else may be storing the same one: whoever comes second takes the row of the first.
             insert_all([rows[thumbprint] for thumbprint in missing], ignore_conflicts=True)
-            numbers |= self._numbers_of(missing)
+            inserted = rows_by(self.model, columns, missing, stay=True)
+            numbers |= {thumbprint: pk for thumbprint, pk, _ in inserted}
+            self._keep(inserted, only_shown or ())
         for thumbprint, row in rows.items():
             row.pk, row._state.adding, row._state.db = numbers[thumbprint], False, self.db
         return [rows[one.thumbprint_sha256] for one in ordered]
 
-    def _numbers_of(self, thumbprints: Iterable[str]) -> dict[str, int]:
-        return numbers_by(self.model, "thumbprint_sha256", thumbprints, stay=True)
+    def _keep(self, rows: Iterable[tuple[str, int, bool]], only_shown: Collection[str]) -> None:
+        """What is enrolled, or let somebody in, stays from now on. One by one, in one order for all."""
+        for pk in sorted(pk for thumbprint, pk, is_only in rows if is_only and thumbprint not in only_shown):
+            self.filter(pk=pk).update(only_shown=False)
 
 
 class Certificate(models.Model):

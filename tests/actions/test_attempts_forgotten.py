@@ -5,14 +5,22 @@ from datetime import timedelta
 import pytest
 from django.utils import timezone
 
-from enrollments.actions import attempts_forgotten
+from enrollments.actions import attempts_bounds, attempts_forgotten
 from enrollments.actions.attempts_forgotten import Forgotten, forget_old_attempts
 from enrollments.actions.certificates import forget_unused_certificates
 from enrollments.actions.enrollment_groups import disable_enrollment_group, enable_enrollment_group
 from enrollments.actions.enrollments import delete_enrollments
 from enrollments.actions.registrations import Outcome
-from enrollments.actions.revocation import deny_device, deprovision_device, in_slots, release_registration
+from enrollments.actions.revocation import (
+    delete_registration,
+    deny_device,
+    deprovision_device,
+    in_slots,
+    release_registration,
+)
+from enrollments.actions.services import change_settings
 from enrollments.models import (
+    AttemptOutcome,
     Certificate,
     HistoryEvent,
     ProvisioningService,
@@ -22,7 +30,7 @@ from enrollments.models import (
     RegistrationStatus,
 )
 from tests.certificates import root
-from tests.devices import ALICE, enroll_ca, new_service, register
+from tests.devices import ALICE, enroll_ca, enroll_device, new_service, register, shows
 
 pytestmark = pytest.mark.django_db
 DAY = timedelta(days=1)
@@ -260,3 +268,49 @@ def test_whose_record_is_gone_is_turned_away_as_before_and_let_in_as_before(barr
     assert is_stored(leaf)
     enable_enrollment_group(barred, "ga", actor=ALICE)
     assert register(barred, leaf).outcome is Outcome.ASSIGNED
+
+
+def test_what_another_attempt_names_stays_where_a_device_comes_in_otherwise(service, ca):
+    line = ca.intermediate("Line")
+    for name in ("dev-a", "dev-b"):
+        assert register(service, ca.leaf(name), name).outcome == "assigned"
+    delete_registration(service, "dev-a", actor=ALICE)
+    disable_enrollment_group(service, "ga", actor=ALICE)
+    register(service, line.leaf("dev-a"), "dev-a")
+    let_pass(31)
+    register(service, line.leaf("dev-b"), "dev-b")
+    forget(service)
+    own = root("Other CA").leaf("dev-a")
+    enroll_device(service, own)
+
+    assert register(service, shows(own), "dev-a").outcome == "assigned"
+
+    assert is_stored(line)
+
+
+def test_who_still_comes_is_known_also_where_a_flood_leaves_no_room_for_its_attempts(barred, ca, monkeypatch):
+    real = ca.leaf("real")
+    register(barred, real, "real")
+    let_pass(31)
+    monkeypatch.setitem(attempts_bounds.MAX_PER_HOUR, AttemptOutcome.DISABLED, 2)
+    attempts_bounds._room_left.forget()
+    for number in range(2):
+        register(barred, ca.leaf(f"mint-{number}"), f"mint-{number}")
+    attempts_bounds._room_left.forget()
+    assert register(barred, real, "real").outcome == "disabled"
+    assert not barred.attempts.filter(registration_key="real", last_at__gte=timezone.now() - DAY).exists()
+
+    assert forget(barred).records == 0
+
+    assert "real" in names()
+
+
+def test_what_is_to_be_kept_for_longer_meanwhile_is_kept(barred, ca):
+    register(barred, ca.leaf("dev-a"), "dev-a")
+    let_pass(31)
+    read_before = ProvisioningService.objects.get(pk=barred.pk)
+    change_settings(barred, {"attempts_kept_days": 365}, actor=ALICE)
+
+    assert forget(read_before) == NOTHING
+
+    assert names() == {"dev-a"}
