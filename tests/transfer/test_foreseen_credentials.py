@@ -248,6 +248,25 @@ class TestKeysThatTwoEntriesHold:
         assert outcome(service, kept) != "assigned"
 
 
+class TestTwoCertificatesOfOneKey:
+    """Below one CA: what lies above the one lies above the other, so these devices share it."""
+
+    def test_none_has_to_be_looked_at_alone(self, service, ca, monkeypatch):
+        monkeypatch.setattr(limits, "MAX_SINGLY", 3)
+        enroll_ca(service, ca, "plant")
+        names = [f"plant-{number}" for number in range(5)]
+        pairs = [(first, ca.leaf(name, key=first.key)) for name in names if (first := ca.leaf(name))]
+        for first, second in pairs:
+            enroll(service, first, second, enabled=False)
+
+        seen = foresee(
+            checked(service, json_lines(*[of(*pair, provisioningStatus="enabled") for pair in pairs]))
+        ).now
+
+        told = {one.registration_id: one.effect for one in seen.devices}
+        assert (told, seen.not_examined) == (dict.fromkeys(names, Effect.COMES_IN), 0)
+
+
 class TestATwinOfAnotherDevice:
     """A certificate of the key of one device, below a CA whose key is barred: of the others nothing hangs on it."""
 

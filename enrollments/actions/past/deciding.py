@@ -21,8 +21,8 @@ from enrollments.actions.past.showing import NEVER_SHOWN, Showings
 from enrollments.actions.past.standing import Standing, Withheld
 from enrollments.actions.preview import Outcome
 from enrollments.actions.preview.kinds import BARE, Kinds
-from enrollments.actions.preview.loose import LeafNames
 from enrollments.actions.preview.outcomes import Decider, Known
+from enrollments.actions.preview.signing import LeafNames
 from enrollments.actions.preview.world import NOTHING_ABOVE
 from enrollments.attestation.credential import PresentedCredential
 from enrollments.models import Certificate

@@ -60,7 +60,8 @@ from enrollments.actions.preview import Device, Outcome, Preview
 from enrollments.actions.preview.kinds import BARE, Kinds, by_a_known_name, unsigned_evidence
 from enrollments.actions.preview.limits import MAX_ATTEMPTS, MAX_CLASSES
 from enrollments.actions.preview.looking import Look, Time, look_at_class
-from enrollments.actions.preview.loose import LeafNames, Loose
+from enrollments.actions.preview.loose import Loose
+from enrollments.actions.preview.signing import LeafNames
 from enrollments.actions.preview.world import NOTHING_ABOVE, Above, World
 from enrollments.errors import Invalid
 from enrollments.models import ProvisioningService, RegistrationRecord

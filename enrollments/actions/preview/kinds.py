@@ -15,7 +15,7 @@ from django.db.models import Q, QuerySet
 from enrollments.actions.attempts_certificates import Came, problem_of
 from enrollments.actions.evidence import UNSIGNED
 from enrollments.actions.preview.looking import Look
-from enrollments.actions.preview.signing import of_keys, possible_signers
+from enrollments.actions.preview.signing import Twins, of_keys, possible_signers
 from enrollments.actions.preview.touched import in_portions
 from enrollments.attestation.credential import PresentedCredential
 from enrollments.attestation.x509 import (
@@ -62,19 +62,21 @@ class Kinds:
     evidence: the kind of each, which is the name under which what lies above it is kept. problems: what is wrong with
     their leaves at that time. alone: who is looked at alone. unexamined: for whom there was no time.
     looks: for each kind a device by which to look at it. members: who is of it.
-    twins: who does not speak for others of its kind (see with_a_twin).
+    twins: above whom lies what lies above no other of its kind (see twins_of). apart: by their names, kinds of those
+    whose twins stand below the same issuers, and of which kind they would be without.
     """
 
     signers: Signers
     at: datetime
     deadline: float
-    twins: Collection[str] = frozenset()
+    twins: Twins = field(default_factory=dict)
     evidence: dict[str, str] = field(default_factory=dict)
     problems: dict[str, Reason] = field(default_factory=dict)
     alone: set[str] = field(default_factory=set)
     unexamined: set[str] = field(default_factory=set)
     looks: dict[str, Look] = field(default_factory=dict)
     members: dict[str, list[str]] = field(default_factory=dict)
+    apart: dict[str, str] = field(default_factory=dict)
 
     def add(self, key: str, name: str, chain: Sequence[ParsedCertificate]) -> None:
         """chain: all that this device shows, its leaf first."""
@@ -88,14 +90,17 @@ class Kinds:
         self.put(place, came.registration_id, came.read_chain, f"class {came.classed.evidence}")
 
     def put(self, key: str, name: str, read: Callable[[], Sequence[ParsedCertificate]], kind: str) -> None:
+        if kind != BARE and key in self.twins:
+            name_apart = " ".join([kind, "twin", *sorted(self.twins[key])])
+            self.apart[name_apart] = kind
+            kind = name_apart
         self.evidence[key] = kind
         if kind == BARE:
             return
         self.members.setdefault(kind, []).append(key)
         if key in self.problems:
             return
-        spoken_for = self.looks.get(kind)
-        if spoken_for is None or (spoken_for.registration_key in self.twins and key not in self.twins):
+        if kind not in self.looks:
             shown = PresentedCredential(certificates=tuple(one.der for one in read()))
             self.looks[kind] = Look(kind, key, name, shown)
 
@@ -114,18 +119,19 @@ class Kinds:
             self.alone.add(key)
 
 
-def set_twins_apart(times: Sequence[Kinds]) -> None:
-    """Once all are sorted: where nobody without a twin speaks for a kind, each of its devices is looked at alone.
+def join_twins(times: Sequence[Kinds]) -> None:
+    """Once all are sorted: where a device without a twin speaks for a kind, it does so for those with one too.
 
-    Kept under the name of the kind, what lies above a twin would be told of whoever is of it and is sorted later.
+    What bars a twin bars their own key, so they need not be told of what lies above it. Where all of a kind have twins,
+    one speaks for those whose twins stand below the same issuers, and for nobody who is of the kind without one.
     """
-    by_a_twin = {
-        kind for one in times for kind, look in one.looks.items() if look.registration_key in one.twins
-    }
-    for kind in by_a_twin:
-        for one in times:
-            one.looks.pop(kind, None)
-            one.split(kind)
+    for name, kind in times[0].apart.items():
+        if all(kind in one.looks for one in times if name in one.looks):
+            for one in times:
+                one.looks.pop(name, None)
+                joining = one.members.pop(name)
+                one.members.setdefault(kind, []).extend(joining)
+                one.evidence.update(dict.fromkeys(joining, kind))
 
 
 def add_at_each_time(times: Sequence[Kinds], key: str, name: str, chain: Sequence[ParsedCertificate]) -> None:

@@ -12,17 +12,17 @@ from enrollments.actions.preview.kinds import (
     Kinds,
     Signers,
     by_a_known_name,
+    join_twins,
     keys_of_cas,
-    set_twins_apart,
     signers_named,
     unsigned_evidence,
     with_key_of_a_ca,
 )
 from enrollments.actions.preview.looking import Look, Time, look_alone, registered_alone
-from enrollments.actions.preview.loose import LeafNames
+from enrollments.actions.preview.loose import leaf_names
 from enrollments.actions.preview.near import LinesAbove, certificates_of
 from enrollments.actions.preview.planned import Plan
-from enrollments.actions.preview.signing import with_a_twin
+from enrollments.actions.preview.signing import LeafNames, joined_twins, twins_of
 from enrollments.actions.preview.touched import in_portions
 from enrollments.attestation.credential import PresentedCredential
 from enrollments.attestation.x509 import ParsedCertificate, parse_der
@@ -58,19 +58,18 @@ class Leaves:
 
     def sorted(self, time: Time, deadline: float, passed: Callable[[], None]) -> Kinds:
         """By who has signed them, of all that is held, and all that the list brings. passed: called for each leaf."""
-        own, evidence, issuers, keys = self._with_keys_of_cas(), set(), set(), []
+        own, evidence, issuers, names = self._with_keys_of_cas(), set(), set(), []
         for pk, key, spki, thumbprint, issuer, key_id in self._unsigned():
             if key not in own and self._may_matter(key, spki):
                 evidence.add(pk)
                 issuers.add((issuer, key_id))
-                keys.append((key, spki, thumbprint))
+                names.append(LeafNames(key, issuer, key_id, spki, thumbprint))
         for place, came in self._strangers.items():
-            leaf = LeafNames.at_place(place, came)
+            leaf = leaf_names(place, came)
             issuers.add((leaf.issuer, leaf.authority_key_id))
-            keys.append((place, leaf.spki, leaf.thumbprint))
-        twins = with_a_twin(self._service, keys) | {
-            place for place, spki, _ in keys if spki in self._lines.bars
-        }
+            names.append(leaf)
+        barred = {one.place: frozenset(["barred"]) for one in names if one.spki in self._lines.bars}
+        twins = joined_twins(twins_of(self._service, names), barred)
         held = signers_named(self._service, {one for one, _ in issuers}, {one for _, one in issuers})
         kinds = Kinds(Signers([*map(parsed, held), *self._brought()]), time.at, deadline, twins)
         for some in in_portions(evidence):
@@ -88,7 +87,7 @@ class Leaves:
                 kinds.add_classed(place, came)
             else:
                 kinds.add(place, came.registration_id, list(map(parsed_once, came.pems)))
-        set_twins_apart([kinds])
+        join_twins([kinds])
         kinds.alone |= own
         return kinds
 

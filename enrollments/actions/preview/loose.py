@@ -7,7 +7,6 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from operator import itemgetter
-from typing import NamedTuple
 
 from django.db.models import Q, QuerySet
 
@@ -29,7 +28,7 @@ from enrollments.actions.preview.kinds import (
     Signers,
     add_at_each_time,
     by_a_known_name,
-    set_twins_apart,
+    join_twins,
     signers_named,
     unsigned_evidence,
     with_key_of_a_ca,
@@ -38,11 +37,10 @@ from enrollments.actions.preview.limits import Limits
 from enrollments.actions.preview.looking import Look, Time, look_alone, registered_alone
 from enrollments.actions.preview.outcomes import Known
 from enrollments.actions.preview.secrets import KeyGroup
-from enrollments.actions.preview.signing import with_a_twin
+from enrollments.actions.preview.signing import LeafNames, Twins, joined_twins, twins_of
 from enrollments.actions.preview.touched import Touched, in_portions
 from enrollments.attestation.credential import PresentedCredential
-from enrollments.attestation.x509 import ParsedCertificate
-from enrollments.models import Certificate, ProvisioningService, RegistrationEvidence
+from enrollments.models import ProvisioningService, RegistrationEvidence
 from enrollments.policy.facts import Mechanism
 
 _COLUMNS = (
@@ -65,26 +63,11 @@ def by_place(shown: Mapping[str, Sequence[Came]]) -> dict[str, Came]:
     return found
 
 
-class LeafNames(NamedTuple):
-    """What the leaf of a device says of who signed it, its public key, and which it is."""
-
-    registration_key: str
-    issuer: str
-    authority_key_id: str
-    spki: str
-    thumbprint: str
-
-    @classmethod
-    def of(cls, key: str, leaf: Certificate | ParsedCertificate) -> "LeafNames":
-        names = leaf.issuer_sha256, leaf.authority_key_id or ""
-        return cls(key, *names, leaf.spki_sha256, leaf.thumbprint_sha256)
-
-    @classmethod
-    def at_place(cls, place: str, came: Came) -> "LeafNames":
-        """Who signed a leaf whose class of evidence is known need not be found."""
-        if came.classed is None:
-            return cls.of(place, parsed(came.pems[0]))
-        return cls(place, "", "", came.spki, came.thumbprint)
+def leaf_names(place: str, came: Came) -> LeafNames:
+    """Who signed a leaf whose class of evidence is known need not be found."""
+    if came.classed is None:
+        return LeafNames.of(place, parsed(came.pems[0]))
+    return LeafNames(place, "", "", came.spki, came.thumbprint)
 
 
 @dataclass(slots=True)
@@ -96,7 +79,7 @@ class Loose:
     of those that the change is about, what is enrolled.
     enrolled: the places of those that nobody has shown. brought: of those that are enrolled after the change alone.
     taken: of those that are enrolled before it alone.
-    signers: certificates whose keys may have signed any of these, as PEM. twins: places (see with_a_twin).
+    signers: certificates whose keys may have signed any of these, as PEM. twins: see twins_of.
     signed: by registration key, the keys that no record has, of devices that proved one at an attempt.
     """
 
@@ -107,7 +90,7 @@ class Loose:
     brought: set[str] = field(default_factory=set)
     taken: set[str] = field(default_factory=set)
     signers: set[str] = field(default_factory=set)
-    twins: set[str] = field(default_factory=set)
+    twins: Twins = field(default_factory=dict)
     signed: dict[str, list[Signed]] = field(default_factory=dict)
 
     @classmethod
@@ -135,7 +118,7 @@ class Loose:
 
     def find_signers(self, service: ProvisioningService, rows: "QuerySet[RegistrationEvidence]") -> None:
         """Of all these, and of these leaves of records."""
-        self.note(service, rows, [LeafNames.at_place(*one) for one in self.strangers.items()])
+        self.note(service, rows, [leaf_names(*one) for one in self.strangers.items()])
 
     def note(
         self,
@@ -146,10 +129,12 @@ class Loose:
         """These leaves of records, and what is held at present that may have signed them or those of strangers."""
         found = list(rows.values_list(*_COLUMNS))
         self.leaves.update(pk for pk, *_ in found)
-        leaves = [(key, spki, thumbprint) for _, key, spki, thumbprint, *_ in found]
-        leaves += [(one.registration_key, one.spki, one.thumbprint) for one in strangers]
-        self.twins |= with_a_twin(service, leaves)
-        self.own |= with_key_of_a_ca(service, ((one.registration_key, one.spki) for one in strangers))
+        leaves = [
+            LeafNames(key, issuer, key_id, spki, thumbprint)
+            for _, key, spki, thumbprint, issuer, key_id in found
+        ]
+        self.twins = joined_twins(self.twins, twins_of(service, [*leaves, *strangers]))
+        self.own |= with_key_of_a_ca(service, ((one.place, one.spki) for one in strangers))
         subjects = {issuer for *_, issuer, _ in found} | {one.issuer for one in strangers}
         key_ids = {key_id for *_, key_id in found} | {one.authority_key_id for one in strangers}
         self.signers.update(signers_named(service, subjects, key_ids))
@@ -187,7 +172,7 @@ class Loose:
             elif place not in self.own:
                 for kinds in each:
                     kinds.add_classed(place, came)
-        set_twins_apart(each)
+        join_twins(each)
         for kinds in each:
             kinds.alone |= self.own
         return each

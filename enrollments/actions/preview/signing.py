@@ -1,11 +1,12 @@
 """What the search for paths goes through besides what devices send, and whom it leads further than others."""
 
-from collections.abc import Collection, Iterable, Iterator
-from typing import Any
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
 
 from django.db.models import Exists, F, OuterRef, Q, QuerySet
 
-from enrollments.models import HeldCertificate, HeldRole, ProvisioningService
+from enrollments.attestation.x509 import ParsedCertificate
+from enrollments.models import Certificate, HeldCertificate, HeldRole, ProvisioningService
 
 # As many keys as are named in one query.
 MOST_KEYS = 5000
@@ -34,15 +35,47 @@ def is_without_twin(service: ProvisioningService) -> Q:
     return ~Q(Exists(twins.exclude(certificate__thumbprint_sha256=OuterRef("leaf_thumbprint"))))
 
 
-def with_a_twin(service: ProvisioningService, leaves: Iterable[tuple[str, str, str]]) -> set[str]:
-    """The places of those. leaves: place, public key and thumbprint of each."""
+class LeafNames(NamedTuple):
+    """What a leaf says of who signed it, its public key, and which it is; at which place (place_of) it is kept."""
+
+    place: str
+    issuer: str
+    authority_key_id: str
+    spki: str
+    thumbprint: str
+
+    @classmethod
+    def of(cls, place: str, leaf: Certificate | ParsedCertificate) -> "LeafNames":
+        names = leaf.issuer_sha256, leaf.authority_key_id or ""
+        return cls(place, *names, leaf.spki_sha256, leaf.thumbprint_sha256)
+
+
+# By place: below whom the twins of a leaf stand.
+Twins = Mapping[str, frozenset[str]]
+
+
+def twins_of(service: ProvisioningService, leaves: Iterable[LeafNames]) -> dict[str, frozenset[str]]:
+    """Of those that have any. A twin that stands below the same issuer as the leaf leads nowhere else, and is none."""
     every = list(leaves)
-    twins: dict[str, set[str]] = {}
-    for spki, thumbprint in of_keys(
-        _may_lead_on(service), {spki for _, spki, _ in every}, "certificate__thumbprint_sha256"
+    columns = "thumbprint_sha256", "issuer_sha256", "authority_key_id"
+    twins: dict[str, set[tuple[str, str, str]]] = {}
+    asked = {one.spki for one in every}
+    for spki, thumbprint, issuer, key_id in of_keys(
+        _may_lead_on(service), asked, *(f"certificate__{name}" for name in columns)
     ):
-        twins.setdefault(spki, set()).add(thumbprint)
-    return {place for place, spki, thumbprint in every if twins.get(spki, set()) - {thumbprint}}
+        twins.setdefault(spki, set()).add((thumbprint, issuer, key_id))
+    found = {}
+    for one in every:
+        own = one.issuer, one.authority_key_id
+        others = (twin for twin in twins.get(one.spki, ()) if twin[0] != one.thumbprint and twin[1:] != own)
+        if below := frozenset(f"{issuer} {key_id or '-'}" for _, issuer, key_id in others):
+            found[one.place] = below
+    return found
+
+
+def joined_twins(one: Twins, other: Twins) -> dict[str, frozenset[str]]:
+    none: frozenset[str] = frozenset()
+    return {place: one.get(place, none) | other.get(place, none) for place in {**one, **other}}
 
 
 def of_keys(
