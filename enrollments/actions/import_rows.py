@@ -7,7 +7,7 @@ the history says as well that whom it names started that one.
 import re
 from collections.abc import Collection
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.db.models import CharField, OuterRef, Q, Subquery
@@ -19,6 +19,8 @@ from enrollments.models import HistoryEvent, ImportRun, ProvisioningService
 
 # So many rows after the start, or before the end, are looked at for the first and the last one of an import.
 LOOKED_AT = 100_000
+# Rows are stamped by the nodes that made them, whose clocks may differ.
+NODES_APART = timedelta(minutes=1)
 _OWN = re.compile(r"import ([1-9][0-9]{0,18}) ")
 
 
@@ -52,7 +54,7 @@ def imports_of(events: Collection[HistoryEvent]) -> dict[int, ImportOfRow]:
         HistoryEvent.objects.filter(
             service_id__in={event.service_id for event in asked},
             event=Event.IMPORT_STARTED.value,
-            at__lte=max(event.at for event in asked),
+            at__lte=max(event.at for event in asked) + NODES_APART,
             subject_id__in={str(number) for number in numbers.values()},
         )
         .annotate(page_in=Subquery(runs.values("service__name")[:1]))
@@ -67,10 +69,11 @@ def span_of(event: HistoryEvent, by: ImportOfRow) -> tuple[datetime, datetime | 
     ended = HistoryEvent.objects.filter(
         service_id=event.service_id,
         event=Event.IMPORT_ENDED.value,
-        at__gte=event.at,
+        at__gte=event.at - NODES_APART,
+        pk__gt=event.pk,
         subject_id=str(by.number),
     )
-    end = ended.order_by("at").values_list("pk", flat=True).first()
+    end = ended.order_by("pk").values_list("pk", flat=True).first()
     # Within IDs alone, since a condition on the service leads databases into an index of all its rows.
     own = HistoryEvent.objects.filter(request_id__startswith=request_ids_of(by.number))
     first = own.filter(pk__gt=by.began, pk__lte=min(event.pk, by.began + LOOKED_AT)).order_by("pk")
@@ -95,9 +98,9 @@ def made_by(service: ProvisioningService, number: int) -> tuple[Q, Q]:
     if not rows:
         return Q(pk__in=[]), about
     (began, _), (ended, event) = rows[0], rows[-1]
-    within = Q(at__gte=began)
+    within = Q(at__gte=began - NODES_APART)
     if event == Event.IMPORT_ENDED.value:
-        within &= Q(at__lte=ended)
+        within &= Q(at__lte=ended + NODES_APART)
     return within, about | Q(request_id__startswith=request_ids_of(number))
 
 

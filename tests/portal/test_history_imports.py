@@ -209,3 +209,14 @@ def test_the_page_of_a_row_states_its_queries(auditor, run, django_assert_max_nu
     # Four more than of another row: which import that is, when it ended, its first row and its last.
     with django_assert_max_num_queries(11):
         page_of(auditor, row)
+
+
+@pytest.mark.parametrize("ahead", [0, 1], ids=["clocks agree", "the node that started it is a second ahead"])
+def test_rows_of_nodes_whose_clocks_differ_are_of_the_import(auditor, plant, ahead):
+    at = timezone.now()
+    about = {"event": "import.started", "subject_kind": "import", "subject_id": "777"}
+    a_row(plant, "slow.csv", at + timedelta(seconds=ahead), **about)
+    row = a_row(plant, "pump-1", at, request_id="import 777 0011")
+
+    assert ">slow.csv</a>" in page_of(auditor, row)
+    assert {one.subject_name for one in shown(auditor, by_import="777")} == {"slow.csv", "pump-1"}
