@@ -397,6 +397,17 @@ def test_cancelled_between_two_portions_it_stops_and_keeps_what_is_done(service,
     assert names() == ["p0", "p1"]
 
 
+def test_who_joined_after_the_upload_may_start_it(service):
+    run = checked(service, json_lines(keys("p0")))
+    add_person("bob", role=Role.OPERATOR, service=service, actor=ALICE)
+
+    started(run, Actor("user", "bob", Way.PORTAL))
+    work_on(run.pk)
+
+    run.refresh_from_db()
+    assert (run.state, names()) == (ImportState.DONE, ["p0"])
+
+
 @pytest.mark.usefixtures("_small_portions")
 def test_whoever_may_no_longer_change_entries_imports_nothing_more(service):
     add_person("bob", role=Role.OPERATOR, service=service, actor=ALICE)
