@@ -11,7 +11,7 @@ AXE := tests/e2e/node_modules
 TEST_WORKERS ?= auto
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo test test-pkits test-import test-postgres test-history test-sdk sdk-needs axe bench bench-quick lint format lock clean
+.PHONY: help setup run demo test test-pkits test-thorough test-import test-postgres test-history test-sdk sdk-needs axe bench bench-quick lint format lock clean
 
 help: ## list what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-15s %s\n", $$1, $$2}'
@@ -39,6 +39,9 @@ axe: tests/e2e/package.json tests/e2e/package-lock.json
 
 test-pkits: $(VENV)/.pkits ## path validation against the NIST PKITS certificates (installs a large package)
 	$(BIN)/pytest -o addopts= -q tests/pkits
+
+test-thorough: $(VENV)/.dev ## the properties that are tried in random worlds, in all of these worlds
+	DPS_THOROUGH=1 $(BIN)/pytest -n $(TEST_WORKERS) --dist worksteal $(shell grep -rl --include='*.py' 'tests.chance import' tests)
 
 test-import: $(VENV)/.dev ## an import of 100,000 lines, killed at random moments, ends as an unbroken run
 	DPS_IMPORT_LINES=100000 $(BIN)/pytest -n0 tests/management/test_import_enrollments.py -k as_a_process

@@ -30,6 +30,7 @@ from enrollments.models import (
 )
 from enrollments.models.enrollments import SECRETS, empty_twin
 from tests.certificates import self_signed
+from tests.chance import seeds
 from tests.devices import ALICE, enroll_device, enroll_keys, new_service
 from tests.soft_tpm import SoftTpm
 from tests.transfer.lists import KEY
@@ -210,7 +211,7 @@ def etags_of(service):
     return dict(IndividualEnrollment.objects.filter(service=service).values_list("registration_id", "etag"))
 
 
-@pytest.mark.parametrize("seed", range(24))
+@pytest.mark.parametrize("seed", seeds(0, 24))
 def test_at_once_is_one_by_one(seed):
     told = []
     for way in (one_by_one, at_once):

@@ -24,6 +24,7 @@ from enrollments.policy.back_off import FREE_REFUSALS
 from enrollments.policy.reasons import Reason
 from enrollments.throttling import limits
 from tests.certificates import root, self_signed
+from tests.chance import seeds
 from tests.devices import (
     ALICE,
     PEER,
@@ -446,7 +447,7 @@ def test_r3_who_has_proven_nothing_hears_the_same_whether_the_name_is_enrolled_a
 # --- Each is counted once ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", seeds(0, 6))
 def test_each_attempt_is_counted_once_whatever_happens(service, top, monkeypatch, seed):
     """Devices of all kinds, time, changes of the service, writes, writes that fail, small memory: in any order."""
     chance = random.Random(seed)

@@ -10,6 +10,7 @@ from enrollments.actions.past.by_key import ONLY_OF_GROUP
 from enrollments.errors import NotFound
 from enrollments.policy.decision import Verdict
 from enrollments.policy.names import registration_key
+from tests.chance import seeds
 from tests.past.lives import Lives
 
 pytestmark = pytest.mark.django_db
@@ -45,7 +46,7 @@ def of_fleet(said):
     }
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", seeds(0, 3, least=1))
 def test_each_row_is_what_its_device_is_told_and_what_was_decided_then(forest, api, seed):
     lives = Lives(forest, seed, api)
     chance = random.Random(seed)

@@ -47,6 +47,7 @@ from enrollments.policy.decision import Verdict
 from enrollments.policy.facts import EntryKind
 from enrollments.policy.names import registration_key
 from tests.certificates import root
+from tests.chance import seeds
 from tests.devices import ALICE, derived_key, enroll_ca, enroll_key_group, register, signs
 from tests.past.lives import Lives
 
@@ -276,7 +277,7 @@ class Named(Lives):
             pass
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", seeds(0, 3, least=1))
 def test_who_could_have_had_its_name_at_step_n_is_what_the_rule_said_at_step_n(forest, api, seed):
     lives = Named(forest, seed, api)
     wanted = set(random.Random(seed).sample(range(OPERATIONS), k=SNAPSHOTS))

@@ -11,6 +11,7 @@ from enrollments.actions.past import ALL_OF_FLEET, compare, look_back
 from enrollments.models import HistoryEvent, RegistrationRecord
 from enrollments.policy.decision import Verdict
 from enrollments.policy.names import registration_key
+from tests.chance import seeds
 from tests.past.histories import History
 
 pytestmark = pytest.mark.django_db
@@ -31,7 +32,7 @@ def told(outcome) -> tuple[Verdict, str]:
     return outcome.verdict, str(outcome.through or "")
 
 
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", seeds(0, 2))
 def test_back_in_time_at_step_n_is_the_snapshot_of_step_n(forest, api, seed):
     history = History(forest, seed, api)
     chance = random.Random(seed)

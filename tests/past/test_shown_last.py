@@ -46,6 +46,7 @@ from enrollments.models import (
 )
 from enrollments.policy.decision import Verdict
 from tests.certificates import root, self_signed
+from tests.chance import seeds
 from tests.devices import ALICE, derived_key, enroll_ca, enroll_device, enroll_key_group, register, signs
 from tests.past.lives import Lives
 
@@ -356,7 +357,7 @@ class Lived(Lives):
             self.shown_last[name] = sorted(same | {label})
 
 
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", seeds(0, 2, least=1))
 def test_whoever_is_shut_out_with_what_it_showed_last_finds_the_row(forest, api, seed):
     lives = Lived(forest, seed, api)
     looks = [Looked(lives)]

@@ -32,6 +32,7 @@ from enrollments.actions.services import change_settings
 from enrollments.models import AttestationMechanism, HistoryEvent, RegistrationRecord, Slot
 from enrollments.policy.decision import Verdict
 from tests.certificates import EXPIRED, mint, root, self_signed
+from tests.chance import seeds
 from tests.devices import (
     ALICE,
     demand_proof,
@@ -234,7 +235,7 @@ class Looked:
         self.done = timezone.now()
 
 
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", seeds(0, 2, least=1))
 def test_whoever_is_shut_out_by_an_operation_finds_its_row(api, seed):
     history = History(grown(), seed, api)
     strangers = {leaf.parsed.common_names[0] for leaf in history.forest.strangers}
@@ -261,7 +262,7 @@ def test_whoever_is_shut_out_by_an_operation_finds_its_row(api, seed):
     assert turned > 20
 
 
-@pytest.mark.parametrize("seed", range(2, 4))
+@pytest.mark.parametrize("seed", seeds(2, 4, least=1))
 def test_of_a_device_the_rows_that_can_matter_tell_the_same_as_all_rows(api, seed, monkeypatch):
     """Where there are too many to go back over all of them."""
     history = History(grown(), seed, api)

@@ -6,6 +6,7 @@ import pytest
 
 from enrollments.actions.explaining import Question, explain
 from enrollments.policy.decision import Verdict
+from tests.chance import seeds
 from tests.preview.worlds import World, by_name, grown
 
 pytestmark = pytest.mark.django_db
@@ -16,7 +17,7 @@ def forest():
     return grown()
 
 
-@pytest.mark.parametrize("seed", range(500, 512))
+@pytest.mark.parametrize("seed", seeds(500, 512))
 def test_what_is_explained_of_a_device_is_what_it_is_answered(forest, seed):
     world = World(forest, random.Random(seed), renewing=seed % 3 == 0, signing=seed % 3 != 1)
     for _ in range(4):

@@ -13,6 +13,7 @@ from enrollments.attestation.credential import PresentedCredential
 from enrollments.models import AttestationMechanism, IndividualEnrollment, Slot
 from enrollments.policy.decision import Verdict
 from tests.certificates import root
+from tests.chance import seeds
 from tests.devices import ALICE, enroll_ca, enroll_device, register
 from tests.preview.worlds import World, grown
 
@@ -57,7 +58,7 @@ def admitted(judged):
 
 
 @pytest.mark.parametrize("enabled", [True, False], ids=["stays enabled", "disabled along"])
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", seeds(0, 12))
 def test_a_certificate_less_of_an_enabled_enrollment_lets_nobody_in(forest, seed, enabled):
     world = World(forest, random.Random(seed))
     entry, known = with_a_second_pin(world)

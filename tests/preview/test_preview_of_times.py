@@ -21,6 +21,7 @@ from enrollments.errors import Conflict, Invalid
 from enrollments.models import EnrollmentGroup, IndividualEnrollment
 from enrollments.models.locks import rehearsal
 from tests.certificates import EXPIRED, root
+from tests.chance import seeds
 from tests.devices import ALICE, enroll_ca, enroll_device, register
 from tests.preview.worlds import World, grown, may_be_untold, sides_of, together
 
@@ -63,7 +64,7 @@ def compared(world, known, said, before, after):
             assert sides_of(device) in expected, name
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", seeds(0, 20))
 def test_a_preview_at_a_time_equals_judging_every_device_then(forest, seed, database_clock):
     world = World(forest, random.Random(seed))
     schedule_some(world, database_clock)
@@ -98,7 +99,7 @@ def test_a_preview_at_a_time_equals_judging_every_device_then(forest, seed, data
     compared(world, known, said, before, outcomes_then())
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", seeds(0, 12))
 def test_what_is_put_off_or_dropped_is_shown_as_what_it_would_do_at_its_time(forest, seed, database_clock):
     world = World(forest, random.Random(seed))
     schedule_some(world, database_clock)

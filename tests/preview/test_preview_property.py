@@ -28,6 +28,7 @@ from enrollments.models import AttestationMechanism, Slot
 from enrollments.models.locks import rehearsal
 from enrollments.policy.decision import Verdict
 from tests.certificates import root
+from tests.chance import seeds
 from tests.devices import ALICE, enroll_ca
 from tests.preview.worlds import World, grown, is_let_in_otherwise, may_be_untold, only, sides_of, together
 
@@ -39,7 +40,7 @@ def forest():
     return grown()
 
 
-@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize("seed", seeds(0, 40))
 def test_preview_equals_judging_every_device_before_and_after(forest, seed, monkeypatch):
     monkeypatch.setattr(rehearsing, "MOST_LOOKS", 1 + seed % 4)  # several rehearsals
     monkeypatch.setattr(limits, "SECONDS_SINGLY", None)  # however busy this machine is
@@ -48,7 +49,7 @@ def test_preview_equals_judging_every_device_before_and_after(forest, seed, monk
         compare(world, within=NO_LIMITS if seed % 2 else None)
 
 
-@pytest.mark.parametrize("seed", range(200, 250))
+@pytest.mark.parametrize("seed", seeds(200, 250))
 def test_so_does_that_of_devices_with_several_credentials(forest, seed, monkeypatch):
     monkeypatch.setattr(limits, "SECONDS_SINGLY", None)
     monkeypatch.setattr(rehearsing, "MAX_NAMED", seed % 3)  # none is named twice, as of many
@@ -57,7 +58,7 @@ def test_so_does_that_of_devices_with_several_credentials(forest, seed, monkeypa
         compare(world, within=NO_LIMITS if seed % 2 else None)
 
 
-@pytest.mark.parametrize("seed", range(300, 340))
+@pytest.mark.parametrize("seed", seeds(300, 340))
 def test_and_that_of_devices_that_proved_keys_besides(forest, seed, monkeypatch):
     monkeypatch.setattr(limits, "SECONDS_SINGLY", None)
     world = World(forest, random.Random(seed), renewing=seed % 3 == 0, signing=True)
@@ -65,7 +66,7 @@ def test_and_that_of_devices_that_proved_keys_besides(forest, seed, monkeypatch)
         compare(world, within=NO_LIMITS if seed % 2 else None)
 
 
-@pytest.mark.parametrize("seed", range(100, 130))
+@pytest.mark.parametrize("seed", seeds(100, 130))
 def test_what_is_told_of_some_is_right_where_others_are_too_many(forest, seed):
     few = Limits(classes=seed % 3, singly=seed % 2, seconds=None)
     world = World(forest, random.Random(seed))
@@ -138,7 +139,7 @@ def let_in_with_some_of(more, world, known):
     return found
 
 
-@pytest.mark.parametrize("seed", range(400, 412))
+@pytest.mark.parametrize("seed", seeds(400, 412))
 def test_what_is_said_of_certificates_sent_along_once_they_are_gone(forest, seed, monkeypatch):
     monkeypatch.setattr(limits, "SECONDS_SINGLY", None)
     # As if they were many: what is not looked at makes no difference.
@@ -173,7 +174,7 @@ class Alone(World):
         return super().add_key_group(*args)
 
 
-@pytest.mark.parametrize("seed", range(420, 440))
+@pytest.mark.parametrize("seed", seeds(420, 440))
 def test_so_it_is_of_those_that_a_group_holds_no_more(forest, seed, monkeypatch):
     """Its CA is another one afterwards, and its helpers are gone; another group may hold them all the same."""
     monkeypatch.setattr(limits, "SECONDS_SINGLY", None)

@@ -28,6 +28,7 @@ from enrollments.models.locks import rehearsal
 from enrollments.models.switches import ALL_OPEN, ALL_SHUT
 from enrollments.policy.decision import Verdict
 from tests.certificates import root, self_signed
+from tests.chance import seeds
 from tests.devices import ALICE, enroll_ca, enroll_device, register
 from tests.preview.worlds import World, grown
 
@@ -92,7 +93,7 @@ class Fleet:
         return found
 
 
-@pytest.mark.parametrize("seed", range(16))
+@pytest.mark.parametrize("seed", seeds(0, 16))
 def test_whoever_is_kept_out_comes_in_at_no_time_to_come(forest, seed, database_clock):
     fleet = Fleet(forest, seed, database_clock, renewing=seed % 3 == 0)
     entries = fleet.chosen()
@@ -107,7 +108,7 @@ def test_whoever_is_kept_out_comes_in_at_no_time_to_come(forest, seed, database_
 
 
 @pytest.mark.parametrize("act", [Act.DELETE, Act.ENABLE])
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("seed", seeds(0, 8))
 def test_those_who_come_in_later_are_told_with_the_time(forest, seed, act, database_clock):
     fleet = Fleet(forest, seed, database_clock)
     entries = fleet.chosen()

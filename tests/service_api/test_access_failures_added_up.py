@@ -17,6 +17,7 @@ from enrollments.actions.access_counts import count_failure, write_down_failures
 from enrollments.actions.access_failures import NO_POLICY, NO_TOKEN, Claimed
 from enrollments.actions.ended_windows import record_ended_windows
 from enrollments.models import HistoryEvent, SignInFailures
+from tests.chance import seeds
 from tests.live import installation
 from tests.service_api.conftest import BackEnd, error_of, service_token
 from tests.service_api.test_access import OTHER_KEY, UNAUTHORIZED
@@ -109,7 +110,7 @@ def test_memory_is_bounded_and_what_is_crowded_out_is_counted(service, monkeypat
     assert rows()[-1].after["further_addresses"] is True
 
 
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", seeds(0, 5))
 def test_nothing_is_lost_nor_counted_twice(service, monkeypatch, seed):
     """Failures, writes, writes that fail, windows that end, other processes: in any order."""
     chance, happened = random.Random(seed), 0

@@ -12,6 +12,7 @@ from enrollments.actions.preview.limits import NO_LIMITS
 from enrollments.actions.preview.sent_along import preview_with_what_is_sent_along
 from enrollments.models import AttestationMechanism, EnrollmentGroup, IndividualEnrollment, Slot
 from enrollments.transfer.foreseen import foresee
+from tests.chance import seeds
 from tests.devices import ALICE
 from tests.preview.worlds import World, grown, only, side_by_name
 from tests.transfer.lists import below, checked, json_lines, pinned
@@ -32,7 +33,7 @@ def barring(forest):
     return [*own, *(line.leaf(f"again-{number}", key=forest.leaves[number].key) for number in (0, 4, 8, 12))]
 
 
-@pytest.mark.parametrize("seed", range(30))
+@pytest.mark.parametrize("seed", seeds(0, 30))
 def test_a_list_tells_what_the_act_tells(forest, barring, seed, monkeypatch):
     monkeypatch.setattr(deciding, "PORTION", 5)
     monkeypatch.setattr(limits, "SECONDS_SINGLY", None)  # however busy this machine is
@@ -52,7 +53,7 @@ def test_a_list_tells_what_the_act_tells(forest, barring, seed, monkeypatch):
     assert (seen.not_examined, said.not_examined) == (0, 0)
 
 
-@pytest.mark.parametrize("seed", range(500, 516))
+@pytest.mark.parametrize("seed", seeds(500, 516))
 def test_so_it_does_of_what_a_group_holds_no_more(forest, seed, monkeypatch):
     """And of who comes in by sending that along."""
     monkeypatch.setattr(limits, "SECONDS_SINGLY", None)

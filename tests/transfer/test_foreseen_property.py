@@ -6,6 +6,7 @@ import pytest
 
 from enrollments.actions.preview import above, deciding, limits
 from enrollments.actions.preview.limits import NO_LIMITS
+from tests.chance import seeds
 from tests.preview.worlds import World, grown
 from tests.transfer.comparing import compare
 from tests.transfer.lists import checked, json_lines
@@ -24,7 +25,7 @@ def barring(forest):
     return that_bar(forest)
 
 
-@pytest.mark.parametrize("seed", range(60))
+@pytest.mark.parametrize("seed", seeds(0, 60))
 def test_preview_of_a_list_equals_carrying_it_out(forest, barring, seed, monkeypatch):
     monkeypatch.setattr(above, "MOST_LOOKS", 1 + seed % 4)  # several rehearsals
     monkeypatch.setattr(deciding, "PORTION", 5)
@@ -40,7 +41,7 @@ def test_preview_of_a_list_equals_carrying_it_out(forest, barring, seed, monkeyp
     compare(world, run, listed, is_whole=True, within=NO_LIMITS if seed % 2 else None)
 
 
-@pytest.mark.parametrize("seed", range(100, 140))
+@pytest.mark.parametrize("seed", seeds(100, 140))
 def test_what_is_told_of_some_is_right_where_others_are_too_many(forest, barring, seed, monkeypatch):
     """Whose entry alone decides is told without a look at what lies above it."""
     monkeypatch.setattr(limits, "MAX_CLASSES", seed % 3)

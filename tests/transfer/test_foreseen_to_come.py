@@ -13,6 +13,7 @@ from enrollments.transfer.foreseen import foresee
 from enrollments.transfer.kept import as_json, numbers_of, parts_of, told_of
 from enrollments.transfer.words import how_far
 from tests.certificates import root
+from tests.chance import seeds
 from tests.devices import ALICE, enroll_ca, enroll_device, enroll_keys, register, shows, signs
 from tests.preview.test_preview_to_come import Fleet
 from tests.preview.worlds import grown
@@ -60,7 +61,7 @@ def out(preview):
 
 
 @pytest.mark.parametrize("turns", [False, True], ids=["a list without times", "a list with one"])
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", seeds(0, 2))
 def test_those_who_come_in_later_are_told(forest, seed, turns, database_clock):
     fleet = Fleet(forest, seed, database_clock, renewing=seed % 3 == 0)
     world, chance = fleet.world, fleet.world.chance

@@ -34,6 +34,7 @@ from enrollments.transfer.limits import CHUNK_LINES
 from enrollments.transfer.planning import from_text, plan
 from enrollments.transfer.work import carry_out_run, check_run, work_on
 from tests.certificates import root, self_signed
+from tests.chance import seeds
 from tests.devices import ALICE, enroll_ca, enroll_device, enroll_keys, new_service
 from tests.transfer.lists import (
     KEY,
@@ -495,7 +496,7 @@ def what_is_there():
     return entries, sorted(event for event in events() if not event[0].startswith("import."))
 
 
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("seed", seeds(0, 8))
 def test_killed_at_random_points_it_ends_as_an_unbroken_run(monkeypatch, seed):
     """Killed at any statement of the database, inside transactions and between them; each line is done once."""
     monkeypatch.setattr(work, "CHUNK_LINES", 7)

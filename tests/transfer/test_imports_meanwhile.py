@@ -18,6 +18,7 @@ from enrollments.transfer import work
 from enrollments.transfer.foreseen import foresee
 from enrollments.transfer.work import carry_out_run
 from tests.certificates import root
+from tests.chance import seeds
 from tests.devices import ALICE, enroll_ca, enroll_device, register
 from tests.preview.worlds import World, grown
 from tests.transfer.lists import below, checked, json_lines, keys, pinned
@@ -80,7 +81,7 @@ def meddle(world, chance):
     return world.change()
 
 
-@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize("seed", seeds(0, 40))
 def test_nobody_comes_in_of_whom_it_was_said_that_they_stay_out(forest, barring, seed, monkeypatch):
     monkeypatch.setattr(work, "CHUNK_LINES", (1, 500)[seed % 2])
     chance = random.Random(seed)

@@ -21,6 +21,7 @@ from enrollments.transfer.foreseen import foresee
 from enrollments.transfer.planning import from_text, plan
 from enrollments.transfer.work import carry_out_run, work_on
 from tests.certificates import root
+from tests.chance import seeds
 from tests.devices import ALICE, enroll_ca, enroll_device, enroll_keys
 from tests.preview.worlds import World, grown
 from tests.transfer.comparing import ROOT, compare
@@ -198,7 +199,7 @@ def admitted(judged):
     }
 
 
-@pytest.mark.parametrize("seed", range(24))
+@pytest.mark.parametrize("seed", seeds(0, 24))
 def test_nobody_comes_in_by_what_goes_on_and_the_preview_of_the_rest_tells_the_rest(
     forest, barring, seed, monkeypatch
 ):

@@ -44,6 +44,7 @@ from enrollments.transfer.kept_devices import KeptDevices, portions_of
 from enrollments.transfer.previewing import work_out_preview
 from enrollments.transfer.words import how_far
 from tests.certificates import root, self_signed
+from tests.chance import seeds
 from tests.devices import ALICE, enroll_ca, enroll_device, enroll_keys, new_service, register, signs
 from tests.transfer.lists import checked, json_lines, keys, pinned, started
 
@@ -213,7 +214,7 @@ class Killed(BaseException):
     """What a process does not outlive."""
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", seeds(0, 12))
 def test_killed_at_random_statements_another_works_it_out(service, monkeypatch, seed):
     monkeypatch.setattr(kept_devices, "PORTION", 2)
     monkeypatch.setattr(import_previews, "TOGETHER", 2)
