@@ -42,6 +42,8 @@ MEMBERS = (
     "way",
 )
 _BETWEEN = "\x7f"
+_NO_CLIENT = '{"client":"",'
+NO_TEXT = "it holds something that is no text where text belongs"
 # One way to write each moment: filters compare it as text where the database has none of its own for times.
 _MOMENT = re.compile(r"(\d{4}-\d\d-\d\d) (\d\d:\d\d:\d\d)(?:\.(?!000000)(\d{6}))?", re.ASCII)
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -96,7 +98,7 @@ def row_form(
         after = "null" if after is None else state(after)
         before = "null" if before is None else state(before)
     except TypeError:
-        raise NotCanonical("it holds something that is no text where text belongs") from None
+        raise NotCanonical(NO_TEXT) from None
     if len(escaped) != len(texts):
         escaped = [quoted(text)[1:-1] for text in texts]
     # fmt: off
@@ -113,6 +115,24 @@ def row_form(
         f'"service_id":{"null" if service_id is None else service_id},"service_name":"{service_name}",'
         f'"subject_id":"{subject_id}","subject_kind":"{subject_kind}","subject_name":"{subject_name}","way":"{way}"}}'
     )
+
+
+def joined_form(
+    state: StateForm, begin: str, after: str | None, at: str, before: str | None, end: str
+) -> bytes:
+    """The same, where the database has written most of it: `begin` and `end` are JSON objects in canonical form, of the
+    members before `after` and of those behind `before`. What is in them is not looked at: the hash shows it.
+
+    Raises NotCanonical.
+    """
+    try:
+        after = "null" if after is None else state(after)
+        before = "null" if before is None else state(before)
+        at = moment(at)
+    except TypeError:
+        raise NotCanonical(NO_TEXT) from None
+    end = end[len(_NO_CLIENT) :] if end.startswith(_NO_CLIENT) else end[1:]
+    return in_utf8(f'{begin[:-1]},"after":{after},"at":"{at}","before":{before},{end}')
 
 
 def row_hash(canonical: bytes) -> str:

@@ -1,9 +1,11 @@
 """Reading the sequence of sealed rows, and the rows that wait for their place, exactly as the database holds them."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence, Sized
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
+from json.encoder import encode_basestring as quoted
 from typing import Any, NamedTuple
 
 from django.db import OperationalError, connection
@@ -13,6 +15,7 @@ from enrollments.audit.canonical import (
     NOTHING_BEFORE,
     NotCanonical,
     StateForm,
+    joined_form,
     own_state_form,
     row_form,
     state_form,
@@ -63,32 +66,74 @@ def sealed_rows(last: int, after: int | None = None) -> Iterator[SealedRow]:
     A query per chunk, so that no transaction stays open. A chunk does not end between rows of one place, and the next
     begins right behind it, whatever is there: nothing hides between them.
     """
-    sql = (
-        f'SELECT s."index", s.previous_hash, s.hash, s.event_id, {columns_as_text()} '  # noqa: S608  # names of our own
-        f"FROM {SEALS} s LEFT JOIN {EVENTS} e ON e.id = s.event_id "
-        'WHERE s."index" <= %s{} ORDER BY s."index" LIMIT %s'
-    )
-    state = _state_form()
-    more = True
+    state, way, more = _state_form(), _written_by_sqlite() or _column_by_column(), True
     while more:
         beyond = ("", []) if after is None else (' AND s."index" > %s', [after])
-        chunk = _fetched(sql.format(beyond[0]), [last, *beyond[1], CHUNK + 1])
+        sql = (
+            f'SELECT s."index", s.previous_hash, s.hash, s.event_id, e.id, e.service_id, {_at()}, {way.columns} '  # noqa: S608  # names of our own
+            f"FROM {SEALS} s LEFT JOIN {EVENTS} e ON e.id = s.event_id "
+            f'WHERE s."index" <= %s{beyond[0]} ORDER BY s."index" LIMIT %s'
+        )
+        try:
+            chunk = _fetched(sql, [last, *beyond[1], CHUNK + 1])
+        except OperationalError:
+            if way.form is row_form:
+                raise
+            # Bytes where text belongs, of which SQLite makes no JSON: the row that holds them has to be named.
+            way = _column_by_column()
+            continue
         more = len(chunk) > CHUNK
         if more and chunk[-1][0] != chunk[-2][0]:
             chunk.pop()
-        for index, previous, hash, event_id, *row in chunk:
-            form, at, unreadable = None, "", ""
+        for index, previous, hash, event_id, id, service_id, at, *columns in chunk:
+            form, unreadable = None, ""
             try:
-                if row[_ID] != event_id:
+                if id != event_id:
                     raise NotCanonical("its seal names another ID")
-                form, at = row_form(state, *row), row[_AT]
+                form = way.form(state, *columns)
             except NotCanonical as problem:
-                unreadable = "is gone" if row[_ID] is None else f"is no row: {problem.message}"
+                unreadable = "is gone" if id is None else f"is no row: {problem.message}"
             # Past the constructor, which would be a twentieth of a verifier's work.
-            seal = (index, previous, hash, event_id, form, at, row[_SERVICE], unreadable, "")
+            seal = (index, previous, hash, event_id, form, at if form else "", service_id, unreadable, "")
             yield tuple.__new__(SealedRow, seal)
         if chunk:
             after = chunk[-1][0]
+
+
+class _Way(NamedTuple):
+    """What to select of a row, and what makes its form of these columns."""
+
+    columns: str
+    form: Callable[..., bytes]
+
+
+def _column_by_column() -> _Way:
+    return _Way(columns_as_text(), row_form)
+
+
+@cache
+def _written_by_sqlite() -> _Way | None:
+    """SQLite escapes texts as RFC 8785 wants it, and hands over few long ones in half the time of many short ones.
+
+    None on PostgreSQL, and where this SQLite writes JSON in another way.
+    """
+    if connection.vendor != "sqlite":
+        return None
+    odd = "".join(map(chr, range(0x100))) + "\u2028\ufffe\U0001f600"
+    if _fetched("SELECT json_object(%s, %s, 'n', NULL, 'i', 9)", [odd, odd]) != [
+        (f'{{{quoted(odd)}:{quoted(odd)},"n":null,"i":9}}',)
+    ]:
+        return None
+    begin, end = MEMBERS[: MEMBERS.index("after")], MEMBERS[MEMBERS.index("before") + 1 :]
+    return _Way(
+        f"{_json_object(begin)}, {_column('after')}, {_at()}, {_column('before')}, {_json_object(end)}",
+        joined_form,
+    )
+
+
+def _json_object(names: Iterable[str]) -> str:
+    members = ", ".join(f"'{name}', {_column(name)}" for name in names)
+    return f"json_object({members})"
 
 
 def waiting_rows(limit: int, after: int = 0) -> list[tuple[int, tuple[Any, ...]]]:
@@ -223,22 +268,27 @@ def first_wrong_on_the_list() -> tuple[int, str] | None:
     return None
 
 
-_ID, _AT, _SERVICE = (MEMBERS.index(name) for name in ("id", "at", "service_id"))
+_ID = MEMBERS.index("id")
 
 
 def columns_as_text() -> str:
     """The columns of a row as text, none of them turned into an object that forgets how it was written."""
+    special = {"at": _at()}
     if connection.vendor == "postgresql":
-        special = {
-            "at": "replace(to_char(e.at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.US'), '.000000', '')",
-            "before": "e.before::text",
-            "after": "e.after::text",
-        }
-    else:
-        # Otherwise Django turns it into a datetime.
-        special = {"at": "CAST(e.at AS TEXT)"}
+        special |= {"before": "e.before::text", "after": "e.after::text"}
+    return ", ".join(special.get(name, _column(name)) for name in MEMBERS)
+
+
+def _at() -> str:
+    if connection.vendor == "postgresql":
+        return "replace(to_char(e.at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.US'), '.000000', '')"
+    # Otherwise Django turns it into a datetime.
+    return "CAST(e.at AS TEXT)"
+
+
+def _column(name: str) -> str:
     # A quotation mark around each, since "before" and "after" are words of SQL.
-    return ", ".join(special.get(name, f'e."{name}"') for name in MEMBERS)
+    return f'e."{name}"'
 
 
 def _fetched(sql: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
