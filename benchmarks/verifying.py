@@ -81,7 +81,7 @@ def _prepare(export: Path, rows: int) -> str:
 def _database(name: str, file: str, key: str) -> Callable[[], int]:
     _set_up()
     from enrollments.audit import checkpoints
-    from enrollments.audit.verify import verify_database
+    from enrollments.audit.verify_database import verify_database
 
     keys = [checkpoints.verifier_key()]
     return lambda: verify_database(keys).rows

@@ -46,6 +46,8 @@ class Report:
     excerpt_opaque: int = 0
     # Of the rows dated more than an hour before rows that were sealed earlier: how many, and which is the first.
     latest: str = ""
+    # No row is dated before this; only kept of a portion that does not begin with the first row.
+    earliest: str = ""
     late: int = 0
     first_late: str = ""
     problem: Problem | None = None
@@ -77,8 +79,24 @@ class Report:
         for which, number in other.unchecked.items():
             self.unchecked[which] = self.unchecked.get(which, 0) + number
 
+    def joined(self, portion: "Report") -> bool:
+        """Add a portion that goes on where this report ends, and in which nothing is wrong. False: nothing was added,
+        since where it began nobody could tell which of its rows are late, or which signers are one too many.
+        """
+        is_late = portion.earliest < self.latest and _is_late(portion.earliest, self.latest)
+        if portion.late or is_late or not portion.unchecked.keys() <= self.unchecked.keys():
+            return False
+        self.rows, self.head, self.latest = portion.rows, portion.head, max(self.latest, portion.latest)
+        self.checkpoints += portion.checkpoints
+        self.signed = max(self.signed, portion.signed)
+        for signer, number in portion.signers.items():
+            self.signers[signer] = self.signers.get(signer, 0) + number
+        self.take_over(portion)
+        return True
+
     def note_if_late(self, at: str, number: int, event_id: int | None) -> None:
         """Of a row that is dated before one that was sealed earlier."""
+        self.earliest = min(self.earliest, at)
         if _is_late(at, self.latest):
             self.late += 1
             self.first_late = self.first_late or f"#{number} (row {event_id})"

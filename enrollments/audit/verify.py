@@ -21,11 +21,10 @@ from enrollments.audit.chain import (
     unaccounted,
     waiting_rows,
 )
-from enrollments.audit.guards import compared_indexes, not_as_made, sqlite_indexes, wrong_index
-from enrollments.audit.notes import Checkpoint, VerifierKey, checkpoint_of, read_checkpoint
+from enrollments.audit.guards import not_as_made, sqlite_indexes, wrong_index
+from enrollments.audit.notes import Checkpoint, checkpoint_of
 from enrollments.audit.report import Problem, Report
 from enrollments.audit.signed import Checkpoints, SignedHere
-from enrollments.collecting import without_collecting
 from enrollments.policy.words import counted
 
 # A portion takes some tenths of a second.
@@ -132,8 +131,8 @@ class Check:
             self._account()
         elif self.readable is not None:
             self._look_at_what_waits()
-        elif report.rows < self.until:
-            self._follow(here)
+        elif self.is_following:
+            self.follow(here)
         else:
             self._end_of_the_seals(here)
         if report.problem:
@@ -142,7 +141,13 @@ class Check:
             report.waiting = count_waiting()
             report.not_as_made = not_as_made()
 
-    def _follow(self, here: SignedHere) -> None:
+    @property
+    def is_following(self) -> bool:
+        """Whether there are seals to follow, as far as is known."""
+        return self.readable is None and self.report.rows < self.until
+
+    def follow(self, here: SignedHere) -> None:
+        """One portion of the seals. Raises BadNote as go_on does."""
         report, begin = self.report, self.report.rows
         to = min(begin + PORTION, self.until)
         checkpoints = self._signed(here, begin, to)
@@ -211,23 +216,3 @@ class Check:
         """What was signed for these places, wherever it is kept."""
         kept = [one for one in self.kept if one.size > after and (to is None or one.size <= to)]
         return Checkpoints([*kept, *here.between(after if after else None, to, self.report)], self.report)
-
-
-@without_collecting()
-def verify_database(
-    keys: list[VerifierKey], kept: Iterable[str] = (), own: Iterable[str] = (), *, indexes: bool = False
-) -> Report:
-    """Check every row of the installation, and what was signed of it: in the database, and the notes `kept` elsewhere.
-
-    `own`: the notes of the installation's own file. As in the database, some may be by former keys.
-    `indexes`: hold each index against its table row by row, which takes as long again; without it, rows are counted.
-
-    Raises BadNote where one of `kept` cannot be believed.
-    """
-    check = Check(head().size, [read_checkpoint(note, keys) for note in kept])
-    here = SignedHere(keys, own)
-    while not check.done:
-        check.go_on(here)
-    if indexes and check.report.ok:
-        check.report.problem = compared_indexes()
-    return check.report

@@ -7,14 +7,17 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, Future
 from pathlib import Path
 
 from django.conf import settings
 from django.db import connection, transaction
 
-from enrollments.audit import checkpoints
+from enrollments.audit import ahead, checkpoints
 from enrollments.audit.canonical import MEMBERS
+from enrollments.audit.notes import VerifierKey
 from enrollments.audit.report import Report
+from enrollments.audit.verify import Check
 from tests.audit.histories import execute
 
 TOOL = Path(__file__).parents[2] / "tools" / "verify_history.py"
@@ -52,6 +55,22 @@ def tampered(*statements: str) -> Iterator[None]:
         for statement in (*without_triggers(), *statements):
             execute(statement)
         yield
+
+
+class _Here(Executor):
+    """No other process, which could not see what a transaction has written: each thing is done when it is given out."""
+
+    def submit(self, function, /, *args, **named):
+        done: Future = Future()
+        done.set_result(function(*args, **named))
+        return done
+
+
+@contextlib.contextmanager
+def ahead_here(check: Check, keys: list[VerifierKey], own: list[str]) -> Iterator[ahead.Ahead]:
+    """As processes_ahead, in this process, however short the history is."""
+    ahead._take(keys, own, check.kept)
+    yield ahead.Ahead(_Here(), 2, check.until)
 
 
 @contextlib.contextmanager

@@ -18,7 +18,7 @@ from enrollments.audit.chain import sealed_rows
 from enrollments.audit.export import export_lines
 from enrollments.audit.notes import BadNote, Checkpoint, SigningKey, VerifierKey
 from enrollments.audit.sealer import seal_everything
-from enrollments.audit.verify import verify_database
+from enrollments.audit.verify_database import verify_database
 from enrollments.audit.verify_export import verify_export
 from enrollments.errors import HistoryDisagrees
 from enrollments.models import HistoryCheckpoint, HistorySeal

@@ -4,7 +4,7 @@ import pytest
 
 from enrollments.audit import checkpoints, verify
 from enrollments.audit.sealer import seal_everything
-from enrollments.audit.verify import verify_database
+from enrollments.audit.verify_database import verify_database
 from enrollments.models import HistoryEvent, HistorySeal
 from tests.audit.histories import fill
 from tests.audit.loose import LOOSE_EVENTS, LOOSE_LIST, LOOSE_SEALS

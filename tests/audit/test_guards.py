@@ -15,7 +15,7 @@ from django.test import Client
 
 from enrollments.audit import checkpoints
 from enrollments.audit.guards import not_as_made, sqlite_indexes
-from enrollments.audit.verify import verify_database
+from enrollments.audit.verify_database import verify_database
 from enrollments.models import HistoryEvent
 from enrollments.policy.roles import Role
 from tests.audit.histories import execute, fill

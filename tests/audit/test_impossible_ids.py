@@ -14,7 +14,7 @@ from enrollments.audit import checkpoints
 from enrollments.audit.canonical import link_hash, row_hash
 from enrollments.audit.chain import head, sealed_rows
 from enrollments.audit.sealer import BATCH, seal_everything
-from enrollments.audit.verify import verify_database
+from enrollments.audit.verify_database import verify_database
 from enrollments.models import AttestationMechanism, HistoryEvent, HistorySeal, UnsealedEvent
 from enrollments.models.history import LAST
 from enrollments.policy.roles import Role

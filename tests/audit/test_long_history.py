@@ -12,7 +12,7 @@ import pytest
 from django.db import connection
 
 from enrollments.audit import checkpoints
-from enrollments.audit.verify import verify_database
+from enrollments.audit.verify_database import verify_database
 from enrollments.models import HistorySeal
 from tests.audit.histories import fill, repeat
 from tests.audit.tampering import (

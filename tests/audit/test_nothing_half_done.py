@@ -11,7 +11,7 @@ from enrollments.actions.enrollments import disable_enrollment
 from enrollments.actions.history import export_history, take_checkpoint
 from enrollments.audit import checkpoints, upkeep
 from enrollments.audit.sealer import seal_batch, seal_everything
-from enrollments.audit.verify import verify_database
+from enrollments.audit.verify_database import verify_database
 from enrollments.models import HistoryEvent, HistorySeal, IndividualEnrollment, UnsealedEvent
 from tests.audit.histories import fill
 from tests.audit.tampering import CHECKPOINT, EVENT, SEAL, WAITING

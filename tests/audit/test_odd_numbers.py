@@ -10,7 +10,7 @@ from enrollments.actions.history import take_checkpoint
 from enrollments.audit import checkpoints
 from enrollments.audit.canonical import json_form
 from enrollments.audit.export import export_lines
-from enrollments.audit.verify import verify_database
+from enrollments.audit.verify_database import verify_database
 from enrollments.models import AttestationMechanism, HistoryEvent
 from tests.audit.tampering import by_tool
 from tests.devices import ALICE

@@ -18,7 +18,7 @@ from enrollments.actions.enrollments import disable_enrollment
 from enrollments.audit import chain, checkpoints, sealer, upkeep
 from enrollments.audit.checkpoints import verifier_key
 from enrollments.audit.sealer import seal_batch, seal_everything
-from enrollments.audit.verify import verify_database
+from enrollments.audit.verify_database import verify_database
 from enrollments.models import (
     HistoryCheckpoint,
     HistoryEvent,

@@ -26,7 +26,7 @@ from enrollments.audit.export import export_lines
 from enrollments.audit.notes import BadNote, SigningKey, UnknownSigner
 from enrollments.audit.sealer import seal_everything
 from enrollments.audit.signed import SignedHere
-from enrollments.audit.verify import verify_database
+from enrollments.audit.verify_database import verify_database
 from enrollments.audit.verify_export import verify_export
 from enrollments.models import HistoryCheckpoint, HistoryEvent, HistorySeal, UnsealedEvent
 from tests.audit.histories import execute, fill
@@ -37,6 +37,7 @@ from tests.audit.tampering import (
     ON_SQLITE,
     SEAL,
     TOOL,
+    ahead_here,
     by_tool,
     by_us,
     found_by_tool,
@@ -235,8 +236,11 @@ def wanted(row: int) -> dict[str, tuple[int | None, int | None]]:
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("portion", [verify.PORTION, ROWS // 7], ids=["in one", "in portions"])
-def test_database_verifier_names_every_tampering(history, portion, monkeypatch):
+@pytest.mark.parametrize("is_ahead", [False, True], ids=["alone", "after others"])
+def test_database_verifier_names_every_tampering(history, portion, is_ahead, monkeypatch):
     monkeypatch.setattr(verify, "PORTION", portion)
+    if is_ahead:
+        monkeypatch.setattr("enrollments.audit.verify_database.processes_ahead", ahead_here)
     found = {}
     row = row_at_hit()
     for one in TAMPERINGS:

@@ -7,7 +7,7 @@ import pytest
 from enrollments.audit import checkpoints
 from enrollments.audit.export import export_lines
 from enrollments.audit.sealer import seal_everything
-from enrollments.audit.verify import verify_database
+from enrollments.audit.verify_database import verify_database
 from enrollments.audit.verify_export import verify_export
 from enrollments.models import HistoryCheckpoint, HistorySeal
 from tests.audit.histories import fill

@@ -9,7 +9,7 @@ from django.test import Client
 
 from enrollments.audit import checkpoints
 from enrollments.audit.sealer import BATCH, seal_everything
-from enrollments.audit.verify import verify_database
+from enrollments.audit.verify_database import verify_database
 from enrollments.models import HistoryCheckpoint, HistoryEvent, HistorySeal, UnsealedEvent
 from enrollments.policy.roles import Role
 from tests.audit.histories import execute, fill

@@ -5,7 +5,7 @@ import pytest
 
 from enrollments.audit import checkpoints
 from enrollments.audit.sealer import seal_everything
-from enrollments.audit.verify import verify_database
+from enrollments.audit.verify_database import verify_database
 from enrollments.models import HistoryEvent, HistorySeal
 from tests.audit.histories import execute, fill
 from tests.audit.tampering import (

@@ -11,7 +11,7 @@ from enrollments.audit.checkpoints import notes_in_file, verifier_key
 from enrollments.audit.notes import BadNote, UnknownSigner, VerifierKey, notes_in, read_checkpoint
 from enrollments.audit.other_forms import other_form
 from enrollments.audit.report import Report
-from enrollments.audit.verify import verify_database
+from enrollments.audit.verify_database import verify_database
 from enrollments.audit.verify_export import IsExcerpt, is_excerpt, verify_excerpt, verify_export
 from enrollments.management.command import CALLED_WRONGLY, REFUSED, DpsCommand, called_wrongly
 from enrollments.policy.words import counted
