@@ -20,7 +20,6 @@ from typing import Any
 
 from django.db import connection, connections
 
-from enrollments.audit import verify
 from enrollments.audit.chain import sealed_rows
 from enrollments.audit.guards import SqliteIndex, sqlite_indexes, wrong_index
 from enrollments.audit.notes import BadNote, Checkpoint, VerifierKey
@@ -30,7 +29,9 @@ from enrollments.audit.verify import Check
 from enrollments.collecting import without_collecting
 
 # Fewer rows are done before the other processes have begun.
-WORTH_IT = 40_000
+WORTH_IT = 20_000
+# Less than the check takes at a time: nobody is to wait for the last one long.
+PORTION = 5_000
 MOST_PROCESSES = 8
 
 
@@ -50,7 +51,7 @@ class Ahead:
         self._pool: Executor | None = pool
         # One more than there are processes, so that none of them waits for the next.
         self._at_once = processes + 1
-        self._begins = iter(range(0, until - verify.PORTION + 1, verify.PORTION))
+        self._begins = iter(range(0, until - PORTION + 1, PORTION))
         self._portions: deque[tuple[int, Future[InOrder | None]]] = deque()
         self._indexes: dict[SqliteIndex, Future[bool]] | None = None
 
@@ -75,7 +76,7 @@ class Ahead:
                 if self._indexes is None:
                     self._indexes = {one: pool.submit(_is_whole, one) for one in sqlite_indexes()}
                 return
-            self._portions.append((begin, pool.submit(_follow, begin, begin + verify.PORTION)))
+            self._portions.append((begin, pool.submit(_follow, begin, begin + PORTION)))
 
     def _has_followed(self, check: Check) -> bool:
         while self._portions and self._portions[0][0] < check.report.rows:

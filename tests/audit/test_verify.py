@@ -241,6 +241,7 @@ def test_database_verifier_names_every_tampering(history, portion, is_ahead, mon
     monkeypatch.setattr(verify, "PORTION", portion)
     if is_ahead:
         monkeypatch.setattr("enrollments.audit.verify_database.processes_ahead", ahead_here)
+        monkeypatch.setattr("enrollments.audit.ahead.PORTION", ROWS // 9)
     found = {}
     row = row_at_hit()
     for one in TAMPERINGS:
