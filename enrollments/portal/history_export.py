@@ -18,7 +18,7 @@ from enrollments.models.merging import first_ids
 from enrollments.policy.unknown import known
 from enrollments.portal import xlsx
 from enrollments.portal.history_filtering import Search
-from enrollments.portal.paging import beyond
+from enrollments.portal.paging import from_there_on
 from enrollments.portal.zip_stream import Part, zipped
 
 EXPORT_CHUNK = 1000
@@ -71,7 +71,7 @@ class Export:
         rows = self.found.rows.filter(seal__index__lte=self.checkpoint.size)
         last: tuple[datetime, int] | None = None
         while True:
-            rest = rows if last is None else rows.filter(beyond("at", last, upwards=False))
+            rest = rows if last is None else from_there_on(rows, "at", last, upwards=False)
             ids = self._newest(rest)
             chunk = rows_with_seals(ids)
             for row in chunk:

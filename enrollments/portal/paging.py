@@ -19,6 +19,7 @@ MAX_ID = 2**63 - 1
 _NUMBER = re.compile("-?[0-9]{1,19}")
 
 Row = TypeVar("Row", bound=Model)
+Rows = TypeVar("Rows", bound=QuerySet[Any])
 # The value of the column that a list is sorted by, and the ID.
 Place = tuple[Any, int]
 
@@ -66,7 +67,7 @@ class Reach(Generic[Row]):
 
     def end(self, column: str, place: Place | None, *, upwards: bool) -> Place | None:
         """The last row that is looked through from a place on; None where all are."""
-        rows = self.rows if place is None else self.rows.filter(beyond(column, place, upwards=upwards))
+        rows = self.rows if place is None else from_there_on(self.rows, column, place, upwards=upwards)
         order = (column, "id") if upwards else (f"-{column}", "-id")
         last = list(rows.order_by(*order).values_list(column, "id")[self.most - 1 : self.most + 1])
         return last[0] if len(last) == 2 else None
@@ -99,10 +100,11 @@ def paged(
         backwards = False
     upwards = descending == backwards
     if place is not None:
-        rows = rows.filter(beyond(column, place, upwards=upwards))
+        rows = from_there_on(rows, column, place, upwards=upwards)
     end = reach.end(column, place, upwards=upwards) if reach else None
     if end is not None:
-        rows = rows.filter(beyond(column, _including(end, upwards=not upwards), upwards=not upwards))
+        back_from = _including(end, upwards=not upwards)
+        rows = from_there_on(rows, column, back_from, upwards=not upwards)
     direction = "" if upwards else "-"
     if ranges:
         ids = first_ids(rows, ranges, column, descending=bool(direction), limit=size + 1)
@@ -131,6 +133,15 @@ def paged(
         upwards=upwards,
         further_url=urls["previous_url" if backwards else "next_url"] if reached else "",
     )
+
+
+def from_there_on(rows: Rows, column: str, place: Place, *, upwards: bool) -> Rows:
+    """The rows beyond a place. Of several bounds of a column SQLite begins at the one that stands first, so this does:
+    a page is nearer to its place than to the bounds of the filter."""
+    bounded = rows.filter(beyond(column, place, upwards=upwards))
+    conditions, already = bounded.query.where.children, len(rows.query.where.children)
+    conditions[:] = conditions[already:] + conditions[:already]
+    return bounded
 
 
 def beyond(column: str, place: Place, *, upwards: bool) -> Q:

@@ -6,15 +6,19 @@ from urllib.parse import quote
 
 import pytest
 from django.db import connection
+from django.http import QueryDict
 from django.test import Client
 from django.utils import timezone
 
 from enrollments.audit.events import Event
 from enrollments.models import HistoryEvent, ProvisioningService, SavedHistoryView
+from enrollments.models.history import HistoryQuerySet
 from enrollments.models.merging import first_ids
 from enrollments.policy.roles import Role
 from enrollments.portal import history_filtering
 from enrollments.portal.forms_history import HistoryFilter, label_of
+from enrollments.portal.paging import paged
+from tests.audit.histories import BEGIN, fill
 from tests.factories import a_service, a_user
 from tests.portal.history_pages import EXPORT, URL, a_row, shown
 from tests.portal.walking import pages_of
@@ -211,8 +215,6 @@ def test_labels_keep_capitals_and_say_where_a_name_follows():
     ],
 )
 def test_filter_is_answered_by_its_index_and_nothing_is_sorted(query, index):
-    from django.http import QueryDict
-
     service = a_service("plant")
     form = HistoryFilter(QueryDict(query))
     assert form.is_valid()
@@ -322,3 +324,25 @@ def test_what_is_new_is_looked_through_no_further_than_it_goes(everywhere, long,
     page = everywhere.get(URL, {"since": "last", "reason": "4711"}).context["page"]
 
     assert (page.rows, page.reached) == ([], None)
+
+
+@pytest.mark.skipif(connection.vendor != "sqlite", reason="counts the steps of SQLite")
+@pytest.mark.parametrize("sort", ["-at", "at"])
+def test_page_begins_at_its_place_and_not_at_the_bounds_of_its_filter(plant, sort):
+    fill(3000, service_ids=(plant.pk,))
+    within = HistoryEvent.objects.of_service(plant.pk).filter(
+        at__gte=BEGIN, at__lte=BEGIN + timedelta(days=1)
+    )
+    place = HistoryEvent.objects.order_by(sort)[2900]
+    query = QueryDict(f"sort={sort}&after={quote(place.at.isoformat())}~{place.pk}")
+
+    def steps(rows: HistoryQuerySet) -> int:
+        counted: list[None] = []
+        connection.connection.set_progress_handler(lambda: counted.append(None), 100)
+        try:
+            assert len(paged(rows, query, {"at": "at"}, "-at").rows) == 25
+        finally:
+            connection.connection.set_progress_handler(None, 0)
+        return len(counted)
+
+    assert steps(within) <= steps(HistoryEvent.objects.of_service(plant.pk)) + 2
