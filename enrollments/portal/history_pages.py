@@ -27,8 +27,8 @@ from enrollments.portal.previews import EVERYONE, asks_for_everyone
 FORMATS = (("xlsx", "Excel (XLSX)"), ("csv", "CSV, in a ZIP with the checkpoint"), ("jsonl", "JSON Lines"))
 # So many of the newest rows are looked at to say how many are new.
 COUNTED = 1000
-# For a text, a page looks through so many rows, and says so if there are others: a few hundredths of a second.
-LOOKED_THROUGH = 100_000
+# For a text, a page looks through so many rows, or for so long, and says so if there are others.
+LOOKED_THROUGH, LOOKING_SECONDS = 100_000, 0.04
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +114,7 @@ def history_page(request: HttpRequest, place: Place) -> HttpResponse:
         {"at": "at"},
         default="-at",
         ranges=found.ranges,
-        reach=Reach(found.among, LOOKED_THROUGH) if found.among is not None else None,
+        reach=Reach(found.among, LOOKED_THROUGH, LOOKING_SECONDS) if found.among is not None else None,
     )
     names = {"service_name": service.name} if service else {}
     prefix = "portal:history" if service else "portal:installation-history"

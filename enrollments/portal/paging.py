@@ -4,9 +4,11 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from time import monotonic, thread_time
 from typing import Any, Generic, TypeVar
 
 from django.core.exceptions import ValidationError
+from django.db import connection
 from django.db.models import Field, Model, Q, QuerySet
 from django.http import QueryDict
 
@@ -16,6 +18,8 @@ from enrollments.policy.words import counted
 # A page of the widest table, that of the history, stays below 60 kB before it is compressed.
 PAGE_SIZE = 25
 MAX_ID = 2**63 - 1
+# Of rows that are looked through for what no index has.
+FIRST_PORTION, FEWEST = 10_000, 2000
 _NUMBER = re.compile("-?[0-9]{1,19}")
 
 Row = TypeVar("Row", bound=Model)
@@ -60,17 +64,25 @@ class Page(Generic[Row]):
 
 @dataclass(frozen=True, slots=True)
 class Reach(Generic[Row]):
-    """A bound for what no index answers: a page looks through `most` of these rows, which hold those asked for."""
+    """A bound for what no index answers: a page looks through `most` of these rows, which hold those asked for, or
+    through fewer where that would take more than `seconds`: rows are narrow or wide, and machines quick or slow."""
 
     rows: QuerySet[Row]
     most: int
+    seconds: float
 
-    def end(self, column: str, place: Place | None, *, upwards: bool) -> Place | None:
-        """The last row that is looked through from a place on; None where all are."""
+    def end(self, column: str, place: Place | None, number: int, *, upwards: bool) -> Place | None:
+        """The last of so many rows from a place on; None where there are no more than these."""
         rows = self.rows if place is None else from_there_on(self.rows, column, place, upwards=upwards)
         order = (column, "id") if upwards else (f"-{column}", "-id")
-        last = list(rows.order_by(*order).values_list(column, "id")[self.most - 1 : self.most + 1])
+        last = list(rows.order_by(*order).values_list(column, "id")[number - 1 : number + 1])
         return last[0] if len(last) == 2 else None
+
+    def further(self, looked: int, seconds: float) -> int:
+        """How many more rows, after so many that took so long; 0 where it is not worth another portion."""
+        in_time = looked * (self.seconds / seconds - 1) if seconds else self.most
+        more = min(self.most - looked, int(in_time))
+        return more if more >= FEWEST else 0
 
 
 def paged(
@@ -99,18 +111,8 @@ def paged(
     if place is None:
         backwards = False
     upwards = descending == backwards
-    if place is not None:
-        rows = from_there_on(rows, column, place, upwards=upwards)
-    end = reach.end(column, place, upwards=upwards) if reach else None
-    if end is not None:
-        back_from = _including(end, upwards=not upwards)
-        rows = from_there_on(rows, column, back_from, upwards=not upwards)
-    direction = "" if upwards else "-"
-    if ranges:
-        ids = first_ids(rows, ranges, column, descending=bool(direction), limit=size + 1)
-        related, rows = rows.query.select_related, rows.model._default_manager.filter(pk__in=ids)
-        rows.query.select_related = related
-    found = list(rows.order_by(f"{direction}{column}", f"{direction}id")[: size + 1])
+    walk = _Walk(rows, column, upwards, tuple(ranges))
+    found, end = walk.within(reach, place, size + 1) if reach else (walk.between(place, None, size + 1), None)
     more, found = len(found) > size, found[:size]
     # Onwards in the direction of this page, and back to where it began, which is where an empty one ends, too.
     onwards = _place_of(found[-1], column) if more else end
@@ -133,6 +135,46 @@ def paged(
         upwards=upwards,
         further_url=urls["previous_url" if backwards else "next_url"] if reached else "",
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Walk(Generic[Row]):
+    """Through rows in their order, upwards or downwards."""
+
+    rows: QuerySet[Row]
+    column: str
+    upwards: bool
+    ranges: tuple[Q, ...]
+
+    def between(self, place: Place | None, end: Place | None, limit: int) -> list[Row]:
+        """The first rows beyond a place, up to another one and with it."""
+        rows = self.rows
+        if place is not None:
+            rows = from_there_on(rows, self.column, place, upwards=self.upwards)
+        if end is not None:
+            back_from = _including(end, upwards=not self.upwards)
+            rows = from_there_on(rows, self.column, back_from, upwards=not self.upwards)
+        direction = "" if self.upwards else "-"
+        if self.ranges:
+            ids = first_ids(rows, self.ranges, self.column, descending=bool(direction), limit=limit)
+            related, rows = rows.query.select_related, rows.model._default_manager.filter(pk__in=ids)
+            rows.query.select_related = related
+        return list(rows.order_by(f"{direction}{self.column}", f"{direction}id")[:limit])
+
+    def within(self, reach: Reach[Row], place: Place | None, limit: int) -> tuple[list[Row], Place | None]:
+        """What a page finds, and where it stopped looking. A first portion tells what a row costs."""
+        # SQLite works in this thread, whatever else the machine does meanwhile.
+        clock = thread_time if connection.vendor == "sqlite" else monotonic
+        began, looked, portion = clock(), 0, min(FIRST_PORTION, reach.most)
+        found: list[Row] = []
+        while True:
+            end = reach.end(self.column, place, portion, upwards=self.upwards)
+            found += self.between(place, end, limit - len(found))
+            looked += portion
+            portion = reach.further(looked, clock() - began)
+            if end is None or len(found) == limit or not portion:
+                return found, end
+            place = end
 
 
 def from_there_on(rows: Rows, column: str, place: Place, *, upwards: bool) -> Rows:

@@ -17,7 +17,7 @@ from enrollments.models.merging import first_ids
 from enrollments.policy.roles import Role
 from enrollments.portal import history_filtering
 from enrollments.portal.forms_history import HistoryFilter, label_of
-from enrollments.portal.paging import paged
+from enrollments.portal.paging import Reach, paged
 from tests.audit.histories import BEGIN, fill
 from tests.factories import a_service, a_user
 from tests.portal.history_pages import EXPORT, URL, a_row, shown
@@ -230,6 +230,7 @@ def test_filter_is_answered_by_its_index_and_nothing_is_sorted(query, index):
 def long(plant: ProvisioningService, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """More rows than a page looks through for a text, several within a moment. Of those that have it, newest first."""
     monkeypatch.setattr("enrollments.portal.history_pages.LOOKED_THROUGH", 7)
+    monkeypatch.setattr("enrollments.portal.history_pages.LOOKING_SECONDS", 600)
     lab, now = a_service("lab"), timezone.now()
     wanted = []
     for number in range(72):
@@ -245,6 +246,7 @@ def long(plant: ProvisioningService, monkeypatch: pytest.MonkeyPatch) -> list[in
     return [row.pk for row in reversed(wanted)]
 
 
+@pytest.mark.parametrize("portion", [10_000, 2])
 @pytest.mark.parametrize(
     ("path", "query"),
     [
@@ -259,7 +261,11 @@ def long(plant: ProvisioningService, monkeypatch: pytest.MonkeyPatch) -> list[in
         ("/history/", "reason=4711&service=lab"),
     ],
 )
-def test_text_is_looked_for_in_some_rows_at_a_time_and_found_in_all(everywhere, long, path, query):
+def test_text_is_looked_for_in_some_rows_at_a_time_and_found_in_all(
+    everywhere, long, monkeypatch, path, query, portion
+):
+    monkeypatch.setattr("enrollments.portal.paging.FIRST_PORTION", portion)
+    monkeypatch.setattr("enrollments.portal.paging.FEWEST", 1)
     url = f"{path}?{query}"
     everywhere.get(path)  # seals what waits
     expected = [pk for pk in long if _fits(pk, path, query)]
@@ -314,6 +320,38 @@ def test_page_says_how_far_it_looked(everywhere, long):
         {"device": "x-1"},
     ):
         assert everywhere.get(URL, query).context["page"].reached is None
+
+
+@pytest.mark.parametrize("seconds", [600, 0])
+def test_page_that_takes_long_looks_less_far(everywhere, plant, monkeypatch, seconds):
+    monkeypatch.setattr("enrollments.portal.history_pages.LOOKING_SECONDS", seconds)
+    monkeypatch.setattr("enrollments.portal.paging.FIRST_PORTION", 20)
+    monkeypatch.setattr("enrollments.portal.paging.FEWEST", 1)
+    fill(90, service_ids=(plant.pk,))
+
+    page = everywhere.get(URL, {"reason": "no such text"}).context["page"]
+
+    newest = HistoryEvent.objects.of_service(plant.pk).order_by("-at", "-id")
+    assert page.reached == (None if seconds else newest[19].at)
+
+
+@pytest.mark.parametrize(
+    ("looked", "seconds", "further"),
+    [
+        (10_000, 0.01, 30_000),
+        (10_000, 0.001, 90_000),
+        (10_000, 0.0, 90_000),
+        (10_000, 0.04, 0),
+        (10_000, 0.5, 0),
+        (40_000, 0.039, 0),
+        (99_000, 0.01, 0),
+        (100_000, 0.01, 0),
+    ],
+)
+def test_what_a_row_costs_tells_how_many_more_a_page_looks_through(looked, seconds, further):
+    reach = Reach(HistoryEvent.objects.all(), most=100_000, seconds=0.04)
+
+    assert reach.further(looked, seconds) == further
 
 
 def test_what_is_new_is_looked_through_no_further_than_it_goes(everywhere, long, plant):
