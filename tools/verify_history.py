@@ -636,6 +636,7 @@ GUARDS = {
 }
 INDEXES = {
     "history_by_time": "bc11b4ac8b552d3738839426f6572f7132117bed1c9a99270c394b840abd8ca7",
+    "history_by_time_with_texts": "bac8660d919fc6de797de70741c1f08feec452de269649937c2b40479dc76bf9",
     "history_by_event": "6fd02f14019b657298b4401625d5ba5d4d63cb2f969d1b2253b9ae633a69cb8f",
     "history_by_way": "a134bb62fcb04c05e7b4b6ad4462eef8bc331beefdae44fe074b6bebc81badac",
     "history_by_actor": "4bf599a2fc84d97eed80471e0ea3b5164b973c296a3091174c45c6d1909ed3ea",

@@ -8,6 +8,7 @@ from django.db.models.functions import Lower
 from django.db.models.sql.compiler import SQLCompiler
 
 from enrollments.errors import HistoryIsFinal
+from enrollments.models.beside import IndexWithMore
 from enrollments.models.history_shut_outs import ShutOutByChange
 from enrollments.models.inserting import insert_one, made
 from enrollments.models.json_columns import JsonColumn
@@ -62,7 +63,12 @@ class HistoryEvent(models.Model):
 
     class Meta:
         indexes = [
-            models.Index(fields=["service_id", "at", "id"], name="history_by_time"),
+            # With what is looked for row by row: parts of texts.
+            IndexWithMore(
+                fields=["service_id", "at", "id"],
+                beside=["actor_name", "subject_name", "reason"],
+                name="history_by_time_with_texts",
+            ),
             # One for each filter that asks for one value, since a page reads the newest rows of one.
             models.Index(fields=["service_id", "event", "at"], name="history_by_event"),
             models.Index(fields=["service_id", "way", "at"], name="history_by_way"),
