@@ -31,13 +31,22 @@ class _Containing(Func):
 
     def as_sql(self, compiler: SQLCompiler, connection: Any, **_: Any) -> tuple[str, list[Any]]:  # type: ignore[override]  # as Func itself
         (column,) = self.get_source_expressions()
-        if connection.vendor == "postgresql":
-            operator, pattern = "~", "".join(map(_for_postgresql, self.text))
-        else:
-            operator, pattern = "GLOB", f"*{''.join(map(_for_sqlite, self.text))}*"
         left, parameters = compiler.compile(column)
-        right, more = compiler.compile(Value(pattern))
-        return f"{left} {operator} {right}", [*parameters, *more]
+        if connection.vendor == "postgresql":
+            right, more = compiler.compile(Value("".join(map(_for_postgresql, self.text))))
+            return f"{left} ~ {right}", [*parameters, *more]
+        # LIKE passes over most rows in a tenth of the time that GLOB takes with letters in each case.
+        like, roughly = compiler.compile(Value(f"%{''.join(map(_for_like, self.text))}%"))
+        glob, exactly = compiler.compile(Value(f"*{''.join(map(_for_sqlite, self.text))}*"))
+        sql = f"({left} LIKE {like} ESCAPE '\\' AND {left} GLOB {glob})"
+        return sql, [*parameters, *roughly, *parameters, *exactly]
+
+
+def _for_like(character: str) -> str:
+    """Any letter for what has a case beyond ASCII, of which LIKE knows nothing."""
+    if not _cases(character).isascii():
+        return "_"
+    return f"\\{character}" if character in "%_\\" else character
 
 
 def _for_sqlite(character: str) -> str:
