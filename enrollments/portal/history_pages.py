@@ -28,7 +28,7 @@ FORMATS = (("xlsx", "Excel (XLSX)"), ("csv", "CSV, in a ZIP with the checkpoint"
 # So many of the newest rows are looked at to say how many are new.
 COUNTED = 1000
 # For a text, a page looks through so many rows, or for so long, and says so if there are others.
-LOOKED_THROUGH, LOOKING_SECONDS = 100_000, 0.04
+LOOKED_THROUGH, LOOKING_SECONDS = 100_000, 0.03
 
 
 @dataclass(frozen=True, slots=True)
