@@ -110,7 +110,8 @@ def search(
         can_shut_out = Q(event_unseen__in=sorted(SHUTTING_OUT)) | Q(ShutOutByChange())
         if device:
             ranges[-1] = _shutting_out(device, can_shut_out, shut_out)
-        elif _is_rare(rows, lead, exact, service):
+        elif texts or _is_rare(rows, lead, exact, service):
+            # Beside a text, of the few rows that have it.
             rows = rows.filter(can_shut_out)
         else:
             lead = ""

@@ -19,7 +19,7 @@ from enrollments.policy.words import counted
 PAGE_SIZE = 25
 MAX_ID = 2**63 - 1
 # Of rows that are looked through for what no index has.
-FIRST_PORTION, FEWEST = 3000, 1000
+FIRST_PORTION, FEWEST = 5000, 1000
 _NUMBER = re.compile("-?[0-9]{1,19}")
 
 Row = TypeVar("Row", bound=Model)
