@@ -15,7 +15,7 @@ from dpsportal.serving.supervisor import PROJECT_DIR
 from tests.audit.histories import BEGIN
 
 PLAIN = "history-page.plain"
-# Each is answered by an index, but for the last, which reads every row.
+# Each is answered by an index, but for the last, which looks through rows for as long as a page may.
 PAGES = {
     PLAIN: ("newest rows", ""),
     "history-page.shuts-out": ("what shuts out", "event=shuts-out"),
