@@ -15,21 +15,31 @@ that was sealed; or a checkpoint was signed with a key that was not given, and n
 
 An excerpt (an export of what a filter found) has gaps, so its rows cannot vouch for each other: it is checked against
 a whole export or a copy of the database, given with --against, which is checked first.
+
+How to read this file: `Chain.follow` is the check, row after row; `Export.rows` and `Database.rows` are where rows come
+from; the rest says what stands around them. "Several processes" only makes it quicker.
 """
 
 import argparse
 import base64
-import hashlib
+import itertools
 import json
+import os
 import re
+import signal
 import sqlite3
 import struct
+import subprocess
 import sys
 import zipfile
-from contextlib import closing
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, suppress
 from datetime import datetime, timedelta
 from functools import lru_cache
+from hashlib import sha256
 from pathlib import Path
+from queue import SimpleQueue
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -42,9 +52,14 @@ COLUMNS = [
 ]
 # fmt: on
 AT, ID = COLUMNS.index("at"), COLUMNS.index("id")
-HIDDEN = re.compile('{"row_hash":"([0-9a-f]{64})"')
+HIDDEN = re.compile(b'{"row_hash":"([0-9a-f]{64})"')
+# The end of a line of an export, as nearly all have it; others are read as JSON.
+SEAL = re.compile(
+    b',"seal":{"hash":"([0-9a-f]{64})","index":([1-9][0-9]{0,17}),"previous":"([0-9a-f]{64})"}}\n'
+)
 MOMENT = re.compile(r"(\d{4}-\d\d-\d\d) (\d\d:\d\d:\d\d)(?:\.(?!000000)(\d{6}))?", re.ASCII)
 LONG = timedelta(hours=1)
+LAST_MOMENT = "9999-12-31T23:59:59.999999Z"
 # The last ID that a row can have.
 LAST = 10**18 - 1
 
@@ -119,6 +134,15 @@ def number(value):
     return digits[0] + ("." + digits[1:] if k > 1 else "") + "e" + sign + str(abs(n - 1))
 
 
+def stand_for_themselves(texts):
+    """Whether nothing in any of these has to be escaped: written in one go, they grow by no more than the quotes."""
+    try:
+        all_of_them = "".join(texts)
+    except TypeError:
+        return False
+    return len(text(all_of_them)) == len(all_of_them) + 2
+
+
 def utf8(string):
     """Half a surrogate pair has no UTF-8: it stays escaped."""
     try:
@@ -128,11 +152,11 @@ def utf8(string):
 
 
 def row_hash(form):
-    return hashlib.sha256(form).hexdigest()
+    return sha256(form).hexdigest()
 
 
 def seal_hash(index, previous, row):
-    return hashlib.sha256(f"{FORM}\n{index}\n{previous}\n{row}\n".encode()).hexdigest()
+    return sha256(f"{FORM}\n{index}\n{previous}\n{row}\n".encode()).hexdigest()
 
 
 def without_twins(pairs):
@@ -154,14 +178,23 @@ def intricate(_):
     raise Intricate
 
 
-read_simple_json = json.JSONDecoder(
-    object_pairs_hook=without_twins, parse_float=intricate, parse_constant=intricate
-).decode
+def encoder(escaped, separators, in_order):
+    """As json.JSONEncoder, which makes its encoder in C anew for each value: that takes longer than writing does."""
+    try:
+        encode = json.encoder.c_make_encoder(None, None, escaped, None, *separators, in_order, False, False)
+    except TypeError:  # a Python without it, or with another one
+        ascii_alone = escaped is not text
+        options = {"ensure_ascii": ascii_alone, "sort_keys": in_order, "separators": separators[::-1]}
+        return json.JSONEncoder(allow_nan=False, **options).encode
+    return lambda value: "".join(encode(value, 0))
+
+
+read_simple_json = json.JSONDecoder(parse_float=intricate, parse_constant=intricate).raw_decode
 # Without fractions and with names of ASCII alone, this is what `canonical` makes, several times as fast.
-simple_json = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode
+simple_json = encoder(text, (":", ","), True)
 # How the service writes it into a column of SQLite. Another text that means the same has the same hash, and whoever
 # looks into the text does not find it.
-as_stored = json.JSONEncoder().encode
+as_stored = encoder(json.encoder.encode_basestring_ascii, (": ", ", "), False)
 
 
 @lru_cache(maxsize=4096)
@@ -172,9 +205,12 @@ def state(stored):
     try:
         if "\\u" in stored or not stored.isascii():
             raise Intricate
-        value = read_simple_json(stored)
+        value, _ = read_simple_json(stored)
+        # A name that stands twice would be lost by this, and what stands behind the value.
+        if as_stored(value) != stored:
+            raise Intricate
         form = simple_json(value)
-    except Intricate:
+    except (Intricate, json.JSONDecodeError):
         value = read_json(stored)
         form = canonical(value)
     if as_stored(value) != stored:
@@ -193,7 +229,7 @@ class Key:
     def __init__(self, written):
         self.name, hash, encoded = written.strip().split("+", 2)
         raw = base64.b64decode(encoded, validate=True)
-        self.id = hashlib.sha256(self.name.encode() + b"\n" + raw).digest()[:4]
+        self.id = sha256(self.name.encode() + b"\n" + raw).digest()[:4]
         if raw[:1] != b"\x01" or len(raw) != 33 or self.id.hex() != hash:
             raise ValueError("no verifier key")
         self.public = Ed25519PublicKey.from_public_bytes(raw[1:])
@@ -333,20 +369,39 @@ def is_database(path):
 
 # --- Where rows come from ------------------------------------------------------------------------------------------
 # Each gives (index, previous, hash, row hash or None, event ID or None, what is wrong with the row), place by place.
+# Of a long history it also says in which portions it can be read: one follows the other, and the last has no end.
 
 
 class Export:
     """JSON Lines: {"event": …, "seal": …}; for rows of others {"row_hash": …, "seal": …}; last {"checkpoint": …}."""
 
     def __init__(self, path):
-        self.path, self.notes, self.hidden, self.event = path, [], 0, b"{}"
+        self.path = path
+        self.forget()
 
-    def rows(self):
-        with self.path.open("rb") as lines:
-            yield from self.read(lines, 1)
+    def forget(self):
+        self.notes, self.hidden, self.read, self.event = [], 0, 0, b"{}"
 
-    def read(self, lines, first):
-        for number, line in enumerate(lines, first):
+    def portions(self):
+        """Where lines begin, by bytes."""
+        begin, size = 0, self.path.stat().st_size
+        if size >= LEAST_BYTES:
+            with self.path.open("rb") as file:
+                while begin + PORTION_BYTES < size:
+                    file.seek(begin + PORTION_BYTES - 1)
+                    file.readline()
+                    yield begin, file.tell()
+                    begin = file.tell()
+        yield begin, None
+
+    def rows(self, begin=0, end=None):
+        with self.path.open("rb") as file:
+            file.seek(begin)
+            yield from self.of_lines(file if end is None else lines_of(file, end - begin))
+
+    def of_lines(self, lines):
+        for line in lines:
+            self.read += 1
             try:
                 if self.notes or not line.endswith(b"}\n"):
                     raise ValueError
@@ -354,20 +409,28 @@ class Export:
                     self.ended(line)
                     continue
                 # A line is in canonical form as a whole: what was sealed are these very bytes.
-                row, written = line[:-2].rsplit(b',"seal":', 1)
-                seal = read_json(written.decode())
-                if canonical(seal).encode() != written:
-                    raise ValueError
-                place = seal["index"], seal["previous"], seal["hash"]
-                if row.startswith(b'{"event":'):
-                    self.event = row[9:]
-                    yield *place, row_hash(self.event), None, ""
+                end = line.rindex(b',"seal":')
+                if found := SEAL.fullmatch(line, end):
+                    hash, index, previous = found[1].decode(), int(found[2]), found[3].decode()
+                else:
+                    index, previous, hash = self.seal(line[end + 8 : -2])
+                if line.startswith(b'{"event":'):
+                    self.event = line[9:end]
+                    row = row_hash(self.event)
                 else:
                     self.event = b"{}"
                     self.hidden += 1
-                    yield *place, HIDDEN.fullmatch(row.decode())[1], None, ""
+                    row = HIDDEN.fullmatch(line, 0, end)[1].decode()
+                yield index, previous, hash, row, None, ""
             except (ValueError, KeyError, TypeError, RecursionError):
-                raise Wrong(f"line {number} is no line of an export, or comes after its end") from None
+                raise Wrong(f"line {self.read} is no line of an export, or comes after its end") from None
+
+    @staticmethod
+    def seal(written):
+        seal = read_json(written.decode())
+        if canonical(seal).encode() != written:
+            raise ValueError
+        return seal["index"], seal["previous"], seal["hash"]
 
     def ended(self, line):
         self.notes.append(read_json(line.decode())["checkpoint"])
@@ -379,12 +442,33 @@ class Export:
         except (ValueError, AttributeError, RecursionError):
             return None
 
+    def found(self):
+        """What is to be known of lines that another process read; None where this one has to look at them."""
+        return None if self.notes else {"hidden": self.hidden}
+
+    def take(self, found, rows):
+        """Whether they may come here, and then as if they had been read here."""
+        if self.notes:
+            return False
+        self.hidden += found["hidden"]
+        self.read += rows
+        return True
+
+    def others(self):
+        return {}
+
     def left_over(self):
         if not self.notes:
             raise Wrong("the export was cut off: it ends without a checkpoint")
 
     def waiting(self):
         return 0
+
+
+def lines_of(file, size):
+    while size > 0 and (line := file.readline()):
+        size -= len(line)
+        yield line
 
 
 class Excerpt(Export):
@@ -402,7 +486,8 @@ class Excerpt(Export):
     def rows(self):
         with self.path.open("rb") as lines:
             next(lines)
-            yield from self.read(lines, 2)
+            self.read = 1
+            yield from self.of_lines(lines)
 
     def ended(self, line):
         last = read_json(line.decode())
@@ -423,11 +508,26 @@ class Database:
 
     def __init__(self, path, by_row=False):
         """by_row: hold the indexes against the tables row by row, which takes as long again."""
-        self.by_row = by_row
+        self.path, self.by_row, self.hidden = path, by_row, 0
         self.connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
-        self.hidden, self.late, self.read = 0, [], 0
+        self.forget()
+
+    def forget(self):
+        self.read, self.late, self.latest, self.earliest = 0, [], "", LAST_MOMENT
+
+    def checkpoints(self):
         query = "SELECT id, note, size, head, at FROM enrollments_historycheckpoint ORDER BY size, id"
-        self.notes = self.connection.execute(query).fetchall()
+        return self.connection.execute(query).fetchall()
+
+    def portions(self):
+        """Behind which place, and up to which one. Where the first is not #1, all is read in one."""
+        count, begin = self.seals(), None
+        if count >= LEAST_ROWS:
+            ((first,),) = self.fetched('SELECT "index" FROM enrollments_historyseal ORDER BY "index" LIMIT 1')
+            if type(first) is int and first == 1:
+                yield from ((some, min(some + PORTION_ROWS, count)) for some in range(0, count, PORTION_ROWS))
+                begin = count
+        yield begin, None
 
     def columns(self):
         there = {
@@ -436,20 +536,23 @@ class Database:
         # A copy from before the client was kept: a row without one has no such member.
         return ", ".join(f'e."{name}"' if name in there or name != "client" else "''" for name in COLUMNS)
 
-    def sealed(self):
+    def sealed(self, begin, end):
         query = (
             f'SELECT s."index", s.previous_hash, s.hash, s.event_id, {self.columns()} FROM enrollments_historyseal s '  # noqa: S608
-            'LEFT JOIN enrollments_historyevent e ON e.id = s.event_id {} ORDER BY s."index" LIMIT 1001'
+            'LEFT JOIN enrollments_historyevent e ON e.id = s.event_id WHERE {} ORDER BY s."index" LIMIT 1001'
         )
-        # Places begin at 1; somebody might hide a row below, or between two portions, or behind one in the same place.
-        portion = self.fetched(query.format(""))
-        while portion:
-            more = len(portion) > 1000
-            if more and portion[-1][0] != portion[-2][0]:
-                portion.pop()
-            yield from portion
-            self.read += len(portion)
-            portion = self.fetched(query.format('WHERE s."index" > ?'), portion[-1][0]) if more else []
+        # Places begin at 1; somebody might hide a row below, or between two chunks, or behind one in the same place.
+        more = True
+        while more:
+            bounds = {'s."index" > ?': begin, 's."index" <= ?': end}
+            given = {condition: bound for condition, bound in bounds.items() if bound is not None}
+            chunk = self.fetched(query.format(" AND ".join(given) or "1"), *given.values())
+            more = len(chunk) > 1000
+            if more and chunk[-1][0] != chunk[-2][0]:
+                chunk.pop()
+            yield from chunk
+            self.read += len(chunk)
+            begin = chunk[-1][0] if more else None
 
     def fetched(self, query, *given):
         try:
@@ -462,9 +565,8 @@ class Database:
             finally:
                 self.connection.text_factory = str
 
-    def rows(self):
-        latest = ""
-        for index, previous, hash, event_id, *row in self.sealed():
+    def rows(self, begin=None, end=None):
+        for index, previous, hash, event_id, *row in self.sealed(begin, end):
             if row[ID] is None:
                 yield index, previous, hash, None, event_id, "it is gone"
                 continue
@@ -476,30 +578,58 @@ class Database:
             except (ValueError, TypeError, RecursionError) as problem:
                 yield index, previous, hash, None, event_id, f"it is no row: {problem}"
                 continue
-            if at >= latest:
-                latest = at
-            elif is_late(at, latest):
+            if at >= self.latest:
+                self.latest = at
+            elif is_late(at, self.latest):
                 self.late.append(f"#{index} (row {event_id})")
+            if at < self.earliest:
+                self.earliest = at
             yield index, previous, hash, row_hash(form), event_id, ""
 
     @staticmethod
     def form(row, at):
         """The row as it was sealed. Text where none belongs raises TypeError, numbers where none belong ValueError."""
-        kind, name, address, after, _, before, client, event, id, reason, request, service, *rest = row
-        of, subject, subject_kind, subject_name, way = rest
+        # fmt: off
+        (
+            kind, name, address, after, _, before, client, event, id, reason, request, service, of, subject,
+            subject_kind, subject_name, way,
+        ) = row
         if type(id) is not int or not (service is None or type(service) is int):
             raise ValueError("it holds something that is no number where a number belongs")
-        of_client = "" if client == "" else f'"client":{text(client)},'
+        texts = kind, name, address, client, event, request, of, subject, subject_kind, subject_name, way
+        if not stand_for_themselves(texts):
+            texts = [text(one)[1:-1] for one in texts]
+            kind, name, address, client, event, request, of, subject, subject_kind, subject_name, way = texts
+        # fmt: on
+        of_client = f'"client":"{client}",' if client else ""
         # Written out, since this is most of the work: the members in the order of their names.
         return utf8(
-            f'{{"actor_kind":{text(kind)},"actor_name":{text(name)},"address":{text(address)},'
-            f'"after":{state(after)},"at":{text(at)},"before":{state(before)},'
-            f'{of_client}"event":{text(event)},"id":{id},'
-            f'"reason":{text(reason)},"request_id":{text(request)},'
-            f'"service_id":{"null" if service is None else service},"service_name":{text(of)},'
-            f'"subject_id":{text(subject)},"subject_kind":{text(subject_kind)},"subject_name":{text(subject_name)},'
-            f'"way":{text(way)}}}'
+            f'{{"actor_kind":"{kind}","actor_name":"{name}","address":"{address}",'
+            f'"after":{state(after)},"at":"{at}","before":{state(before)},'
+            f'{of_client}"event":"{event}","id":{id},'
+            f'"reason":{text(reason)},"request_id":"{request}",'
+            f'"service_id":{"null" if service is None else service},"service_name":"{of}",'
+            f'"subject_id":"{subject}","subject_kind":"{subject_kind}","subject_name":"{subject_name}",'
+            f'"way":"{way}"}}'
         )
+
+    def found(self):
+        """What is to be known of rows that another process read; None where this one has to look at them."""
+        return None if self.late else {"earliest": self.earliest, "latest": self.latest}
+
+    def take(self, found, rows):
+        """Whether they may come here, and then as if they had been read here."""
+        if found["earliest"] < self.latest and is_late(found["earliest"], self.latest):
+            return False
+        self.latest = max(self.latest, found["latest"])
+        self.read += rows
+        return True
+
+    def others(self):
+        """What is looked at beside the rows, which does not wait for them."""
+        guards = Guards(self.connection)
+        by_row = {"compare_indexes": guards.compare_indexes} if self.by_row else {}
+        return {"left_over": self.left_over, **by_row, "count_by_indexes": guards.count_by_indexes}
 
     def event_id(self):
         return None
@@ -509,7 +639,8 @@ class Database:
         found = MOMENT.fullmatch(at)
         if not found:
             raise ValueError("its time is of another form")
-        return f"{found[1]}T{found[2]}.{found[3] or '000000'}Z"
+        day, time, decimals = found.groups("000000")
+        return f"{day}T{time}.{decimals}Z"
 
     def second(self, at):
         """As a note has it; None where a column holds something else."""
@@ -555,7 +686,7 @@ class Database:
 
     def in_place(self):
         """No seal but those that were read, and no ID but those that a row can have."""
-        seals = self.first("SELECT COUNT(*) FROM enrollments_historyseal")
+        seals = self.seals()
         if seals != self.read:
             raise Wrong(f"{seals} seals for {self.read} places: put in from outside, or taken away")
         bounds = ("{} IS NULL", "{} < 1", f"{{}} > {LAST}")
@@ -579,6 +710,9 @@ class Database:
                 query = f"SELECT {column} FROM {table} WHERE {condition} ORDER BY {column} LIMIT 1"  # noqa: S608
                 for (found,) in self.fetched(query):
                     raise Wrong(what, None, found)
+
+    def seals(self):
+        return self.first("SELECT COUNT(*) FROM enrollments_historyseal")
 
     def first(self, query):
         ((found,),) = self.fetched(query)
@@ -769,6 +903,217 @@ def verify_excerpt(excerpt, whole, keys, kept):
     return {**report, **of_excerpt, "not_checked": unchecked}
 
 
+class Chain:
+    """What was followed of a history. signed: (head, time) by place. seals: hashes of an excerpt by place."""
+
+    def __init__(self, signed, seals):
+        self.signed, self.seals, self.places = signed, seals, {*signed, *seals}
+        self.length, self.last, self.agreed = 0, "0" * 64, 0
+
+    def follow(self, source, rows):
+        """Row after row. Raises Wrong at the first one that does not fit."""
+        length, last, places = self.length, self.last, self.places
+        for index, previous, hash, row, event_id, problem in rows:
+            expected = length + 1
+            if type(index) is not int:
+                raise Wrong("a seal has a place that no row can have: it was put in from outside", expected)
+            if index != expected:
+                after = f"after #{length} comes" if length else "the first is"
+                what = f"its seal is missing: {after} #{index}"
+                if length and index <= length:
+                    what = f"#{index} stands in its place"
+                raise Wrong(what, expected)
+            if previous != last:
+                raise Wrong("its seal does not follow the one before", index, event_id)
+            if row is None:
+                raise Wrong(problem, index, event_id)
+            if seal_hash(index, previous, row) != hash:
+                raise Wrong("it is not the row that was sealed", index, event_id or source.event_id())
+            if index in places:
+                self.meet(index, hash, source, event_id)
+            length, last = index, hash
+        self.length, self.last = length, last
+
+    def meet(self, index, hash, source, event_id=None):
+        """A place of which something else is known."""
+        if self.seals.pop(index, hash) != hash:
+            raise Wrong(
+                "the row of the excerpt is not the one that stands here",
+                index,
+                event_id or source.event_id(),
+            )
+        for head, at in self.signed.get(index, ()):
+            if head != hash:
+                raise Wrong(
+                    f"the checkpoint of {at} was signed for another row here: something from #{self.agreed + 1} to "
+                    f"#{index} was changed and sealed anew",
+                    index,
+                )
+            self.agreed = index
+
+    def joined(self, source, found):
+        """Whether a portion that another process followed goes on where this chain ends; it is then part of it."""
+        behind, before, length, last, met, more = found
+        fits = all(
+            self.seals.get(index, hash) == hash
+            and all(head == hash for head, _ in self.signed.get(index, ()))
+            for index, hash in met
+        )
+        if not (
+            behind == self.length and before == self.last and fits and source.take(more, length - behind)
+        ):
+            return False
+        for index, hash in met:
+            self.meet(index, hash, source)
+        self.length, self.last = length, last
+        return True
+
+
+# --- Several processes ---------------------------------------------------------------------------------------------
+# Of a long history, portions are looked at ahead by processes, which run this file as well. None of them says that
+# something is wrong: all it can say is that a portion is in order throughout, from the hash that its first seal
+# follows to the hash of its last. Whether the portions before it end with that hash, at that place, and whether what
+# was signed has the hashes that it met, is for this process to see. What does not join, what is not in order, and what
+# a process has no answer to, since it died or could not be started, this process reads itself, as it does without
+# them. So whatever is wrong is named here alone, and a portion that nobody vouched for is never passed over.
+
+AT_WORK, THIS_FILE = "--at-work", globals().get("__file__")
+MOST_PROCESSES = 8
+LEAST_ROWS, PORTION_ROWS = 40_000, 20_000
+LEAST_BYTES, PORTION_BYTES = 32 * 1024 * 1024, 4 * 1024 * 1024
+
+
+def processors():
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:
+        return os.cpu_count() or 1
+
+
+class Helpers:
+    """Processes that look at portions of a source ahead of this one."""
+
+    def __init__(self, source, places):
+        self.source, self.places = source, places
+        self.processes, self.idle, self.threads, self.asked = [], SimpleQueue(), None, {}
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        for process in self.processes:
+            process.kill()
+        if self.threads:
+            self.threads.shutdown(cancel_futures=True)
+        for process in self.processes:
+            with suppress(OSError), process:
+                pass
+
+    def portions(self):
+        """Each portion, and what a process found of it, one after the other. The last is for this process alone."""
+        ahead = deque()
+        for begin, end in self.source.portions():
+            if end is not None and not self.threads:
+                self.start()
+            ahead.append((begin, end, self.ask(begin, end) if end is not None else None))
+            while ahead and (end is None or len(ahead) > 2 * len(self.processes)):
+                begin_of, end_of, answer = ahead.popleft()
+                yield begin_of, end_of, answer and answer.result()
+
+    def start(self):
+        number = min(processors(), MOST_PROCESSES)
+        self.threads = ThreadPoolExecutor(number)
+        command = [sys.executable, *(["-I"] if sys.flags.isolated else []), THIS_FILE, AT_WORK]
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+        about = [isinstance(self.source, Export), str(self.source.path.absolute()), list(self.places)]
+        with suppress(OSError):  # without any, this process reads all
+            for _ in range(number if number > 1 and THIS_FILE and sys.executable else 0):
+                process = subprocess.Popen(command, **pipes, encoding="ascii")
+                self.processes.append(process)
+                self.idle.put(process)
+                print(json.dumps(about), file=process.stdin, flush=True)
+        self.asked = {name: self.ask(name) for name in self.source.others()}
+
+    def ask(self, *question):
+        """An answer that comes; none where nobody is there to give one."""
+        return self.threads.submit(self.said, question) if self.processes else None
+
+    def said(self, question):
+        process = self.idle.get()
+        try:
+            print(json.dumps(question), file=process.stdin, flush=True)
+            return json.loads(process.stdout.readline())
+        except (OSError, ValueError):
+            return None  # it died
+        finally:
+            self.idle.put(process)
+
+    def others(self):
+        """Of what is looked at beside the rows: how many there were when it was in order."""
+        return {name: answer and answer.result() for name, answer in self.asked.items()}
+
+
+class Ahead(Chain):
+    """A portion by itself, from the hash that its first seal says it follows."""
+
+    def __init__(self, places):
+        super().__init__({}, {})
+        self.places, self.met = places, []
+
+    def meet(self, index, hash, *_):
+        self.met.append((index, hash))
+
+
+class DatabaseAhead(Database):
+    """A day that no calendar has is before and after others at once: rows of such a day are not for processes."""
+
+    @staticmethod
+    def moment(at):
+        moment = Database.moment(at)
+        datetime.fromisoformat(moment)
+        return moment
+
+
+def in_order(source, places, begin, end):
+    """What Chain.joined takes; None where anything in the portion is not in order."""
+    chain, rows = Ahead(places), source.rows(begin, end)
+    first = next(rows, (None,))
+    if type(first[0]) is not int:
+        return None
+    behind, before = chain.length, chain.last = first[0] - 1, first[1]
+    chain.follow(source, itertools.chain([first], rows))
+    more = source.found()
+    return more and [behind, before, chain.length, chain.last, chain.met, more]
+
+
+def in_order_beside(source, name):
+    """The number of rows that there are now, if nothing else is wrong."""
+    source.read = source.seals()
+    source.others()[name]()
+    return source.read
+
+
+def answered(source, places, question):
+    source.forget()
+    try:
+        if len(question) == 1:
+            return in_order_beside(source, *question)
+        return in_order(source, places, *question)
+    except (Wrong, OSError, sqlite3.Error):
+        return None
+
+
+def work():
+    """In a process of its own: answers questions, each a line of JSON, until there are no more."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    is_export, path, places = json.loads(sys.stdin.readline())
+    source = Export(Path(path)) if is_export else DatabaseAhead(Path(path), by_row=True)
+    places = set(places)
+    for line in sys.stdin:
+        print(json.dumps(answered(source, places, json.loads(line))), flush=True)
+    return 0
+
+
 def verify(source, keys, kept, seals=None):
     """Follow the chain from the first row. Raises Wrong at the first one that does not fit.
 
@@ -781,7 +1126,7 @@ def verify(source, keys, kept, seals=None):
             size, head, at = said_there
             signed.setdefault(size, []).append((head, at))
     if isinstance(source, Database):
-        for number, note, *columns in source.notes:
+        for number, note, *columns in source.checkpoints():
             try:
                 said_there = checked(note, "a checkpoint in the database", keys, unchecked)
                 if said_there is None:
@@ -794,36 +1139,13 @@ def verify(source, keys, kept, seals=None):
                     f"checkpoint {number} of the database is not what was signed: {problem.what}"
                 ) from None
             signed.setdefault(size, []).append((head, at))
-    length, last, agreed = 0, "0" * 64, 0
-    for index, previous, hash, row, event_id, problem in source.rows():
-        expected = length + 1
-        if type(index) is not int:
-            raise Wrong("a seal has a place that no row can have: it was put in from outside", expected)
-        if index != expected:
-            after = f"after #{length} comes" if length else "the first is"
-            what = f"its seal is missing: {after} #{index}"
-            if length and index <= length:
-                what = f"#{index} stands in its place"
-            raise Wrong(what, expected)
-        if previous != last:
-            raise Wrong("its seal does not follow the one before", index, event_id)
-        if row is None:
-            raise Wrong(problem, index, event_id)
-        if seal_hash(index, previous, row) != hash:
-            raise Wrong("it is not the row that was sealed", index, event_id or source.event_id())
-        if seals and seals.pop(index, hash) != hash:
-            raise Wrong(
-                "the row of the excerpt is not the one that stands here", index, event_id or source.event_id()
-            )
-        for head, at in signed.get(index, ()):
-            if head != hash:
-                raise Wrong(
-                    f"the checkpoint of {at} was signed for another row here: something from #{agreed + 1} to #{index} "
-                    "was changed and sealed anew",
-                    index,
-                )
-            agreed = index
-        length, last = index, hash
+    chain = Chain(signed, {} if seals is None else seals)
+    with Helpers(source, chain.places) as helpers:
+        for begin, end, found in helpers.portions():
+            if not (found and chain.joined(source, found)):
+                chain.follow(source, source.rows(begin, end))
+        beside = helpers.others()
+    length, last = chain.length, chain.last
     if isinstance(source, Export) and source.notes:
         end = checked(source.notes[0], "the checkpoint with which the export ends", keys, unchecked)
         if end:
@@ -839,14 +1161,14 @@ def verify(source, keys, kept, seals=None):
         raise Wrong(
             f"the history was cut off: the checkpoint of {at} was signed for {longest} rows", length + 1
         )
-    source.left_over()
     not_as_made = []
-    if isinstance(source, Database):
-        guards = Guards(source.connection)
-        if source.by_row:
-            guards.compare_indexes()
-        guards.count_by_indexes()
-        not_as_made = guards.not_as_made()
+    if isinstance(source, Export):
+        source.left_over()
+    else:
+        for name, look in source.others().items():
+            if beside.get(name) != source.read:
+                look()
+        not_as_made = Guards(source.connection).not_as_made()
     return {
         "rows": length,
         "head": last,
@@ -946,6 +1268,8 @@ def main():
     except (OSError, UnicodeDecodeError, sqlite3.Error) as problem:
         print(f"It cannot be read: {problem}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        return 130
     if given.json:
         print(json.dumps(report, indent=2))
     if not_as_made:
@@ -991,4 +1315,4 @@ def main():
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(work() if sys.argv[1:] == [AT_WORK] else main())
