@@ -1,11 +1,10 @@
 """The certificates by which devices proved themselves at attempts, where no registration record has them (R3)."""
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator
 from datetime import UTC, datetime
 from typing import NamedTuple
 
 from django.db.models import (
-    BooleanField,
     Case,
     CharField,
     Exists,
@@ -19,7 +18,7 @@ from django.db.models import (
     Value,
     When,
 )
-from django.db.models.functions import Cast
+from django.db.models.functions import Cast, Coalesce, Concat
 from django.utils import timezone
 
 from enrollments.actions.attempts import OVERFLOW_NAME
@@ -40,7 +39,9 @@ from enrollments.policy.reasons import Reason
 def was_outlived(records: "QuerySet[RegistrationRecord]") -> Case:
     """Of attempts: whether the device was admitted then, before it was by what its record has, or came since by that.
 
-    Or was admitted since by anything. records: those of the devices of these attempts.
+    Or was admitted since by anything. records: those of the devices of these attempts; where there is none, what this
+    says of an attempt at which the device was admitted does not count. As text, which comes as it is; empty where it is
+    not so.
     """
     of_record = RegistrationRecord.objects.filter(
         service=OuterRef("service"), registration_key=OuterRef("registration_key")
@@ -54,10 +55,11 @@ def was_outlived(records: "QuerySet[RegistrationRecord]") -> Case:
         last_at__gt=OuterRef("last_at"),
     )
     return Case(
-        When(~Exists(records), then=Value(False)),
-        When(outcome=AttemptOutcome.ASSIGNED, then=Value(True)),
-        default=Exists(since),
-        output_field=BooleanField(),
+        When(outcome=AttemptOutcome.ASSIGNED, then=Value("yes")),
+        When(~Exists(records), then=Value("")),
+        When(Exists(since), then=Value("yes")),
+        default=Value(""),
+        output_field=CharField(),
     )
 
 
@@ -77,18 +79,31 @@ class Classed(NamedTuple):
 class Came(NamedTuple):
     """What a device showed at an attempt: the leaf first of what was kept of its certificates, as PEM.
 
-    is_registered: whether there is a registration record of it besides. at: the time of that attempt.
+    class_of_record: that of its registration record, if there is one besides. last_at: the time of that attempt, as the
+    database writes it.
     classed: in place of the certificates, where enough is known without them. is_whole: whether that is all that there
     was; if not, it may have come in by what is not known any more. was_outlived: see there.
     """
 
     registration_id: str
     pems: tuple[str, ...]
-    is_registered: bool = False
-    at: datetime | None = None
+    class_of_record: str | None = None
+    last_at: str = ""
     classed: Classed | None = None
     is_whole: bool = True
     was_outlived: bool = False
+
+    @property
+    def is_registered(self) -> bool:
+        return self.class_of_record is not None
+
+    @property
+    def at(self) -> datetime | None:
+        """The time of that attempt. SQLite writes no offset to what is UTC."""
+        if not self.last_at:
+            return None
+        at = datetime.fromisoformat(self.last_at)
+        return at if at.tzinfo is not None else at.replace(tzinfo=UTC)
 
     @property
     def thumbprint(self) -> str:
@@ -144,42 +159,41 @@ def shown_at_attempts(
         attempts = attempts.filter(registration_key__in=only)
     elif most is not None:
         attempts = attempts.filter(pk__in=service.attempts.order_by("-last_at").values("pk")[:most])
-    columns = (
-        "registration_key",
-        "leaf_thumbprint",
-        "chain",
-        "evidence_class",
-        "claimed_registration_id",
-        "is_registered",
-        "came_at",
-        "outlived",
-        "leaf_spki",
-        "leaf_is_current",
-    )
     # By the database, as text that comes as it is: Django takes its time to read a hundred thousand dates.
     at = at or timezone.now()
-    is_valid = When(not_before__lte=at, not_after__gte=at, then=Value("yes"))
+    is_valid = When(not_before__lte=at, not_after__gte=at, then="spki_sha256")
+    of_leaf = Case(is_valid, default=Concat(Value(_NOT_CURRENT), "spki_sha256"), output_field=CharField())
     leaves = Certificate.objects.filter(thumbprint_sha256=OuterRef("leaf_thumbprint"))
     attempts = attempts.annotate(
-        is_registered=Exists(records),
+        class_of_record=Subquery(records.values("evidence_class")),
         came_at=Cast("last_at", TextField()),
         outlived=was_outlived(records),
-        leaf_spki=Subquery(leaves.values("spki_sha256")),
-        leaf_is_current=Subquery(
-            leaves.values(text=Case(is_valid, default=Value(""), output_field=CharField())),
-        ),
+        leaf_spki=Coalesce(Subquery(leaves.values(text=of_leaf)), Value("")),
     )
-    rows = attempts.order_by("last_at", "pk").values_list(*columns)
-    latest: dict[str, dict[tuple[str, str], _Shown]] = {}
+    columns = ("registration_key", "leaf_thumbprint", "evidence_class", "chain", "claimed_registration_id")
+    rows = attempts.order_by("-last_at", "-pk").values_list(
+        *columns, "class_of_record", "came_at", "outlived", "leaf_spki"
+    )
+    latest: dict[str, list[_Shown]] = {}
+    seen: set[tuple[str, ...]] = set()
     too_many, is_everything = set(), only is None and most is None
-    for key, leaf, chain, evidence, *rest in rows.iterator():
-        shown = latest.setdefault(key, {})
-        shown.pop((leaf, evidence), None)  # the latest go behind all others
-        shown[leaf, evidence] = _Shown((leaf, *above_leaf(chain)), evidence, *rest)
-        if len(shown) > MAX_LEAVES and not is_everything:
-            del shown[next(iter(shown))]
-            too_many.add(key)
+    for row in rows.iterator():
+        if (which := row[:3]) in seen:
+            continue
+        seen.add(which)
+        shown = latest.setdefault(row[0], [])
+        if len(shown) < MAX_LEAVES or is_everything:
+            shown.append(row)
+        else:
+            too_many.add(row[0])
     return dict(_read(latest, too_many))
+
+
+# Before the key of a leaf that is not valid by its dates.
+_NOT_CURRENT = "-"
+# Registration key, leaf, class of evidence, chain; as which device it came, that of its record, when, whether that was
+# outlived; and the public key of the leaf. The latter is empty where the leaf is kept no more.
+_Shown = tuple[str, str, str, str, str, str | None, str, str, str]
 
 
 def looked_at_from(service: ProvisioningService, most: int | None) -> datetime | None:
@@ -190,51 +204,30 @@ def looked_at_from(service: ProvisioningService, most: int | None) -> datetime |
     return latest[most - 1] if latest[most : most + 1] else None
 
 
-class _Shown(NamedTuple):
-    """leaf_spki: None where the leaf is kept no more."""
-
-    chain: tuple[str, ...]
-    evidence: str
-    registration_id: str
-    is_registered: bool
-    came_at: str
-    was_outlived: bool
-    leaf_spki: str | None
-    leaf_is_current: str | None
-
-    @property
-    def at(self) -> datetime:
-        """SQLite writes no offset to what is UTC."""
-        at = datetime.fromisoformat(self.came_at)
-        return at if at.tzinfo is not None else at.replace(tzinfo=UTC)
-
-    @property
-    def is_classed(self) -> bool:
-        return self.evidence != "" and is_signed(self.evidence)
-
-
-def _read(
-    latest: Mapping[str, Mapping[tuple[str, str], _Shown]], too_many: Collection[str]
-) -> Iterator[tuple[str, list[Came]]]:
-    every = [one for shown in latest.values() for one in shown.values()]
-    pems = _pems({thumbprint for one in every if not one.is_classed for thumbprint in one.chain})
+def _read(latest: dict[str, list[_Shown]], too_many: Collection[str]) -> Iterator[tuple[str, list[Came]]]:
+    """Devices in the order in which they came."""
+    every = [row for shown in latest.values() for row in shown]
+    above = {chain: above_leaf(chain) for chain in {row[3] for row in every}}
+    signed = {evidence for evidence in {row[2] for row in every} if evidence and is_signed(evidence)}
+    pems = _pems({one for row in every if row[2] not in signed for one in (row[1], *above[row[3]])})
     # What was on no path is not kept for ever (actions/certificates.py).
-    above = {thumbprint for one in every if one.is_classed for thumbprint in one.chain[1:]}
-    gone = above - {one for one, _ in _columns(above, "thumbprint_sha1")}
+    of_signed = {one for chain in {row[3] for row in every if row[2] in signed} for one in above[chain]}
+    gone = of_signed - {one for one, _ in _columns(of_signed, "thumbprint_sha1")}
+    whole = {chain: gone.isdisjoint(thumbprints) for chain, thumbprints in above.items()}
 
-    def came(one: _Shown) -> Came:
-        if one.is_classed:
-            classed = Classed(one.evidence, one.chain, one.leaf_spki or "", bool(one.leaf_is_current))
-            is_whole = gone.isdisjoint(one.chain)
-            return Came(
-                one.registration_id, (), one.is_registered, one.at, classed, is_whole, one.was_outlived
-            )
-        kept = tuple(pems[thumbprint] for thumbprint in one.chain if thumbprint in pems)
-        is_whole = len(kept) == len(one.chain)
-        return Came(one.registration_id, kept, one.is_registered, one.at, None, is_whole, one.was_outlived)
+    def came(row: _Shown) -> Came:
+        _, leaf, evidence, kept, name, of_record, at, outlived, spki = row
+        was_outlived = of_record is not None and outlived != ""
+        chain = leaf, *above[kept]
+        if evidence in signed:
+            spki, is_current = (spki, True) if spki[0] != _NOT_CURRENT else (spki[1:], False)
+            classed = Classed(evidence, chain, spki, is_current)
+            return Came(name, (), of_record, at, classed, whole[kept], was_outlived)
+        known = tuple(pems[one] for one in chain if one in pems)
+        return Came(name, known, of_record, at, None, len(known) == len(chain), was_outlived)
 
-    for key, shown in latest.items():
-        found = [came(one) for one in reversed(list(shown.values())) if one.leaf_spki is not None]
+    for key, shown in reversed(latest.items()):
+        found = [came(row) for row in shown if row[-1]]
         if key in too_many and found:
             found[-1] = found[-1]._replace(is_whole=False)
         if found:

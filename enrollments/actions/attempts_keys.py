@@ -86,7 +86,9 @@ def keys_at_attempts(
         mechanism, key_ids = key_proven(*proven)
         shown = latest.setdefault(key, {})
         shown.pop((name, *key_ids), None)  # the latest go behind all others
-        shown[name, *key_ids] = Signed(name, mechanism, key_ids, is_registered, at, outlived)
+        shown[name, *key_ids] = Signed(
+            name, mechanism, key_ids, is_registered, at, is_registered and outlived != ""
+        )
         if len(shown) > MAX_KEYS and not is_everything:
             del shown[next(iter(shown))]
             too_many.add(key)

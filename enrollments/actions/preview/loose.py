@@ -143,12 +143,14 @@ class Loose:
         """For the devices that the change is about, and for those whose certificates it may bar."""
         keys = touched.keys | devices_below(service, touched.spkis)
         registered = service.registrations.filter(registration_key__in=keys)
-        shown: dict[str, str] = dict(registered.values_list("registration_key", "leaf_thumbprint"))
-        return {
-            place_of(key, thumbprint): came._replace(is_registered=key in shown)
-            for key, thumbprint, came in enrolled_for(service, keys)
-            if shown.get(key) != thumbprint
-        }
+        columns = "registration_key", "leaf_thumbprint", "evidence_class"
+        shown = {key: of_record for key, *of_record in registered.values_list(*columns)}
+        found = {}
+        for key, thumbprint, came in enrolled_for(service, keys):
+            leaf, evidence = shown.get(key, (None, None))
+            if leaf != thumbprint:
+                found[place_of(key, thumbprint)] = came._replace(class_of_record=evidence)
+        return found
 
     def sorted(self, time: Time, deadline: float) -> Kinds:
         (kinds,) = self.sorted_at([time.at], deadline)
