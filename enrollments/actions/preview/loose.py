@@ -3,10 +3,10 @@
 And the keys that devices proved at attempts: no class of evidence has them either.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from datetime import datetime
-from operator import itemgetter
+from itertools import islice
 
 from django.db.models import Q, QuerySet
 
@@ -14,16 +14,15 @@ from enrollments.actions.attempts_certificates import Came, shown_at_attempts
 from enrollments.actions.attempts_keys import Signed, keys_at_attempts
 from enrollments.actions.certificates import parsed, parsed_once
 from enrollments.actions.preview.below_keys import devices_below
+from enrollments.actions.preview.besides import Besides
 from enrollments.actions.preview.credentials import (
     NEVER,
     device_at,
     enrolled_for,
     is_signed_for,
-    known_by_key,
     place_of,
 )
 from enrollments.actions.preview.kinds import (
-    BARE,
     Kinds,
     Signers,
     add_at_each_time,
@@ -35,13 +34,18 @@ from enrollments.actions.preview.kinds import (
 )
 from enrollments.actions.preview.limits import Limits
 from enrollments.actions.preview.looking import Look, Time, look_alone, registered_alone
-from enrollments.actions.preview.outcomes import Known
 from enrollments.actions.preview.secrets import KeyGroup
-from enrollments.actions.preview.signing import LeafNames, Twins, joined_twins, twins_of
+from enrollments.actions.preview.signing import (
+    LeafNames,
+    Twins,
+    joined_twins,
+    of_keys,
+    possible_signers,
+    twins_of,
+)
 from enrollments.actions.preview.touched import Touched, in_portions
 from enrollments.attestation.credential import PresentedCredential
 from enrollments.models import ProvisioningService, RegistrationEvidence
-from enrollments.policy.facts import Mechanism
 
 _COLUMNS = (
     "pk",
@@ -81,6 +85,8 @@ class Loose:
     taken: of those that are enrolled before it alone.
     signers: certificates whose keys may have signed any of these, as PEM. twins: see twins_of.
     signed: by registration key, the keys that no record has, of devices that proved one at an attempt.
+    devices, keys: the places of strangers by their registration keys, and by the public keys of their leaves.
+    unclassed: what those say of who signed them whose class of evidence is not known.
     """
 
     strangers: dict[str, Came]
@@ -92,6 +98,10 @@ class Loose:
     signers: set[str] = field(default_factory=set)
     twins: Twins = field(default_factory=dict)
     signed: dict[str, list[Signed]] = field(default_factory=dict)
+    devices: dict[str, list[str]] = field(default_factory=dict)
+    keys: dict[str, list[str]] = field(default_factory=dict)
+    unclassed: list[LeafNames] = field(default_factory=list)
+    _placed: int = 0
 
     @classmethod
     def of(cls, service: ProvisioningService, limits: Limits, at: datetime) -> "Loose":
@@ -118,7 +128,21 @@ class Loose:
 
     def find_signers(self, service: ProvisioningService, rows: "QuerySet[RegistrationEvidence]") -> None:
         """Of all these, and of these leaves of records."""
-        self.note(service, rows, [leaf_names(*one) for one in self.strangers.items()])
+        self._place()
+        # Of other leaves that are classed it is known who signed them, and nothing else can lie above their keys.
+        matter = {spki for (spki,) in of_keys(possible_signers(service), self.keys.keys())}
+        places = (place for spki in matter for place in self.keys[spki])
+        classed = (leaf_names(place, came) for place in places if (came := self.strangers[place]).classed)
+        self.note(service, rows, [*self.unclassed, *classed])
+
+    def _place(self) -> None:
+        """What has come in since that was done last."""
+        for place, came in islice(self.strangers.items(), self._placed, None):
+            self.devices.setdefault(device_at(place), []).append(place)
+            self.keys.setdefault(came.spki, []).append(place)
+            if came.classed is None:
+                self.unclassed.append(leaf_names(place, came))
+        self._placed = len(self.strangers)
 
     def note(
         self,
@@ -192,7 +216,7 @@ class Loose:
             shown = PresentedCredential(certificates=tuple(one.der for one in came.read_chain()))
             yield look_alone(place, came.registration_id, shown)
 
-    def touched(self, touched: Touched, moved: Collection[str], key_groups: Collection[KeyGroup]) -> set[str]:
+    def touched(self, touched: Touched, moved: Set[str], key_groups: Collection[KeyGroup]) -> set[str]:
         """Registration keys of whom one of these is touched.
 
         moved: places above which something changes. key_groups: the groups with keys, before and after, that change.
@@ -202,37 +226,37 @@ class Loose:
             for key, several in self.signed.items()
             if key in touched.keys or any(is_signed_for(one, key_groups) for one in several)
         }
-        return signing | {
-            device_at(place)
-            for place, came in self.strangers.items()
-            if place in moved
-            or device_at(place) in touched.keys
-            or (touched.spkis and came.spki in touched.spkis)
+        barred = (place for spki in touched.spkis for place in self.keys.get(spki, ()))
+        moved = {key for key, places in self.devices.items() if not moved.isdisjoint(places)}
+        return signing | moved | set(map(device_at, barred)) | (touched.keys & self.devices.keys())
+
+    def of_classes(self, classes: Collection[str]) -> set[str]:
+        """Registration keys of those whose records are of these classes."""
+        return {
+            key
+            for key, places in self.devices.items()
+            if self.strangers[places[0]].class_of_record in classes
         }
 
-    def known(self, devices: Collection[str]) -> dict[str, list[Known]]:
-        """By registration key: of these devices, and of all that have a record; what was shown last is the first."""
-        found: dict[str, list[tuple[datetime, Known]]] = {}
-        for place, came in self.strangers.items():
-            key = device_at(place)
-            if came.is_registered or key in devices:
-                shown = came.thumbprint, came.spki
-                known = Known(
-                    key,
-                    came.registration_id,
-                    Mechanism.X509,
-                    BARE,
-                    *shown,
-                    place=place,
-                    is_former=came.was_outlived,
-                )
-                found.setdefault(key, []).append((came.at or NEVER, known))
-        for key, several in self.signed.items():
-            for number, signed in enumerate(several):
-                if signed.is_registered or key in devices:
-                    known = known_by_key(place_of(key, f"key {number}"), signed)
-                    found.setdefault(key, []).append((signed.at, known))
-        return {
-            key: [known for _, known in sorted(several, key=itemgetter(0), reverse=True)]
-            for key, several in found.items()
+    def known(self, devices: Collection[str]) -> Besides:
+        """By what else these devices are known, and all that have a record."""
+        strangers, signed = self.strangers, {}
+        found = {
+            key: places
+            for key, places in self.devices.items()
+            if strangers[places[0]].class_of_record is not None or key in devices
         }
+        for key, several in self.signed.items():
+            for number, one in enumerate(several):
+                if one.is_registered or key in devices:
+                    signed[place := place_of(key, f"key {number}")] = one
+                    found[key] = [*found.get(key, ()), place]
+
+        def at(place: str) -> datetime:
+            one = signed.get(place) or strangers[place]
+            return one.at or NEVER
+
+        for key, places in found.items():
+            if len(places) > 1:
+                found[key] = sorted(places, key=at, reverse=True)
+        return Besides(found, strangers, signed)

@@ -14,6 +14,7 @@ from enrollments.actions.attempts_certificates import Came, looked_at_from
 from enrollments.actions.evidence import is_signed
 from enrollments.actions.key_identifiers import secret_read_once
 from enrollments.actions.preview.alike import Alike
+from enrollments.actions.preview.besides import Besides
 from enrollments.actions.preview.credentials import (
     device_at,
     enrolled_for,
@@ -130,19 +131,19 @@ class _Rehearsed:
         self._look(classes)
         kinds = self._sorted(self._loose, self._of_unshared_classes())
         self._before.individuals = self._individuals(as_of)
-        records, recorded = self._records(kinds)
+        moved = self._moved(kinds)
+        about = self._touched_besides(moved)
+        records, recorded = self._records(moved, about)
         for some in records:
             theirs = read_individuals_of(self._service, some, as_of)
             self._before.individuals = {**theirs, **self._before.individuals}
             bars = read_leaf_bars(self._service, some, as_of)
             self._before.leaf_bars = {**self._before.leaf_bars, **bars}
-        about = self._touched_besides(kinds)
-        others = self._loose.known(about)
-        for keys in in_portions(others.keys() - recorded):
+        besides = self._loose.known(about)
+        for keys in in_portions(besides.places.keys() - recorded):
             rows = self._service.individualenrollments.filter(registration_key__in=keys)
             self._before.individuals = {**read_many_individuals(rows, as_of), **self._before.individuals}
-        spkis = {one.leaf_spki for several in others.values() for one in several} - {""}
-        self._before.leaf_bars |= bars_of_keys(self._service, spkis, as_of)
+        self._before.leaf_bars |= bars_of_keys(self._service, self._loose.keys.keys(), as_of)
         changed = self._before.changed(self._touched.keys, self._after)
         if instead is not None:
             self._before = self._before.changed(
@@ -151,7 +152,7 @@ class _Rehearsed:
         known = chain.from_iterable(map(read_rows, records))
         worlds = (changed, self._before) if undoes else (self._before, changed)
         deciding = _Deciding(self._service, worlds, kinds, self._unexamined)
-        deciding.others, deciding.about = others, sorted(about | self._touched.keys)
+        deciding.besides, deciding.about = besides, sorted(about | self._touched.keys)
         deciding.enrolled = self._loose.enrolled
         deciding.brought = self._loose.taken if undoes else self._loose.brought
         deciding.look_besides = partial(self._look_besides, as_of, kinds, worlds)
@@ -251,7 +252,7 @@ class _Rehearsed:
 
     def _look_besides(
         self, as_of: AsOf, kinds: Kinds, worlds: tuple[World, World], pins: Mapping[str, Collection[str]]
-    ) -> dict[str, list[Known]]:
+    ) -> Besides:
         """Above certificates that entries hold for devices, which the change is not about. pins: which of each."""
         found: dict[str, Came] = {}
         for keys in in_portions(pins):
@@ -264,7 +265,7 @@ class _Rehearsed:
         kinds.evidence |= sorted_.evidence
         kinds.problems |= sorted_.problems
         known = loose.known(pins)
-        for some in in_portions(one.leaf_spki for several in known.values() for one in several):
+        for some in in_portions(loose.keys):
             bars = bars_of_keys(self._service, some, as_of)
             for world in worlds:
                 # Whatever the change bars or ceases to bar was looked at before.
@@ -287,22 +288,24 @@ class _Rehearsed:
             others = records.filter(registration_key__in=some)
             yield from others.values_list("registration_key", flat=True)
 
-    def _records(self, kinds: Kinds) -> "tuple[list[QuerySet[RegistrationRecord]], set[str]]":
+    def _records(
+        self, moved: set[str], about: set[str]
+    ) -> "tuple[list[QuerySet[RegistrationRecord]], set[str]]":
         """Of whom the change is about; and the registration keys of some of them, where many would be named twice."""
         worlds = self._before, self._after
         records = records_touched(self._service, self._touched, *worlds, self._time.at)
-        keys = {*map(device_at, self._moved(kinds)), *self._touched_besides(kinds)} - self._touched.keys
+        keys = about.union(moved.difference(self._loose.strangers)) - self._touched.keys
         recorded: set[str] = set()
         if len(keys) > MAX_NAMED:
-            recorded = set(records[0].values_list("registration_key", flat=True).iterator(chunk_size=5000))
+            recorded = self._loose.of_classes(touched_classes(self._touched, *worlds))
         judged = with_dates_judged(self._service.registrations.all(), self._time.at)
-        besides = (judged.filter(registration_key__in=some) for some in in_portions(keys - recorded))
-        return [*records, *besides], recorded
+        named = (judged.filter(registration_key__in=some) for some in in_portions(keys - recorded))
+        return [*records, *named], recorded
 
-    def _touched_besides(self, kinds: Kinds) -> set[str]:
+    def _touched_besides(self, moved: set[str]) -> set[str]:
         """Registration keys of devices that are touched by what no record has of them."""
         key_groups = touched_key_groups(self._touched, self._before, self._after)
-        return self._loose.touched(self._touched, self._moved(kinds), key_groups)
+        return self._loose.touched(self._touched, moved, key_groups)
 
     def _moved(self, kinds: Kinds) -> set[str]:
         """Devices above which something changes, among those that have no class; and whoever was not looked at."""
@@ -313,9 +316,9 @@ class _Rehearsed:
 class _Deciding:
     """Decides about devices, each once. `beyond`: how many there are of whom nothing is said.
 
-    about: registration keys of devices that are told about, be there a record or not. others: by registration key, the
-    certificates by which devices are known besides those of their records. enrolled: the places of those that are known
-    by entries alone. brought: of those that only the change enrolls.
+    about: registration keys of devices that are told about, be there a record or not. besides: what devices are known
+    by besides their records. enrolled: the places of what is known by entries alone. brought: of what only the change
+    enrolls.
     """
 
     def __init__(
@@ -330,11 +333,11 @@ class _Deciding:
         self._kinds, self._unexamined = kinds, unexamined
         self._of_groups = secrets_of_groups(worlds)
         self._told: set[str] = set()
-        self.others: dict[str, list[Known]] = {}
+        self.besides = Besides()
         self.about: Collection[str] = ()
         self.enrolled: Collection[str] = ()
         self.brought: Collection[str] = ()
-        self.look_besides: Callable[[Mapping[str, Collection[str]]], dict[str, list[Known]]]
+        self.look_besides: Callable[[Mapping[str, Collection[str]]], Besides]
         self.beyond = 0
 
     def devices(self, rows: Iterable[Row]) -> Iterator[Device]:
@@ -349,7 +352,7 @@ class _Deciding:
             if key in self._told:
                 continue
             self._told.add(key)
-            if row is not None and (likeness := alike.likeness(row, self.others.get(key, ()))) is not None:
+            if row is not None and (likeness := alike.likeness(row)) is not None:
                 if (device := alike.device(row, likeness)) is not None:
                     yield device
                 else:
@@ -364,9 +367,7 @@ class _Deciding:
             else:
                 yield from self._told_of(key, recorded, decided)
         if late:
-            self.others |= {
-                key: [*self.others.get(key, ()), *more] for key, more in self.look_besides(pins).items()
-            }
+            self.besides.add(self.look_besides(pins))
         for key, (recorded, decided) in late.items():
             yield from self._told_of(key, recorded, decided)
 
@@ -376,7 +377,7 @@ class _Deciding:
     def _alike(self) -> Alike:
         individuals = [world.individuals for world in self._worlds]
         apart: set[str] = set().union(self._kinds.evidence, self._unexamined, *individuals)
-        return Alike(self._worlds, apart, self._kinds, self._unexamined, self._by_all)
+        return Alike(self._worlds, apart, self._kinds, self._unexamined, self.besides, self._by_all)
 
     def _by_all(self, row: Row) -> Device | None:
         """By all that is known of a device without an individual enrollment."""
@@ -387,19 +388,19 @@ class _Deciding:
         return self._device(row[0], recorded, decided)
 
     def _is_settled(self, decided: Device, key: str) -> bool:
-        is_last = all(one.is_former or one.place in self.enrolled for one in self.others.get(key, ()))
+        is_last = all(one.is_former or one.place in self.enrolled for one in self.besides.of(key))
         return self._is_all(key) or is_settled(decided, key, self._worlds, is_last=is_last)
 
     def _is_all(self, key: str) -> bool:
         """Whether the device is known by its record alone, as most are."""
-        return not self.others.get(key) and not any(key in world.individuals for world in self._worlds)
+        return key not in self.besides.places and not any(key in world.individuals for world in self._worlds)
 
     def _unseen(self, key: str, recorded: Known | None) -> frozenset[str]:
         """What else an entry pins that the change is not about."""
         own = self._worlds[0].individuals.get(key)
         if own is None:
             return frozenset()
-        seen = (recorded, *self.others.get(key, ()))
+        seen = (recorded, *self.besides.of(key))
         return own.pins.difference(one.leaf_thumbprint for one in seen if one is not None)
 
     def _told_of(self, key: str, recorded: Known | None, decided: Device | None) -> Iterator[Device]:
@@ -412,7 +413,7 @@ class _Deciding:
     def _device(self, key: str, recorded: Known | None, decided: Device | None) -> Device | None:
         """What all that is known of it makes of it. None: it was not examined."""
         before, after = (world.individuals.get(key) for world in self._worlds)
-        others = self.others.get(key, [])
+        others = self.besides.of(key)
         if recorded is not None:
             others = [replace(one, holder=recorded.holder) for one in others]
         if before is not None or after is not None:
