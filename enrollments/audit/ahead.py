@@ -12,13 +12,13 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from multiprocessing import get_all_start_methods, get_context
+from multiprocessing import active_children, get_all_start_methods, get_context
 from threading import Thread
 from typing import Any
 
-from django.db import connection, connections
+from django.db import DatabaseError, connection, connections
 
 from enrollments.audit.chain import sealed_rows
 from enrollments.audit.guards import SqliteIndex, sqlite_indexes, wrong_index
@@ -60,18 +60,25 @@ class Ahead:
         if self._pool is None:
             return False
         try:
-            self._give_out(self._pool)
+            self._give_out(self._pool, check.report.rows)
             if check.is_following:
                 return self._has_followed(check)
             return check.counted_indexes is not None and self._has_counted(check, check.counted_indexes)
         except BrokenProcessPool:
             # Killed, by somebody or for want of memory. Nothing is lost but time.
             self._pool = None
-            return False
+        except OSError:
+            # There are no more processes to be had. Those that were started nobody else ends.
+            self._pool = None
+            for one in active_children():
+                one.terminate()
+        return False
 
-    def _give_out(self, pool: Executor) -> None:
+    def _give_out(self, pool: Executor, done: int) -> None:
+        while self._portions and self._portions[0][0] < done:
+            self._portions.popleft()
         while len(self._portions) < self._at_once:
-            begin = next(self._begins, None)
+            begin = next((begin for begin in self._begins if begin >= done), None)
             if begin is None:
                 if self._indexes is None:
                     self._indexes = {one: pool.submit(_is_whole, one) for one in sqlite_indexes()}
@@ -79,8 +86,6 @@ class Ahead:
             self._portions.append((begin, pool.submit(_follow, begin, begin + PORTION)))
 
     def _has_followed(self, check: Check) -> bool:
-        while self._portions and self._portions[0][0] < check.report.rows:
-            self._portions.popleft()
         if not self._portions or self._portions[0][0] != check.report.rows:
             return False
         portion = self._portions.popleft()[1].result()
@@ -114,10 +119,14 @@ def processes_ahead(check: Check, keys: list[VerifierKey], own: Iterable[str]) -
         return
     # A connection is of no use to two processes; each opens its own.
     connections.close_all()
-    with ProcessPoolExecutor(processes, get_context("fork"), _begin, (keys, list(own), check.kept)) as pool:
-        try:
-            yield Ahead(pool, processes, check.until)
-        finally:
+    pool = None
+    with suppress(OSError, NotImplementedError, ImportError):  # a machine without what processes share
+        given = (os.getpid(), keys, list(own), check.kept)
+        pool = ProcessPoolExecutor(processes, get_context("fork"), _begin, given)
+    try:
+        yield Ahead(pool, processes, check.until) if pool else None
+    finally:
+        if pool:
             pool.shutdown(wait=True, cancel_futures=True)
 
 
@@ -130,10 +139,10 @@ def _processors() -> int:
 _given: dict[str, Any] = {}
 
 
-def _begin(keys: list[VerifierKey], own: list[str], kept: list[Checkpoint]) -> None:
+def _begin(asking: int, keys: list[VerifierKey], own: list[str], kept: list[Checkpoint]) -> None:
     # Whoever interrupts the command interrupts the one that asked, which ends the others.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    Thread(target=_end_with, args=[os.getppid()], daemon=True).start()
+    Thread(target=_end_with, args=[asking], daemon=True).start()
     _take(keys, own, kept)
 
 
@@ -151,21 +160,23 @@ def _end_with(asking: int) -> None:
 @without_collecting()
 def _follow(begin: int, to: int) -> InOrder | None:
     previous = Report()
-    if begin:
-        before = list(sealed_rows(begin, begin - 1))
-        if len(before) != 1:
-            return None
-        previous = Report(rows=begin, head=before[0].hash, latest=before[0].at, earliest=before[0].at)
-    check = Check(to, _given["kept"], previous)
-    head = previous.head
     try:
-        check.follow(SignedHere(_given["keys"], _given["own"]))
-    except BadNote:
-        # Whoever asked finds it as well, and says it.
+        if begin:
+            before = list(sealed_rows(begin, begin - 1))
+            if len(before) != 1:
+                return None
+            previous = Report(rows=begin, head=before[0].hash, latest=before[0].at, earliest=before[0].at)
+        check, head = Check(to, _given["kept"], previous), previous.head
+        check.follow(SignedHere(_given["keys"], _given["own"]), to - begin)
+    except (BadNote, DatabaseError):
+        # Whoever asked finds it as well, and says it; or has a connection, and there are no more to be had.
         return None
     is_in_order = check.report.ok and check.report.rows == check.until == to
     return InOrder(begin, head, check.report) if is_in_order else None
 
 
 def _is_whole(index: SqliteIndex) -> bool:
-    return wrong_index(index) is None
+    try:
+        return wrong_index(index) is None
+    except DatabaseError:
+        return False

@@ -43,6 +43,7 @@ MEMBERS = (
 )
 _BETWEEN = "\x7f"
 _NO_CLIENT = '{"client":"",'
+NO_NUMBER = "id and service_id are whole numbers"
 NO_TEXT = "it holds something that is no text where text belongs"
 # One way to write each moment: filters compare it as text where the database has none of its own for times.
 _MOMENT = re.compile(r"(\d{4}-\d\d-\d\d) (\d\d:\d\d:\d\d)(?:\.(?!000000)(\d{6}))?", re.ASCII)
@@ -84,7 +85,7 @@ def row_form(
     `state`: state_form, or own_state_form where the database keeps text as it is given. Raises NotCanonical.
     """
     if type(id) is not int or not (service_id is None or type(service_id) is int):
-        raise NotCanonical("id and service_id are whole numbers")
+        raise NotCanonical(NO_NUMBER)
     # fmt: off
     texts = (
         actor_kind, actor_name, address, client, event, reason, request_id, service_name, subject_id, subject_kind,
@@ -118,13 +119,22 @@ def row_form(
 
 
 def joined_form(
-    state: StateForm, begin: str, after: str | None, at: str, before: str | None, end: str
+    state: StateForm,
+    holds_no_bytes: int | None,
+    begin: str,
+    after: str | None,
+    at: str,
+    before: str | None,
+    end: str,
 ) -> bytes:
     """The same, where the database has written most of it: `begin` and `end` are JSON objects in canonical form, of the
-    members before `after` and of those behind `before`. What is in them is not looked at: the hash shows it.
+    members before `after` and of those behind `before`. What is in them is not looked at: the hash shows it, of all but
+    bytes, of which newer SQLite makes the same JSON as of text. `holds_no_bytes`: 1 where no column does.
 
     Raises NotCanonical.
     """
+    if holds_no_bytes != 1:
+        raise NotCanonical(NO_TEXT)
     try:
         after = "null" if after is None else state(after)
         before = "null" if before is None else state(before)

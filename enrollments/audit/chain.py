@@ -8,10 +8,11 @@ from functools import cache
 from json.encoder import encode_basestring as quoted
 from typing import Any, NamedTuple
 
-from django.db import OperationalError, connection
+from django.db import DataError, OperationalError, connection
 
 from enrollments.audit.canonical import (
     MEMBERS,
+    NO_NUMBER,
     NOTHING_BEFORE,
     NotCanonical,
     StateForm,
@@ -76,10 +77,11 @@ def sealed_rows(last: int, after: int | None = None) -> Iterator[SealedRow]:
         )
         try:
             chunk = _fetched(sql, [last, *beyond[1], CHUNK + 1])
-        except OperationalError:
+        except (OperationalError, DataError):
             if way.form is row_form:
                 raise
-            # Bytes where text belongs, of which SQLite makes no JSON: the row that holds them has to be named.
+            # Of bytes where text belongs SQLite makes no JSON, nor of a text that is too long: the row that holds them
+            # has to be named.
             way = _column_by_column()
             continue
         more = len(chunk) > CHUNK
@@ -90,6 +92,8 @@ def sealed_rows(last: int, after: int | None = None) -> Iterator[SealedRow]:
             try:
                 if id != event_id:
                     raise NotCanonical("its seal names another ID")
+                if not (service_id is None or type(service_id) is int):
+                    raise NotCanonical(NO_NUMBER)
                 form = way.form(state, *columns)
             except NotCanonical as problem:
                 unreadable = "is gone" if id is None else f"is no row: {problem.message}"
@@ -125,8 +129,11 @@ def _written_by_sqlite() -> _Way | None:
     ]:
         return None
     begin, end = MEMBERS[: MEMBERS.index("after")], MEMBERS[MEMBERS.index("before") + 1 :]
+    # Any bytes are greater than any text and any number. Nothing is, where one of them is NULL.
+    greatest = ", ".join(_column(name) for name in (*begin, "at", *end) if name not in ("id", "service_id"))
     return _Way(
-        f"{_json_object(begin)}, {_column('after')}, {_at()}, {_column('before')}, {_json_object(end)}",
+        f"MAX({greatest}) < x'', {_json_object(begin)}, {_column('after')}, {_at()}, {_column('before')}, "
+        f"{_json_object(end)}",
         joined_form,
     )
 
@@ -282,8 +289,8 @@ def columns_as_text() -> str:
 def _at() -> str:
     if connection.vendor == "postgresql":
         return "replace(to_char(e.at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.US'), '.000000', '')"
-    # Otherwise Django turns it into a datetime.
-    return "CAST(e.at AS TEXT)"
+    # Otherwise Django turns it into a datetime. Bytes are no time, though they may say one.
+    return "CASE typeof(e.at) WHEN 'text' THEN CAST(e.at AS TEXT) END"
 
 
 def _column(name: str) -> str:

@@ -122,8 +122,8 @@ class Check:
         kept = [checkpoint_of(text) for text in values["kept"]]
         return cls(**values | {"kept": kept, "report": Report(**values["report"])})
 
-    def go_on(self, here: SignedHere) -> None:
-        """One portion. Raises BadNote where a note in the installation's own file cannot be believed."""
+    def go_on(self, here: SignedHere, seals: int | None = None) -> None:
+        """One portion, of so many seals. Raises BadNote where a note in the installation's file cannot be believed."""
         report = self.report
         if self.counted_indexes is not None:
             self._count_by_an_index(self.counted_indexes)
@@ -132,7 +132,7 @@ class Check:
         elif self.readable is not None:
             self._look_at_what_waits()
         elif self.is_following:
-            self.follow(here)
+            self.follow(here, seals or PORTION)
         else:
             self._end_of_the_seals(here)
         if report.problem:
@@ -146,10 +146,10 @@ class Check:
         """Whether there are seals to follow, as far as is known."""
         return self.readable is None and self.report.rows < self.until
 
-    def follow(self, here: SignedHere) -> None:
-        """One portion of the seals. Raises BadNote as go_on does."""
+    def follow(self, here: SignedHere, seals: int) -> None:
+        """The next so many seals. Raises BadNote as go_on does."""
         report, begin = self.report, self.report.rows
-        to = min(begin + PORTION, self.until)
+        to = min(begin + seals, self.until)
         checkpoints = self._signed(here, begin, to)
         if report.problem:
             return

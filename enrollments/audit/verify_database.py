@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from enrollments.audit.ahead import processes_ahead
+from enrollments.audit import ahead
 from enrollments.audit.chain import head
 from enrollments.audit.guards import compared_indexes
 from enrollments.audit.notes import VerifierKey, read_checkpoint
@@ -26,10 +26,11 @@ def verify_database(
     own = list(own)
     check = Check(head().size, [read_checkpoint(note, keys) for note in kept])
     here = SignedHere(keys, own)
-    with processes_ahead(check, keys, own) as ahead:
+    with ahead.processes_ahead(check, keys, own) as others:
         while not check.done:
-            if not (ahead and ahead.has_done(check)):
-                check.go_on(here)
+            if not (others and others.has_done(check)):
+                # No more than others had: they go on behind it, and what was signed is read as far as they read it.
+                check.go_on(here, ahead.PORTION)
     if indexes and check.report.ok:
         check.report.problem = compared_indexes()
     return check.report

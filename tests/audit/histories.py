@@ -22,12 +22,14 @@ def fill(
     service_ids: tuple[int | None, ...] = (9001, 9002, None),
     clients: tuple[str, ...] = CLIENTS,
     seed: int = 7,
+    first: int = 0,
 ) -> None:
-    """Rows that differ in every column. Nothing is sealed by this."""
+    """Rows that differ in every column, one for each second, from second `first` on. Nothing is sealed by this."""
     chance = random.Random(seed)
-    for start in range(0, rows, 5000):
+    end = first + rows
+    for start in range(first, end, 5000):
         HistoryEvent.objects.bulk_create(
-            _row(number, chance, service_ids, clients) for number in range(start, min(rows, start + 5000))
+            _row(number, chance, service_ids, clients) for number in range(start, min(end, start + 5000))
         )
 
 

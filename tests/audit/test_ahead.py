@@ -7,9 +7,10 @@ import subprocess
 import sys
 import time
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 
 import pytest
-from django.db import connection
+from django.db import OperationalError, connection
 
 from enrollments.audit import ahead, checkpoints, verify, verify_database
 from enrollments.audit.notes import Checkpoint, SigningKey
@@ -38,8 +39,8 @@ def small(monkeypatch):
 def notes():
     """Of a history that is signed in the middle of a portion, at an edge of one, and at its end."""
     made = []
-    for number, rows in enumerate((70, 30, ROWS - 100)):
-        fill(rows, seed=number)
+    for begin, end in pairwise((0, 70, 100, ROWS)):
+        fill(end - begin, first=begin)
         made.append(checkpoints.make_checkpoint().note)
     return made
 
@@ -59,9 +60,9 @@ def followed_here(monkeypatch):
     """Where the portions began that this process went through itself."""
     begins, follow = [], verify.Check.follow
 
-    def noted(self, here):
+    def noted(self, here, seals):
         begins.append(self.report.rows)
-        follow(self, here)
+        follow(self, here, seals)
 
     monkeypatch.setattr(verify.Check, "follow", noted)
     return begins
@@ -168,6 +169,62 @@ def test_killed_process_changes_nothing_but_the_time(notes, monkeypatch):
     assert checked(notes) == alone(monkeypatch, notes)
 
 
+@pytest.mark.parametrize("name", ["begin", "portion", "index"])
+def test_process_that_gets_no_connection_changes_nothing_but_the_time(notes, monkeypatch, name):
+    alone_told = alone(monkeypatch, notes)
+    broken = {"begin": "sealed_rows", "portion": "SignedHere", "index": "wrong_index"}[name]
+
+    def refused(*_):
+        raise OperationalError("too many connections")
+
+    monkeypatch.setattr(ahead, broken, refused)
+
+    assert checked(notes) == alone_told
+
+
+@pytest.mark.parametrize("refused", ["fork", "semaphores"])
+def test_where_no_process_is_to_be_had_it_is_done_alone(notes, followed_here, monkeypatch, refused):
+    def none_left(*_, **__):
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    if refused == "fork":
+        monkeypatch.setattr(os, "fork", none_left)
+    else:
+        monkeypatch.setattr(ahead, "ProcessPoolExecutor", none_left)
+
+    assert checked(notes).ok
+    assert followed_here == [*range(0, ROWS, PORTION)]
+
+
+def test_others_are_ahead_again_after_a_portion_that_was_refused(followed_here, monkeypatch):
+    """However much the check goes through at a time where nobody is ahead."""
+    monkeypatch.setattr(verify, "PORTION", 4 * PORTION)
+    fill(ROWS)
+    second, *_, late = HistoryEvent.objects.order_by("pk")[1:61]
+    at = f"{second.at - timedelta(hours=2):%Y-%m-%d %H:%M:%S}.000005"
+    with committed(f"UPDATE {EVENT} SET at = '{at}' WHERE id = {late.pk}"):
+        seal_everything()
+
+        assert checked().late == 1
+        assert followed_here == [PORTION, WHOLE_PORTIONS * PORTION]
+
+
+def test_note_beyond_what_is_wrong_is_read_by_neither(notes, monkeypatch):
+    monkeypatch.setattr(verify, "PORTION", 8 * PORTION)
+    checkpoint = HistoryCheckpoint.objects.get(size=ROWS)
+    forged = (
+        f"UPDATE {EVENT} SET reason = 'forged' WHERE id = (SELECT event_id FROM {SEAL} WHERE \"index\" = 180)"
+    )
+    unsigned = f"{notes[-1][:-12]}AAAAAAAAAA=\n"
+    with committed(
+        forged, f"UPDATE enrollments_historycheckpoint SET note = 'none' WHERE id = {checkpoint.pk}"
+    ):
+        report = checked([], [unsigned])
+
+        assert report.problem.index == 180
+        assert report == alone(monkeypatch, [], [unsigned])
+
+
 def test_within_a_transaction_nobody_else_is_asked(notes, followed_here):
     """Others would not see what was changed."""
     with undone():
@@ -184,7 +241,7 @@ def test_index_that_lacks_a_row_is_named(notes, monkeypatch):
     )
     counted = []
     monkeypatch.setattr(verify, "wrong_index", lambda index: counted.append(index.name))
-    monkeypatch.setattr(verify_database, "processes_ahead", ahead_here)
+    monkeypatch.setattr(ahead, "processes_ahead", ahead_here)
 
     assert checked().ok
     assert counted == ["history_by_way"]
@@ -196,7 +253,7 @@ def test_nobody_stays_behind_where_the_one_that_asked_is_killed():
         "from concurrent.futures import ProcessPoolExecutor\n"
         "from multiprocessing import get_context\n"
         "from enrollments.audit import ahead\n"
-        "pool = ProcessPoolExecutor(1, get_context('fork'), ahead._begin, ([], [], []))\n"
+        "pool = ProcessPoolExecutor(1, get_context('fork'), ahead._begin, (os.getpid(), [], [], []))\n"
         "print(pool.submit(os.getpid).result(), flush=True)\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"
     )

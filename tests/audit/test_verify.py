@@ -111,6 +111,14 @@ SLIGHTLY = {
         else "at + interval '1 microsecond'",
         "id = {row}",
     ),
+    **(
+        {
+            f"{name} as the bytes of its text": updated(EVENT, name, f"CAST({name} AS BLOB)", "id = {row}")
+            for name in ("at", "actor_name", "subject_name", "client", "way")
+        }
+        if ON_SQLITE
+        else {}
+    ),
     "the seal's hash in capitals": updated(SEAL, "hash", "upper(hash)", AT_HIT),
     "the hash before cut short": updated(SEAL, "previous_hash", "substr(previous_hash, 2)", AT_HIT),
 }
@@ -240,7 +248,7 @@ def wanted(row: int) -> dict[str, tuple[int | None, int | None]]:
 def test_database_verifier_names_every_tampering(history, portion, is_ahead, monkeypatch):
     monkeypatch.setattr(verify, "PORTION", portion)
     if is_ahead:
-        monkeypatch.setattr("enrollments.audit.verify_database.processes_ahead", ahead_here)
+        monkeypatch.setattr("enrollments.audit.ahead.processes_ahead", ahead_here)
         monkeypatch.setattr("enrollments.audit.ahead.PORTION", ROWS // 9)
     found = {}
     row = row_at_hit()

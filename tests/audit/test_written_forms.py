@@ -1,9 +1,14 @@
 """Rows that still have their hash, and that pages do not find any more: SQLite keeps text as it is given, and filters
 look into it."""
 
+import json
+from json.encoder import encode_basestring as quoted
+
 import pytest
+from django.db import connection
 
 from enrollments.audit import checkpoints
+from enrollments.audit.canonical import MEMBERS, NO_NUMBER, NO_TEXT
 from enrollments.audit.sealer import seal_everything
 from enrollments.audit.verify_database import verify_database
 from enrollments.models import HistoryEvent, HistorySeal
@@ -57,6 +62,44 @@ def test_both_take_only_the_form_that_is_written(place, form, tmp_path):
     tools = found_by_tool(copied(tmp_path / "copy.sqlite3", change))
 
     assert (ours, tools) == (place, place)
+
+
+@pytest.fixture
+def lenient_sqlite():
+    """As SQLite is from 3.45 on, which makes the same JSON of some bytes as of a text or a number."""
+
+    def json_object(*given):
+        as_text = [one.decode() if isinstance(one, bytes) else one for one in given]
+        members = (
+            f"{quoted(name)}:{json.dumps(value, ensure_ascii=False)}" for name, value in pairs(as_text)
+        )
+        return "{" + ",".join(members) + "}"
+
+    def pairs(values):
+        return zip(values[::2], values[1::2], strict=True)
+
+    connection.ensure_connection()
+    connection.connection.create_function("json_object", -1, json_object)
+    yield
+    connection.connection.create_function("json_object", -1, None)
+
+
+@pytest.mark.parametrize(
+    ("column", "what"),
+    [
+        *((name, NO_TEXT) for name in MEMBERS if name not in ("id", "service_id")),
+        ("service_id", NO_NUMBER),
+    ],
+)
+def test_bytes_are_told_from_text_whatever_sqlite_makes_of_them(place, lenient_sqlite, column, what):
+    index, row = place
+    assert verify_database([checkpoints.verifier_key()]).ok
+
+    value = f"CAST(COALESCE(\"{column}\", '{{}}') AS BLOB)"
+    with tampered(updated(EVENT, column, value, f"id = {row}")):
+        problem = verify_database([checkpoints.verifier_key()]).problem
+
+    assert (problem.index, problem.event_id, problem.what) == (index, row, f"it is no row: {what}")
 
 
 def test_what_waits_in_another_form_is_not_sealed_and_named(place):
