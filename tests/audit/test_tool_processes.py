@@ -511,7 +511,8 @@ def test_where_none_can_be_started_all_is_read_as_ever(history, small, joined, m
 
 
 BEGUN = """
-import importlib.util, sys, time
+import importlib.util, signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever runs the tests in the background ignores it
 spec = importlib.util.spec_from_file_location("verify_history", sys.argv.pop(1))
 tool = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(tool)
