@@ -2,14 +2,10 @@
 
 import contextlib
 import importlib.util
-import shutil
-import sqlite3
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from django.db import connection
 
 from enrollments.audit import checkpoints
 from enrollments.audit.verify_database import verify_database
@@ -23,7 +19,6 @@ from tests.audit.tampering import (
     SEAL,
     TOOL,
     tampered,
-    without_triggers,
 )
 
 pytestmark = [
@@ -52,29 +47,6 @@ def sealed(rows: int, parts: int) -> list[str]:
             repeat(1, only=rows // parts)
         notes.append(checkpoints.make_checkpoint().note)
     return notes
-
-
-@pytest.fixture
-def copy(tmp_path) -> Callable[..., Path]:
-    """A copy of the file as it is after these statements, without triggers."""
-
-    def copied(*statements: str) -> Path:
-        whole, changed = tmp_path / "whole.sqlite3", tmp_path / "copy.sqlite3"
-        if not whole.exists():
-            with contextlib.closing(sqlite3.connect(whole)) as target:
-                connection.ensure_connection()
-                connection.connection.backup(target)
-                for statement in without_triggers():
-                    target.execute(statement)
-                target.commit()
-        shutil.copy(whole, changed)
-        with contextlib.closing(sqlite3.connect(changed)) as database:
-            for statement in statements:
-                database.execute(statement)
-            database.commit()
-        return changed
-
-    return copied
 
 
 def by_us(*kept: str) -> Place | None:

@@ -4,7 +4,6 @@ import contextlib
 import importlib.util
 import json
 import os
-import shutil
 import signal
 import sqlite3
 import subprocess
@@ -16,7 +15,6 @@ from typing import Any
 from unittest.mock import MagicMock
 
 import pytest
-from django.db import connection
 
 from enrollments.audit import checkpoints
 from enrollments.audit.export import export_lines
@@ -37,7 +35,6 @@ from tests.audit.tampering import (
     by_tool,
     key,
     updated,
-    without_triggers,
 )
 from tests.audit.test_hostile_input import ends, rows
 
@@ -121,31 +118,6 @@ def both(small, monkeypatch) -> Callable[..., tuple[Found, Found]]:
 def in_order() -> int:
     """How many portions were found in order."""
     return sum(len(question) == 2 and answer is not None for question, answer in answers)
-
-
-@pytest.fixture
-def copy(tmp_path) -> Callable[..., Path]:
-    """A copy of the file as it is after these statements, without triggers."""
-
-    def made(*statements: str) -> Path:
-        original, changed = tmp_path / "original.sqlite3", tmp_path / "changed.sqlite3"
-        if not original.exists():
-            with contextlib.closing(sqlite3.connect(original)) as target:
-                connection.ensure_connection()
-                connection.connection.backup(target)
-                for statement in without_triggers():
-                    target.execute(statement)
-                target.commit()
-                target.execute("PRAGMA journal_mode=DELETE")
-        shutil.copy(original, changed)
-        with contextlib.closing(sqlite3.connect(changed)) as database:
-            database.execute("PRAGMA ignore_check_constraints=ON")
-            for statement in statements:
-                database.execute(statement)
-            database.commit()
-        return changed
-
-    return made
 
 
 def agree(
