@@ -2,6 +2,7 @@
 
 import contextlib
 import importlib
+import importlib.util
 import json
 import sqlite3
 import subprocess
@@ -9,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future
 from pathlib import Path
+from typing import Any
 
 from django.conf import settings
 from django.db import connection, transaction
@@ -25,6 +27,16 @@ ON_SQLITE = settings.DATABASES["default"]["ENGINE"].endswith("sqlite3")
 EVENT, SEAL = "enrollments_historyevent", "enrollments_historyseal"
 CHECKPOINT, WAITING = "enrollments_historycheckpoint", "enrollments_unsealedevent"
 COLUMNS = ", ".join(f'"{name}"' for name in MEMBERS if name != "id")
+
+
+def loaded_tool() -> Any:
+    """The auditor's tool as a module, a new one each time: whoever changes it changes it for nobody else."""
+    spec = importlib.util.spec_from_file_location("verify_history", TOOL)
+    assert spec is not None
+    assert spec.loader is not None
+    tool = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tool)
+    return tool
 
 
 def updated(table: str, column: str, value: str, where: str) -> str:

@@ -1,7 +1,6 @@
 """One row of 100,000 that was flipped, deleted, inserted or moved, or an end cut off: both verifiers name it."""
 
 import contextlib
-import importlib.util
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from tests.audit.tampering import (
     EVENT,
     ON_SQLITE,
     SEAL,
-    TOOL,
+    loaded_tool,
     tampered,
 )
 
@@ -28,9 +27,7 @@ pytestmark = [
 ROWS, PARTS = 100_000, 4
 HIT = 71_234
 
-_SPEC = importlib.util.spec_from_file_location("verify_history", TOOL)
-tool = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(tool)
+tool = loaded_tool()
 
 Place = tuple[int | None, int | None]
 

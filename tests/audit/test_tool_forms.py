@@ -1,18 +1,14 @@
 """The tool's short way to the canonical form of a stored value makes what its long way makes."""
 
-import importlib.util
 import json
-from pathlib import Path
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-_SPEC = importlib.util.spec_from_file_location(
-    "verify_history", Path(__file__).parents[2] / "tools" / "verify_history.py"
-)
-tool = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(tool)
+from tests.audit.tampering import loaded_tool
+
+tool = loaded_tool()
 
 SCALARS = st.one_of(
     st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False, allow_infinity=False), st.text()

@@ -1,7 +1,6 @@
 """What the tool has other processes look at is what it would have found by itself: the same report, the same words."""
 
 import contextlib
-import importlib.util
 import json
 import os
 import signal
@@ -34,6 +33,7 @@ from tests.audit.tampering import (
     TOOL,
     by_tool,
     key,
+    loaded_tool,
     updated,
 )
 from tests.audit.test_hostile_input import ends, rows
@@ -42,9 +42,7 @@ pytestmark = [
     pytest.mark.django_db(transaction=True),
     pytest.mark.skipif(not ON_SQLITE, reason="the tool reads files of SQLite"),
 ]
-_SPEC = importlib.util.spec_from_file_location("verify_history", TOOL)
-tool: Any = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(tool)
+tool = loaded_tool()
 
 ROWS = 120
 Found = dict[str, Any] | tuple[str, int | None, int | None]
