@@ -21,7 +21,7 @@ from typing import Any
 from django.db import DatabaseError, connection, connections
 
 from enrollments.audit.chain import sealed_rows
-from enrollments.audit.guards import SqliteIndex, sqlite_indexes, wrong_index
+from enrollments.audit.guards import SqliteIndexes, sqlite_indexes, wrong_index
 from enrollments.audit.notes import BadNote, Checkpoint, VerifierKey
 from enrollments.audit.report import Report
 from enrollments.audit.signed import SignedHere
@@ -53,7 +53,7 @@ class Ahead:
         self._at_once = processes + 1
         self._begins = iter(range(0, until - PORTION + 1, PORTION))
         self._portions: deque[tuple[int, Future[InOrder | None]]] = deque()
-        self._indexes: dict[SqliteIndex, Future[bool]] | None = None
+        self._indexes: dict[SqliteIndexes, Future[bool]] | None = None
 
     def has_done(self, check: Check) -> bool:
         """Whether what the check has to do next was done by another process, and is in order. It is taken over."""
@@ -81,7 +81,7 @@ class Ahead:
             begin = next((begin for begin in self._begins if begin >= done), None)
             if begin is None:
                 if self._indexes is None:
-                    self._indexes = {one: pool.submit(_is_whole, one) for one in sqlite_indexes()}
+                    self._indexes = {one: pool.submit(_are_whole, one) for one in sqlite_indexes()}
                 return
             self._portions.append((begin, pool.submit(_follow, begin, begin + PORTION)))
 
@@ -93,8 +93,8 @@ class Ahead:
 
     def _has_counted(self, check: Check, already: int) -> bool:
         given = self._indexes or {}
-        for index in sqlite_indexes()[already : already + 1]:
-            if index in given and given[index].result():
+        for indexes in sqlite_indexes()[already : already + 1]:
+            if indexes in given and given[indexes].result():
                 check.counted_indexes = already + 1
                 return True
         return False
@@ -175,8 +175,8 @@ def _follow(begin: int, to: int) -> InOrder | None:
     return InOrder(begin, head, check.report) if is_in_order else None
 
 
-def _is_whole(index: SqliteIndex) -> bool:
+def _are_whole(indexes: SqliteIndexes) -> bool:
     try:
-        return wrong_index(index) is None
+        return wrong_index(indexes) is None
     except DatabaseError:
         return False

@@ -8,7 +8,7 @@ this against that package.
 import hashlib
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 from json.encoder import c_make_encoder, encode_basestring_ascii  # type: ignore[attr-defined]  # CPython has it
@@ -43,10 +43,12 @@ MEMBERS = (
 )
 _BETWEEN = "\x7f"
 _NO_CLIENT = '{"client":"",'
+_WITHOUT_DECIMALS = len("2026-10-01T10:00:00")
 NO_NUMBER = "id and service_id are whole numbers"
 NO_TEXT = "it holds something that is no text where text belongs"
 # One way to write each moment: filters compare it as text where the database has none of its own for times.
 _MOMENT = re.compile(r"(\d{4}-\d\d-\d\d) (\d\d:\d\d:\d\d)(?:\.(?!000000)(\d{6}))?", re.ASCII)
+_MOMENTS = re.compile(r"(?:\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(?:\.(?!000000)\d{6})?\n)*+", re.ASCII)
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -118,27 +120,15 @@ def row_form(
     )
 
 
-def joined_form(
-    state: StateForm,
-    holds_no_bytes: int | None,
-    begin: str,
-    after: str | None,
-    at: str,
-    before: str | None,
-    end: str,
-) -> bytes:
-    """The same, where the database has written most of it: `begin` and `end` are JSON objects in canonical form, of the
-    members before `after` and of those behind `before`. What is in them is not looked at: the hash shows it, of all but
-    bytes, of which newer SQLite makes the same JSON as of text. `holds_no_bytes`: 1 where no column does.
+def joined_form(begin: str, after: str | None, at: str, before: str | None, end: str) -> bytes:
+    """The same, where SQLite has written most of it: `begin` and `end` are JSON objects in canonical form, of the
+    members before `after` and of those behind `before`. What is in them is not looked at: the hash shows it.
 
-    Raises NotCanonical.
+    `at` is a moment's form already. Raises NotCanonical.
     """
-    if holds_no_bytes != 1:
-        raise NotCanonical(NO_TEXT)
     try:
-        after = "null" if after is None else state(after)
-        before = "null" if before is None else state(before)
-        at = moment(at)
+        after = "null" if after is None else own_state_form(after)
+        before = "null" if before is None else own_state_form(before)
     except TypeError:
         raise NotCanonical(NO_TEXT) from None
     end = end[len(_NO_CLIENT) :] if end.startswith(_NO_CLIENT) else end[1:]
@@ -156,10 +146,24 @@ def link_hash(index: int, previous: str, row: str) -> str:
 
 def moment(text: str) -> str:
     """UTC with six decimals and a Z, from its text: a blank between day and time, decimals where there are any."""
+    if not isinstance(text, str):
+        raise NotCanonical(NO_TEXT)
     found = _MOMENT.fullmatch(text)
     if found is None:
         raise NotCanonical("its time is of another form")
     return f"{found[1]}T{found[2]}.{found[3] or '000000'}Z"
+
+
+def moments(texts: Sequence[str]) -> list[str] | None:
+    """The same of many texts, in half the time. None where `moment` refuses one of them."""
+    try:
+        joined = "\n".join([*texts, ""])
+    except TypeError:
+        return None
+    found = joined.replace(" ", "T").split("\n")[:-1]
+    if len(found) != len(texts) or not _MOMENTS.fullmatch(joined):
+        return None
+    return [f"{text}Z" if len(text) > _WITHOUT_DECIMALS else f"{text}.000000Z" for text in found]
 
 
 def moment_of(at: datetime) -> str:
@@ -219,6 +223,13 @@ def own_state_form(text: str) -> str:
 
     Another one that means the same has the same hash, and filters that look into the text do not find it.
     """
+    try:
+        value, _ = _read_own(text)
+        # Written again, a name that stands twice would be gone, and what stands behind the value.
+        if "".join(_write_own(value, 0)) == text and "\\u" not in text:
+            return _not_null("".join(_write_simple(value, 0)))
+    except (_Intricate, ValueError, RecursionError):
+        pass  # for the long way to say
     value, form = _value_and_form(text)
     if "".join(_write_own(value, 0)) != text:
         raise NotCanonical("before or after is written in another way than the service writes it")
@@ -275,6 +286,7 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 _read_simple = json.JSONDecoder(
     object_pairs_hook=_once, parse_float=_intricate, parse_constant=_intricate
 ).decode
+_read_own = json.JSONDecoder(parse_float=_intricate, parse_constant=_intricate).raw_decode
 # What json.JSONEncoder makes anew for each value: without a look for cycles, what makes JSON of other objects, and
 # indents; escapes, what stands behind a name and a value, names sorted, names of other types left out, NaN.
 _write_simple = c_make_encoder(None, None, quoted, None, ":", ",", True, False, True)

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
+from itertools import repeat
 from json.encoder import encode_basestring as quoted
 from typing import Any, NamedTuple
 
@@ -13,10 +14,13 @@ from django.db import DataError, OperationalError, connection
 from enrollments.audit.canonical import (
     MEMBERS,
     NO_NUMBER,
+    NO_TEXT,
     NOTHING_BEFORE,
     NotCanonical,
     StateForm,
     joined_form,
+    moment,
+    moments,
     own_state_form,
     row_form,
     state_form,
@@ -27,6 +31,8 @@ from enrollments.models.history import LAST
 # Few enough for a processor to have them at hand until they are hashed.
 CHUNK = 500
 LOOKED_UP_AT_ONCE = 100_000
+NUMBERS = ("id", "service_id")
+ANOTHER_ID = "its seal names another ID"
 TWICE = "there are several rows of this ID"
 EVENTS, SEALS, WAITING = (model._meta.db_table for model in (HistoryEvent, HistorySeal, UnsealedEvent))
 
@@ -67,18 +73,18 @@ def sealed_rows(last: int, after: int | None = None) -> Iterator[SealedRow]:
     A query per chunk, so that no transaction stays open. A chunk does not end between rows of one place, and the next
     begins right behind it, whatever is there: nothing hides between them.
     """
-    state, way, more = _state_form(), _written_by_sqlite() or _column_by_column(), True
+    way, more = _written_by_sqlite() or _column_by_column(), True
     while more:
         beyond = ("", []) if after is None else (' AND s."index" > %s', [after])
         sql = (
-            f'SELECT s."index", s.previous_hash, s.hash, s.event_id, e.id, e.service_id, {_at()}, {way.columns} '  # noqa: S608  # names of our own
+            f'SELECT s."index", s.previous_hash, s.hash, s.event_id, e.id, e.service_id, {way.columns}, {_at()} '  # noqa: S608  # names of our own
             f"FROM {SEALS} s LEFT JOIN {EVENTS} e ON e.id = s.event_id "
             f'WHERE s."index" <= %s{beyond[0]} ORDER BY s."index" LIMIT %s'
         )
         try:
             chunk = _fetched(sql, [last, *beyond[1], CHUNK + 1])
         except (OperationalError, DataError):
-            if way.form is row_form:
+            if way.rows is _of_columns:
                 raise
             # Of bytes where text belongs SQLite makes no JSON, nor of a text that is too long: the row that holds them
             # has to be named.
@@ -87,32 +93,59 @@ def sealed_rows(last: int, after: int | None = None) -> Iterator[SealedRow]:
         more = len(chunk) > CHUNK
         if more and chunk[-1][0] != chunk[-2][0]:
             chunk.pop()
-        for index, previous, hash, event_id, id, service_id, at, *columns in chunk:
-            form, unreadable = None, ""
-            try:
-                if id != event_id:
-                    raise NotCanonical("its seal names another ID")
-                if not (service_id is None or type(service_id) is int):
-                    raise NotCanonical(NO_NUMBER)
-                form = way.form(state, *columns)
-            except NotCanonical as problem:
-                unreadable = "is gone" if id is None else f"is no row: {problem.message}"
-            # Past the constructor, which would be a twentieth of a verifier's work.
-            seal = (index, previous, hash, event_id, form, at if form else "", service_id, unreadable, "")
-            yield tuple.__new__(SealedRow, seal)
+        yield from way.rows(chunk)
         if chunk:
             after = chunk[-1][0]
 
 
+def _of_columns(chunk: list[tuple[Any, ...]]) -> Iterator[SealedRow]:
+    state = _state_form()
+    for index, previous, hash, event_id, id, service_id, *columns, at in chunk:
+        form, unreadable = None, ""
+        try:
+            if id != event_id:
+                raise NotCanonical(ANOTHER_ID)
+            form = row_form(state, *columns)
+        except NotCanonical as problem:
+            unreadable = _unreadable(id, problem)
+        # Past the constructor, which would be a twentieth of a verifier's work.
+        seal = (index, previous, hash, event_id, form, at if form else "", service_id, unreadable, "")
+        yield tuple.__new__(SealedRow, seal)
+
+
+def _of_parts(chunk: list[tuple[Any, ...]]) -> Iterator[SealedRow]:
+    """The same, and a loop of its own, since this is most of a verifier's work."""
+    made = moments([row[-1] for row in chunk]) or repeat("")
+    for parts, of_at in zip(chunk, made, strict=False):
+        index, previous, hash, event_id, id, service_id, is_text, begin, after, before, end, at = parts
+        form, unreadable = None, ""
+        try:
+            if id != event_id:
+                raise NotCanonical(ANOTHER_ID)
+            if not (service_id is None or type(service_id) is int):
+                raise NotCanonical(NO_NUMBER)
+            if is_text != 1:
+                raise NotCanonical(NO_TEXT)
+            form = joined_form(begin, after, of_at or moment(at), before, end)
+        except NotCanonical as problem:
+            unreadable = _unreadable(id, problem)
+        seal = (index, previous, hash, event_id, form, at if form else "", service_id, unreadable, "")
+        yield tuple.__new__(SealedRow, seal)
+
+
+def _unreadable(id: int | None, problem: NotCanonical) -> str:
+    return "is gone" if id is None else f"is no row: {problem.message}"
+
+
 class _Way(NamedTuple):
-    """What to select of a row, and what makes its form of these columns."""
+    """What to select of a row beside its seal and time, and what makes rows of what was selected."""
 
     columns: str
-    form: Callable[..., bytes]
+    rows: Callable[[list[tuple[Any, ...]]], Iterator[SealedRow]]
 
 
 def _column_by_column() -> _Way:
-    return _Way(columns_as_text(), row_form)
+    return _Way(columns_as_text(), _of_columns)
 
 
 @cache
@@ -129,13 +162,28 @@ def _written_by_sqlite() -> _Way | None:
     ]:
         return None
     begin, end = MEMBERS[: MEMBERS.index("after")], MEMBERS[MEMBERS.index("before") + 1 :]
-    # Any bytes are greater than any text and any number. Nothing is, where one of them is NULL.
-    greatest = ", ".join(_column(name) for name in (*begin, "at", *end) if name not in ("id", "service_id"))
-    return _Way(
-        f"MAX({greatest}) < x'', {_json_object(begin)}, {_column('after')}, {_at()}, {_column('before')}, "
-        f"{_json_object(end)}",
-        joined_form,
+    is_text = (
+        "1" if _has_no_json_of_bytes() else _are_text(name for name in (*begin, *end) if name not in NUMBERS)
     )
+    return _Way(
+        f"{is_text}, {_json_object(begin)}, {_column('after')}, {_column('before')}, {_json_object(end)}",
+        _of_parts,
+    )
+
+
+def _has_no_json_of_bytes() -> bool:
+    """SQLite from 3.45 on makes the same JSON of some bytes as of a text; before, it refused all of them."""
+    try:
+        _fetched("SELECT json_object('a', x'1761')", [])
+    except OperationalError:
+        return True
+    return False
+
+
+def _are_text(names: Iterable[str]) -> str:
+    # Any bytes are greater than any text and any number. Nothing is, where one of them is NULL.
+    greatest = ", ".join(map(_column, names))
+    return f"MAX({greatest}) < x''"
 
 
 def _json_object(names: Iterable[str]) -> str:
@@ -215,12 +263,16 @@ def unaccounted(after: int) -> tuple[Any, Any]:
 
 def sealed_twice(after: int, last: int) -> tuple[Any, Any, Any] | None:
     """Among these IDs, the first that has two seals, and the first and last place of these."""
-    found = _fetched(
-        f'SELECT event_id, MIN("index"), MAX("index") FROM {SEALS} '  # noqa: S608  # names of our own
+    # Without the places, an index is all that is read of the seals.
+    twice = _fetched(
+        f"SELECT event_id FROM {SEALS} "  # noqa: S608  # names of our own
         "WHERE event_id > %s AND event_id <= %s GROUP BY event_id HAVING COUNT(*) > 1 ORDER BY event_id LIMIT 1",
         [after, last],
     )
-    return found[0] if found else None
+    for (event_id,) in twice:
+        sql = f'SELECT MIN("index"), MAX("index") FROM {SEALS} WHERE event_id = %s'  # noqa: S608  # the same
+        return event_id, *_fetched(sql, [event_id])[0]
+    return None
 
 
 def count_of_no_place(after: int) -> int:

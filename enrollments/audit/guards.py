@@ -32,58 +32,68 @@ _FUNCTION = re.compile(
     re.DOTALL,
 )
 # By which an index shows that it holds each row once; whether with the right values, `PRAGMA integrity_check` knows.
+COUNTED_AT_ONCE = 4
 _COUNTED = "COUNT(*), SUM(rowid % 999983)"
 
 
-class SqliteIndex(NamedTuple):
-    """`condition`: which rows it holds, with the word that begins it; empty where it holds all.
+class SqliteIndexes(NamedTuple):
+    """Indexes of a table that hold the same rows, few enough to be counted in some tenths of a second.
 
-    `beside`: another one that is known to hold all; empty where the table itself is asked.
+    `condition`: which rows they hold, with the word that begins it; empty where they hold all.
+    `beside`: another one that was found to hold these; empty where the table itself is asked.
     """
 
     table: str
-    name: str
+    names: tuple[str, ...]
     condition: str = ""
     beside: str = ""
 
-    def is_whole(self) -> bool:
+    def first_wrong(self) -> str | None:
         # In one statement, since rows come meanwhile. COUNT(*) alone would be taken from the smallest index.
-        by_index, by_other = (
-            f"(SELECT {_COUNTED} FROM {self.table} {way} {self.condition})"  # noqa: S608  # names and SQL of our own
-            for way in (_indexed_by(self.name), _indexed_by(self.beside))
+        counts = ", ".join(
+            f"(SELECT {_COUNTED} FROM {self.table} {_indexed_by(name)} {self.condition})"  # noqa: S608  # our own SQL
+            for name in (self.beside, *self.names)
         )
-        (found,) = _rows(f"SELECT * FROM {by_index}, {by_other}")  # noqa: S608  # the same
-        return found[:2] == found[2:]
+        (found,) = _rows(f"SELECT * FROM {counts}")  # noqa: S608  # the same
+        expected, *by_index = zip(found[::2], found[1::2], strict=True)
+        return next((name for name, one in zip(self.names, by_index, strict=True) if one != expected), None)
 
 
-def sqlite_indexes() -> list[SqliteIndex]:
-    """Those that belong here and are here, each with all that it takes to count by it. None on PostgreSQL."""
-    if connection.vendor != "sqlite":
-        return []
-    ours, found = _sqlite_indexes(), []
+def sqlite_indexes() -> list[SqliteIndexes]:
+    """Those that belong here and are here, with all that it takes to count by them. None on PostgreSQL."""
+    return list(_sqlite_indexes_here()) if connection.vendor == "sqlite" else []
+
+
+def _sqlite_indexes_here() -> Iterator[SqliteIndexes]:
+    ours = _sqlite_indexes()
     for table in TABLES:
-        beside = ""
+        of_all: list[str] = []
         for name, sql in _in_schema("index", table):
             if sql != ours.get((table, name), ""):
                 continue
             _, where, condition = sql.partition(" WHERE ")
             if where:
-                found.append(SqliteIndex(table, name, where + condition))
+                yield SqliteIndexes(table, (name,), where + condition)
             else:
-                found.append(SqliteIndex(table, name, beside=beside))
-                beside = name
-    return found
+                of_all.append(name)
+        beside = ""
+        for begin in range(0, len(of_all), COUNTED_AT_ONCE):
+            names = tuple(of_all[begin : begin + COUNTED_AT_ONCE])
+            yield SqliteIndexes(table, names, beside=beside)
+            beside = names[-1]
 
 
 def _indexed_by(name: str) -> str:
     return f"INDEXED BY {connection.ops.quote_name(name)}" if name else "NOT INDEXED"
 
 
-def wrong_index(index: SqliteIndex) -> Problem | None:
-    if index.is_whole():
+def wrong_index(indexes: SqliteIndexes) -> Problem | None:
+    """The first of them that does not hold what the others do."""
+    name = indexes.first_wrong()
+    if name is None:
         return None
     what = (
-        f"the index {index.name} does not hold the rows that its table holds: pages, filters and exports read by "
+        f"the index {name} does not hold the rows that its table holds: pages, filters and exports read by "
         "indexes, so rows may be missing from them that are here and sealed. Run audit_verify --indexes, and REINDEX "
         "once you have a copy"
     )

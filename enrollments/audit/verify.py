@@ -109,7 +109,7 @@ class Check:
     readable: int | None = None
     # After that: the rows up to this ID have one seal, or wait for one.
     accounted: int | None = None
-    # Once all rows were accounted for: how many indexes were counted.
+    # Once all rows were accounted for: how many lists of indexes were counted.
     counted_indexes: int | None = None
     done: bool = False
 
@@ -126,7 +126,7 @@ class Check:
         """One portion, of so many seals. Raises BadNote where a note in the installation's file cannot be believed."""
         report = self.report
         if self.counted_indexes is not None:
-            self._count_by_an_index(self.counted_indexes)
+            self._count_by_indexes(self.counted_indexes)
         elif self.accounted is not None:
             self._account()
         elif self.readable is not None:
@@ -204,7 +204,7 @@ class Check:
             self.report.problem = Problem(second, _as_id(event_id), what)
         self.accounted = last
 
-    def _count_by_an_index(self, already: int) -> None:
+    def _count_by_indexes(self, already: int) -> None:
         indexes = sqlite_indexes()
         if already < len(indexes):
             self.report.problem = wrong_index(indexes[already])

@@ -237,14 +237,15 @@ def test_within_a_transaction_nobody_else_is_asked(notes, followed_here):
 @pytest.mark.skipif(connection.vendor != "sqlite", reason="PostgreSQL looks after its indexes itself")
 def test_index_that_lacks_a_row_is_named(notes, monkeypatch):
     monkeypatch.setattr(
-        ahead, "wrong_index", lambda index: "wrong" if index.name == "history_by_way" else None
+        ahead, "wrong_index", lambda indexes: "wrong" if "history_by_way" in indexes.names else None
     )
     counted = []
-    monkeypatch.setattr(verify, "wrong_index", lambda index: counted.append(index.name))
+    monkeypatch.setattr(verify, "wrong_index", lambda indexes: counted.extend(indexes.names))
     monkeypatch.setattr(ahead, "processes_ahead", ahead_here)
 
     assert checked().ok
-    assert counted == ["history_by_way"]
+    assert "history_by_way" in counted
+    assert "history_by_actor" not in counted
 
 
 def test_nobody_stays_behind_where_the_one_that_asked_is_killed():

@@ -14,6 +14,7 @@ from enrollments.audit.canonical import (
     in_utf8,
     json_form,
     moment,
+    moments,
     own_state_form,
     row_form,
     row_hash,
@@ -33,9 +34,10 @@ VALUES = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXT, inner, max_size=4),
     max_leaves=12,
 )
+MOMENT = "2026-05-01 10:00:00"
 ROW = {
     "id": 7,
-    "at": "2026-05-01 10:00:00",
+    "at": MOMENT,
     "event": "enrollment.disabled",
     "service_id": None,
     "before": '{"status": "enabled"}',
@@ -144,6 +146,10 @@ def test_whatever_is_written_by_the_service_is_taken(value):
 @pytest.mark.parametrize(
     "at",
     [
+        None,
+        b"2026-05-01 10:00:00",
+        "2026-05-01 10:00:00\n2026-05-01 10:00:00",
+        "2026-05-01 10:00:00\n",
         "2026-05-01",
         "2026-05-01 10:00:00.5",
         "2026-05-01 10:00:00+01",
@@ -157,6 +163,15 @@ def test_whatever_is_written_by_the_service_is_taken(value):
 def test_times_have_one_form(at):
     with pytest.raises(NotCanonical):
         moment(at)
+    for texts in ([at], [at, MOMENT], [MOMENT, at]):
+        assert moments(texts) is None
+
+
+def test_many_moments_have_the_forms_that_each_has():
+    texts = [MOMENT, "2026-05-01 10:00:00.000001", "2026-05-01 10:00:00.500000", MOMENT]
+
+    assert moments(texts) == [moment(text) for text in texts]
+    assert moments([]) == []
 
 
 @pytest.mark.parametrize(

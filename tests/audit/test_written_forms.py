@@ -7,7 +7,7 @@ from json.encoder import encode_basestring as quoted
 import pytest
 from django.db import connection
 
-from enrollments.audit import checkpoints
+from enrollments.audit import chain, checkpoints
 from enrollments.audit.canonical import MEMBERS, NO_NUMBER, NO_TEXT
 from enrollments.audit.sealer import seal_everything
 from enrollments.audit.verify_database import verify_database
@@ -80,8 +80,10 @@ def lenient_sqlite():
 
     connection.ensure_connection()
     connection.connection.create_function("json_object", -1, json_object)
+    chain._written_by_sqlite.cache_clear()
     yield
     connection.connection.create_function("json_object", -1, None)
+    chain._written_by_sqlite.cache_clear()
 
 
 @pytest.mark.parametrize(
