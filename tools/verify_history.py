@@ -203,18 +203,18 @@ def state(stored):
     if stored is None:
         return "null"
     try:
-        if "\\u" in stored or not stored.isascii():
+        if "\\u" in stored:
             raise Intricate
         value, _ = read_simple_json(stored)
-        # A name that stands twice would be lost by this, and what stands behind the value.
+        # A name that stands twice would be lost by this, what stands behind the value, and what is not ASCII.
         if as_stored(value) != stored:
             raise Intricate
         form = simple_json(value)
     except (Intricate, json.JSONDecodeError):
         value = read_json(stored)
         form = canonical(value)
-    if as_stored(value) != stored:
-        raise ValueError("before or after is written in another way than the service writes it")
+        if as_stored(value) != stored:
+            raise ValueError("before or after is written in another way than the service writes it") from None
     if form == "null":
         raise ValueError("before or after is null as JSON")
     return form
@@ -677,10 +677,12 @@ class Database:
                 found,
             )
         twice = self.fetched(
-            'SELECT event_id, MIN("index"), MAX("index") FROM enrollments_historyseal '
+            "SELECT event_id FROM enrollments_historyseal "
             "GROUP BY event_id HAVING COUNT(*) > 1 ORDER BY event_id LIMIT 1"
         )
-        for event_id, first, second in twice:
+        for (event_id,) in twice:
+            places = 'SELECT MIN("index"), MAX("index") FROM enrollments_historyseal WHERE event_id = ?'
+            ((first, second),) = self.fetched(places, event_id)
             raise Wrong(f"it stands at #{first} already, and has a second seal here", second, event_id)
         self.readable()
 
