@@ -1247,6 +1247,11 @@ def arguments():
 def main():
     given = arguments()
     try:
+        import cryptography  # noqa: F401
+    except ImportError:
+        print("It needs Python's package cryptography: python -m pip install cryptography", file=sys.stderr)
+        return 2
+    try:
         keys = [Key(written) for written in given.key]
     except ValueError:
         print("That is no verifier key of the form name+hash+key.", file=sys.stderr)

@@ -122,7 +122,7 @@ def row_form(
 
 def joined_form(begin: str, after: str | None, at: str, before: str | None, end: str) -> bytes:
     """The same, where SQLite has written most of it: `begin` and `end` are JSON objects in canonical form, of the
-    members before `after` and of those behind `before`. What is in them is not looked at: the hash shows it.
+    members before `after` and of those behind `before`, with text where it belongs.
 
     `at` is a moment's form already. Raises NotCanonical.
     """
@@ -185,19 +185,13 @@ def json_form(text: str) -> str:
 
 def _value_and_form(text: str) -> tuple[Any, str]:
     try:
-        return _short_way(text)
-    except _Intricate:
-        value = _read(text)
+        try:
+            return _short_way(text)
+        except _Intricate:
+            value = json.loads(text, object_pairs_hook=_once)
+            return value, written(value)
     except (ValueError, RecursionError):
-        raise NotCanonical("before or after is no JSON") from None
-    return value, written(value)
-
-
-def _read(text: str) -> Any:
-    try:
-        return json.loads(text, object_pairs_hook=_once)
-    except (ValueError, RecursionError):
-        raise NotCanonical("before or after is no JSON") from None
+        raise NotCanonical("before or after is no JSON, or nested too deep") from None
 
 
 def _short_way(text: str) -> tuple[Any, str]:
@@ -224,16 +218,24 @@ def own_state_form(text: str) -> str:
     Another one that means the same has the same hash, and filters that look into the text do not find it.
     """
     try:
-        value, _ = _read_own(text)
-        # Written again, a name that stands twice would be gone, and what stands behind the value.
-        if "".join(_write_own(value, 0)) == text and "\\u" not in text:
-            return _not_null("".join(_write_simple(value, 0)))
+        if "\\u" not in text:
+            value, _ = _read_own(text)
+            if _is_own(value, text):
+                return _not_null("".join(_write_simple(value, 0)))
     except (_Intricate, ValueError, RecursionError):
         pass  # for the long way to say
     value, form = _value_and_form(text)
-    if "".join(_write_own(value, 0)) != text:
+    if not _is_own(value, text):
         raise NotCanonical("before or after is written in another way than the service writes it")
     return _not_null(form)
+
+
+def _is_own(value: Any, text: str) -> bool:
+    """Whether this is how the service writes it: with no name that stands twice, and nothing behind the value."""
+    try:
+        return "".join(_write_own(value, 0)) == text
+    except RecursionError:
+        return False
 
 
 def _not_null(form: str) -> str:

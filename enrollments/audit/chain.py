@@ -162,28 +162,14 @@ def _written_by_sqlite() -> _Way | None:
     ]:
         return None
     begin, end = MEMBERS[: MEMBERS.index("after")], MEMBERS[MEMBERS.index("before") + 1 :]
-    is_text = (
-        "1" if _has_no_json_of_bytes() else _are_text(name for name in (*begin, *end) if name not in NUMBERS)
+    # Numbers are below any text, bytes above, and NULL is neither. Without the plus a number would be compared as text.
+    is_text = " AND ".join(
+        f"+{_column(name)} >= '' AND +{_column(name)} < x''" for name in (*begin, *end) if name not in NUMBERS
     )
     return _Way(
         f"{is_text}, {_json_object(begin)}, {_column('after')}, {_column('before')}, {_json_object(end)}",
         _of_parts,
     )
-
-
-def _has_no_json_of_bytes() -> bool:
-    """SQLite from 3.45 on makes the same JSON of some bytes as of a text; before, it refused all of them."""
-    try:
-        _fetched("SELECT json_object('a', x'1761')", [])
-    except OperationalError:
-        return True
-    return False
-
-
-def _are_text(names: Iterable[str]) -> str:
-    # Any bytes are greater than any text and any number. Nothing is, where one of them is NULL.
-    greatest = ", ".join(map(_column, names))
-    return f"MAX({greatest}) < x''"
 
 
 def _json_object(names: Iterable[str]) -> str:

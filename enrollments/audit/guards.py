@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from functools import cache
 from typing import Any, NamedTuple
 
-from django.db import connection, models
+from django.db import DatabaseError, connection, models
 
 from enrollments.audit.report import Problem
 from enrollments.models import HistoryCheckpoint, HistoryEvent, HistorySeal, UnsealedEvent
@@ -32,8 +32,8 @@ _FUNCTION = re.compile(
     re.DOTALL,
 )
 # By which an index shows that it holds each row once; whether with the right values, `PRAGMA integrity_check` knows.
-COUNTED_AT_ONCE = 4
 _COUNTED = "COUNT(*), SUM(rowid % 999983)"
+COUNTED_AT_ONCE = 4
 
 
 class SqliteIndexes(NamedTuple):
@@ -68,12 +68,13 @@ def _sqlite_indexes_here() -> Iterator[SqliteIndexes]:
     ours = _sqlite_indexes()
     for table in TABLES:
         of_all: list[str] = []
+        of_some: list[SqliteIndexes] = []
         for name, sql in _in_schema("index", table):
             if sql != ours.get((table, name), ""):
                 continue
             _, where, condition = sql.partition(" WHERE ")
             if where:
-                yield SqliteIndexes(table, (name,), where + condition)
+                of_some.append(SqliteIndexes(table, (name,), where + condition))
             else:
                 of_all.append(name)
         beside = ""
@@ -81,6 +82,7 @@ def _sqlite_indexes_here() -> Iterator[SqliteIndexes]:
             names = tuple(of_all[begin : begin + COUNTED_AT_ONCE])
             yield SqliteIndexes(table, names, beside=beside)
             beside = names[-1]
+        yield from of_some
 
 
 def _indexed_by(name: str) -> str:
@@ -88,8 +90,15 @@ def _indexed_by(name: str) -> str:
 
 
 def wrong_index(indexes: SqliteIndexes) -> Problem | None:
-    """The first of them that does not hold what the others do."""
-    name = indexes.first_wrong()
+    """The first of them that does not hold what the others do. Raises DatabaseError at one that cannot be read."""
+    try:
+        name = indexes.first_wrong()
+    except DatabaseError:
+        if len(indexes.names) == 1:
+            raise
+        # Those before it can be.
+        one_by_one = (indexes._replace(names=(one,)) for one in indexes.names)
+        return next(filter(None, map(wrong_index, one_by_one)), None)
     if name is None:
         return None
     what = (

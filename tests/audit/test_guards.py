@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 from django.core.management import call_command
 from django.core.management.base import CommandError
-from django.db import connection
+from django.db import DatabaseError, connection
 from django.test import Client
+from django.utils import timezone
 
 from enrollments.audit import checkpoints
-from enrollments.audit.guards import not_as_made, sqlite_indexes
+from enrollments.audit.guards import SqliteIndexes, not_as_made, sqlite_indexes, wrong_index
 from enrollments.audit.verify_database import verify_database
 from enrollments.models import HistoryEvent
 from enrollments.policy.roles import Role
@@ -209,14 +210,16 @@ def written_anew(database: sqlite3.Connection, sql: dict[str, str]) -> None:
     database.execute("PRAGMA writable_schema = RESET")
 
 
-def hidden_from_indexes(database: sqlite3.Connection, row: int) -> None:
-    """Each index made anew without a row, and then called what it was called."""
+def hidden_from_indexes(database: sqlite3.Connection, row: int, *names: str) -> None:
+    """Indexes, all where none is named, made anew without a row, and then called what they were called."""
     indexes = dict(
         database.execute(
             "SELECT name, sql FROM sqlite_master WHERE type = 'index' AND tbl_name = ? AND sql <> ''", [EVENT]
         ).fetchall()
     )
     for name, sql in indexes.items():
+        if names and name not in names:
+            continue
         database.execute(f'DROP INDEX "{name}"')
         made, _, condition = sql.partition(" WHERE ")
         database.execute(f"{made} WHERE id <> {row}" + (f" AND ({condition})" if condition else ""))
@@ -260,6 +263,41 @@ def test_both_say_that_indexes_lack_a_row(history, tmp_path):
     with as_the_database(path):
         ours = verify_database([checkpoints.verifier_key()]).problem
     assert re.match(r"the index history_by_\w+ does not hold the rows that its table holds", ours.what)
+
+
+@only_sqlite
+def test_both_name_the_same_index_first(history, tmp_path):
+    names = ("history_by_way", "history_shut_out_by_change")
+    row = HistoryEvent.objects.create(
+        event="ca_certificate.deleted", before={"verified": True}, at=timezone.now(), way="cli"
+    )
+    checkpoints.make_checkpoint()
+    path = copied(tmp_path / "copy.sqlite3")
+    with contextlib.closing(open_copy(path)) as copy:
+        hidden_from_indexes(copy, row.pk, *names)
+    tools = json.loads(by_tool(path).stdout)["problem"]["what"]
+    with as_the_database(path):
+        ours = verify_database([checkpoints.verifier_key()]).problem.what
+        each = [wrong_index(one) for one in sqlite_indexes() if set(one.names) & {*names}]
+
+    assert ours.startswith(f"the index {names[0]} does not hold")
+    assert tools.startswith(f"the index {names[0]} does not hold")
+    assert all(each)
+    assert len(each) == 2
+
+
+@only_sqlite
+def test_index_that_cannot_be_read_hides_none_that_lacks_a_row(history, tmp_path):
+    path = copied(tmp_path / "copy.sqlite3")
+    with contextlib.closing(open_copy(path)) as copy:
+        hidden_from_indexes(copy, HistoryEvent.objects.order_by("pk")[5].pk, "history_by_way")
+    with as_the_database(path):
+        found = wrong_index(SqliteIndexes(EVENT, ("history_by_kind", "history_by_way", "gone")))
+        with pytest.raises(DatabaseError):
+            wrong_index(SqliteIndexes(EVENT, ("history_by_kind", "gone", "history_by_way")))
+
+    assert found is not None
+    assert "history_by_way" in found.what
 
 
 @only_sqlite

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import sqlite3
+import subprocess
 import sys
 from dataclasses import dataclass
 from datetime import datetime
@@ -650,6 +651,15 @@ def test_tool_says_what_it_cannot_read(tmp_path):
     assert by_tool(tmp_path / "half").returncode == 2
     (tmp_path / "text").write_text("hello\n")
     assert by_tool(tmp_path / "text").returncode == 1
+
+
+def test_tool_says_what_it_lacks(tmp_path):
+    """Without the packages of a site there is no cryptography: nothing was checked, which is not that it is wrong."""
+    command = [sys.executable, "-I", "-S", str(TOOL), str(tmp_path / "history.jsonl"), "--key", "none"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("It needs Python's package cryptography")
 
 
 def begun(monkeypatch) -> tuple[verify.Check, list]:

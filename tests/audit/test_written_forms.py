@@ -2,13 +2,17 @@
 look into it."""
 
 import json
+import re
+from collections.abc import Iterator
 from json.encoder import encode_basestring as quoted
 
 import pytest
+import rfc8785
 from django.db import connection
 
-from enrollments.audit import chain, checkpoints
-from enrollments.audit.canonical import MEMBERS, NO_NUMBER, NO_TEXT
+from enrollments.audit import checkpoints
+from enrollments.audit.canonical import MEMBERS, NO_NUMBER, NO_TEXT, link_hash, row_hash
+from enrollments.audit.chain import sealed_rows
 from enrollments.audit.sealer import seal_everything
 from enrollments.audit.verify_database import verify_database
 from enrollments.models import HistoryEvent, HistorySeal
@@ -17,6 +21,7 @@ from tests.audit.tampering import (
     COLUMNS,
     EVENT,
     ON_SQLITE,
+    SEAL,
     by_tool,
     by_us,
     copied,
@@ -80,10 +85,8 @@ def lenient_sqlite():
 
     connection.ensure_connection()
     connection.connection.create_function("json_object", -1, json_object)
-    chain._written_by_sqlite.cache_clear()
     yield
     connection.connection.create_function("json_object", -1, None)
-    chain._written_by_sqlite.cache_clear()
 
 
 @pytest.mark.parametrize(
@@ -102,6 +105,64 @@ def test_bytes_are_told_from_text_whatever_sqlite_makes_of_them(place, lenient_s
         problem = verify_database([checkpoints.verifier_key()]).problem
 
     assert (problem.index, problem.event_id, problem.what) == (index, row, f"it is no row: {what}")
+
+
+def whatever_it_takes(column: str, change: str) -> Iterator[str]:
+    """A change that the table does not allow: its SQL is changed past SQLite, and changed back."""
+    with connection.cursor() as cursor:
+        (sql,) = cursor.execute(
+            "SELECT sql FROM sqlite_master WHERE type = 'table' AND name = %s", [EVENT]
+        ).fetchone()
+    loose = re.sub(rf'(["\s]{column}"?) (varchar\(\d+\)|text) NOT NULL', r"\1 blob NULL", sql)
+    assert loose != sql
+    yield "PRAGMA ignore_check_constraints=ON"
+    for written, then in ((loose, [change]), (sql, [])):
+        yield "PRAGMA writable_schema=ON"
+        yield updated(
+            "sqlite_master", "sql", f"'{written.replace(chr(39), chr(39) * 2)}'", f"name = '{EVENT}'"
+        )
+        yield "PRAGMA writable_schema=RESET"
+        yield from then
+    yield "PRAGMA ignore_check_constraints=OFF"
+
+
+@pytest.mark.parametrize("value", ["NULL", "5", "1.5"])
+@pytest.mark.parametrize(
+    "column", [name for name in MEMBERS if name not in ("id", "service_id", "at", "after", "before")]
+)
+def test_what_is_no_text_and_was_sealed_anew_is_named_by_both(place, column, value, tmp_path):
+    """Whoever can write to the database can compute a hash: what no row of this service holds is found by its type."""
+    fill(1, first=ROWS)
+    seal_everything()
+    *_, last = sealed_rows(ROWS + 1)
+    row = json.loads(last.form)
+    row.setdefault("client", "")
+    row[column] = json.loads(value.lower())
+    forged = link_hash(last.number, last.previous, row_hash(rfc8785.dumps(row)))
+    changes = [
+        *whatever_it_takes(column, updated(EVENT, column, value, f"id = {last.event_id}")),
+        updated(SEAL, "hash", f"'{forged}'", f'"index" = {last.number}'),
+    ]
+    with tampered(*changes):
+        problem = verify_database([checkpoints.verifier_key()]).problem
+    tools = found_by_tool(copied(tmp_path / "copy.sqlite3", *changes))
+
+    assert (problem.index, problem.event_id) == tools == (last.number, last.event_id)
+    assert problem.what == f"it is no row: {NO_TEXT}"
+
+
+@pytest.mark.parametrize("innermost", ["0.5", '"\\u00fc"', "1"])
+def test_state_that_is_nested_too_deep_stops_nobody(place, innermost, tmp_path):
+    deep = '{"a": ' * 2000 + innermost + "}" * 2000
+    values = COLUMNS.replace('"after"', f"'{deep}'")
+    execute(f"INSERT INTO {EVENT} ({COLUMNS}) SELECT {values} FROM {EVENT} WHERE id = {place[1]}")
+    fill(1, first=ROWS)
+
+    assert seal_everything() == 1
+    problem = verify_database([checkpoints.verifier_key()]).problem
+
+    assert (problem.index, problem.event_id) == found_by_tool(copied(tmp_path / "copy.sqlite3"))
+    assert "nested too deep" in problem.what
 
 
 def test_what_waits_in_another_form_is_not_sealed_and_named(place):
