@@ -2,6 +2,7 @@
 
 import pytest
 
+from enrollments.actions.ca_certificates import add_ca_certificate
 from enrollments.actions.certificates import parsed
 from enrollments.actions.deleting import delete_and_deny
 from enrollments.actions.enrollment_groups import (
@@ -298,12 +299,71 @@ class TestWhoSentItsLeafAlone:
     def test_where_there_are_too_many_ways_it_is_not_examined(self, service, crossed, monkeypatch):
         """R16: then nothing is deleted that is to keep it out."""
         monkeypatch.setattr(sent_along, "MOST_LEFT_OUT", 1)
+        monkeypatch.setattr(sent_along, "MOST_LEFT_OUT_OF_ALL", 1)
         group = service.enrollmentgroups.get(group_id="line")
 
-        assert preview_of_act(service, Act.DELETE, [group]).not_examined == 1
+        preview = preview_of_act(service, Act.DELETE, [group])
+        assert (preview.not_examined, preview.known) == (1, 0)
         with pytest.raises(Conflict, match="Of 1 device it is not known"):
             delete_and_deny(service, [group], actor=ALICE)
         assert service.enrollmentgroups.filter(group_id="line").exists()
+
+    def test_where_all_is_examined_more_ways_are_looked_at(self, service, crossed, monkeypatch):
+        monkeypatch.setattr(sent_along, "MOST_LEFT_OUT", 1)
+        group = service.enrollmentgroups.get(group_id="line")
+
+        preview = preview_of_act(service, Act.DELETE, [group], limits=NO_LIMITS)
+
+        assert (preview.not_examined, preview.known) == (0, 1)
+        assert str(preview.devices[0].unless) == "enrollment group top"
+
+    @pytest.mark.parametrize("how", ["held", "sent"])
+    def test_what_another_service_knows_of_the_same_keys_does_not_show(self, service, how):
+        """R1: there are as many ways up as this service knows."""
+        top, other, foreign = root("Top"), root("Other"), new_service("foreign")
+        line = top.intermediate("Line")
+        helpers = [top.intermediate(f"helper-{number}") for number in range(sent_along.MOST_LEFT_OUT)]
+        enroll_ca(service, line, "line", helpers=tuple(one.parsed for one in helpers))
+        enroll_ca(service, top, "top")
+        came_alone(service, line.leaf("p-1"))
+        disable_enrollment_group(service, "top", actor=ALICE)
+        group = service.enrollmentgroups.get(group_id="line")
+        before = preview_of_act(service, Act.DELETE, [group])
+        twins = [one.cross_signed_by(other) for one in (line, *helpers)]
+        if how == "held":
+            enroll_ca(foreign, twins[0], "b", helpers=tuple(one.parsed for one in twins[1:]), enabled=False)
+        else:
+            enroll_ca(foreign, other, "b")
+            for number, twin in enumerate(twins):
+                register(foreign, shows(twin.leaf(f"b-{number}"), twin), f"b-{number}")
+
+        after = preview_of_act(service, Act.DELETE, [group])
+
+        assert Certificate.objects.filter(spki_sha256=line.parsed.spki_sha256).count() == 2
+        assert before.known == 1
+        assert (after.devices, after.not_examined) == (before.devices, before.not_examined)
+
+    @pytest.mark.parametrize("how", ["held", "ca", "record", "attempt"])
+    def test_twins_that_the_service_knows_count(self, service, how):
+        """However it knows them: a device may go by each."""
+        top, bad = root("Top"), root("Bad")
+        line = top.intermediate("Line")
+        twin = line.cross_signed_by(bad)
+        enroll_ca(service, line, "line")
+        group = service.enrollmentgroups.get(group_id="line")
+        gone = sent_along.held_by([group])
+        assert sent_along._with_others_of_their_keys(service, gone) == []
+        if how == "held":
+            enroll_ca(service, bad, "bad", helpers=(twin.parsed,))
+        elif how == "ca":
+            add_ca_certificate(service, "twin", twin.parsed, actor=ALICE)
+        else:
+            enroll_ca(service, bad, "bad")
+            register(service, shows(line.leaf("p-2"), twin), "p-2")
+            if how == "attempt":
+                service.registrations.all().delete()
+
+        assert sent_along._with_others_of_their_keys(service, gone) == [gone[0].certificate_id]
 
 
 class TestWhatAGroupHoldsNoMore:

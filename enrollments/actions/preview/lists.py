@@ -71,4 +71,4 @@ def preview_of_list(
             since = looked_at_from(service, limits.attempts)
             return Preview(standing.epoch, devices, deciding.beyond, out_until, since, times)
 
-        return looked_at_twice(service, look)
+        return looked_at_twice(service, look, limits)

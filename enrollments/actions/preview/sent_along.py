@@ -12,22 +12,25 @@ from datetime import datetime
 from functools import partial
 from itertools import combinations
 
-from django.db.models import Q
+from django.db.models import Exists, OuterRef, Q, QuerySet
 
 from enrollments.actions.certificates import parsed
 from enrollments.actions.preview.effects import Device, Preview, Sides
-from enrollments.actions.preview.limits import Limits
+from enrollments.actions.preview.limits import NO_LIMITS, Limits
 from enrollments.actions.preview.rehearsing import preview_of
 from enrollments.actions.preview.touched import Entry
 from enrollments.attestation.credential import PresentedCredential
 from enrollments.attestation.x509 import MAX_SENT, ParsedCertificate, is_signed_by
 from enrollments.models import (
     AttestationMechanism,
+    CaCertificate,
     Certificate,
     EnrollmentGroup,
     HeldCertificate,
     HeldRole,
     ProvisioningService,
+    RegistrationAttempt,
+    RegistrationEvidence,
 )
 from enrollments.policy.decision import Verdict
 from enrollments.policy.facts import EntryRef
@@ -163,17 +166,19 @@ def _is_above(one: ParsedCertificate, sent: Iterable[ParsedCertificate]) -> bool
 Then = Callable[[list[HeldCertificate]], object]
 
 
-# Of so many certificates that a device may leave out each choice is looked at.
-MOST_LEFT_OUT = 3
+# Of so many certificates that a device may leave out each choice is looked at: at a glance, and where all is examined.
+MOST_LEFT_OUT, MOST_LEFT_OUT_OF_ALL = 3, 6
 # Devices of which something is told: of more, the second preview takes longer than to ask whether it can matter.
 MANY = 5000
 
 
-def looked_at_twice(service: ProvisioningService, look: Callable[[Then], Preview]) -> Preview:
+def looked_at_twice(
+    service: ProvisioningService, look: Callable[[Then], Preview], limits: Limits | None = None
+) -> Preview:
     """The preview that `look` makes of a change; and once more with what is gone at hand, where that can matter.
 
     Where something of this leads to a bar, a device may leave that out: if it has a choice, each is looked at. If there
-    are too many, those devices count as not examined.
+    are too many, those devices are not among the examined.
     """
     gone: list[HeldCertificate] = []
     leads_on: list[bool] = []
@@ -188,16 +193,17 @@ def looked_at_twice(service: ProvisioningService, look: Callable[[Then], Preview
     told = look(note)
     if not gone or not some_are_out(told):
         return told
-    if len(told.devices) > MANY and not any(leads_on) and not _is_known_above(gone):
+    if len(told.devices) > MANY and not any(leads_on) and not _is_known_above(service, gone):
         return told
     at_hand = look(partial(keep_at_hand, service))
     said = with_what_is_sent_along(told, at_hand)
     barred = _barred_by_what_is_at_hand(said, at_hand)
     if not barred:
         return said
-    optional = _with_others_of_their_keys(gone)
-    if len(optional) > MOST_LEFT_OUT:
-        return replace(said, not_examined=said.not_examined + barred)
+    optional = _with_others_of_their_keys(service, gone)
+    if len(optional) > (MOST_LEFT_OUT_OF_ALL if limits == NO_LIMITS else MOST_LEFT_OUT):
+        examined = tuple(one for one in said.devices if one.registration_id not in barred)
+        return replace(said, devices=examined, not_examined=said.not_examined + len(barred))
     for number in range(len(optional)):
         for left_out in combinations(optional, number + 1):
             said = with_what_is_sent_along(said, look(partial(keep_at_hand, service, left_out=left_out)))
@@ -211,29 +217,49 @@ def _may_stand_above(gone: Collection[HeldCertificate]) -> tuple[Q, Q]:
     return Q(subject_sha256__in=issuers), Q(subject_key_id__in=key_ids)
 
 
-def _is_known_above(gone: Collection[HeldCertificate]) -> bool:
+def _known_to(service: ProvisioningService, certificates: QuerySet[Certificate]) -> QuerySet[Certificate]:
+    """Those of these, of which there are few, that this service holds or that a device of it sent.
+
+    What others know is not asked: it would show in the numbers of this one (R1).
+    """
+    by_number, by_thumbprint = OuterRef("pk"), OuterRef("thumbprint_sha256")
+    cas, attempts = (
+        CaCertificate.objects.filter(service=service),
+        RegistrationAttempt.objects.filter(service=service),
+    )
+    return certificates.filter(
+        Exists(HeldCertificate.objects.filter(service=service, certificate=by_number))
+        | Exists(cas.filter(Q(certificate=by_number) | Q(proof=by_number)))
+        | Exists(RegistrationEvidence.objects.filter(registration__service=service, certificate=by_number))
+        | Exists(attempts.filter(Q(leaf_thumbprint=by_thumbprint) | Q(chain__contains=by_thumbprint)))
+    )
+
+
+def _is_known_above(service: ProvisioningService, gone: Collection[HeldCertificate]) -> bool:
     """Whether a certificate is known, be it that a device sent it, that may stand above these, and is none of them."""
     by_name, by_key_id = _may_stand_above(gone)
     of_gone = [one.certificate_id for one in gone]
-    return Certificate.objects.exclude(pk__in=of_gone).filter(by_name | by_key_id).exists()
+    above = Certificate.objects.exclude(pk__in=of_gone).filter(by_name | by_key_id)
+    return _known_to(service, above).exists()
 
 
-def _barred_by_what_is_at_hand(said: Preview, at_hand: Preview) -> int:
-    """How many of those that are out are barred by that alone."""
+def _barred_by_what_is_at_hand(said: Preview, at_hand: Preview) -> set[str]:
+    """Those that are out and are barred by that alone."""
     barred = {one.registration_id for one in at_hand.devices if _is_barred(one.sides)}
     out = (one for one in said.devices if _is_out(one.sides) and one.unless is None)
-    return sum(one.registration_id in barred and not _is_barred(one.sides) for one in out)
+    return {one.registration_id for one in out if one.registration_id in barred and not _is_barred(one.sides)}
 
 
 def _is_barred(sides: Sides) -> bool:
     return sides.after is not None and sides.after.verdict is Verdict.DISABLED
 
 
-def _with_others_of_their_keys(gone: Iterable[HeldCertificate]) -> list[int]:
+def _with_others_of_their_keys(service: ProvisioningService, gone: Iterable[HeldCertificate]) -> list[int]:
     """Numbers of those certificates of whose key another one is known: a chain may go by that, and another way."""
     once = {one.certificate_id: one.spki_sha256 for one in gone}
-    known = Certificate.objects.filter(spki_sha256__in=once.values()).order_by()
-    several = Counter(known.values_list("spki_sha256", flat=True))
+    several = Counter(once.values())
+    others = Certificate.objects.filter(spki_sha256__in=once.values()).exclude(pk__in=once).order_by()
+    several.update(_known_to(service, others).values_list("spki_sha256", flat=True))
     return sorted(pk for pk, spki in once.items() if several[spki] > 1)
 
 
@@ -257,4 +283,4 @@ def preview_with_what_is_sent_along(
 
         return preview_of(service, changed, entries, at=at, instead_of=instead_of, limits=limits)
 
-    return looked_at_twice(service, look)
+    return looked_at_twice(service, look, limits)
