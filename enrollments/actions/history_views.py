@@ -16,6 +16,7 @@ from enrollments.errors import Conflict, Invalid, NotFound
 from enrollments.models import HistorySeal, LastLook, ProvisioningService, SavedHistoryView
 from enrollments.models.history_views import MAX_VIEW_NAME, MAX_VIEW_QUERY
 
+# Of one history.
 MOST_VIEWS = 50
 
 
@@ -24,10 +25,12 @@ def views_of(user: User, service: ProvisioningService | None) -> list[SavedHisto
 
 
 @transaction.atomic
-def save_view(user: User, service: ProvisioningService | None, name: str, query: str) -> SavedHistoryView:
+def save_view(
+    user: User, service: ProvisioningService | None, name: str, query: str
+) -> tuple[SavedHistoryView, str]:
     """Keep a filter, which the caller has read, under a name; a name that is taken means another filter from now on.
 
-    Raises Invalid, Conflict.
+    Also tells which one it meant before, empty if none. Raises Invalid, Conflict.
     """
     name = _clean(name)
     if not query:
@@ -40,14 +43,15 @@ def save_view(user: User, service: ProvisioningService | None, name: str, query:
     _require_still(user)
     view = SavedHistoryView.objects.filter(user=user, service=service, name=name).first()
     if view is None:
-        if SavedHistoryView.objects.filter(user=user).count() >= MOST_VIEWS:
+        # Here, since those of a service that one does not see any more could not be deleted.
+        if SavedHistoryView.objects.filter(user=user, service=service).count() >= MOST_VIEWS:
             raise Conflict(
-                f"You have {MOST_VIEWS} saved views, which is as many as are kept. Delete one first."
+                f"You have {MOST_VIEWS} saved views here, which is as many as are kept. Delete one first."
             )
         view = SavedHistoryView(user=user, service=service, name=name)
-    view.query = query
+    former, view.query = view.query, query
     view.save()
-    return view
+    return view, former
 
 
 @transaction.atomic

@@ -160,16 +160,32 @@ class HistoryFilter(FilterForm):
         return name in self.fields and not self.fields[name].widget.is_hidden
 
 
+class ViewNameField(forms.CharField):
+    def __init__(self) -> None:
+        super().__init__(
+            label="Name",
+            max_length=MAX_VIEW_NAME,
+            widget=forms.TextInput(attrs={"autocomplete": "off"}),
+            error_messages={
+                "required": "Give the view a name.",
+                "max_length": "The name of a view may be %(limit_value)d characters long, and this has %(show_value)d.",
+            },
+        )
+
+
 class SaveViewForm(forms.Form):
     """A name for the filter that one looks at."""
 
-    name = forms.CharField(
-        label="Name", max_length=MAX_VIEW_NAME, widget=forms.TextInput(attrs={"autocomplete": "off"})
+    name = ViewNameField()
+    query = forms.CharField(
+        required=False,
+        max_length=MAX_VIEW_QUERY,
+        widget=forms.HiddenInput,
+        error_messages={
+            "max_length": "This filter has %(show_value)d characters, and %(limit_value)d can be kept: take some away."
+        },
     )
-    query = forms.CharField(required=False, max_length=MAX_VIEW_QUERY, widget=forms.HiddenInput)
 
 
 class RenameViewForm(forms.Form):
-    name = forms.CharField(
-        label="Name", max_length=MAX_VIEW_NAME, widget=forms.TextInput(attrs={"autocomplete": "off"})
-    )
+    name = ViewNameField()

@@ -41,29 +41,33 @@ def test_name_that_is_taken_means_another_filter(auditor):
     auditor.post(SAVE, {"name": "Mine", "query": "reason=b"})
 
     assert saved() == [("Mine", "reason=b")]
+    assert "Before, it had reason=a" in auditor.get(URL).content.decode()
 
 
 @pytest.mark.parametrize(
     ("form", "sentence"),
     [
-        ({"name": "", "query": "reason=a"}, "This field is required"),
-        ({"name": "  ", "query": "reason=a"}, "This field is required"),
+        ({"name": "", "query": "reason=a"}, "Give the view a name"),
+        ({"name": "  ", "query": "reason=a"}, "Give the view a name"),
         ({"name": "\x07", "query": "reason=a"}, "Give the view a name"),
-        ({"name": "x" * 61, "query": "reason=a"}, "at most 60 characters"),
+        ({"name": "x" * 61, "query": "reason=a"}, "may be 60 characters long, and this has 61"),
         ({"name": "x", "query": ""}, "nothing is filtered here"),
         ({"name": "x", "query": "after=1~1"}, "nothing is filtered here"),
         ({"name": "x", "query": "since=yesterday"}, "cannot be read"),
         ({"name": "x", "query": "event=nonsense"}, "cannot be read"),
-        ({"name": "x", "query": "reason=" + "a" * 3000}, "at most 2000 characters"),
-        ({}, "This field is required"),
+        ({"name": "x", "query": "reason=" + "a" * 3000}, "has 3007 characters, and 2000 can be kept"),
+        ({}, "Give the view a name"),
     ],
     ids=str,
 )
 def test_view_that_is_not_kept_says_why(auditor, form, sentence):
     answer = auditor.post(SAVE, form)
 
+    page = answer.content.decode()
     assert answer.status_code == 422
-    assert sentence in answer.content.decode()
+    assert sentence in page
+    assert f'name="name" value="{form.get("name")}"' in page or not form.get("name", "").strip()
+    assert f'name="query" value="{form.get("query", "")}"' in page or not form.get("query")
     assert saved() == []
 
 
@@ -75,17 +79,47 @@ def test_number_of_views_is_bounded(auditor, plant, django_user_model):
 
     answer = auditor.post(SAVE, {"name": "one more", "query": "reason=a"})
 
+    page = answer.content.decode()
     assert answer.status_code == 409
-    assert "Delete one first" in answer.content.decode()
+    assert "Delete one first" in page
+    assert 'value="one more"' in page
+    assert f'href="{URL}?reason=a">Back to what is filtered' in page
     with pytest.raises(Conflict):
-        save_view(user, None, "elsewhere", "reason=a")
+        save_view(user, plant, "one more", "reason=a")
     save_view(user, plant, "7", "reason=b")
     assert len(saved()) == MOST_VIEWS
 
 
+def test_views_of_another_place_take_up_none_here(auditor, plant, django_user_model):
+    """Whoever lost a role there could not delete them."""
+    user, lab = django_user_model.objects.get(), a_service("lab")
+    SavedHistoryView.objects.bulk_create(
+        SavedHistoryView(user=user, service=lab, name=str(n), query="reason=a") for n in range(MOST_VIEWS)
+    )
+
+    assert auditor.post(SAVE, {"name": "Mine", "query": "reason=a"}).status_code == 302
+    save_view(user, None, "of all", "reason=a")
+
+
+@pytest.mark.parametrize(("name", "sentence"), [("two", "named two already"), ("x" * 80, "this has 80")])
+def test_name_that_is_refused_stands_in_its_row(auditor, plant, django_user_model, name, sentence):
+    user = django_user_model.objects.get()
+    one, _ = save_view(user, plant, "one", "reason=a")
+    save_view(user, plant, "two", "reason=b")
+
+    answer = auditor.post(f"{VIEWS}rename/", {"view": one.pk, "name": name})
+
+    page = answer.content.decode()
+    assert answer.status_code == 422
+    assert sentence in page
+    assert "It is still named one." in page
+    assert page.count(f'value="{name}"') == 1 + (name == "two")
+    assert saved() == [("one", "reason=a"), ("two", "reason=b")]
+
+
 def test_view_is_seen_renamed_and_deleted_by_its_owner_alone_and_where_it_was_made(auditor, plant):
     other = a_user(Role.ADMINISTRATOR, plant, "other")
-    view = save_view(other, plant, "Secret plan", "reason=a")
+    view, _ = save_view(other, plant, "Secret plan", "reason=a")
 
     assert "Secret plan" not in auditor.get(URL).content.decode() + auditor.get(VIEWS).content.decode()
     for path, form in (("rename/", {"name": "x"}), ("delete/", {})):
@@ -110,7 +144,7 @@ def test_two_views_do_not_share_a_name(auditor, plant, django_user_model):
     user = django_user_model.objects.get()
     for service in (plant, None):
         save_view(user, service, "one", "reason=a")
-        two = save_view(user, service, "two", "reason=b")
+        two, _ = save_view(user, service, "two", "reason=b")
         with pytest.raises(Invalid):
             rename_view(user, service, two.pk, "one")
 

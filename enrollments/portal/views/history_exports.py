@@ -41,7 +41,10 @@ def _export(request: HttpRequest, service: ProvisioningService | None) -> HttpRe
     form = filter_of(request, place_of(service))
     if not form.is_valid():
         # Exported is exactly what is filtered: a filter that cannot be read exports nothing.
-        cause = " ".join(form.errors.as_text().split())
+        labels = {name: f"{field.label}: " for name, field in form.fields.items()}
+        cause = " ".join(
+            labels.get(name, "") + " ".join(map(str, said)) for name, said in form.errors.items()
+        )
         return _refused(request, f"The filter of this export cannot be read: {cause}", 422)
     if service is not None:
         settle_if_possible(service)

@@ -84,16 +84,27 @@ def installation_history_seen(request: HttpRequest) -> HttpResponse:
 
 
 def _views(
-    request: HttpRequest, place: Place, form: RenameViewForm | SaveViewForm | None = None, status: int = 200
+    request: HttpRequest,
+    place: Place,
+    *,
+    save_form: SaveViewForm | None = None,
+    rename_form: RenameViewForm | None = None,
+    renamed: int | None = None,
+    status: int = 200,
 ) -> HttpResponse:
-    """One's own saved views, each to be renamed and deleted. A form that was refused stands above them."""
+    """One's own saved views, each to be renamed and deleted. What was refused stands there as it was typed."""
     prefix, names = _addresses(place.service)
     context = {
         "service": place.service,
         "place": place,
-        "form": form,
+        "save_form": save_form,
+        "save_url": reverse(f"{prefix}-view-save", kwargs=names),
         "views": [
-            {"view": one, "url": f"{place.url}?{one.query}"}
+            {
+                "view": one,
+                "url": f"{place.url}?{one.query}",
+                "form": rename_form if one.pk == renamed else None,
+            }
             for one in views_of(person(request), place.service)
         ],
         "most": MOST_VIEWS,
@@ -107,39 +118,40 @@ def _save(request: HttpRequest, place: Place) -> HttpResponse:
     """Only what the filter itself reads is kept, and only if it can read all of it."""
     form = SaveViewForm(request.POST)
     if not form.is_valid():
-        return _views(request, place, form, 422)
+        return _views(request, place, save_form=form, status=422)
     names = None if place.service else ProvisioningService.objects.values_list("name", flat=True)
     filter = HistoryFilter(QueryDict(form.cleaned_data["query"]), services=names)
     if not filter.is_valid():
         form.add_error(None, "This filter cannot be read, so it is not kept. Filter again, then save.")
-        return _views(request, place, form, 422)
+        return _views(request, place, save_form=form, status=422)
     try:
-        view = save_view(person(request), place.service, form.cleaned_data["name"], filter.query)
+        view, former = save_view(person(request), place.service, form.cleaned_data["name"], filter.query)
     except Invalid as problem:
         show_invalid(form, problem)
-        return _views(request, place, form, 422)
+        return _views(request, place, save_form=form, status=422)
     except Conflict as problem:
         form.add_error(None, problem.message)
-        return _views(request, place, form, 409)
-    messages.success(request, f"The view {view} is saved, for you alone.")
+        return _views(request, place, save_form=form, status=409)
+    said = f"The view {view} is saved, for you alone."
+    if former and former != view.query:
+        said = f"The view {view} has this filter now. Before, it had {former}"
+    messages.success(request, said)
     return redirect(f"{place.url}?{view.query}")
 
 
 def _rename(request: HttpRequest, place: Place) -> HttpResponse:
-    form = RenameViewForm(request.POST)
-    if not form.is_valid():
-        return _views(request, place, form, 422)
+    form, number = RenameViewForm(request.POST), _number(request, "view")
     try:
-        view = rename_view(
-            person(request), place.service, _number(request, "view"), form.cleaned_data["name"]
-        )
+        if form.is_valid():
+            view = rename_view(person(request), place.service, number, form.cleaned_data["name"])
     except Invalid as problem:
         show_invalid(form, problem)
-        return _views(request, place, form, 422)
     except NotFound as problem:
         messages.error(request, problem.message)
-    else:
-        messages.success(request, f"The view is named {view} now.")
+        return _to_views(place)
+    if not form.is_valid():
+        return _views(request, place, rename_form=form, renamed=number, status=422)
+    messages.success(request, f"The view is named {view} now.")
     return _to_views(place)
 
 
