@@ -1,5 +1,9 @@
 """A form of an entry that somebody else has changed meanwhile: what is said, and what is done all the same."""
 
+from collections.abc import Collection, Iterable
+from typing import Any, NamedTuple, cast
+
+from django import forms
 from django.http import HttpRequest
 
 from enrollments.actions.preview import Act, Entry, turn, what_disabling_did
@@ -24,3 +28,34 @@ def settled_conflict(
     entry = turn(service, Act.DISABLE, current, actor=actor_of(request), reason=reason)
     disabled = and_what_it_did(f"Disabled {pages.named([entry])}", what_disabling_did(service, [entry]))
     return f"{disabled} Somebody else had changed it after you opened it, so nothing else of your changes was saved."
+
+
+class Typed(NamedTuple):
+    """What somebody had given for a field of a form, in words."""
+
+    label: str
+    text: str
+
+
+def typed_otherwise(form: AnyForm, fresh: AnyForm, secrets: Collection[str]) -> list[Typed]:
+    """The fields that say something else than the form as it comes back, to be taken over from here. No secrets."""
+    found = []
+    for name, field in form.fields.items():
+        if name in secrets or field.widget.is_hidden or isinstance(field, forms.FileField):
+            continue
+        typed, holds = (_in_words(field, one[name].value()) for one in (form, fresh))
+        if typed != holds:
+            found.append(Typed(str(field.label), typed))
+    return found
+
+
+def _in_words(field: forms.Field, value: object) -> str:
+    if isinstance(field, forms.BooleanField):
+        return "yes" if value else "no"
+    if isinstance(value, list | tuple):
+        return ", ".join(_in_words(field, one) for one in value)
+    text = "" if value is None else "\n".join(str(value).split("\r\n")).strip()
+    if isinstance(field, forms.ChoiceField):
+        choices = cast(Iterable[tuple[Any, Any]], field.choices)
+        return next((str(label) for key, label in choices if str(key) == text), text)
+    return text

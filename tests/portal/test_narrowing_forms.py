@@ -81,10 +81,16 @@ def test_a_form_that_was_opened_disabled_disables_nothing_that_was_enabled_since
     mine = form_on(operator, path)
     turn(service, Act.ENABLE, made, actor=ALICE)
 
-    answer = post_once(operator, path, {**mine, "initial_twin": '{"tags": {"a": 1}}'})
+    answer = post_once(operator, path, {**mine, "initial_twin": '{"tags": {"a": 1}}', "reason": "as agreed"})
 
     made.refresh_from_db()
     assert (answer.status_code, made.enabled) == (409, True)
+    assert [(one.label, one.text) for one in answer.context["typed"]] == [
+        ("Initial twin state", '{"tags": {"a": 1}}'),
+        ("Enable entry", "Disable"),
+        ("Reason", "as agreed"),
+    ]
+    assert "What you had typed, where it differs" in text_of(answer)
     assert "Your changes were not saved. The form shows what holds now." in text_of(answer)
 
 

@@ -1,5 +1,6 @@
 """Enrollment groups: the list, adding and editing one, and the acts of a row."""
 
+from collections.abc import Sequence
 from functools import partial
 
 from django.http import HttpRequest, HttpResponse
@@ -22,7 +23,7 @@ from enrollments.policy.roles import Right
 from enrollments.portal.access import actor_of, may, person, requires
 from enrollments.portal.certificate_input import preview_of
 from enrollments.portal.entry_choosing import answer_chosen
-from enrollments.portal.entry_conflicts import settled_conflict
+from enrollments.portal.entry_conflicts import Typed, settled_conflict, typed_otherwise
 from enrollments.portal.entry_links import entry_tabs, keys_url, list_url
 from enrollments.portal.entry_lists import EntryFilter, page_of_groups, rows_of
 from enrollments.portal.entry_pages import (
@@ -110,7 +111,8 @@ def _group_save(request: HttpRequest, service: ProvisioningService, group_id: st
     except ChangedMeanwhile as problem:
         said = settled_conflict(request, form, _get(service, group_id), GROUPS, problem)
         fresh = GroupForm(service, current=_get(service, group_id))
-        return _form_answer(request, service, fresh, conflict=said)
+        typed = typed_otherwise(form, fresh, SECRET_FIELDS)
+        return _form_answer(request, service, fresh, conflict=said, typed=typed)
 
 
 @sensitive_post_parameters(*SECRET_FIELDS)
@@ -212,6 +214,7 @@ def _form_answer(
     form: GroupForm,
     *,
     conflict: str = "",
+    typed: Sequence[Typed] = (),
     question: Question | None = None,
     status: int = 0,
 ) -> HttpResponse:
@@ -231,6 +234,7 @@ def _form_answer(
         and bool(possession)
         and all(mark.tone != "good" for mark in possession.values()),
         "conflict": conflict,
+        "typed": typed,
         "question": question,
         "cancel_url": list_url(service, "portal:group-list"),
         "may_change": may(request, Right.CHANGE_ENTRIES, service),

@@ -1,5 +1,6 @@
 """Individual enrollments: the list, adding and editing one, and the acts of a row."""
 
+from collections.abc import Sequence
 from functools import partial
 
 from django.http import HttpRequest, HttpResponse
@@ -22,7 +23,7 @@ from enrollments.policy.roles import Right
 from enrollments.portal.access import actor_of, may, person, requires
 from enrollments.portal.certificate_input import preview_of
 from enrollments.portal.entry_choosing import answer_chosen
-from enrollments.portal.entry_conflicts import settled_conflict
+from enrollments.portal.entry_conflicts import Typed, settled_conflict, typed_otherwise
 from enrollments.portal.entry_links import entry_tabs, keys_url, list_url
 from enrollments.portal.entry_lists import EntryFilter, page_of_individuals, rows_of
 from enrollments.portal.entry_pages import (
@@ -122,7 +123,8 @@ def _enrollment_save(
     except ChangedMeanwhile as problem:
         said = settled_conflict(request, form, _get(service, registration_id), INDIVIDUALS, problem)
         fresh = IndividualForm(service, current=_get(service, registration_id))
-        return _form_answer(request, service, fresh, conflict=said)
+        typed = typed_otherwise(form, fresh, SECRET_FIELDS)
+        return _form_answer(request, service, fresh, conflict=said, typed=typed)
 
 
 @sensitive_post_parameters(*SECRET_FIELDS)
@@ -232,6 +234,7 @@ def _form_answer(
     form: IndividualForm,
     *,
     conflict: str = "",
+    typed: Sequence[Typed] = (),
     question: Question | None = None,
     status: int = 0,
 ) -> HttpResponse:
@@ -246,6 +249,7 @@ def _form_answer(
             service, form.given, form.kind, form.current, told=form.told, told_of=form.in_the_way
         ),
         "conflict": conflict,
+        "typed": typed,
         "question": question,
         "cancel_url": list_url(service, "portal:enrollment-list"),
         "may_change": may(request, Right.CHANGE_ENTRIES, service),
