@@ -1247,7 +1247,7 @@ def arguments():
 def main():
     given = arguments()
     try:
-        import cryptography  # noqa: F401
+        import cryptography  # noqa: F401  # only whether it is there
     except ImportError:
         print("It needs Python's package cryptography: python -m pip install cryptography", file=sys.stderr)
         return 2

@@ -24,6 +24,14 @@ def views_of(user: User, service: ProvisioningService | None) -> list[SavedHisto
     return list(SavedHistoryView.objects.filter(user=user, service=service).order_by("name"))
 
 
+def own_view(user: User, service: ProvisioningService | None, pk: int) -> SavedHistoryView:
+    """Raises NotFound, also for views of others."""
+    view = SavedHistoryView.objects.filter(user=user, service=service, pk=pk).first()
+    if view is None:
+        raise NotFound("There is no such saved view: it was deleted, or it is not yours.")
+    return view
+
+
 @transaction.atomic
 def save_view(
     user: User, service: ProvisioningService | None, name: str, query: str
@@ -58,7 +66,7 @@ def save_view(
 def rename_view(user: User, service: ProvisioningService | None, pk: int, name: str) -> SavedHistoryView:
     """Raises NotFound, also for views of others; Invalid."""
     _require_still(user)
-    view, name = _own(user, service, pk), _clean(name)
+    view, name = own_view(user, service, pk), _clean(name)
     view.name = name
     try:
         with transaction.atomic():
@@ -72,7 +80,7 @@ def rename_view(user: User, service: ProvisioningService | None, pk: int, name: 
 def delete_view(user: User, service: ProvisioningService | None, pk: int) -> SavedHistoryView:
     """Raises NotFound, also for views of others."""
     _require_still(user)
-    view = _own(user, service, pk)
+    view = own_view(user, service, pk)
     SavedHistoryView.objects.filter(pk=view.pk).delete()
     return view
 
@@ -103,13 +111,6 @@ def mark_seen(user: User, service: ProvisioningService | None, index: int) -> La
 def _require_still(user: User) -> None:
     """Of what is one's own alone, no more is asked than whether one is let in (R12). Raises ShutOut."""
     require_person(user.pk, None, None)
-
-
-def _own(user: User, service: ProvisioningService | None, pk: int) -> SavedHistoryView:
-    view = SavedHistoryView.objects.filter(user=user, service=service, pk=pk).first()
-    if view is None:
-        raise NotFound("There is no such saved view: it was deleted, or it is not yours.")
-    return view
 
 
 def _clean(name: str) -> str:

@@ -45,7 +45,7 @@ def typed_otherwise(form: AnyForm, fresh: AnyForm, secrets: Collection[str]) -> 
             continue
         typed, holds = (_in_words(field, one[name].value()) for one in (form, fresh))
         if typed != holds:
-            found.append(Typed(str(field.label), typed))
+            found.append(Typed(str(form[name].label), typed))
     return found
 
 

@@ -122,7 +122,7 @@ def test_view_is_seen_renamed_and_deleted_by_its_owner_alone_and_where_it_was_ma
     view, _ = save_view(other, plant, "Secret plan", "reason=a")
 
     assert "Secret plan" not in auditor.get(URL).content.decode() + auditor.get(VIEWS).content.decode()
-    for path, form in (("rename/", {"name": "x"}), ("delete/", {})):
+    for path, form in (("rename/", {"name": "x"}), ("rename/", {"name": ""}), ("delete/", {})):
         answer = auditor.post(f"{VIEWS}{path}", {"view": view.pk, **form}, follow=True)
         assert "There is no such saved view" in answer.content.decode()
     for act in (

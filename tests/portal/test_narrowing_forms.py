@@ -5,9 +5,13 @@ import json
 import re
 
 import pytest
+from django import forms
 
 from enrollments.actions.preview import Act, turn
 from enrollments.models import HistoryEvent, Slot
+from enrollments.portal.entry_conflicts import typed_otherwise
+from enrollments.portal.views.enrollment_groups import SECRET_FIELDS as OF_GROUPS
+from enrollments.portal.views.enrollments import SECRET_FIELDS
 from tests.certificates import root, self_signed
 from tests.devices import ALICE, enroll_ca, enroll_device, register
 from tests.factories import a_service
@@ -92,6 +96,21 @@ def test_a_form_that_was_opened_disabled_disables_nothing_that_was_enabled_since
     ]
     assert "What you had typed, where it differs" in text_of(answer)
     assert "Your changes were not saved. The form shows what holds now." in text_of(answer)
+
+
+def test_what_was_typed_is_shown_again_without_secrets():
+    class AForm(forms.Form):
+        note = forms.CharField()
+        primary_key = forms.CharField()
+        seen = forms.CharField(widget=forms.HiddenInput)
+        file = forms.FileField()
+
+    typed = AForm({"note": "mine", "primary_key": "c2VjcmV0", "seen": "1"}, {"file": "x"})
+
+    assert typed_otherwise(typed, AForm(initial={"note": "theirs"}), SECRET_FIELDS) == [("Note", "mine")]
+    assert (
+        set(SECRET_FIELDS) >= set(OF_GROUPS) >= {"primary_key", "secondary_key", "webhook_url", "typed_keys"}
+    )
 
 
 def test_a_form_in_which_the_switch_was_not_touched_is_a_conflict_as_ever(operator, entry):

@@ -223,10 +223,8 @@ def _known_to(service: ProvisioningService, certificates: QuerySet[Certificate])
     What others know is not asked: it would show in the numbers of this one (R1).
     """
     by_number, by_thumbprint = OuterRef("pk"), OuterRef("thumbprint_sha256")
-    cas, attempts = (
-        CaCertificate.objects.filter(service=service),
-        RegistrationAttempt.objects.filter(service=service),
-    )
+    cas = CaCertificate.objects.filter(service=service)
+    attempts = RegistrationAttempt.objects.filter(service=service)
     return certificates.filter(
         Exists(HeldCertificate.objects.filter(service=service, certificate=by_number))
         | Exists(cas.filter(Q(certificate=by_number) | Q(proof=by_number)))

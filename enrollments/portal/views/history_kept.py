@@ -10,6 +10,7 @@ from enrollments.actions.history_views import (
     MOST_VIEWS,
     delete_view,
     mark_seen,
+    own_view,
     rename_view,
     save_view,
     views_of,
@@ -142,6 +143,7 @@ def _save(request: HttpRequest, place: Place) -> HttpResponse:
 def _rename(request: HttpRequest, place: Place) -> HttpResponse:
     form, number = RenameViewForm(request.POST), _number(request, "view")
     try:
+        view = own_view(person(request), place.service, number)
         if form.is_valid():
             view = rename_view(person(request), place.service, number, form.cleaned_data["name"])
     except Invalid as problem:
