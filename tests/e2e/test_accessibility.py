@@ -68,6 +68,7 @@ class Visit:
 
 KEYS: Post = {"primary_key": "no key"}
 ONE_CERTIFICATE: Post = {"mechanism": "x509", "enabled": "true", "primary_pem": self_signed("axe-pump").pem}
+HISTORIES = ("history", "installation-history")
 ACT_ON_PUMPS = "act=disable&entry=group:demo-pumps&entry=individual:meter-01"
 # In place of a plain visit: addresses that answer posts alone, or that need more than their parameters.
 INSTEAD = {
@@ -79,10 +80,10 @@ INSTEAD = {
     "history-check": Visit("history-check", post={}),
     "installation-check": Visit("installation-check", post={}),
     "ca-verify": Visit("ca-verify", post={"pem": "no certificate"}),
+    **{f"{place}-view-save": Visit(f"{place}-view-save", post={}) for place in HISTORIES},
     **{
-        f"{place}-view-{act}": Visit(f"{place}-view-{act}", post={})
-        for place in ("history", "installation-history")
-        for act in ("save", "rename")
+        f"{place}-view-rename": Visit(f"{place}-view-rename", post={"view": f"{{{place}_view}}"})
+        for place in HISTORIES
     },
     "group-add-preview": Visit("group-add-preview", post={}),
     "group-edit-preview": Visit("group-edit-preview", post={}),
@@ -184,6 +185,8 @@ def values(plant) -> dict[str, Any]:
         "from datetime import timedelta\n"
         "from django.utils import timezone\n"
         "from enrollments.actions.enrollments import disable_enrollment\n"
+        "from django.contrib.auth.models import User\n"
+        "from enrollments.actions.history_views import save_view\n"
         "from enrollments.actions.people import add_person\n"
         "from enrollments.audit.actor import Actor, Way\n"
         "from enrollments.models import HistoryEvent, ProvisioningService\n"
@@ -192,6 +195,7 @@ def values(plant) -> dict[str, Any]:
         "actor = Actor('cli', 'test', Way.COMMAND_LINE)\n"
         "add_person('somebody', role=Role.VIEWER, service=service, actor=actor)\n"
         "disable_enrollment(service, 'gauge-02', actor=actor, at=timezone.now() + timedelta(days=10))\n"
+        "admin = User.objects.get(username='admin')\n"
         "device, other_device = service.individualenrollments.filter(registration_id__in=['gauge-01', 'meter-01'])\n"
         "group, other_group = service.enrollmentgroups.filter(group_id__in=['demo-pumps', 'demo-valves'])\n"
         "print(json.dumps({\n"
@@ -204,6 +208,8 @@ def values(plant) -> dict[str, Any]:
         "    'event_pk': HistoryEvent.objects.of_service(service.pk)\n"
         "        .filter(event='enrollment.disabled').latest('pk').pk,\n"
         "    'ca_name': service.ca_certificates.first().name,\n"
+        "    'history_view': save_view(admin, service, 'Who was let in', 'event=shuts-out')[0].pk,\n"
+        "    'installation-history_view': save_view(admin, None, 'Who was let in', 'event=shuts-out')[0].pk,\n"
         "    'import_pk': service.imports.first().pk,\n"
         # When half of it was done, so that there is something to compare.
         "    'at': service.registrations.order_by('created_at')[3].created_at.isoformat()[:23],\n"
@@ -230,8 +236,9 @@ def open_page(page: Page, visit: Visit, values: dict[str, Any]) -> str:
         page.goto(f"{path}?{query}" if query else path)
     else:
         page.goto("/")
+        fields = {name: text.format(**wanted) for name, text in visit.post.items()}
         with page.expect_navigation():
-            page.evaluate(_SUBMIT, [path, visit.post])
+            page.evaluate(_SUBMIT, [path, fields])
     assert urlsplit(page.url).path == path, f"{path} led to {page.url}"
     return f"{'GET' if visit.post is None else 'POST'} {path}{query and '?'}{query}"
 
