@@ -22,6 +22,7 @@ from enrollments.audit.verify_database import verify_database
 from enrollments.audit.verify_export import verify_export
 from enrollments.errors import HistoryDisagrees
 from enrollments.models import HistoryCheckpoint, HistorySeal
+from enrollments.models.history import LAST
 from tests.audit.histories import execute, fill
 from tests.audit.tampering import (
     CHECKPOINT,
@@ -158,6 +159,19 @@ ATTACKS: dict[str, tuple[Callable[[World], tuple[str, ...]], Callable[[World], s
             f"INSERT INTO {EVENT} (id, {COLUMNS}) SELECT id + 500, {COLUMNS} FROM {EVENT} WHERE id = {w.row}",
         ),
         lambda w: f"row {w.row + 500}: it has no seal and is not among the rows that wait for one",
+    ),
+    "strangers far behind the last row": (
+        lambda w: (
+            f"INSERT INTO {EVENT} (id, {COLUMNS}) SELECT {LAST}, {COLUMNS} FROM {EVENT} WHERE id = {w.row}",
+            f"INSERT INTO {EVENT} (id, {COLUMNS}) SELECT id + 1000000, {COLUMNS} FROM {EVENT} WHERE id = {w.row}",
+        ),
+        lambda w: f"row {w.row + 1_000_000}: it has no seal and is not among the rows that wait for one",
+    ),
+    "a stranger has the last ID that there is": (
+        lambda w: (
+            f"INSERT INTO {EVENT} (id, {COLUMNS}) SELECT {LAST}, {COLUMNS} FROM {EVENT} WHERE id = {w.row}",
+        ),
+        lambda w: f"row {LAST}: it has no seal and is not among the rows that wait for one",
     ),
     "a row waits that is sealed": (
         lambda w: (f"INSERT INTO {WAITING} (event_id) VALUES ({w.row})",),
