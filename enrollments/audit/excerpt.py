@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from django.db import connection
 
-from enrollments.audit.canonical import MEMBERS, NotCanonical, row_hash
+from enrollments.audit.canonical import MEMBERS, NotCanonical, link_hash, row_hash
 from enrollments.audit.chain import EVENTS, SEALS, columns_as_text, form_of
 from enrollments.errors import HistoryDisagrees
 
@@ -19,14 +19,15 @@ class ExcerptRow(NamedTuple):
     hash: str
     members: dict[str, Any]
     form: bytes
-
-    @property
-    def row_hash(self) -> str:
-        return row_hash(self.form)
+    row_hash: str
 
 
 def rows_with_seals(ids: Sequence[int]) -> list[ExcerptRow]:
-    """The rows with these IDs, in their order. Raises HistoryDisagrees where one is no row, or has no seal."""
+    """The rows with these IDs, in their order, each held against its own seal.
+
+    Raises HistoryDisagrees where one is not what was sealed, or has no seal. Whether a seal is in its place is for the
+    verifiers to say.
+    """
     if not ids:
         return []
     marks = ", ".join(["%s"] * len(ids))
@@ -64,7 +65,12 @@ def _read(pk: int, row: tuple[Any, ...] | None) -> ExcerptRow:
         raise HistoryDisagrees(
             f"Row {pk}, sealed as #{number}, is no row: {problem.message}. The export ends here: run audit_verify."
         ) from None
-    return ExcerptRow(number, previous, hash, dict(zip(MEMBERS, values, strict=True)), form)
+    of_row = row_hash(form)
+    if link_hash(number, previous, of_row) != hash:
+        raise HistoryDisagrees(
+            f"Row {pk} is not the row that was sealed as #{number}. The export ends here: run audit_verify."
+        )
+    return ExcerptRow(number, previous, hash, dict(zip(MEMBERS, values, strict=True)), form, of_row)
 
 
 def _line(value: dict[str, Any]) -> bytes:

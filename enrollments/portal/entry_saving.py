@@ -1,10 +1,16 @@
-"""Saving the form of an entry: at once where nobody can come in by it, otherwise after a preview that was confirmed."""
+"""Saving the form of an entry: at once where access stays as it is, otherwise after a preview that was confirmed.
 
+What may let somebody in rests on the very preview that was confirmed. What only shuts out is asked once and done then,
+whatever has changed since, and at once where its preview cannot be worked out (R16).
+"""
+
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Protocol
 
+from django.db import DatabaseError
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import render
@@ -37,7 +43,7 @@ from enrollments.actions.preview.proofs import lacking_proof
 from enrollments.actions.preview.sent_along import preview_with_what_is_sent_along
 from enrollments.actions.preview.words import named
 from enrollments.actions.reach import Reach, drops_pins_only, reach_of
-from enrollments.errors import Invalid, PreviewOutdated
+from enrollments.errors import Invalid, PreviewOutdated, SecretUnreadable
 from enrollments.models import (
     AttestationMechanism,
     EnrollmentGroup,
@@ -66,6 +72,7 @@ from enrollments.portal.previews import (
     page_of,
 )
 
+logger = logging.getLogger(__name__)
 AnyForm = IndividualForm | GroupForm
 # Adds or changes the entry that the form is about; the epoch is that of the preview that was confirmed.
 Save = Callable[[int | None], Entry]
@@ -136,15 +143,22 @@ def answer_save(request: HttpRequest, form: AnyForm, save: Save, *, show: Show, 
         return show(form)
     spec = form.spec()
     reach = reach_of(form.current, spec)
+    narrows = reach is Reach.NARROWS
     former = _former(form, spec)
     entries: list[Entry] = []
-    if reach is not Reach.MAY_WIDEN:
+
+    def save_at_once() -> HttpResponse:
         if not saved(form, lambda: entries.append(save(None))):
             return show(form)
         return _told(form, entries[0], reach, former, after)
+
+    if reach is Reach.NONE:
+        return save_at_once()
     epoch = ProvisioningService.epoch_of(service.pk)
     mark, given = mark_of(epoch, form, spec), request.POST.get("confirmed", "")
-    if constant_time_compare(given, mark):
+    if narrows and constant_time_compare(_what_is_marked(given), _what_is_marked(mark)):
+        return save_at_once()
+    if not narrows and constant_time_compare(given, mark):
         try:
             if not saved(form, lambda: entries.append(save(epoch))):
                 return show(form)
@@ -154,7 +168,13 @@ def answer_save(request: HttpRequest, form: AnyForm, save: Save, *, show: Show, 
         else:
             return after(entries[0], preview=None, is_told=False)
     outdated = bool(given) and given.partition("-")[0] != str(epoch)
-    question = _question(request, form, save, mark, outdated=outdated)
+    try:
+        question = _question(request, form, save, mark, outdated=outdated)
+    except (SecretUnreadable, DatabaseError) as problem:
+        if not narrows:
+            raise
+        logger.warning("No preview in service %s: %s", service, problem)
+        return save_at_once()
     if question is None:
         return show(form)
     status = 409 if outdated else 200
@@ -194,6 +214,11 @@ def mark_of(epoch: int, form: AnyForm, spec: EntrySpec) -> str:
         parts += [registration_key(spec.group_id), helpers, spec.predecessor and spec.predecessor.pk]
     digest = salted_hmac("dpsportal.preview", repr(parts), algorithm="sha256").hexdigest()
     return f"{epoch}-{digest[:32]}"
+
+
+def _what_is_marked(mark: str) -> str:
+    """Of a mark what does not depend on the epoch."""
+    return mark.partition("-")[2]
 
 
 def _former(form: AnyForm, spec: EntrySpec) -> IndividualSpec | None:

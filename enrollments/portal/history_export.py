@@ -57,6 +57,11 @@ class Export:
     filter: dict[str, str]
     at: datetime
     count: int = field(default=0, init=False)
+    _first: list[ExcerptRow] | None = field(default=None, init=False)
+
+    def begin(self) -> None:
+        """Read the first rows: what is wrong with one of them can still be answered. Raises HistoryDisagrees."""
+        self._first = rows_with_seals(self._newest(self._covered))
 
     def written(self, format: str) -> Iterator[bytes]:
         match format:
@@ -67,19 +72,25 @@ class Export:
         return zipped(self._csv_and_checkpoint(), self.at)
 
     def _rows(self) -> Iterator[ExcerptRow]:
-        """Newest first, a query per chunk: no transaction stays open while somebody downloads slowly."""
-        rows = self.found.rows.filter(seal__index__lte=self.checkpoint.size)
-        last: tuple[datetime, int] | None = None
+        """Newest first, a query per chunk: no transaction stays open while somebody downloads slowly.
+
+        Raises HistoryDisagrees at a row that is not what was sealed: the download then fails, and has no checkpoint.
+        """
+        if self._first is None:
+            self.begin()
+        chunk, self._first = self._first or [], []
         while True:
-            rest = rows if last is None else from_there_on(rows, "at", last, upwards=False)
-            ids = self._newest(rest)
-            chunk = rows_with_seals(ids)
             for row in chunk:
                 self.count += 1
                 yield row
-            if len(ids) < EXPORT_CHUNK:
+            if len(chunk) < EXPORT_CHUNK:
                 return
-            last = datetime.fromisoformat(moment(chunk[-1].members["at"])), ids[-1]
+            last = datetime.fromisoformat(moment(chunk[-1].members["at"])), chunk[-1].members["id"]
+            chunk = rows_with_seals(self._newest(from_there_on(self._covered, "at", last, upwards=False)))
+
+    @property
+    def _covered(self) -> HistoryQuerySet:
+        return self.found.rows.filter(seal__index__lte=self.checkpoint.size)
 
     def _newest(self, rows: HistoryQuerySet) -> list[int]:
         if self.found.ranges:

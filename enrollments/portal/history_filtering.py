@@ -47,11 +47,13 @@ class Search:
     """Rows that are asked for. `ranges`: if any, conditions that exclude each other, one of which has to hold.
 
     `among`: where a text is asked for, the rows that are looked through for it, which an index has in their order.
+    seen_up_to: where what is new to a person is asked for, the place up to which they have looked.
     """
 
     rows: HistoryQuerySet
     ranges: tuple[Q, ...] = ()
     among: HistoryQuerySet | None = None
+    seen_up_to: int = 0
 
     @property
     def plain(self) -> HistoryQuerySet:

@@ -87,8 +87,10 @@ def found_by(
 ) -> Search:
     """What a valid filter finds among what the person may see. told: what shut out the device that it is about."""
     look = last_look(person(request), service) if form.is_since_last else None
-    shut_out = told.rows if told else ()
-    found = search(seen_by(request, service), form, service, look.index if look else 0, shut_out)
+    seen_up_to, shut_out = look.index if look else 0, told.rows if told else ()
+    found = replace(
+        search(seen_by(request, service), form, service, seen_up_to, shut_out), seen_up_to=seen_up_to
+    )
     if Right.SEE_HISTORY in rights_of(request, service):
         return found
     return replace(found, among=None)  # what one did oneself, an index has, and it is little

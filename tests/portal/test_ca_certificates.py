@@ -435,14 +435,14 @@ def entered(service, **changed):
     return as_it_stands(service, **changed)
 
 
-def test_demanding_proof_is_not_held_up_and_tells_what_it_did(client, plant, ca):
+def test_demanding_proof_is_asked_once_and_tells_what_it_did(client, plant, ca):
     client.force_login(a_user(Role.ADMINISTRATOR, plant))
     enroll_ca(plant, ca)
     register(plant, shows(ca.leaf("pump-042")), "pump-042")
 
-    answer = client.post(
-        "/services/plant/settings/change/", entered(plant, proof_of_possession="on"), follow=True
-    )
+    asked = post_once(client, "settings/change/", entered(plant, proof_of_possession="on"))
+    assert "known device will be refused" in re.sub(r"<[^>]+>", "", asked.text_shown)
+    answer = post(client, "settings/change/", entered(plant, proof_of_possession="on"), follow=True)
 
     plant.refresh_from_db()
     assert plant.proof_of_possession

@@ -1,4 +1,4 @@
-"""What of a form only shuts out: it is done at once, whatever somebody else has changed meanwhile."""
+"""What of a form only shuts out: it is asked once, and done whatever somebody else has changed meanwhile."""
 
 import html
 import json
@@ -8,14 +8,16 @@ import pytest
 from django import forms
 
 from enrollments.actions.preview import Act, turn
+from enrollments.errors import SecretUnreadable
 from enrollments.models import HistoryEvent, Slot
+from enrollments.portal import entry_saving
 from enrollments.portal.entry_conflicts import typed_otherwise
 from enrollments.portal.views.enrollment_groups import SECRET_FIELDS as OF_GROUPS
 from enrollments.portal.views.enrollments import SECRET_FIELDS
 from tests.certificates import root, self_signed
 from tests.devices import ALICE, enroll_ca, enroll_device, register
 from tests.factories import a_service
-from tests.portal.entry_forms import events, mark_in, page, post_once
+from tests.portal.entry_forms import events, mark_in, page, post, post_once
 from tests.portal.pages import Page
 
 pytestmark = pytest.mark.django_db
@@ -143,11 +145,16 @@ def pins(service):
 PATH = "enrollments/i/pump-1/"
 
 
-def test_removing_a_certificate_of_an_enabled_enrollment_is_done_at_once_and_told(operator, service, pins):
-    mine = form_on(operator, PATH)
+def test_removing_a_certificate_of_an_enabled_enrollment_is_asked_once_and_told(operator, service, pins):
+    given = {**form_on(operator, PATH), "secondary_remove": "on", "reason": "lost"}
+
+    asked = post_once(operator, PATH, given)
+
+    assert "1 known device" in text_of(asked)
+    assert service.individualenrollments.get(registration_id="pump-1").certificates.count() == 2
     enroll_device(service, self_signed("another"), enabled=False)  # which outdates every preview
 
-    answer = post_once(operator, PATH, {**mine, "secondary_remove": "on", "reason": "lost"}, follow=True)
+    answer = post_once(operator, PATH, {**given, "confirmed": mark_in(asked.text_shown)}, follow=True)
 
     assert answer.redirect_chain
     assert "Saved individual enrollment pump-1: 1 device " in text_of(answer)
@@ -162,9 +169,31 @@ def test_removing_a_certificate_of_an_enabled_enrollment_is_done_at_once_and_tol
 def test_it_can_be_disabled_along(operator, service, pins):
     mine = form_on(operator, PATH)
 
-    answer = post_once(operator, PATH, {**mine, "secondary_remove": "on", "enabled": "no"}, follow=True)
+    answer = post(operator, PATH, {**mine, "secondary_remove": "on", "enabled": "no"}, follow=True)
 
     assert "1 device is refused from now on" in text_of(answer)
+    assert not service.individualenrollments.get().enabled
+
+
+def test_what_was_confirmed_of_another_change_is_asked_about_anew(operator, service, pins):
+    mine = form_on(operator, PATH)
+    mark = mark_in(post_once(operator, PATH, {**mine, "secondary_remove": "on"}).text_shown)
+
+    answer = post_once(operator, PATH, {**mine, "enabled": "no", "confirmed": mark})
+
+    assert mark_in(answer.text_shown) not in ("", mark)
+    assert service.individualenrollments.get().enabled
+
+
+def test_what_cannot_be_previewed_is_done_at_once(operator, service, pins, monkeypatch):
+    def unreadable(*_, **__):
+        raise SecretUnreadable
+
+    monkeypatch.setattr(entry_saving, "preview_with_what_is_sent_along", unreadable)
+
+    answer = post_once(operator, PATH, {**form_on(operator, PATH), "enabled": "no"}, follow=True)
+
+    assert answer.redirect_chain
     assert not service.individualenrollments.get().enabled
 
 

@@ -183,20 +183,37 @@ def test_the_settings_lead_to_what_turning_each_switch_would_do(client, plant, r
 
 
 @pytest.mark.parametrize(
-    ("changed", "sentence"),
+    ("changed", "title", "count"),
     [
-        ({}, "The settings are saved and hold from now on: 3 devices are refused from now on."),
-        (
-            {"proof_of_possession": "on"},
-            "The settings are saved and hold from now on: 6 devices are refused from now on.",
-        ),
-        ({"symmetric_key_groups": "on", "description": "Hall 3"}, "saved and hold from now on."),
+        ({}, "Keep groups with symmetric keys out?", 3),
+        ({"symmetric_key_groups": "on", "proof_of_possession": "on"}, "Demand proof of possession?", 3),
+        ({"proof_of_possession": "on"}, "Keep groups with symmetric keys out?", 6),
     ],
 )
-def test_what_narrows_is_not_held_up_and_told_afterwards(admin, plant, changed, sentence):
-    answer = admin.post(CHANGE, entered(plant, **changed), follow=True)
+def test_what_narrows_is_asked_once_and_told_afterwards(admin, plant, changed, title, count):
+    form = entered(plant, **changed)
 
-    assert sentence in words(answer.content.decode())
+    asked = admin.post(CHANGE, form).content.decode()
+
+    assert title in asked
+    assert f"{count} known devices will be refused" in words(asked)
+    plant.refresh_from_db()
+    assert (plant.symmetric_key_groups, plant.proof_of_possession) == (True, False)
+    enroll_ca(plant, root("Another CA"), "another", enabled=False)  # which outdates every preview
+    mark = re.search(r'name="confirmed" value="([^"]+)"', asked)[1]
+
+    answer = admin.post(CHANGE, {**form, "confirmed": mark}, follow=True)
+
+    said = f"The settings are saved and hold from now on: {count} devices are refused from now on."
+    assert said in words(answer.content.decode())
+
+
+def test_what_touches_no_switch_is_saved_without_a_question(admin, plant):
+    form = entered(plant, symmetric_key_groups="on", description="Hall 3")
+
+    answer = admin.post(CHANGE, form, follow=True)
+
+    assert "saved and hold from now on." in words(answer.content.decode())
 
 
 def test_a_question_counts_also_whom_the_same_settings_shut_out(admin, plant):

@@ -280,17 +280,24 @@ def test_what_cannot_affect_access_is_saved_without_a_question(operator, service
     assert service.individualenrollments.get().etag != entry.etag
 
 
-def test_disabling_in_the_form_is_done_at_once_and_says_what_it_did(operator, service, ca):
+@BOTH_WAYS
+def test_disabling_in_the_form_is_asked_once_and_says_what_it_did(operator, service, ca, headers):
     leaf = ca.leaf("pump-042")
     a_group(service, "root", ca=ca)
     entry = an_individual(service, leaf=leaf)
     register(service, leaf)
+    form = entry_form(expected_etag=entry.etag, enabled="no")
+
+    asked = post_once(operator, "enrollments/i/pump-042/", form, headers=headers)
+
+    assert "1 known device will be refused" in words(asked.text_shown)
+    assert service.individualenrollments.get().enabled
     somebody_changes_something(service)
 
     answer = post_once(
         operator,
         "enrollments/i/pump-042/",
-        entry_form(expected_etag=entry.etag, enabled="no"),
+        {**form, "confirmed": mark_in(asked.text_shown)},
         follow=True,
     )
 
@@ -298,7 +305,7 @@ def test_disabling_in_the_form_is_done_at_once_and_says_what_it_did(operator, se
     assert register(service, leaf).outcome == "disabled"
 
 
-def test_adding_a_bar_is_done_at_once_and_says_what_it_did(operator, service, ca):
+def test_adding_a_bar_is_asked_once_and_says_what_it_did(operator, service, ca):
     plant = ca.intermediate("Plant 7")
     a_group(service, "root", ca=ca)
     leaf = plant.leaf("pump-1")
@@ -306,7 +313,10 @@ def test_adding_a_bar_is_done_at_once_and_says_what_it_did(operator, service, ca
     register(service, leaf)
     register(service, plant.leaf("pump-2"))
 
-    bar = post_once(operator, "groups/add/", group_form(primary_pem=plant.pem, enabled="no"), follow=True)
+    asked = post_once(operator, "groups/add/", group_form(primary_pem=plant.pem, enabled="no"))
+    assert "1 known device will be refused" in words(asked.text_shown)
+    assert service.enrollmentgroups.count() == 1
+    bar = post(operator, "groups/add/", group_form(primary_pem=plant.pem, enabled="no"), follow=True)
 
     assert (
         "Added enrollment group plant-7, disabled: 1 device is refused from now on, 1 is still admitted through "

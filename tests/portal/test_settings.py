@@ -52,7 +52,9 @@ def test_change_is_saved_recorded_and_raises_the_epoch(admin, plant):
 
 def test_groups_with_keys_are_switched_on_and_off_again(admin, plant):
     for on in (True, False):
-        admin.post(CHANGE, entered(plant, **({"symmetric_key_groups": "on"} if on else {})))
+        form = entered(plant, **({"symmetric_key_groups": "on"} if on else {}))
+        for mark in confirmed_in(admin.post(CHANGE, form)):
+            admin.post(CHANGE, {**form, "confirmed": mark})
 
         plant.refresh_from_db()
         assert plant.symmetric_key_groups is on

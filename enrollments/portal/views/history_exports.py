@@ -53,20 +53,20 @@ def _export(request: HttpRequest, service: ProvisioningService | None) -> HttpRe
         # Exported is exactly what is asked for: rows that were not worked out would be missing, and nobody would know.
         return _refused(request, f"Nothing was exported: {told.problem}", 409)
     found = found_by(request, form, service, told)
+    asked, now = _in_words(form, found.seen_up_to), timezone.now()
     try:
         # First, so that everything that is exported is sealed, and covered by what was signed.
         checkpoint, _ = take_checkpoint(in_background=True)
+        export = Export(found, checkpoint, service.name if service else "", asked, now)
+        export.begin()
     except (HistoryDisagrees, Conflict) as problem:
         return _refused(request, f"Nothing was exported: {problem.message}", 409)
-    asked = _in_words(form)
     note_export(
         NAMES[format],
         {**asked, "rows_up_to": checkpoint.size},
         actor=actor_of(request),
         service=service,
     )
-    now = timezone.now()
-    export = Export(found, checkpoint, service.name if service else "", asked, now)
     name = f"history-{service.name if service else 'installation'}-{now:%Y-%m-%d}.{ENDINGS[format]}"
     return StreamingHttpResponse(
         export.written(format),
@@ -75,12 +75,13 @@ def _export(request: HttpRequest, service: ProvisioningService | None) -> HttpRe
     )
 
 
-def _in_words(form: HistoryFilter) -> dict[str, str]:
-    """What was asked for, with moments as such: «last» and «24h» are counted from the export itself."""
-    return {
+def _in_words(form: HistoryFilter, seen_up_to: int) -> dict[str, str]:
+    """What was asked for, with moments as such: «24h» is counted from the export itself, «last» goes on."""
+    asked = {
         name: value.isoformat() if isinstance(value := form.chosen[name], datetime) else text
         for name, text in form.asked.items()
     }
+    return asked | ({"since": f"last, after #{seen_up_to}"} if form.is_since_last else {})
 
 
 def _refused(request: HttpRequest, message: str, status: int) -> HttpResponseBase:

@@ -21,7 +21,7 @@ from enrollments.portal.access import actor_of, may, requires
 from enrollments.portal.confirmation import ask, show_invalid
 from enrollments.portal.entry_pages import and_what_it_did
 from enrollments.portal.forms_services import SettingsForm
-from enrollments.portal.preview_changes import Switching, change_url, in_question
+from enrollments.portal.preview_changes import Switching, change_url, in_question, shut_out_in_question
 from enrollments.portal.previews import comings_shown
 
 
@@ -40,10 +40,12 @@ def service_settings_change(request: HttpRequest, service: ProvisioningService) 
     values, before = {name: form.cleaned_data[name] for name in SETTINGS}, switches_of(service)
     epoch = ProvisioningService.epoch_of(service.pk)
     waiting = groups_let_in_by(service, values)
-    given = request.POST.get("confirmed", "")
+    given, mark = request.POST.get("confirmed", ""), _mark(epoch, values)
     try:
-        if waiting and given != _mark(epoch, values):
+        if waiting and given != mark:
             return _ask(request, service, values, waiting, outdated=bool(given))
+        if _narrows(before, values) and not waiting and _values_of(given) != _values_of(mark):
+            return _ask_before_narrowing(request, service, values, mark)
         change_settings(
             service,
             values,
@@ -68,7 +70,7 @@ def service_settings_change(request: HttpRequest, service: ProvisioningService) 
         return _page(request, service, form, 422)
     said = "The settings are saved and hold from now on"
     if _narrows(before, values):
-        # That is not held up: what it did is told afterwards.
+        # It was asked about, and is done whatever has changed since: what it did is told afterwards.
         messages.success(request, and_what_it_did(said, what_switching_did(service, before)))
     else:
         messages.success(request, f"{said}.")
@@ -93,7 +95,6 @@ def _ask(
     coming = coming_by(service, look(), look)
     shown = in_question(service, Switching.of_settings(service, values), coming.now)
     as_of = switches_now(service)
-    kept = [(name, str(text)) for name, text in request.POST.items() if name in SettingsForm.base_fields]
     response = ask(
         request,
         title="Let groups with symmetric keys in?" if keyed else "Admit devices without proof of possession?",
@@ -102,7 +103,7 @@ def _ask(
         cancel_url=reverse("portal:service-settings", args=[service.name]),
         yes="Save",
         danger=False,
-        hidden=(*kept, ("confirmed", _mark(coming.now.epoch, values))),
+        hidden=_kept(request, _mark(coming.now.epoch, values)),
         extra={
             **shown,
             "comings": comings_shown(coming, shown["all_url"], shown["export_url"]),
@@ -115,9 +116,36 @@ def _ask(
     return response
 
 
+def _ask_before_narrowing(
+    request: HttpRequest, service: ProvisioningService, values: dict[str, Any], mark: str
+) -> HttpResponse:
+    """Before groups admit no more by it; whatever changes until the answer, that is done (R12)."""
+    keys_off = service.symmetric_key_groups and not values["symmetric_key_groups"]
+    return ask(
+        request,
+        title="Keep groups with symmetric keys out?" if keys_off else "Demand proof of possession?",
+        body="",
+        body_template="portal/previews/_settings.html",
+        cancel_url=reverse("portal:service-settings", args=[service.name]),
+        yes="Save",
+        hidden=_kept(request, mark),
+        extra=shut_out_in_question(service, Switching.of_settings(service, values)),
+    )
+
+
+def _kept(request: HttpRequest, mark: str) -> tuple[tuple[str, str], ...]:
+    """The form in hidden fields, with what its confirmation carries."""
+    kept = [(name, str(text)) for name, text in request.POST.items() if name in SettingsForm.base_fields]
+    return (*kept, ("confirmed", mark))
+
+
 def _mark(epoch: int, values: dict[str, Any]) -> str:
     """What a confirmation carries: what is saved is what was looked at."""
     return "-".join(map(str, [epoch, *(int(values[name]) for name in SWITCHES)]))
+
+
+def _values_of(mark: str) -> str:
+    return mark.partition("-")[2]
 
 
 def _narrows(before: dict[str, bool], values: dict[str, Any]) -> bool:
