@@ -33,6 +33,7 @@ from enrollments.actions.preview.limits import NO_LIMITS, turn_to_examine_all
 from enrollments.actions.preview.sent_along import preview_with_what_is_sent_along
 from enrollments.actions.preview.words import as_json
 from enrollments.actions.service_access import Caller
+from enrollments.errors import PreviewOutdated
 from enrollments.models import EnrollmentGroup, ProvisioningService, RegistrationRecord
 from enrollments.models.locks import change_lock
 from enrollments.policy.names import registration_key
@@ -257,8 +258,11 @@ def _body(preview: Preview, below: Sequence[BelowAnother], left_open: OpenNames)
 
 
 @contextmanager
-def on_epoch_asked_for(request: HttpRequest, service: ProvisioningService) -> Iterator[None]:
-    """What is done within is done only while the service is as a dry run found it.
+def on_epoch_asked_for(
+    request: HttpRequest, service: ProvisioningService, only_shuts_out: Callable[[], bool] = lambda: False
+) -> Iterator[None]:
+    """What is done within is done only while the service is as a dry run found it; or if it only shuts out, of which
+    is asked on the state as it is then.
 
     Raises PreviewOutdated, ApiError.
     """
@@ -267,7 +271,11 @@ def on_epoch_asked_for(request: HttpRequest, service: ProvisioningService) -> It
         yield
         return
     with change_lock(service, raises_epoch=False):
-        check_epoch(service, epoch)
+        try:
+            check_epoch(service, epoch)
+        except PreviewOutdated:
+            if not only_shuts_out():
+                raise
         yield
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+from enrollments.actions.reach import Reach, reach_of
 from enrollments.actions.schedule import settle_if_possible, switches_now
 from enrollments.actions.service_access import Caller
 from enrollments.audit.actor import Actor
@@ -58,6 +59,17 @@ def save(
     return _changed(
         service, message, lambda: kind.find(service, name), change, condition, kind.not_found(name)
     )
+
+
+def only_shuts_out(caller: Caller, kind: Kind[M, E], message: M, condition: Condition | None) -> bool:
+    """Whether saving it, as things stand now, lets nobody in, now or at a time: then nothing holds it up (R12)."""
+    current = kind.find(caller.service, message.name) if condition is not None else None
+    if condition is not None and current is None:
+        return False
+    drops = message.drops_schedule and current is not None and current.switches_at is not None
+    if drops or message.switches_at is not None:
+        return False
+    return reach_of(current, kind.spec(caller.service, message, current)) is Reach.NARROWS
 
 
 def delete(caller: Caller, kind: Kind[Any, Any], name: str, condition: Condition | None) -> None:

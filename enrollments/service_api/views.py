@@ -1,6 +1,7 @@
 """Enrollments, groups and registration records (contract 6.2): each view translates, calls one action, translates."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from django.http import HttpRequest, HttpResponse
@@ -25,7 +26,7 @@ from enrollments.service_api.authentication import needs
 from enrollments.service_api.bulk import names_in, run_bulk
 from enrollments.service_api.conditions import condition_of
 from enrollments.service_api.dry_run import is_dry_run, on_epoch_asked_for, told, told_of_name
-from enrollments.service_api.entries import delete, save, saved_body, writer
+from enrollments.service_api.entries import delete, only_shuts_out, save, saved_body, writer
 from enrollments.service_api.errors import NAME_DIFFERS, NO_SUCH_REGISTRATION
 from enrollments.service_api.kinds import GROUPS, INDIVIDUALS, Kind
 from enrollments.service_api.operations import REGISTRATION_ITEM
@@ -166,7 +167,8 @@ def _put(request: HttpRequest, caller: Caller, name: str, kind: Kind[Any, Any]) 
             message=message,
             condition=condition,
         )
-    with on_epoch_asked_for(request, caller.service):
+    narrows = partial(only_shuts_out, caller, kind, message, condition)
+    with on_epoch_asked_for(request, caller.service, narrows):
         entry = save(caller, kind, message, condition, is_told=True)
     return json_response(saved_body(caller, kind, message, entry, is_new=condition is None), 200)
 

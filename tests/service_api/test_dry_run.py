@@ -263,6 +263,35 @@ def test_nothing_is_done_where_something_changed_since(api, service, line, metho
     assert state(service) == before
 
 
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        ({"provisioningStatus": "disabled"}, 200),
+        ({"provisioningStatus": "disabled", "switchesAt": "2999-01-01T00:00:00Z"}, 412),
+        ({"provisioningStatus": "disabled", "attestation": keys()["attestation"] | {"type": "tpm"}}, 400),
+        ({"provisioningStatus": "enabled", "deviceId": "other"}, 412),
+    ],
+)
+def test_what_only_shuts_out_is_done_on_whatever_epoch(api, service, body, status):
+    enroll_keys(service, "a")
+    epoch = ProvisioningService.epoch_of(service.pk)
+    deny_device(service, "somebody", actor=ALICE)
+    query = f"{VERSION}&epoch={epoch}"
+
+    answer = api.call("PUT", "/enrollments/a", {**keys("a"), **body}, query=query, If_Match="*")
+
+    assert answer.status_code == status
+    assert service.individualenrollments.get(registration_key="a").enabled is (status != 200)
+
+
+def test_what_is_added_disabled_is_added_on_whatever_epoch(api, service):
+    epoch = ProvisioningService.epoch_of(service.pk)
+    deny_device(service, "somebody", actor=ALICE)
+    body = keys("b", provisioningStatus="disabled")
+
+    assert api.call("PUT", "/enrollments/b", body, query=f"{VERSION}&epoch={epoch}").status_code == 200
+
+
 @pytest.mark.parametrize("text", ["", "-1", "x", "9" * 19, "١"])
 def test_an_epoch_that_is_no_number_is_refused(api, service, text):
     enroll_keys(service, "a")
