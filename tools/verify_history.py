@@ -1190,9 +1190,10 @@ def verify(source, keys, kept, seals=None):
     longest = max(signed, default=0)
     if longest > length:
         at = signed[longest][0][1]
-        raise Wrong(
-            f"the history was cut off: the checkpoint of {at} was signed for {longest} rows", length + 1
-        )
+        what = f"the history was cut off: the checkpoint of {at} was signed for {longest} rows"
+        if seals is not None:
+            what += "; or it was exported before the excerpt was: export it once more"
+        raise Wrong(what, length + 1)
     not_as_made = []
     if isinstance(source, Export):
         source.left_over()

@@ -16,6 +16,8 @@ from enrollments.errors import DpsError
 
 EXCERPT = b'{"excerpt":{'
 MAX_LINE = 1024 * 1024
+# Nobody can tell a history without its end from one that was exported before.
+OR_EARLIER = "; or it was exported before the excerpt was: export it once more"
 _SEAL = rb'"seal":\{"hash":"([0-9a-f]{64})","index":([1-9]\d{0,17}),"previous":"([0-9a-f]{64})"\}\}\n'
 _ROW_LINE = re.compile(rb'\{"event":(\{.*\}),' + _SEAL)
 _OPAQUE_LINE = re.compile(rb'\{"row_hash":"([0-9a-f]{64})",' + _SEAL)
@@ -101,7 +103,7 @@ def _verify_whole(
     lines: BinaryIO, keys: list[VerifierKey], kept: Iterable[str], report: Report, seals: dict[int, str]
 ) -> Report:
     """`seals`: by place, what has to stand there."""
-    export = _Export(lines)
+    export, for_excerpt = _Export(lines), bool(seals)
     kept_elsewhere = Checkpoints([read_checkpoint(note, keys) for note in kept], report)
     strangers: list[int] = []
     links = export.links(report)
@@ -114,8 +116,8 @@ def _verify_whole(
     elif export.note is None:
         what = "the export was cut off: it ends without a checkpoint"
         report.problem = Problem(report.rows + 1, None, what)
-    else:
-        report.problem = kept_elsewhere.cut_off(report.rows)
+    elif (cut := kept_elsewhere.cut_off(report.rows)) is not None:
+        report.problem = replace(cut, what=f"{cut.what}{OR_EARLIER}") if for_excerpt else cut
     if report.problem or export.note is None:
         return report
     unknown: UnknownSigner | None = None

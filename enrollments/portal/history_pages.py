@@ -10,7 +10,9 @@ from django.urls import reverse
 from enrollments.actions.ended_windows import record_ended_windows_if_possible
 from enrollments.actions.history_views import last_look, last_look_and_size, views_of
 from enrollments.actions.schedule import settle_if_possible
+from enrollments.audit.excerpt import rows_with_seals
 from enrollments.audit.upkeep import seal_for_a_page
+from enrollments.errors import HistoryDisagrees
 from enrollments.models import HistoryEvent, HistorySeal, LastLook, ProvisioningService, UnsealedEvent
 from enrollments.models.history import HistoryQuerySet
 from enrollments.policy.roles import Right
@@ -72,6 +74,24 @@ def filter_of(request: HttpRequest, place: Place) -> HistoryFilter:
         None if place.service else ProvisioningService.objects.order_by("name").values_list("name", flat=True)
     )
     return HistoryFilter(request.GET, services=names, fixed=place.fixed)
+
+
+def _is_as_sealed(event: HistoryEvent) -> bool:
+    """Whether a row is what was sealed in its place; also of one that waits for its seal."""
+    if getattr(event, "seal", None) is None:
+        return True
+    try:
+        rows_with_seals([event.pk])
+    except HistoryDisagrees:
+        return False
+    return True
+
+
+def _check_url(request: HttpRequest, service: ProvisioningService | None) -> str:
+    """Of the page that verifies the history, for who may see it."""
+    if Right.SEE_HISTORY not in rights_of(request, service):
+        return ""
+    return reverse(_proof_view(service), kwargs={"service_name": service.name} if service else {})
 
 
 def seen_by(request: HttpRequest, service: ProvisioningService | None) -> HistoryQuerySet:
@@ -156,7 +176,13 @@ def row_page(request: HttpRequest, service: ProvisioningService | None, event_pk
             note_not_ones_own(request, service)
         raise Http404("There is no row of this number in the history, or it is not yours to see.")
     (row,) = rows_of([event], service)
-    context: dict[str, Any] = {"service": service, "place": place_of(service), "row": row}
+    context: dict[str, Any] = {
+        "service": service,
+        "place": place_of(service),
+        "row": row,
+        "is_as_sealed": _is_as_sealed(event),
+        "check_url": _check_url(request, service),
+    }
     if row.by_import:
         context["whole_import"] = whole_import(event, row.by_import)
     return render_page(request, "portal/history/row.html", "portal/history/_details.html", context)

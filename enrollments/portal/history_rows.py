@@ -76,6 +76,26 @@ class HistoryRow:
         return f"which {means} their role of {role}" if means and self.event.service_name and role else ""
 
     @property
+    def outcome(self) -> str:
+        """Of a check of the history, what it found; of a refused act on an object, which one it was."""
+        after = self.event.after or {}
+        if self.event.subject_kind in REFUSED_ON and isinstance(after.get("tried"), str):
+            return f": {after['tried']}"
+        if self.event.event != Event.HISTORY_CHECKED.value or "problem" not in after:
+            return ""
+        if after["problem"]:
+            return ", which is not as it was sealed"
+        rows = after.get("rows")
+        return f", {counted(rows, 'row')}: as sealed" if isinstance(rows, int) else ""
+
+    @property
+    def found_wrong(self) -> bool:
+        """Of a check of the history: whether something is not as it was sealed."""
+        return self.event.event == Event.HISTORY_CHECKED.value and bool(
+            (self.event.after or {}).get("problem")
+        )
+
+    @property
     def is_from_several(self) -> bool:
         """Whether what it stands for came from several addresses, of which it tells some."""
         return not self.event.address and "addresses" in (self.event.after or {})

@@ -44,6 +44,9 @@ def words_of(event: HistoryEvent) -> str:
     words = known(Event, event.event).in_words
     if event.subject_kind in REFUSED_ON:
         return f"{words} an act on {SUBJECT_KINDS[REFUSED_ON[event.subject_kind]]}"
+    if event.event == Event.KEYS_REVEALED.value and event.subject_kind in SUBJECT_KINDS:
+        # Objects of several kinds have one name: a device, its entry.
+        return f"{words} {SUBJECT_KINDS[event.subject_kind]}"
     return words
 
 

@@ -5,14 +5,16 @@ from pathlib import Path
 
 import pytest
 
+from enrollments.actions.history import take_checkpoint
 from enrollments.audit import checkpoints
 from enrollments.audit.canonical import link_hash, row_hash
-from enrollments.audit.excerpt import rows_with_seals
+from enrollments.audit.excerpt import excerpt_lines, rows_with_seals
 from enrollments.audit.export import export_lines
 from enrollments.audit.notes import BadNote
 from enrollments.audit.verify_export import verify_excerpt
 from enrollments.errors import HistoryDisagrees
-from enrollments.models import HistoryCheckpoint, HistorySeal
+from enrollments.models import HistoryCheckpoint, HistoryEvent, HistorySeal
+from tests.audit.histories import fill
 from tests.audit.tampering import by_tool, tampered
 from tests.management.calls import json_of, printed_by, refusal_of
 
@@ -130,6 +132,29 @@ def test_whole_that_was_changed_is_found_first(files):
     whole.write_bytes(whole.read_bytes().replace(b'"way":"portal"', b'"way":"forged"', 1))
 
     assert "not the row that was sealed" in problem(excerpt, whole)
+
+
+def test_whole_from_before_the_excerpt_is_said_to_be_that_perhaps(files):
+    excerpt, whole = files
+    before = whole.read_bytes()
+    fill(3, seed=5)
+    later, _ = take_checkpoint()
+    ids = list(HistoryEvent.objects.order_by("-pk").values_list("pk", flat=True))[:2]
+    excerpt.write_bytes(b"".join(excerpt_lines({"filter": {}}, iter(rows_with_seals(ids)), later.note)))
+    whole.write_bytes(before)
+
+    assert (
+        problem(excerpt, whole).count("or it was exported before the excerpt was: export it once more") == 2
+    )
+
+
+def test_row_that_is_changed_ends_the_excerpt(files):
+    seal = HistorySeal.objects.earliest("index")
+    with (
+        tampered(f"UPDATE enrollments_historyevent SET reason = 'x' WHERE id = {seal.event_id}"),
+        pytest.raises(HistoryDisagrees, match="is not the row that was sealed as #1"),
+    ):
+        rows_with_seals([seal.event_id])
 
 
 def test_row_that_is_gone_ends_the_excerpt(files):

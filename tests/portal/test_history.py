@@ -13,10 +13,11 @@ from enrollments.policy.roles import Role
 from enrollments.portal import history_export
 from enrollments.portal.history_rows import rows_of
 from enrollments.portal.paging import PAGE_SIZE
+from tests.audit.tampering import tampered
 from tests.certificates import root
 from tests.devices import ALICE, enroll_ca, register
 from tests.factories import a_service, a_user, an_individual
-from tests.portal.history_pages import EXPORT, URL, a_row, exported, shown
+from tests.portal.history_pages import EXPORT, URL, a_row, exported, sentences, shown
 from tests.portal.walking import pages_of
 
 BOB = Actor("user", "bob", Way.SERVICE_API, "192.0.2.50", "0f0e")
@@ -56,6 +57,67 @@ def test_row_has_an_address_of_its_own_with_all_that_it_holds(auditor, plant):
         assert part in text
     assert "<html" not in opened.content.decode()
     assert "HX-Request" in opened["Vary"]
+
+
+def test_row_that_was_changed_in_the_database_says_that_it_is_not_what_was_sealed(auditor, plant):
+    an_individual(plant, "pump-042")
+    disable_enrollment(plant, "pump-042", actor=BOB, reason="stolen")
+    url = auditor.get(URL).context["rows"][0].own_url
+    place = HistoryEvent.objects.get(event="enrollment.disabled").seal.index
+    assert "fits this row" in auditor.get(url).content.decode()
+
+    with tampered("UPDATE enrollments_historyevent SET reason = 'as agreed'"):
+        changed, opened = auditor.get(url), auditor.get(url, headers={"HX-Request": "true"})
+
+    for answer in (changed, opened):
+        text = answer.content.decode()
+        assert f"This row is not the one that was sealed as #{place}:" in text
+        assert "/services/plant/history/checkpoint/" in text
+        assert "fits this row" not in text
+
+
+@pytest.mark.parametrize(
+    ("of", "sentence"),
+    [
+        (
+            {"event": "keys.revealed", "subject_kind": "HubDevice"},
+            "alice looked at the keys of device at its hub x",
+        ),
+        (
+            {"event": "keys.revealed", "subject_kind": "IndividualEnrollment"},
+            "alice looked at the keys of individual enrollment x",
+        ),
+        (
+            {"event": "keys.revealed", "subject_kind": "AccessPolicy"},
+            "alice looked at the keys of access policy x",
+        ),
+        (
+            {
+                "event": "action.refused",
+                "subject_kind": "refused:User",
+                "after": {"tried": "POST /people/p/x/role/"},
+            },
+            "alice was refused an act on person x: POST /people/p/x/role/",
+        ),
+        (
+            {"event": "history.checked", "subject_kind": "history", "after": {"problem": None, "rows": 1234}},
+            "alice verified x, 1,234 rows: as sealed",
+        ),
+        (
+            {"event": "history.checked", "subject_kind": "history", "after": {"problem": "#7: …", "rows": 6}},
+            "alice verified x, which is not as it was sealed",
+        ),
+    ],
+)
+def test_sentence_says_what_it_was_about_and_how_it_ended(auditor, plant, of, sentence):
+    row = a_row(plant, "x", timezone.now(), **of)
+
+    answer = auditor.get(URL)
+    (told,) = [one for one in answer.context["rows"] if one.event.pk == row.pk]
+
+    assert sentence in sentences(answer)
+    assert sentence in sentences(auditor.get(told.own_url))
+    assert ("Found wrong" in answer.content.decode()) is ("not as it was sealed" in sentence)
 
 
 def test_row_is_there_for_whom_the_list_shows_it(client, plant):
@@ -218,7 +280,7 @@ def test_row_and_search_for_a_text_state_their_queries(auditor, plant, django_as
     disable_enrollment(plant, "pump-042", actor=BOB, reason="stolen, ticket 4711")
     row, *_ = auditor.get(URL).context["rows"]
 
-    for path, most in ((row.own_url, 7), (f"{URL}?reason=4711", 14)):
+    for path, most in ((row.own_url, 8), (f"{URL}?reason=4711", 14)):
         with django_assert_max_num_queries(most):
             assert auditor.get(path).status_code == 200
 

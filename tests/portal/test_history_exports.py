@@ -14,13 +14,14 @@ from django.utils import timezone
 
 from enrollments.audit import checkpoints
 from enrollments.audit.notes import read_checkpoint
+from enrollments.errors import HistoryDisagrees
 from enrollments.models import HistoryCheckpoint, HistoryEvent, HistorySeal
 from enrollments.policy.roles import Role
 from enrollments.portal import history_export, xlsx
 from tests.audit.histories import fill
 from tests.audit.tampering import tampered
 from tests.factories import a_service, a_user
-from tests.portal.history_pages import EXPORT, a_row
+from tests.portal.history_pages import EXPORT, URL, a_row
 
 FORMATS = ("csv", "jsonl", "xlsx")
 each_format = pytest.mark.parametrize("format", FORMATS)
@@ -158,6 +159,36 @@ def test_history_that_disagrees_is_not_exported_and_the_page_says_why(auditor, p
 
     assert answer.status_code == 409
     assert "Nothing was exported" in answer.content.decode()
+
+
+@each_format
+def test_row_that_is_not_what_was_sealed_is_not_exported(auditor, plant, format, monkeypatch):
+    monkeypatch.setattr(history_export, "EXPORT_CHUNK", 3)
+    start = datetime(2026, 5, 1, tzinfo=UTC)
+    for number in range(10):
+        a_row(plant, f"x-{number}", start + timedelta(minutes=number))
+    export(auditor, format)
+    forged = "UPDATE enrollments_historyevent SET reason = 'as agreed' WHERE subject_name = 'x-{}'"
+
+    with tampered(forged.format(9)):
+        answer = auditor.get(EXPORT, {"format": format, "subject": "x-"})
+    with tampered(forged.format(1)), pytest.raises(HistoryDisagrees, match="is not the row that was sealed"):
+        export(auditor, format, subject="x-")
+
+    assert answer.status_code == 409
+    assert "Nothing was exported: Row " in answer.content.decode()
+
+
+def test_export_says_from_which_place_on_rows_were_new(auditor, plant):
+    a_row(plant, "old", timezone.now())
+    seen = auditor.get(URL).context["news"].up_to
+    auditor.post(f"{URL}seen/", {"index": seen})
+    a_row(plant, "new", timezone.now())
+
+    rows = table(export(auditor, "csv", since="last"), "csv")
+
+    assert [row["object"] for row in rows] == ["new"]
+    assert HistoryEvent.objects.get(event="history.exported").after["since"] == f"last, after #{seen}"
 
 
 def test_viewers_own_rows_are_all_that_they_could_filter(client, plant):
