@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from urllib.parse import urlencode
 
+from django.db.models import prefetch_related_objects
 from django.http import QueryDict
 from django.urls import reverse
 
@@ -17,6 +18,7 @@ from enrollments.policy.facts import EntryRef
 from enrollments.policy.names import registration_key
 from enrollments.policy.unknown import known
 from enrollments.portal.entry_links import entry_url
+from enrollments.portal.history_rows import row_url
 from enrollments.portal.paging import PAGE_SIZE
 
 # The bar is so many units wide; a spell is never narrower than can be seen.
@@ -30,7 +32,7 @@ _KINDS = {"not known": "unknown", "admitted": "admitted"}
 class ShownSpell:
     """`left` and `width` on the bar. kind: admitted, refused or unknown.
 
-    before_event: what is to be said before the row, where that is not of this moment.
+    before_event: what is to be said before the row, where that is not of this moment. row_url: the row on its own page.
     """
 
     spell: Spell
@@ -41,6 +43,7 @@ class ShownSpell:
     cause: str
     event: HistoryEvent | None
     before_event: str = ""
+    row_url: str = ""
     left: str = "0"
     width: str = "0"
 
@@ -48,6 +51,8 @@ class ShownSpell:
 def shown_spells(service: ProvisioningService, look: LookBack) -> list[ShownSpell]:
     """In order. The last ones, where there are very many."""
     spells = look.spells[-MOST_SPELLS:]
+    rows = [one.began_by.told_by for one in spells]
+    prefetch_related_objects([row for row in rows if row is not None], "seal")
     whole = (spells[-1].ends - spells[0].begins).total_seconds() or 1.0
     # What is widened to be seen is taken from the others by scaling.
     widths = [max(NARROWEST, WIDTH * (one.ends - one.begins).total_seconds() / whole) for one in spells]
@@ -74,6 +79,7 @@ def _shown(
         known(Event, event.event).in_words if event is not None else cause.words,
         event,
         cause.words if cause.event is None and event is not None else "",
+        row_url(event.pk, service) if event is not None else "",
         f"{left:.2f}",
         f"{width:.2f}",
     )

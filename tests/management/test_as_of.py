@@ -33,7 +33,7 @@ def test_one_device_is_told_in_words(at):
 
     assert "pump-1 could have registered at" in told
     assert "it would have been let in during one spell, through enrollment group plant-7." in told
-    assert "alice added, disabled from the start, individual enrollment pump-1 (row" in told
+    assert "alice added, disabled from the start, individual enrollment pump-1 (row ID" in told
 
 
 def test_one_device_is_told_as_json(at):

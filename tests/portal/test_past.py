@@ -5,7 +5,7 @@ import io
 import json
 import re
 import time
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from html import unescape
 from pathlib import Path
@@ -23,13 +23,13 @@ from enrollments.actions.enrollment_groups import (
     enable_enrollment_group,
 )
 from enrollments.actions.enrollments import delete_enrollments
-from enrollments.actions.past import FleetLimits, Limits
+from enrollments.actions.past import FleetLimits, Limits, look_back
 from enrollments.actions.revocation import deny_device
 from enrollments.models import HistoryEvent, ProvisioningService
 from enrollments.models.locks import if_nobody_else
 from enrollments.portal.forms_past import PastForm, in_address
 from enrollments.portal.history_rows import rows_of
-from enrollments.portal.past import page_of
+from enrollments.portal.past import page_of, shown_spells
 from enrollments.portal.views import past
 from tests.certificates import root
 from tests.devices import ALICE, demand_proof, enroll_ca, enroll_keys, prove, register
@@ -78,7 +78,6 @@ def test_page_without_a_time_asks_for_one(auditor):
 def test_one_device_is_told_with_the_rows_that_made_the_difference(auditor, plant):
     at = now()
     deny_device(plant, "pump-1", actor=ALICE, reason="stolen")
-    row = HistoryEvent.objects.latest("pk")
 
     text = words(page(auditor, at=at, registration_id="pump-1"))
 
@@ -87,8 +86,27 @@ def test_one_device_is_told_with_the_rows_that_made_the_difference(auditor, plan
     assert "it would have been let in during one spell" in text.lower()
     assert "alice added, disabled from the start, individual enrollment pump-1" in text
     assert "Reason: stolen" in text
-    assert f"Row {row.pk} of the history" in text
+    assert "Row of the history, not yet sealed" in text
     assert "Step by step at that time" in text
+
+
+def test_row_that_made_the_difference_is_named_by_its_place_and_a_link_away(
+    auditor, plant, django_assert_num_queries
+):
+    at = now()
+    disable_enrollment_group(plant, "plant-7", actor=ALICE, reason="recall 12")
+    auditor.get("/services/plant/history/")  # that seals what waits
+    row = HistoryEvent.objects.select_related("seal").latest("pk")
+
+    html = page(auditor, at=at, registration_id="pump-1")
+    (link,) = re.findall(rf'href="([^"]+)">Row #{row.seal.index} of the history<', html)
+
+    answer = auditor.get(link)
+    assert answer.context["row"].event == row
+    assert f"#{row.seal.index}" in answer.content.decode()
+    look = look_back(plant, "pump-1", datetime.fromisoformat(f"{at}Z"))
+    with django_assert_num_queries(1):
+        assert [one.event for one in shown_spells(plant, look)] == [None, row]
 
 
 def test_it_is_said_where_a_device_has_proven_more_than_is_looked_at(auditor, plant, monkeypatch):

@@ -189,7 +189,7 @@ def _with_members(
         if len(places) < len(state["certificates"] or {}):
             entry = replace(
                 entry,
-                doubt=f"row {event.pk} of the history names a certificate in an unknown way",
+                doubt=f"row ID {event.pk} of the history names a certificate in an unknown way",
                 may_hold=None,
             )
     return _with_keys(entry, state, event, is_whole=is_whole)

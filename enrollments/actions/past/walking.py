@@ -251,7 +251,7 @@ class Walk:
             current = PastEntry(kind, pk, event.subject_name, False, "")
         entry = before_change(current, event)
         if problem and not entry.doubt:
-            why = f"after row {event.pk} of the history {problem}, and no row says why"
+            why = f"after row ID {event.pk} of the history {problem}, and no row says why"
             entry = replace(entry, doubt=why, may_hold=_may_have_held(event, self.now.get(subject)))
         self.entries[subject] = entry
 

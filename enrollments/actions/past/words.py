@@ -71,7 +71,7 @@ def cause_of(spell: Spell | ShutOut) -> str:
 
 def deed(event: HistoryEvent) -> str:
     words = known(Event, event.event).in_words
-    return f"{event.actor_name} {words} {event.subject_name} (row {event.pk} of the history)"
+    return f"{event.actor_name} {words} {event.subject_name} (row ID {event.pk} of the history)"
 
 
 def answer(look: LookBack) -> str:
