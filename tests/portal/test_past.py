@@ -216,6 +216,17 @@ def test_what_cannot_be_asked_is_said_beside_its_field(auditor, query, sentence)
     assert sentence in words(page(auditor, status=422, **{"at": now(), **query}))
 
 
+@pytest.mark.parametrize("microsecond", [0, 1, 345_678])
+def test_time_at_which_the_history_is_said_to_begin_can_be_asked_about(auditor, plant, microsecond):
+    begun = timezone.now().replace(microsecond=microsecond) - timedelta(hours=1)
+    a_row(plant, "pump-9", begun, event="import.ended", subject_kind="import")
+
+    text = words(page(auditor, status=422, at=in_address(begun - timedelta(microseconds=1))))
+    named = re.search(r"begins at (\S+ \S+) UTC: nothing is known from before", text)
+
+    assert "known devices could have registered at" in words(page(auditor, at=named[1]))
+
+
 def test_too_many_changes_are_refused_with_the_way_out(auditor, plant, monkeypatch):
     at = now()
     deny_device(plant, "pump-1", actor=ALICE)

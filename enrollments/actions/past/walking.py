@@ -180,7 +180,9 @@ def check_time(service: ProvisioningService, field_name: str, at: datetime) -> N
     if at > timezone.now():
         raise Invalid({field_name: ["That time is still to come: ask Explain, which takes a time ahead."]})
     if begun is None or at < begun:
-        since = f"begins at {begun:%Y-%m-%d %H:%M:%S} UTC" if begun else "is empty"
+        # To the second, and not before the first row: asked about once more, this time is answered.
+        asked = begun and (begun + timedelta(microseconds=999_999)).replace(microsecond=0)
+        since = f"begins at {asked:%Y-%m-%d %H:%M:%S} UTC" if asked else "is empty"
         raise Invalid(
             {field_name: [f"The history of service {service} {since}: nothing is known from before."]}
         )
