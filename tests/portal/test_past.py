@@ -15,6 +15,7 @@ from django.conf import settings
 from django.http import QueryDict
 from django.test import Client
 from django.utils import timezone
+from django.utils.text import capfirst
 
 from enrollments.actions.ca_certificates import delete_ca_certificate
 from enrollments.actions.enrollment_groups import (
@@ -27,11 +28,12 @@ from enrollments.actions.past import FleetLimits, Limits, look_back
 from enrollments.actions.revocation import deny_device
 from enrollments.models import HistoryEvent, ProvisioningService
 from enrollments.models.locks import if_nobody_else
+from enrollments.policy.reasons import Reason
 from enrollments.portal.forms_past import PastForm, in_address
 from enrollments.portal.history_rows import rows_of
 from enrollments.portal.past import page_of, shown_spells
 from enrollments.portal.views import past
-from tests.certificates import root
+from tests.certificates import root, self_signed
 from tests.devices import ALICE, demand_proof, enroll_ca, enroll_keys, prove, register
 from tests.factories import a_service
 from tests.portal.history_pages import a_row
@@ -225,6 +227,21 @@ def test_time_at_which_the_history_is_said_to_begin_can_be_asked_about(auditor, 
     named = re.search(r"begins at (\S+ \S+) UTC: nothing is known from before", text)
 
     assert "known devices could have registered at" in words(page(auditor, at=named[1]))
+
+
+def test_device_that_only_tried_is_led_to_its_attempts_and_to_why(auditor, plant):
+    """As the page does that asks what shut it out: it never proved anything."""
+    assert register(plant, self_signed("odd-1")).outcome == "unauthorized"
+
+    html = page(auditor, status=422, at=now(), registration_id="odd-1")
+    (attempts,) = re.findall(r'href="([^"]+)">(?:(?!</a>).)*Attempts of this name<', html)
+    (why,) = re.findall(r'href="([^"?]+\?[^"]+)">(?:(?!</a>).)*Explain<', html)
+
+    (attempt,) = auditor.get(unescape(attempts)).context["page"].rows
+    assert attempt.claimed_registration_id == "odd-1"
+    said = Reason(attempt.reason).in_words
+    assert capfirst(said) in unescape(auditor.get(unescape(why)).content.decode())
+    assert "Attempts of this name" not in page(auditor, status=422, at="yesterday", registration_id="odd-1")
 
 
 def test_too_many_changes_are_refused_with_the_way_out(auditor, plant, monkeypatch):

@@ -66,6 +66,7 @@ def past(request: HttpRequest, service: ProvisioningService) -> HttpResponse:
             form.show(problem)
             status = 422
         except NotFound as problem:
+            context["not_known_device"] = form.chosen["registration_id"]
             form.add_error("registration_id", problem.message)
             status = 422
         except Conflict as problem:
