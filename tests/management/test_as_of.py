@@ -69,6 +69,12 @@ def test_all_devices_are_told_and_written_to_a_file(at, tmp_path):
     assert (rows["pump-1"]["then"], rows["pump-1"]["later"]) == ("admitted", "disabled")
     told = json_of("as_of", at)
     assert (told["could_at"], told["could_until"]) == (2, 1)
+    (out,) = (one for one in told["devices"] if one["effect"] == "refused")
+    assert (out["registration_id"], out["then"], out["later_by"]) == (
+        "pump-1",
+        "admitted",
+        "individual enrollment pump-1",
+    )
 
 
 def test_what_cannot_be_asked_is_refused(at, tmp_path):

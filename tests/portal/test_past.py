@@ -199,7 +199,7 @@ def test_export_is_what_is_filtered_and_leaves_a_row(auditor, plant):
 
     answer = auditor.get(f"{URL}export/", {"at": at, "format": "jsonl"})
     lines = [json.loads(line) for line in b"".join(answer.streaming_content).decode().splitlines()]
-    assert [one["registration_ID"] for one in lines] == ["pump-0", "pump-1", "pump-2"]
+    assert [one["registration_id"] for one in lines] == ["pump-0", "pump-1", "pump-2"]
 
 
 @pytest.mark.parametrize(

@@ -145,4 +145,4 @@ def test_an_export_says_of_whom_it_was_not_asked_whose_the_name_was(auditor, pla
     assert told["q-1"].startswith("whose its name was (R11)")
     assert told["q-2"] == ""
     lines = map(json.loads, exported(auditor, at, format="jsonl").splitlines())
-    assert {one["registration_ID"]: one["not_asked"] for one in lines} == told
+    assert {one["registration_id"]: one["not_asked"] for one in lines} == told

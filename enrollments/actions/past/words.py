@@ -34,6 +34,8 @@ COLUMNS = (
     "otherwise by",
     "not asked",
 )
+# The same in JSON.
+KEYS = tuple(name.lower().replace(" ", "_") for name in COLUMNS)
 # In a row of a table, which goes where the sentence about all does not.
 NAME_NOT_ASKED = "whose its name was (R11): if another entry held it, the device would have failed"
 # Of who is admitted by an entry while another one holds the name (R11).
@@ -284,7 +286,7 @@ def comparison_as_json(said: Comparison) -> dict[str, Any]:
         "through_until": dict(through_at(said, first=False)),
         "effects": {effect.value: said.counts[effect] for effect in EFFECTS},
         "otherwise_admitted": dict(Counter(turn.effect.value for turn in said.turns.values())),
-        "devices": [dict(zip(COLUMNS, values(said, device), strict=True)) for device in said.in_order()],
+        "devices": [dict(zip(KEYS, values(said, device), strict=True)) for device in said.in_order()],
     }
 
 

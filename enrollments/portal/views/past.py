@@ -24,6 +24,7 @@ from enrollments.actions.past import (
     look_back,
 )
 from enrollments.actions.past.words import (
+    KEYS,
     answer,
     in_between,
     left_out,
@@ -194,6 +195,6 @@ def _csv(rows: Iterable[tuple[str, ...]]) -> Iterator[str]:
 
 
 def _json_lines(rows: Iterator[tuple[str, ...]]) -> Iterator[str]:
-    names = [name.replace(" ", "_") for name in next(rows)]
+    next(rows)  # the headings, which are words
     for row in rows:
-        yield json.dumps(dict(zip(names, row, strict=True))) + "\n"
+        yield json.dumps(dict(zip(KEYS, row, strict=True))) + "\n"
