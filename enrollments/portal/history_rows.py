@@ -10,6 +10,7 @@ from django.db.models import QuerySet, Value
 from django.urls import reverse
 
 from enrollments.actions.past.entries import due
+from enrollments.actions.past.walking import may_change_who_comes_in
 from enrollments.audit.actor import Way
 from enrollments.audit.events import Event
 from enrollments.models import HistoryEvent, HistorySeal, ProvisioningService
@@ -99,6 +100,11 @@ class HistoryRow:
     def is_from_several(self) -> bool:
         """Whether what it stands for came from several addresses, of which it tells some."""
         return not self.event.address and "addresses" in (self.event.after or {})
+
+    @property
+    def may_change_who_comes_in(self) -> bool:
+        """Whether it is worth a look which devices it let in or shut out."""
+        return may_change_who_comes_in(self.event)
 
     @property
     def just_before(self) -> datetime:

@@ -100,6 +100,7 @@ class Choice:
     count: int
     url: str
     active: bool
+    effect: Effect | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +142,7 @@ def choices(
                 counts[one],
                 past_url(service, **asked, effect=one.value),
                 one is effect,
+                one,
             )
             for one, words in EFFECTS.items()
             if counts[one]

@@ -24,7 +24,9 @@ from enrollments.actions.enrollment_groups import (
     enable_enrollment_group,
 )
 from enrollments.actions.enrollments import delete_enrollments
+from enrollments.actions.history import note_export
 from enrollments.actions.past import FleetLimits, Limits, look_back
+from enrollments.actions.past.walking import may_change_who_comes_in
 from enrollments.actions.revocation import deny_device
 from enrollments.models import HistoryEvent, ProvisioningService
 from enrollments.models.locks import if_nobody_else
@@ -299,6 +301,60 @@ def test_row_leads_to_what_it_changed_for_all_devices_without_a_time_being_typed
 
     assert "3 of 3 known devices could have registered at" in before
     assert "0 of 3 known devices could have registered at" in after
+
+
+def test_page_begins_with_who_was_shut_out_and_let_in_and_leads_there(auditor, plant):
+    deny_device(plant, "pump-0", actor=ALICE)
+    at = now()
+    assert "Between these times nobody was shut out or let in." in words(page(auditor, at=at))
+    delete_enrollments(plant, ["pump-0"], actor=ALICE)
+    for name in ("pump-1", "pump-2"):
+        deny_device(plant, name, actor=ALICE)
+
+    html = page(auditor, at=at)
+
+    assert "Between these times 2 were shut out and 1 was let in ." in words(html)
+    for link, names in (("2 were shut out", ["pump-1", "pump-2"]), ("1 was let in", ["pump-0"])):
+        (url,) = re.findall(rf'href="([^"]+)">{link}<', html)
+        shown = auditor.get(unescape(url)).context["page"].rows
+        assert [one.registration_id for one in shown] == names
+
+
+WHICH = "which devices it let in or shut out"
+
+
+def test_row_that_can_change_nothing_offers_no_difference(auditor, plant):
+    row = note_export("who could have registered, as CSV", {}, actor=ALICE, service=plant)
+    assert WHICH not in auditor.get(f"/services/plant/history/rows/{row.pk}/").content.decode()
+
+    deny_device(plant, "pump-1", actor=ALICE)
+    row = HistoryEvent.objects.latest("pk")
+    assert WHICH in auditor.get(f"/services/plant/history/rows/{row.pk}/").content.decode()
+
+
+@pytest.mark.parametrize(
+    ("event", "kind", "before", "may"),
+    [
+        ("enrollment.added", "IndividualEnrollment", None, True),
+        ("group.disabled", "EnrollmentGroup", {"enabled": True}, True),
+        ("service.changed", "ProvisioningService", {"proof_of_possession": False}, True),
+        ("service.changed", "ProvisioningService", {"symmetric_key_groups": False}, True),
+        ("service.changed", "ProvisioningService", {"attempts_kept_days": 30}, False),
+        ("ca_certificate.verified", "CaCertificate", None, True),
+        ("ca_certificate.added", "CaCertificate", None, False),
+        ("registration.released", "RegistrationRecord", {"held_by": "a"}, True),
+        ("device.deprovisioned", "RegistrationRecord", {"held_by": "a"}, True),
+        ("device.assigned", "RegistrationRecord", {"entry": "a"}, False),
+        ("keys.revealed", "EnrollmentGroup", None, False),
+        ("history.checked", "history", None, False),
+        ("action.refused", "refused:EnrollmentGroup", None, False),
+        ("import.started", "import", None, False),
+    ],
+)
+def test_what_may_change_who_comes_in_is_told_by_the_row(event, kind, before, may):
+    row = HistoryEvent(event=event, subject_kind=kind, before=before)
+
+    assert may_change_who_comes_in(row) is may
 
 
 def test_row_of_one_act_on_many_entries_tells_of_all_that_the_act_did(auditor, plant):

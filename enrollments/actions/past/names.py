@@ -33,6 +33,8 @@ EVENTS = (
 NOT_TOLD = "by which entry its name is held is not what the history made of it, and no row says why"
 PREDECESSOR_NOT_TOLD = "no row tells which group that one followed then"
 _ASSIGNED = (Event.DEVICE_ASSIGNED.value, Event.DEVICE_ASSIGNED_ANEW.value)
+# That a device comes through another entry, which has the name then, lets nobody in and shuts nobody out.
+FREEING = tuple(event for event in EVENTS if event not in _ASSIGNED)
 _OF_DEVICES = (*_ASSIGNED, Event.DEVICE_DEPROVISIONED.value)
 _GROUP = EntryRef(EntryKind.GROUP, 0, "")
 

@@ -26,9 +26,9 @@ from enrollments.actions.past.entries import (
     certificates_told_of,
     contradiction,
 )
-from enrollments.actions.past.names import rows_about
+from enrollments.actions.past.names import FREEING, rows_about
 from enrollments.actions.past.proofs import EVENTS as PROOF_EVENTS
-from enrollments.actions.past.proofs import Proofs
+from enrollments.actions.past.proofs import Proofs, tells_of_proofs
 from enrollments.audit.events import Event
 from enrollments.errors import Conflict, Invalid
 from enrollments.models import (
@@ -154,6 +154,13 @@ def _rows_that_decide(service: ProvisioningService) -> HistoryQuerySet:
     entries = Q(subject_kind__in=KINDS) & about_entries
     others = Q(event__in=_OF_NO_ENTRY)
     return HistoryEvent.objects.of_service(service.pk).filter(entries | others)
+
+
+def may_change_who_comes_in(event: HistoryEvent) -> bool:
+    """Whether a row can have let a device in or shut one out: it tells of what decides, or frees a name (R11)."""
+    about_entry = event.subject_kind in KINDS and event.event.startswith(("enrollment.", "group."))
+    of_service = tells_of_proofs(event) or KEY_GROUPS in (event.before or {})
+    return about_entry or of_service or event.event in FREEING
 
 
 def _parts_about(service: ProvisioningService, names: Collection[str]) -> tuple[HistoryQuerySet, ...]:

@@ -163,6 +163,7 @@ def _of_fleet(
     then, later = numbers(said)
     all_asked = {**asked, EVERYONE: "1"}
     addresses = all_asked if asks_for_everyone(request.GET) else asked
+    tabs = choices(service, said, effect, addresses)
     query = {**addresses, "effect": effect.value if effect else ""}
     return {
         "said": said,
@@ -171,7 +172,8 @@ def _of_fleet(
         "later": later,
         "through_then": through_at(said, first=True),
         "through_later": through_at(said, first=False),
-        "choices": choices(service, said, effect, addresses),
+        "choices": tabs,
+        "turned": [one for one in tabs if one.effect in (Effect.REFUSED, Effect.COMES_IN)],
         "page": page_of(service, said, effect, request.GET, addresses),
         "everyone_url": past_url(service, **all_asked),
         "may_export": may(request, Right.EXPORT, service),
