@@ -27,7 +27,8 @@ class HistoryRow:
     """One row as a sentence: who did what to what. `url` leads to the object where it is still there.
 
     `actor_url`, `subject_url`: what else that actor did, and what else was done to that object. `own_url`: the page of
-    the row alone, if it can have one. by_import: the import of which it is, if any.
+    the row alone, if it can have one. by_import: the import of which it is, if any. shut_it_out: it is known to have
+    shut out the device that the page is about.
     """
 
     event: HistoryEvent
@@ -40,6 +41,7 @@ class HistoryRow:
     differences: Differences
     shuts_out: bool
     by_import: ByImport | None = None
+    shut_it_out: bool = False
 
     @property
     def scheduled(self) -> str:
@@ -171,6 +173,7 @@ def rows_of(
             differences=differences(event.before, event.after),
             shuts_out=event.pk in shut_out or event.event in SHUTTING_OUT or is_shut_out_by_change(event),
             by_import=imports.get(event.pk),
+            shut_it_out=event.pk in shut_out,
         )
         for event in events
     ]

@@ -60,7 +60,8 @@ def test_rows_and_the_page_of_one_name_the_import_and_lead_to_it(auditor, run):
 
     of_device = auditor.get("/services/plant/registrations/pump-3/history/", {"event": "shuts-out"})
 
-    assert sentences(of_device)[0] == "alice disabled individual enrollment pump-3, by import list.jsonl"
+    (sentence,) = sentences(of_device)[:1]
+    assert sentence == "alice disabled individual enrollment pump-3, by import list.jsonl Shut it out"
     assert links(of_device.content.decode())["list.jsonl"] == page
     assert links(page_of(auditor, row_of("pump-3")))["list.jsonl"] == page
 

@@ -242,7 +242,11 @@ class TestOfADevice:
         events, text = self.of_device(auditor)
 
         assert events == [("enrollment.deleted", "pump-1"), ("enrollment.added_disabled", "pump-1")]
-        assert "was shut out, 1 time:" in text
+        assert "was shut out, 1 time: by 1 row of the history" in text
+        assert "Rows without that mark are what else under its own name can shut out" in text
+        rows = auditor.get(self.URL, {"event": "shuts-out"}).context["rows"]
+        assert [row.shut_it_out for row in rows] == [False, True]
+        assert text.count("Shut it out") == 2, "once where the mark is explained"
         assert "Now it would be refused by enrollment group plant-7" in text
 
     def test_other_filters_and_pages_hold_for_it_too(self, auditor, plant, pump):
