@@ -20,6 +20,7 @@ from enrollments.actions.people import (
     set_role_in_service,
 )
 from enrollments.actions.refused_again import ADDED_UP_FOR, record_refused_again
+from enrollments.audit.actor import Actor, Way
 from enrollments.models import ApiToken, HistoryEvent, Membership, ProvisioningService, RefusedAgain
 from enrollments.policy.access import AccessRight
 from enrollments.policy.roles import Right, Role
@@ -95,6 +96,19 @@ def test_auditor_is_offered_the_page_and_nothing_to_change(auditor):
     assert "/people/p/" not in text
     assert take(auditor, "some-auditor").status_code == 403
     assert give(auditor, "some-auditor", "administrator").status_code == 403
+
+
+def test_name_leads_to_what_that_person_did_in_this_service(auditor, plant, bob):
+    set_role("bob", Role.OPERATOR, service=plant, actor=ALICE)
+    by_bob = Actor("user", "bob", Way.PORTAL)
+    for service in (plant, ProvisioningService.objects.get(name="lab")):
+        add_api_token(service, bob, "ci", [AccessRight.ENROLLMENT_READ], days=1, actor=by_bob)
+
+    (link,) = re.findall(r'<th scope="row"><a href="([^"]+)">bob<', auditor.get(URL).content.decode())
+
+    assert link == "/services/plant/history/?actor=user%3Abob"
+    rows = [row.event for row in auditor.get(link).context["rows"]]
+    assert [(one.actor_name, one.service_name) for one in rows] == [("bob", "plant")]
 
 
 def test_viewer_does_not_see_it(viewer):

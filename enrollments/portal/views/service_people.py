@@ -23,17 +23,22 @@ from enrollments.policy.unknown import Unknown, known
 from enrollments.portal.access import actor_of, may, person, requires
 from enrollments.portal.confirmation import ReasonForm, show_invalid
 from enrollments.portal.forms_people import ServiceRoleForm
+from enrollments.portal.history_rows import history_url
 from enrollments.portal.paging import paged
 from enrollments.portal.roles import ask_to_take_away, tell_of_role
 
 
 @dataclass(frozen=True, slots=True)
 class Roles:
-    """What one person has here. `here` and `everywhere`: through what; `counts`: the higher of the two, if any does."""
+    """What one person has here. `here` and `everywhere`: through what; `counts`: the higher of the two, if any does.
+
+    acts_url: what they did in this service.
+    """
 
     person: User
     here: Role | Unknown | None
     everywhere: Role | Unknown | None
+    acts_url: str
 
     @property
     def counts(self) -> Role | None:
@@ -126,14 +131,15 @@ def _page(
         "form": form,
         "page": page,
         "search": search,
-        "rows": [_roles(one) for one in page.rows],
+        "rows": [_roles(one, service) for one in page.rows],
         "may_change": may(request, Right.ADMINISTER, service),
         "may_see_people": request.role_everywhere is Role.ADMINISTRATOR,  # type: ignore[attr-defined]  # set by access.requires
     }
     return render(request, "portal/people/of_service.html", context, status=status)
 
 
-def _roles(user: User) -> Roles:
+def _roles(user: User, service: ProvisioningService) -> Roles:
     memberships: list[Membership] = user.memberships_here  # type: ignore[attr-defined]  # people_of fetches these
     by_place = {one.service_id is None: known(Role, one.role) for one in memberships}
-    return Roles(user, by_place.get(False), by_place.get(True))
+    acts_url = history_url(service, {"actor": f"user:{user.get_username()}"})
+    return Roles(user, by_place.get(False), by_place.get(True), acts_url)
