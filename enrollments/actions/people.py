@@ -46,7 +46,7 @@ class ShutOut(DpsError):
     def __init__(self, right: Right | None) -> None:
         sentence = "You are not let in any more."
         if right is not None:
-            sentence = f"Your role does not allow this any more; it needs the right to {right.value.replace('_', ' ')}."
+            sentence = f"Your role does not allow this any more; it needs the right to {right.in_words}."
         super().__init__(sentence)
 
 

@@ -91,8 +91,7 @@ class Caller:
     def require_sight_of_keys(self) -> None:
         if not self.may_see_keys:
             raise LacksRight(
-                f"The role of {self.name} does not allow this; it needs the right to "
-                f"{Right.REVEAL_KEYS.value.replace('_', ' ')}."
+                f"The role of {self.name} does not allow this; it needs the right to {Right.REVEAL_KEYS.in_words}."
             )
 
     def require_still(self, right: AccessRight) -> None:

@@ -11,6 +11,11 @@ class Right(StrEnum):
     REVEAL_KEYS = "reveal_keys"
     ADMINISTER = "administer"
 
+    @property
+    def in_words(self) -> str:
+        """As it goes on after «the right to»."""
+        return _IN_WORDS[self]
+
 
 class Role(StrEnum):
     VIEWER = "viewer"
@@ -27,6 +32,14 @@ class Role(StrEnum):
         return _RIGHTS[self]
 
 
+_IN_WORDS = {
+    Right.SEE: "see what services hold",
+    Right.SEE_HISTORY: "see history, attempts and explanations",
+    Right.EXPORT: "export what is shown",
+    Right.CHANGE_ENTRIES: "change entries",
+    Right.REVEAL_KEYS: "reveal keys",
+    Right.ADMINISTER: "administer hubs, settings and people",
+}
 _AUDITOR = frozenset({Right.SEE, Right.SEE_HISTORY, Right.EXPORT})
 _RIGHTS = {
     Role.VIEWER: frozenset({Right.SEE}),

@@ -57,7 +57,7 @@ def requires_everywhere(right: Right) -> Callable[[View], View]:
         @wraps(view)
         def wrapped(request: HttpRequest, **rest: Any) -> HttpResponseBase:
             if not has_right(person(request), right, None):
-                _refuse(_lacking(right), request, None, rest)
+                _refuse(_lacking(right, everywhere=True), request, None, rest)
             request.let_in_by = right, None  # type: ignore[attr-defined]  # read by actor_of
             try:
                 return view(request, **rest)
@@ -145,8 +145,9 @@ def _note_stranger(request: HttpRequest, service: ProvisioningService | None, se
     )
 
 
-def _lacking(right: Right) -> str:
-    return f"Your role does not allow this; it needs the right to {right.value.replace('_', ' ')}."
+def _lacking(right: Right, *, everywhere: bool = False) -> str:
+    where = ", in the whole installation" if everywhere else ""
+    return f"Your role does not allow this; it needs the right to {right.in_words}{where}."
 
 
 def _refuse(

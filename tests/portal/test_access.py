@@ -214,6 +214,28 @@ def test_head_is_refused_as_get_is(address, world):
     assert rows_since(before) == ["action.refused"] * (statuses == {403})
 
 
+@pytest.mark.parametrize(
+    ("path", "missing"),
+    [
+        ("/history/", "see what services hold, in the whole installation."),
+        ("/people/", "administer hubs, settings and people, in the whole installation."),
+        ("/services/plant/attempts/", "see history, attempts and explanations."),
+        ("/services/plant/policies/", "administer hubs, settings and people."),
+    ],
+)
+def test_refusal_says_what_is_missing_in_words(world, path, missing):
+    client = signed_in_as(Role.VIEWER, world.service).client
+
+    sentence = f"Your role does not allow this; it needs the right to {missing}"
+
+    assert sentence in client.get(path).content.decode()
+
+
+def test_each_right_has_words():
+    assert all(right.in_words and "_" not in right.in_words for right in Right)
+    assert len({right.in_words for right in Right}) == len(Right)
+
+
 def test_r15_refusal_names_who_tried_what(world):
     client = signed_in_as(Role.VIEWER, world.service).client
 
