@@ -6,10 +6,14 @@ from django.conf import settings
 from django.core.exceptions import SuspiciousOperation
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import render, resolve_url
+from django.template.loader import render_to_string
+from django.urls import Resolver404, resolve
+from django.utils.encoding import escape_uri_path
 from django_htmx.http import HttpResponseClientRedirect
 
 from enrollments.actions.people import ShutOut
 from enrollments.errors import Conflict, DpsError, HubUnavailable, Invalid, NotFound, SecretUnreadable
+from enrollments.portal.refused_acts import LOOKS
 
 STATUS: dict[type[DpsError], int] = {
     ShutOut: 403,
@@ -21,8 +25,23 @@ STATUS: dict[type[DpsError], int] = {
 }
 
 
+def page_above(request: HttpRequest) -> str:
+    """The nearest address above this one that there is. Whether anything is to be seen there is not looked at (R1)."""
+    above = request.path_info
+    while True:
+        above = f"{above.rstrip('/').rpartition('/')[0]}/"
+        try:
+            resolve(above)
+        except Resolver404:
+            continue
+        return escape_uri_path(above)
+
+
 class PortalErrorsMiddleware:
-    """Shows a DpsError that a view let pass as a page with its sentence; anything else stays a 500."""
+    """Shows a DpsError that a view let pass as a page with its sentence; anything else stays a 500.
+
+    And a page to who looks at an address that only takes what a form sends: browsers keep it in their address bar.
+    """
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self.get_response = get_response
@@ -32,6 +51,9 @@ class PortalErrorsMiddleware:
             # No name of ours holds a NUL, and not every database lets itself be asked for one.
             raise SuspiciousOperation("The address holds a NUL character.")
         response = self.get_response(request)
+        if response.status_code == 405 and request.method in LOOKS:
+            response.content = render_to_string("405.html", {"above_url": page_above(request)}, request)
+            return response
         sign_in = resolve_url(settings.LOGIN_URL)
         if response.status_code != 302 or not response["Location"].startswith(f"{sign_in}?"):
             return response

@@ -1,5 +1,6 @@
 """Every address of the portal, for every role: who gets in, who does not, what both leave (R1, R15, R17)."""
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -234,6 +235,26 @@ def test_refusal_says_what_is_missing_in_words(world, path, missing):
 def test_each_right_has_words():
     assert all(right.in_words and "_" not in right.in_words for right in Right)
     assert len({right.in_words for right in Right}) == len(Right)
+
+
+def test_address_that_only_takes_forms_shows_a_page_that_leads_above(world):
+    """Enter in the address bar, after a form was answered by a page, leads there."""
+    client, shown = signed_in_as(Role.ADMINISTRATOR, None).client, 0
+    for url in (world.url(one) for one in ADDRESSES if one.name not in GETS):
+        before = newest()
+        answer, head = client.get(url), client.head(url)
+        if answer.status_code != 405:
+            continue
+        text, shown = answer.content.decode(), shown + 1
+        (above,) = re.findall(r'<a class="btn btn-primary" href="([^"]+)"', text)
+
+        assert "This address only takes what a form sends." in text
+        assert (answer["Allow"], head.status_code, head["Allow"]) == ("POST", 405, "POST")
+        assert url.startswith(above)
+        assert client.get(above).status_code == 200
+        assert rows_since(before) == []
+        assert client.put(url).content == b""
+    assert shown > 30
 
 
 def test_r15_refusal_names_who_tried_what(world):
