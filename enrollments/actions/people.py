@@ -445,8 +445,15 @@ def _refuse_without_administrator(user: User, service: ProvisioningService | Non
 
     user: whose change it was. Of a service those count who were made so there. With no service: of the installation.
     """
-    administrators = Membership.objects.filter(
-        service=service, role=Role.ADMINISTRATOR.value, user__is_active=True
-    )
-    if not administrators.select_for_update().exists():
+    if not _administrators(service).select_for_update().exists():
         raise LastAdministrator(user, service)
+
+
+def last_administrator(user: User, service: ProvisioningService | None) -> LastAdministrator | None:
+    """For who asks before: the refusal to put this person out, as long as nobody else administers the place."""
+    administrators = _administrators(service).values_list("user_id", flat=True)[:2]
+    return LastAdministrator(user, service) if list(administrators) == [user.pk] else None
+
+
+def _administrators(service: ProvisioningService | None) -> QuerySet[Membership]:
+    return Membership.objects.filter(service=service, role=Role.ADMINISTRATOR.value, user__is_active=True)

@@ -37,6 +37,13 @@ def page_above(request: HttpRequest) -> str:
         return escape_uri_path(above)
 
 
+def refused_page(request: HttpRequest, message: str, status: int) -> HttpResponse:
+    """What could not be done, and a way back to the page of what it was about, unless that is gone or not shown."""
+    above_url = page_above(request) if status not in (403, 404) else ""
+    context = {"message": message, "status": status, "above_url": above_url}
+    return render(request, "portal/refused.html", context, status=status)
+
+
 class PortalErrorsMiddleware:
     """Shows a DpsError that a view let pass as a page with its sentence; anything else stays a 500.
 
@@ -68,10 +75,5 @@ class PortalErrorsMiddleware:
             return None
         for kind, status in STATUS.items():
             if isinstance(exception, kind):
-                return render(
-                    request,
-                    "portal/refused.html",
-                    {"message": exception.message, "status": status},
-                    status=status,
-                )
+                return refused_page(request, exception.message, status)
         return None

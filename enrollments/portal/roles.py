@@ -5,10 +5,11 @@ from django.contrib import messages
 from django.contrib.auth.models import User
 from django.http import HttpRequest, HttpResponse
 
-from enrollments.actions.people import role_in
+from enrollments.actions.people import last_administrator, role_in
 from enrollments.models import Membership, ProvisioningService
-from enrollments.policy.roles import Role
+from enrollments.policy.roles import Right, Role
 from enrollments.policy.unknown import known
+from enrollments.portal.access import may
 from enrollments.portal.confirmation import ask
 
 
@@ -34,17 +35,27 @@ def tell_of_role(
 def ask_to_take_away(
     request: HttpRequest, membership: Membership, form: forms.Form, *, cancel_url: str
 ) -> HttpResponse:
-    user, where = membership.user, _place(membership.service)
+    user, service = membership.user, membership.service
+    where = _place(service)
     is_own, role = user == request.user, known(Role, membership.role).label.lower()
     whose = "This is your own role: you are" if is_own else f"{user} is"
+    # Who administers the installation may leave a service without an administrator of its own.
+    is_held = service is None or not may(request, Right.ADMINISTER, None)
+    left = (is_held and last_one_stays(user, service)) or _what_is_left(membership, is_own=is_own)
     return ask(
         request,
         title=f"Take away the role of {user} in {where}?",
         yes="Take away",
-        body=f"{whose} {role} in {where}. {_what_is_left(membership, is_own=is_own)}",
+        body=f"{whose} {role} in {where}. {left}",
         form=form,
         cancel_url=cancel_url,
     )
+
+
+def last_one_stays(user: User, service: ProvisioningService | None) -> str:
+    """What is asked here would be refused as things are now; empty where it is done."""
+    refusal = last_administrator(user, service)
+    return f"{refusal.message} Until then the last one stays." if refusal else ""
 
 
 def _place(service: ProvisioningService | None) -> str:

@@ -9,6 +9,7 @@ from django.test import Client
 
 from enrollments.actions import people
 from enrollments.actions.api_tokens import add_api_token, digest_of
+from enrollments.actions.people import set_active
 from enrollments.audit.events import Event
 from enrollments.models import ApiToken, HistoryEvent, Membership, ProvisioningService
 from enrollments.policy.access import AccessRight
@@ -250,7 +251,10 @@ def test_last_administrator_stays(admin, bob, path, data, tried):
     answer = admin.post(f"/people/p/root/{path}", data)
 
     assert answer.status_code == 409
-    assert LAST in answer.content.decode()
+    text = answer.content.decode()
+    assert LAST in text
+    # A form comes back with its error; after a question there is a way back to the person.
+    assert '<a class="btn btn-primary" href="/people/p/root/">Go back</a>' in text or path == "role/"
     user = User.objects.get(username="root")
     assert user.is_active
     assert Membership.objects.get(user=user, service=None).role == "administrator"
@@ -263,6 +267,22 @@ def test_last_administrator_stays(admin, bob, path, data, tried):
     # It is among what was done to that person.
     assert shown(admin, "/people/p/root/changes/")[0].event == "action.refused"
     assert "was refused an act on person" in admin.get("/people/p/root/changes/").content.decode()
+
+
+@pytest.mark.parametrize("path", ["deactivate/", "remove/", "take-away/?where=*"])
+def test_question_says_that_the_last_administrator_stays(admin, bob, path):
+    stays = f"{LAST} Make somebody else an administrator first. Until then the last one stays."
+
+    asked = admin.get(f"/people/p/root/{path}").content.decode()
+
+    assert stays in asked
+    assert "click" not in asked
+    assert stays not in admin.get(f"/people/p/bob/{path.replace('*', 'plant')}").content.decode()
+    second = a_user(Role.ADMINISTRATOR, username="second")
+    assert stays not in admin.get(f"/people/p/root/{path}").content.decode()
+    set_active("second", False, actor=ALICE)
+    assert stays not in admin.get(f"/people/p/{second}/{path}").content.decode()
+    assert stays in admin.get(f"/people/p/root/{path}").content.decode()
 
 
 @pytest.mark.parametrize(

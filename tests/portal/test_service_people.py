@@ -310,7 +310,23 @@ def test_taking_a_role_away_is_asked_first_and_says_what_is_left(admin, plant, b
     assert memberships(bob) == before - {("plant", "operator")}
 
 
+def test_question_says_that_the_last_administrator_of_the_service_stays(admin, plant):
+    url = f"{URL}p/some-administrator/take-away/"
+    root = Client()
+    root.force_login(a_user(Role.ADMINISTRATOR, username="root"))
+
+    asked = admin.get(url).content.decode()
+
+    assert "This is the last administrator of service plant. Make somebody else" in asked
+    assert "Until then the last one stays." in asked
+    assert "click" not in asked
+    # Who administers the installation may do it.
+    for path in (url, "/people/p/some-administrator/take-away/?where=plant"):
+        assert "From their next click on, the service is not there" in root.get(path).content.decode()
+
+
 def test_ones_own_role_is_called_so(admin, plant):
+    a_user(Role.ADMINISTRATOR, plant, "second")
     page = admin.get(f"{URL}p/some-administrator/take-away/").content.decode()
 
     assert "This is your own role: you are administrator in service plant." in page

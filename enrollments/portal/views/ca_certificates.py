@@ -43,6 +43,7 @@ from enrollments.portal.htmx import render_page
 from enrollments.portal.paging import paged
 from enrollments.portal.preview_changes import OfCaCertificate, in_question, shut_out_in_question
 from enrollments.portal.previews import comings_shown
+from enrollments.portal.refusals import refused_page
 
 
 @require_safe
@@ -180,8 +181,7 @@ def ca_delete(request: HttpRequest, service: ProvisioningService, ca_name: str) 
         show_invalid(form, problem)
         shown = shut_out_in_question(service, OfCaCertificate("delete", row))
     except CaCertificateInUse as problem:
-        context = {"message": problem.message, "status": 409}
-        return render(request, "portal/refused.html", context, status=409)
+        return refused_page(request, problem.message, 409)
     return ask(
         request,
         title=f"Delete CA certificate {row}?",

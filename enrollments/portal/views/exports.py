@@ -26,6 +26,7 @@ from enrollments.portal.confirmation import ask
 from enrollments.portal.entry_lists import EntryFilter
 from enrollments.portal.forms_groups import OF_GROUPS
 from enrollments.portal.forms_imports import ExportForm
+from enrollments.portal.refusals import refused_page
 from enrollments.transfer.exporting import export_entries
 
 _TYPES = {ImportFormat.CSV: "text/csv", ImportFormat.JSON_LINES: "application/jsonl"}
@@ -129,8 +130,7 @@ def _question(
 
 def _no_such_filter(request: HttpRequest) -> HttpResponse:
     """Exported is exactly what is filtered: a filter that cannot be read exports nothing."""
-    told = {"message": "The filter of this export cannot be read: go back to the list.", "status": 422}
-    return render(request, "portal/refused.html", told, status=422)
+    return refused_page(request, "The filter of this export cannot be read: go back to the list.", 422)
 
 
 def _filtered(

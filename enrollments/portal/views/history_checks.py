@@ -5,7 +5,6 @@ from typing import Any
 
 from django.core import signing
 from django.http import HttpRequest, HttpResponse
-from django.shortcuts import render
 from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.http import require_POST
@@ -20,6 +19,7 @@ from enrollments.portal.access import actor_of, person, requires, requires_every
 from enrollments.portal.forms_history_check import CheckForm
 from enrollments.portal.history_rows import row_url
 from enrollments.portal.htmx import render_page, wants_fragment
+from enrollments.portal.refusals import refused_page
 from enrollments.portal.views.history_proof import proof_page, proof_url
 
 # With script a portion is short, so that the page tells how far it is and can be left; without, somebody presses a
@@ -48,15 +48,8 @@ def _check(request: HttpRequest, service: ProvisioningService | None) -> HttpRes
         try:
             check, began = _continued(request.POST["state"], request, service)
         except signing.BadSignature:
-            return render(
-                request,
-                "portal/refused.html",
-                {
-                    "message": "This check was begun too long ago, or by somebody else: begin it anew.",
-                    "status": 409,
-                },
-                status=409,
-            )
+            message = "This check was begun too long ago, or by somebody else: begin it anew."
+            return refused_page(request, message, 409)
         seconds = SECONDS if wants_fragment(request) else SECONDS_WITHOUT_SCRIPT
     else:
         form = CheckForm(request.POST, request.FILES)

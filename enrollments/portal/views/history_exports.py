@@ -4,7 +4,6 @@ from datetime import datetime
 
 from django.http import HttpRequest, StreamingHttpResponse
 from django.http.response import HttpResponseBase
-from django.shortcuts import render
 from django.utils import timezone
 from django.views.decorators.http import require_safe
 
@@ -18,6 +17,7 @@ from enrollments.portal.forms_history import HistoryFilter
 from enrollments.portal.history_export import ENDINGS, TYPES, Export
 from enrollments.portal.history_pages import filter_of, found_by, place_of
 from enrollments.portal.history_shut_outs import what_shut_out_the_device
+from enrollments.portal.refusals import refused_page
 
 NAMES = {"csv": "history as CSV", "jsonl": "history as JSON Lines", "xlsx": "history as XLSX"}
 
@@ -37,7 +37,9 @@ def installation_history_export(request: HttpRequest) -> HttpResponseBase:
 def _export(request: HttpRequest, service: ProvisioningService | None) -> HttpResponseBase:
     format = request.GET.get("format", "csv")
     if format not in TYPES:
-        return _refused(request, f"There is no export in this format. There are: {', '.join(TYPES)}.", 422)
+        return refused_page(
+            request, f"There is no export in this format. There are: {', '.join(TYPES)}.", 422
+        )
     form = filter_of(request, place_of(service))
     if not form.is_valid():
         # Exported is exactly what is filtered: a filter that cannot be read exports nothing.
@@ -45,13 +47,13 @@ def _export(request: HttpRequest, service: ProvisioningService | None) -> HttpRe
         cause = " ".join(
             labels.get(name, "") + " ".join(map(str, said)) for name, said in form.errors.items()
         )
-        return _refused(request, f"The filter of this export cannot be read: {cause}", 422)
+        return refused_page(request, f"The filter of this export cannot be read: {cause}", 422)
     if service is not None:
         settle_if_possible(service)
     told = what_shut_out_the_device(request, service, form)
     if told is not None and told.problem:
         # Exported is exactly what is asked for: rows that were not worked out would be missing, and nobody would know.
-        return _refused(request, f"Nothing was exported: {told.problem}", 409)
+        return refused_page(request, f"Nothing was exported: {told.problem}", 409)
     found = found_by(request, form, service, told)
     asked, now = _in_words(form, found.seen_up_to), timezone.now()
     try:
@@ -60,7 +62,7 @@ def _export(request: HttpRequest, service: ProvisioningService | None) -> HttpRe
         export = Export(found, checkpoint, service.name if service else "", asked, now)
         export.begin()
     except (HistoryDisagrees, Conflict) as problem:
-        return _refused(request, f"Nothing was exported: {problem.message}", 409)
+        return refused_page(request, f"Nothing was exported: {problem.message}", 409)
     note_export(
         NAMES[format],
         {**asked, "rows_up_to": checkpoint.size},
@@ -82,7 +84,3 @@ def _in_words(form: HistoryFilter, seen_up_to: int) -> dict[str, str]:
         for name, text in form.asked.items()
     }
     return asked | ({"since": f"last, after #{seen_up_to}"} if form.is_since_last else {})
-
-
-def _refused(request: HttpRequest, message: str, status: int) -> HttpResponseBase:
-    return render(request, "portal/refused.html", {"message": message, "status": status}, status=status)

@@ -18,6 +18,7 @@ from enrollments.models import ProvisioningService
 from enrollments.policy.roles import Right, Role
 from enrollments.portal.access import actor_of, may, requires, requires_everywhere
 from enrollments.portal.forms_history_check import CheckForm
+from enrollments.portal.refusals import refused_page
 
 LINES_AT_ONCE = 500
 
@@ -147,4 +148,4 @@ def _checkpoint_download(request: HttpRequest) -> HttpResponse:
 
 
 def _refused(request: HttpRequest, problem: HistoryDisagrees | Conflict) -> HttpResponse:
-    return render(request, "portal/refused.html", {"message": problem.message, "status": 409}, status=409)
+    return refused_page(request, problem.message, 409)

@@ -26,7 +26,7 @@ from enrollments.portal.access import actor_of, requires_everywhere
 from enrollments.portal.confirmation import ReasonForm, ask, show_invalid
 from enrollments.portal.forms_people import EVERYWHERE, NewPasswordForm, PersonForm, RoleForm
 from enrollments.portal.paging import paged
-from enrollments.portal.roles import ask_to_take_away, tell_of_role
+from enrollments.portal.roles import ask_to_take_away, last_one_stays, tell_of_role
 
 
 @require_safe
@@ -127,8 +127,9 @@ def person_deactivate(request: HttpRequest, username: str) -> HttpResponse:
         request,
         title=f"Deactivate {user}?",
         yes="Deactivate",
-        body=f"{user} can do nothing any more from their next click on. The roles stay for later; their API tokens "
-        "end, also for later.",
+        body=last_one_stays(user, None)
+        or f"{user} can do nothing any more from their next click on. The roles stay for later; their API tokens end, "
+        "also for later.",
         form=form,
         cancel_url=_person_url(user),
     )
@@ -156,7 +157,8 @@ def person_remove(request: HttpRequest, username: str) -> HttpResponse:
         request,
         title=f"Remove {user}?",
         yes="Remove",
-        body=f"{user} can no longer sign in, and all their roles and API tokens are lost. What they did stays in the "
+        body=last_one_stays(user, None)
+        or f"{user} can no longer sign in, and all their roles and API tokens are lost. What they did stays in the "
         "history.",
         form=form,
         cancel_url=_person_url(user),
