@@ -77,6 +77,18 @@ def test_filter(auditor, plant, query, found):
     assert {name for name in ("pump-1", "odd-1") if f">{name}</a>" in text} == found
 
 
+def test_list_tells_since_when_an_attempt_came(auditor, plant):
+    for name in ("pump-1", "pump-2"):
+        register(plant, CA.leaf(name))
+    first = timezone.now().replace(microsecond=0) - timedelta(minutes=7)
+    plant.attempts.filter(claimed_registration_id="pump-1").update(count=2, first_at=first)
+
+    text = page(auditor)
+
+    assert f'First <time datetime="{first:%Y-%m-%dT%H:%M:%SZ}">{first:%Y-%m-%d %H:%M:%S}</time>' in text
+    assert text.count("First <time") == 1, "of who came once it is the same"
+
+
 def test_tracking_id_leads_to_its_attempt(auditor, plant):
     answer = register(plant, root("Stranger").leaf("odd-1"))
 

@@ -276,6 +276,19 @@ def test_page_states_its_queries_however_many_callers(operator, plant, contested
         assert "/release/" in page(operator)
 
 
+def test_storm_tells_since_when_it_goes_on(operator, plant):
+    for name in ("odd-1", "odd-2"):
+        refused(plant, self_signed(name))
+    first = timezone.now().replace(microsecond=0) - timedelta(minutes=7)
+    plant.attempts.filter(claimed_registration_id="odd-1").update(count=2, first_at=first)
+    plant.attempts.filter(claimed_registration_id="odd-2").update(first_at=F("last_at"))
+
+    text = page(operator)
+
+    assert f'First <time datetime="{first:%Y-%m-%dT%H:%M:%SZ}">' in text
+    assert text.count("First <time") == 1
+
+
 def test_more_than_are_shown_are_counted(operator, plant, monkeypatch):
     monkeypatch.setattr("enrollments.actions.storms.MOST_SHOWN", 2)
     for number in range(3):
