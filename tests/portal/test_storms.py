@@ -11,6 +11,7 @@ from enrollments.actions.attempts import OVERFLOW_NAME
 from enrollments.actions.enrollment_groups import disable_enrollment_group, enable_enrollment_group
 from enrollments.actions.enrollments import disable_enrollment, enable_enrollment
 from enrollments.actions.revocation import deny_device, release_registration
+from enrollments.actions.schedule import as_text
 from enrollments.actions.services import change_settings
 from enrollments.models import HistoryEvent, ProvisioningService, QuietPeriod
 from enrollments.policy.back_off import FREE_REFUSALS
@@ -345,6 +346,26 @@ def test_quiet_period_is_started_from_the_row_and_ended_again(operator, plant):
     operator.post(f"{URL}quiet/{quiet.pk}/end/")
     assert not QuietPeriod.objects.exists()
     assert operator.get(f"{URL}quiet/{quiet.pk}/end/").status_code == 404
+
+
+def test_question_says_that_a_quiet_period_runs_already_and_is_replaced(
+    operator, plant, django_assert_max_num_queries
+):
+    for _ in range(2):
+        refused(plant, self_signed("odd-1"))
+    attempts = list(plant.attempts.order_by("pk"))
+    urls = [f"/services/plant/attempts/{one.pk}/quiet/" for one in attempts]
+    assert "One runs already" not in page(operator, urls[0])
+    operator.post(urls[0], {"duration": "10080"})
+    until = QuietPeriod.objects.get().until
+
+    with django_assert_max_num_queries(6):
+        asked = page(operator, urls[0])
+
+    assert f"One runs already, until {as_text(until)}, started by some-operator: a new one takes its" in asked
+    assert "One runs already" not in page(operator, urls[1]), "another credential under the same name"
+    operator.post(urls[0], {"duration": "60"})
+    assert QuietPeriod.objects.get().until < until
 
 
 @pytest.mark.parametrize(

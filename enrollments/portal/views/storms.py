@@ -15,6 +15,7 @@ from django.views.decorators.http import require_http_methods, require_safe
 from enrollments.actions.quiet_periods import (
     caller_of,
     end_quiet_period,
+    quiet_period_of,
     standing_quiet_periods,
     start_quiet_period,
 )
@@ -91,13 +92,20 @@ def attempt_quiet(request: HttpRequest, service: ProvisioningService, pk: int) -
             return redirect(_storms_url(service))
     caller = caller_of(attempt)
     who = who_in_words(caller.credential, caller.is_proven) if caller else "nobody that is known any more"
+    running = quiet_period_of(caller, timezone.now()) if caller else None
+    already = (
+        f" One runs already, until {as_text(running.until)}, started by {running.actor}: a new one takes its place, "
+        "even where it ends earlier."
+        if running
+        else ""
+    )
     return ask(
         request,
         title=f"A quiet period for {attempt.claimed_registration_id}?",
         body=f"It is for {who}. While that caller is refused, it is answered 429 with a Retry-After up to the end, "
         "and hardly judged. It keeps nobody out who would be admitted: the same name with another credential is "
         "not meant, and any change of what is enrolled has this caller judged again at its next try. "
-        "Once this caller is admitted under that name, the period is over.",
+        f"Once this caller is admitted under that name, the period is over.{already}",
         cancel_url=_storms_url(service),
         form=form,
         danger=False,
