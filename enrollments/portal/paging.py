@@ -58,7 +58,7 @@ class Page(Generic[Row]):
 
     @property
     def summary(self) -> str:
-        more = ", and more" if self.next_url or self.previous_url else ""
+        more = ", and more" if self.next_url else ""
         return f"{counted(len(self.rows), 'row')} on this page{more}"
 
 

@@ -51,6 +51,19 @@ def test_every_row_comes_once_forwards_and_backwards(rows, sort, order):
     assert names(follow(rows, back.previous_url)) == names(first)
 
 
+def test_summary_says_that_more_follow_where_they_do(rows):
+    first = follow(rows, "")
+    second = follow(rows, first.next_url)
+    third = follow(rows, second.next_url)
+
+    assert [one.summary for one in (first, second, third, follow(rows, third.previous_url))] == [
+        "3 rows on this page, and more",
+        "3 rows on this page, and more",
+        "1 row on this page",
+        "3 rows on this page, and more",
+    ]
+
+
 def test_a_page_goes_on_where_it_ended_although_rows_before_it_are_gone(rows):
     first = follow(rows, "")
     rows.filter(registration_key__in=["b", "c"]).delete()
