@@ -138,7 +138,7 @@ _WORDS: dict[Event, str] = {
     Event.SIGNED_IN: "signed in",
     Event.SIGNED_OUT: "signed out",
     Event.SIGN_IN_FAILED: "failed to sign in as",
-    Event.ATTEMPTS_FORGOTTEN: "deleted attempts kept for long enough, and what they left, of provisioning service",
+    Event.ATTEMPTS_FORGOTTEN: "deleted old attempts, and records of devices never assigned, in provisioning service",
     Event.QUIET_STARTED: "started a quiet period for refused device",
     Event.QUIET_ENDED: "ended the quiet period of device",
     Event.KEYS_REVEALED: "looked at the keys of",

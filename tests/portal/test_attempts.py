@@ -1,5 +1,6 @@
 """Attempts: finding one by name, outcome and tracking ID, and reading how it was decided (R3, R14)."""
 
+import re
 from datetime import timedelta
 
 import pytest
@@ -7,6 +8,7 @@ from django.test import Client
 from django.utils import timezone
 
 from enrollments.actions.attempts import OVERFLOW_NAME
+from enrollments.actions.attempts_forgotten import forget_old_attempts
 from enrollments.actions.enrollment_groups import disable_enrollment_group
 from enrollments.actions.services import change_settings
 from enrollments.actions.throttled_attempts import write_down_throttled
@@ -304,6 +306,20 @@ def test_detail_states_its_queries(auditor, plant, django_assert_max_num_queries
 
     with django_assert_max_num_queries(14):
         page(auditor, url)
+
+
+def test_history_says_that_old_ones_are_deleted(auditor, plant):
+    register(plant, CA.leaf("pump-1"))
+    plant.attempts.update(last_at=timezone.now() - timedelta(days=plant.attempts_kept_days + 1))
+
+    forget_old_attempts(plant, actor=ALICE)
+
+    text = page(auditor, "/services/plant/history/", event="attempts.forgotten")
+    words = " ".join(re.sub(r"<[^>]+>", " ", text).split())
+    assert (
+        "alice deleted old attempts, and records of devices never assigned, in provisioning service plant"
+        in words
+    )
 
 
 def test_empty_list_says_what_will_be_there(auditor):
