@@ -124,7 +124,7 @@ def _bar_or_admit(
             "R5",
             f"individual enrollment of {facts.claimed_registration_id}",
             Said.SILENT,
-            "there is none, so the groups are asked",
+            "there is none" if facts.credential.problem else "there is none, so the groups are asked",
         )
     )
     return _ask_groups(facts, proven, trace)
@@ -177,7 +177,7 @@ def _ask_groups(
             trace.append(TraceStep("R7", str(group.ref), Said.SILENT, _why_silent(group)))
     if not admitting or not proven:
         if not facts.groups:
-            trace.append(TraceStep("R7", "enrollment groups", Said.SILENT, _none_met(facts)))
+            trace.append(_no_group(facts))
         return _why_none_admits(facts), None
     first, *others = admitting
     trace.append(
@@ -243,10 +243,14 @@ def _why_silent(group: GroupFacts) -> str:
     return group.path_problem or "its key is met, but no valid path ends in the enrolled CA"
 
 
-def _none_met(facts: RegistrationFacts) -> str:
-    if facts.credential.mechanism is Mechanism.X509:
-        return "none is met on the chain"
-    return "none has a key from which the device's own is derived"
+def _no_group(facts: RegistrationFacts) -> TraceStep:
+    said, because = Said.SILENT, "none has a key from which the device's own is derived"
+    if facts.credential.problem is not None:
+        # Nothing was followed upwards from it, so which groups would be met is not known.
+        said, because = Said.NOT_ASKED, "without a usable credential no group is asked"
+    elif facts.credential.mechanism is Mechanism.X509:
+        because = "none is met on the chain"
+    return TraceStep("R7", "enrollment groups", said, because)
 
 
 def _where(group: GroupFacts, steps: int) -> str:

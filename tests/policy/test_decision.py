@@ -227,3 +227,35 @@ def test_trace_names_every_group_that_bars():
     ]
     assert trace[-1].candidate == "enrollment group other"
     assert trace[-1].said is Said.NOT_ASKED
+
+
+@pytest.mark.parametrize(
+    "credential",
+    [
+        pytest.param(replace(SHOWN, problem=Reason.LEAF_REFUSED), id="a certificate that has expired"),
+        pytest.param(replace(SHOWN, problem=Reason.COMMON_NAME_DIFFERS), id="a certificate of another name"),
+        pytest.param(replace(SIGNS, problem=Reason.TOKEN_EXPIRED), id="a token that has expired"),
+        pytest.param(CredentialFacts(None, problem=Reason.NO_CREDENTIAL), id="nothing"),
+    ],
+)
+def test_without_a_usable_credential_no_group_is_said_to_have_been_asked(credential):
+    trace = decide(RegistrationFacts("pump-042", credential)).trace
+
+    assert [(step.candidate, step.said, step.because) for step in trace[1:]] == [
+        ("individual enrollment of pump-042", Said.SILENT, "there is none"),
+        ("enrollment groups", Said.NOT_ASKED, "without a usable credential no group is asked"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("credential", "because"),
+    [
+        (SHOWN, "none is met on the chain"),
+        (SIGNS, "none has a key from which the device's own is derived"),
+    ],
+)
+def test_of_a_usable_credential_groups_are_asked_also_where_none_has_a_say(credential, because):
+    trace = decide(RegistrationFacts("pump-042", credential)).trace
+
+    assert trace[1].because == "there is none, so the groups are asked"
+    assert (trace[2].said, trace[2].because) == (Said.SILENT, because)
