@@ -74,6 +74,11 @@ class Explanation:
         return self.reason is Reason.THROTTLED
 
     @property
+    def is_for_want_of_proof(self) -> bool:
+        """Whether the verdict rests on that (R3). Then it concerns `entry`, which decided nothing."""
+        return any(step.decides and step.said == Said.PROVES_NOTHING for step in self.steps)
+
+    @property
     def came_out(self) -> str:
         return self.reason.value if self.is_throttled else self.verdict.value
 

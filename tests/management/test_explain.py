@@ -190,6 +190,17 @@ def test_the_path_and_the_deciding_step_are_marked(service, ca, tmp_path):
     assert "enrollment group plant: admits (this decides)" in text
 
 
+def test_without_proof_no_entry_is_said_to_have_decided(service):
+    enroll_device(service, self_signed("pump-7", not_after=timezone.now() + timedelta(days=20)))
+    later = (timezone.now() + timedelta(days=30)).isoformat()
+
+    text = printed_by("explain", "--registration-id", "pump-7", "--at", later)
+
+    assert "the certificate CN=pump-7: proves nothing (this decides)" in text
+    assert text.endswith(", concerning individual enrollment pump-7\n")
+    assert "decided by" not in text
+
+
 @pytest.mark.parametrize(
     ("options", "code", "sentence"),
     [

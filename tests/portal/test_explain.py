@@ -132,6 +132,18 @@ def test_another_time_shows_what_will_have_expired(auditor, plant):
     assert "Expired" in text
 
 
+def test_without_proof_the_page_names_the_entry_and_not_as_deciding(auditor, plant):
+    enroll_keys(plant, "gauge-1")
+    answer = register(plant, signs(plant, "gauge-1", "a" * 44), "gauge-1")
+    attempt = auditor.get(f"/services/plant/attempts/{plant.attempts.get().pk}/").content.decode()
+
+    told = words(page(auditor, tracking_id=answer.tracking_id))
+
+    assert "It concerns individual enrollment gauge-1" in told
+    assert "Decided by" not in told
+    assert "Entry concerned gauge-1" in words(attempt)
+
+
 @pytest.mark.parametrize(
     ("days", "told"),
     [

@@ -112,7 +112,8 @@ def _as_text(service: str, explanation: Explanation) -> str:
         decides = " (this decides)" if step.decides else ""
         lines.append(f"{number:2}. {step.rule}  {step.candidate}: {step.said}{decides}")
         lines.append(f"        {step.because}")
-    decided_by = f", decided by {explanation.entry_words}" if explanation.entry_words else ""
+    how = "concerning" if explanation.is_for_want_of_proof else "decided by"
+    decided_by = f", {how} {explanation.entry_words}" if explanation.entry_words else ""
     fails = ", and failed" if explanation.fails else ""
     lines += ["", f"Verdict: {explanation.came_out}{fails} ({explanation.reason.in_words}){decided_by}"]
     if explanation.note:
