@@ -142,12 +142,18 @@ def draw_chain(
     )
 
 
-def draw_group(service: ProvisioningService, group: EnrollmentGroup, *, at: datetime) -> list[DrawnChain]:
+def draw_group(
+    service: ProvisioningService,
+    group: EnrollmentGroup,
+    *,
+    at: datetime,
+    entries_at: datetime | None = None,
+) -> list[DrawnChain]:
     """The CA certificates of a group, and what stands above each. Every device below the group comes by them."""
     held = list(group.certificates.select_related("certificate").order_by("pk"))
     helpers = [parsed(one.certificate.pem) for one in held if one.role == HeldRole.HELPER]
     return [
-        draw_chain(service, [parsed(one.certificate.pem), *helpers], None, None, at=at)
+        draw_chain(service, [parsed(one.certificate.pem), *helpers], None, None, at=at, entries_at=entries_at)
         for one in held
         if one.role == HeldRole.ANCHOR
     ]

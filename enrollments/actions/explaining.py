@@ -12,8 +12,8 @@ from django.utils import timezone
 
 from enrollments.actions.attempt_entries import EntriesOfNow, entry_words
 from enrollments.actions.attempts import OVERFLOW_NAME, shown_trace
-from enrollments.actions.drawn_chains import draw_chain
-from enrollments.actions.explanations import Explanation, explained_steps, explanation_of
+from enrollments.actions.drawn_chains import draw_chain, draw_group
+from enrollments.actions.explanations import ExplainedGroup, Explanation, explained_steps, explanation_of
 from enrollments.actions.judging import Judgement, judge
 from enrollments.actions.judging.assumed import Assumed, judge_tpm_as_proven
 from enrollments.actions.kept_attempts import are_alike, find_attempt, ordinal_of, tracking_id_of_latest
@@ -23,7 +23,7 @@ from enrollments.actions.name_holders import held_by_other, may_take
 from enrollments.actions.tracking import as_written
 from enrollments.attestation.credential import PresentedCredential
 from enrollments.attestation.x509 import ParsedCertificate
-from enrollments.errors import Invalid, NotFound
+from enrollments.errors import Invalid, NotFound, SecretUnreadable
 from enrollments.models import (
     AttemptOutcome,
     AttestationMechanism,
@@ -78,9 +78,7 @@ def explain(service: ProvisioningService, question: Question) -> Explanation:
                 ]
             }
         )
-    if question.at is not None and not EARLIEST <= question.at < LATEST:
-        raise Invalid({"at": [f"Give a time from {EARLIEST:%Y} to {LATEST:%Y}."]})
-    at = question.at or timezone.now()
+    at = _moment_in_question(question.at)
     known = _credentials_in_question(service, question, at)
     if known:
         return _judged_first(service, known, at, question.at)
@@ -88,7 +86,48 @@ def explain(service: ProvisioningService, question: Question) -> Explanation:
     latest = service.attempts.filter(registration_key=key).order_by("-last_at", "-id").first()
     if latest is None:
         raise NotFound(_nothing_kept(service, f"registration ID {question.registration_id}"))
+    if question.at is not None:
+        unknown = (
+            f"No credential of {question.registration_id} is known, so nothing can be judged at another time."
+        )
+        raise Invalid({"at": [f"{unknown} Without a time, its latest attempt is told."]})
     return explain_attempt(service, latest)
+
+
+def is_judged_now(service: ProvisioningService, registration_id: str) -> bool:
+    """Whether a question by this name alone is answered by judging, and not with its latest attempt."""
+    if not is_registration_id(registration_id):
+        return False
+    try:
+        return bool(known_credentials(service, registration_id, at=timezone.now()))
+    except SecretUnreadable:
+        return True  # there is something to judge by, and the answer is that it cannot be read
+
+
+def explain_group(
+    service: ProvisioningService, group_id: str, *, at: datetime | None = None
+) -> ExplainedGroup:
+    """What stands above a group, whichever device is asked about. at: see Question. Raises NotFound, Invalid."""
+    moment = _moment_in_question(at)
+    groups = service.enrollmentgroups.without_secrets()
+    group = groups.filter(group_key=registration_key(group_id)).first()
+    if group is None:
+        raise NotFound(f"There is no enrollment group {group_id[:130]} in service {service}.")
+    is_x509 = group.mechanism == AttestationMechanism.X509
+    chains = draw_group(service, group, at=moment, entries_at=at) if is_x509 else ()
+    return ExplainedGroup(
+        group,
+        moment,
+        tuple(chains),
+        is_another_time=at is not None,
+        is_to_come=at is not None and at > timezone.now(),
+    )
+
+
+def _moment_in_question(at: datetime | None) -> datetime:
+    if at is not None and not EARLIEST <= at < LATEST:
+        raise Invalid({"at": [f"Give a time from {EARLIEST:%Y} to {LATEST:%Y}."]})
+    return at or timezone.now()
 
 
 def explain_attempt(

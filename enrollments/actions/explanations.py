@@ -8,7 +8,7 @@ from typing import Any
 from enrollments.actions.attempts import shown_trace
 from enrollments.actions.drawn_chains import DrawnCertificate, DrawnChain
 from enrollments.actions.known_credentials import KnownCredential
-from enrollments.models import RegistrationAttempt
+from enrollments.models import EnrollmentGroup, RegistrationAttempt
 from enrollments.policy.decision import Decision, Said, Verdict
 from enrollments.policy.facts import EntryRef, RegistrationFacts
 from enrollments.policy.reasons import Reason
@@ -124,6 +124,27 @@ class Explanation:
                 "key_id": self.attempt.key_id,
             }
         return told
+
+
+@dataclass(frozen=True, slots=True)
+class ExplainedGroup:
+    """What every device of a group comes by: the path above each of its CAs. It has none if it holds keys.
+
+    is_another_time, is_to_come: see Explanation.
+    """
+
+    group: EnrollmentGroup
+    at: datetime
+    chains: tuple[DrawnChain, ...]
+    is_another_time: bool = False
+    is_to_come: bool = False
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "group": self.group.group_id,
+            "at": self.at.isoformat(),
+            "chains": [[_certificate_as_json(one) for one in chain.path] for chain in self.chains],
+        }
 
 
 def explanation_of(

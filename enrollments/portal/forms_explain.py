@@ -35,9 +35,10 @@ class KnownDeviceForm(_Question):
         self.fields[
             "registration_id"
         ].help_text = "Judged by what the device showed last, or what is enrolled for it."
-        self.fields[
-            "group"
-        ].help_text = "With a registration ID, a group with symmetric keys: also for devices that never came."
+        self.fields["group"].help_text = (
+            "With a registration ID, a group with symmetric keys: also for devices that never came. Alone, any "
+            "group: what stands above it."
+        )
         self.fields[
             "tracking_id"
         ].help_text = "From an answer that a device was given: shows how it was decided then."

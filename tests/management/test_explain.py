@@ -204,10 +204,12 @@ def test_without_proof_no_entry_is_said_to_have_decided(service):
 @pytest.mark.parametrize(
     ("options", "code", "sentence"),
     [
-        ([], 2, "Give --certificate, --tracking-id or --registration-id"),
+        ([], 2, "Give --certificate, --tracking-id, --registration-id or --group"),
         (["--registration-id", "nobody"], 1, "Nothing is kept about registration ID nobody"),
         (["--registration-id", "not an ID"], 2, "is no registration ID"),
         (["--tracking-id", "x", "--registration-id", "y"], 2, "stands alone"),
+        (["--group", "nowhere"], 1, "There is no enrollment group nowhere"),
+        (["--group", "nowhere", "--at", "9000-01-01"], 2, "Give a time from 1990 to 2200"),
         (["--tracking-id", "not-a-uuid"], 1, "Nothing is kept"),
         (["--certificate", "no-such-file"], 2, "cannot be read"),
         (["--registration-id", "x", "--at", "tomorrow"], 2, "give one such as 2030-03-01"),
@@ -219,6 +221,39 @@ def test_what_cannot_be_explained_is_said(service, options, code, sentence):
 
     assert refused == code
     assert sentence in said
+
+
+def test_a_group_alone_is_told_by_what_stands_above_it_at_the_time_that_is_asked_about(service):
+    ca = root("Plant", not_after=datetime(2036, 1, 1, tzinfo=UTC))
+    line = ca.intermediate("Line", not_after=datetime(2040, 1, 1, tzinfo=UTC))
+    enroll_ca(service, ca)
+    enroll_ca(service, line)
+
+    text = printed_by("explain", "--group", "LINE", "--at", "2037-01-01")
+    told = json_of("explain", "--group", "line")
+
+    assert text.startswith(
+        "Enrollment group line in service plant\nAt               2037-01-01T00:00:00+00:00\n"
+    )
+    assert "    CN=Line: valid, enrolled in enrollment group line," in text
+    assert "    CN=Plant: expired, enrolled in enrollment group plant," in text
+    assert [[one["validity"] for one in chain] for chain in told["chains"]] == [["valid", "valid"]]
+
+
+def test_a_group_with_keys_has_nothing_above_it(service):
+    enroll_key_group(service)
+
+    assert "give --registration-id with it" in printed_by("explain", "--group", "line-9")
+
+
+def test_of_who_proved_nothing_no_other_time_is_told(service):
+    register(service, self_signed("stray-3"))
+
+    code, sentence = refusal_of("explain", "--registration-id", "stray-3", "--at", "2030-01-01")
+
+    assert code == 2
+    assert sentence.startswith("No credential of stray-3 is known, so nothing can be judged at another time.")
+    assert "one attempt" in printed_by("explain", "--registration-id", "stray-3")
 
 
 @pytest.mark.parametrize("what", ["text", "key", "two names"])

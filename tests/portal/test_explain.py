@@ -237,6 +237,31 @@ def test_group_is_drawn_with_what_stands_above_and_its_latest_devices(auditor, p
     assert "Barred by enrollment group plant-7" in path
 
 
+def test_group_is_drawn_as_of_the_time_that_is_asked_about(auditor, plant):
+    enroll_ca(plant, LINE, "line-3")
+    now = timezone.now()
+    disable_enrollment_group(plant, "plant-7", actor=ALICE, at=now + timedelta(days=1))
+
+    told = words(page(auditor, group="line-3", at="2190-01-01T00:00"))
+
+    path = told[: told.index("By name")]
+    assert "scheduled until then 2190-01-01 00:00:00" in path
+    assert path.count("Expired") == 2
+    assert "Barred by enrollment group plant-7" in path
+    assert "Give a time from 1990 to 2200" in page(auditor, status=422, group="line-3", at="9999-01-01T00:00")
+
+
+def test_of_who_proved_nothing_no_other_time_is_told_and_no_answer_of_now_is_offered(auditor, plant):
+    answer = register(plant, self_signed("stray-3"))
+
+    for query in ({"registration_id": "stray-3"}, {"tracking_id": answer.tracking_id}):
+        assert "stray-3 was refused" in page(auditor, **query)
+        assert "What would be answered now" not in page(auditor, **query)
+    refused = page(auditor, status=422, registration_id="stray-3", at="2030-01-01T00:00")
+    assert "No credential of stray-3 is known" in refused
+    assert 'id="verdict"' not in refused
+
+
 # --- By certificate ---------------------------------------------------------------------------------
 
 

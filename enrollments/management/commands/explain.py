@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from enrollments.actions.drawn_chains import DrawnCertificate
-from enrollments.actions.explaining import Question, explain
-from enrollments.actions.explanations import Explanation
+from enrollments.actions.explaining import Question, explain, explain_group
+from enrollments.actions.explanations import ExplainedGroup, Explanation
 from enrollments.attestation.x509 import ParsedCertificate, read_upload
 from enrollments.errors import Invalid
 from enrollments.management.command import DpsCommand, add_service_option, called_wrongly, service_named
@@ -19,7 +19,8 @@ class Command(DpsCommand):
         "answer to a device that has the key of that certificate. With --tracking-id: why the answer "
         "with that tracking ID was given. With --registration-id alone: what it would answer to what "
         "the device showed last, or to the credential that is enrolled for it; failing both, why its last "
-        "attempt was refused. With --group: to a device of that group with symmetric keys."
+        "attempt was refused. With --group besides: to a device of that group with symmetric keys; with "
+        "--group alone: what stands above that group."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -38,7 +39,10 @@ class Command(DpsCommand):
             help="With --certificate: the ID to register under, if not its common name.",
         )
         parser.add_argument(
-            "--group", default="", metavar="ID", help="With --registration-id: a group with symmetric keys."
+            "--group",
+            default="",
+            metavar="ID",
+            help="With --registration-id: a group with symmetric keys. Alone: any group.",
         )
         parser.add_argument(
             "--at",
@@ -60,17 +64,23 @@ class Command(DpsCommand):
         json: bool,
         **_: Any,
     ) -> None:
-        if not (certificate or tracking_id or registration_id):
-            called_wrongly("Give --certificate, --tracking-id or --registration-id.")
+        if not (certificate or tracking_id or registration_id or group):
+            called_wrongly("Give --certificate, --tracking-id, --registration-id or --group.")
         found = service_named(service)
+        explanation: Explanation | ExplainedGroup
         chain = _chain_in(certificate) if certificate else ()
-        question = Question(tracking_id, chain, registration_id, group, _moment(at) if at else None)
+        moment = _moment(at) if at else None
         try:
-            explanation = explain(found, question)
+            if group and not (certificate or tracking_id or registration_id):
+                explanation = explain_group(found, group, at=moment)
+            else:
+                explanation = explain(found, Question(tracking_id, chain, registration_id, group, moment))
         except Invalid as problem:
             called_wrongly(problem.message)
         if json:
             self.print_json({"service": found.name, **explanation.as_json()})
+        elif isinstance(explanation, ExplainedGroup):
+            self.stdout.write(_group_as_text(found.name, explanation))
         else:
             self.stdout.write(_as_text(found.name, explanation))
 
@@ -118,6 +128,22 @@ def _as_text(service: str, explanation: Explanation) -> str:
     lines += ["", f"Verdict: {explanation.came_out}{fails} ({explanation.reason.in_words}){decided_by}"]
     if explanation.note:
         lines.append(explanation.note)
+    return "\n".join(lines)
+
+
+def _group_as_text(service: str, explained: ExplainedGroup) -> str:
+    lines = [
+        f"Enrollment group {explained.group} in service {service}",
+        f"At               {explained.at.isoformat()}",
+    ]
+    for chain in explained.chains:
+        lines += ["", "The path, from an enrolled CA upwards:"]
+        lines += [f"    {_in_words(one)}" for one in chain.path]
+    if not explained.chains:
+        lines += [
+            "",
+            "Its devices sign with keys that are derived from its own: give --registration-id with it.",
+        ]
     return "\n".join(lines)
 
 

@@ -3,15 +3,13 @@
 from dataclasses import dataclass
 
 from django.http import HttpRequest, HttpResponse
-from django.utils import timezone
 from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_http_methods
 
-from enrollments.actions.drawn_chains import draw_group
-from enrollments.actions.explaining import Question, explain
-from enrollments.actions.explanations import Explanation
+from enrollments.actions.explaining import Question, explain, explain_group, is_judged_now
+from enrollments.actions.explanations import ExplainedGroup, Explanation
 from enrollments.errors import Invalid, NotFound
-from enrollments.models import AttestationMechanism, EnrollmentGroup, ProvisioningService, RegistrationRecord
+from enrollments.models import ProvisioningService, RegistrationRecord
 from enrollments.policy.names import registration_key
 from enrollments.policy.roles import Right
 from enrollments.portal.access import requires
@@ -27,7 +25,7 @@ LATEST_DEVICES = 5
 class AskedGroup:
     """A group that was come from: its CAs as paths, and devices of it to ask about."""
 
-    group: EnrollmentGroup
+    explained: ExplainedGroup
     chains: tuple[ShownChain, ...]
     devices: tuple[RegistrationRecord, ...]
 
@@ -41,6 +39,7 @@ def explain_page(request: HttpRequest, service: ProvisioningService) -> HttpResp
         return _by_chain(request, service)
     form = KnownDeviceForm(request.GET)
     explanation: Explanation | None = None
+    asked: AskedGroup | None = None
     chosen = form.chosen if form.is_valid() else {}
     if chosen.get("registration_id") or chosen.get("tracking_id"):
         question = Question(
@@ -55,7 +54,13 @@ def explain_page(request: HttpRequest, service: ProvisioningService) -> HttpResp
             form.show(problem)
         except NotFound as problem:
             form.add_error("tracking_id" if question.tracking_id else "registration_id", problem.message)
-    asked = None if explanation else _asked_group(service, chosen.get("group", ""))
+    if explanation is None and chosen.get("group") and "at" not in form.errors:
+        try:
+            asked = _asked_group(service, explain_group(service, chosen["group"], at=chosen.get("at")))
+        except Invalid as problem:
+            form.show(problem)
+        except NotFound:
+            pass  # an address of a group that is gone leads to the questions
     return _page(request, service, form, ChainForm(), explanation, asked)
 
 
@@ -82,23 +87,10 @@ def _by_chain(request: HttpRequest, service: ProvisioningService) -> HttpRespons
     return _page(request, service, KnownDeviceForm(), form, explanation, None)
 
 
-def _asked_group(service: ProvisioningService, group_id: str) -> AskedGroup | None:
-    if not group_id:
-        return None
-    groups = service.enrollmentgroups.without_secrets()
-    group = groups.filter(group_key=registration_key(group_id)).first()
-    if group is None:
-        return None
-    chains = (
-        tuple(
-            shown_chain(service, one, lowest="Enrolled CA")
-            for one in draw_group(service, group, at=timezone.now())
-        )
-        if group.mechanism == AttestationMechanism.X509
-        else ()
-    )
-    devices = tuple(service.registrations.filter(group=group).order_by("-updated_at", "-id")[:LATEST_DEVICES])
-    return AskedGroup(group, chains, devices)
+def _asked_group(service: ProvisioningService, explained: ExplainedGroup) -> AskedGroup:
+    chains = tuple(shown_chain(service, one, lowest="Enrolled CA") for one in explained.chains)
+    devices = service.registrations.filter(group=explained.group).order_by("-updated_at", "-id")
+    return AskedGroup(explained, chains, tuple(devices[:LATEST_DEVICES]))
 
 
 def _page(
@@ -117,6 +109,9 @@ def _page(
         "shown": shown(service, explanation) if explanation else None,
         "asked_group": asked_group,
         "record": _record(service, explanation) if explanation else None,
+        "is_judged_now": bool(
+            explanation and explanation.was_kept and is_judged_now(service, explanation.registration_id)
+        ),
     }
     return render_page(
         request,
