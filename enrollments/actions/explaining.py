@@ -13,6 +13,7 @@ from django.utils import timezone
 from enrollments.actions.attempt_entries import EntriesOfNow, entry_words
 from enrollments.actions.attempts import OVERFLOW_NAME, shown_trace
 from enrollments.actions.drawn_chains import draw_chain, draw_group
+from enrollments.actions.empty_entries import admits_nobody, holding_nothing
 from enrollments.actions.explanations import ExplainedGroup, Explanation, explained_steps, explanation_of
 from enrollments.actions.judging import Judgement, judge
 from enrollments.actions.judging.assumed import Assumed, judge_tpm_as_proven
@@ -34,6 +35,7 @@ from enrollments.models import (
     RegistrationStatus,
 )
 from enrollments.policy.decision import Decision, Verdict
+from enrollments.policy.facts import EntryKind
 from enrollments.policy.names import FORM_IN_WORDS, is_registration_id, registration_key
 from enrollments.policy.reasons import Reason
 from enrollments.policy.unknown import Unknown, known
@@ -250,7 +252,17 @@ def _judged_first(
         if other.verdict is Verdict.ADMIT and not other.fails:
             admitted = f"It is admitted by {other.entry_words} if it shows something else that is known of it"
             return replace(told, note=f"{admitted}: {other.basis}.")
-    return told
+    return _with_what_its_entry_lacks(service, told)
+
+
+def _with_what_its_entry_lacks(service: ProvisioningService, told: Explanation) -> Explanation:
+    """Of who is refused by its own entry: where that holds nothing, no credential helps and enabling does not (R5)."""
+    if told.note or told.entry is None or told.entry.kind is not EntryKind.INDIVIDUAL:
+        return told
+    own = service.individualenrollments.without_secrets().filter(
+        pk=told.entry.pk, registration_key=registration_key(told.registration_id)
+    )
+    return replace(told, note=admits_nobody(holding_nothing(service, own)))
 
 
 def _taken_as_sent(question: Question) -> KnownCredential:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from enrollments.actions.deleting import delete_and_deny
+from enrollments.actions.empty_entries import admits_nobody, holding_nothing
 from enrollments.actions.preview import (
     NO_LIMITS,
     Act,
@@ -250,6 +251,8 @@ class EntriesCommand(EntryReports):
             return Look(None, [f"{MARK}{_KEY_UNREADABLE}"], {})
         others = below(service, act, entries, at=times.at)
         more = below_in_lines(act, others)
+        if act is Act.ENABLE and (empty := holding_nothing(service, entries)):
+            more.append(admits_nobody(empty))
         # What is done now is told beside it.
         told = {name: value for name, value in foreseen.as_json().items() if name != "preview"}
         told["below"] = [below_as_json(one) for one in others]

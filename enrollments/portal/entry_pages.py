@@ -14,6 +14,7 @@ from django.urls import reverse
 from django.utils.cache import patch_vary_headers
 from django_htmx.http import HttpResponseClientRedirect, reswap, retarget, trigger_client_event
 
+from enrollments.actions.empty_entries import admits_nobody, holding_nothing
 from enrollments.actions.judging import group_ref, individual_ref
 from enrollments.actions.preview import (
     NO_NAMES,
@@ -329,6 +330,7 @@ def ask_before(
         "below": below,
         "unproven": lacking_proof(service, groups) if act is Act.ENABLE else [],
         "overrides": named(list(disabled_groups_above(service, opened, at=time))) if opened else "",
+        "empty": admits_nobody(holding_nothing(service, opened)),
         "passing": len(
             {
                 *(registration_key(one.registration_id) for one in passing),

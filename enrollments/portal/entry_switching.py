@@ -9,6 +9,7 @@ from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 
+from enrollments.actions.empty_entries import admits_nobody, holding_nothing
 from enrollments.actions.preview import (
     Act,
     Entry,
@@ -262,8 +263,10 @@ def _said(
     put_off = _said_put_off(pages, those_put_off(act, before, **times))
     if act is Act.ENABLE:
         if until is None:
-            return _said_enabled(pages, current, were_enabled)
-        return f"{_said_until(pages, current, until)}{put_off}"
+            said_enabled = _said_enabled(pages, current, were_enabled)
+        else:
+            said_enabled = f"{_said_until(pages, current, until)}{put_off}"
+        return f"{said_enabled} {admits_nobody(holding_nothing(service, current))}".rstrip()
     if AT in times:
         open_ = [one for one in current if one.enabled]
         shut = [one for one in current if not one.enabled]

@@ -8,6 +8,8 @@ import pytest
 from cryptography.fernet import Fernet
 from django.urls import reverse
 
+from enrollments.actions.enrollments import delete_enrollments
+from enrollments.actions.explaining import Question, explain
 from enrollments.actions.preview import NO_LIMITS, Preview
 from enrollments.actions.revocation import delete_registration, deny_device
 from enrollments.hubs import CONNECTORS
@@ -26,6 +28,7 @@ from tests.devices import (
     signs,
 )
 from tests.factories import a_service, a_user
+from tests.management.calls import printed_by, refusal_of
 from tests.portal.test_registrations import SilentHub
 
 pytestmark = pytest.mark.django_db
@@ -295,3 +298,70 @@ def test_the_question_says_so_where_it_is_not_kept_whether_a_key_was_its_own(ope
     derived = "a key derived from that of enrollment group keys; the certificate"
     either = f"a key of its own ({attempts.get().key_id[:8]}…) or {derived}"
     assert f"admitted under it any more: {derived if is_kept else either}" in told
+
+
+class TestAnEntryThatHoldsNothing:
+    """Of a device that signs with a key of its group: enabling does not undo the denial, deleting does."""
+
+    SAID = (
+        "Individual enrollment lamp-1 holds no credential, so that it admits nobody, enabled or not. Delete it, and "
+        "the groups decide again."
+    )
+    ENTRY = "/services/plant/enrollments/i/lamp-1/"
+
+    @pytest.fixture
+    def lamp(self, plant):
+        key = derived_key(enroll_key_group(plant, "keys").primary_key, "lamp-1")
+        shown = signs(plant, "lamp-1", key)
+        assert register(plant, shown, "lamp-1").outcome == "assigned"
+        deny_device(plant, "lamp-1", actor=ALICE)
+        return shown
+
+    def test_the_page_the_question_and_the_answer_say_so(self, operator, plant, lamp):
+        asked = question(operator, f"{self.ENTRY}enable/")
+        epoch = re.search(r'name="epoch" value="(\d+)"', asked)[1]
+
+        answer = operator.post(f"{self.ENTRY}enable/", {"reason": "found", "epoch": epoch}, follow=True)
+
+        assert self.SAID in words(asked)
+        assert f"Enabled individual enrollment lamp-1. {self.SAID}" in words(answer.content.decode())
+        assert f"{self.SAID} Or give it a certificate below." in words(question(operator, self.ENTRY))
+        assert register(plant, lamp, "lamp-1").outcome == "unauthorized"
+
+    @pytest.mark.parametrize("enabled", [True, False])
+    def test_the_explanation_and_the_record_say_so(self, operator, plant, lamp, enabled):
+        plant.individualenrollments.update(enabled=enabled)
+
+        told = explain(plant, Question(registration_id="lamp-1"))
+
+        assert told.note == self.SAID
+        assert self.SAID in words(question(operator, "/services/plant/registrations/lamp-1/"))
+
+    def test_the_commands_say_so(self, plant, lamp):
+        code, sentence = refusal_of("registrations", "enable", "lamp-1")
+
+        assert code == 1
+        assert "enrollments enable" not in sentence
+        assert "It holds no credential" in sentence
+        assert "manage.py enrollments delete lamp-1 takes it away" in sentence
+        assert self.SAID in printed_by("enrollments", "enable", "lamp-1", "--dry-run")
+
+    def test_of_one_that_holds_its_certificate_nothing_is_said(self, operator, plant):
+        deny_device(plant, "twin-0", actor=ALICE)
+
+        assert "holds no credential" not in question(operator, "/services/plant/enrollments/i/twin-0/enable/")
+        assert "lets it in by what that entry holds" in refusal_of("registrations", "enable", "twin-0")[1]
+        assert not explain(plant, Question(registration_id="twin-0")).note
+
+    def test_a_certificate_that_it_does_not_hold_is_not_called_another_one(self, plant, lamp):
+        plant.individualenrollments.update(enabled=True)
+
+        told = explain(plant, Question(certificates=(CA.leaf("lamp-1").parsed,)))
+
+        assert "it does not hold the certificate that was shown" in told.steps[1].because
+        assert told.note == self.SAID
+
+    def test_deleted_the_groups_decide_again(self, plant, lamp):
+        delete_enrollments(plant, ["lamp-1"], actor=ALICE)
+
+        assert register(plant, lamp, "lamp-1").outcome == "assigned"

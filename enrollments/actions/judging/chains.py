@@ -159,7 +159,7 @@ def _pinned_facts(
         )
     if individual.pk in pinning:
         return individual_facts(world, individual, own_credential_proven=True)
-    return individual_facts(world, individual, detail="it holds another certificate than the one shown")
+    return individual_facts(world, individual, detail="it does not hold the certificate that was shown")
 
 
 def _group_facts(

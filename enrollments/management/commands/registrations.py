@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from enrollments.actions.denying import StoodBefore, preview_of_denying, what_denying_did
+from enrollments.actions.empty_entries import holding_nothing
 from enrollments.actions.kept_out import kept_out
 from enrollments.actions.name_claims import freeing_allows, name_version
 from enrollments.actions.name_holders import holder_of
@@ -379,6 +380,12 @@ def _way_in(service: ProvisioningService, record: RegistrationRecord) -> str:
         )
     way = f"{record} is kept out by {out.by}, which is disabled."
     if out.by.kind is EntryKind.INDIVIDUAL:
+        found = service.individualenrollments.without_secrets().filter(pk=out.by.pk)
+        if holding_nothing(service, found):
+            return (
+                f"{way} It holds no credential, so that enabling it lets nobody in: manage.py enrollments delete "
+                f"{out.by.name} takes it away, and groups decide again."
+            )
         return (
             f"{way} manage.py enrollments enable {out.by.name} lets it in by what that entry holds; manage.py "
             f"enrollments delete {out.by.name} takes the entry away, and groups decide again."

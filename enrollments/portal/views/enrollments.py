@@ -8,6 +8,7 @@ from django.http.response import HttpResponseBase
 from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
+from enrollments.actions.empty_entries import admits_nobody, holding_nothing
 from enrollments.actions.enrollments import (
     add_individual_enrollment,
     change_individual_enrollment,
@@ -245,6 +246,7 @@ def _form_answer(
         "entry": form.current,
         **(switch_context(service, form.current) if form.current else {}),
         "kind": "individual",
+        "empty": admits_nobody(holding_nothing(service, [form.current])) if form.current else "",
         "previews": preview_of(
             service, form.given, form.kind, form.current, told=form.told, told_of=form.in_the_way
         ),
