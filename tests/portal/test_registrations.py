@@ -31,7 +31,7 @@ from enrollments.policy.reasons import Reason
 from enrollments.policy.roles import Role
 from tests.actions.test_tpm import TpmDevice, enroll_tpm
 from tests.certificates import root
-from tests.devices import ALICE, enroll_ca, enroll_keys, register, signs
+from tests.devices import ALICE, derived_key, enroll_ca, enroll_key_group, enroll_keys, register, signs
 from tests.factories import a_service, a_user, an_individual
 from tests.management.calls import refusal_of
 from tests.portal.entry_forms import entry_form, post
@@ -492,6 +492,24 @@ def test_device_can_be_found_and_shut_out_without_the_encryption_key(operator, p
 
     assert not IndividualEnrollment.objects.defer("primary_key", "secondary_key").get().enabled
     assert not HubDevice.objects.exists()
+
+
+def test_what_is_kept_of_a_symmetric_key_is_told(operator, plant):
+    keyed = an_individual(plant, "keyed-001", keys=True)
+    register(plant, signs(plant, "keyed-001", keyed.primary_key), "keyed-001")
+    group = enroll_key_group(plant)
+    register(plant, signs(plant, "keyed-002", derived_key(group.primary_key, "keyed-002")), "keyed-002")
+    proven = plant.attempts.values_list("registration_key", "key_id")
+
+    own, derived = (shown(page(operator, f"{URL}{name}/")) for name in ("keyed-001", "keyed-002"))
+
+    assert "of which a fingerprint and what identifies it are kept" in own
+    assert f"Key proven{dict(proven)['keyed-001']}" in own
+    assert "Key of its group" not in own
+    assert f"Key of its group, from which its own is derived{dict(proven)['keyed-002']}" in derived
+    assert "Key proven" in derived
+    RegistrationRecord.objects.update(key_ids="", key_fingerprint="")
+    assert "of which this record keeps nothing." in shown(page(operator, f"{URL}keyed-001/"))
 
 
 class TestWhoseNameAnotherEntryHoldsSinceAChange:

@@ -7,8 +7,10 @@ from django.urls import reverse
 from django.views.decorators.http import require_safe
 
 from enrollments.actions.kept_out import kept_out
+from enrollments.actions.key_identifiers import OF_GROUP
 from enrollments.models import (
     AttemptOutcome,
+    AttestationMechanism,
     EnrollmentGroup,
     IndividualEnrollment,
     ProvisioningService,
@@ -94,6 +96,7 @@ def registration_detail(
         "evidence": [
             one.certificate for one in record.evidence.select_related("certificate").order_by("position")
         ],
+        "key_ids": _key_ids(record),
         "attempts": [
             (one, _in_words(one.reason), entry)
             for one, entry in zip(attempts, shown_deciding_entries(service, attempts), strict=True)
@@ -106,6 +109,19 @@ def registration_detail(
         "may_change": may(request, Right.CHANGE_ENTRIES, service),
     }
     return render(request, "portal/registrations/detail.html", context)
+
+
+def _key_ids(record: RegistrationRecord) -> list[tuple[str, str]]:
+    """What identifies the symmetric key that was proven, as attempts name it, and the one that it is derived from."""
+    if record.mechanism != AttestationMechanism.SYMMETRIC_KEY:
+        return []
+    return [
+        (
+            "Key of its group, from which its own is derived" if one.startswith(OF_GROUP) else "Key proven",
+            one.removeprefix(OF_GROUP),
+        )
+        for one in record.key_ids.split()
+    ]
 
 
 def record_of(service: ProvisioningService, registration_id: str) -> RegistrationRecord:
