@@ -79,6 +79,14 @@ class Explanation:
         return any(step.decides and step.said == Said.PROVES_NOTHING for step in self.steps)
 
     @property
+    def cause(self) -> str:
+        """In words. Of a certificate that breaks a rule, which one that is."""
+        if self.reason is Reason.LEAF_REFUSED and self.is_for_want_of_proof:
+            because = next(step.because for step in self.steps if step.decides)
+            return f"{because[:1].lower()}{because[1:]}"
+        return self.reason.in_words
+
+    @property
     def came_out(self) -> str:
         return self.reason.value if self.is_throttled else self.verdict.value
 

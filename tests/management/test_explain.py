@@ -191,13 +191,17 @@ def test_the_path_and_the_deciding_step_are_marked(service, ca, tmp_path):
 
 
 def test_without_proof_no_entry_is_said_to_have_decided(service):
-    enroll_device(service, self_signed("pump-7", not_after=timezone.now() + timedelta(days=20)))
+    until = (timezone.now() + timedelta(days=20)).replace(microsecond=0)
+    enroll_device(service, self_signed("pump-7", not_after=until))
     later = (timezone.now() + timedelta(days=30)).isoformat()
 
     text = printed_by("explain", "--registration-id", "pump-7", "--at", later)
 
     assert "the certificate CN=pump-7: proves nothing (this decides)" in text
-    assert text.endswith(", concerning individual enrollment pump-7\n")
+    assert text.endswith(
+        f"Verdict: unauthorized (the device certificate expired on {until:%Y-%m-%d %H:%M:%S} UTC), concerning "
+        "individual enrollment pump-7\n"
+    )
     assert "decided by" not in text
 
 

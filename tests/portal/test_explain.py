@@ -128,6 +128,7 @@ def test_another_time_shows_what_will_have_expired(auditor, plant):
     text = page(auditor, registration_id="pump-042", at=f"{later:%Y-%m-%dT%H:%M}")
 
     assert "pump-042 would be refused with 401" in text
+    assert re.search("<p>The device certificate expired on [-0-9: ]+ UTC\\.", text)
     assert "with what is enrolled now" in text
     assert "Expired" in text
 

@@ -125,7 +125,7 @@ def _as_text(service: str, explanation: Explanation) -> str:
     how = "concerning" if explanation.is_for_want_of_proof else "decided by"
     decided_by = f", {how} {explanation.entry_words}" if explanation.entry_words else ""
     fails = ", and failed" if explanation.fails else ""
-    lines += ["", f"Verdict: {explanation.came_out}{fails} ({explanation.reason.in_words}){decided_by}"]
+    lines += ["", f"Verdict: {explanation.came_out}{fails} ({explanation.cause}){decided_by}"]
     if explanation.note:
         lines.append(explanation.note)
     return "\n".join(lines)
