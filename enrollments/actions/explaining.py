@@ -83,7 +83,8 @@ def explain(service: ProvisioningService, question: Question) -> Explanation:
     at = _moment_in_question(question.at)
     known = _credentials_in_question(service, question, at)
     if known:
-        return _judged_first(service, known, at, question.at)
+        told = _judged_first(service, known, at, question.at)
+        return replace(told, disabled_until=_disabled_until(service, told))
     key = registration_key(question.registration_id)
     latest = service.attempts.filter(registration_key=key).order_by("-last_at", "-id").first()
     if latest is None:
@@ -263,6 +264,15 @@ def _with_what_its_entry_lacks(service: ProvisioningService, told: Explanation) 
         pk=told.entry.pk, registration_key=registration_key(told.registration_id)
     )
     return replace(told, note=admits_nobody(holding_nothing(service, own)))
+
+
+def _disabled_until(service: ProvisioningService, told: Explanation) -> datetime | None:
+    if told.verdict is not Verdict.DISABLED or told.entry is None:
+        return None
+    is_group = told.entry.kind is EntryKind.GROUP
+    entries = service.enrollmentgroups if is_group else service.individualenrollments
+    entry = entries.without_secrets().filter(pk=told.entry.pk).first()
+    return entry.disabled_until if entry is not None else None
 
 
 def _taken_as_sent(question: Question) -> KnownCredential:

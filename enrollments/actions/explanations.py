@@ -37,6 +37,7 @@ class Explanation:
     """What is decided about a device, and why.
 
     basis: in words, what is judged. attempt: where it is told from a trace that was kept, and not judged now.
+    disabled_until: when the disabled entry that decides is enabled by itself, if it is.
     namesake_since: where the entry that decided is gone, since when another one has its name.
     note: what else is known to hinder it. chain_note: as of when the chain is told, or why there is none.
     is_latest: whether the tracking ID is that of the latest that is counted there. is_of_another: whether what was kept
@@ -51,6 +52,7 @@ class Explanation:
     steps: tuple[ExplainedStep, ...]
     entry_words: str = ""
     entry: EntryRef | None = None
+    disabled_until: datetime | None = None
     namesake_since: datetime | None = None
     chain: DrawnChain | None = None
     attempt: RegistrationAttempt | None = None
@@ -109,6 +111,7 @@ class Explanation:
             "fails": self.fails,
             "note": self.note or None,
             "entry": self.entry_words or None,
+            "disabled_until": self.disabled_until.isoformat() if self.disabled_until is not None else None,
             "trace": [
                 {
                     "rule": step.rule,

@@ -1,6 +1,7 @@
 """Whether a device would be refused if it came now, whatever its record still says of its last call."""
 
 from dataclasses import dataclass
+from datetime import datetime
 
 from enrollments.actions.explaining import Question, explain
 from enrollments.actions.judging import group_ref, individual_ref
@@ -19,13 +20,15 @@ from enrollments.policy.unknown import Unknown
 class KeptOut:
     """Why. by: the entry that the decision rests on. is_disabled: it does because that entry is disabled (R5 to R7).
 
-    is_denied: that entry is the device's own, so that denying it would change nothing. note: what would be admitted all
-    the same of what is enrolled for it, if anything.
+    until: when that ends by itself, where the entry is disabled until a time. is_denied: it does not, and the entry is
+    the device's own, so that denying it would change nothing. note: what would be admitted all the same of what is
+    enrolled for it, if anything.
     """
 
     reason: Reason | Unknown
     by: EntryRef | None
     is_disabled: bool
+    until: datetime | None = None
     is_denied: bool = False
     note: str = ""
 
@@ -51,9 +54,8 @@ def kept_out(service: ProvisioningService, record: RegistrationRecord) -> KeptOu
     if told.was_kept or told.verdict is Verdict.ADMIT:
         return None
     is_disabled = told.verdict is Verdict.DISABLED and told.entry is not None
-    return KeptOut(
-        told.reason, told.entry, is_disabled, is_disabled and _is_own(told.entry, record), told.note
-    )
+    is_denied = is_disabled and told.disabled_until is None and _is_own(told.entry, record)
+    return KeptOut(told.reason, told.entry, is_disabled, told.disabled_until, is_denied, told.note)
 
 
 def _by_disabled_entry(service: ProvisioningService, record: RegistrationRecord) -> KeptOut | None:
@@ -63,12 +65,19 @@ def _by_disabled_entry(service: ProvisioningService, record: RegistrationRecord)
     if individual is not None:
         if as_of.enabled(individual):
             return None
+        until = individual.disabled_until
         return KeptOut(
-            Reason.INDIVIDUAL_DISABLED, individual_ref(individual), is_disabled=True, is_denied=True
+            Reason.INDIVIDUAL_DISABLED,
+            individual_ref(individual),
+            is_disabled=True,
+            until=until,
+            is_denied=until is None,
         )
     if record.group is None or as_of.enabled(record.group):
         return None
-    return KeptOut(Reason.GROUP_DISABLED, group_ref(record.group), is_disabled=True)
+    return KeptOut(
+        Reason.GROUP_DISABLED, group_ref(record.group), is_disabled=True, until=record.group.disabled_until
+    )
 
 
 def _is_own(entry: EntryRef | None, record: RegistrationRecord) -> bool:

@@ -40,7 +40,8 @@ class Storm:
 
     times: with tries that were not judged since. in_a_row and next_try are what this node remembers; next_try is None
     where it may try at once. Whoever fails is held back by its rate alone: it has no refusals in a row.
-    denied_by: the individual enrollment of that name, where it is disabled now: nothing is left to deny.
+    disabled: the individual enrollment of that name, where it is disabled now. is_denied: until further notice, so that
+    nothing is left to deny.
     releasable: the registration ID, where another entry than the one that admits this caller holds it still (R11).
     """
 
@@ -52,7 +53,7 @@ class Storm:
     next_try: datetime | None
     quiet: QuietPeriod | None
     can_be_quieted: bool
-    denied_by: IndividualEnrollment | None
+    disabled: IndividualEnrollment | None
     releasable: str
 
     @property
@@ -67,6 +68,10 @@ class Storm:
     @property
     def fails(self) -> bool:
         return self.latest.outcome == AttemptOutcome.FAILED
+
+    @property
+    def is_denied(self) -> bool:
+        return self.disabled is not None and self.disabled.disabled_until is None
 
     @property
     def stands_for_many(self) -> bool:
@@ -103,7 +108,7 @@ def storms(service: ProvisioningService, *, window: timedelta, at: datetime) -> 
     if callers == MOST_SHOWN:
         callers = by_caller.annotate(rows=Count("pk")).count()
     latest = _latest_of(in_vain, (row["registration_key"] for row in rows))
-    denied_by = _denying(service, latest.values())
+    disabled = _disabled(service, latest.values())
     releasable = _releasable(service, latest.values())
     quiet = tuple(standing_quiet_periods(at).filter(service=service).order_by("until", "pk"))
     by_whom = {(one.registration_key, one.credential, one.is_proven): one for one in quiet}
@@ -128,7 +133,7 @@ def storms(service: ProvisioningService, *, window: timedelta, at: datetime) -> 
                 if refused
                 else None,
                 can_be_quieted=refused is not None,
-                denied_by=denied_by.get(attempt.registration_key),
+                disabled=disabled.get(attempt.registration_key),
                 releasable=releasable.get(attempt.pk, ""),
             )
         )
@@ -144,7 +149,7 @@ def _latest_of(
     return {_caller(vars(one)): one for one in latest}
 
 
-def _denying(
+def _disabled(
     service: ProvisioningService, attempts: Iterable[RegistrationAttempt]
 ) -> dict[str, IndividualEnrollment]:
     """The individual enrollments of these names that keep out now, by name. No switch is turned for it."""

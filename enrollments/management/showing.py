@@ -105,6 +105,7 @@ def show_record(service: ProvisioningService, record: RegistrationRecord) -> Sho
         "name_held_by": str(holder) if holder is not None else None,
         "name_wanted_by": [str(claim.entry) for claim in claims_on(record)],
         "kept_out_by": str(out.by) if out is not None and out.by is not None else None,
+        "kept_out_until": moment(out.until) if out is not None else None,
         "kept_out_because": out.reason.in_words if out is not None else None,
         "evidence": [
             f"{one.certificate.subject} (SHA-256 {one.certificate.thumbprint_sha256})" for one in evidence

@@ -107,6 +107,11 @@ class Entry(models.Model):
         return self.switches_at is not None and self.switches_at <= at
 
     @property
+    def disabled_until(self) -> datetime | None:
+        """When it is enabled by itself; None where it is enabled, or disabled until further notice."""
+        return None if self.enabled else self.switches_at
+
+    @property
     def status(self) -> ProvisioningStatus:
         return ProvisioningStatus.ENABLED if self.enabled else ProvisioningStatus.DISABLED
 

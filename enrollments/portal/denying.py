@@ -147,8 +147,8 @@ def _what_denies(
             f"Its individual enrollment is disabled, and {registration_id} is refused from its next request on, "
             f"whatever it shows ({kind} is enrolled).{_BARS_KEYS if is_x509 else ''}"
         )
-    if individual.switches_at is not None:
-        until = as_text(individual.switches_at)
+    if individual.disabled_until is not None:
+        until = as_text(individual.disabled_until)
         return f"Its individual enrollment is disabled until {until}, and stays so until further notice."
     return f"Its individual enrollment is disabled already, so {registration_id} is refused as it is."
 

@@ -8,6 +8,7 @@ from django.utils import timezone
 from enrollments.actions.enrollment_groups import disable_enrollment_group
 from enrollments.actions.enrollments import disable_enrollment
 from enrollments.actions.registrations import Outcome
+from enrollments.actions.schedule import as_text
 from enrollments.models import HistoryEvent, RegistrationAttempt, RegistrationRecord
 from tests.certificates import root, self_signed
 from tests.devices import (
@@ -300,12 +301,16 @@ def test_a_token_is_made_for_the_time_that_is_asked_about(service):
     until = timezone.now() + timedelta(days=5)
     disable_enrollment(service, "pump-1", until=until, actor=ALICE)
 
-    verdicts = [
-        json_of("explain", "--registration-id", "pump-1", "--at", (until + span).isoformat())["verdict"]
+    before, after = (
+        json_of("explain", "--registration-id", "pump-1", "--at", (until + span).isoformat())
         for span in (timedelta(days=-1), timedelta(days=1))
-    ]
+    )
 
-    assert verdicts == ["disabled", "admit"]
+    assert (before["verdict"], after["verdict"]) == ("disabled", "admit")
+    end = service.individualenrollments.get().switches_at
+    assert (before["disabled_until"], after["disabled_until"]) == (end.isoformat(), None)
+    text = printed_by("explain", "--registration-id", "pump-1")
+    assert f"decided by individual enrollment pump-1, which is disabled until {as_text(end)}\n" in text
 
 
 def test_now_is_explained_as_the_device_would_be_answered_once_what_is_due_is_recorded(

@@ -10,6 +10,8 @@ from django.utils import timezone
 from enrollments.actions.attempts import OVERFLOW_NAME
 from enrollments.actions.attempts_forgotten import forget_old_attempts
 from enrollments.actions.enrollment_groups import disable_enrollment_group
+from enrollments.actions.enrollments import disable_enrollment
+from enrollments.actions.schedule import as_text
 from enrollments.actions.services import change_settings
 from enrollments.actions.throttled_attempts import write_down_throttled
 from enrollments.attestation.credential import PresentedCredential
@@ -46,6 +48,10 @@ def page(client: Client, url: str = URL, **query: str) -> str:
     answer = client.get(url, query)
     assert answer.status_code == 200
     return answer.content.decode()
+
+
+def words(text: str) -> str:
+    return " ".join(re.sub(r"<[^>]+>", " ", text).split())
 
 
 @pytest.mark.parametrize(
@@ -273,6 +279,25 @@ def test_deny_of_who_proved_nothing_warns_whose_name_it_is(operator, plant, is_r
     assert "anybody may have called itself pump-1" in question
     assert ("denying shuts that device out as well" in question) is is_registered
     assert ("No device has registered under that name." in question) is not is_registered
+
+
+def test_who_is_out_until_a_time_can_be_denied_for_good(operator, plant):
+    enroll_keys(plant, "pump-1")
+    then = timezone.now().replace(microsecond=0) + timedelta(days=1)
+    disable_enrollment(plant, "pump-1", until=then, actor=ALICE)
+    register(plant, CA.leaf("pump-1"))
+    url = f"{URL}{plant.attempts.get().pk}/"
+
+    text = page(operator, url)
+
+    assert "Deny this device" in text
+    by = "Denied now by individual enrollment pump-1 , which is disabled"
+    assert f"{by} until {as_text(then)}" in words(text)
+
+    text = operator.post(f"{url}deny/", follow=True).content.decode()
+
+    assert "Deny this device" not in text
+    assert f"{by} Told to the device" in words(text)
 
 
 def test_row_that_counts_many_cannot_be_denied(operator, plant):

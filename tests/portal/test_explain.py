@@ -9,6 +9,7 @@ from django.test import Client
 from django.utils import timezone
 
 from enrollments.actions.enrollment_groups import disable_enrollment_group
+from enrollments.actions.schedule import as_text
 from enrollments.models import HistoryEvent, ProvisioningService, RegistrationAttempt, RegistrationRecord
 from enrollments.policy.roles import Role
 from tests.certificates import EXPIRED, root, self_signed
@@ -171,6 +172,16 @@ def test_switch_that_turns_until_then_counts_as_the_form_says(auditor, plant):
 
     assert "pump-042 would be told that it is disabled" in text
     assert "at a time to come, switches have turned as scheduled" in text
+
+
+def test_until_when_it_is_out_is_told(auditor, plant):
+    register(plant, CA.leaf("pump-042"))
+    then = timezone.now().replace(microsecond=0) + timedelta(hours=1)
+    disable_enrollment_group(plant, "plant-7", actor=ALICE, until=then)
+
+    text = words(page(auditor, registration_id="pump-042"))
+
+    assert f"Decided by enrollment group plant-7 , which is disabled until {as_text(then)[:-4]} UTC." in text
 
 
 @pytest.mark.parametrize(

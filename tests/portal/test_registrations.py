@@ -1,23 +1,28 @@
 """Registration records: finding them, reading them, and the acts on them (R11, R13)."""
 
 import re
+from datetime import timedelta
 from html import unescape
 
 import pytest
 from cryptography.fernet import Fernet
 from django.test import Client
+from django.utils import timezone
 
 from enrollments.actions.enrollment_groups import (
     change_enrollment_group,
     delete_enrollment_groups,
     disable_enrollment_group,
 )
+from enrollments.actions.enrollments import disable_enrollment
 from enrollments.actions.group_specs import GroupSpec
 from enrollments.actions.name_claims import name_version
 from enrollments.actions.revocation import delete_registration, release_registration
+from enrollments.actions.schedule import as_text
 from enrollments.actions.services import change_settings
 from enrollments.errors import HubUnavailable, PreviewOutdated
 from enrollments.hubs import CONNECTORS
+from enrollments.management.tables import moment
 from enrollments.models import (
     HistoryEvent,
     HubDevice,
@@ -33,7 +38,7 @@ from tests.actions.test_tpm import TpmDevice, enroll_tpm
 from tests.certificates import root
 from tests.devices import ALICE, derived_key, enroll_ca, enroll_key_group, enroll_keys, register, signs
 from tests.factories import a_service, a_user, an_individual
-from tests.management.calls import refusal_of
+from tests.management.calls import json_of, refusal_of
 from tests.portal.entry_forms import entry_form, post
 from tests.portal.walking import pages_of
 from tests.soft_tpm import SoftTpm
@@ -41,6 +46,7 @@ from tests.webhooks import running_webhook
 
 CA = root("Plant CA")
 LINE = CA.intermediate("Line 3")
+THEN = timezone.now().replace(microsecond=0) + timedelta(days=30)
 
 
 @pytest.fixture
@@ -266,6 +272,46 @@ def test_record_of_a_device_of_a_disabled_group_says_so(operator, plant, pump):
     disable_enrollment_group(plant, "plant-7", actor=ALICE)
 
     assert "enrollment group plant-7</a> is disabled." in page(operator, f"{URL}pump-042/")
+
+
+@pytest.mark.parametrize("readable", [True, False], ids=["with its key", "without the encryption key"])
+def test_a_device_that_is_out_until_a_time_can_be_denied_for_good(operator, plant, settings, readable):
+    keyed = an_individual(plant, "keyed-1", keys=True)
+    register(plant, signs(plant, "keyed-1", keyed.primary_key), "keyed-1")
+    disable_enrollment(plant, "keyed-1", until=THEN, actor=ALICE)
+    if not readable:
+        settings.DPS_ENCRYPTION_KEY = Fernet.generate_key().decode()
+
+    text = page(operator, f"{URL}keyed-1/")
+
+    assert f"individual enrollment keyed-1 is disabled until {as_text(THEN)}." in shown(text)
+    assert (">Shut out<" in text, ">Denied<" in text, "Deny this device" in text) == (True, False, True)
+
+    operator.post(f"{URL}keyed-1/deny/")
+    text = page(operator, f"{URL}keyed-1/")
+
+    assert (">Shut out<" in text, ">Denied<" in text, "Deny this device" in text) == (False, True, False)
+    assert as_text(THEN) not in shown(text)
+
+
+def test_record_of_a_device_of_a_group_that_is_out_until_a_time_names_the_end(operator, plant, pump):
+    disable_enrollment_group(plant, "plant-7", until=THEN, actor=ALICE)
+
+    text = page(operator, f"{URL}pump-042/")
+
+    assert f"enrollment group plant-7 is disabled until {as_text(THEN)}." in shown(text)
+    assert "Deny this device" in text
+    assert f"which is disabled until {as_text(THEN)}." in refusal_of("registrations", "enable", "Pump-042")[1]
+    assert json_of("registrations", "show", "Pump-042")["kept_out_until"] == moment(THEN)
+
+
+def test_record_states_its_queries(operator, plant, pump, django_assert_num_queries):
+    with django_assert_num_queries(23):
+        page(operator, f"{URL}pump-042/")
+    disable_enrollment_group(plant, "plant-7", until=THEN, actor=ALICE)
+
+    with django_assert_num_queries(23):  # one for until when, in place of who holds the name
+        page(operator, f"{URL}pump-042/")
 
 
 def test_deprovision_disenrolls_and_deregisters(operator, pump):

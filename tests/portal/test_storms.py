@@ -1,5 +1,6 @@
 """Storms: who is refused or fails most, what this node remembers of it, and telling one to be quiet (R14, R17)."""
 
+import re
 from datetime import timedelta
 
 import pytest
@@ -176,13 +177,29 @@ def test_who_is_denied_by_a_switch_that_is_due_is_denied_already(operator, plant
     enroll_device(plant, own)
     disable_enrollment(plant, "pump-1", at=timezone.now() + timedelta(days=1), actor=ALICE)
     refused(plant, self_signed("pump-1"))
-    assert "/deny/" in page(operator)
+    text = page(operator)
+    assert "/deny/" in text
+    assert "disabled until" not in text
 
     plant.individualenrollments.update(switches_at=timezone.now() - timedelta(seconds=1))
     ProvisioningService.objects.filter(pk=plant.pk).update(epoch=F("epoch") + 1)
 
     assert "/deny/" not in page(operator)
     assert ">Denied<" in page(operator)
+
+
+def test_who_is_out_until_a_time_can_be_denied_for_good(operator, plant):
+    enroll_device(plant, CA.leaf("pump-1"))
+    then = timezone.now().replace(microsecond=0) + timedelta(days=1)
+    disable_enrollment(plant, "pump-1", until=then, actor=ALICE)
+    refused(plant, self_signed("pump-1"))
+
+    text = page(operator)
+
+    assert "/deny/" in text
+    assert ">Denied<" not in text
+    words = " ".join(re.sub(r"<[^>]+>", "", text).split())
+    assert f"Its individual enrollment is disabled until {as_text(then)}" in words
 
 
 def test_denying_another_device_takes_no_offer_away(operator, plant):

@@ -8,6 +8,7 @@ from typing import Any
 from enrollments.actions.drawn_chains import DrawnCertificate
 from enrollments.actions.explaining import Question, explain, explain_group
 from enrollments.actions.explanations import ExplainedGroup, Explanation
+from enrollments.actions.schedule import as_text
 from enrollments.attestation.x509 import ParsedCertificate, read_upload
 from enrollments.errors import Invalid
 from enrollments.management.command import DpsCommand, add_service_option, called_wrongly, service_named
@@ -124,6 +125,8 @@ def _as_text(service: str, explanation: Explanation) -> str:
         lines.append(f"        {step.because}")
     how = "concerning" if explanation.is_for_want_of_proof else "decided by"
     decided_by = f", {how} {explanation.entry_words}" if explanation.entry_words else ""
+    if explanation.disabled_until is not None:
+        decided_by += f", which is disabled until {as_text(explanation.disabled_until)}"
     fails = ", and failed" if explanation.fails else ""
     lines += ["", f"Verdict: {explanation.came_out}{fails} ({explanation.cause}){decided_by}"]
     if explanation.note:

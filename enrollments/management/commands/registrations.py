@@ -12,7 +12,7 @@ from enrollments.actions.name_holders import holder_of
 from enrollments.actions.preview import NO_LIMITS, Preview
 from enrollments.actions.preview.words import as_json, did, in_lines
 from enrollments.actions.revocation import deny_devices, deprovision_device, free_names
-from enrollments.actions.schedule import settle_if_possible
+from enrollments.actions.schedule import as_text, settle_if_possible
 from enrollments.errors import Conflict, HubUnavailable, NotFound, PreviewOutdated, SecretUnreadable
 from enrollments.management import record_lists
 from enrollments.management.command import command_line_actor
@@ -378,7 +378,8 @@ def _way_in(service: ProvisioningService, record: RegistrationRecord) -> str:
             f"No disabled entry keeps {record} out: {out.reason.in_words}. manage.py explain --registration-id "
             f"{record} says how that is decided."
         )
-    way = f"{record} is kept out by {out.by}, which is disabled."
+    until = f" until {as_text(out.until)}" if out.until is not None else ""
+    way = f"{record} is kept out by {out.by}, which is disabled{until}."
     if out.by.kind is EntryKind.INDIVIDUAL:
         found = service.individualenrollments.without_secrets().filter(pk=out.by.pk)
         if holding_nothing(service, found):

@@ -82,6 +82,8 @@ def attempt_list(request: HttpRequest, service: ProvisioningService) -> HttpResp
 def attempt_detail(request: HttpRequest, service: ProvisioningService, pk: int) -> HttpResponse:
     attempt = get_object_or_404(RegistrationAttempt, service=service, pk=pk)
     explanation = explain_attempt(service, attempt, request.GET.get("tracking_id", ""))
+    individual = individual_of(service, attempt.claimed_registration_id)
+    is_disabled = individual is not None and not switches_now(service).enabled(individual)
     context = {
         "service": service,
         "attempt": attempt,
@@ -92,7 +94,7 @@ def attempt_detail(request: HttpRequest, service: ProvisioningService, pk: int) 
         "held_back": held_back_of(service, attempt),
         "record": service.registrations.filter(registration_key=attempt.registration_key).first(),
         "leaf": proven_leaf(attempt),
-        "is_denied": _is_denied(service, attempt),
+        "disabled": individual if is_disabled else None,
         "can_be_quieted": attempt.outcome in REFUSED and caller_of(attempt) is not None,
         "may_change": may(request, Right.CHANGE_ENTRIES, service),
     }
@@ -135,11 +137,6 @@ def attempt_deny(request: HttpRequest, service: ProvisioningService, pk: int) ->
 
 def is_overflow(attempt: RegistrationAttempt) -> bool:
     return attempt.claimed_registration_id == OVERFLOW_NAME
-
-
-def _is_denied(service: ProvisioningService, attempt: RegistrationAttempt) -> bool:
-    individual = individual_of(service, attempt.claimed_registration_id)
-    return individual is not None and not switches_now(service).enabled(individual)
 
 
 def attempt_tabs(service: ProvisioningService, active: str) -> list[dict[str, object]]:
