@@ -507,6 +507,24 @@ def test_another_time_can_be_chosen_from_there(operator, kind):
     assert kind.now.switches_at == LATER + timedelta(days=1)
 
 
+@pytest.mark.parametrize("to", [0, 1], ids=["the time that is scheduled", "a later one"])
+def test_another_time_is_not_compared_with_the_one_that_is_scheduled(operator, service, to):
+    """Its device is in today, and is refused by what is scheduled and by nothing else."""
+    enroll_with_one_device(service)
+    disable_enrollment_group(service, "plant-7", at=LATER, actor=ALICE)
+    url = "groups/g/plant-7/disable/?from=page&when=at"
+    moment = LATER + timedelta(days=to)
+
+    given = {"when": "at", "moment": f"{moment:%Y-%m-%dT%H:%M}", "look": "1"}
+    question = post(operator, url, given).content.decode() if to else page(operator, url)
+
+    at = (
+        f"At {moment:%Y-%m-%d %H:%M:%S} UTC, when it is disabled, with whatever else is scheduled until then:"
+    )
+    assert f"{at} 1 known device will be refused : gate-1" in words(question)
+    assert "shut out already" not in question
+
+
 @pytest.mark.parametrize(("act", "stays"), [("disable", False), ("enable", True)])
 def test_what_is_scheduled_can_be_dropped(operator, service, kind, act, stays):
     getattr(kind, act)(until=LATER)

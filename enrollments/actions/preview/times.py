@@ -25,15 +25,15 @@ def preview_of_disabling_at(
 ) -> Preview:
     """What disabling the entries at a time changes then. Raises Invalid, Conflict. limits: see preview_of.
 
-    One that was to be disabled earlier is compared with itself as it is if nothing is scheduled for it.
+    One that is to be disabled by then is compared with itself as it is if nothing is scheduled for it.
     """
 
     def change() -> list[Entry]:
         carry_out(service, Act.DISABLE, entries, actor=NOBODY, at=at)
         return []
 
-    put_off = those_put_off(Act.DISABLE, entries, at=at)
-    instead = partial(_drop, service, put_off) if put_off else None
+    by_then = [one for one in entries if one.enabled and one.is_due(at)]
+    instead = partial(_drop, service, by_then) if by_then else None
     return preview_of(service, change, entries, at=at, instead_of=instead, limits=limits)
 
 
