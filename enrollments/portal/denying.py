@@ -57,7 +57,16 @@ def denying_attempt(
         certificates=len(barred),
     )
     told = f"{told}{_by_what_it_is_known(service, known)}"
+    if record is not None:
+        told = f"{told} {what_stays(record)}"
     return told if is_proven(attempt) else f"{_whose_name(attempt, record)} {told}"
+
+
+def what_stays(record: RegistrationRecord) -> str:
+    """Denying is not deregistering (R13)."""
+    if record.hub is None:
+        return "No hub holds the device."
+    return f"Hub {record.hub} goes on knowing the device: to take it off there as well, deprovision it."
 
 
 def denial_in_question(denial: Denial, told: str) -> dict[str, Any]:

@@ -279,6 +279,7 @@ def test_deny_of_who_proved_nothing_warns_whose_name_it_is(operator, plant, is_r
     assert "anybody may have called itself pump-1" in question
     assert ("denying shuts that device out as well" in question) is is_registered
     assert ("No device has registered under that name." in question) is not is_registered
+    assert ("Hub built-in goes on knowing the device" in question) is is_registered
 
 
 def test_who_is_out_until_a_time_can_be_denied_for_good(operator, plant):

@@ -96,6 +96,16 @@ def test_the_question_counts_and_names_every_device_with_the_key(operator, plant
     assert state() == before
 
 
+@pytest.mark.parametrize("way", ["registration-deny", "attempt-deny"])
+def test_r13_what_stays_at_its_hub_is_told_from_wherever_it_is_denied(operator, plant, way):
+    stays = "Hub built-in goes on knowing the device: to take it off there as well, deprovision it."
+    assert stays in words(question(operator, url_of(plant, way)))
+
+    operator.post(f"{RECORD}deprovision/")
+
+    assert "No hub holds the device." in words(question(operator, url_of(plant, way)))
+
+
 @pytest.mark.parametrize("way", WAYS)
 def test_what_it_did_is_told_after_it(operator, plant, way):
     answer = operator.post(url_of(plant, way), {"reason": "stolen"}, follow=True)

@@ -120,7 +120,8 @@ def attempt_deny(request: HttpRequest, service: ProvisioningService, pk: int) ->
             said = f"Device {name} is denied from now on, by a disabled individual enrollment."
             messages.success(request, f"{said} {what_came_of_denying(service, before, entry)}")
             return redirect(here)
-    record = service.registrations.filter(registration_key=attempt.registration_key).first()
+    records = service.registrations.select_related("hub")
+    record = records.filter(registration_key=attempt.registration_key).first()
     return ask(
         request,
         title=f"Deny device {name}?",

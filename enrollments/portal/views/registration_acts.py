@@ -22,7 +22,7 @@ from enrollments.models import ProvisioningService, RegistrationRecord
 from enrollments.policy.roles import Right
 from enrollments.portal.access import actor_of, requires
 from enrollments.portal.confirmation import ReasonForm, ask, show_invalid
-from enrollments.portal.denying import denial_in_question, denying_record, what_came_of_denying
+from enrollments.portal.denying import denial_in_question, denying_record, what_came_of_denying, what_stays
 from enrollments.portal.preview_changes import Denial
 from enrollments.portal.views.registrations import record_of
 
@@ -83,7 +83,7 @@ def registration_deny(
     record = record_of(service, registration_id)
     question = Question(
         f"Deny device {record}?",
-        f"{denying_record(service, record)} {_what_stays(record)}",
+        f"{denying_record(service, record)} {what_stays(record)}",
         "Deny",
         denies=Denial(service, record.registration_id),
     )
@@ -206,9 +206,3 @@ def _asked(
 
 def _detail_url(service: ProvisioningService, record: RegistrationRecord) -> str:
     return reverse("portal:registration-detail", args=[service.name, record.registration_id])
-
-
-def _what_stays(record: RegistrationRecord) -> str:
-    if record.hub is None:
-        return "No hub holds the device."
-    return f"Hub {record.hub} goes on knowing the device: to take it off there as well, deprovision it."
