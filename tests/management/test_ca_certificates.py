@@ -101,7 +101,7 @@ def test_a_dry_run_tells_who_comes_in_when_the_group_is_enabled_by_itself(servic
 
     text = printed_by(*verify, "--dry-run")
 
-    stays = f"and nothing that is scheduled lets it in before {as_text(at)}"
+    stays = f"not counting what is scheduled from {as_text(at)} on"
     assert f"1 device is shut out already, {stays}: pump-042." in text
     assert (
         f"From {as_text(at)} on, with whatever else is scheduled until then:\n1 device will come in anew"

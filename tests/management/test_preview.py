@@ -8,7 +8,8 @@ from enrollments.actions.enrollment_groups import disable_enrollment_group
 from enrollments.actions.revocation import deny_device
 from enrollments.actions.schedule import as_text
 from enrollments.models import HistoryEvent, ProvisioningService
-from tests.devices import ALICE, enroll_line
+from tests.certificates import root
+from tests.devices import ALICE, enroll_ca, enroll_line
 from tests.management.calls import json_of, printed_by, refusal_of
 
 pytestmark = pytest.mark.django_db
@@ -31,6 +32,19 @@ def test_disabling_a_group_is_told_in_lines(line):
         "- 1 device is shut out already, and stays so: pump-6.",
         "Nothing was changed.",
     ]
+
+
+def test_a_switch_that_turns_elsewhere_is_not_said_to_let_in_who_is_denied_for_good(
+    service, line, database_clock
+):
+    at = database_clock.ahead(days=1).replace(microsecond=0)
+    enroll_ca(service, root("Other"), "other")
+    disable_enrollment_group(service, "other", until=at, actor=ALICE)
+
+    text = printed_by("preview", "disable", "group", "plant-7")
+
+    out = f"- 1 device is shut out already, not counting what is scheduled from {as_text(at)} on: pump-6.\n"
+    assert out in text
 
 
 def test_deleting_a_group_names_the_one_above_also_for_devices_that_nobody_knows(line):

@@ -234,7 +234,7 @@ def test_who_comes_in_when_the_group_is_enabled_by_itself_is_told(operator, plan
 
     asked = post_once(operator, f"{DETAIL}verify/", answer_of(row, ca.leaf(row.code))).text_shown
 
-    assert f"shut out already, and nothing that is scheduled lets it in before {as_text(at)}" in asked
+    assert f"shut out already, not counting what is scheduled from {as_text(at)} on" in asked
     assert f"From {as_text(at)} on, with whatever else is scheduled until then:" in asked
     assert "will come in anew</strong> through enrollment group waiting" in asked
 

@@ -353,7 +353,7 @@ def test_other_certificates_of_what_is_disabled_until_a_time_say_who_comes_in_th
 
     question = words(post_once(operator, "enrollments/i/pump-042/", form, headers=headers).text_shown)
 
-    stays = f"and nothing that is scheduled lets it in before {as_text(at)}" if until else "and stays so"
+    stays = f"not counting what is scheduled from {as_text(at)} on" if until else "and stays so"
     assert f"1 known device is shut out already, {stays}: pump-042." in question
     comes_in = "1 known device will come in anew through individual enrollment of its own: pump-042."
     assert (comes_in in question) is until
@@ -506,8 +506,10 @@ def test_the_list_behind_a_question_says_what_the_question_says(operator, servic
     question = words(page(operator, f"groups/delete/?entry={group(service).pk}"))
 
     assert "2 known devices are shut out already, and stay so: pump-0, pump-1." in question
-    assert "nothing that is scheduled" in before
-    assert "nothing that is scheduled" not in words(page(operator, "preview/?act=delete&entry=group:plant-7"))
+    assert "not counting what is scheduled" in before
+    assert "not counting what is scheduled" not in words(
+        page(operator, "preview/?act=delete&entry=group:plant-7")
+    )
 
 
 def test_devices_that_another_group_lets_in_later_are_told_and_can_be_kept_out(
@@ -521,7 +523,7 @@ def test_devices_that_another_group_lets_in_later_are_told_and_can_be_kept_out(
     question = page(operator, path)
 
     said = words(question)
-    stay = f"and nothing that is scheduled lets them in before {as_text(at)}"
+    stay = f"not counting what is scheduled from {as_text(at)} on"
     assert f"2 known devices are shut out already, {stay}: pump-0, pump-1." in said
     assert f"From {as_text(at)} on, with whatever else is scheduled until then:" in said
     assert "2 known devices will come in anew through enrollment group root: pump-0, pump-1." in said

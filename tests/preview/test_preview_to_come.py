@@ -168,8 +168,7 @@ def test_the_words_say_until_when_somebody_stays_out_and_what_comes_then(service
     _, low, at = plant
 
     assert told(service, Act.DELETE, [low]) == [
-        "1 device is shut out already, and nothing that is scheduled lets it in before "
-        f"{as_text(at)}: pump-1.",
+        f"1 device is shut out already, not counting what is scheduled from {as_text(at)} on: pump-1.",
         f"From {as_text(at)} on, with whatever else is scheduled until then:",
         "1 device will come in anew through enrollment group high: pump-1.",
     ]

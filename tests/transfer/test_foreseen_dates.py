@@ -63,7 +63,7 @@ def test_a_certificate_of_later_that_a_list_gives_to_a_device(service, database_
 
     assert told(seen.comings) == [(at, {"pump-1"})]
     assert foreseen_in_lines(seen) == [
-        f"1 device is shut out already, and nothing that is scheduled lets it in before {as_text(at)}: pump-1.",
+        f"1 device is shut out already, not counting what is scheduled from {as_text(at)} on: pump-1.",
         f"From {as_text(at)} on, with whatever else is scheduled until then:",
         "1 device will come in anew through individual enrollment of its own: pump-1.",
     ]

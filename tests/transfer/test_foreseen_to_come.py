@@ -120,7 +120,7 @@ def test_a_group_that_a_list_lets_in_below_one_that_opens_later(service, databas
     seen = seen_of(service, below("low", line, operation="update", provisioningStatus="enabled"))
 
     assert foreseen_in_lines(seen) == [
-        f"1 device is shut out already, and nothing that is scheduled lets it in before {as_text(at)}: pump-1.",
+        f"1 device is shut out already, not counting what is scheduled from {as_text(at)} on: pump-1.",
         f"From {as_text(at)} on, with whatever else is scheduled until then:",
         "1 device will come in anew through enrollment group low: pump-1.",
     ]
@@ -129,10 +129,7 @@ def test_a_group_that_a_list_lets_in_below_one_that_opens_later(service, databas
     assert coming["words"] == f"From {as_text(at)} on, with whatever else is scheduled until then:"
     assert told_of(seen)["to_come"][0]["effects"]["comes_in"]["examples"] == ["pump-1"]
     ((part,),) = (parts_of(numbers_of(seen)),)
-    assert (
-        part.lines[0].words
-        == f"is shut out already, and nothing that is scheduled lets it in before {as_text(at)}"
-    )
+    assert part.lines[0].words == f"is shut out already, not counting what is scheduled from {as_text(at)} on"
     assert (part.comings[0].sentence, part.comings[0].lines[0].words) == (
         coming["words"],
         "will come in anew",
@@ -223,9 +220,9 @@ def test_the_list_and_another_switch_together_let_in(service, database_clock):
     assert seen.comings == ()
     assert [(one.at, admitted(one.preview)) for one in seen.later_comings] == [(first, {"pump-1"})]
     assert foreseen_in_lines(seen) == [
-        f"1 device is shut out already, and nothing that is scheduled lets it in before {as_text(second)}: pump-1.",
+        f"1 device is shut out already, not counting what is scheduled from {as_text(second)} on: pump-1.",
         "1 entry turns by itself at a time that the list gives. Once it has:",
-        f"1 device is shut out already, and nothing that is scheduled lets it in before {as_text(first)}: pump-1.",
+        f"1 device is shut out already, not counting what is scheduled from {as_text(first)} on: pump-1.",
         f"From {as_text(first)} on, with whatever else is scheduled until then:",
         "1 device will come in anew through enrollment group low: pump-1.",
     ]
@@ -242,7 +239,7 @@ def test_who_is_out_until_an_entry_of_the_list_opens_is_not_said_to_stay_so(serv
 
     assert (
         told[0]
-        == f"1 device is shut out already, and nothing that is scheduled lets it in before {as_text(at)}: pump-1."
+        == f"1 device is shut out already, not counting what is scheduled from {as_text(at)} on: pump-1."
     )
 
 

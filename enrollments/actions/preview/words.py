@@ -55,8 +55,8 @@ def will(
     if effect is not Effect.STILL_OUT or not is_looked:
         return words
     if out_until is not None:
-        them = "it" if count == 1 else "them"
-        return f"{words}, and nothing that is scheduled lets {them} in before {as_text(out_until)}"
+        # Somebody may come in then: whether one of these does, this is not about.
+        return f"{words}, not counting what is scheduled from {as_text(out_until)} on"
     return f"{words}, and {'stays' if count == 1 else 'stay'} so"
 
 
