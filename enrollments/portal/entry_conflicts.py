@@ -1,5 +1,6 @@
 """A form of an entry that somebody else has changed meanwhile: what is said, and what is done all the same."""
 
+import json
 from collections.abc import Collection, Iterable
 from typing import Any, NamedTuple, cast
 
@@ -9,6 +10,7 @@ from django.http import HttpRequest
 from enrollments.actions.preview import Act, Entry, turn, what_disabling_did
 from enrollments.errors import ChangedMeanwhile
 from enrollments.models import ProvisioningService
+from enrollments.policy.documents import DocumentProblem, parse_initial_twin
 from enrollments.portal.access import actor_of
 from enrollments.portal.entry_pages import EntryPages, and_what_it_did
 from enrollments.portal.entry_saving import AnyForm
@@ -44,9 +46,17 @@ def typed_otherwise(form: AnyForm, fresh: AnyForm, secrets: Collection[str]) -> 
         if name in secrets or field.widget.is_hidden or isinstance(field, forms.FileField):
             continue
         typed, holds = (_in_words(field, one[name].value()) for one in (form, fresh))
-        if typed != holds:
+        if typed != holds and not (name == "initial_twin" and _is_one_twin(typed, holds)):
             found.append(Typed(str(form[name].label), typed))
     return found
+
+
+def _is_one_twin(*texts: str) -> bool:
+    """However it is written: with its members in another order, or without those that are empty."""
+    try:
+        return len({json.dumps(parse_initial_twin(one), sort_keys=True) for one in texts}) == 1
+    except DocumentProblem:
+        return False
 
 
 def _in_words(field: forms.Field, value: object) -> str:

@@ -252,8 +252,9 @@ def test_the_state_beside_the_heading_shows_what_somebody_else_made_of_the_group
     answer = post(operator, "groups/g/plant-7/", group_form(expected_etag=group.etag), headers=HTMX)
 
     assert answer.status_code == 409
-    state, _keys = OUT_OF_BAND.findall(answer.text_shown)
+    state, acts, _scheduled, _keys = OUT_OF_BAND.findall(answer.text_shown)
     assert 'id="entry-state"' in state and "Disabled" in state
+    assert 'id="entry-acts"' in acts and ">Enable<" in acts and ">Disable<" not in acts
     assert not OUT_OF_BAND.search(page(operator, "groups/g/plant-7/"))
 
 

@@ -512,8 +512,9 @@ def test_the_whole_page_shows_what_somebody_else_made_of_the_entry(administrator
     answer = post(administrator, "enrollments/i/pump-042/", stale, headers=HTMX)
 
     assert answer.status_code == 409
-    state, scheduled, keys = OUT_OF_BAND.findall(answer.text_shown)
+    state, acts, scheduled, keys = OUT_OF_BAND.findall(answer.text_shown)
     assert 'id="entry-state"' in state and "Disabled" in state
+    assert 'id="entry-acts"' in acts and ">Enable<" in acts and ">Disable<" not in acts
     assert 'id="entry-schedule"' in scheduled
     assert 'id="entry-keys"' in keys and "Show keys" in keys
 
@@ -523,7 +524,8 @@ def test_what_is_replaced_beside_the_form_is_on_the_page_once(administrator, ser
 
     shown = page(administrator, "enrollments/i/pump-042/")
 
-    assert (shown.count('id="entry-state"'), shown.count('id="entry-keys"')) == (1, 1)
+    replaced = [shown.count(f'id="entry-{one}"') for one in ("state", "acts", "schedule", "keys")]
+    assert replaced == [1, 1, 1, 1]
     assert not OUT_OF_BAND.search(shown)
 
 

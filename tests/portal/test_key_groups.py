@@ -229,7 +229,7 @@ def test_conflict_brings_the_button_that_shows_the_keys_of_now(administrator, se
     answer = post(administrator, "groups/g/plant-7/", key_form(expected_etag=group.etag), headers=HTMX)
 
     assert answer.status_code == 409
-    _state, keys = OUT_OF_BAND.findall(answer.text_shown)
+    _state, _acts, _scheduled, keys = OUT_OF_BAND.findall(answer.text_shown)
     assert 'id="entry-keys"' in keys
     assert "Show keys" in answer.text_shown
 

@@ -12,6 +12,7 @@ from enrollments.errors import SecretUnreadable
 from enrollments.models import HistoryEvent, Slot
 from enrollments.portal import entry_saving
 from enrollments.portal.entry_conflicts import typed_otherwise
+from enrollments.portal.forms_entries import twin_as_text
 from enrollments.portal.views.enrollment_groups import SECRET_FIELDS as OF_GROUPS
 from enrollments.portal.views.enrollments import SECRET_FIELDS
 from tests.certificates import root, self_signed
@@ -113,6 +114,25 @@ def test_what_was_typed_is_shown_again_without_secrets():
     assert (
         set(SECRET_FIELDS) >= set(OF_GROUPS) >= {"primary_key", "secondary_key", "webhook_url", "typed_keys"}
     )
+
+
+@pytest.mark.parametrize(
+    ("text", "is_told"),
+    [
+        pytest.param('{"properties": {}, "tags": {"a": 1, "b": 2}}', False, id="in another order"),
+        pytest.param('{"tags":{"b":2,"a":1}}', False, id="on one line"),
+        pytest.param('{"tags": {"a": true, "b": 2}}', True, id="another value"),
+        pytest.param('{"tags": {"a": 1,', True, id="no JSON"),
+    ],
+)
+def test_a_twin_that_is_written_otherwise_was_not_typed(text, is_told):
+    class AForm(forms.Form):
+        initial_twin = forms.CharField()
+
+    holds = twin_as_text({"tags": {"b": 2, "a": 1}, "properties": {"desired": {}}})
+    told = typed_otherwise(AForm({"initial_twin": text}), AForm(initial={"initial_twin": holds}), ())
+
+    assert bool(told) is is_told
 
 
 def test_a_form_in_which_the_switch_was_not_touched_is_a_conflict_as_ever(operator, entry):

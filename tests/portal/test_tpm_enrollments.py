@@ -331,8 +331,8 @@ def test_conflict_brings_the_keys_that_are_held_now(operator, service, press):
     assert answer.status_code == 409
     assert sha256_of(OTHER.endorsement_key) in answer.text_shown
     assert sha256_of(EK) not in answer.text_shown
-    # The state, what is scheduled, and the keys.
-    assert len(OUT_OF_BAND.findall(answer.text_shown)) == 3
+    # The state, what turns the switch, what is scheduled, and the keys.
+    assert len(OUT_OF_BAND.findall(answer.text_shown)) == 4
 
 
 # --- Lists, and who may ------------------------------------------------------------------------
