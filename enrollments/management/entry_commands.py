@@ -267,6 +267,7 @@ class EntriesCommand(EntryReports):
 
 def _of_deleting(entries: Sequence[Entry]) -> Iterator[str]:
     for one in [one for one in entries if not one.enabled][:5]:
-        yield f"{ref_of(one)} is disabled: deleting it ends its bar, under this name and for its keys."
+        named = str(ref_of(one))
+        yield f"{named[0].upper()}{named[1:]} is disabled: deleting it ends its bar, under this name and for its keys."
     yield from bars_in_lines(bars_to_come(entries))
     yield "The registration IDs become free: another entry that admits their devices may take them over."

@@ -409,7 +409,7 @@ def test_deleting_says_what_it_opens_and_is_done_on_a_yes(service, line):
     text = printed_by("groups", "delete", "plant-7", "--yes", *WHY)
 
     assert "2 devices will come in anew through enrollment group root" in dry
-    assert "enrollment group plant-7 is disabled: deleting it ends its bar" in dry
+    assert "- Enrollment group plant-7 is disabled: deleting it ends its bar" in dry
     assert text.startswith("Deleted enrollment group plant-7 of plant: 2 devices are admitted from now on")
     assert HistoryEvent.objects.get(event="group.deleted").reason == "stolen"
     assert refusal_of("groups", "delete", "plant-7", "--yes", *WHY)[0] == 1
