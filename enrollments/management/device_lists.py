@@ -22,8 +22,8 @@ LATER = "later: "
 _COLUMNS = (
     Column("REGISTRATION ID", 40),
     Column("EFFECT", 14),
-    Column("NOW", 34),
-    Column("AFTERWARDS", 34),
+    Column("NOW", 80),
+    Column("AFTERWARDS", 80),
 )
 
 
@@ -72,7 +72,7 @@ class DeviceLists:
             if devices and len(parts) > 1:
                 yield f"{when[0].upper()}{when[1:]}:"
             if devices:
-                yield from as_table(_COLUMNS, [[tuple(_device(one).values()) for one in devices]])
+                yield from as_table(_COLUMNS, [map(_cells, devices)])
 
     def as_json(self, parts: Parts) -> dict[str, list[dict[str, str]]]:
         """Members for the answer to programs, if they are asked for: of what is done, and of what else `parts` has."""
@@ -101,6 +101,12 @@ def write_devices(path: Path, parts: Parts, change: str, service: ProvisioningSe
     (first, *others) = parts.values()
     text = csv_of_parts(parts) if others else csv_text(in_order(first))
     write_exported(path, text, "preview as CSV", {"change": change}, service=service)
+
+
+def _cells(one: Device) -> tuple[str, ...]:
+    """What admits it otherwise stands in the last column: of most devices nothing does."""
+    name, effect, now, afterwards, *otherwise = _device(one).values()
+    return name, effect, now, "; otherwise ".join([afterwards, *otherwise])
 
 
 def _device(one: Device) -> dict[str, str]:

@@ -10,8 +10,12 @@ import pytest
 from cryptography.fernet import Fernet
 from django.utils import timezone
 
+from enrollments.actions.preview import Device, Outcome, Preview
 from enrollments.management import commands
+from enrollments.management.device_lists import DeviceLists
 from enrollments.models import HistoryEvent, ProvisioningService
+from enrollments.policy.decision import Verdict
+from enrollments.policy.facts import EntryKind, EntryRef
 from tests.certificates import root, self_signed
 from tests.devices import demand_proof, enroll_ca, enroll_device, enroll_keys, register
 from tests.management.calls import json_of, printed_by, refusal_of
@@ -45,6 +49,25 @@ def line(service, tmp_path):
 
 def admitted(tmp_path):
     printed_by("ca_certificates", "verify", "plant", "--certificate", str(tmp_path / "proof.pem"), "--yes")
+
+
+def test_columns_line_up_whatever_stands_in_them():
+    """Also where something else would admit a device, of which the table says so in its last column."""
+    group, own = (
+        EntryRef(EntryKind.GROUP, 1, "a-group-with-a-long-name"),
+        EntryRef(EntryKind.INDIVIDUAL, 1, "p-2"),
+    )
+    is_in, is_out = Outcome(Verdict.ADMIT, group), Outcome(Verdict.DISABLED, group)
+    devices = (
+        Device("p-1", is_in, is_out),
+        Device("p-2", is_in, is_out, unless=own),
+        Device("p-3", is_out, is_out),
+    )
+
+    head, *rows = DeviceLists(listed=True).lines({"from now on": Preview(1, devices)})
+
+    assert [row.rindex("disabled by") for row in rows] == [head.index("AFTERWARDS")] * 3
+    assert rows[1].endswith("; otherwise admitted by individual enrollment p-2")
 
 
 REFUSED = ("refused", "admitted by enrollment group plant-7")
