@@ -82,7 +82,7 @@ def sealed_rows(last: int, after: int | None = None) -> Iterator[SealedRow]:
             f'WHERE s."index" <= %s{beyond[0]} ORDER BY s."index" LIMIT %s'
         )
         try:
-            chunk = _fetched(sql, [last, *beyond[1], CHUNK + 1])
+            chunk = fetched(sql, [last, *beyond[1], CHUNK + 1])
         except (OperationalError, DataError):
             if way.rows is _of_columns:
                 raise
@@ -157,7 +157,7 @@ def _written_by_sqlite() -> _Way | None:
     if connection.vendor != "sqlite":
         return None
     odd = "".join(map(chr, range(0x100))) + "\u2028\ufffe\U0001f600"
-    if _fetched("SELECT json_object(%s, %s, 'n', NULL, 'i', 9)", [odd, odd]) != [
+    if fetched("SELECT json_object(%s, %s, 'n', NULL, 'i', 9)", [odd, odd]) != [
         (f'{{{quoted(odd)}:{quoted(odd)},"n":null,"i":9}}',)
     ]:
         return None
@@ -187,19 +187,19 @@ def waiting_rows(limit: int, after: int = 0) -> list[tuple[int, tuple[Any, ...]]
         f"SELECT event_id FROM {WAITING} WHERE event_id > %s AND event_id <= %s "  # noqa: S608  # names of our own
         "ORDER BY event_id LIMIT %s"
     )
-    while waiting := _fetched(oldest, [after, LAST, limit]):
+    while waiting := fetched(oldest, [after, LAST, limit]):
         after = waiting[-1][0]
         ids = {event_id for (event_id,) in waiting if type(event_id) is int}
         if ids:
             sealed = f"SELECT event_id FROM {SEALS} WHERE event_id IN ({_places(ids)})"  # noqa: S608  # the same
-            ids -= {event_id for (event_id,) in _fetched(sealed, sorted(ids))}
+            ids -= {event_id for (event_id,) in fetched(sealed, sorted(ids))}
         if not ids:
             continue
         rows = (
             f"SELECT {columns_as_text()} FROM {EVENTS} e "  # noqa: S608  # the same
             f"WHERE e.id >= %s AND e.id <= %s AND e.id IN ({_places(ids)}) ORDER BY e.id"
         )
-        if found := _fetched(rows, [min(ids), max(ids), *sorted(ids)]):
+        if found := fetched(rows, [min(ids), max(ids), *sorted(ids)]):
             return [(row[_ID], row) for row in found]
     return []
 
@@ -238,7 +238,7 @@ def count_waiting() -> int:
 
 def unaccounted(after: int) -> tuple[Any, Any]:
     """Of the next rows beyond an ID: the last one, and the first that is neither sealed nor waiting; or None."""
-    ((last, stranger),) = _fetched(
+    ((last, stranger),) = fetched(
         "SELECT MAX(e.id), MIN(CASE WHEN s.event_id IS NULL AND w.event_id IS NULL THEN e.id END) "  # noqa: S608  # ours
         f"FROM (SELECT id FROM {EVENTS} WHERE id > %s ORDER BY id LIMIT %s) e "
         f"LEFT JOIN {SEALS} s ON s.event_id = e.id LEFT JOIN {WAITING} w ON w.event_id = e.id",
@@ -250,14 +250,14 @@ def unaccounted(after: int) -> tuple[Any, Any]:
 def sealed_twice(after: int, last: int) -> tuple[Any, Any, Any] | None:
     """Among these IDs, the first that has two seals, and the first and last place of these."""
     # Without the places, an index is all that is read of the seals.
-    twice = _fetched(
+    twice = fetched(
         f"SELECT event_id FROM {SEALS} "  # noqa: S608  # names of our own
         "WHERE event_id > %s AND event_id <= %s GROUP BY event_id HAVING COUNT(*) > 1 ORDER BY event_id LIMIT 1",
         [after, last],
     )
     for (event_id,) in twice:
         sql = f'SELECT MIN("index"), MAX("index") FROM {SEALS} WHERE event_id = %s'  # noqa: S608  # the same
-        return event_id, *_fetched(sql, [event_id])[0]
+        return event_id, *fetched(sql, [event_id])[0]
     return None
 
 
@@ -268,7 +268,7 @@ def count_of_no_place(after: int) -> int:
 
 def count_up_to(place: int) -> int:
     """All seals but those behind a place: also what has none."""
-    ((count,),) = _fetched(
+    ((count,),) = fetched(
         f'SELECT (SELECT COUNT(*) FROM {SEALS}) - (SELECT COUNT(*) FROM {SEALS} WHERE "index" > %s)',  # noqa: S608  # ours
         [place],
     )
@@ -285,7 +285,7 @@ def first_of_no_id() -> tuple[bool, Any] | None:
         # Each by itself is one look into an index, which they are not together.
         for condition in wrong:
             sql = f"SELECT {column} FROM {table} WHERE {condition} ORDER BY {column} LIMIT 1"  # noqa: S608  # our own names
-            for (found,) in _fetched(sql, []):
+            for (found,) in fetched(sql, []):
                 return table == EVENTS, found
     return None
 
@@ -307,7 +307,7 @@ def first_wrong_on_the_list() -> tuple[int, str] | None:
         ),
     }
     for fault, sql in faults.items():
-        ((found,),) = _fetched(sql, [])
+        ((found,),) = fetched(sql, [])
         if found is not None:
             return found, fault
     return None
@@ -336,7 +336,8 @@ def _column(name: str) -> str:
     return f'e."{name}"'
 
 
-def _fetched(sql: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
+def fetched(sql: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
+    """Rows as the database holds them, also where that is no text."""
     with connection.cursor() as cursor:
         try:
             cursor.execute(sql, parameters)

@@ -4,10 +4,8 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-from django.db import connection
-
 from enrollments.audit.canonical import MEMBERS, NotCanonical, link_hash, row_hash
-from enrollments.audit.chain import EVENTS, SEALS, columns_as_text, form_of
+from enrollments.audit.chain import EVENTS, SEALS, columns_as_text, fetched, form_of
 from enrollments.errors import HistoryDisagrees
 
 
@@ -31,13 +29,12 @@ def rows_with_seals(ids: Sequence[int]) -> list[ExcerptRow]:
     if not ids:
         return []
     marks = ", ".join(["%s"] * len(ids))
-    with connection.cursor() as cursor:
-        cursor.execute(
-            f'SELECT s."index", s.previous_hash, s.hash, {columns_as_text()} '  # noqa: S608  # names of our own
-            f"FROM {EVENTS} e JOIN {SEALS} s ON s.event_id = e.id WHERE e.id IN ({marks})",
-            list(ids),
-        )
-        found = {row[3 + _ID]: row for row in cursor.fetchall()}
+    rows = fetched(
+        f'SELECT s."index", s.previous_hash, s.hash, {columns_as_text()} '  # noqa: S608  # names of our own
+        f"FROM {EVENTS} e JOIN {SEALS} s ON s.event_id = e.id WHERE e.id IN ({marks})",
+        list(ids),
+    )
+    found = {row[3 + _ID]: row for row in rows}
     return [_read(pk, found.get(pk)) for pk in ids]
 
 

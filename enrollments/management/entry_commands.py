@@ -10,6 +10,7 @@ from typing import Any
 from enrollments.actions.deleting import delete_and_deny
 from enrollments.actions.empty_entries import admits_nobody, holding_nothing
 from enrollments.actions.preview import (
+    CANNOT_BE_TOLD,
     NO_LIMITS,
     Act,
     Entry,
@@ -43,10 +44,11 @@ from enrollments.management.tables import as_json_lines, facts
 from enrollments.management.timed import MARK, Times, add_times, foresee
 from enrollments.models import ProvisioningService
 
-_KEY_UNREADABLE = (
-    "What this does to the devices that are known cannot be worked out, because DPS_ENCRYPTION_KEY is not the key that "
-    "the stored secrets were written with. Shutting out works all the same."
+_NOT_TOLD = (
+    "What this does to the devices that are known cannot be worked out, because {}. Shutting out works all the "
+    "same."
 )
+_OTHER_KEY = "DPS_ENCRYPTION_KEY is not the key that the stored secrets were written with"
 
 
 class EntriesCommand(EntryReports):
@@ -245,10 +247,11 @@ class EntriesCommand(EntryReports):
             # Whoever shuts out does not wait for what is told of it.
             asks = act.may_widen or times.may_widen(entries)
             foreseen = foresee(service, act, entries, times, NO_LIMITS if asks else None)
-        except SecretUnreadable:
+        except CANNOT_BE_TOLD as problem:
             if act.may_widen or times.may_widen(entries):
                 raise
-            return Look(None, [f"{MARK}{_KEY_UNREADABLE}"], {})
+            why = _OTHER_KEY if isinstance(problem, SecretUnreadable) else f"of what is stored: {problem}"
+            return Look(None, [f"{MARK}{_NOT_TOLD.format(why)}"], {})
         others = below(service, act, entries, at=times.at)
         more = below_in_lines(act, others)
         if act is Act.ENABLE and (empty := holding_nothing(service, entries)):

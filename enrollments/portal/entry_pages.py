@@ -17,6 +17,7 @@ from django_htmx.http import HttpResponseClientRedirect, reswap, retarget, trigg
 from enrollments.actions.empty_entries import admits_nobody, holding_nothing
 from enrollments.actions.judging import group_ref, individual_ref
 from enrollments.actions.preview import (
+    CANNOT_BE_TOLD,
     NO_NAMES,
     Act,
     Entry,
@@ -33,7 +34,6 @@ from enrollments.actions.preview import (
 from enrollments.actions.preview.proofs import lacking_proof
 from enrollments.actions.preview.words import did, named
 from enrollments.actions.schedule import switches_now
-from enrollments.errors import SecretUnreadable
 from enrollments.models import (
     AttestationMechanism,
     EnrollmentGroup,
@@ -280,10 +280,9 @@ def ask_before(
             hand_over(service, act_on(entries, asked.shown(None), None), preview)
         later = asked.preview(service, asked.later) if asked.later else None
         put_off = asked.of_what_is_put_off.preview(service, Then()) if asked.put_off else None
-    except SecretUnreadable as problem:
+    except CANNOT_BE_TOLD as problem:
         if act.may_widen:
             raise
-        # R16: shutting out works without the key of the installation, and its preview does not.
         logger.warning("No preview in service %s: %s", service, problem)
         preview = later = put_off = None
     gone = [ref_of(one) for one in entries]

@@ -1,7 +1,7 @@
 """Saving the form of an entry: at once where access stays as it is, otherwise after a preview that was confirmed.
 
 What may let somebody in rests on the very preview that was confirmed. What only shuts out is asked once and done then,
-whatever has changed since, and at once where its preview cannot be worked out (R16).
+whatever has changed in the service since, and at once where its preview cannot be worked out (R16).
 """
 
 import logging
@@ -10,7 +10,6 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Protocol
 
-from django.db import DatabaseError
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import render
@@ -24,6 +23,7 @@ from enrollments.actions.entries import AlreadyEnrolled
 from enrollments.actions.entry_specs import EntrySpec
 from enrollments.actions.group_specs import GroupSpec
 from enrollments.actions.preview import (
+    CANNOT_BE_TOLD,
     BelowAnother,
     Effect,
     Entry,
@@ -43,7 +43,7 @@ from enrollments.actions.preview.proofs import lacking_proof
 from enrollments.actions.preview.sent_along import preview_with_what_is_sent_along
 from enrollments.actions.preview.words import named
 from enrollments.actions.reach import Reach, drops_pins_only, reach_of
-from enrollments.errors import Invalid, PreviewOutdated, SecretUnreadable
+from enrollments.errors import Invalid, PreviewOutdated
 from enrollments.models import (
     AttestationMechanism,
     EnrollmentGroup,
@@ -170,13 +170,15 @@ def answer_save(request: HttpRequest, form: AnyForm, save: Save, *, show: Show, 
     outdated = bool(given) and given.partition("-")[0] != str(epoch)
     try:
         question = _question(request, form, save, mark, outdated=outdated)
-    except (SecretUnreadable, DatabaseError) as problem:
+    except CANNOT_BE_TOLD as problem:
         if not narrows:
             raise
         logger.warning("No preview in service %s: %s", service, problem)
         return save_at_once()
     if question is None:
         return show(form)
+    if former is not None and spec.enabled:
+        question = replace(question, sentence="")  # whom it still admits is nobody new
     status = 409 if outdated else 200
     if not wants_fragment(request):
         return show(form, question=question, status=status)

@@ -77,9 +77,9 @@ def filter_of(request: HttpRequest, place: Place) -> HistoryFilter:
 
 
 def _is_as_sealed(event: HistoryEvent) -> bool:
-    """Whether a row is what was sealed in its place; also of one that waits for its seal."""
+    """Whether a row is what was sealed in its place, or waits for its seal."""
     if getattr(event, "seal", None) is None:
-        return True
+        return UnsealedEvent.objects.filter(event_id=event.pk).exists()
     try:
         rows_with_seals([event.pk])
     except HistoryDisagrees:

@@ -44,9 +44,14 @@ class HistoryRow:
     shut_it_out: bool = False
 
     @property
+    def _after(self) -> dict[str, Any]:
+        """What somebody put into the column may be anything."""
+        return self.event.after if isinstance(self.event.after, dict) else {}
+
+    @property
     def scheduled(self) -> str:
         """Of an act on a switch: until when, or at what time. «until» of other rows is a field among others."""
-        after = self.event.after or {}
+        after = self._after
         if not after.get("until") or "status" not in after:
             return ""
         return f"{'at' if self.event.event in _DISABLING_SCHEDULED else 'until'} {after['until']}"
@@ -54,7 +59,7 @@ class HistoryRow:
     @property
     def how_often(self) -> str:
         """Of a row that stands for several: how many, and which of them another row has told already."""
-        after = self.event.after or {}
+        after = self._after
         times, failures = after.get("times"), after.get("failures")
         if self.event.event == Event.REFUSED.value and isinstance(times, int):
             return f"{counted(times, 'time')} more"
@@ -81,7 +86,7 @@ class HistoryRow:
     @property
     def outcome(self) -> str:
         """Of a check of the history, what it found; of a refused act on an object, which one it was."""
-        after = self.event.after or {}
+        after = self._after
         if self.event.subject_kind in REFUSED_ON and isinstance(after.get("tried"), str):
             return f": {after['tried']}"
         if self.event.event != Event.HISTORY_CHECKED.value or "problem" not in after:
@@ -94,14 +99,12 @@ class HistoryRow:
     @property
     def found_wrong(self) -> bool:
         """Of a check of the history: whether something is not as it was sealed."""
-        return self.event.event == Event.HISTORY_CHECKED.value and bool(
-            (self.event.after or {}).get("problem")
-        )
+        return self.event.event == Event.HISTORY_CHECKED.value and bool(self._after.get("problem"))
 
     @property
     def is_from_several(self) -> bool:
         """Whether what it stands for came from several addresses, of which it tells some."""
-        return not self.event.address and "addresses" in (self.event.after or {})
+        return not self.event.address and "addresses" in self._after
 
     @property
     def may_change_who_comes_in(self) -> bool:

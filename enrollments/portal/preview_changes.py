@@ -7,7 +7,6 @@ from datetime import datetime
 from typing import Any, Protocol
 from urllib.parse import urlencode
 
-from django.db import DatabaseError
 from django.http import QueryDict
 from django.urls import reverse
 
@@ -17,9 +16,9 @@ from enrollments.actions.ca_certificates import (
     preview_of_proof,
 )
 from enrollments.actions.denying import preview_of_denying, preview_of_denying_attempt
-from enrollments.actions.preview import Limits, Preview, preview_of_switching
+from enrollments.actions.preview import CANNOT_BE_TOLD, Limits, Preview, preview_of_switching
 from enrollments.actions.preview.settings import SWITCHES, switches_of
-from enrollments.errors import Invalid, NotFound, SecretUnreadable
+from enrollments.errors import Invalid, NotFound
 from enrollments.models import CaCertificate, ProvisioningService, RegistrationAttempt
 from enrollments.policy.names import FORM_IN_WORDS, is_registration_id, registration_key
 from enrollments.portal.preview_times import in_utc
@@ -229,7 +228,7 @@ def shut_out_in_question(service: ProvisioningService, change: Change) -> dict[s
     try:
         preview = change.preview()
         hand_over(service, change_of(change.query), preview)
-    except (SecretUnreadable, DatabaseError) as problem:  # R16
+    except CANNOT_BE_TOLD as problem:  # R16
         logger.warning("No preview in service %s: %s", service, problem)
         preview = None
     return in_question(service, change, preview)

@@ -64,12 +64,12 @@ def save(
 def only_shuts_out(caller: Caller, kind: Kind[M, E], message: M, condition: Condition | None) -> bool:
     """Whether saving it, as things stand now, lets nobody in, now or at a time: then nothing holds it up (R12)."""
     current = kind.find(caller.service, message.name) if condition is not None else None
-    if condition is not None and current is None:
+    if (condition is not None and current is None) or message.switches_at is not None:
         return False
-    drops = message.drops_schedule and current is not None and current.switches_at is not None
-    if drops or message.switches_at is not None:
-        return False
-    return reach_of(current, kind.spec(caller.service, message, current)) is Reach.NARROWS
+    reach = reach_of(current, kind.spec(caller.service, message, current))
+    # Of what is disabled until a time, that it stays so.
+    stays_out = reach is Reach.NONE and message.drops_schedule and current is not None and not current.enabled
+    return stays_out or reach is Reach.NARROWS
 
 
 def delete(caller: Caller, kind: Kind[Any, Any], name: str, condition: Condition | None) -> None:

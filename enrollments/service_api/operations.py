@@ -88,7 +88,8 @@ DRY_RUN = (
     ),
     Parameter(
         "epoch",
-        "As a dry run told it: the write is done only while the service is as it was then.",
+        "As a dry run told it: the write is done only while the service is as it was then. A PUT that only shuts "
+        "out until further notice is done all the same.",
         {"type": "integer", "minimum": 0, "maximum": 999_999_999_999_999_999},
         place="query",
     ),

@@ -76,6 +76,18 @@ def test_row_that_was_changed_in_the_database_says_that_it_is_not_what_was_seale
         assert "fits this row" not in text
 
 
+def test_row_whose_seal_was_taken_away_says_so(auditor, plant):
+    an_individual(plant, "pump-042")
+    disable_enrollment(plant, "pump-042", actor=BOB, reason="stolen")
+    url = auditor.get(URL).context["rows"][0].own_url
+
+    with tampered("DELETE FROM enrollments_historyseal"):
+        text = auditor.get(url).content.decode()
+
+    assert "This row has no seal and waits for none" in text
+    assert "not yet sealed" not in text
+
+
 @pytest.mark.parametrize(
     ("of", "sentence"),
     [

@@ -19,7 +19,7 @@ from enrollments.models import HistoryCheckpoint, HistoryEvent, HistorySeal
 from enrollments.policy.roles import Role
 from enrollments.portal import history_export, xlsx
 from tests.audit.histories import fill
-from tests.audit.tampering import tampered
+from tests.audit.tampering import ON_SQLITE, tampered
 from tests.factories import a_service, a_user
 from tests.portal.history_pages import EXPORT, URL, a_row
 
@@ -177,6 +177,20 @@ def test_row_that_is_not_what_was_sealed_is_not_exported(auditor, plant, format,
 
     assert answer.status_code == 409
     assert "Nothing was exported: Row " in answer.content.decode()
+
+
+@pytest.mark.skipif(not ON_SQLITE, reason="PostgreSQL takes no bytes that are no text")
+def test_row_of_bytes_that_are_no_text_is_named_and_not_exported(auditor, plant):
+    a_row(plant, "x", timezone.now())
+    auditor.get(URL)
+
+    with tampered(
+        "UPDATE enrollments_historyevent SET reason = CAST(x'ff41' AS TEXT) WHERE subject_name = 'x'"
+    ):
+        answer = auditor.get(EXPORT)
+
+    assert answer.status_code == 409
+    assert "is not the row that was sealed" in answer.content.decode()
 
 
 def test_export_says_from_which_place_on_rows_were_new(auditor, plant):

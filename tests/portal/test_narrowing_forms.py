@@ -9,7 +9,8 @@ from django import forms
 
 from enrollments.actions.preview import Act, turn
 from enrollments.errors import SecretUnreadable
-from enrollments.models import HistoryEvent, Slot
+from enrollments.models import Certificate, HistoryEvent, Slot
+from enrollments.policy.roles import Role
 from enrollments.portal import entry_saving
 from enrollments.portal.entry_conflicts import typed_otherwise
 from enrollments.portal.forms_entries import twin_as_text
@@ -17,9 +18,10 @@ from enrollments.portal.views.enrollment_groups import SECRET_FIELDS as OF_GROUP
 from enrollments.portal.views.enrollments import SECRET_FIELDS
 from tests.certificates import root, self_signed
 from tests.devices import ALICE, enroll_ca, enroll_device, register
-from tests.factories import a_service
+from tests.factories import a_service, a_user
 from tests.portal.entry_forms import events, mark_in, page, post, post_once
 from tests.portal.pages import Page
+from tests.portal.test_settings import entered
 
 pytestmark = pytest.mark.django_db
 
@@ -171,6 +173,7 @@ def test_removing_a_certificate_of_an_enabled_enrollment_is_asked_once_and_told(
     asked = post_once(operator, PATH, given)
 
     assert "1 known device" in text_of(asked)
+    assert "is admitted from now on" not in text_of(asked)
     assert service.individualenrollments.get(registration_id="pump-1").certificates.count() == 2
     enroll_device(service, self_signed("another"), enabled=False)  # which outdates every preview
 
@@ -215,6 +218,26 @@ def test_what_cannot_be_previewed_is_done_at_once(operator, service, pins, monke
 
     assert answer.redirect_chain
     assert not service.individualenrollments.get().enabled
+
+
+def test_a_certificate_that_cannot_be_read_any_more_holds_up_no_shutting_out(operator, service):
+    """Another version of a library may not read what an earlier one took (R16)."""
+    ca = root("Plant")
+    enroll_ca(service, ca, "plant-7")
+    leaf = ca.leaf("pump-1")
+    register(service, leaf)
+    kept = Certificate.objects.filter(thumbprint_sha256=leaf.parsed.thumbprint_sha256)
+    assert kept.update(pem="-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
+    operator.force_login(a_user(Role.ADMINISTRATOR, service))
+
+    post(operator, "settings/change/", entered(service, proof_of_possession="on"))
+    asked = post_once(operator, "groups/g/plant-7/disable/?from=page", {})
+    post(operator, "groups/g/plant-7/", {**form_on(operator, "groups/g/plant-7/"), "enabled": "no"})
+
+    service.refresh_from_db()
+    assert service.proof_of_possession
+    assert not service.enrollmentgroups.get().enabled
+    assert asked.status_code in (200, 302)
 
 
 @pytest.mark.parametrize("way", ["disabled", "replaced"])

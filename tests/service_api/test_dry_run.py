@@ -1,8 +1,12 @@
 """`dryRun=true` and `epoch=`: what a write would do to devices, and doing it only on that state (R7, R12)."""
 
+from datetime import timedelta
+
 import pytest
+from django.utils import timezone
 
 from enrollments.actions.access_policies import add_policy
+from enrollments.actions.preview import Act, turn
 from enrollments.actions.revocation import deny_device, release_registration
 from enrollments.attestation.credential import PresentedCredential
 from enrollments.models import HistoryEvent, IndividualEnrollment, ProvisioningService
@@ -282,6 +286,23 @@ def test_what_only_shuts_out_is_done_on_whatever_epoch(api, service, body, statu
 
     assert answer.status_code == status
     assert service.individualenrollments.get(registration_key="a").enabled is (status != 200)
+
+
+@pytest.mark.parametrize("how", [{"at": True}, {"until": True}], ids=["to be disabled", "disabled until"])
+def test_what_drops_a_time_and_stays_out_is_done_on_whatever_epoch(api, service, how):
+    entry = enroll_keys(service, "a")
+    at = timezone.now() + timedelta(days=10)
+    turn(service, Act.DISABLE, entry, actor=ALICE, **dict.fromkeys(how, at))
+    epoch = ProvisioningService.epoch_of(service.pk)
+    deny_device(service, "somebody", actor=ALICE)
+    etag = service.individualenrollments.get(registration_key="a").etag
+    body = {**keys("a"), "provisioningStatus": "disabled", "switchesAt": None}
+
+    answer = api.call("PUT", "/enrollments/a", body, query=f"{VERSION}&epoch={epoch}", If_Match=etag)
+
+    assert answer.status_code == 200, answer.content
+    entry.refresh_from_db()
+    assert (entry.enabled, entry.switches_at) == (False, None)
 
 
 def test_what_is_added_disabled_is_added_on_whatever_epoch(api, service):

@@ -1,6 +1,7 @@
 """What a change would do to the devices that are known, before it is made: the change is rehearsed and taken back."""
 
 from enrollments.actions.preview.acts import (
+    CANNOT_BE_TOLD,
     Act,
     cancel,
     carry_out,
@@ -34,6 +35,7 @@ from enrollments.actions.preview.to_come import (
 from enrollments.actions.preview.touched import Entry
 
 __all__ = [
+    "CANNOT_BE_TOLD",
     "NO_LIMITS",
     "NO_NAMES",
     "Act",

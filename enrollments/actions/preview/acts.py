@@ -31,7 +31,7 @@ from enrollments.actions.preview.sent_along import preview_with_what_is_sent_alo
 from enrollments.actions.preview.touched import Entry
 from enrollments.actions.services import change_settings
 from enrollments.audit.actor import Actor, Way
-from enrollments.errors import Conflict, Invalid, NotFound, SecretUnreadable
+from enrollments.errors import AttestationError, Conflict, Invalid, NotFound, SecretUnreadable
 from enrollments.models import EnrollmentGroup, IndividualEnrollment, ProvisioningService
 from enrollments.models.locks import change_lock
 from enrollments.policy.facts import EntryRef
@@ -40,6 +40,9 @@ logger = logging.getLogger(__name__)
 
 # Whoever is written into history rows that are taken back.
 NOBODY = Actor("user", "a rehearsal", Way.PORTAL)
+# Why a preview cannot be worked out, though what it is of may be right: something that is stored cannot be read.
+# Nothing that only shuts out waits for that (R16).
+CANNOT_BE_TOLD = (SecretUnreadable, AttestationError, DatabaseError)
 
 
 class Act(StrEnum):
@@ -214,7 +217,7 @@ def told_afterwards(service: ProvisioningService, rehearse: Callable[[], Preview
     """What a rehearsal that undoes it tells of what is done; None where that cannot be worked out."""
     try:
         return rehearse()
-    except (NotFound, Conflict, Invalid, SecretUnreadable, DatabaseError) as problem:
+    except (NotFound, Conflict, Invalid, *CANNOT_BE_TOLD) as problem:
         logger.warning(
             "What was done in service %s is done; what it did could not be told: %s", service, problem
         )

@@ -9,11 +9,11 @@ from enrollments.actions.empty_entries import holding_nothing
 from enrollments.actions.kept_out import kept_out
 from enrollments.actions.name_claims import freeing_allows, name_version
 from enrollments.actions.name_holders import holder_of
-from enrollments.actions.preview import NO_LIMITS, Preview
+from enrollments.actions.preview import CANNOT_BE_TOLD, NO_LIMITS, Preview
 from enrollments.actions.preview.words import as_json, did, in_lines
 from enrollments.actions.revocation import deny_devices, deprovision_device, free_names
 from enrollments.actions.schedule import as_text, settle_if_possible
-from enrollments.errors import Conflict, HubUnavailable, NotFound, PreviewOutdated, SecretUnreadable
+from enrollments.errors import Conflict, HubUnavailable, NotFound, PreviewOutdated
 from enrollments.management import record_lists
 from enrollments.management.command import command_line_actor
 from enrollments.management.device_lists import DeviceLists, add_device_lists
@@ -340,7 +340,7 @@ def _as_json(previews: Sequence[Preview | None]) -> list[dict[str, Any] | None]:
 def _rehearsed(service: ProvisioningService, ids: list[str]) -> Preview | None:
     try:
         return preview_of_denying(service, ids, limits=NO_LIMITS)
-    except SecretUnreadable:  # R16: denying works all the same
+    except CANNOT_BE_TOLD:  # R16: denying works all the same
         return None
 
 
