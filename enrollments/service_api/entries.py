@@ -67,8 +67,8 @@ def only_shuts_out(caller: Caller, kind: Kind[M, E], message: M, condition: Cond
     if (condition is not None and current is None) or message.switches_at is not None:
         return False
     reach = reach_of(current, kind.spec(caller.service, message, current))
-    # Of what is disabled until a time, that it stays so.
-    stays_out = reach is Reach.NONE and message.drops_schedule and current is not None and not current.enabled
+    # Of what is disabled, that it stays so: also where this is the second call, since the answer to the first was lost.
+    stays_out = reach is Reach.NONE and current is not None and not current.enabled
     return stays_out or reach is Reach.NARROWS
 
 

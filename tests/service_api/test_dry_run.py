@@ -282,9 +282,11 @@ def test_what_only_shuts_out_is_done_on_whatever_epoch(api, service, body, statu
     deny_device(service, "somebody", actor=ALICE)
     query = f"{VERSION}&epoch={epoch}"
 
-    answer = api.call("PUT", "/enrollments/a", {**keys("a"), **body}, query=query, If_Match="*")
+    answers = [
+        api.call("PUT", "/enrollments/a", {**keys("a"), **body}, query=query, If_Match="*") for _ in range(2)
+    ]
 
-    assert answer.status_code == status
+    assert [one.status_code for one in answers] == [status, status]
     assert service.individualenrollments.get(registration_key="a").enabled is (status != 200)
 
 
