@@ -101,7 +101,8 @@ def test_filter_is_in_the_address_and_can_be_kept_renamed_and_deleted(administra
     page.get_by_role("button", name="Rename Stolen").click()
     expect(page.get_by_role("link", name="Stolen goods", exact=True)).to_be_visible()
     page.get_by_role("button", name="Delete Stolen goods").click()
-    expect(page.get_by_text("No saved view")).to_be_visible()
+    expect(page.get_by_text("The view Stolen goods is deleted.")).to_be_visible()
+    expect(page.get_by_role("link", name="Stolen goods", exact=True)).to_have_count(0)
 
 
 def test_what_is_new_since_one_looked(administrator, plant):
