@@ -278,6 +278,8 @@ def test_by_keyboard_alone_a_device_is_shut_out(administrator, open_window, live
     expect(page.get_by_role("radio", name="Disable")).to_be_checked()
     tab_to(page, page.get_by_role("button", name="Save"))
     page.keyboard.press("Enter")
+    tab_to(page, portal.question.get_by_role("button", name="Save", exact=True))
+    page.keyboard.press("Enter")
 
     portal.expect_said("Saved individual enrollment typed-pump")
     assert live.register(device).outcome is Outcome.DISABLED
