@@ -61,7 +61,8 @@ def test_1_disable_and_enable_an_individual_enrollment(administrator, workshop):
     administrator.individual_enrollments()
     administrator.open_entry("one-pump")
     administrator.enable_entry(False)
-    assert administrator.save("Saved individual enrollment one-pump", reason="stolen from the yard") == ""
+    told = administrator.save("Saved individual enrollment one-pump", reason="stolen from the yard")
+    assert "1 known device will be refused: one-pump" in told
 
     expect(administrator.row("one-pump").get_by_role("cell", name="Disabled", exact=True)).to_be_visible()
     expect(administrator.toggle("one-pump")).not_to_be_checked()
