@@ -205,7 +205,7 @@ def test_r16_shutting_out_works_although_its_preview_cannot_be_worked_out(operat
     text = words(question(operator, url))
     answer = operator.post(url, follow=True)
 
-    assert "cannot be worked out, because DPS_ENCRYPTION_KEY" in text
+    assert "cannot be worked out, because something that is stored cannot be read" in text
     assert "What that changed for the devices could not be worked out." in words(answer.content.decode())
     assert not IndividualEnrollment.objects.without_secrets().get().enabled
 
