@@ -74,6 +74,11 @@ def show_invalid(form: forms.Form, problem: Invalid) -> None:
             form.add_error(field if field in form.fields else None, sentence)
 
 
+def without_epoch(mark: str) -> str:
+    """Of what a confirmation carries, the part that is no epoch: what only shuts out waits for none (R12)."""
+    return mark.partition("-")[2]
+
+
 def epoch_of_the_question(request: HttpRequest) -> int:
     """That of the preview which was answered. None was shown, or none that can be read: one that there never was."""
     given = request.POST.get("epoch", "")

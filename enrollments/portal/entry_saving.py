@@ -55,6 +55,7 @@ from enrollments.policy.names import registration_key
 from enrollments.policy.roles import Right
 from enrollments.portal import typed_keys
 from enrollments.portal.access import actor_of, requires
+from enrollments.portal.confirmation import without_epoch
 from enrollments.portal.entry_links import entry_url
 from enrollments.portal.forms_entries import EntryForm
 from enrollments.portal.forms_groups import GroupForm
@@ -156,7 +157,7 @@ def answer_save(request: HttpRequest, form: AnyForm, save: Save, *, show: Show, 
         return save_at_once()
     epoch = ProvisioningService.epoch_of(service.pk)
     mark, given = mark_of(epoch, form, spec), request.POST.get("confirmed", "")
-    if narrows and constant_time_compare(_what_is_marked(given), _what_is_marked(mark)):
+    if narrows and constant_time_compare(without_epoch(given), without_epoch(mark)):
         return save_at_once()
     if not narrows and constant_time_compare(given, mark):
         try:
@@ -216,11 +217,6 @@ def mark_of(epoch: int, form: AnyForm, spec: EntrySpec) -> str:
         parts += [registration_key(spec.group_id), helpers, spec.predecessor and spec.predecessor.pk]
     digest = salted_hmac("dpsportal.preview", repr(parts), algorithm="sha256").hexdigest()
     return f"{epoch}-{digest[:32]}"
-
-
-def _what_is_marked(mark: str) -> str:
-    """Of a mark what does not depend on the epoch."""
-    return mark.partition("-")[2]
 
 
 def _former(form: AnyForm, spec: EntrySpec) -> IndividualSpec | None:

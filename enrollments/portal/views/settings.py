@@ -18,7 +18,7 @@ from enrollments.errors import ChangedMeanwhile, Invalid, PreviewOutdated
 from enrollments.models import AttestationMechanism, EnrollmentGroup, ProvisioningService
 from enrollments.policy.roles import Right
 from enrollments.portal.access import actor_of, may, requires
-from enrollments.portal.confirmation import ask, show_invalid
+from enrollments.portal.confirmation import ask, show_invalid, without_epoch
 from enrollments.portal.entry_pages import and_what_it_did
 from enrollments.portal.forms_services import SettingsForm
 from enrollments.portal.preview_changes import Switching, change_url, in_question, shut_out_in_question
@@ -44,7 +44,7 @@ def service_settings_change(request: HttpRequest, service: ProvisioningService) 
     try:
         if waiting and given != mark:
             return _ask(request, service, values, waiting, outdated=bool(given))
-        if _narrows(before, values) and not waiting and _values_of(given) != _values_of(mark):
+        if _narrows(before, values) and not waiting and without_epoch(given) != without_epoch(mark):
             return _ask_before_narrowing(request, service, values, mark)
         change_settings(
             service,
@@ -142,10 +142,6 @@ def _kept(request: HttpRequest, mark: str) -> tuple[tuple[str, str], ...]:
 def _mark(epoch: int, values: dict[str, Any]) -> str:
     """What a confirmation carries: what is saved is what was looked at."""
     return "-".join(map(str, [epoch, *(int(values[name]) for name in SWITCHES)]))
-
-
-def _values_of(mark: str) -> str:
-    return mark.partition("-")[2]
 
 
 def _narrows(before: dict[str, bool], values: dict[str, Any]) -> bool:
