@@ -196,7 +196,7 @@ def test_any_change_has_the_device_judged_again_and_the_period_goes_on(service):
     quiet(service)
     visit(service, stranger, seconds=5)
     change_settings(service, {"description": "something else"}, actor=ALICE)
-    before = RegistrationAttempt.objects.get().count
+    before = sum(RegistrationAttempt.objects.values_list("count", flat=True))
 
     answer = visit(service, stranger, seconds=6)
 
