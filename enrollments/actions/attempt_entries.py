@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from enrollments.actions.judging import group_ref, individual_ref
-from enrollments.models import ProvisioningService, RegistrationAttempt
+from enrollments.models import ProvisioningService, RegistrationAttempt, clock
 from enrollments.policy.facts import EntryKind, EntryRef
 from enrollments.policy.names import registration_key
 from enrollments.policy.unknown import Unknown, known
@@ -64,6 +64,24 @@ def entry_words(attempt: RegistrationAttempt) -> str:
     if isinstance(kind, Unknown):
         return f"{kind.in_words} {attempt.entry_name}"
     return str(EntryRef(kind, 0, attempt.entry_name))
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """A disabled group, and when it is enabled by itself."""
+
+    group: EntryRef
+    at: datetime
+
+
+def openings(service: ProvisioningService, refs: Iterable[EntryRef]) -> dict[EntryRef, Opening]:
+    """The groups among these that are disabled until a time by now."""
+    of_groups = {ref.pk: ref for ref in refs if ref.kind is EntryKind.GROUP}
+    if not of_groups:
+        return {}
+    disabled = service.enrollmentgroups.filter(enabled=False, switches_at__gt=clock.database_now())
+    until = disabled.filter(pk__in=of_groups).values_list("pk", "switches_at")
+    return {of_groups[pk]: Opening(of_groups[pk], at) for pk, at in until if at is not None}
 
 
 def deciding_entries(

@@ -11,6 +11,7 @@ from typing import Any
 from django.db.models import Count, Max, Min, QuerySet, Sum, Window
 from django.db.models.functions import RowNumber
 
+from enrollments.actions.attempt_entries import Opening, deciding_entries, openings
 from enrollments.actions.attempts import OVERFLOW_NAME
 from enrollments.actions.kept_attempts import tracking_id_of_latest
 from enrollments.actions.name_holders import holder_of
@@ -41,7 +42,7 @@ class Storm:
     times: with tries that were not judged since. in_a_row and next_try are what this node remembers; next_try is None
     where it may try at once. Whoever fails is held back by its rate alone: it has no refusals in a row.
     disabled: the individual enrollment of that name, where it is disabled now. is_denied: until further notice, so that
-    nothing is left to deny.
+    nothing is left to deny. opening: of the group that kept the latest out, where it is disabled until a time.
     releasable: the registration ID, where another entry than the one that admits this caller holds it still (R11).
     """
 
@@ -54,6 +55,7 @@ class Storm:
     quiet: QuietPeriod | None
     can_be_quieted: bool
     disabled: IndividualEnrollment | None
+    opening: Opening | None
     releasable: str
 
     @property
@@ -109,6 +111,7 @@ def storms(service: ProvisioningService, *, window: timedelta, at: datetime) -> 
         callers = by_caller.annotate(rows=Count("pk")).count()
     latest = _latest_of(in_vain, (row["registration_key"] for row in rows))
     disabled = _disabled(service, latest.values())
+    opening = _openings(service, latest.values())
     releasable = _releasable(service, latest.values())
     quiet = tuple(standing_quiet_periods(at).filter(service=service).order_by("until", "pk"))
     by_whom = {(one.registration_key, one.credential, one.is_proven): one for one in quiet}
@@ -134,6 +137,7 @@ def storms(service: ProvisioningService, *, window: timedelta, at: datetime) -> 
                 else None,
                 can_be_quieted=refused is not None,
                 disabled=disabled.get(attempt.registration_key),
+                opening=opening.get(attempt.pk),
                 releasable=releasable.get(attempt.pk, ""),
             )
         )
@@ -159,6 +163,15 @@ def _disabled(
     as_of = ProvisioningService.what_decisions_read(service.pk).as_of_now(recorded_only=True)
     entries = service.individualenrollments.without_secrets().filter(as_of.where(enabled=False))
     return {one.registration_key: one for one in entries.filter(registration_key__in=names)}
+
+
+def _openings(service: ProvisioningService, attempts: Iterable[RegistrationAttempt]) -> dict[int, Opening]:
+    """Of the groups that kept these out, where they are disabled until a time, by attempt. Two queries."""
+    kept_out = [one for one in attempts if one.reason == Reason.GROUP_DISABLED]
+    deciding = deciding_entries(service, kept_out) if kept_out else []
+    groups = {one.pk: then.entry for one, then in zip(kept_out, deciding, strict=True) if then.entry}
+    opening = openings(service, groups.values())
+    return {pk: opening[ref] for pk, ref in groups.items() if ref in opening}
 
 
 def _releasable(service: ProvisioningService, attempts: Iterable[RegistrationAttempt]) -> dict[int, str]:

@@ -301,6 +301,18 @@ def test_who_is_out_until_a_time_can_be_denied_for_good(operator, plant):
     assert f"{by} Told to the device" in words(text)
 
 
+def test_whom_a_group_keeps_out_until_a_time_is_told_that_of_the_group(auditor, plant):
+    then = timezone.now().replace(microsecond=0) + timedelta(days=1)
+    disable_enrollment_group(plant, "plant-7", until=then, actor=ALICE)
+    register(plant, CA.leaf("pump-1"))
+    url = f"{URL}{plant.attempts.get().pk}/"
+
+    assert f"Group now disabled until {as_text(then)}" in words(page(auditor, url))
+
+    disable_enrollment_group(plant, "plant-7", actor=ALICE)
+    assert "Group now" not in page(auditor, url)
+
+
 def test_row_that_counts_many_cannot_be_denied(operator, plant):
     register(plant, root("Stranger").leaf("odd-1"))
     plant.attempts.update(claimed_registration_id=OVERFLOW_NAME, registration_key=OVERFLOW_NAME)
@@ -484,7 +496,7 @@ def test_page_of_one_states_its_queries(auditor, plant, django_assert_max_num_qu
     plant.refresh_from_db()
     register(plant, CA.leaf("pump-1"))
 
-    with django_assert_max_num_queries(15):
+    with django_assert_max_num_queries(16):
         the_attempt(auditor, plant)
 
 

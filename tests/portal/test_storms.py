@@ -9,7 +9,11 @@ from django.test import Client
 from django.utils import timezone
 
 from enrollments.actions.attempts import OVERFLOW_NAME
-from enrollments.actions.enrollment_groups import disable_enrollment_group, enable_enrollment_group
+from enrollments.actions.enrollment_groups import (
+    delete_enrollment_groups,
+    disable_enrollment_group,
+    enable_enrollment_group,
+)
 from enrollments.actions.enrollments import disable_enrollment, enable_enrollment
 from enrollments.actions.revocation import deny_device, release_registration
 from enrollments.actions.schedule import as_text
@@ -202,6 +206,28 @@ def test_who_is_out_until_a_time_can_be_denied_for_good(operator, plant):
     assert f"Its individual enrollment is disabled until {as_text(then)}" in words
 
 
+def test_whom_a_group_keeps_out_until_a_time_is_told_that_of_the_group(
+    operator, plant, django_assert_num_queries
+):
+    enroll_ca(plant, root("Another CA"), "plant-8")
+    then = timezone.now().replace(microsecond=0) + timedelta(days=1)
+    disable_enrollment_group(plant, "plant-7", until=then, actor=ALICE)
+    disable_enrollment_group(plant, "plant-8", actor=ALICE)
+    for number in range(3):
+        refused(plant, CA.leaf(f"pump-{number}"))
+    refused(plant, self_signed("odd-1"))
+
+    with django_assert_num_queries(11):  # as below
+        text = page(operator)
+
+    group = '<a id="opens-[0-9]+" href="/services/plant/groups/g/plant-7/">Its group</a>'
+    assert len(re.findall(f"{group} is disabled until .*{then:%H:%M}", text)) == 3
+    delete_enrollment_groups(plant, ["plant-7"], actor=ALICE)
+    enroll_ca(plant, CA, "plant-7")
+    disable_enrollment_group(plant, "plant-7", until=then, actor=ALICE)
+    assert "Its group" not in page(operator), "another group of that name has not kept them out"
+
+
 def test_denying_another_device_takes_no_offer_away(operator, plant):
     lab = a_service("lab")
     deny_device(lab, "odd-1", actor=ALICE)
@@ -285,12 +311,12 @@ def test_page_states_its_queries_however_many_callers(operator, plant, contested
         refused(plant, CA.leaf(f"gate-{number}"))
         deny_device(plant, f"gate-{number}", actor=ALICE)
 
-    with django_assert_num_queries(9):  # two for who is denied
+    with django_assert_num_queries(11):  # two for who is denied, two for groups that open again
         text = page(operator)
     assert text.count(">Denied<") == 8
     register(plant, contested)
 
-    with django_assert_num_queries(10):  # one for whose names they are
+    with django_assert_num_queries(12):  # one for whose names they are
         assert "/release/" in page(operator)
 
 

@@ -10,9 +10,11 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_http_methods, require_safe
 
+from enrollments.actions.attempt_entries import Opening, openings
 from enrollments.actions.attempts import OVERFLOW_NAME
 from enrollments.actions.denying import StoodBefore
 from enrollments.actions.explaining import explain_attempt
+from enrollments.actions.explanations import Explanation
 from enrollments.actions.kept_attempts import are_alike, find_attempt, proven_leaf
 from enrollments.actions.quiet_periods import REFUSED, caller_of
 from enrollments.actions.rates import held_back_of
@@ -95,6 +97,7 @@ def attempt_detail(request: HttpRequest, service: ProvisioningService, pk: int) 
         "record": service.registrations.filter(registration_key=attempt.registration_key).first(),
         "leaf": proven_leaf(attempt),
         "disabled": individual if is_disabled else None,
+        "opening": _opening(service, attempt, explanation),
         "can_be_quieted": attempt.outcome in REFUSED and caller_of(attempt) is not None,
         "may_change": may(request, Right.CHANGE_ENTRIES, service),
     }
@@ -134,6 +137,13 @@ def attempt_deny(request: HttpRequest, service: ProvisioningService, pk: int) ->
         form=form,
         yes="Deny",
     )
+
+
+def _opening(service: ProvisioningService, attempt: RegistrationAttempt, told: Explanation) -> Opening | None:
+    """Of the group that kept it out, where that is disabled until a time."""
+    if told.entry is None or attempt.reason != Reason.GROUP_DISABLED:
+        return None
+    return openings(service, [told.entry]).get(told.entry)
 
 
 def is_overflow(attempt: RegistrationAttempt) -> bool:
