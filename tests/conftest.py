@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from django.db import connection
 from django.test import TransactionTestCase
+from django.utils import timezone
 
 _flush = TransactionTestCase._fixture_teardown
 _WITH_TRIGGERS = [
@@ -46,6 +47,13 @@ def _is_transactional(test: TransactionTestCase) -> bool:
 TransactionTestCase._fixture_teardown = lambda test: (
     _flush_with_history(test) if _is_transactional(test) else _flush(test)
 )
+
+
+@pytest.fixture
+def time_stands_still(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For what is counted by the hour, which would end by chance within a test."""
+    now = timezone.now()
+    monkeypatch.setattr(timezone, "now", lambda: now)
 
 
 @pytest.fixture(autouse=True)

@@ -288,9 +288,8 @@ def test_what_another_attempt_names_stays_where_a_device_comes_in_otherwise(serv
     assert is_stored(line)
 
 
+@pytest.mark.usefixtures("time_stands_still")
 def test_who_still_comes_is_known_also_where_a_flood_leaves_no_room_for_its_attempts(barred, ca, monkeypatch):
-    now = timezone.now()
-    monkeypatch.setattr(timezone, "now", lambda: now)  # the next hour has room anew
     real = ca.leaf("real")
     register(barred, real, "real")
     let_pass(31)

@@ -207,6 +207,7 @@ def test_r10_of_certificates_that_a_device_made_up_itself_the_latest_are_kept(se
     assert Certificate.objects.count() == before + 1
 
 
+@pytest.mark.usefixtures("time_stands_still")
 def test_r10_made_up_certificates_stay_while_another_device_has_them_or_they_are_enrolled(service, top):
     enroll_ca(service, top)
     leaves = [top.leaf(f"pump-{number}") for number in range(2)]

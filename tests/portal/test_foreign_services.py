@@ -130,6 +130,7 @@ def asked(address: Address) -> dict[str, str] | None:
     return None
 
 
+@pytest.mark.usefixtures("time_stands_still")
 @pytest.mark.parametrize("address", [pytest.param(one, id=one.name) for one in ADDRESSES])
 def test_r1_page_is_the_same_whatever_another_service_holds(address, own):
     """To each role in one service, totals included; also the pages of the installation, and what these refuse."""

@@ -170,6 +170,7 @@ def test_hours_are_summed_by_outcome(plant):
     assert sum(bucket.refused for bucket in buckets) == 9
 
 
+@pytest.mark.usefixtures("time_stands_still")
 def test_overview_lists_refusals_with_their_trace(admin, plant):
     ca = root("Plant CA")
     enroll_ca(plant, ca, "plant-7")
