@@ -38,9 +38,13 @@ def page_above(request: HttpRequest) -> str:
 
 
 def refused_page(request: HttpRequest, message: str, status: int) -> HttpResponse:
-    """What could not be done, and a way back to the page of what it was about, unless that is gone or not shown."""
+    """What could not be done, and a way back to the page of what it was about, unless that is gone or not shown.
+
+    Who looked goes back with what they asked by: an export is of what the list above it shows for the same query.
+    """
     above_url = page_above(request) if status not in (403, 404) else ""
-    context = {"message": message, "status": status, "above_url": above_url}
+    asked = f"?{request.GET.urlencode()}" if request.method in LOOKS and request.GET else ""
+    context = {"message": message, "status": status, "above_url": above_url, "asked": asked}
     return render(request, "portal/refused.html", context, status=status)
 
 

@@ -7,6 +7,7 @@ import re
 import tracemalloc
 import zipfile
 from datetime import UTC, datetime, timedelta
+from html import unescape
 from xml.etree import ElementTree
 
 import pytest
@@ -150,6 +151,17 @@ def test_export_that_cannot_be_read_exports_nothing(auditor, query):
 
     assert answer.status_code == 422
     assert not HistoryEvent.objects.filter(event="history.exported").exists()
+
+
+def test_from_an_export_that_is_refused_one_goes_back_to_what_was_filtered(auditor, plant):
+    a_row(plant, "x<y", timezone.now())
+
+    refused = auditor.get(EXPORT, {"format": "pdf", "subject": "x<y"}).content.decode()
+
+    (back,) = re.findall(r'href="([^"]+)">Go back<', refused)
+    answer = auditor.get(unescape(back))
+    assert answer.status_code == 200
+    assert [row.event.subject_name for row in answer.context["rows"]] == ["x<y"]
 
 
 def test_history_that_disagrees_is_not_exported_and_the_page_says_why(auditor, plant):
