@@ -75,7 +75,10 @@ class Knock:
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who was let in. `may_see_keys`: whether keys of entries are told to it at all (R17)."""
+    """Who was let in. `may_see_keys`: whether keys of entries are told to it at all (R17).
+
+    token: of a person, what people tell the API token apart by.
+    """
 
     knock: Knock
     service: ProvisioningService
@@ -83,6 +86,7 @@ class Caller:
     kind: str
     rights: frozenset[AccessRight]
     may_see_keys: bool
+    token: str = ""
 
     def require(self, right: AccessRight) -> None:
         if right not in self.rights:
@@ -240,6 +244,7 @@ def _by_token(
         "user",
         token.access_rights & rights_within(role),
         may_see_keys=Right.REVEAL_KEYS in role.rights,
+        token=token.hint,
     )
 
 

@@ -90,7 +90,7 @@ def _answered(request: HttpRequest, handlers: dict[str, Handler], names: dict[st
         caller = let_in(service, knock)
     except NotAuthenticated as problem:
         return _unknown(request, service, knock, problem)
-    _log(request, caller=f"{caller.kind}:{caller.name}")
+    _log(request, caller=f"{caller.kind}:{caller.name}", **({"token": caller.token} if caller.token else {}))
     rehearses = is_rehearsal(request, handler.operation)  # type: ignore[attr-defined]  # set by `declares`
     only_tells = rehearses or right in READING
     try:

@@ -621,6 +621,21 @@ def test_the_cause_is_in_the_log_and_no_credential_is(owner, caplog):
     assert wrong.partition("sig=")[2][:20] not in str(fields)
 
 
+def test_which_token_of_a_person_was_used_is_in_the_log_under_the_request_id_of_its_rows(service, caplog):
+    caplog.set_level("INFO", "dpsportal.requests")
+    text = a_token(service, a_user(Role.OPERATOR, service), AccessRight.ENROLLMENT_WRITE)
+
+    created = bearer(text).put(
+        "/enrollments/pump-1", {"registrationId": "pump-1", "attestation": {"type": "symmetricKey"}}
+    )
+
+    assert created.status_code == 200
+    (line,) = [one.fields for one in caplog.records if hasattr(one, "fields")]
+    added = HistoryEvent.objects.get(event="enrollment.added")
+    assert (line["token"], line["request_id"]) == (ApiToken.objects.get().hint, added.request_id)
+    assert text not in str(line)
+
+
 def test_every_service_begins_with_the_policy_of_its_owner(service):
     policy = AccessPolicy.objects.get()
 
