@@ -2,6 +2,8 @@
 
 import importlib
 import shutil
+import time
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -51,9 +53,10 @@ TransactionTestCase._fixture_teardown = lambda test: (
 
 @pytest.fixture
 def time_stands_still(monkeypatch: pytest.MonkeyPatch) -> None:
-    """For what is counted by the hour, which would end by chance within a test."""
-    now = timezone.now()
-    monkeypatch.setattr(timezone, "now", lambda: now)
+    """In the midst of a quarter of an hour: for what is counted by these and by the hour, which end at any moment."""
+    quarter = timedelta(minutes=15).total_seconds()
+    midst = datetime.fromtimestamp((time.time() // quarter + 0.5) * quarter, UTC)
+    monkeypatch.setattr(timezone, "now", lambda: midst)
 
 
 @pytest.fixture(autouse=True)

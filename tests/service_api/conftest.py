@@ -6,14 +6,12 @@ import hmac
 import json
 import time
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote_plus
 
 import pytest
 from django.http import HttpResponse
 from django.test import Client
-from django.utils import timezone
 
 from enrollments.models import AccessPolicy, ProvisioningService
 from tests.devices import new_service
@@ -28,14 +26,6 @@ def _device_listener(settings):
     settings.ROOT_URLCONF = "dpsportal.device_urls"
     settings.MIDDLEWARE = ["dpsportal.request_log.RequestLogMiddleware"]
     settings.APPEND_SLASH = False
-
-
-@pytest.fixture
-def within_one_window(settings, monkeypatch):
-    """The time stands still in the midst of a window of failures, which would end by chance within a test."""
-    seconds = settings.DPS_SIGN_IN_LOCKOUT_MINUTES * 60
-    midst = datetime.fromtimestamp((time.time() // seconds + 0.5) * seconds, UTC)
-    monkeypatch.setattr(timezone, "now", lambda: midst)
 
 
 def service_token(

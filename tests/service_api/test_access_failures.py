@@ -27,7 +27,7 @@ from tests.factories import a_user
 from tests.service_api.conftest import HOST, BackEnd, error_of, service_token, with_policy
 from tests.service_api.test_access import OTHER_KEY, UNAUTHORIZED, switch
 
-pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("within_one_window")]
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("time_stands_still")]
 FAILED = ("policy.authentication_failed", "token.authentication_failed")
 NOON = datetime(2026, 5, 3, 12, tzinfo=UTC)
 

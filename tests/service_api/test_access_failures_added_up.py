@@ -24,7 +24,7 @@ from tests.service_api.conftest import BackEnd, error_of, service_token
 from tests.service_api.test_access import OTHER_KEY, UNAUTHORIZED
 from tests.service_api.test_access_failures import FAILED, let_windows_end, policy_of, rows
 
-pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("within_one_window")]
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("time_stands_still")]
 WRITES = ("INSERT", "UPDATE", "DELETE")
 
 

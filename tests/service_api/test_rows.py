@@ -129,7 +129,7 @@ def test_r15_r17_what_no_right_allows_changes_nothing_and_leaves_one_row(service
         assert changed_tables(before) <= BOOKS
 
 
-@pytest.mark.usefixtures("within_one_window")
+@pytest.mark.usefixtures("time_stands_still")
 def test_r15_whoever_is_not_let_in_is_counted_and_changes_nothing(service):
     """Who has proven nothing is nobody: the first has its row, the others are counted until the window has ended."""
     fill(service)
