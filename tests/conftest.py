@@ -3,7 +3,7 @@
 import importlib
 import shutil
 import time
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -11,6 +11,8 @@ from django.db import connection
 from django.test import TransactionTestCase
 from django.utils import timezone
 
+QUARTER = 15 * 60
+LONGER_THAN_A_TEST = 15  # seconds, of nearly all of them
 _flush = TransactionTestCase._fixture_teardown
 _WITH_TRIGGERS = [
     importlib.import_module(f"enrollments.migrations.{name}")
@@ -51,11 +53,18 @@ TransactionTestCase._fixture_teardown = lambda test: (
 )
 
 
+@pytest.fixture(autouse=True)
+def _no_quarter_of_an_hour_ends_within_a_test() -> None:
+    """Attempts and failures are counted by it, so any test that looks for one row of something could find two."""
+    left = QUARTER - time.time() % QUARTER
+    if left < LONGER_THAN_A_TEST:
+        time.sleep(left)
+
+
 @pytest.fixture
 def time_stands_still(monkeypatch: pytest.MonkeyPatch) -> None:
-    """In the midst of a quarter of an hour: for what is counted by these and by the hour, which end at any moment."""
-    quarter = timedelta(minutes=15).total_seconds()
-    midst = datetime.fromtimestamp((time.time() // quarter + 0.5) * quarter, UTC)
+    """In the midst of a quarter of an hour: for tests that look ahead, or for long at what is counted by it."""
+    midst = datetime.fromtimestamp((time.time() // QUARTER + 0.5) * QUARTER, UTC)
     monkeypatch.setattr(timezone, "now", lambda: midst)
 
 
