@@ -1,6 +1,5 @@
-"""A form of an entry that somebody else has changed meanwhile: what is said, and what is done all the same."""
+"""Forms of what somebody else has changed meanwhile: what is said, and what is done all the same."""
 
-import json
 from collections.abc import Collection, Iterable
 from typing import Any, NamedTuple, cast
 
@@ -10,10 +9,11 @@ from django.http import HttpRequest
 from enrollments.actions.preview import Act, Entry, turn, what_disabling_did
 from enrollments.errors import ChangedMeanwhile
 from enrollments.models import ProvisioningService
-from enrollments.policy.documents import DocumentProblem, parse_initial_twin
 from enrollments.portal.access import actor_of
 from enrollments.portal.entry_pages import EntryPages, and_what_it_did
 from enrollments.portal.entry_saving import AnyForm
+from enrollments.portal.forms_entries import TwinField
+from enrollments.portal.forms_opened import OpenedForm
 
 
 def settled_conflict(
@@ -39,24 +39,20 @@ class Typed(NamedTuple):
     text: str
 
 
-def typed_otherwise(form: AnyForm, fresh: AnyForm, secrets: Collection[str]) -> list[Typed]:
-    """The fields that say something else than the form as it comes back, to be taken over from here. No secrets."""
+def typed_otherwise(form: OpenedForm, fresh: OpenedForm, secrets: Collection[str]) -> list[Typed]:
+    """The fields that say something else than the form as it comes back, to be taken over from here. No secrets.
+
+    Without those that are as the form was opened with: in these it was somebody else who changed something.
+    """
     found = []
     for name, field in form.fields.items():
         if name in secrets or field.widget.is_hidden or isinstance(field, forms.FileField):
             continue
         typed, holds = (_in_words(field, one[name].value()) for one in (form, fresh))
-        if typed != holds and not (name == "initial_twin" and _is_one_twin(typed, holds)):
+        is_alike = isinstance(field, TwinField) and not field.has_changed(holds, typed)
+        if typed != holds and not is_alike and not form.is_as_opened(name):
             found.append(Typed(str(form[name].label), typed))
     return found
-
-
-def _is_one_twin(*texts: str) -> bool:
-    """However it is written: with its members in another order, or without those that are empty."""
-    try:
-        return len({json.dumps(parse_initial_twin(one), sort_keys=True) for one in texts}) == 1
-    except DocumentProblem:
-        return False
 
 
 def _in_words(field: forms.Field, value: object) -> str:

@@ -33,6 +33,7 @@ from enrollments.policy.names import FORM_IN_WORDS, is_registration_id
 from enrollments.policy.reprovisioning import ReprovisioningPolicy
 from enrollments.portal.certificate_input import Card, Files, Given, as_text, read_slots
 from enrollments.portal.forms_keys import KeysForm
+from enrollments.portal.forms_opened import JoinedInput, OpenedForm
 from enrollments.portal.paging import MAX_ID
 
 if TYPE_CHECKING:
@@ -78,18 +79,44 @@ class AddressInput(forms.TextInput):
 class HubsField(_SeveralHubs):
     """Hubs of the service. A number that no hub can have is refused here: not every database can be asked for it."""
 
+    hidden_widget = JoinedInput
+
     def clean(self, value: Any) -> Any:
+        self._refuse_what_no_hub_can_be(value)
+        return super().clean(value)
+
+    def to_python(self, value: Any) -> Any:
+        self._refuse_what_no_hub_can_be(value)
+        return super().to_python(value)
+
+    def _refuse_what_no_hub_can_be(self, value: Any) -> None:
         for given in value or ():
             if not _may_be_id(given):
                 raise ValidationError(self.error_messages["invalid_pk_value"], code="invalid_pk_value")
-        return super().clean(value)
 
 
-class EntryForm(KeysForm):
+class TwinField(forms.CharField):
+    def has_changed(self, initial: Any, data: Any) -> bool:
+        """Not by being written otherwise: with members in another order, or without those that are empty."""
+        return super().has_changed(initial, data) and not _is_one_twin(initial or "", data or "")
+
+
+class EntryForm(OpenedForm, KeysForm):
     """What individual enrollments and groups have in common. `current` is the entry that is edited, if one is."""
 
     # The entry that holds already what was to be enrolled.
     in_the_way: EntryRef | None = None
+    # What somebody else may change while the form is open, without what may hold a secret.
+    told_as_opened: tuple[str, ...] = (
+        "mechanism",
+        "allocation_policy",
+        "webhook_api_version",
+        "hubs",
+        "reprovisioning_policy",
+        "initial_twin",
+        "iot_edge",
+        "enabled",
+    )
 
     primary_upload = _file(Slot.PRIMARY)
     primary_pem = _pem(Slot.PRIMARY)
@@ -129,7 +156,7 @@ class EntryForm(KeysForm):
         help_text="What becomes of a device that registers again and is assigned elsewhere. Migrate: it moves, and its "
         "twin with it. Reset: it moves, and begins with the initial twin. Never: it stays where it is.",
     )
-    initial_twin = forms.CharField(
+    initial_twin = TwinField(
         label="Initial twin state",
         required=False,
         widget=forms.Textarea(attrs={**PLAIN, "rows": 7}),
@@ -187,6 +214,8 @@ class EntryForm(KeysForm):
             self.fields[f"{slot}_pem"].widget.attrs.update(preview_as_typed(service, "certificate-preview"))
             if slot not in self.held:
                 del self.fields[f"{slot}_remove"]
+        if current is not None:  # adding meets no conflict
+            self.carry_what_it_was_opened_with(self.told_as_opened)
 
     def _initial(self, current: IndividualEnrollment | EnrollmentGroup) -> dict[str, Any]:
         return {
@@ -231,8 +260,7 @@ class EntryForm(KeysForm):
 
     def clean_initial_twin(self) -> dict[str, Any]:
         try:
-            # Browsers send each line end as two characters, which nobody typed.
-            return parse_initial_twin(self.cleaned_data["initial_twin"].replace("\r\n", "\n"))
+            return _twin_of(self.cleaned_data["initial_twin"])
         except DocumentProblem as problem:
             raise ValidationError(str(problem)) from None
 
@@ -361,6 +389,19 @@ def twin_as_text(twin: Mapping[str, Any]) -> str:
     if len(text.encode()) <= MAX_TWIN_BYTES:
         return text
     return json.dumps(twin, ensure_ascii=False, separators=(",", ":"))
+
+
+def _is_one_twin(*texts: str) -> bool:
+    try:
+        twins = {json.dumps(_twin_of(one), sort_keys=True) for one in texts}
+    except DocumentProblem:
+        return False
+    return len(twins) == 1
+
+
+def _twin_of(text: str) -> dict[str, Any]:
+    # Browsers send each line end as two characters, which nobody typed.
+    return parse_initial_twin(text.replace("\r\n", "\n"))
 
 
 def _holds_webhook_key(current: IndividualEnrollment | EnrollmentGroup) -> bool:

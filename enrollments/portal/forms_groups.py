@@ -41,6 +41,12 @@ def _reference(slot: Slot) -> forms.CharField:
 
 class GroupForm(EntryForm):
     kind = "ca"
+    told_as_opened = (
+        *EntryForm.told_as_opened,
+        "primary_reference",
+        "secondary_reference",
+        "predecessor",
+    )
 
     mechanism = forms.ChoiceField(
         label="Attestation mechanism",

@@ -43,6 +43,7 @@ def _tpm_file(name: str) -> forms.FileField:
 
 class IndividualForm(EntryForm):
     kind = "device"
+    told_as_opened = (*EntryForm.told_as_opened, "device_id")
 
     mechanism = forms.ChoiceField(
         label="Attestation mechanism",

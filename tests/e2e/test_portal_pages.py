@@ -424,6 +424,9 @@ def test_a_form_that_somebody_else_made_stale_is_not_saved(open_window, administ
     expect(second.page.get_by_role("radio", name="Disable")).to_be_checked()
     expect(second.page.locator("#entry-state")).to_have_text("Disabled")
     expect(second.page.get_by_label("IoT Hub device ID")).to_have_value("")
+    # The switch was turned by the other one.
+    typed = second.page.locator("details", has_text="What you had typed, where it differs")
+    expect(typed.get_by_role("term")).to_have_text(["Reason", "IoT Hub device ID"])
     first.individual_enrollments()
     expect(first.toggle("shared-pump")).not_to_be_checked()
     assert "the first to say so" in first.history_of("shared-pump", 2)[0]

@@ -13,7 +13,8 @@ from enrollments.models import Certificate, HistoryEvent, Slot
 from enrollments.policy.roles import Role
 from enrollments.portal import entry_saving
 from enrollments.portal.entry_conflicts import typed_otherwise
-from enrollments.portal.forms_entries import twin_as_text
+from enrollments.portal.forms_entries import TwinField, twin_as_text
+from enrollments.portal.forms_opened import OpenedForm
 from enrollments.portal.views.enrollment_groups import SECRET_FIELDS as OF_GROUPS
 from enrollments.portal.views.enrollments import SECRET_FIELDS
 from tests.certificates import root, self_signed
@@ -96,7 +97,6 @@ def test_a_form_that_was_opened_disabled_disables_nothing_that_was_enabled_since
     assert (answer.status_code, made.enabled) == (409, True)
     assert [(one.label, one.text) for one in answer.context["typed"]] == [
         ("Initial twin state", '{"tags": {"a": 1}}'),
-        ("Enable entry", "Disable"),
         ("Reason", "as agreed"),
     ]
     assert "What you had typed, where it differs" in text_of(answer)
@@ -104,7 +104,7 @@ def test_a_form_that_was_opened_disabled_disables_nothing_that_was_enabled_since
 
 
 def test_what_was_typed_is_shown_again_without_secrets():
-    class AForm(forms.Form):
+    class AForm(OpenedForm):
         note = forms.CharField()
         primary_key = forms.CharField()
         seen = forms.CharField(widget=forms.HiddenInput)
@@ -128,8 +128,8 @@ def test_what_was_typed_is_shown_again_without_secrets():
     ],
 )
 def test_a_twin_that_is_written_otherwise_was_not_typed(text, is_told):
-    class AForm(forms.Form):
-        initial_twin = forms.CharField()
+    class AForm(OpenedForm):
+        initial_twin = TwinField()
 
     holds = twin_as_text({"tags": {"b": 2, "a": 1}, "properties": {"desired": {}}})
     told = typed_otherwise(AForm({"initial_twin": text}), AForm(initial={"initial_twin": holds}), ())
