@@ -2,14 +2,17 @@
 
 import re
 from dataclasses import dataclass
+from typing import Any
 
 from django import forms
 from django.core.exceptions import ValidationError
 from django.db.models import Field
 
+from enrollments.actions.services import SETTINGS
 from enrollments.models import LinkedHub, ProvisioningService
 from enrollments.models.services import MOST_PER_DEVICE
 from enrollments.policy.allocation import MAX_REGION, OF_A_SERVICE
+from enrollments.portal.forms_opened import OpenedForm
 
 # Milliseconds: digits, and few of them.
 _FIGURE = re.compile(r"[0-9]{1,6}")
@@ -41,7 +44,7 @@ class Section:
     is_grid: bool = False
 
 
-class SettingsForm(forms.Form):
+class SettingsForm(OpenedForm):
     description = forms.CharField(label="Description", max_length=200, required=False)
     host_name = forms.CharField(
         label="Host name of the service endpoint",
@@ -125,6 +128,10 @@ class SettingsForm(forms.Form):
         ),
         Section("Attempts", ("attempts_kept_days",)),
     )
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.carry_what_it_was_opened_with(SETTINGS)
 
     @property
     def sections(self) -> list[tuple[Section, list[forms.BoundField]]]:

@@ -13,6 +13,7 @@ from enrollments.policy.roles import Role
 from enrollments.portal.views import settings as settings_view
 from tests.devices import ALICE, derived_key, enroll_key_group, register, signs
 from tests.factories import a_service, a_user, an_individual
+from tests.portal.pages import Page
 
 URL = "/services/plant/settings/"
 CHANGE = f"{URL}change/"
@@ -223,6 +224,121 @@ def test_saving_again_after_the_conflict_is_a_decision(admin, plant):
     assert admin.post(CHANGE, {**mine, "version": form["version"].value()}).status_code == 302
     plant.refresh_from_db()
     assert plant.retry_after_seconds == 9
+
+
+def opened(answer):
+    """The form of the page, as a browser would send it."""
+    (form,) = [one for one in Page(answer.content.decode()).forms if "version" in one.fields]
+    return {name: values[0] for name, values in form.fields.items()}
+
+
+def stands_below(answer):
+    """What the page says of the form below what now holds."""
+    return re.sub(r"\s+", " ", re.search(r"Below is the same[^<]*", answer.content.decode())[0])
+
+
+def test_saving_again_undoes_nothing_in_what_was_left_alone(admin, plant):
+    mine = {**opened(admin.get(URL)), "retry_after_seconds": "9", "reason": "calmer"}
+    theirs = {
+        "retry_after_seconds": 60,
+        "description": "Hall 3",
+        "host_name": "dps.example",
+        "shared_access_keys": False,
+        "proof_of_possession": True,
+    }
+    change_settings(plant, theirs, actor=ALICE)
+
+    conflict = admin.post(CHANGE, mine)
+    again = opened(conflict)
+
+    assert conflict.status_code == 409
+    assert stands_below(conflict) == (
+        "Below is the same, but for what you entered: Retry-After in seconds. Saving it again replaces what stands "
+        "above for it."
+    )
+    assert (again["retry_after_seconds"], again["reason"]) == ("9", "calmer")
+    assert admin.post(CHANGE, again)["Location"] == URL
+    plant.refresh_from_db()
+    assert {name: getattr(plant, name) for name in theirs} == {**theirs, "retry_after_seconds": 9}
+
+
+@pytest.mark.parametrize("entered_as", ["60", "3"])
+def test_what_says_the_same_or_was_left_alone_replaces_nothing(admin, plant, entered_as):
+    mine = {**opened(admin.get(URL)), "retry_after_seconds": entered_as}
+    change_settings(plant, {"retry_after_seconds": 60}, actor=ALICE)
+
+    conflict = admin.post(CHANGE, mine)
+
+    assert stands_below(conflict) == "Below is the same: nothing that you entered says otherwise."
+    assert opened(conflict)["retry_after_seconds"] == "60"
+
+
+def test_a_box_that_was_changed_stays_as_it_was_entered(admin, plant):
+    mine = opened(admin.get(URL))
+    del mine["shared_access_keys"]
+    change_settings(plant, {"description": "Hall 3"}, actor=ALICE)
+
+    again = opened(admin.post(CHANGE, mine))
+
+    assert "shared_access_keys" not in again
+    admin.post(CHANGE, again)
+    plant.refresh_from_db()
+    assert (plant.shared_access_keys, plant.description) == (False, "Hall 3")
+
+
+def test_a_second_conflict_goes_by_what_the_first_brought(admin, plant):
+    mine = {**opened(admin.get(URL)), "retry_after_seconds": "9"}
+    change_settings(plant, {"description": "Hall 3"}, actor=ALICE)
+    again = {**opened(admin.post(CHANGE, mine)), "attempts_kept_days": "7"}
+    change_settings(plant, {"description": "Hall 4", "retry_after_seconds": 60}, actor=ALICE)
+
+    last = opened(admin.post(CHANGE, again))
+
+    assert [last[name] for name in ("description", "retry_after_seconds", "attempts_kept_days")] == [
+        "Hall 4",
+        "9",
+        "7",
+    ]
+
+
+def test_a_form_that_does_not_say_what_it_was_opened_with_keeps_all_that_was_entered(admin, plant):
+    mine = entered(plant)
+    change_settings(plant, {"retry_after_seconds": 60, "shared_access_keys": False}, actor=ALICE)
+
+    conflict = admin.post(CHANGE, mine)
+
+    assert "what you entered: Back ends may use the keys of access policies, Retry-After in seconds." in (
+        stands_below(conflict)
+    )
+    assert opened(conflict)["retry_after_seconds"] == "3"
+
+
+def test_what_it_was_opened_with_outlives_errors_and_a_question(admin, plant):
+    a_group_that_waits(plant)
+    mine = {**opened(admin.get(URL)), "symmetric_key_groups": "on", "retry_after_seconds": "0"}
+    wrong = admin.post(CHANGE, mine)
+    asked = admin.post(CHANGE, {**opened(wrong), "retry_after_seconds": "9"})
+    change_settings(plant, {"description": "Hall 3"}, actor=ALICE)
+
+    asked_again = admin.post(CHANGE, opened(asked))  # the preview is outdated by it, too
+    conflict = admin.post(CHANGE, opened(asked_again))
+
+    assert (wrong.status_code, confirmed_in(asked) != confirmed_in(asked_again)) == (422, True)
+    assert (conflict.status_code, confirmed_in(conflict)) == (409, [])
+    again = opened(conflict)
+    assert [again[name] for name in ("description", "retry_after_seconds", "symmetric_key_groups")] == [
+        "Hall 3",
+        "9",
+        "on",
+    ]
+
+
+def test_what_the_form_says_it_was_opened_with_is_never_saved(admin, plant):
+    mine = opened(admin.get(URL))
+
+    admin.post(CHANGE, {**mine, "initial-retry_after_seconds": "60", "initial-proof_of_possession": "True"})
+
+    assert not HistoryEvent.objects.filter(event="service.changed").exists()
 
 
 @pytest.mark.parametrize("role", [Role.VIEWER, Role.AUDITOR, Role.OPERATOR])

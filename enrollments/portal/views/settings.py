@@ -1,5 +1,6 @@
 """The settings of a service: everybody with a role sees them, administrators change them."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -19,6 +20,7 @@ from enrollments.models import AttestationMechanism, EnrollmentGroup, Provisioni
 from enrollments.policy.roles import Right
 from enrollments.portal.access import actor_of, may, requires
 from enrollments.portal.confirmation import ask, show_invalid, without_epoch
+from enrollments.portal.entry_conflicts import typed_otherwise
 from enrollments.portal.entry_pages import and_what_it_did
 from enrollments.portal.forms_services import SettingsForm
 from enrollments.portal.preview_changes import Switching, change_url, in_question, shut_out_in_question
@@ -58,13 +60,7 @@ def service_settings_change(request: HttpRequest, service: ProvisioningService) 
     except PreviewOutdated:
         return _ask(request, service, values, groups_let_in_by(service, values), outdated=True)
     except ChangedMeanwhile as problem:
-        # What was typed is shown again, beside what now holds: saving it once more is a decision, not an accident.
-        service.refresh_from_db()
-        entered = request.POST.copy()
-        entered["version"] = settings_version(service)
-        form = SettingsForm(entered)
-        form.add_error(None, problem.message)
-        return _page(request, service, form, 409)
+        return _conflict_page(request, service, form, problem)
     except Invalid as problem:
         show_invalid(form, problem)
         return _page(request, service, form, 422)
@@ -135,7 +131,9 @@ def _ask_before_narrowing(
 
 def _kept(request: HttpRequest, mark: str) -> tuple[tuple[str, str], ...]:
     """The form in hidden fields, with what its confirmation carries."""
-    kept = [(name, str(text)) for name, text in request.POST.items() if name in SettingsForm.base_fields]
+    form = SettingsForm(request.POST)
+    names = {*form.fields, *(form.add_initial_prefix(name) for name in SETTINGS)}
+    kept = [(name, str(text)) for name, text in request.POST.items() if name in names]
     return (*kept, ("confirmed", mark))
 
 
@@ -160,8 +158,36 @@ def _initial(service: ProvisioningService) -> dict[str, Any]:
     return {**{name: getattr(service, name) for name in SETTINGS}, "version": settings_version(service)}
 
 
+def _conflict_page(
+    request: HttpRequest, service: ProvisioningService, form: SettingsForm, problem: ChangedMeanwhile
+) -> HttpResponse:
+    """What this person changed is shown again, beside what now holds: saving it once more is a decision.
+
+    What they left alone is as it now stands: saving that once more would undo what somebody else changed in it.
+    """
+    service.refresh_from_db()
+    now = SettingsForm(initial=_initial(service))
+    entered = request.POST.copy()
+    entered["version"] = settings_version(service)
+    for name in SETTINGS:
+        stands = now[name].value()
+        text = "" if stands is None else str(stands)
+        if form.is_as_opened(name):
+            entered[name] = text
+        entered[form.add_initial_prefix(name)] = text
+    again = SettingsForm(entered)
+    again.add_error(None, problem.message)
+    kept = [one.label for one in typed_otherwise(form, now, ("reason",))]
+    return _page(request, service, again, 409, kept=kept)
+
+
 def _page(
-    request: HttpRequest, service: ProvisioningService, form: SettingsForm, status: int = 200
+    request: HttpRequest,
+    service: ProvisioningService,
+    form: SettingsForm,
+    status: int = 200,
+    *,
+    kept: Sequence[str] = (),
 ) -> HttpResponse:
     may_change = may(request, Right.ADMINISTER, service)
     if not may_change:
@@ -173,6 +199,7 @@ def _page(
         "may_change": may_change,
         "looks": _looks(service),
         "current": _current(service) if status == 409 else [],
+        "kept": kept,
     }
     return render(request, "portal/settings/settings.html", context, status=status)
 
