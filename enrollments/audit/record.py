@@ -113,7 +113,8 @@ def _columns_of(
 ) -> dict[str, Any]:
     subject = happened.subject
     if isinstance(subject, models.Model):
-        subject = Subject(type(subject).__name__, str(subject), str(subject.pk))
+        # Not its type: whoever is signed in comes wrapped into one that fetches them when they are asked for.
+        subject = Subject(subject._meta.object_name or "", str(subject), str(subject.pk))
     return {
         "at": at,
         "event": happened.event.value,

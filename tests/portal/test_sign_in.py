@@ -85,6 +85,7 @@ def test_signing_in_and_out_is_recorded_with_address_and_request(client, bob):
         ("person.signed_in", "bob", "portal", "192.0.2.9", None),
         ("person.signed_out", "bob", "portal", "192.0.2.9", None),
     ]
+    assert {(row.subject_kind, row.subject_name) for row in rows} == {("User", "bob")}
     assert all(row.request_id for row in rows)
 
 
