@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from django.contrib.auth.models import User
+from django.db.models import Q
 from django.db.models.functions import Lower
 
 from enrollments.actions.failure_windows import MANY, MOST_ADDRESSES, stranger
@@ -17,6 +18,13 @@ from enrollments.models import SignInFailures
 NAME_NOT_KEPT = ""
 _NAMES_NOT_KEPT = Subject("User", "names tried while their address was held off")
 _NAMES_OF_NOBODY = Subject("User", "names that nobody has")
+
+
+def windows_without_a_row(user: User, number: int) -> list[SignInFailures]:
+    """Of failures in the name of a person, those of which the history does not tell yet; by address."""
+    untold = Q(count__gt=0, recorded=False) | Q(held_off__gt=0)
+    own = SignInFailures.objects.filter(untold, name_key=user.get_username().lower())
+    return list(own.order_by("address")[:number])
 
 
 def record_names(rows: Iterable[SignInFailures]) -> None:

@@ -52,3 +52,8 @@ class SignInFailures(models.Model):
 
     def __str__(self) -> str:
         return f"{self.name_key} from {self.address}: {self.count}"
+
+    @property
+    def untold(self) -> int:
+        """How many of them have no row of the history yet."""
+        return self.held_off + (0 if self.recorded else self.count)

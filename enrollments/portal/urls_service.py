@@ -5,6 +5,7 @@ from django.urls.converters import IntConverter, StringConverter
 
 from enrollments.portal.views import (
     access_policies,
+    account,
     api_tokens,
     attempts,
     ca_certificates,
@@ -49,6 +50,7 @@ installation_urlpatterns: list[URLPattern | URLResolver] = [
     path("", services.service_list, name="service-list"),
     path("sign-in/", sign_in.sign_in, name="sign-in"),
     path("sign-out/", sign_in.sign_out, name="sign-out"),
+    path("account/", account.account, name="account"),
     path("password/", sign_in.own_password, name="own-password"),
     path("services/add/", services.service_add, name="service-add"),
     path("history/", history.installation_history, name="installation-history"),

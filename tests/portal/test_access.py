@@ -112,7 +112,7 @@ def test_every_view_declares_its_right(address):
 def test_what_needs_no_right_is_known():
     free = {one.name for one in ADDRESSES if one.right is None}
 
-    assert free == {"sign-in", "sign-out", "own-password", "service-list"}
+    assert free == {"sign-in", "sign-out", "account", "own-password", "service-list"}
 
 
 def test_what_every_address_does_when_something_is_sent_to_it_is_known(world):
