@@ -7,12 +7,14 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from django.db.models import Exists, OuterRef, Q
+
 from enrollments.actions.preview.table import Echo, cell
 from enrollments.audit.canonical import moment
 from enrollments.audit.checkpoints import verifier_key
 from enrollments.audit.events import Event
 from enrollments.audit.excerpt import ExcerptRow, excerpt_lines, rows_with_seals
-from enrollments.models import HistoryCheckpoint
+from enrollments.models import HistoryCheckpoint, UnsealedEvent
 from enrollments.models.history import HistoryQuerySet
 from enrollments.models.merging import first_ids
 from enrollments.policy.unknown import known
@@ -90,7 +92,10 @@ class Export:
 
     @property
     def _covered(self) -> HistoryQuerySet:
-        return self.found.rows.filter(seal__index__lte=self.checkpoint.size)
+        """What was sealed by then. One that has no seal and waits for none belongs to it too, and is refused."""
+        waits = Exists(UnsealedEvent.objects.filter(event_id=OuterRef("pk")))
+        lost = Q(seal__isnull=True) & ~Q(waits)
+        return self.found.rows.filter(Q(seal__index__lte=self.checkpoint.size) | lost)
 
     def _newest(self, rows: HistoryQuerySet) -> list[int]:
         if self.found.ranges:

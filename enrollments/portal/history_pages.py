@@ -76,10 +76,26 @@ def filter_of(request: HttpRequest, place: Place) -> HistoryFilter:
     return HistoryFilter(request.GET, services=names, fixed=place.fixed)
 
 
+def _with_its_seal(rows: HistoryQuerySet, pk: int) -> tuple[HistoryEvent | None, bool]:
+    """The row, and whether it is what was sealed in its place, or waits for its seal.
+
+    Another process may seal it after it was read, so one that has no seal and waits for none is read once more.
+    """
+    event = rows.select_related("seal").filter(pk=pk).first()
+    if event is None:
+        return None, False
+    if not _has_seal(event):
+        if UnsealedEvent.objects.filter(event_id=pk).exists():
+            return event, True
+        event = rows.select_related("seal").get(pk=pk)
+    return event, _has_seal(event) and _is_as_sealed(event)
+
+
+def _has_seal(event: HistoryEvent) -> bool:
+    return getattr(event, "seal", None) is not None
+
+
 def _is_as_sealed(event: HistoryEvent) -> bool:
-    """Whether a row is what was sealed in its place, or waits for its seal."""
-    if getattr(event, "seal", None) is None:
-        return UnsealedEvent.objects.filter(event_id=event.pk).exists()
     try:
         rows_with_seals([event.pk])
     except HistoryDisagrees:
@@ -170,7 +186,7 @@ def history_page(request: HttpRequest, place: Place) -> HttpResponse:
 def row_page(request: HttpRequest, service: ProvisioningService | None, event_pk: int) -> HttpResponse:
     """One row with all that it holds, to exactly whom the list shows it; for htmx, what opens below its sentence."""
     seal_for_a_page()
-    event = seen_by(request, service).select_related("seal").filter(pk=event_pk).first()
+    event, is_as_sealed = _with_its_seal(seen_by(request, service), event_pk)
     if event is None:
         if Right.SEE_HISTORY not in rights_of(request, service):
             note_not_ones_own(request, service)
@@ -180,7 +196,7 @@ def row_page(request: HttpRequest, service: ProvisioningService | None, event_pk
         "service": service,
         "place": place_of(service),
         "row": row,
-        "is_as_sealed": _is_as_sealed(event),
+        "is_as_sealed": is_as_sealed,
         "check_url": _check_url(request, service),
     }
     if row.by_import:

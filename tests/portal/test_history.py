@@ -3,14 +3,16 @@
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from django.db import connection
 from django.utils import timezone
 
 from enrollments.actions.enrollments import delete_enrollments, disable_enrollment, enable_enrollment
 from enrollments.audit.actor import Actor, Way
 from enrollments.audit.events import Event
+from enrollments.audit.sealer import seal_everything
 from enrollments.models import HistoryCheckpoint, HistoryEvent
 from enrollments.policy.roles import Role
-from enrollments.portal import history_export
+from enrollments.portal import history_export, history_pages
 from enrollments.portal.history_rows import rows_of
 from enrollments.portal.paging import PAGE_SIZE
 from tests.audit.tampering import tampered
@@ -86,6 +88,28 @@ def test_row_whose_seal_was_taken_away_says_so(auditor, plant):
 
     assert "This row has no seal and waits for none" in text
     assert "not yet sealed" not in text
+
+
+def test_row_that_another_process_seals_while_it_is_read_is_no_forgery(auditor, plant, monkeypatch):
+    an_individual(plant, "pump-042")
+    disable_enrollment(plant, "pump-042", actor=BOB, reason="stolen")
+    row = HistoryEvent.objects.get(event="enrollment.disabled")
+    monkeypatch.setattr(history_pages, "seal_for_a_page", lambda: None)
+
+    asked = []
+
+    def sealed_before(execute, sql, params, many, context):
+        if "unsealedevent" in sql and not asked:
+            asked.append(sql)
+            seal_everything()
+        return execute(sql, params, many, context)
+
+    with connection.execute_wrapper(sealed_before):
+        text = auditor.get(f"{URL}rows/{row.pk}/").content.decode()
+
+    assert asked
+    assert "proves nothing" not in text
+    assert "fits this row" in text
 
 
 @pytest.mark.parametrize(

@@ -280,3 +280,20 @@ class TestXlsx:
 
     def test_table_without_rows_has_its_headings(self):
         assert sheet_rows(self.book([])) == [["a", "b"]]
+
+
+@each_format
+@pytest.mark.parametrize("which", ["a", "b", "c"])
+def test_row_that_lost_its_seal_is_not_left_out_of_an_export(auditor, plant, format, which):
+    start = datetime(2026, 5, 1, tzinfo=UTC)
+    for number, name in enumerate("abc"):
+        a_row(plant, name, start + timedelta(minutes=number))
+    checkpoints.make_checkpoint()
+    a_row(plant, "later", timezone.now())
+    row = HistoryEvent.objects.get(subject_name=which)
+
+    with tampered(f"DELETE FROM enrollments_historyseal WHERE event_id = {row.pk}"):
+        answer = auditor.get(EXPORT, {"format": format, "until": "2026-06-01T00:00"})
+
+    assert answer.status_code == 409
+    assert "Nothing was exported: " in answer.content.decode()
