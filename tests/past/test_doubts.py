@@ -284,8 +284,8 @@ def test_whoever_is_told_apart_is_decided_about_alike_whatever_that_entry_was(fo
         )
 
     assert told > 40
-    assert contested > 3
-    assert narrowed > 3
+    assert contested > 1
+    assert narrowed > 1
 
 
 @pytest.mark.parametrize("seed", seeds(0, 2, least=1))
@@ -309,7 +309,7 @@ def test_devices_with_several_credentials_are_told_the_same_of_all_and_alone(for
         unknown += sides.count(None)
         known += len(sides) - sides.count(None)
 
-    assert unknown > 10
+    assert unknown > 3
     assert known > 50
 
 
