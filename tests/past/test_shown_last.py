@@ -200,6 +200,23 @@ class TestOneDevice:
         assert found(service, name)[-1] == ("group.disabled", "line-9", True)
         assert effects(of_row(service)) == {name: Effect.REFUSED}
 
+    def test_also_where_it_is_on_record_with_what_it_had_not_shown_yet(self, service):
+        """Of a device that was turned away since, a record keeps what it had shown, and the time of its first hub."""
+        group = enroll_key_group(service)
+        ca = root("Plant")
+        enroll_ca(service, ca, "plant")
+        name, leaf = "line-9-1", ca.leaf("line-9-1")
+        assert register(service, signs(service, name, derived_key(group.primary_key, name)), name).outcome
+        delete_enrollment_groups(service, ["line-9"], actor=ALICE)
+        deleted = now()
+        assert register(service, leaf).outcome == "assigned"
+        disable_enrollment_group(service, "plant", actor=ALICE)
+        assert register(service, leaf).outcome == "disabled"
+
+        assert found(service, name) == [("group.deleted", "line-9", True), ("group.disabled", "plant", False)]
+        began = HistoryEvent.objects.get(event="group.deleted").at - timedelta(microseconds=1)
+        assert effects(compare(service, began, deleted)) == {name: Effect.REFUSED}
+
     def test_words_and_values_tell_it(self, service, renewed):
         at = now()
         disable_enrollment_group(service, "rn-2", actor=ALICE, reason="stolen")

@@ -27,6 +27,7 @@ from enrollments.actions.past.credentials import (
     TIMES,
     credentials_in,
     held_before,
+    is_told_by_attempts,
     mechanism_of,
     proven_at,
     shown_on_record,
@@ -103,6 +104,7 @@ class _Recorded:
     leaf: str
     above: tuple[str, ...]
     key_ids: frozenset[str]
+    status: str
     done: datetime
     showings: Showings
 
@@ -176,9 +178,11 @@ def _wanted(
     several = Several(has_more=len(chosen) < len(proofs))
     if record is not None:
         same = [one for one in chosen if record.has(one)]
-        like = [time for one in same for time in (one.first, one.last)]
-        several.recorded = min([record.done, *like]), max([record.done, *like])
-        several.showings = sum((one.showings for one in same), record.showings)
+        times = [time for one in same for time in (one.first, one.last)]
+        showings = sum((one.showings for one in same), NEVER_SHOWN)
+        if not (times and is_told_by_attempts(record.status, record.done, chosen)):
+            times, showings = [record.done, *times], record.showings + showings
+        several.recorded, several.showings = (min(times), max(times)), showings
         first = min(first, several.recorded[0])
         chosen = [one for one in chosen if not record.has(one)]
     held = {
@@ -384,5 +388,7 @@ def _records(service: ProvisioningService, keys: Collection[str]) -> dict[str, _
             identifiers = frozenset() if chain else identifiers
             done = proven_at(*times)
             showings = shown_on_record(times[0], done)
-            found[key] = _Recorded(name, mechanism, leaf, tuple(chain[1:]), identifiers, done, showings)
+            found[key] = _Recorded(
+                name, mechanism, leaf, tuple(chain[1:]), identifiers, times[0], done, showings
+            )
     return found

@@ -237,8 +237,10 @@ def _proven(proofs: Sequence["Proof"], record: RegistrationRecord | None) -> Ite
     if record is not None and (shown := _on_record(record)) is not None:
         same = [one for one in attempts if shown.is_like(one) and one.proven is not None]
         done = proven_at(record.status, *(getattr(record, name) for name in TIMES))
-        times = [done, *(time for one in same for time in one.proven or ())]
-        showings = sum((one.showings for one in same), shown_on_record(record.status, done))
+        times = [time for one in same for time in one.proven or ()]
+        showings = sum((one.showings for one in same), NEVER_SHOWN)
+        if not (times and is_told_by_attempts(record.status, done, proofs)):
+            times, showings = [done, *times], shown_on_record(record.status, done) + showings
         yield replace(shown, proven=(min(times), max(times)), showings=showings)
     yield from attempts
 
@@ -275,10 +277,19 @@ def proven_at(
     assigned: datetime | None,
     created: datetime,
 ) -> datetime:
-    """Whoever was turned away since, perhaps with something else, is on record with what it had shown before."""
+    """Whoever was turned away since, perhaps with something else, is on record with what it had shown before.
+
+    When, is a guess then: a device that is assigned once more, where it is, keeps the time of the first.
+    """
     if status == RegistrationStatus.DISABLED:
         return assigned or created
     return done or updated
+
+
+def is_told_by_attempts(status: str, done: datetime, proofs: Iterable[Proof]) -> bool:
+    """Whether nothing has to be guessed: what is on record is among what attempts have proven, and these are kept from
+    before the time that `proven_at` tells. It was something else that was shown then, if they do not say so."""
+    return status == RegistrationStatus.DISABLED and any(one.first <= done for one in proofs)
 
 
 def shown_on_record(status: str, done: datetime) -> Showings:
