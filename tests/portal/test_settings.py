@@ -1,5 +1,6 @@
 """The settings of a service: who sees and who changes them, and somebody else's change in between."""
 
+import html
 import re
 from typing import Any
 
@@ -11,7 +12,8 @@ from enrollments.actions.services import SETTINGS, change_settings, settings_ver
 from enrollments.models import HistoryEvent, ProvisioningService
 from enrollments.policy.roles import Role
 from enrollments.portal.views import settings as settings_view
-from tests.devices import ALICE, derived_key, enroll_key_group, register, signs
+from tests.certificates import root
+from tests.devices import ALICE, derived_key, enroll_ca, enroll_key_group, register, signs
 from tests.factories import a_service, a_user, an_individual
 from tests.portal.pages import Page
 
@@ -339,6 +341,133 @@ def test_what_the_form_says_it_was_opened_with_is_never_saved(admin, plant):
     admin.post(CHANGE, {**mine, "initial-retry_after_seconds": "60", "initial-proof_of_possession": "True"})
 
     assert not HistoryEvent.objects.filter(event="service.changed").exists()
+
+
+# --- What only shuts out, after somebody else's change ------------------------------------------------
+
+
+def demanding_proof(admin, **changed):
+    """A form that demands proof of possession, and the question about it."""
+    mine = {**opened(admin.get(URL)), "proof_of_possession": "on", **changed}
+    return mine, admin.post(CHANGE, mine)
+
+
+def test_proof_that_was_demanded_and_confirmed_waits_for_nobody_else(admin, plant):
+    ca = root("Plant")
+    enroll_ca(plant, ca, "plant-7")
+    register(plant, ca.leaf("pump-1"))
+    mine, asked = demanding_proof(admin, description="mine", reason="after the audit")
+    change_settings(plant, {"allocation_policy": "static"}, actor=ALICE)
+
+    answer = admin.post(CHANGE, {**mine, "confirmed": confirmed_in(asked)[0]})
+
+    plant.refresh_from_db()
+    assert (plant.proof_of_possession, plant.allocation_policy, plant.description) == (True, "static", "")
+    assert answer.status_code == 409
+    said = html.unescape(answer.content.decode())
+    assert "Proof of possession is demanded from now on: 1 device is refused from now on." in said
+    assert "after you opened them, so nothing else of your changes was saved." in said
+    assert stands_below(answer).startswith(
+        "Below is the same, but for what you entered: Description. Saving it again"
+    )
+    *_, theirs, row = HistoryEvent.objects.filter(event="service.changed").order_by("pk")
+    assert theirs.after == {"allocation_policy": "static"}
+    assert (row.reason, row.before, row.after) == (
+        "after the audit",
+        {"proof_of_possession": False},
+        {"proof_of_possession": True},
+    )
+
+
+def test_keys_of_groups_that_were_switched_off_wait_for_nobody_else(admin, plant):
+    enroll_key_group(plant, "line-9")
+    mine = opened(admin.get(URL))
+    del mine["symmetric_key_groups"]
+    asked = admin.post(CHANGE, mine)
+    change_settings(plant, {"proof_of_possession": True, "description": "Hall 3"}, actor=ALICE)
+
+    answer = admin.post(CHANGE, {**mine, "confirmed": confirmed_in(asked)[0]})
+
+    plant.refresh_from_db()
+    assert (answer.status_code, plant.symmetric_key_groups) == (409, False)
+    assert (plant.proof_of_possession, plant.description) == (True, "Hall 3")
+    assert "Groups with symmetric keys are kept out from now on" in answer.content.decode()
+
+
+def test_a_form_that_does_not_say_what_it_was_opened_with_narrows_by_what_was_confirmed(admin, plant):
+    mine = entered(plant, proof_of_possession="on")
+    (mark,) = confirmed_in(admin.post(CHANGE, mine))
+    change_settings(plant, {"allocation_policy": "static"}, actor=ALICE)
+
+    admin.post(CHANGE, {**mine, "confirmed": mark})
+
+    plant.refresh_from_db()
+    assert (plant.proof_of_possession, plant.allocation_policy) == (True, "static")
+
+
+def test_what_was_not_asked_about_is_not_switched_off_along(admin, plant):
+    mine = entered(plant, proof_of_possession="on")
+    (mark,) = confirmed_in(admin.post(CHANGE, mine))
+    change_settings(plant, {"symmetric_key_groups": True}, actor=ALICE)
+
+    answer = admin.post(CHANGE, {**mine, "confirmed": mark})
+
+    assert (answer.status_code, confirmed_in(answer) != [mark]) == (200, True)
+    plant.refresh_from_db()
+    assert (plant.symmetric_key_groups, plant.proof_of_possession) == (True, False)
+
+
+@pytest.mark.parametrize(
+    "theirs", [{"proof_of_possession": True}, {"proof_of_possession": True, "description": "x"}]
+)
+def test_what_the_other_one_has_done_already_is_not_called_done_by_this_one(admin, plant, theirs):
+    mine, asked = demanding_proof(admin)
+    change_settings(plant, theirs, actor=ALICE)
+
+    answer = admin.post(CHANGE, {**mine, "confirmed": confirmed_in(asked)[0]})
+
+    assert answer.status_code == 409
+    assert "is demanded from now on" not in answer.content.decode()
+    assert HistoryEvent.objects.filter(event="service.changed").count() == 1
+
+
+def test_what_lets_in_is_not_done_along_with_what_shuts_out(admin, plant, monkeypatch):
+    a_group_that_waits(plant)
+    mine = {**opened(admin.get(URL)), "symmetric_key_groups": "on", "proof_of_possession": "on"}
+    asked = admin.post(CHANGE, mine)
+    change_settings(plant, {"description": "Hall 3"}, actor=ALICE)
+    again = opened(admin.post(CHANGE, opened(asked)))
+
+    answer = admin.post(CHANGE, again)
+
+    assert answer.status_code == 409
+    plant.refresh_from_db()
+    assert (plant.symmetric_key_groups, plant.proof_of_possession) == (False, True)
+
+
+@pytest.mark.parametrize("switch", ["symmetric_key_groups", "proof_of_possession"])
+@pytest.mark.parametrize("was_on", [True, False])
+def test_nobody_is_asked_about_a_switch_that_only_somebody_else_turned(admin, plant, switch, was_on):
+    enroll_key_group(plant, "line-9")
+    enroll_ca(plant, root("Plant"), "plant-7")
+    change_settings(plant, {switch: was_on}, actor=ALICE)
+    mine = {**opened(admin.get(URL)), "retry_after_seconds": "9"}
+    change_settings(plant, {switch: not was_on}, actor=ALICE)
+
+    answer = admin.post(CHANGE, mine)
+
+    assert (answer.status_code, confirmed_in(answer)) == (409, [])
+    plant.refresh_from_db()
+    assert (getattr(plant, switch), plant.retry_after_seconds) == (not was_on, 3)
+
+
+def test_a_form_that_is_not_stale_is_asked_about_whatever_it_says_it_was_opened_with(admin, plant):
+    a_group_that_waits(plant)
+    mine = {**opened(admin.get(URL)), "symmetric_key_groups": "on", "initial-symmetric_key_groups": "True"}
+
+    assert confirmed_in(admin.post(CHANGE, mine))
+    plant.refresh_from_db()
+    assert not plant.symmetric_key_groups
 
 
 @pytest.mark.parametrize("role", [Role.VIEWER, Role.AUDITOR, Role.OPERATOR])

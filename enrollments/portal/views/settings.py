@@ -1,6 +1,6 @@
 """The settings of a service: everybody with a role sees them, administrators change them."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -39,14 +39,16 @@ def service_settings_change(request: HttpRequest, service: ProvisioningService) 
     form = SettingsForm(request.POST)
     if not form.is_valid():
         return _page(request, service, form, 422)
-    values, before = {name: form.cleaned_data[name] for name in SETTINGS}, switches_of(service)
+    values, before = _values(service, form), switches_of(service)
     epoch = ProvisioningService.epoch_of(service.pk)
     waiting = groups_let_in_by(service, values)
-    given, mark = request.POST.get("confirmed", ""), _mark(epoch, values)
+    given, mark = request.POST.get("confirmed", ""), _mark(epoch, before, values)
+    narrowing = _narrowing(before, values)
+    was_asked = _turns(given).items() >= _turns(mark, narrowing).items()
     try:
         if waiting and given != mark:
             return _ask(request, service, values, waiting, outdated=bool(given))
-        if _narrows(before, values) and not waiting and without_epoch(given) != without_epoch(mark):
+        if narrowing and not waiting and not was_asked:
             return _ask_before_narrowing(request, service, values, mark)
         change_settings(
             service,
@@ -60,12 +62,13 @@ def service_settings_change(request: HttpRequest, service: ProvisioningService) 
     except PreviewOutdated:
         return _ask(request, service, values, groups_let_in_by(service, values), outdated=True)
     except ChangedMeanwhile as problem:
-        return _conflict_page(request, service, form, problem)
+        said = _narrowed_all_the_same(request, service, form, narrowing) if was_asked else ""
+        return _conflict_page(request, service, form, said or problem.message)
     except Invalid as problem:
         show_invalid(form, problem)
         return _page(request, service, form, 422)
     said = "The settings are saved and hold from now on"
-    if _narrows(before, values):
+    if narrowing:
         # It was asked about, and is done whatever has changed since: what it did is told afterwards.
         messages.success(request, and_what_it_did(said, what_switching_did(service, before)))
     else:
@@ -99,7 +102,7 @@ def _ask(
         cancel_url=reverse("portal:service-settings", args=[service.name]),
         yes="Save",
         danger=False,
-        hidden=_kept(request, _mark(coming.now.epoch, values)),
+        hidden=_kept(request, _mark(coming.now.epoch, switches_of(service), values)),
         extra={
             **shown,
             "comings": comings_shown(coming, shown["all_url"], shown["export_url"]),
@@ -137,15 +140,53 @@ def _kept(request: HttpRequest, mark: str) -> tuple[tuple[str, str], ...]:
     return (*kept, ("confirmed", mark))
 
 
-def _mark(epoch: int, values: dict[str, Any]) -> str:
-    """What a confirmation carries: what is saved is what was looked at."""
-    return "-".join(map(str, [epoch, *(int(values[name]) for name in SWITCHES)]))
+def _values(service: ProvisioningService, form: SettingsForm) -> dict[str, Any]:
+    """What is to be saved. In a form that is stale, a switch that only somebody else turned is as it now stands."""
+    values = {name: form.cleaned_data[name] for name in SETTINGS}
+    if form.cleaned_data["version"] == settings_version(service):
+        return values
+    standing = {name: on for name, on in switches_of(service).items() if form.is_as_opened(name)}
+    return {**values, **standing}
 
 
-def _narrows(before: dict[str, bool], values: dict[str, Any]) -> bool:
-    """Whether groups admit no more that did: those with keys, or those without proof."""
-    keys_off = before["symmetric_key_groups"] and not values["symmetric_key_groups"]
-    return keys_off or (values["proof_of_possession"] and not before["proof_of_possession"])
+def _mark(epoch: int, before: Mapping[str, bool], values: Mapping[str, Any]) -> str:
+    """What a confirmation carries: what is saved is what was looked at. Of each switch how it stood and is to stand."""
+    return "-".join([str(epoch), *(f"{before[name]:d}{values[name]:d}" for name in SWITCHES)])
+
+
+def _turns(mark: str, names: Collection[str] = SWITCHES) -> dict[str, str]:
+    """What a confirmation says of these switches. What only shuts out waits for no epoch (R12)."""
+    said = dict(zip(SWITCHES, without_epoch(mark).split("-"), strict=False))
+    return {name: turn for name, turn in said.items() if name in names}
+
+
+def _narrowing(before: Mapping[str, bool], values: Mapping[str, Any]) -> list[str]:
+    """The switches by which groups admit no more that did: those with keys, or those without proof."""
+    narrow = {"symmetric_key_groups": False, "proof_of_possession": True}
+    return [name for name, on in narrow.items() if values[name] == on != before[name]]
+
+
+_NARROWED = {
+    "symmetric_key_groups": "Groups with symmetric keys are kept out from now on",
+    "proof_of_possession": "Proof of possession is demanded from now on",
+}
+
+
+def _narrowed_all_the_same(
+    request: HttpRequest, service: ProvisioningService, form: SettingsForm, narrowing: Collection[str]
+) -> str:
+    """Turns what was confirmed and only shuts out, whatever else was changed meanwhile (R12). What to say of it."""
+    before = switches_of(service)
+    turned = {name: form.cleaned_data[name] for name in narrowing if form.cleaned_data[name] != before[name]}
+    if not turned:
+        return ""
+    change_settings(service, turned, actor=actor_of(request), reason=form.cleaned_data["reason"])
+    done = ". ".join(_NARROWED[name] for name in turned)
+    said = and_what_it_did(done, what_switching_did(service, before))
+    return (
+        f"{said} Somebody else had changed the settings after you opened them, so nothing else of your changes was "
+        "saved."
+    )
 
 
 def _looks(service: ProvisioningService) -> list[tuple[str, str]]:
@@ -159,7 +200,7 @@ def _initial(service: ProvisioningService) -> dict[str, Any]:
 
 
 def _conflict_page(
-    request: HttpRequest, service: ProvisioningService, form: SettingsForm, problem: ChangedMeanwhile
+    request: HttpRequest, service: ProvisioningService, form: SettingsForm, said: str
 ) -> HttpResponse:
     """What this person changed is shown again, beside what now holds: saving it once more is a decision.
 
@@ -176,7 +217,7 @@ def _conflict_page(
             entered[name] = text
         entered[form.add_initial_prefix(name)] = text
     again = SettingsForm(entered)
-    again.add_error(None, problem.message)
+    again.add_error(None, said)
     kept = [one.label for one in typed_otherwise(form, now, ("reason",))]
     return _page(request, service, again, 409, kept=kept)
 
