@@ -1,6 +1,6 @@
 """Individual enrollments: add, change, disable, enable, delete. Each is the same act from every door."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 
 from django.db import transaction
@@ -8,13 +8,15 @@ from django.db import transaction
 from enrollments.actions.enrollment_specs import IndividualSpec, checked
 from enrollments.actions.enrollments_together import Asked, add_all, change_all, checked_change
 from enrollments.actions.entries import EnrollmentNotFound, check_epoch, delete_all
-from enrollments.actions.entry_snapshots import note_told_keys
+from enrollments.actions.entry_snapshots import note_told_keys, written
 from enrollments.actions.entry_switches import cancel_schedule, disable_entry, set_enabled
+from enrollments.actions.reach import shuts_out_by_fewer_pins
 from enrollments.audit.actor import Actor
 from enrollments.audit.events import Event
 from enrollments.audit.record import clean_reason, record
-from enrollments.errors import DpsError, NotFound
-from enrollments.models import IndividualEnrollment, ProvisioningService
+from enrollments.errors import ChangedMeanwhile, DpsError, NotFound
+from enrollments.models import IndividualEnrollment, ProvisioningService, Slot
+from enrollments.models.enrollments import new_etag
 from enrollments.models.locks import change_lock
 
 
@@ -64,6 +66,51 @@ def change_individual_enrollment(
     if isinstance(changed, DpsError):
         raise changed
     return changed
+
+
+def drop_certificates(
+    service: ProvisioningService,
+    registration_id: str,
+    thumbprints: Mapping[Slot, str],
+    *,
+    actor: Actor,
+    reason: str = "",
+) -> IndividualEnrollment:
+    """Take certificates from an enrollment, whatever else of it has changed: by that alone nobody comes in (R12).
+
+    Raises EnrollmentNotFound; ChangedMeanwhile where it does not hold every one of them in that slot, where it would
+    keep none, and where a certificate less may let somebody in (see shuts_out_by_fewer_pins).
+    """
+    reason = clean_reason(reason)
+    with change_lock(service, raises_epoch=False):
+        enrollment = _get(service, registration_id)
+        held = {one.slot: one for one in enrollment.certificates.select_related("certificate")}
+        dropped = [
+            held[slot]
+            for slot, thumbprint in thumbprints.items()
+            if slot in held and held[slot].certificate.thumbprint_sha256 == thumbprint
+        ]
+        is_as_seen = 0 < len(dropped) == len(thumbprints) < len(held)
+        if not is_as_seen or not shuts_out_by_fewer_pins(enrollment):
+            raise ChangedMeanwhile(f"Individual enrollment {enrollment}")
+
+        def write() -> None:
+            enrollment.certificates.filter(pk__in=[one.pk for one in dropped]).delete()
+            enrollment.etag = new_etag()
+            enrollment.save(update_fields=["etag", "updated_at"])
+
+        was, now = written(enrollment, write)
+        record(
+            Event.ENROLLMENT_CHANGED,
+            subject=enrollment,
+            actor=actor,
+            service=service,
+            reason=reason,
+            before=was,
+            after=now,
+        )
+        service.raise_epoch()
+    return enrollment
 
 
 def disable_enrollment(

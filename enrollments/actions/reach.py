@@ -51,20 +51,24 @@ def reach_of(current: Entry | None, spec: EntrySpec) -> Reach:
 
 
 def drops_pins_only(current: Entry, spec: EntrySpec) -> bool:
-    """Whether an enabled individual enrollment is to hold fewer of its certificates and no other: that only shuts out.
+    """Whether an individual enrollment is to hold fewer of its certificates and no other, which only shuts out."""
+    if not isinstance(current, IndividualEnrollment) or not isinstance(spec, IndividualSpec):
+        return False
+    if spec.mechanism != AttestationMechanism.X509 or not shuts_out_by_fewer_pins(current):
+        return False
+    held = set(current.certificates.values_list("certificate__thumbprint_sha256", flat=True))
+    return {one.thumbprint_sha256 for one in spec.certificates.values()} < held
+
+
+def shuts_out_by_fewer_pins(current: IndividualEnrollment) -> bool:
+    """Whether it lets nobody in to take one of its certificates away: of one that is enabled until further notice.
 
     It alone decides about its device (R5), so no group takes that over. It bars no key as long as it is enabled (R6),
     and what it pins is no issuer of anybody. A disabled one lifts a bar by it, and one that is to be disabled at a time
     will. Of a group this is not certain: by a CA less, a chain may end below the key of a disabled group (R7).
     """
-    if not isinstance(current, IndividualEnrollment) or not isinstance(spec, IndividualSpec):
-        return False
-    if {current.mechanism, spec.mechanism} != {AttestationMechanism.X509}:
-        return False
-    if not current.enabled or current.switches_at is not None:
-        return False
-    held = set(current.certificates.values_list("certificate__thumbprint_sha256", flat=True))
-    return {one.thumbprint_sha256 for one in spec.certificates.values()} < held
+    is_pinned = current.mechanism == AttestationMechanism.X509
+    return is_pinned and current.enabled and current.switches_at is None
 
 
 def may_let_groups_in(service: ProvisioningService, settings: Mapping[str, Any]) -> bool:

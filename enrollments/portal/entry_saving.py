@@ -1,11 +1,12 @@
 """Saving the form of an entry: at once where access stays as it is, otherwise after a preview that was confirmed.
 
 What may let somebody in rests on the very preview that was confirmed. What only shuts out is asked once and done then,
-whatever has changed in the service since, and at once where its preview cannot be worked out (R16).
+whatever has changed in the service since, and at once where its preview cannot be worked out (R16). Where somebody else
+changed the entry meanwhile, that part of the form alone is done (see settled_conflict).
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Protocol
@@ -49,6 +50,7 @@ from enrollments.models import (
     EnrollmentGroup,
     IndividualEnrollment,
     ProvisioningService,
+    Slot,
 )
 from enrollments.policy.facts import EntryRef
 from enrollments.policy.names import registration_key
@@ -175,6 +177,7 @@ def answer_save(request: HttpRequest, form: AnyForm, save: Save, *, show: Show, 
         if not narrows:
             raise
         logger.warning("No preview in service %s: %s", service, problem)
+        form.cannot_be_told = True
         return save_at_once()
     if question is None:
         return show(form)
@@ -194,12 +197,15 @@ def show_errors(response: HttpResponse) -> HttpResponse:
     return trigger_client_event(response, "dialog:close", {})
 
 
-def mark_of(epoch: int, form: AnyForm, spec: EntrySpec) -> str:
+def mark_of(epoch: int, form: AnyForm, spec: EntrySpec, thumbprints: Mapping[Slot, str] | None = None) -> str:
     """The epoch of a preview, and what it was of: as much of the form as access depends on.
 
     What is saved is what was looked at, also where the form was changed under the preview.
+    thumbprints: of the certificates that were to be held, where they are others than those of the spec by now.
     """
-    certificates = {str(slot): one.thumbprint_sha256 for slot, one in spec.certificates.items()}
+    if thumbprints is None:
+        thumbprints = {slot: one.thumbprint_sha256 for slot, one in spec.certificates.items()}
+    certificates = {str(slot): one for slot, one in thumbprints.items()}
     parts: list[object] = [
         form.service.pk,
         form.kind,

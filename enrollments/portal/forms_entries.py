@@ -106,6 +106,8 @@ class EntryForm(OpenedForm, KeysForm):
 
     # The entry that holds already what was to be enrolled.
     in_the_way: EntryRef | None = None
+    # Nobody can be asked about it, since its preview cannot be worked out (R16).
+    cannot_be_told = False
     # What somebody else may change while the form is open, without what may hold a secret.
     told_as_opened: tuple[str, ...] = (
         "mechanism",

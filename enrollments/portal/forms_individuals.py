@@ -77,6 +77,10 @@ class IndividualForm(EntryForm):
         help_text="Empty: the registration ID.",
     )
 
+    # By their thumbprints, the certificates that the form showed as it was opened.
+    shown_primary = forms.CharField(required=False, widget=forms.HiddenInput)
+    shown_secondary = forms.CharField(required=False, widget=forms.HiddenInput)
+
     def __init__(
         self,
         service: ProvisioningService,
@@ -103,7 +107,20 @@ class IndividualForm(EntryForm):
 
     def _initial(self, current: IndividualEnrollment | EnrollmentGroup) -> dict[str, Any]:
         assert isinstance(current, IndividualEnrollment)
-        return {**super()._initial(current), "device_id": current.device_id}
+        shown = {f"shown_{slot}": one.thumbprint_sha256 for slot, one in self.held.items()}
+        return {**super()._initial(current), "device_id": current.device_id, **shown}
+
+    @property
+    def shown(self) -> dict[Slot, str]:
+        """What stood in its slots as it was opened."""
+        return {slot: shown for slot in Slot if (shown := self.cleaned_data.get(f"shown_{slot}"))}
+
+    @property
+    def taken_away(self) -> dict[Slot, str]:
+        """Of these, what somebody has removed in it; nothing where they have given a certificate."""
+        if any(one.certificates for one in self.given.values()):
+            return {}
+        return {slot: one for slot, one in self.shown.items() if self.cleaned_data.get(f"{slot}_remove")}
 
     def clean_registration_id(self) -> str:
         return checked_name(self.cleaned_data["registration_id"])

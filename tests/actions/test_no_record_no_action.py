@@ -45,6 +45,7 @@ from enrollments.actions.enrollments import (
     change_individual_enrollment,
     delete_enrollments,
     disable_enrollment,
+    drop_certificates,
     enable_enrollment,
     reveal_enrollment_keys,
 )
@@ -182,6 +183,14 @@ def _change_policy(world: World) -> None:
     change_policy(world.service, "reader", rights=rights, enabled=True, expected_etag=etag, actor=ALICE)
 
 
+def _with_two_certificates(world: World) -> str:
+    first, second = self_signed("twice"), self_signed("twice")
+    enroll_device(
+        world.service, first, certificates={Slot.PRIMARY: first.parsed, Slot.SECONDARY: second.parsed}
+    )
+    return second.parsed.thumbprint_sha256
+
+
 def _hub(world: World) -> int:
     return world.service.hubs.get(name="second").pk
 
@@ -270,6 +279,12 @@ PREPARED: dict[str, tuple[Callable[[World], Any], Callable[[World, Any], object]
     "revoke_api_token": (
         lambda w: add_api_token(w.service, w.people["anna"], "ci", READ, days=1, actor=ALICE)[0],
         lambda w, token: revoke_api_token(w.service, token.pk, actor=ALICE),
+    ),
+    "drop_certificates": (
+        _with_two_certificates,
+        lambda w, thumbprint: drop_certificates(
+            w.service, "twice", {Slot.SECONDARY: thumbprint}, actor=ALICE
+        ),
     ),
     "cancel_enrollment_schedule": (
         lambda w: disable_enrollment(w.service, "keyed-001", actor=ALICE, until=later()),

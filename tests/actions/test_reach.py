@@ -15,6 +15,8 @@ from enrollments.actions.enrollment_specs import IndividualSpec
 from enrollments.actions.enrollments import (
     add_individual_enrollment,
     change_individual_enrollment,
+    disable_enrollment,
+    drop_certificates,
     enable_enrollment,
 )
 from enrollments.actions.group_specs import GroupSpec
@@ -23,8 +25,8 @@ from enrollments.actions.reach import Reach, reach_of
 from enrollments.actions.registrations import Outcome
 from enrollments.actions.revocation import deny_device
 from enrollments.attestation.credential import PresentedCredential
-from enrollments.errors import NotFound, PreviewOutdated
-from enrollments.models import AttestationMechanism, ProvisioningService, Slot
+from enrollments.errors import ChangedMeanwhile, NotFound, PreviewOutdated
+from enrollments.models import AttestationMechanism, HistoryEvent, ProvisioningService, Slot
 from tests.certificates import root, self_signed
 from tests.devices import ALICE, enroll_ca, enroll_device, enroll_keys, register
 from tests.factories import a_service
@@ -234,6 +236,67 @@ def test_r12_a_program_may_act_on_whatever_the_state_is(service, ca, name):
     act(expected_epoch=None)
 
     assert ProvisioningService.epoch_of(service.pk) > epoch
+
+
+@pytest.fixture
+def pins(service, settings):
+    """Two certificates of a device whose enrollment holds more than them."""
+    settings.DPS_WEBHOOK_HOSTS = ["hooks.example"]
+    first, second = self_signed("pump-042"), self_signed("pump-042")
+    enroll_device(
+        service,
+        first,
+        certificates={Slot.PRIMARY: first.parsed, Slot.SECONDARY: second.parsed},
+        device_id="pump-of-hall-3",
+        allocation_policy="custom",
+        webhook_url="https://hooks.example/hub?code=secret",
+        hubs=tuple(service.hubs.all()),
+        initial_twin={"tags": {"hall": 3}, "properties": {"desired": {}}},
+        iot_edge=True,
+        device_information={"made": 2020},
+    )
+    return {Slot.PRIMARY: first.parsed.thumbprint_sha256, Slot.SECONDARY: second.parsed.thumbprint_sha256}
+
+
+@pytest.mark.parametrize("slot", Slot)
+def test_a_certificate_is_taken_away_and_nothing_else(service, pins, slot, settings):
+    etag, epoch = service.individualenrollments.get().etag, ProvisioningService.epoch_of(service.pk)
+    settings.DPS_ENCRYPTION_KEY = Fernet.generate_key().decode()
+
+    left = drop_certificates(service, "PUMP-042", {slot: pins[slot]}, actor=ALICE, reason="lost")
+
+    assert [one.slot for one in left.certificates.all()] == [str(one) for one in Slot if one != slot]
+    row = HistoryEvent.objects.latest("pk")
+    assert (row.event, row.reason, set(row.before), set(row.after)) == (
+        "enrollment.changed",
+        "lost",
+        {"certificates"},
+        {"certificates"},
+    )
+    assert (len(row.before["certificates"]), len(row.after["certificates"])) == (2, 1)
+    assert ProvisioningService.epoch_of(service.pk) > epoch
+    after = service.individualenrollments.without_secrets().get()
+    assert after.etag != etag
+
+
+@pytest.mark.parametrize("state", ["another", "both", "none", "disabled", "to be disabled"])
+def test_a_certificate_is_left_where_less_is_not_certain_to_shut_out(service, pins, state, database_clock):
+    asked = {Slot.SECONDARY: pins[Slot.SECONDARY]}
+    if state == "another":
+        asked = {Slot.SECONDARY: pins[Slot.PRIMARY]}
+    if state in ("both", "none"):
+        asked = pins if state == "both" else {}
+    if state == "disabled":
+        disable_enrollment(service, "pump-042", actor=ALICE)
+    if state == "to be disabled":
+        disable_enrollment(service, "pump-042", at=database_clock.ahead(days=1), actor=ALICE)
+    rows = HistoryEvent.objects.count()
+
+    with pytest.raises(ChangedMeanwhile):
+        drop_certificates(service, "pump-042", asked, actor=ALICE)
+
+    assert service.individualenrollments.get().certificates.count() == 2
+    assert HistoryEvent.objects.count() == rows
 
 
 def test_several_entries_are_disabled_together_or_not_at_all(service, ca):

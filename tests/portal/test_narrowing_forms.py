@@ -7,6 +7,7 @@ import re
 import pytest
 from django import forms
 
+from enrollments.actions.enrollments import disable_enrollment
 from enrollments.actions.preview import Act, turn
 from enrollments.errors import SecretUnreadable
 from enrollments.models import Certificate, HistoryEvent, Slot
@@ -238,6 +239,138 @@ def test_a_certificate_that_cannot_be_read_any_more_holds_up_no_shutting_out(ope
     assert service.proof_of_possession
     assert not service.enrollmentgroups.get().enabled
     assert asked.status_code in (200, 302)
+
+
+# --- One certificate less, of what somebody else has saved meanwhile -----------------------------------
+
+
+def confirmed(client, **changes):
+    """A form that takes the secondary certificate away, as it is sent once its question was answered."""
+    given = {**form_on(client, PATH), "secondary_remove": "on", "reason": "lost", **changes}
+    return {**given, "confirmed": mark_in(post_once(client, PATH, given).text_shown)}
+
+
+def held_by(service):
+    return dict(
+        service.individualenrollments.get(registration_id="pump-1").certificates.values_list(
+            "slot", "certificate__thumbprint_sha256"
+        )
+    )
+
+
+def test_a_certificate_that_was_taken_away_is_gone_although_somebody_else_saved(operator, service, pins):
+    mine = confirmed(operator, initial_twin='{"tags": {"a": 1}}')
+    post_once(operator, PATH, {**form_on(operator, PATH), "iot_edge": "on"})
+
+    answer = post_once(operator, PATH, mine)
+
+    entry = service.individualenrollments.get()
+    assert held_by(service) == {"primary": pins[0].parsed.thumbprint_sha256}
+    assert (entry.enabled, entry.iot_edge, entry.initial_twin["tags"]) == (True, True, {})
+    assert answer.status_code == 409
+    said = text_of(answer)
+    assert "Removed the secondary certificate of individual enrollment pump-1: 1 device is refused" in said
+    assert "after you opened it, so nothing else of your changes was saved." in said
+    assert [one.label for one in answer.context["typed"]] == ["Initial twin state", "Reason"]
+    assert register(service, pins[1]).outcome.name == "UNAUTHORIZED"
+    *_, row = events(service, "enrollment.changed")
+    assert (row.reason, row.actor_name, set(row.after)) == ("lost", "some-operator", {"certificates"})
+    assert set(row.after["certificates"]) == {"primary"}
+
+
+def test_it_is_gone_too_where_somebody_else_has_replaced_the_other_one(operator, service, pins):
+    mine, another = confirmed(operator), self_signed("pump-1")
+    post(operator, PATH, {**form_on(operator, PATH), "primary_pem": another.pem})
+
+    post_once(operator, PATH, mine)
+
+    assert held_by(service) == {"primary": another.parsed.thumbprint_sha256}
+
+
+def test_what_was_not_asked_about_yet_is_a_conflict(operator, service, pins):
+    mine = form_on(operator, PATH)
+    post_once(operator, PATH, {**mine, "iot_edge": "on"})
+
+    answer = post_once(operator, PATH, {**mine, "secondary_remove": "on"})
+
+    assert (answer.status_code, len(held_by(service))) == (409, 2)
+    assert "Your changes were not saved." in text_of(answer)
+
+
+def test_what_cannot_be_asked_about_waits_for_nobody_else(operator, service, pins, monkeypatch):
+    def unreadable(*_, **__):
+        raise SecretUnreadable
+
+    mine = form_on(operator, PATH)
+    post_once(operator, PATH, {**mine, "iot_edge": "on"})
+    monkeypatch.setattr(entry_saving, "preview_with_what_is_sent_along", unreadable)
+
+    answer = post_once(operator, PATH, {**mine, "secondary_remove": "on"})
+
+    assert (answer.status_code, len(held_by(service))) == (409, 1)
+    assert "Removed the secondary certificate of individual enrollment pump-1" in text_of(answer)
+
+
+@pytest.mark.parametrize(
+    "theirs",
+    [
+        pytest.param({"secondary_pem": "another"}, id="another one is in its place"),
+        pytest.param({"secondary_remove": "on", "iot_edge": "on"}, id="it is gone"),
+        pytest.param({"enabled": "no"}, id="its key is barred"),
+    ],
+)
+def test_what_is_not_certain_to_shut_out_alone_is_a_conflict(operator, service, pins, theirs):
+    mine = confirmed(operator)
+    if "secondary_pem" in theirs:
+        theirs = {"secondary_pem": self_signed("pump-1").pem}
+    assert post(operator, PATH, {**form_on(operator, PATH), **theirs}).status_code == 302
+    held, rows = held_by(service), HistoryEvent.objects.count()
+
+    answer = post_once(operator, PATH, mine)
+
+    assert answer.status_code == 409
+    assert "Your changes were not saved." in text_of(answer)
+    assert (held_by(service), HistoryEvent.objects.count()) == (held, rows)
+
+
+def test_the_last_one_is_left_and_that_is_said(operator, service, pins):
+    mine = confirmed(operator)
+    post(operator, PATH, {**form_on(operator, PATH), "primary_remove": "on"})
+
+    answer = post_once(operator, PATH, mine)
+
+    assert answer.status_code == 422
+    assert "Give the certificate with which the device will prove itself." in text_of(answer)
+    assert held_by(service) == {"secondary": pins[1].parsed.thumbprint_sha256}
+
+
+def test_of_an_entry_that_is_to_be_disabled_by_now_it_is_a_conflict(operator, service, pins, database_clock):
+    mine = confirmed(operator)
+    disable_enrollment(service, "pump-1", at=database_clock.ahead(days=1), actor=ALICE)
+
+    assert post_once(operator, PATH, mine).status_code == 409
+    assert len(held_by(service)) == 2
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        pytest.param({"shown_secondary": ""}, id="it does not say what it showed"),
+        pytest.param({"shown_secondary": "0" * 64}, id="it showed another one"),
+        pytest.param({"primary_pem": "another"}, id="it brings another one"),
+        pytest.param({"enabled": "no", "shown_enabled": "no"}, id="it is disabled in it"),
+        pytest.param({"mechanism": "symmetricKey"}, id="it is to hold keys"),
+    ],
+)
+def test_a_form_that_does_not_only_take_it_away_is_a_conflict(operator, service, pins, changes):
+    if "primary_pem" in changes:
+        changes = {"primary_pem": self_signed("pump-1").pem}
+    mine = confirmed(operator)
+    post_once(operator, PATH, {**form_on(operator, PATH), "iot_edge": "on"})
+
+    answer = post_once(operator, PATH, {**mine, **changes})
+
+    assert (answer.status_code, len(held_by(service))) == (409, 2)
 
 
 @pytest.mark.parametrize("way", ["disabled", "replaced"])

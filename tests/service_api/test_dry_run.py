@@ -9,10 +9,18 @@ from enrollments.actions.access_policies import add_policy
 from enrollments.actions.preview import Act, turn
 from enrollments.actions.revocation import deny_device, release_registration
 from enrollments.attestation.credential import PresentedCredential
-from enrollments.models import HistoryEvent, IndividualEnrollment, ProvisioningService
+from enrollments.models import HistoryEvent, IndividualEnrollment, ProvisioningService, Slot
 from enrollments.policy.access import AccessRight
-from tests.certificates import root
-from tests.devices import ALICE, enroll_ca, enroll_key_group, enroll_keys, enroll_line, register
+from tests.certificates import root, self_signed
+from tests.devices import (
+    ALICE,
+    enroll_ca,
+    enroll_device,
+    enroll_key_group,
+    enroll_keys,
+    enroll_line,
+    register,
+)
 from tests.service_api.conftest import VERSION, error_of, keys, with_policy
 
 pytestmark = pytest.mark.django_db
@@ -288,6 +296,23 @@ def test_what_only_shuts_out_is_done_on_whatever_epoch(api, service, body, statu
 
     assert [one.status_code for one in answers] == [status, status]
     assert service.individualenrollments.get(registration_key="a").enabled is (status != 200)
+
+
+def test_a_certificate_less_is_done_on_whatever_epoch_and_refused_once_it_is_done(api, service):
+    first, second = self_signed("a"), self_signed("a")
+    entry = enroll_device(
+        service, first, certificates={Slot.PRIMARY: first.parsed, Slot.SECONDARY: second.parsed}
+    )
+    epoch = ProvisioningService.epoch_of(service.pk)
+    deny_device(service, "somebody", actor=ALICE)
+    pair = {"primary": {"certificate": first.pem}}
+    body = {"registrationId": "a", "attestation": {"type": "x509", "x509": {"clientCertificates": pair}}}
+    query = f"{VERSION}&epoch={epoch}"
+
+    done, again = (api.call("PUT", "/enrollments/a", body, query=query, If_Match="*") for _ in range(2))
+
+    assert (done.status_code, again.status_code) == (200, 412)
+    assert [one.slot for one in entry.certificates.all()] == ["primary"]
 
 
 @pytest.mark.parametrize("how", [{"at": True}, {"until": True}], ids=["to be disabled", "disabled until"])
