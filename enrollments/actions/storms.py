@@ -25,7 +25,7 @@ from enrollments.models import (
 )
 from enrollments.models.enrollments import secrets_of
 from enrollments.policy.back_off import FREE_REFUSALS
-from enrollments.policy.names import registration_key
+from enrollments.policy.names import is_registration_id, registration_key
 from enrollments.policy.reasons import Reason
 from enrollments.throttling import BackOff, Caller, limiter
 
@@ -74,6 +74,11 @@ class Storm:
     @property
     def is_denied(self) -> bool:
         return self.disabled is not None and self.disabled.disabled_until is None
+
+    @property
+    def can_be_denied(self) -> bool:
+        """Nobody is ever admitted under a name that is no registration ID, nor can it be barred (R2)."""
+        return not self.is_denied and is_registration_id(self.latest.claimed_registration_id)
 
     @property
     def stands_for_many(self) -> bool:

@@ -323,6 +323,20 @@ def test_row_that_counts_many_cannot_be_denied(operator, plant):
     assert not plant.individualenrollments.exists()
 
 
+@pytest.mark.parametrize("name", ["a/b", "pump.", "p" * 127 + "."])
+def test_who_claimed_what_is_no_registration_id_is_not_offered_to_be_denied(operator, plant, name):
+    register(plant, root("Stranger").leaf("odd-1"))
+    plant.attempts.update(claimed_registration_id=name, registration_key=name)
+    url = f"{URL}{plant.attempts.get().pk}/"
+
+    text = page(operator, url)
+
+    assert "/deny/" not in text
+    assert "Deny No device can be admitted under that name." in words(text)
+    assert [operator.get(f"{url}deny/").status_code, operator.post(f"{url}deny/").status_code] == [422, 422]
+    assert not plant.individualenrollments.exists()
+
+
 def test_reason_that_is_too_long_denies_nobody(operator, plant):
     register(plant, CA.leaf("pump-1"))
 

@@ -240,6 +240,14 @@ def test_denying_another_device_takes_no_offer_away(operator, plant):
     assert ">Denied<" not in text
 
 
+@pytest.mark.parametrize(("name", "is_offered"), [("odd-1", True), ("a/b", False), ("odd.", False)])
+def test_what_is_no_registration_id_is_not_offered_to_be_denied(operator, plant, name, is_offered):
+    refused(plant, self_signed("odd-1"), times=2)
+    plant.attempts.update(claimed_registration_id=name, registration_key=name)
+
+    assert ("/deny/" in page(operator)) is is_offered
+
+
 def test_window_is_chosen_in_the_address(operator, plant):
     refused(plant, self_signed("odd-1"), ago=timedelta(hours=3))
     refused(plant, self_signed("odd-2"), ago=timedelta(days=2))

@@ -23,7 +23,7 @@ from enrollments.actions.schedule import switches_now
 from enrollments.errors import Conflict, Invalid
 from enrollments.models import AttemptOutcome, ProvisioningService, RegistrationAttempt
 from enrollments.models.keyset import starting_with
-from enrollments.policy.names import registration_key
+from enrollments.policy.names import is_registration_id, registration_key
 from enrollments.policy.reasons import Reason
 from enrollments.policy.roles import Right
 from enrollments.policy.unknown import Unknown, known
@@ -90,6 +90,7 @@ def attempt_detail(request: HttpRequest, service: ProvisioningService, pk: int) 
         "service": service,
         "attempt": attempt,
         "is_overflow": is_overflow(attempt),
+        "is_name": is_registration_id(attempt.claimed_registration_id),
         "are_alike": are_alike(attempt),
         "shown": shown(service, explanation),
         "told": _told(attempt),
