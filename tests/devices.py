@@ -14,6 +14,7 @@ from enrollments.actions.ca_certificates import (
     make_verification_code,
     verify_ca_certificate,
 )
+from enrollments.actions.certificates import parsed
 from enrollments.actions.enrollment_groups import add_enrollment_group
 from enrollments.actions.enrollment_specs import IndividualSpec
 from enrollments.actions.enrollments import add_individual_enrollment
@@ -26,6 +27,7 @@ from enrollments.audit.actor import Actor, Way
 from enrollments.models import (
     AttestationMechanism,
     CaCertificate,
+    Certificate,
     EnrollmentGroup,
     IndividualEnrollment,
     ProvisioningService,
@@ -164,3 +166,11 @@ def register(
         registration_id = registration_id or device.parsed.common_names[0]
         device = shows(device)
     return register_device(service, asks(registration_id, device, at))
+
+
+def make_unreadable(*certificates: Minted) -> None:
+    """As if the library read them when they came in, and does not any more."""
+    for one in certificates:
+        stored = Certificate.objects.filter(thumbprint_sha256=one.parsed.thumbprint_sha256)
+        assert stored.update(pem="-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
+    parsed.cache_clear()

@@ -1,7 +1,9 @@
 """Between certificates as rows and certificates as parsed values; and forgetting those that devices made up."""
 
+import logging
 import ssl
 from collections.abc import Collection
+from dataclasses import replace
 from datetime import timedelta
 from functools import lru_cache
 
@@ -9,7 +11,12 @@ from django.db import DEFAULT_DB_ALIAS, transaction
 from django.db.models import Exists, OuterRef, Q, QuerySet
 from django.utils import timezone
 
-from enrollments.attestation.x509 import ParsedCertificate, parse_der
+from enrollments.attestation.x509 import (
+    ParsedCertificate,
+    UnparsedCertificate,
+    UnreadableCertificate,
+    parse_der,
+)
 from enrollments.models import (
     CaCertificate,
     Certificate,
@@ -18,16 +25,84 @@ from enrollments.models import (
     RegistrationEvidence,
 )
 
+logger = logging.getLogger(__name__)
+
+
+class StoredUnreadable(UnreadableCertificate):
+    """A certificate that was stored once, and that no library here can parse any more."""
+
 
 @lru_cache(maxsize=4096)
 def parsed(pem: str) -> ParsedCertificate:
-    """A stored certificate, parsed. Kept in memory by its own text, which never changes: R12 is not touched."""
+    """A stored certificate, parsed. Kept in memory by its own text, which never changes: R12 is not touched.
+
+    Raises StoredUnreadable.
+    """
     return parsed_once(pem)
 
 
 def parsed_once(pem: str) -> ParsedCertificate:
     """The same, not kept in memory: for whoever goes through those of a hundred thousand devices."""
-    return parse_der(ssl.PEM_cert_to_DER_cert(pem))
+    try:
+        return parse_der(ssl.PEM_cert_to_DER_cert(pem))
+    except UnreadableCertificate as problem:
+        why = problem.message.partition(": ")[2] or problem.message
+        raise StoredUnreadable(f"A stored certificate cannot be read: {why}") from problem
+    except ValueError as error:
+        raise StoredUnreadable("A stored certificate cannot be read: it is no PEM.") from error
+
+
+def readable(pem: str) -> ParsedCertificate | None:
+    """The same for what only shuts out or shows, which goes on without it (R16). None: it cannot be read."""
+    try:
+        return parsed(pem)
+    except StoredUnreadable as problem:
+        logger.warning("%s", problem.message)
+        return None
+
+
+def as_stored(row: Certificate) -> ParsedCertificate | UnparsedCertificate:
+    """Parsed; or what its row says of it, where it cannot be read: to show it, and to leave it where it is held."""
+    found = readable(row.pem)
+    if found is not None:
+        return found
+    columns = {name: getattr(row, name) for name in _COLUMNS}
+    return UnparsedCertificate.kept(row.pem, **columns)
+
+
+def as_held(held: HeldCertificate) -> ParsedCertificate | UnparsedCertificate:
+    """The same of one that an entry holds, in whose place more is known of it."""
+    found = as_stored(held.certificate)
+    if isinstance(found, UnparsedCertificate) and held.individual is not None:
+        # R3: that was seen to when it was enrolled.
+        names = (held.individual.registration_id,)
+        return replace(found, common_names=names, own_key_id=held.subject_key_id)
+    return found
+
+
+def cannot_be_read(thumbprint: str) -> str:
+    """In the place of what would be told of a certificate. A sentence."""
+    return f"Certificate {thumbprint} cannot be read."
+
+
+_COLUMNS = (
+    "subject",
+    "issuer",
+    "subject_sha256",
+    "issuer_sha256",
+    "serial_number",
+    "not_before",
+    "not_after",
+    "thumbprint_sha1",
+    "thumbprint_sha256",
+    "spki_sha256",
+    "subject_key_id",
+    "authority_key_id",
+    "is_ca",
+    "path_length",
+    "key_description",
+    "signature_description",
+)
 
 
 # --- Forgetting what devices made up ----------------------------------------------------------------

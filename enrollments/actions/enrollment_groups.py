@@ -17,11 +17,10 @@ from enrollments.actions.entries import (
 )
 from enrollments.actions.entry_snapshots import happened, note_told_keys, snapshot, written
 from enrollments.actions.entry_switches import cancel_schedule, disable_entry, set_enabled
-from enrollments.actions.group_specs import GroupSpec, check_group
+from enrollments.actions.group_specs import Ca, GroupSpec, check_group
 from enrollments.actions.judging import group_ref
 from enrollments.actions.outcomes import Outcome, outcome_of
 from enrollments.actions.schedule import settle_entry
-from enrollments.attestation.x509 import ParsedCertificate
 from enrollments.audit.actor import Actor
 from enrollments.audit.events import Event
 from enrollments.audit.record import clean_reason, record, record_all, require_still
@@ -317,9 +316,7 @@ def _reference(group: EnrollmentGroup, slot: Slot, spec: GroupSpec) -> CaCertifi
     return current
 
 
-def _enroll_ca(
-    group: EnrollmentGroup, slot: Slot, certificate: ParsedCertificate, reference: CaCertificate | None
-) -> None:
+def _enroll_ca(group: EnrollmentGroup, slot: Slot, certificate: Ca, reference: CaCertificate | None) -> None:
     """One subject and key belongs to one group per service (R7)."""
     names = {"subject_sha256": certificate.subject_sha256, "spki_sha256": certificate.spki_sha256}
     anchor, created = TrustAnchor.objects.get_or_create(

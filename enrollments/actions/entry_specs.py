@@ -14,8 +14,10 @@ from enrollments.attestation.x509 import (
     DeviceCertificate,
     Finding,
     ParsedCertificate,
+    UnparsedCertificate,
     findings_for_ca,
     findings_for_device,
+    findings_of_unparsed,
 )
 from enrollments.errors import AttestationError, Invalid
 from enrollments.hubs.allocation_webhook import problem_of_url
@@ -66,6 +68,8 @@ def findings(
     certificate: ParsedCertificate | DeviceCertificate, kind: Kind, now: datetime | None = None
 ) -> tuple[Finding, ...]:
     """What is to be said about a certificate before it is saved."""
+    if isinstance(certificate, UnparsedCertificate):
+        return findings_of_unparsed(certificate)
     now = now or timezone.now()
     if kind == "device":
         return findings_for_device(certificate, now)

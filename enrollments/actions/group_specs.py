@@ -3,13 +3,15 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from enrollments.actions.certificates import parsed
+from enrollments.actions.certificates import as_stored, cannot_be_read
 from enrollments.actions.entry_specs import EntrySpec, check_hubs, check_spec
-from enrollments.attestation.x509 import ParsedCertificate
+from enrollments.attestation.x509 import ParsedCertificate, UnparsedCertificate
 from enrollments.errors import Invalid
 from enrollments.models import AttestationMechanism, CaCertificate, EnrollmentGroup, ProvisioningService, Slot
 
 MAX_HELPERS = 10
+# What cannot be parsed any more is held already, and stays.
+Ca = ParsedCertificate | UnparsedCertificate
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,15 +23,15 @@ class GroupSpec(EntrySpec):
     """
 
     group_id: str = ""
-    certificates: Mapping[Slot, ParsedCertificate] = field(default_factory=dict)
-    helpers: tuple[ParsedCertificate, ...] = ()
+    certificates: Mapping[Slot, Ca] = field(default_factory=dict)
+    helpers: tuple[Ca, ...] = ()
     predecessor: EnrollmentGroup | None = None
     references: Mapping[Slot, CaCertificate] = field(default_factory=dict)
 
 
-def referred(references: Mapping[Slot, CaCertificate]) -> dict[Slot, ParsedCertificate]:
+def referred(references: Mapping[Slot, CaCertificate]) -> dict[Slot, Ca]:
     """The certificates that a group holds by these references."""
-    return {slot: parsed(one.certificate.pem) for slot, one in references.items()}
+    return {slot: as_stored(one.certificate) for slot, one in references.items()}
 
 
 def check_group(service: ProvisioningService, spec: GroupSpec) -> None:
@@ -41,6 +43,9 @@ def check_group(service: ProvisioningService, spec: GroupSpec) -> None:
         raise Invalid(
             {"primary_certificate": [f"At most {MAX_HELPERS} further certificates are kept as helpers."]}
         )
+    for helper in spec.helpers:
+        if spec.enabled and isinstance(helper, UnparsedCertificate):
+            raise Invalid({"primary_certificate": [cannot_be_read(helper.thumbprint_sha256)]})
     _check_references(spec)
     check_spec(spec, spec.group_id, "group_id", "ca")
     check_hubs(service, spec.hubs)

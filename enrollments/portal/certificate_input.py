@@ -14,9 +14,11 @@ from enrollments.actions.entry_specs import Kind, enrolled_in, findings
 from enrollments.actions.preview import Entry
 from enrollments.attestation.x509 import (
     MAX_UPLOAD_BYTES,
+    CertificateFacts,
     Finding,
     ParsedCertificate,
     PrivateKeyInUpload,
+    UnparsedCertificate,
     UploadTooLarge,
     read_upload,
     registration_id_of,
@@ -122,7 +124,7 @@ class Card:
     `told`: sentences of findings that stand beside the field already.
     """
 
-    certificate: ParsedCertificate
+    certificate: ParsedCertificate | UnparsedCertificate
     findings: tuple[Finding, ...]
     validity: str
     helper: bool = False
@@ -131,13 +133,18 @@ class Card:
 
     @classmethod
     def of(
-        cls, certificate: ParsedCertificate, kind: Kind, *, helper: bool = False, told: Collection[str] = ()
+        cls,
+        certificate: ParsedCertificate | UnparsedCertificate,
+        kind: Kind,
+        *,
+        helper: bool = False,
+        told: Collection[str] = (),
     ) -> "Card":
         now = timezone.now()
         return cls(
             certificate,
-            # A helper admits nobody, so nothing is asked of it.
-            () if helper else findings(certificate, kind, now),
+            # A helper admits nobody, so nothing is asked of it but that it can be read.
+            () if helper and isinstance(certificate, ParsedCertificate) else findings(certificate, kind, now),
             validity(certificate.not_before, certificate.not_after, now),
             helper,
             _common_name(certificate) if kind == "device" else "",
@@ -204,7 +211,7 @@ def _preview(
     )
 
 
-def _common_name(certificate: ParsedCertificate) -> str:
+def _common_name(certificate: CertificateFacts) -> str:
     try:
         return registration_id_of(certificate)
     except AttestationError:

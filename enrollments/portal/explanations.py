@@ -9,7 +9,7 @@ from django.utils import timezone
 from enrollments.actions.drawn_chains import DrawnCertificate, DrawnChain
 from enrollments.actions.explanations import ExplainedStep, Explanation
 from enrollments.actions.possession import PossessionState, possession_of
-from enrollments.attestation.x509 import ParsedCertificate
+from enrollments.attestation.x509 import CertificateFacts
 from enrollments.models import ProvisioningService, Slot
 from enrollments.models.ca_certificates import is_ca_name
 from enrollments.policy.facts import EntryRef
@@ -143,7 +143,7 @@ def possession_mark(service: ProvisioningService, state: PossessionState) -> Mar
     return Mark("Possession not verified", "shield-x", tone, name, url)
 
 
-def possession_marks(service: ProvisioningService, held: Mapping[Slot, ParsedCertificate]) -> dict[str, Mark]:
+def possession_marks(service: ProvisioningService, held: Mapping[Slot, CertificateFacts]) -> dict[str, Mark]:
     """The same of the CAs of a group, by slot."""
     cas = {slot: (one.subject_sha256, one.spki_sha256) for slot, one in held.items()}
     states = possession_of(service, cas.values(), timezone.now())

@@ -12,9 +12,9 @@ from django.urls import reverse
 from django.utils.datastructures import MultiValueDict
 from django.utils.html import format_html
 
-from enrollments.actions.certificates import parsed
+from enrollments.actions.certificates import as_held
 from enrollments.actions.entries import AlreadyEnrolled
-from enrollments.attestation.x509 import ParsedCertificate
+from enrollments.attestation.x509 import ParsedCertificate, UnparsedCertificate
 from enrollments.audit.record import MAX_REASON
 from enrollments.errors import Invalid
 from enrollments.models import (
@@ -281,9 +281,9 @@ class EntryForm(OpenedForm, KeysForm):
                 "What stood behind ? is not shown again here, since it may be a key: give it once more.",
             )
 
-    def certificates(self) -> dict[Slot, ParsedCertificate]:
+    def certificates(self) -> dict[Slot, ParsedCertificate | UnparsedCertificate]:
         """What the entry is to hold: what was given; else what it holds, unless that is to be removed."""
-        chosen: dict[Slot, ParsedCertificate] = {}
+        chosen: dict[Slot, ParsedCertificate | UnparsedCertificate] = {}
         for slot in Slot:
             given = self.given.get(slot, Given())
             if given.certificates:
@@ -413,8 +413,10 @@ def _holds_webhook_key(current: IndividualEnrollment | EnrollmentGroup) -> bool:
     return type(current).objects.filter(pk=current.pk).exclude(webhook_query="").exists()
 
 
-def _held(current: IndividualEnrollment | EnrollmentGroup | None) -> dict[Slot, ParsedCertificate]:
+def _held(
+    current: IndividualEnrollment | EnrollmentGroup | None,
+) -> dict[Slot, ParsedCertificate | UnparsedCertificate]:
     if current is None:
         return {}
-    held = current.certificates.exclude(role=HeldRole.HELPER).order_by("slot")
-    return {Slot(slot): parsed(pem) for slot, pem in held.values_list("slot", "certificate__pem")}
+    held = current.certificates.exclude(role=HeldRole.HELPER).select_related("certificate").order_by("slot")
+    return {Slot(one.slot): as_held(one) for one in held}

@@ -8,9 +8,8 @@ from django.core.exceptions import ValidationError
 from django.urls import reverse
 from django.utils.html import format_html
 
-from enrollments.actions.certificates import parsed
-from enrollments.actions.group_specs import GroupSpec, referred
-from enrollments.attestation.x509 import ParsedCertificate
+from enrollments.actions.certificates import as_held
+from enrollments.actions.group_specs import Ca, GroupSpec, referred
 from enrollments.errors import Invalid
 from enrollments.models import (
     AttestationMechanism,
@@ -142,7 +141,7 @@ class GroupForm(EntryForm):
         else:
             self.references[slot] = found
 
-    def certificates(self) -> dict[Slot, ParsedCertificate]:
+    def certificates(self) -> dict[Slot, Ca]:
         return {**super().certificates(), **referred(self.references)}
 
     def _place_of(self, slot: Slot) -> str:
@@ -178,13 +177,13 @@ class GroupForm(EntryForm):
         )
 
 
-def _helpers(current: IndividualEnrollment | EnrollmentGroup | None) -> dict[str, ParsedCertificate]:
+def _helpers(current: IndividualEnrollment | EnrollmentGroup | None) -> dict[str, Ca]:
     if current is None:
         return {}
-    held = current.certificates.filter(role=HeldRole.HELPER).order_by("pk")
-    helpers = [parsed(pem) for pem in held.values_list("certificate__pem", flat=True)]
+    held = current.certificates.filter(role=HeldRole.HELPER).select_related("certificate").order_by("pk")
+    helpers = map(as_held, held)
     return {one.thumbprint_sha256: one for one in helpers}
 
 
-def _once(certificates: Iterable[ParsedCertificate]) -> list[ParsedCertificate]:
+def _once(certificates: Iterable[Ca]) -> list[Ca]:
     return list({one.thumbprint_sha256: one for one in certificates}.values())

@@ -12,7 +12,15 @@ from django.utils.encoding import escape_uri_path
 from django_htmx.http import HttpResponseClientRedirect
 
 from enrollments.actions.people import ShutOut
-from enrollments.errors import Conflict, DpsError, HubUnavailable, Invalid, NotFound, SecretUnreadable
+from enrollments.errors import (
+    AttestationError,
+    Conflict,
+    DpsError,
+    HubUnavailable,
+    Invalid,
+    NotFound,
+    SecretUnreadable,
+)
 from enrollments.portal.refused_acts import LOOKS
 
 STATUS: dict[type[DpsError], int] = {
@@ -22,6 +30,7 @@ STATUS: dict[type[DpsError], int] = {
     Conflict: 409,
     HubUnavailable: 502,
     SecretUnreadable: 503,
+    AttestationError: 503,
 }
 
 

@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 from django.db.models import Prefetch, QuerySet
 
-from enrollments.actions.certificates import parsed
+from enrollments.actions.certificates import as_held
 from enrollments.models import (
     AttestationMechanism,
     EnrollmentGroup,
@@ -137,17 +137,18 @@ def _common(entry: Held, as_of: AsOf, *, with_keys: bool) -> dict[str, Any]:
 
 
 def _info(one: HeldCertificate) -> dict[str, Any]:
-    certificate = parsed(one.certificate.pem)
-    return {
-        "subjectName": certificate.subject,
-        "sha1Thumbprint": certificate.thumbprint_sha1.upper(),
-        "sha256Thumbprint": certificate.thumbprint_sha256.upper(),
-        "issuerName": certificate.issuer,
-        "notBeforeUtc": _without_fraction(certificate.not_before),
-        "notAfterUtc": _without_fraction(certificate.not_after),
-        "serialNumber": certificate.serial_number.upper(),
-        "version": certificate.version,
-    }
+    """Of one that cannot be read any more, what was kept of it (R16)."""
+    certificate = as_held(one)
+    return _present(
+        subjectName=certificate.subject,
+        sha1Thumbprint=certificate.thumbprint_sha1.upper(),
+        sha256Thumbprint=certificate.thumbprint_sha256.upper(),
+        issuerName=certificate.issuer,
+        notBeforeUtc=_without_fraction(certificate.not_before),
+        notAfterUtc=_without_fraction(certificate.not_after),
+        serialNumber=certificate.serial_number.upper(),
+        version=certificate.version or None,
+    )
 
 
 def _without_fraction(at: datetime) -> str:

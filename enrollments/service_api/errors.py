@@ -3,6 +3,7 @@
 from enrollments.actions.entries import AlreadyEnrolled, EnrollmentGroupNotFound, EnrollmentNotFound
 from enrollments.actions.service_access import LacksRight, NotAuthenticated
 from enrollments.errors import (
+    AttestationError,
     ChangedMeanwhile,
     DpsError,
     Invalid,
@@ -51,6 +52,11 @@ SECRET_UNREADABLE = ErrorAnswer(
     "A stored key that this needs cannot be decrypted. The tracking ID leads the administrators of the service to "
     "the cause.",
 )
+CERTIFICATE_UNREADABLE = ErrorAnswer(
+    500001,
+    "A stored certificate that this needs cannot be read. The tracking ID leads the administrators of the service to "
+    "the cause.",
+)
 
 
 def answer_to(problem: DpsError) -> ErrorAnswer | None:
@@ -81,5 +87,7 @@ def answer_to(problem: DpsError) -> ErrorAnswer | None:
             return ErrorAnswer(NOT_ACCEPTED, in_words(problem))
         case SecretUnreadable():
             return SECRET_UNREADABLE
+        case AttestationError():
+            return CERTIFICATE_UNREADABLE
         case _:
             return None

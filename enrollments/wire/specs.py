@@ -6,11 +6,11 @@ from functools import partial
 from types import MappingProxyType
 from typing import Any, TypedDict, TypeVar
 
-from enrollments.actions.certificates import parsed
+from enrollments.actions.certificates import as_held
 from enrollments.actions.enrollment_specs import IndividualSpec
-from enrollments.actions.group_specs import GroupSpec, referred
+from enrollments.actions.group_specs import Ca, GroupSpec, referred
 from enrollments.attestation.tpm import unwrapped
-from enrollments.attestation.x509 import DeviceCertificate, ParsedCertificate, read_upload
+from enrollments.attestation.x509 import DeviceCertificate, read_upload
 from enrollments.errors import AttestationError
 from enrollments.models import (
     AttestationMechanism,
@@ -63,7 +63,7 @@ def individual_spec(
     known: certificates that the caller has read already, by the texts of the message.
     """
     _check_attestation(message.attestation)
-    bundles: dict[Slot, tuple[DeviceCertificate | ParsedCertificate, ...]] = {}
+    bundles: dict[Slot, tuple[DeviceCertificate | Ca, ...]] = {}
 
     def read(text: str) -> tuple[DeviceCertificate, ...]:
         found = known.get(text)
@@ -104,7 +104,7 @@ def group_spec(
     these certificates in any case, and by these names where all of them are here and the same.
     """
     _check_attestation(message.attestation, names_beside_certificates=names_beside_certificates)
-    bundles: dict[Slot, tuple[ParsedCertificate, ...]] = {}
+    bundles: dict[Slot, tuple[Ca, ...]] = {}
     references: dict[Slot, CaCertificate] = {}
     if (x509 := message.attestation.x509) is not None:
         if x509.signing_certificates is not None:
@@ -141,7 +141,7 @@ def _references(service: ProvisioningService, names: messages.CaReferences) -> d
 def _references_to(
     service: ProvisioningService,
     names: messages.CaReferences,
-    bundles: Mapping[Slot, tuple[ParsedCertificate, ...]],
+    bundles: Mapping[Slot, tuple[Ca, ...]],
 ) -> dict[Slot, CaCertificate]:
     """The CA certificates under these names, where all are here: else none. Another one under a name is refused."""
     wanted = _names(names)
@@ -281,7 +281,7 @@ def _bundles(
     current: Held | None,
     member: str,
     read: Callable[[str], tuple[C, ...]],
-) -> dict[Slot, tuple[C | ParsedCertificate, ...]]:
+) -> dict[Slot, tuple[C | Ca, ...]]:
     given = {Slot.PRIMARY: pair.primary, Slot.SECONDARY: pair.secondary}
     return {
         slot: _bundle(
@@ -294,10 +294,10 @@ def _bundles(
 
 def _bundle(
     given: messages.CertificateWithInfo,
-    look_up: Callable[[], ParsedCertificate | None],
+    look_up: Callable[[], Ca | None],
     member: str,
     read: Callable[[str], tuple[C, ...]],
-) -> tuple[C | ParsedCertificate, ...]:
+) -> tuple[C | Ca, ...]:
     """An answer holds what a certificate says and not the certificate: handed back, it means the one that is held."""
     if given.certificate:
         try:
@@ -312,11 +312,11 @@ def _bundle(
     return (held,)
 
 
-def _held(current: Held | None, slot: Slot) -> ParsedCertificate | None:
+def _held(current: Held | None, slot: Slot) -> Ca | None:
     rows = current.certificates.filter(slot=slot).select_related("certificate") if current else ()
-    return next((parsed(one.certificate.pem) for one in rows), None)
+    return next(map(as_held, rows), None)
 
 
-def _helpers_of(group: EnrollmentGroup) -> tuple[ParsedCertificate, ...]:
+def _helpers_of(group: EnrollmentGroup) -> tuple[Ca, ...]:
     rows = group.certificates.filter(role=HeldRole.HELPER).select_related("certificate").order_by("pk")
-    return tuple(parsed(one.certificate.pem) for one in rows)
+    return tuple(map(as_held, rows))

@@ -180,10 +180,12 @@ def _self_issued(
 
 
 def certificates_of(change: Change) -> list[ParsedCertificate]:
+    """Raises UnreadableCertificate for one that is held and cannot be looked at any more."""
     spec = change.spec
     if not isinstance(spec, GroupSpec) or spec.mechanism != AttestationMechanism.X509:
         return []
-    return [*spec.certificates.values(), *spec.helpers]
+    every = [*spec.certificates.values(), *spec.helpers]
+    return [one if isinstance(one, ParsedCertificate) else parse_der(one.der) for one in every]
 
 
 @dataclass(slots=True)

@@ -2,7 +2,14 @@
 
 from enrollments.attestation.x509.certificate import MAX_CERTIFICATE_BYTES, ParsedCertificate, parse_der
 from enrollments.attestation.x509.der import elements
-from enrollments.attestation.x509.device import FORM, DeviceCertificate, as_values, from_values, own_key_id
+from enrollments.attestation.x509.device import (
+    FORM,
+    DeviceCertificate,
+    UnparsedCertificate,
+    as_values,
+    from_values,
+    own_key_id,
+)
 from enrollments.attestation.x509.errors import (
     EmptyUpload,
     InvalidPath,
@@ -47,6 +54,7 @@ from enrollments.attestation.x509.upload import (
     Finding,
     findings_for_ca,
     findings_for_device,
+    findings_of_unparsed,
     read_upload,
     refuse_private_keys,
 )
@@ -79,6 +87,7 @@ __all__ = [
     "Problem",
     "SearchExhausted",
     "TooManyCertificates",
+    "UnparsedCertificate",
     "UnreadableCertificate",
     "UploadTooLarge",
     "as_values",
@@ -92,6 +101,7 @@ __all__ = [
     "elements",
     "findings_for_ca",
     "findings_for_device",
+    "findings_of_unparsed",
     "from_values",
     "has_name_constraints",
     "is_signed_by",

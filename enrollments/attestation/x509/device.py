@@ -28,6 +28,21 @@ class DeviceCertificate(CertificateFacts):
         return cls(*_facts_of(parsed), problems_of_device(parsed), blocks_barring(parsed), own_key_id(parsed))  # type: ignore[call-arg]  # as many as there are fields
 
 
+@dataclass(frozen=True, slots=True)
+class UnparsedCertificate(DeviceCertificate):
+    """One that was parsed once and cannot be any more: what was kept of it then, of a device or of a CA (R16).
+
+    It stays where it is held, and nobody is let in by it: that it cannot be read is a problem of it.
+    """
+
+    @classmethod
+    def kept(cls, stored: str, **facts: Any) -> "UnparsedCertificate":
+        """`stored`: whatever there is in the place of the certificate itself."""
+        problem = Problem("unreadable", f"{facts['thumbprint_sha256']} cannot be read")
+        unknown = {"common_names": (), "version": 0, "own_key_id": ""}
+        return cls(der=stored.encode(), **{**unknown, **facts}, problems=(problem,), blocks_barring=False)
+
+
 _FACTS = tuple(one.name for one in fields(CertificateFacts))
 _facts_of = attrgetter(*_FACTS)
 _values_of = attrgetter(*(one.name for one in fields(DeviceCertificate)))

@@ -14,7 +14,12 @@ from cryptography.hazmat.primitives.serialization import load_der_public_key
 
 from enrollments.attestation.x509.certificate import ParsedCertificate, parse_der
 from enrollments.attestation.x509.der import contents, elements
-from enrollments.attestation.x509.device import DeviceCertificate, blocks_barring, problems_of_device
+from enrollments.attestation.x509.device import (
+    DeviceCertificate,
+    UnparsedCertificate,
+    blocks_barring,
+    problems_of_device,
+)
 from enrollments.attestation.x509.errors import (
     EmptyUpload,
     NotACertificate,
@@ -299,8 +304,13 @@ def findings_for_device(
     return tuple(findings)
 
 
+def findings_of_unparsed(certificate: UnparsedCertificate) -> tuple[Finding, ...]:
+    """For one of either kind that is held, and cannot be looked at any more."""
+    return tuple(_findings(certificate, certificate.problems, None))
+
+
 def _findings(
-    certificate: ParsedCertificate | DeviceCertificate, problems: Iterable[Problem], now: datetime
+    certificate: ParsedCertificate | DeviceCertificate, problems: Iterable[Problem], now: datetime | None
 ) -> Iterator[Finding]:
     for problem in problems:
         yield Finding(
@@ -309,5 +319,5 @@ def _findings(
             f"The certificate {problem.message}.",
             blocks_barring=blocks_barring(certificate),
         )
-    if (problem_of_dates := date_problem(certificate, now)) is not None:
+    if now is not None and (problem_of_dates := date_problem(certificate, now)) is not None:
         yield Finding(problem_of_dates.code, "warning", f"The certificate {problem_of_dates.message}.")

@@ -25,7 +25,7 @@ from enrollments.actions.ca_certificates import (
     verify_ca_certificate,
     what_deleting_did,
 )
-from enrollments.actions.certificates import parsed
+from enrollments.actions.certificates import as_stored
 from enrollments.actions.possession import possession_of, state_of
 from enrollments.actions.preview import Preview, coming_by
 from enrollments.attestation.x509 import ParsedCertificate
@@ -254,7 +254,7 @@ def _detail_page(request: HttpRequest, row: CaCertificate, form: ProofForm | Non
     context = {
         "service": service,
         "ca": row,
-        "card": Card.of(parsed(row.certificate.pem), "ca"),
+        "card": Card.of(as_stored(row.certificate), "ca"),
         "mark": possession_mark(service, state),
         "state": state,
         "proven_by": by_others.name if by_others.is_verified and not row.is_verified else "",
