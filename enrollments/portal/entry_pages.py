@@ -20,6 +20,7 @@ from enrollments.actions.preview import (
     CANNOT_BE_TOLD,
     NO_NAMES,
     Act,
+    BelowAnother,
     Entry,
     Preview,
     ToCome,
@@ -271,6 +272,9 @@ def ask_before(
     later: Preview | None
     put_off: Preview | None
     coming: ToCome | None = None
+    below: list[BelowAnother] = []
+    gone = [ref_of(one) for one in entries]
+    groups = [one for one in entries if isinstance(one, EnrollmentGroup)]
     try:
         preview = asked.preview(service, asked.then)
         if asked.then is None:
@@ -280,15 +284,15 @@ def ask_before(
             hand_over(service, act_on(entries, asked.shown(None), None), preview)
         later = asked.preview(service, asked.later) if asked.later else None
         put_off = asked.of_what_is_put_off.preview(service, Then()) if asked.put_off else None
+        if shown is not Act.DISABLE:  # of which nothing that stands above is worth telling
+            above = below_others(service, groups, gone if act is Act.DELETE else (), at=time)
+            below = worth_telling(shown, above)
     except CANNOT_BE_TOLD as problem:
         if act.may_widen:
             raise
         logger.warning("No preview in service %s: %s", service, problem)
-        preview = later = put_off = None
-    gone = [ref_of(one) for one in entries]
-    groups = [one for one in entries if isinstance(one, EnrollmentGroup)]
+        preview = later = put_off = coming = None
     passing = coming.passing_to_others(gone) if coming is not None and act is Act.DELETE else []
-    below = worth_telling(shown, below_others(service, groups, gone if act is Act.DELETE else (), at=time))
     opened = [one for one in entries if isinstance(one, IndividualEnrollment)] if shown is Act.ENABLE else []
     unsure = preview is not None and (preview.not_examined > 0 or (coming is not None and coming.unsure))
     left_open = (
