@@ -81,7 +81,8 @@ class Came(NamedTuple):
 
     class_of_record: that of its registration record, if there is one besides. last_at: the time of that attempt, as the
     database writes it.
-    classed: in place of the certificates, where enough is known without them. is_whole: whether that is all that there
+    classed: in place of the certificates, where enough is known without them. kept: the thumbprints of `pems`, of what
+    attempts have. is_whole: whether that is all that there
     was; if not, it may have come in by what is not known any more. was_outlived: see there.
     """
 
@@ -92,6 +93,7 @@ class Came(NamedTuple):
     classed: Classed | None = None
     is_whole: bool = True
     was_outlived: bool = False
+    kept: tuple[str, ...] = ()
 
     @property
     def is_registered(self) -> bool:
@@ -114,12 +116,18 @@ class Came(NamedTuple):
         return self.classed.spki if self.classed else parsed(self.pems[0]).spki_sha256
 
     def read_chain(self) -> list[ParsedCertificate]:
-        """All that was kept of what it showed, the leaf first."""
+        """All that was kept of what it showed, the leaf first. Raises StoredUnreadable."""
         pems: Iterable[str] = self.pems
         if self.classed is not None:
-            found = _pems(self.classed.chain)
-            pems = (found[one] for one in self.classed.chain if one in found)
+            pems = self.kept_chain().values()
         return list(map(parsed, pems))
+
+    def kept_chain(self) -> dict[str, str]:
+        """The same as PEM, by thumbprints."""
+        if self.classed is None:
+            return dict(zip(self.kept, self.pems, strict=True))
+        found = _pems(self.classed.chain)
+        return {one: found[one] for one in self.classed.chain if one in found}
 
 
 def problem_of(classed: Classed) -> Reason | None:
@@ -223,8 +231,9 @@ def _read(latest: dict[str, list[_Shown]], too_many: Collection[str]) -> Iterato
             spki, is_current = (spki, True) if spki[0] != _NOT_CURRENT else (spki[1:], False)
             classed = Classed(evidence, chain, spki, is_current)
             return Came(name, (), of_record, at, classed, whole[kept], was_outlived)
-        known = tuple(pems[one] for one in chain if one in pems)
-        return Came(name, known, of_record, at, None, len(known) == len(chain), was_outlived)
+        there = tuple(one for one in chain if one in pems)
+        known, is_whole = tuple(pems[one] for one in there), len(there) == len(chain)
+        return Came(name, known, of_record, at, None, is_whole, was_outlived, there)
 
     for key, shown in reversed(latest.items()):
         found = [came(row) for row in shown if row[-1]]

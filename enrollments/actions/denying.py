@@ -3,12 +3,13 @@
 A deny entry pins the certificate of its device, so that its key is refused under any name: other devices may have it.
 """
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from enrollments.actions.known_credentials import proven_by_name
 from enrollments.actions.preview import Act, Entry, Limits, Preview, carry_out, preview_of
 from enrollments.actions.preview.acts import NOBODY, told_afterwards
-from enrollments.actions.revocation import deny_device_of, deny_devices
+from enrollments.actions.revocation import deny_device_of, deny_devices, unread_leaves
 from enrollments.actions.schedule import switches_now
 from enrollments.models import IndividualEnrollment, ProvisioningService, RegistrationAttempt
 from enrollments.policy.names import registration_key
@@ -42,7 +43,10 @@ class StoodBefore:
 def preview_of_denying(
     service: ProvisioningService, registration_ids: Iterable[str], *, limits: Limits | None = None
 ) -> Preview:
-    """What denying these devices would do to those that are known. Raises SecretUnreadable. limits: see preview_of."""
+    """What denying these devices would do to those that are known. limits: see preview_of.
+
+    Raises SecretUnreadable, StoredUnreadable.
+    """
     names = list(registration_ids)
     return _preview(service, names, lambda: deny_devices(service, names, actor=NOBODY), limits)
 
@@ -50,7 +54,7 @@ def preview_of_denying(
 def preview_of_denying_attempt(
     service: ProvisioningService, attempt: RegistrationAttempt, *, limits: Limits | None = None
 ) -> Preview:
-    """The same of whoever made an attempt. Raises SecretUnreadable, Conflict."""
+    """The same of whoever made an attempt. Raises SecretUnreadable, StoredUnreadable, Conflict."""
     names = [attempt.claimed_registration_id]
     return _preview(service, names, lambda: [deny_device_of(service, attempt, actor=NOBODY)], limits)
 
@@ -69,6 +73,29 @@ def what_denying_did(
         return []
 
     return told_afterwards(service, lambda: preview_of(service, undo, shut_out, undoes=True))
+
+
+def keys_left_open(
+    service: ProvisioningService,
+    before: StoodBefore,
+    made: Iterable[IndividualEnrollment],
+    attempt: RegistrationAttempt | None = None,
+) -> str:
+    """Of devices for which entries were added by denying: which of their keys these could not bar."""
+    added = [one.registration_id for one in made if one.pk not in before.entries]
+    return bars_by_name_alone(
+        [leaf for name in added for leaf in unread_leaves(proven_by_name(service, name), attempt)]
+    )
+
+
+def bars_by_name_alone(unread: Sequence[str]) -> str:
+    """`unread`: thumbprints of certificates that an entry would have held. A sentence, where there are any."""
+    if not unread:
+        return ""
+    if len(unread) == 1:
+        return f"Certificate {unread[0]} of the device cannot be read, so its key is not barred under other names."
+    several = f"{', '.join(unread[:-1])} and {unread[-1]}"
+    return f"Certificates {several} cannot be read, so their keys are not barred under other names."
 
 
 def _preview(

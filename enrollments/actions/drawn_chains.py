@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from enrollments.actions.certificates import parsed
+from enrollments.actions.certificates import StoredUnreadable, readable
 from enrollments.actions.judging import group_ref, individual_ref
 from enrollments.actions.judging.lookup import KeyLookup
 from enrollments.actions.judging.world import World
@@ -106,9 +106,9 @@ def draw_chain(
         graph = build_chain_graph(
             PresentedChain(leaf, tuple(others)), KeyLookup(world, leaf), same_key_included=True
         )
-    except SearchExhausted as exhausted:
+    except (SearchExhausted, StoredUnreadable) as cut_short:
         # Nothing was followed to its end, so nothing but what was sent is certain.
-        graph, problem = None, exhausted.message
+        graph, problem = None, cut_short.message
     found = dict(graph.certificates) if graph else {leaf.thumbprint_sha256: leaf}
     # That helpers of a group are below it, and not above, is as it should be.
     loose = others if of_device else []
@@ -148,15 +148,24 @@ def draw_group(
     *,
     at: datetime,
     entries_at: datetime | None = None,
-) -> list[DrawnChain]:
-    """The CA certificates of a group, and what stands above each. Every device below the group comes by them."""
+) -> tuple[list[DrawnChain], list[str]]:
+    """The CA certificates of a group, and what stands above each. Every device below the group comes by them.
+
+    And the thumbprints of those certificates of it that cannot be read, of which nothing is drawn.
+    """
     held = list(group.certificates.select_related("certificate").order_by("pk"))
-    helpers = [parsed(one.certificate.pem) for one in held if one.role == HeldRole.HELPER]
-    return [
-        draw_chain(service, [parsed(one.certificate.pem), *helpers], None, None, at=at, entries_at=entries_at)
-        for one in held
-        if one.role == HeldRole.ANCHOR
+    read = [(one.role, readable(one.certificate.pem)) for one in held]
+    unread = [
+        one.certificate.thumbprint_sha256 for one, (_, found) in zip(held, read, strict=True) if found is None
     ]
+    anchors, helpers = (
+        [one for role, one in read if role == wanted and one is not None]
+        for wanted in (HeldRole.ANCHOR, HeldRole.HELPER)
+    )
+    chains = [
+        draw_chain(service, [one, *helpers], None, None, at=at, entries_at=entries_at) for one in anchors
+    ]
+    return chains, unread
 
 
 def validity_at(certificate: ParsedCertificate, at: datetime) -> str:

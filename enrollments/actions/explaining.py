@@ -12,6 +12,7 @@ from django.utils import timezone
 
 from enrollments.actions.attempt_entries import EntriesOfNow, entry_words
 from enrollments.actions.attempts import OVERFLOW_NAME, shown_trace
+from enrollments.actions.certificates import StoredUnreadable, cannot_be_read
 from enrollments.actions.drawn_chains import draw_chain, draw_group
 from enrollments.actions.empty_entries import admits_nobody, holding_nothing
 from enrollments.actions.explanations import ExplainedGroup, Explanation, explained_steps, explanation_of
@@ -64,7 +65,10 @@ class Question:
 
 
 def explain(service: ProvisioningService, question: Question) -> Explanation:
-    """Answer it. Raises Invalid for what is no question, and NotFound where nothing is known to answer from."""
+    """Answer it. Raises Invalid for what is no question, and NotFound where nothing is known to answer from.
+
+    And StoredUnreadable where it rests on a certificate that cannot be read.
+    """
     if question.tracking_id:
         _refuse_more_than_a_tracking_id(question)
         found = find_attempt(service, question.tracking_id)
@@ -103,7 +107,7 @@ def is_judged_now(service: ProvisioningService, registration_id: str) -> bool:
         return False
     try:
         return bool(known_credentials(service, registration_id, at=timezone.now()))
-    except SecretUnreadable:
+    except (SecretUnreadable, StoredUnreadable):
         return True  # there is something to judge by, and the answer is that it cannot be read
 
 
@@ -117,13 +121,14 @@ def explain_group(
     if group is None:
         raise NotFound(f"There is no enrollment group {group_id[:130]} in service {service}.")
     is_x509 = group.mechanism == AttestationMechanism.X509
-    chains = draw_group(service, group, at=moment, entries_at=at) if is_x509 else ()
+    chains, unread = draw_group(service, group, at=moment, entries_at=at) if is_x509 else ([], [])
     return ExplainedGroup(
         group,
         moment,
         tuple(chains),
         is_another_time=at is not None,
         is_to_come=at is not None and at > timezone.now(),
+        unreadable=tuple(map(cannot_be_read, unread)),
     )
 
 

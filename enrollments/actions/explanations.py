@@ -141,7 +141,7 @@ class Explanation:
 class ExplainedGroup:
     """What every device of a group comes by: the path above each of its CAs. It has none if it holds keys.
 
-    is_another_time, is_to_come: see Explanation.
+    is_another_time, is_to_come: see Explanation. unreadable: in sentences, of what nothing is drawn.
     """
 
     group: EnrollmentGroup
@@ -149,12 +149,14 @@ class ExplainedGroup:
     chains: tuple[DrawnChain, ...]
     is_another_time: bool = False
     is_to_come: bool = False
+    unreadable: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         return {
             "group": self.group.group_id,
             "at": self.at.isoformat(),
             "chains": [[_certificate_as_json(one) for one in chain.path] for chain in self.chains],
+            **({"unreadable": list(self.unreadable)} if self.unreadable else {}),
         }
 
 

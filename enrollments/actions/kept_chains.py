@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from enrollments.actions.attempt_entries import entry_words
 from enrollments.actions.attempts import OVERFLOW_NAME, shown_trace
-from enrollments.actions.certificates import parsed
+from enrollments.actions.certificates import cannot_be_read, readable
 from enrollments.actions.drawn_chains import DrawnChain, Kept, draw_chain
 from enrollments.actions.kept_attempts import above_leaf, is_proven
 from enrollments.models import AttemptOutcome, Certificate, ProvisioningService, RegistrationAttempt
@@ -35,11 +35,16 @@ def kept_chain(service: ProvisioningService, attempt: RegistrationAttempt) -> tu
     pems = dict(found.values_list("thumbprint_sha256", "pem"))
     if attempt.leaf_thumbprint not in pems:
         return None, _FORGOTTEN
-    certificates = [parsed(pems[name]) for name in names if name in pems]
+    found_there = {name: readable(pems[name]) for name in names if name in pems}
+    unread = [name for name, one in found_there.items() if one is None]
+    if attempt.leaf_thumbprint in unread:
+        return None, cannot_be_read(attempt.leaf_thumbprint)
+    certificates = [one for one in found_there.values() if one is not None]
     kept = _kept(attempt)
     chain = draw_chain(service, certificates, None, None, at=attempt.last_at, kept=kept)
     drawn = {str(ref) for one in (*chain.path, *chain.aside) for ref in one.barred_by}
-    return chain, _as_of(attempt, len(names) - len(certificates), sorted(kept.barring - drawn))
+    note = _as_of(attempt, len(names) - len(found_there), sorted(kept.barring - drawn))
+    return chain, " ".join([note, *map(cannot_be_read, unread)])
 
 
 def _kept(attempt: RegistrationAttempt) -> Kept:

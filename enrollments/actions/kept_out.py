@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 
+from enrollments.actions.certificates import StoredUnreadable
 from enrollments.actions.explaining import Question, explain
 from enrollments.actions.judging import group_ref, individual_ref
 from enrollments.actions.name_holders import holder_of
@@ -41,13 +42,14 @@ class KeptOut:
 def kept_out(service: ProvisioningService, record: RegistrationRecord) -> KeptOut | None:
     """By the decision of now on what it proved itself with last. None: it would be admitted, or nobody can say.
 
-    Without the encryption key no token can be judged, and disabled entries are told all the same (R16).
+    Without the encryption key no token can be judged, nor a certificate that cannot be read; and disabled entries are
+    told all the same (R16).
     """
     try:
         told = explain(service, Question(registration_id=record.registration_id))
     except NotFound:
         return None
-    except SecretUnreadable:
+    except (SecretUnreadable, StoredUnreadable):
         return _by_disabled_entry(service, record)
     if told.fails and not told.note:
         return KeptOut(told.reason, holder_of(record), is_disabled=False)

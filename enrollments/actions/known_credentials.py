@@ -1,6 +1,6 @@
 """What a device would show, as far as it is known here: to ask what would be answered to it, without it."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
@@ -8,7 +8,7 @@ from django.db.models import Max
 
 from enrollments.actions.attempts_certificates import shown_at_attempts
 from enrollments.actions.attempts_keys import keys_at_attempts
-from enrollments.actions.certificates import parsed
+from enrollments.actions.certificates import StoredUnreadable, cannot_be_read, readable
 from enrollments.actions.key_identifiers import (
     endorsement_identifier,
     identifier_of_derived,
@@ -48,6 +48,7 @@ class KnownCredential:
 class Proven:
     """With what a device proved itself: certificates, the leaf first, or a key by what identifies it, or a TPM.
 
+    unreadable: the thumbprints of those of its certificates that cannot be read; without its leaf it has no chain.
     key_ids: as records have them; several of an attempt that does not say which of them it was. fingerprint: of a
     record of an older version, which has no more. at: when it did so last, as far as that is known.
     """
@@ -58,12 +59,16 @@ class Proven:
     chain: tuple[ParsedCertificate, ...] = field(default=(), repr=False)
     key_ids: tuple[str, ...] = ()
     fingerprint: str = ""
+    unreadable: tuple[str, ...] = ()
 
 
 def known_credentials(
     service: ProvisioningService, registration_id: str, *, at: datetime
 ) -> list[KnownCredential]:
-    """What the device proved itself with, the latest first, and then what else is enrolled for it."""
+    """What the device proved itself with, the latest first, and then what else is enrolled for it.
+
+    Raises StoredUnreadable where a certificate of it cannot be read: of what is left nobody can say that it is all.
+    """
     key = registration_key(registration_id)
     record = _record(service, registration_id)
     entry = service.individualenrollments.filter(registration_key=key).first()
@@ -97,7 +102,7 @@ def proven_by(
     """With what the device proved itself, the latest first: what its record has, and what only attempts have."""
     key = registration_key(registration_id)
     found = [
-        Proven(one.registration_id, Mechanism.X509, one.at or _NEVER, chain=tuple(one.read_chain()))
+        _proven_by_chain(one.registration_id, one.at or _NEVER, one.kept_chain())
         for one in shown_at_attempts(service, only=[key]).get(key, [])
     ]
     found += [
@@ -112,7 +117,8 @@ def proven_by(
 
 
 def _on_record(service: ProvisioningService, record: RegistrationRecord) -> Proven | None:
-    chain = _evidence(record)
+    evidence = record.evidence.order_by("position")
+    chain = dict(evidence.values_list("certificate__thumbprint_sha256", "certificate__pem"))
     if not chain and record.mechanism == AttestationMechanism.X509:
         return None
     attempts = service.attempts.filter(registration_key=record.registration_key)
@@ -123,15 +129,36 @@ def _on_record(service: ProvisioningService, record: RegistrationRecord) -> Prov
     since = shown.aggregate(since=Max("last_at"))["since"]
     if since is None:
         since = record.updated_at if record.status == RegistrationStatus.ASSIGNED else record.created_at
-    mechanism = Mechanism.X509 if chain else Mechanism(record.mechanism)
-    key_ids = tuple(record.key_ids.split())
-    return Proven(record.registration_id, mechanism, since, chain, key_ids, record.key_fingerprint)
+    if chain:
+        return _proven_by_chain(record.registration_id, since, chain)
+    mechanism, key_ids = Mechanism(record.mechanism), tuple(record.key_ids.split())
+    return Proven(
+        record.registration_id, mechanism, since, key_ids=key_ids, fingerprint=record.key_fingerprint
+    )
 
 
-def proven_chains(service: ProvisioningService, registration_id: str) -> list[tuple[ParsedCertificate, ...]]:
-    """With which the device proved itself, the latest first: that of its record, and those of attempts besides."""
-    proven = proven_by(service, registration_id, _record(service, registration_id))
-    return [one.chain for one in proven if one.chain]
+def _proven_by_chain(registration_id: str, at: datetime, pems: Mapping[str, str]) -> Proven:
+    """`pems`: by thumbprints, the leaf first."""
+    read = {thumbprint: readable(pem) for thumbprint, pem in pems.items()}
+    unreadable = tuple(thumbprint for thumbprint, one in read.items() if one is None)
+    chain = tuple(one for one in read.values() if one is not None)
+    is_known = bool(read) and next(iter(read)) not in unreadable
+    return Proven(registration_id, Mechanism.X509, at, chain if is_known else (), unreadable=unreadable)
+
+
+def proven_by_name(service: ProvisioningService, registration_id: str) -> list[Proven]:
+    """The same, where the record is not at hand."""
+    return proven_by(service, registration_id, _record(service, registration_id))
+
+
+def leaves_among(proven: Iterable[Proven]) -> list[ParsedCertificate]:
+    """The certificates among these by which the device proved itself, as far as they can be read."""
+    return [one.chain[0] for one in proven if one.chain]
+
+
+def unreadable_among(proven: Iterable[Proven]) -> list[str]:
+    """The thumbprints of those that cannot be, each once."""
+    return list(dict.fromkeys(one.unreadable[0] for one in proven if one.unreadable and not one.chain))
 
 
 def _shows_again(
@@ -139,6 +166,8 @@ def _shows_again(
 ) -> list[KnownCredential]:
     """One; or several, of keys that are told apart no more."""
     name = proven.registration_id
+    if proven.unreadable:
+        raise StoredUnreadable(_of_the_device(name, proven.unreadable[0]))
     if proven.chain:
         return [_shows(name, proven.chain, f"{'the' if when == _LAST else 'a'} chain {when}")]
     if proven.mechanism is Mechanism.TPM:
@@ -227,11 +256,19 @@ def _enrolled(
     if entry.mechanism == AttestationMechanism.TPM:
         return [_tpm_of(entry)]
     held = entry.certificates.select_related("certificate").order_by("slot")
-    return [
-        _shows(registration_id, (parsed(one.certificate.pem),), _ENROLLED[number > 0])
-        for number, one in enumerate(held)
-        if one.certificate.thumbprint_sha256 not in told
-    ]
+    known: list[KnownCredential] = []
+    for number, one in enumerate(held):
+        thumbprint = one.certificate.thumbprint_sha256
+        if thumbprint in told:
+            continue
+        if (certificate := readable(one.certificate.pem)) is None:
+            raise StoredUnreadable(_of_the_device(registration_id, thumbprint))
+        known.append(_shows(registration_id, (certificate,), _ENROLLED[number > 0]))
+    return known
+
+
+def _of_the_device(registration_id: str, thumbprint: str) -> str:
+    return f"{cannot_be_read(thumbprint)[:-1]}: what {registration_id} would be answered by it is not known."
 
 
 _ENROLLED = (
@@ -248,11 +285,6 @@ def _tpm_of(entry: IndividualEnrollment) -> KnownCredential:
 def _shows(registration_id: str, chain: tuple[ParsedCertificate, ...], basis: str) -> KnownCredential:
     shown = PresentedCredential(certificates=tuple(one.der for one in chain))
     return KnownCredential(registration_id, basis, shown, chain)
-
-
-def _evidence(record: RegistrationRecord) -> tuple[ParsedCertificate, ...]:
-    rows = record.evidence.order_by("position").values_list("certificate__pem", flat=True)
-    return tuple(parsed(pem) for pem in rows)
 
 
 def key_group_of(record: RegistrationRecord) -> EnrollmentGroup | None:

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from django.utils import timezone
 
 from enrollments.actions.attempts import OVERFLOW_NAME
-from enrollments.actions.certificates import parsed
+from enrollments.actions.certificates import readable
 from enrollments.actions.enrollment_specs import IndividualSpec
 from enrollments.actions.enrollments import add_individual_enrollment, disable_enrollment
 from enrollments.actions.entries import AlreadyEnrolled
 from enrollments.actions.entry_specs import Certificates
 from enrollments.actions.kept_attempts import proven_leaf
-from enrollments.actions.known_credentials import proven_chains
+from enrollments.actions.known_credentials import Proven, leaves_among, proven_by_name, unreadable_among
 from enrollments.actions.name_claims import check_name_version
 from enrollments.attestation.x509 import ParsedCertificate
 from enrollments.audit.actor import Actor
@@ -63,7 +63,7 @@ def deny_device(
 
     A new one holds certificates of the device, so that their keys are barred under any name (R6): those given, or
     else those that it proved itself with last. Where none is known, as of devices that sign, the registration ID alone
-    is barred.
+    is barred, as it is where none can be read (R16).
     """
     if service.individualenrollments.filter(registration_key=registration_key(registration_id)).exists():
         return disable_enrollment(service, registration_id, actor=actor, reason=reason)
@@ -299,15 +299,24 @@ _DEREGISTERED: dict[str, str | None] = {
 
 
 def proven_leaves(service: ProvisioningService, registration_id: str) -> list[ParsedCertificate]:
-    """The certificates with which a device proved itself, the latest first."""
-    return [leaf for leaf, *_ in proven_chains(service, registration_id)]
+    """The certificates with which a device proved itself, the latest first, as far as they can be read (R16)."""
+    return leaves_among(proven_by_name(service, registration_id))
 
 
 def leaves_of(service: ProvisioningService, attempt: RegistrationAttempt) -> list[ParsedCertificate]:
     """The certificates of whoever made this attempt: the one that it proved, then the others, the latest first."""
     certificate = proven_leaf(attempt)
-    first = [parsed(certificate.pem)] if certificate else []
-    return [*first, *proven_leaves(service, attempt.claimed_registration_id)]
+    first = readable(certificate.pem) if certificate else None
+    others = proven_leaves(service, attempt.claimed_registration_id)
+    return [first, *others] if first is not None else others
+
+
+def unread_leaves(proven: Iterable[Proven], attempt: RegistrationAttempt | None = None) -> list[str]:
+    """Of a device that proved itself by these, or at this attempt: thumbprints of certificates that cannot be read."""
+    certificate = proven_leaf(attempt) if attempt is not None else None
+    is_unread = certificate is not None and readable(certificate.pem) is None
+    first = [certificate.thumbprint_sha256] if certificate is not None and is_unread else []
+    return list(dict.fromkeys([*first, *unreadable_among(proven)]))
 
 
 def in_slots(leaves: Iterable[ParsedCertificate]) -> dict[Slot, ParsedCertificate]:

@@ -5,12 +5,12 @@ from typing import Any
 
 from django.db.models import Q
 
-from enrollments.actions.denying import StoodBefore, what_denying_did
+from enrollments.actions.denying import StoodBefore, bars_by_name_alone, keys_left_open, what_denying_did
 from enrollments.actions.kept_attempts import is_proven, proven_leaf
 from enrollments.actions.key_identifiers import OF_GROUP
-from enrollments.actions.known_credentials import Proven, proven_by
+from enrollments.actions.known_credentials import Proven, leaves_among, proven_by
 from enrollments.actions.preview.words import did
-from enrollments.actions.revocation import in_slots, leaves_of, proven_leaves
+from enrollments.actions.revocation import in_slots, leaves_of, unread_leaves
 from enrollments.actions.schedule import as_text, switches_now
 from enrollments.models import (
     AttestationMechanism,
@@ -32,7 +32,8 @@ def denying_record(service: ProvisioningService, record: RegistrationRecord) -> 
         record.registration_id,
         record.mechanism,
         by_certificate="that it proved itself with last",
-        certificates=len(in_slots(proven_leaves(service, record.registration_id))),
+        certificates=len(in_slots(leaves_among(proven))),
+        unread=unread_leaves(proven),
     )
     return f"{told}{_by_what_it_is_known(service, proven)}"
 
@@ -45,7 +46,8 @@ def denying_attempt(
     barred = in_slots(leaves_of(service, attempt))
     # Where the attempt has no certificate to bar, what else is known of that name is barred.
     by_certificate = "with which that name was proven last"
-    if proven_leaf(attempt) is not None:
+    leaf = proven_leaf(attempt)
+    if leaf is not None and leaf.thumbprint_sha256 in {one.thumbprint_sha256 for one in barred.values()}:
         and_another = " and that it proved itself with besides" if len(barred) > 1 else ""
         by_certificate = f"that this attempt proved{and_another}"
     mechanism = record.mechanism if record is not None else known[0].mechanism if known else ""
@@ -55,6 +57,7 @@ def denying_attempt(
         mechanism,
         by_certificate=by_certificate,
         certificates=len(barred),
+        unread=unread_leaves(known, attempt),
     )
     told = f"{told}{_by_what_it_is_known(service, known)}"
     if record is not None:
@@ -75,11 +78,15 @@ def denial_in_question(denial: Denial, told: str) -> dict[str, Any]:
 
 
 def what_came_of_denying(
-    service: ProvisioningService, before: StoodBefore, made: IndividualEnrollment
+    service: ProvisioningService,
+    before: StoodBefore,
+    made: IndividualEnrollment,
+    attempt: RegistrationAttempt | None = None,
 ) -> str:
-    """In sentences, for the message."""
+    """In sentences, for the message. attempt: that from which it was denied."""
     if before.shut_out([made]):
-        return did(what_denying_did(service, before, [made]))
+        told = did(what_denying_did(service, before, [made]))
+        return f"{told} {keys_left_open(service, before, [made], attempt)}".rstrip()
     if before.changed([made]):
         return "It was disabled for a time, and is now until further notice."
     return "It was denied already; nothing was changed there."
@@ -103,6 +110,8 @@ def _by_what_it_is_known(service: ProvisioningService, proven: Sequence[Proven])
 
 def _in_words(service: ProvisioningService, one: Proven) -> str:
     """By what is no secret. Keys are named as attempts and history name them."""
+    if one.unreadable and not one.chain:
+        return f"the certificate {one.unreadable[0][:8]}…, which cannot be read"
     if one.chain:
         leaf = one.chain[0]
         return f"the certificate {leaf.thumbprint_sha256[:8]}…, good until {leaf.not_after:%Y-%m-%d}"
@@ -142,13 +151,16 @@ def _what_denies(
     *,
     by_certificate: str,
     certificates: int,
+    unread: Sequence[str],
 ) -> str:
     individual = individual_of(service, registration_id)
     if individual is None:
-        return (
-            f"A disabled individual enrollment is added for {registration_id}"
-            f"{_what_it_bars(mechanism, by_certificate, certificates)}"
-        )
+        bars = bars_by_name_alone(unread)
+        if not bars or certificates:
+            bars = f"{_what_it_bars(mechanism, by_certificate, certificates)} {bars}".rstrip()
+        else:
+            bars = f". It bars this registration ID, whatever is shown for it. {bars}"
+        return f"A disabled individual enrollment is added for {registration_id}{bars}"
     kind = AttestationMechanism(individual.mechanism).label
     is_x509 = individual.mechanism == AttestationMechanism.X509
     if switches_now(service).enabled(individual):

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from django.http import HttpRequest
 
+from enrollments.actions.certificates import StoredUnreadable
 from enrollments.actions.past import ALL_OF_DEVICE, Limits, ShutOut, ShutOuts, TooMuch, what_shut_out
 from enrollments.actions.past.words import at_the_end, shut_out_otherwise
 from enrollments.errors import Conflict, Invalid, NotFound
@@ -63,6 +64,8 @@ def what_shut_out_the_device(
             found = what_shut_out(service, chosen["device"], limits=ALL_OF_DEVICE if everyone else Limits())
     except (NotFound, Invalid):
         found = None
+    except StoredUnreadable as problem:
+        return ShutOutsTold(problem=problem.message)
     except Conflict as problem:
         further = isinstance(problem, TooMuch) and not everyone
         return ShutOutsTold(

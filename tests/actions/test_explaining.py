@@ -549,11 +549,12 @@ def test_group_is_drawn_with_what_stands_above_it(service):
     enroll_ca(service, ca, enabled=False)
     group = enroll_ca(service, line)
 
-    (drawn,) = draw_group(service, group, at=timezone.now())
+    (drawn,), unread = draw_group(service, group, at=timezone.now())
 
     assert [one.certificate.common_names for one in drawn.path] == [("Line",), ("Plant",)]
     assert [str(ref) for ref in drawn.path[1].barred_by] == ["enrollment group plant"]
     assert not any(one.sent for one in drawn.path)
+    assert not unread
 
 
 class TestNames:

@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from enrollments.actions.access_policies import disable_policy
+from enrollments.actions.denying import bars_by_name_alone
 from enrollments.actions.enrollment_groups import disable_enrollment_group
 from enrollments.actions.enrollments import disable_enrollment
 from enrollments.actions.entries import EnrollmentGroupNotFound, EnrollmentNotFound
+from enrollments.actions.known_credentials import proven_by_name
 from enrollments.actions.preview import (
     NO_LIMITS,
     Act,
@@ -20,7 +22,7 @@ from enrollments.actions.preview import (
     what_disabling_did,
 )
 from enrollments.actions.preview.words import as_json, did
-from enrollments.actions.revocation import deny_device
+from enrollments.actions.revocation import deny_device, unread_leaves
 from enrollments.actions.schedule import as_text, may_let_in_later, settle_if_possible
 from enrollments.errors import Conflict, NotFound
 from enrollments.management.command import (
@@ -146,6 +148,8 @@ class Command(DpsCommand):
         changed = before is None or before.etag != after.etag
         shuts_out = changed and not after.enabled and (before is None or before.enabled)
         what = _what_it_did(found, before, after) if shuts_out else None
+        unread = unread_leaves(proven_by_name(found, str(after))) if before is None else []
+        left_open = bars_by_name_alone(unread)
         if json:
             told: dict[str, Any] = {
                 "kind": kind,
@@ -156,6 +160,8 @@ class Command(DpsCommand):
             }
             if shuts_out:
                 told["preview"] = as_json(what) if what is not None else None
+            if left_open:
+                told["note"] = left_open
             self.print_json(told)
             return
         name = f"{'Enrollment group' if kind == 'group' else 'Individual enrollment'} {after} of {found}"
@@ -172,7 +178,7 @@ class Command(DpsCommand):
         else:
             self.stdout.write(f"{name} is disabled from now on.")
         if shuts_out:
-            self.stdout.write(did(what))
+            self.stdout.write("\n".join(filter(None, (did(what), left_open))))
 
     def _say(
         self,

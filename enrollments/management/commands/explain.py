@@ -142,7 +142,8 @@ def _group_as_text(service: str, explained: ExplainedGroup) -> str:
     for chain in explained.chains:
         lines += ["", "The path, from an enrolled CA upwards:"]
         lines += [f"    {_in_words(one)}" for one in chain.path]
-    if not explained.chains:
+    lines += ["", *explained.unreadable] if explained.unreadable else []
+    if not explained.chains and not explained.unreadable:
         lines += [
             "",
             "Its devices sign with keys that are derived from its own: give --registration-id with it.",

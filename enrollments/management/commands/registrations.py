@@ -4,7 +4,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from enrollments.actions.denying import StoodBefore, preview_of_denying, what_denying_did
+from enrollments.actions.denying import (
+    StoodBefore,
+    keys_left_open,
+    preview_of_denying,
+    what_denying_did,
+)
 from enrollments.actions.empty_entries import holding_nothing
 from enrollments.actions.kept_out import kept_out
 from enrollments.actions.name_claims import freeing_allows, name_version
@@ -126,7 +131,8 @@ class Command(PeopleCommand):
         self.done = True
         changed = list(map(str, before.changed(made)))
         previews = [what_denying_did(service, before, made)] if before.shut_out(made) else []
-        self._print_denied(service, "disable", ids, changed, *previews, json=json)
+        left_open = keys_left_open(service, before, made)
+        self._print_denied(service, "disable", ids, changed, *previews, left_open=left_open, json=json)
 
     def _print_denied(
         self,
@@ -135,15 +141,16 @@ class Command(PeopleCommand):
         ids: list[str],
         changed: list[str],
         *previews: Preview | None,
+        left_open: str,
         json: bool,
     ) -> None:
         if json:
             told = _as_json(previews)
-            self.print_json(_document(service, act, ids, changed, previews=told))
+            self.print_json(_document(service, act, ids, changed, previews=told, **_as_note(left_open)))
         else:
             if changed:
                 what = " ".join(map(did, previews)) or "They are out for good now, and no longer for a time."
-                self.stdout.write(f"Denied {list_of(changed)} of {service}. {what}")
+                self.stdout.write(f"Denied {list_of(changed)} of {service}. {what} {left_open}".rstrip())
             if already := [one for one in ids if one not in changed]:
                 self.stdout.write(f"Denied already: {list_of(already)}.")
 
@@ -215,13 +222,12 @@ class Command(PeopleCommand):
                 self.stdout.write(said)
         self.done = not problems
         previews = [what_denying_did(service, before, entries)] if before.shut_out(entries) else []
+        left_open = keys_left_open(service, before, entries)
         if json:
-            told = _as_json(previews)
-            self.print_json(
-                _document(service, "deprovision", ids, changed, not_confirmed=problems, previews=told)
-            )
+            told = {**_as_note(left_open), "previews": _as_json(previews)}
+            self.print_json(_document(service, "deprovision", ids, changed, not_confirmed=problems, **told))
         else:
-            self.tell_lines(map(did, previews))
+            self.tell_lines(filter(None, [*map(did, previews), left_open]))
         if problems:
             raise HubUnavailable(
                 f"Not done for {list_of(list(problems))}: deprovision again when the hub answers."
@@ -335,6 +341,10 @@ _ALREADY = "is deprovisioned already, and nothing was changed there"
 
 def _as_json(previews: Sequence[Preview | None]) -> list[dict[str, Any] | None]:
     return [as_json(one) if one is not None else None for one in previews]
+
+
+def _as_note(sentence: str) -> dict[str, Any]:
+    return {"note": sentence} if sentence else {}
 
 
 def _rehearsed(service: ProvisioningService, ids: list[str]) -> Preview | None:

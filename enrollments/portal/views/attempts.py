@@ -122,7 +122,7 @@ def attempt_deny(request: HttpRequest, service: ProvisioningService, pk: int) ->
             show_invalid(form, problem)
         else:
             said = f"Device {name} is denied from now on, by a disabled individual enrollment."
-            messages.success(request, f"{said} {what_came_of_denying(service, before, entry)}")
+            messages.success(request, f"{said} {what_came_of_denying(service, before, entry, attempt)}")
             return redirect(here)
     records = service.registrations.select_related("hub")
     record = records.filter(registration_key=attempt.registration_key).first()

@@ -6,6 +6,7 @@ from django.http import HttpRequest, HttpResponse
 from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_http_methods
 
+from enrollments.actions.certificates import StoredUnreadable
 from enrollments.actions.explaining import Question, explain, explain_group, is_judged_now
 from enrollments.actions.explanations import ExplainedGroup, Explanation
 from enrollments.errors import Invalid, NotFound
@@ -40,6 +41,7 @@ def explain_page(request: HttpRequest, service: ProvisioningService) -> HttpResp
     form = KnownDeviceForm(request.GET)
     explanation: Explanation | None = None
     asked: AskedGroup | None = None
+    unreadable = ""
     chosen = form.chosen if form.is_valid() else {}
     if chosen.get("registration_id") or chosen.get("tracking_id"):
         question = Question(
@@ -54,6 +56,8 @@ def explain_page(request: HttpRequest, service: ProvisioningService) -> HttpResp
             form.show(problem)
         except NotFound as problem:
             form.add_error("tracking_id" if question.tracking_id else "registration_id", problem.message)
+        except StoredUnreadable as problem:
+            unreadable = problem.message
     if explanation is None and chosen.get("group") and "at" not in form.errors:
         try:
             asked = _asked_group(service, explain_group(service, chosen["group"], at=chosen.get("at")))
@@ -61,7 +65,7 @@ def explain_page(request: HttpRequest, service: ProvisioningService) -> HttpResp
             form.show(problem)
         except NotFound:
             pass  # an address of a group that is gone leads to the questions
-    return _page(request, service, form, ChainForm(), explanation, asked)
+    return _page(request, service, form, ChainForm(), explanation, asked, unreadable)
 
 
 def _by_chain(request: HttpRequest, service: ProvisioningService) -> HttpResponse:
@@ -100,6 +104,7 @@ def _page(
     chain_form: ChainForm,
     explanation: Explanation | None,
     asked_group: AskedGroup | None,
+    unreadable: str = "",
 ) -> HttpResponse:
     failed = bool((form.is_bound and form.errors) or (chain_form.is_bound and chain_form.errors))
     context = {
@@ -108,6 +113,7 @@ def _page(
         "chain_form": chain_form,
         "shown": shown(service, explanation) if explanation else None,
         "asked_group": asked_group,
+        "unreadable": unreadable,
         "record": _record(service, explanation) if explanation else None,
         "is_judged_now": bool(
             explanation and explanation.was_kept and is_judged_now(service, explanation.registration_id)
