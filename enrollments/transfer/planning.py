@@ -22,7 +22,13 @@ from enrollments.actions.key_identifiers import secret_read_once
 from enrollments.actions.outcomes import Outcome, outcome_of
 from enrollments.actions.reach import Reach, drops_pins_only, reach_of
 from enrollments.actions.schedule import checked_time
-from enrollments.attestation.x509 import FORM, DeviceCertificate, as_values, from_values
+from enrollments.attestation.x509 import (
+    FORM,
+    DeviceCertificate,
+    UnparsedCertificate,
+    as_values,
+    from_values,
+)
 from enrollments.errors import DpsError, Invalid, NotFound
 from enrollments.models import (
     AttestationMechanism,
@@ -104,7 +110,7 @@ def to_be_kept(record: Record, change: Change) -> Record:
     known = {}
     for slot, holder in certificates_of(record.message):
         certificate = change.spec.certificates[slot]
-        if not isinstance(certificate, DeviceCertificate):
+        if not isinstance(certificate, DeviceCertificate) or isinstance(certificate, UnparsedCertificate):
             return record
         holder["certificate"] = b2a_base64(certificate.der, newline=False).decode()
         known[holder["certificate"]] = certificate

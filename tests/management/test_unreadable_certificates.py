@@ -87,6 +87,20 @@ def test_a_group_is_disabled(service, ca):
     assert not service.enrollmentgroups.get().enabled
 
 
+@pytest.mark.parametrize("spoilt", ["root", "mid"])
+def test_groups_are_disabled_below_a_ca_that_cannot_be_read(service, spoilt):
+    top = root("Root")
+    mid = top.intermediate("Mid")
+    enroll_ca(service, top, "root")
+    enroll_ca(service, mid, "mid")
+    register(service, mid.leaf("pump-1"))
+    make_unreadable(top if spoilt == "root" else mid)
+
+    printed_by("groups", "disable", "mid", *WHY)
+
+    assert not service.enrollmentgroups.get(group_id="mid").enabled
+
+
 def test_enabling_a_group_that_cannot_be_looked_at_is_refused(service, ca):
     register(service, ca.leaf("pump-1"))
     printed_by("disable", "group", "plant-7", *WHY)

@@ -226,6 +226,23 @@ class TestQuestions:
 
         assert operator.get(f"{url}?{self.chosen(service, 'root', 'mid')}").status_code == 200
 
+    def test_both_are_disabled(self, operator, service, top):
+        url = reverse("portal:group-disable-chosen", args=["plant"])
+
+        answer = operator.post(f"{url}?{self.chosen(service, 'root', 'mid')}", {"reason": "leaked"})
+
+        assert answer.status_code == 302
+        assert not service.enrollmentgroups.filter(enabled=True).exists()
+
+    def test_enabling_is_a_sentence_and_nothing_is_done(self, operator, service, top):
+        operator.post("/services/plant/groups/g/mid/disable/", {"reason": "leaked"})
+
+        answer = operator.get("/services/plant/groups/g/mid/enable/")
+
+        assert answer.status_code == 503
+        assert "A stored certificate cannot be read" in text_of(answer)
+        assert not service.enrollmentgroups.get(group_id="mid").enabled
+
     def test_what_may_let_somebody_in_is_a_sentence_and_nothing_is_done(self, operator, service, top):
         url = reverse("portal:group-delete", args=["plant"])
 
