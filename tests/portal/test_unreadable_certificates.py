@@ -8,7 +8,7 @@ from enrollments.models import HeldCertificate, HistoryEvent, RegistrationStatus
 from enrollments.policy.roles import Role
 from enrollments.portal.forms_past import in_address
 from tests.certificates import root, self_signed
-from tests.devices import enroll_ca, enroll_device, make_unreadable, register
+from tests.devices import enroll_ca, enroll_device, make_unreadable, register, upload_ca
 from tests.factories import a_service, a_user, an_individual
 from tests.portal.entry_forms import page, post
 from tests.portal.test_narrowing_forms import form_on, text_of
@@ -151,8 +151,19 @@ class TestPages:
 
         text = text_of(operator.get(f"/services/plant/{path}"))
 
-        assert f"The certificate {held.parsed.thumbprint_sha256} cannot be read." in text
+        assert (
+            f"The certificate {held.parsed.thumbprint_sha256} cannot be read. Shown is what was kept" in text
+        )
         assert held.parsed.key_description in text
+
+    def test_a_ca_certificate_opens_with_what_was_kept(self, operator, service):
+        ca = root("Uploaded")
+        upload_ca(service, ca)
+        make_unreadable(ca)
+
+        text = text_of(operator.get("/services/plant/ca-certificates/c/uploaded/"))
+
+        assert f"The certificate {ca.parsed.thumbprint_sha256} cannot be read." in text
 
     def test_a_group_opens_with_a_helper_that_cannot_be_read(self, operator, service, ca):
         helper = ca.intermediate("Line")
