@@ -7,8 +7,7 @@ the history says as well that whom it names started that one.
 import re
 from collections.abc import Collection
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from typing import Any
+from datetime import MAXYEAR, MINYEAR, datetime, timedelta
 
 from django.db.models import CharField, OuterRef, Q, Subquery
 from django.db.models.functions import Cast
@@ -16,6 +15,7 @@ from django.db.models.functions import Cast
 from enrollments.actions.import_agreed import request_ids_of
 from enrollments.audit.events import Event
 from enrollments.models import HistoryEvent, ImportRun, ProvisioningService
+from enrollments.models.history import HistoryQuerySet
 
 # So many rows after the start, or before the end, are looked at for the first and the last one of an import.
 LOOKED_AT = 100_000
@@ -77,14 +77,17 @@ def span_of(event: HistoryEvent, by: ImportOfRow) -> tuple[datetime, datetime | 
     # Within IDs alone, since a condition on the service leads databases into an index of all its rows.
     own = HistoryEvent.objects.filter(request_id__startswith=request_ids_of(by.number))
     first = own.filter(pk__gt=by.began, pk__lte=min(event.pk, by.began + LOOKED_AT)).order_by("pk")
-    began = first.values_list("at", flat=True).first()
-    if began is None:
-        began = HistoryEvent.objects.values_list("at", flat=True).get(pk=by.began)
+    began = _time_of(first) or _time_of(HistoryEvent.objects.filter(pk=by.began)) or event.at
     if end is None:
         return began, None
     last = own.filter(pk__gte=max(by.began, end - LOOKED_AT), pk__lt=end).order_by("-pk")
-    at = last.values_list("at", flat=True).first()
-    return began, at or HistoryEvent.objects.values_list("at", flat=True).get(pk=end)
+    return began, _time_of(last) or _time_of(HistoryEvent.objects.filter(pk=end)) or event.at
+
+
+def _time_of(rows: HistoryQuerySet) -> datetime | None:
+    """Of the first row; None where there is none, or none that can be read."""
+    row = rows.only("at").first()
+    return row.at if row is not None and row.at is not None and row.at.year > MINYEAR else None
 
 
 def made_by(service: ProvisioningService, number: int) -> tuple[Q, Q]:
@@ -94,19 +97,21 @@ def made_by(service: ProvisioningService, number: int) -> tuple[Q, Q]:
     """
     about = Q(subject_kind="import", subject_id=str(number))
     told = HistoryEvent.objects.of_service(service.pk).filter(about)
-    rows: list[Any] = list(told.order_by("at", "pk").values_list("at", "event"))
+    rows = list(told.order_by("at", "pk"))
     if not rows:
         return Q(pk__in=[]), about
-    (began, _), (ended, event) = rows[0], rows[-1]
-    within = Q(at__gte=began - NODES_APART)
-    if event == Event.IMPORT_ENDED.value:
-        within &= Q(at__lte=ended + NODES_APART)
+    if any(row.at is None or not MINYEAR < row.at.year < MAXYEAR for row in rows):
+        return Q(), about | Q(request_id__startswith=request_ids_of(number))
+    within = Q(at__gte=rows[0].at - NODES_APART)
+    if rows[-1].event == Event.IMPORT_ENDED.value:
+        within &= Q(at__lte=rows[-1].at + NODES_APART)
     return within, about | Q(request_id__startswith=request_ids_of(number))
 
 
 def _number(event: HistoryEvent) -> int | None:
     match = _OWN.match(event.request_id)
-    return int(match[1]) if match and event.service_id is not None else None
+    is_of_some_time = event.at is not None and MINYEAR < event.at.year < MAXYEAR
+    return int(match[1]) if match and event.service_id is not None and is_of_some_time else None
 
 
 def _import_of(event: HistoryEvent, number: int, starts: list[HistoryEvent]) -> ImportOfRow | None:

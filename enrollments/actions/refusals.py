@@ -74,7 +74,8 @@ def _was_noted(tried: Tried, actor: Actor, service: ProvisioningService | None) 
         return of_actor.exists()
     what = tried.what.lower()
     return any(
-        (after or {}).get("tried", "").lower() == what for after in of_actor.values_list("after", flat=True)
+        str((after or {}).get("tried", "")).lower() == what
+        for after in of_actor.values_list("after", flat=True)
     )
 
 

@@ -1,6 +1,7 @@
 """The history: who did what to what, why and when, and what proves it. Rows are never changed or deleted (R15)."""
 
-from typing import Any, NoReturn
+from collections.abc import Collection
+from typing import Any, NoReturn, Self
 
 from django.db import models
 from django.db.models import BooleanField, F, Func
@@ -9,9 +10,9 @@ from django.db.models.sql.compiler import SQLCompiler
 
 from enrollments.errors import HistoryIsFinal
 from enrollments.models.beside import IndexWithMore
+from enrollments.models.history_reading import ReadableRows, StateColumn, mark_unreadable
 from enrollments.models.history_shut_outs import ShutOutByChange
 from enrollments.models.inserting import insert_one, made
-from enrollments.models.json_columns import JsonColumn
 from enrollments.policy.words import counted
 
 # The last place and the last ID that there can be. Beyond it, a number that somebody puts in leaves room for none.
@@ -19,6 +20,12 @@ LAST = 10**18 - 1
 
 
 class HistoryQuerySet(models.QuerySet["HistoryEvent"]):
+    """Reads every row, also one that somebody made unreadable: see `HistoryEvent.unreadable`."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._iterable_class = ReadableRows
+
     def of_service(self, service_id: int) -> "HistoryQuerySet":
         return self.filter(service_id=service_id)
 
@@ -52,14 +59,16 @@ class HistoryEvent(models.Model):
     subject_id = models.CharField(max_length=40, blank=True)
     subject_name = models.CharField(max_length=200)
     reason = models.CharField(max_length=500, blank=True)
-    before = JsonColumn(null=True)
-    after = JsonColumn(null=True)
+    before = StateColumn(null=True)
+    after = StateColumn(null=True)
     address = models.CharField(max_length=45, blank=True)
     request_id = models.CharField(max_length=40, blank=True)
     # What the actor's program calls itself. Rows from before it was kept have none, and their form does not name it.
     client = models.CharField(max_length=200, blank=True, default="", db_default="")
 
     objects = HistoryQuerySet.as_manager()
+    # Columns that hold what no row of this service can.
+    unreadable: frozenset[str] = frozenset()
 
     class Meta:
         indexes = [
@@ -96,6 +105,14 @@ class HistoryEvent(models.Model):
 
     def delete(self, *_: Any, **__: Any) -> NoReturn:
         raise HistoryIsFinal
+
+    @classmethod
+    def from_db(
+        cls, db: str | None, field_names: Collection[str], values: Collection[Any], **more: Any
+    ) -> Self:
+        row = super().from_db(db, field_names, values, **more)
+        row.unreadable = mark_unreadable(row, field_names, values)
+        return row
 
 
 class UnsealedEvent(models.Model):

@@ -5,7 +5,7 @@ Once as SQL, for the index by which the history is filtered, and once in Python,
 
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from django.db.models import BooleanField, F, Func
 from django.db.models.sql.compiler import SQLCompiler
@@ -28,8 +28,8 @@ class ShutOutByChange(Func):
     output_field = BooleanField()
     conditional = True
 
-    def __init__(self) -> None:
-        super().__init__(F("event"), F("before"), F("after"))
+    def __init__(self, before: Any = None, after: Any = None) -> None:
+        super().__init__(F("event"), before or F("before"), after or F("after"))
 
     def deconstruct(self) -> tuple[str, tuple[Any, ...], dict[str, Any]]:
         return f"{__name__}.ShutOutByChange", (), {}
@@ -87,11 +87,17 @@ def is_shut_out_by_change(row: "HistoryEvent") -> bool:
     return row.event == CA_DELETED and was.get("verified") is True
 
 
+def _certificates(state: dict[str, Any]) -> dict[str, Any]:
+    """What somebody put into the column may be anything."""
+    found = state.get("certificates")
+    return found if isinstance(found, dict) else {}
+
+
 def _changed_credential(was: dict[str, Any], now: dict[str, Any]) -> bool:
     if was.get("mechanism") or was.get("endorsement_key_sha256"):
         return True
-    held = cast(dict[str, str], was.get("certificates") or {})
-    kept = {(now.get("certificates") or {}).get(slot) for slot in SLOTS}
+    held, holds = (_certificates(state) for state in (was, now))
+    kept = [holds.get(slot) for slot in SLOTS]
     if any(held.get(slot) and held[slot] not in kept for slot in SLOTS):
         return True
     if any(place.startswith(A_HELPER[1:]) for place in held):

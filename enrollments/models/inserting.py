@@ -192,7 +192,7 @@ def _way(field: Any, database: BaseDatabaseWrapper, now: datetime) -> Callable[[
     """From what a row holds to what the database is given for this field."""
     name, kind = field.attname, type(field)
     if kind is not models.DateTimeField:
-        if kind is JsonColumn:
+        if issubclass(kind, JsonColumn):
             return _way_of_json(field, database)
 
         def other(columns: Columns) -> Any:

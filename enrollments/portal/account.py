@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from django.contrib.auth.models import User
@@ -133,7 +133,7 @@ def _own_row(row: HistoryRow, *, tells_from_where: bool) -> OwnRow:
     if event.event != Event.SIGN_IN_FAILED.value:
         address = event.address if tells_from_where else ""
         return OwnRow(row, tells_from_where, (address,) if address else (), False, None)
-    told: dict[str, Any] = event.after if isinstance(event.after, dict) else {}
+    told: dict[str, Any] = event.after or {}
     some = told.get("some_addresses")
     several = tuple(one for one in some if isinstance(one, str)) if isinstance(some, list) else ()
     addresses = (event.address,) if event.address else several
@@ -145,6 +145,6 @@ def _own_row(row: HistoryRow, *, tells_from_where: bool) -> OwnRow:
 def _moment(text: object) -> datetime | None:
     """What somebody put into the column may be anything."""
     try:
-        return datetime.fromisoformat(text) if isinstance(text, str) else None
-    except ValueError:
+        return datetime.fromisoformat(text).astimezone(UTC) if isinstance(text, str) else None
+    except (ValueError, OverflowError):
         return None

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from enrollments.actions.schedule import as_text
+from enrollments.models.history_reading import CANNOT_BE_READ, UnreadableState
 
 # A page shows so much; exports have all of it.
 MOST_LEAVES, MOST_CHARACTERS, MOST_DEPTH = 100, 400, 20
@@ -46,8 +47,16 @@ class Differences:
 
 def differences(before: dict[str, Any] | None, after: dict[str, Any] | None) -> Differences:
     """The leaves that differ. An object that was added or deleted has all its leaves on one side."""
-    found = list(_compared((), before or {}, after or {}))
+    found = [*_unreadable(before, after), *_compared((), before or {}, after or {})]
     return Differences(tuple(found[:MOST_LEAVES]), max(0, len(found) - MOST_LEAVES))
+
+
+def _unreadable(before: Any, after: Any) -> Iterator[Difference]:
+    """Of what is on one side or both, and is no state of an object."""
+    was, now = (CANNOT_BE_READ if isinstance(side, UnreadableState) else "" for side in (before, after))
+    if was or now:
+        how = "changed" if was and now else "removed" if was else "added"
+        yield Difference("all of it", was, now, how)
 
 
 def _compared(path: tuple[str, ...], before: Any, after: Any) -> Iterator[Difference]:

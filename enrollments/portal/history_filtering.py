@@ -16,7 +16,8 @@ from enrollments.audit.events import Event, refused_on
 from enrollments.models import HistoryEvent, HistorySeal, ProvisioningService, UnsealedEvent
 from enrollments.models.containing import containing
 from enrollments.models.history import HistoryQuerySet, IsWholeNumber
-from enrollments.models.history_shut_outs import ShutOutByChange
+from enrollments.models.history_reading import UNREADABLE, IfJson
+from enrollments.models.history_shut_outs import CA_DELETED, ENTRY_CHANGED, SERVICE_CHANGED, ShutOutByChange
 from enrollments.models.merging import MOST_RANGES
 from enrollments.policy.names import is_registration_id, registration_key
 from enrollments.portal.forms_history import LAST, NO_SERVICE, SHUTS_OUT, HistoryFilter
@@ -40,6 +41,15 @@ _UNSEEN = {
     f"{column}_unseen": Coalesce(column, Value(""))
     for column in ("actor_name", "event", "subject_kind", "way")
 } | {"subject_key_unseen": Lower("subject_name")}
+# What was before and is after, where it is JSON: what is none, SQLite does not look into.
+_TOLD = {f"{column}_told": IfJson(column) for column in ("before", "after")}
+
+
+# As ShutOutByChange, for any row, and not by its index. What is no JSON may be one.
+_SHUT_OUT_BY_CHANGE = Q(ShutOutByChange(F("before_told"), F("after_told"))) | (
+    Q(event_unseen__in=[*ENTRY_CHANGED, SERVICE_CHANGED, CA_DELETED])
+    & (Q(before__isnull=False, before_told__isnull=True) | Q(after__isnull=False, after_told__isnull=True))
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,12 +100,11 @@ def search(
     chosen = form.chosen
     exact, times, texts = _exact(chosen), _times(form), _texts(chosen)
     if chosen.get("since") == LAST:
-        oldest = oldest_after(seen_up_to)
-        times &= Q(at__gte=oldest) if oldest else Q(pk__in=[])
+        times &= _since(seen_up_to)
     if service is not None and "by_import" in chosen:
         within, its_own = made_by(service, chosen["by_import"])
         times, texts = times & within, texts & its_own
-    of_then = events.alias(subject_key=Lower("subject_name"), **_UNSEEN).filter(times)
+    of_then = events.alias(subject_key=Lower("subject_name"), **_UNSEEN, **_TOLD).filter(times)
     rows = of_then.filter(texts, _of_kind(chosen))
     if chosen.get("since") == LAST:
         rows = rows.filter(Q(seal__index__gt=seen_up_to) | Q(seal__isnull=True))
@@ -109,7 +118,7 @@ def search(
     if device:
         ranges.append(device)
     if chosen.get("event") == SHUTS_OUT:
-        can_shut_out = Q(event_unseen__in=sorted(SHUTTING_OUT)) | Q(ShutOutByChange())
+        can_shut_out = Q(event_unseen__in=sorted(SHUTTING_OUT)) | _SHUT_OUT_BY_CHANGE
         if device:
             ranges[-1] = _shutting_out(device, can_shut_out, shut_out)
         elif texts or _is_rare(rows, lead, exact, service):
@@ -218,6 +227,15 @@ def _is_rare(
     return not of_service.order_by("-at").values_list("at", flat=True)[FEW : FEW + 1]
 
 
+def _since(index: int) -> Q:
+    """What came after a place in the sequence is no older than that. Where a time cannot be read, all may be that."""
+    try:
+        oldest = oldest_after(index)
+    except (*UNREADABLE, AttributeError, TypeError):
+        return Q()
+    return Q(at__gte=oldest) if oldest else Q(pk__in=[])
+
+
 def oldest_after(index: int) -> datetime | None:
     """The moment of the oldest row that came after a place in the sequence, or has none yet: no need to look beyond."""
     # Of an expression and not of the column: SQLite would go through all of its index, from the oldest row on.
@@ -245,7 +263,7 @@ def _among_others(chosen: dict[str, Any], name: str, *kinds: str) -> list[Q]:
     kinds = tuple(kind for kind in kinds if kind in REFUSED_ON.values())
     if not kinds or not is_registration_id(name) or chosen.get("event", Event.REFUSED) != Event.REFUSED:
         return []
-    return [Q(subject_kind="action", after__kind__in=kinds, after__names__icontains=f'"{name}"')]
+    return [Q(subject_kind="action", after_told__kind__in=kinds, after_told__names__icontains=f'"{name}"')]
 
 
 def _shutting_out(device: list[Q], can_shut_out: Q, rows: Collection[int]) -> list[Q]:
@@ -259,8 +277,12 @@ def _shutting_out(device: list[Q], can_shut_out: Q, rows: Collection[int]) -> li
 def _device_ids(service: ProvisioningService, key: str) -> set[str]:
     """The device IDs that a registration ID ever had, as far as they can be found: from its rows, which remain."""
     rows = HistoryEvent.objects.of_service(service.pk).alias(subject_key=Lower("subject_name"))
-    told = rows.filter(subject_key=key).order_by("-at").values_list("before", "after")[:ROWS_WITH_NAMES]
-    found = {state.get("device_id") for pair in told for state in pair if isinstance(state, dict)}
+    told = rows.filter(subject_key=key).order_by("-at")[:ROWS_WITH_NAMES]
+    try:
+        pairs = list(told.values_list("before", "after"))
+    except UNREADABLE:
+        pairs = [(row.before, row.after) for row in told]
+    found = [state.get("device_id") for pair in pairs for state in pair if state]
     return {registration_key(name) for name in found if isinstance(name, str) and name}
 
 
@@ -270,10 +292,14 @@ def _services(name: str) -> list[Q]:
     if name:
         pks = ProvisioningService.objects.filter(name=name).values_list("pk", flat=True)
         return [Q(service_id=pk) for pk in pks] or [Q(pk__in=[])]
-    return [Q(service_id__isnull=True), *(Q(service_id=pk) for pk in _services_in_the_history())]
+    services = _services_in_the_history()
+    of_services = [Q(service_id=pk) for pk in services if type(pk) is int]
+    if len(of_services) < len(services):
+        of_services.append(Q(service_id__isnull=False) & ~Q(IsWholeNumber(F("service_id"))))
+    return [Q(service_id__isnull=True), *of_services]
 
 
-def _services_in_the_history() -> list[int]:
+def _services_in_the_history() -> list[Any]:
     """Each service that has a row, by one look into an index for each; the rows of a service outlive it."""
     table = HistoryEvent._meta.db_table
     with connection.cursor() as cursor:

@@ -15,6 +15,7 @@ from enrollments.audit.upkeep import seal_for_a_page
 from enrollments.errors import HistoryDisagrees
 from enrollments.models import HistoryEvent, HistorySeal, LastLook, ProvisioningService, UnsealedEvent
 from enrollments.models.history import HistoryQuerySet
+from enrollments.models.history_reading import UNREADABLE
 from enrollments.policy.roles import Right
 from enrollments.portal.access import note_not_ones_own, person, rights_of
 from enrollments.portal.forms_history import LAST, NO_SERVICE, SHUTS_OUT, HistoryFilter, SaveViewForm
@@ -23,7 +24,7 @@ from enrollments.portal.history_imports import whole_import
 from enrollments.portal.history_rows import history_url, rows_of
 from enrollments.portal.history_shut_outs import ShutOutsTold, what_shut_out_the_device
 from enrollments.portal.htmx import render_page
-from enrollments.portal.paging import Reach, paged
+from enrollments.portal.paging import Page, Reach, paged
 from enrollments.portal.previews import EVERYONE, asks_for_everyone
 
 FORMATS = (("xlsx", "Excel (XLSX)"), ("csv", "CSV, in a ZIP with the checkpoint"), ("jsonl", "JSON Lines"))
@@ -146,14 +147,12 @@ def history_page(request: HttpRequest, place: Place) -> HttpResponse:
     valid = form.is_valid()
     told = what_shut_out_the_device(request, service, form) if valid else None
     found = found_by(request, form, service, told) if valid else Search(HistoryEvent.objects.none())
-    page = paged(
-        found.rows.select_related("seal"),
-        request.GET,
-        {"at": "at"},
-        default="-at",
-        ranges=found.ranges,
-        reach=Reach(found.among, LOOKED_THROUGH, LOOKING_SECONDS) if found.among is not None else None,
-    )
+    is_unreadable = False
+    try:
+        page = _page(request, found)
+    except UNREADABLE:
+        # Of what SQLite looks into for the filter; no other row stands in the way of a page.
+        is_unreadable, page = True, _page(request, Search(HistoryEvent.objects.none()))
     names = {"service_name": service.name} if service else {}
     prefix = "portal:history" if service else "portal:installation-history"
     context: dict[str, Any] = {
@@ -162,6 +161,7 @@ def history_page(request: HttpRequest, place: Place) -> HttpResponse:
         "form": form,
         "page": page,
         "rows": rows_of(page.rows, service, told.rows if told else ()),
+        "is_unreadable": is_unreadable,
         "shut_outs": told,
         "filtered": form.is_filtered,
         "sees_all": Right.SEE_HISTORY in rights,
@@ -180,7 +180,21 @@ def history_page(request: HttpRequest, place: Place) -> HttpResponse:
             "save_url": reverse(f"{prefix}-view-save", kwargs=names),
             "save_form": SaveViewForm(initial={"query": form.query}) if valid and form.is_filtered else None,
         }
-    return render_page(request, "portal/history/list.html", "portal/history/_results.html", context)
+    status = 409 if is_unreadable else 200
+    return render_page(
+        request, "portal/history/list.html", "portal/history/_results.html", context, status=status
+    )
+
+
+def _page(request: HttpRequest, found: Search) -> Page[HistoryEvent]:
+    return paged(
+        found.rows.select_related("seal"),
+        request.GET,
+        {"at": "at"},
+        default="-at",
+        ranges=found.ranges,
+        reach=Reach(found.among, LOOKED_THROUGH, LOOKING_SECONDS) if found.among is not None else None,
+    )
 
 
 def row_page(request: HttpRequest, service: ProvisioningService | None, event_pk: int) -> HttpResponse:
@@ -252,18 +266,23 @@ def _news(request: HttpRequest, service: ProvisioningService | None) -> News:
     newest = HistorySeal.objects.filter(index__gt=look.index).order_by("-index").values("event_id")[:COUNTED]
     waiting = UnsealedEvent.objects.values("event_id")[:COUNTED]
     # Each part is asked by its own keys; an OR of both would be a walk through all rows.
-    parts = [
-        events.order_by().values_list(*columns, Value(waits))
-        for events, waits in (
-            (HistoryEvent.objects.filter(pk__in=newest), False),
-            (HistoryEvent.objects.filter(pk__in=waiting), True),
-        )
-    ]
-    found = list(parts[0].union(parts[1], all=True))
+    news = (
+        (HistoryEvent.objects.filter(pk__in=newest), False),
+        (HistoryEvent.objects.filter(pk__in=waiting), True),
+    )
+    parts = [events.order_by().values_list(*columns, Value(waits)) for events, waits in news]
+    try:
+        found = list(parts[0].union(parts[1], all=True))
+    except UNREADABLE:
+        found = [
+            (row.service_id, row.actor_kind, row.actor_name, row.at, waits)
+            for events, waits in news
+            for row in events
+        ]
     sees_all = Right.SEE_HISTORY in rights_of(request, service)
     count = sum(
         (service is None or of == service.pk)
-        and (sees_all or (kind == "user" and name == user.get_username() and at >= user.date_joined))
+        and (sees_all or (kind == "user" and name == user.get_username() and at and at >= user.date_joined))
         for of, kind, name, at, _ in found
     )
     are_waiting = sum(bool(waits) for *_, waits in found)

@@ -2,14 +2,16 @@
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import MAXYEAR, MINYEAR, datetime, timedelta
 from typing import Any
 from urllib.parse import urlencode
 
+from django.core.validators import slug_re
 from django.db.models import QuerySet, Value
 from django.urls import reverse
 
 from enrollments.actions.past.entries import due
+from enrollments.actions.past.told import is_number
 from enrollments.actions.past.walking import may_change_who_comes_in
 from enrollments.audit.actor import Way
 from enrollments.audit.events import Event
@@ -45,8 +47,18 @@ class HistoryRow:
 
     @property
     def _after(self) -> dict[str, Any]:
-        """What somebody put into the column may be anything."""
-        return self.event.after if isinstance(self.event.after, dict) else {}
+        return self.event.after or {}
+
+    @property
+    def can_be_read(self) -> bool:
+        """Whether each column holds something that a row of this service can."""
+        return not self.event.unreadable
+
+    @property
+    def past_name(self) -> str:
+        """The service whose past can be asked for at the time of the row; empty where it names none, or no time."""
+        has_time = self.event.at is not None and MINYEAR < self.event.at.year < MAXYEAR
+        return self.event.service_name if has_time and _is_slug(self.event.service_name) else ""
 
     @property
     def scheduled(self) -> str:
@@ -113,10 +125,12 @@ class HistoryRow:
 
     @property
     def just_before(self) -> datetime:
-        """The last moment at which it had not happened. Of a switch that turned by itself, that is when it was due."""
+        """The last moment at which it had not happened. Of a switch that turned by itself, that is when it was due.
+
+        Ask only where there is a `past_name`."""
         at = self.event.at
         if self.event.way == Way.SCHEDULE.value:
-            at = min(at, due((self.event.before or {}).get("until")) or at)
+            at = min(at, _due(self.event) or at)
         return at - timedelta(microseconds=1)
 
     @property
@@ -139,6 +153,17 @@ _MEANS_FOR_ROLES = {
     Event.PERSON_REMOVED.value: "ends",
 }
 _THE_SAME = frozenset({("user", "User"), ("device", "RegistrationRecord")})
+
+
+def _is_slug(name: str) -> bool:
+    return slug_re.fullmatch(name) is not None
+
+
+def _due(event: HistoryEvent) -> datetime | None:
+    try:
+        return due((event.before or {}).get("until"))
+    except ValueError:
+        return None
 
 
 def history_url(service: ProvisioningService | None, query: dict[str, str] | None = None) -> str:
@@ -170,7 +195,7 @@ def rows_of(
             words=words_of(event),
             subject_kind=SUBJECT_KINDS.get(event.subject_kind, event.subject_kind),
             url=urls.get((event.subject_kind, event.subject_id), ""),
-            actor_url=history_url(service, {"actor": _named(event)}),
+            actor_url=_actor_url(event, service),
             subject_url=_subject_url(event, service),
             own_url=row_url(event.pk, service),
             differences=differences(event.before, event.after),
@@ -182,6 +207,10 @@ def rows_of(
     ]
 
 
+def _actor_url(event: HistoryEvent, service: ProvisioningService | None) -> str:
+    return "" if "actor_name" in event.unreadable else history_url(service, {"actor": _named(event)})
+
+
 def _named(event: HistoryEvent) -> str:
     """As the filter takes an exact actor; of a kind that a later version brought, by the name alone."""
     kind = event.actor_kind
@@ -190,6 +219,8 @@ def _named(event: HistoryEvent) -> str:
 
 def _subject_url(event: HistoryEvent, service: ProvisioningService | None) -> str:
     """The rows of this object. What was exported or refused is no object that has a history."""
+    if "subject_name" in event.unreadable:
+        return ""
     if event.subject_kind not in SUBJECT_KINDS or event.subject_kind in ("export", "history", "action"):
         return ""
     kind = REFUSED_ON.get(event.subject_kind, event.subject_kind)
@@ -200,7 +231,7 @@ def _urls(events: list[HistoryEvent], service: ProvisioningService) -> dict[tupl
     """Where the objects of these rows are, if they are still there: all kinds in one query."""
     asked: dict[str, set[int]] = {}
     for event in events:
-        if event.subject_id.isdigit():
+        if is_number(event.subject_id):
             asked.setdefault(event.subject_kind, set()).add(int(event.subject_id))
     kinds: tuple[tuple[str, QuerySet[Any], str], ...] = (
         ("IndividualEnrollment", service.individualenrollments.all(), "registration_id"),

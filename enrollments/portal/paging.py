@@ -12,6 +12,7 @@ from django.db import connection
 from django.db.models import Field, Model, Q, QuerySet
 from django.http import QueryDict
 
+from enrollments.models.history_reading import UNREADABLE
 from enrollments.models.merging import first_ids
 from enrollments.policy.words import counted
 
@@ -75,8 +76,13 @@ class Reach(Generic[Row]):
         """The last of so many rows from a place on; None where there are no more than these."""
         rows = self.rows if place is None else from_there_on(self.rows, column, place, upwards=upwards)
         order = (column, "id") if upwards else (f"-{column}", "-id")
-        last = list(rows.order_by(*order).values_list(column, "id")[number - 1 : number + 1])
-        return last[0] if len(last) == 2 else None
+        last = rows.order_by(*order)[number - 1 : number + 1]
+        try:
+            places = list(last.values_list(column, "id"))
+        except UNREADABLE:
+            places = [_place_of(row, column) for row in last]
+        # Without a value it is no place: then all is looked through.
+        return places[0] if len(places) == 2 and places[0][0] is not None else None
 
     def further(self, looked: int, seconds: float) -> int:
         """How many more rows, after so many that took so long; 0 where it is not worth another portion."""
@@ -114,11 +120,13 @@ def paged(
     walk = _Walk(rows, column, upwards, tuple(ranges))
     found, end = walk.within(reach, place, size + 1) if reach else (walk.between(place, None, size + 1), None)
     more, found = len(found) > size, found[:size]
-    # Onwards in the direction of this page, and back to where it began, which is where an empty one ends, too.
-    onwards = _place_of(found[-1], column) if more else end
+    # Onwards in the direction of this page, and back to where it began, which is where an empty one ends, too. A row
+    # of which the value cannot be read has no place.
+    places = [one for one in (_place_of(row, column) for row in found) if one[0] is not None]
+    onwards = (places[-1] if places else None) if more else end
     back = None if place is None else _including(place, upwards=not upwards)
-    if found and back is not None:
-        back = _place_of(found[0], column)
+    if places and back is not None:
+        back = places[0]
     if backwards:
         found.reverse()
         onwards, back = back, onwards

@@ -9,6 +9,7 @@ from django.db.models import Q
 from django.db.models.functions import Lower
 
 from enrollments.actions.past.entries import KINDS, Subject
+from enrollments.actions.past.told import first_of
 from enrollments.actions.schedule import as_text
 from enrollments.audit.actor import Way
 from enrollments.models import HistoryEvent, ProvisioningService
@@ -80,6 +81,6 @@ def _rows_of(service: ProvisioningService, due: Due) -> Iterable[HistoryEvent]:
     rows = HistoryEvent.objects.of_service(service.pk).alias(subject_key=Lower("subject_name"))
     rows = rows.filter(subject_key=registration_key(due.name), subject_kind=model, subject_id=str(pk))
     text = as_text(due.at)
-    scheduled = rows.filter(Q(after__until=text) & ~Q(way=Way.SCHEDULE.value)).order_by("-pk").first()
-    happened = rows.filter(before__until=text, way=Way.SCHEDULE.value).order_by("-pk").first()
-    return [row for row in (scheduled, happened) if row is not None]
+    scheduled = rows.filter(Q(after__until=text) & ~Q(way=Way.SCHEDULE.value)).order_by("-pk")
+    happened = rows.filter(before__until=text, way=Way.SCHEDULE.value).order_by("-pk")
+    return [row for some in (scheduled, happened) if (row := first_of(some, rows)) is not None]

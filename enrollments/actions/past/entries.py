@@ -128,7 +128,9 @@ def before_deletion(event: HistoryEvent) -> PastEntry:
     name = str(
         state.get("registration_id" if kind is EntryKind.INDIVIDUAL else "group_id", event.subject_name)
     )
-    blank = PastEntry(kind, int(event.subject_id), name, False, "", created=_moment(state.get("created_at")))
+    blank = PastEntry(
+        kind, int(event.subject_id), name, False, "", created=moment_of_creation(state.get("created_at"))
+    )
     return _with_members(blank, state, event, is_whole=True)
 
 
@@ -246,5 +248,5 @@ def due(text: object) -> datetime | None:
     return datetime.strptime(str(text), DUE).replace(tzinfo=UTC) if text else None
 
 
-def _moment(text: object) -> datetime | None:
+def moment_of_creation(text: object) -> datetime | None:
     return datetime.fromisoformat(str(text)) if text else None

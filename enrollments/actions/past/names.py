@@ -14,6 +14,7 @@ from typing import Any, Self
 from django.db.models.functions import Lower
 
 from enrollments.actions.past.entries import Subject
+from enrollments.actions.past.told import columns_of
 from enrollments.actions.preview.touched import in_portions
 from enrollments.audit.events import Event
 from enrollments.models import HistoryEvent, ProvisioningService
@@ -100,9 +101,9 @@ class Groups:
     def of(cls, service: ProvisioningService) -> Self:
         rows = deletions(service)
         deleted: dict[str, list[tuple[int, int]]] = {}
-        for pk, name, subject in rows.order_by("pk").values_list("pk", "subject_name", "subject_id"):
-            if subject.isdigit():
-                deleted.setdefault(registration_key(name), []).append((pk, int(subject)))
+        columns = ("pk", "subject_name", "subject_id")
+        for pk, name, subject in columns_of(rows.order_by("pk"), *columns):
+            deleted.setdefault(registration_key(name), []).append((pk, int(subject)))
         now = dict(service.enrollmentgroups.values_list("group_key", "pk"))
         return cls(service, deleted, now)
 
@@ -139,7 +140,7 @@ class Groups:
             )
             self.followed[taker.pk] = [
                 (pk, str(after["predecessor"] or ""))
-                for pk, after in rows.order_by("pk").values_list("pk", "after")
+                for pk, after in columns_of(rows.order_by("pk"), "pk", "after")
                 if after is not None and "predecessor" in after
             ]
         return self.followed[taker.pk]
@@ -164,7 +165,7 @@ class Names:
         for some in in_portions(sorted(keys)):
             rows = rows_about(service, some).order_by("pk")
             columns = ("pk", "at", "event", "subject_name", "before", "after")
-            for row in rows.values_list(*columns).iterator(chunk_size=2000):
+            for row in columns_of(rows, *columns):
                 pk, at, event, name, before, after = row
                 if (group := _group_told_by(event, before or {}, after or {})) is not None:
                     names.held.setdefault(registration_key(name), []).append(_Held(pk, at, group))
@@ -183,7 +184,7 @@ class Names:
         )
         if most is not None and rows[most : most + 1]:
             return cls(Groups(service), asked=False)
-        changed = {registration_key(name) for name in rows.values_list("subject_name", flat=True).iterator()}
+        changed = {registration_key(name) for (name,) in columns_of(rows, "subject_name")}
         records = service.registrations.order_by()
         if deletions(service).filter(pk__gt=since).exists():
             # Who is held by none now may have been held by one of these.

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from enrollments.actions.past.device import Limits, look_back
 from enrollments.actions.past.spells import LookBack, ShutOut
-from enrollments.models import HistoryEvent, ProvisioningService
+from enrollments.actions.past.walking import begins_at
+from enrollments.models import ProvisioningService
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +31,7 @@ class ShutOuts:
 
 def what_shut_out(service: ProvisioningService, registration_id: str, *, limits: Limits) -> ShutOuts | None:
     """Since the history of the service begins; None where it is empty. Raises what look_back raises."""
-    rows = HistoryEvent.objects.of_service(service.pk).order_by("at", "pk")
-    begun = rows.values_list("at", flat=True).first()
+    begun = begins_at(service)
     if begun is None:
         return None
     look = look_back(service, registration_id, begun, limits=limits)

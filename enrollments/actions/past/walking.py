@@ -17,7 +17,6 @@ from django.utils import timezone
 
 from enrollments.actions.past.entries import (
     KINDS,
-    NotTold,
     PastEntry,
     Subject,
     as_it_stands,
@@ -29,6 +28,7 @@ from enrollments.actions.past.entries import (
 from enrollments.actions.past.names import FREEING, rows_about
 from enrollments.actions.past.proofs import EVENTS as PROOF_EVENTS
 from enrollments.actions.past.proofs import Proofs, tells_of_proofs
+from enrollments.actions.past.told import checked, columns_of
 from enrollments.audit.events import Event
 from enrollments.errors import Conflict, Invalid
 from enrollments.models import (
@@ -89,6 +89,7 @@ class Change:
 @dataclass(frozen=True, slots=True)
 class Since:
     """The changes after a time, newest first. Each walk over them reads the rows anew, since there may be a million.
+    It raises NotTold at one that cannot be read.
 
     last: the number of the last row that counts as made at that time; 0 where none does.
     """
@@ -100,25 +101,20 @@ class Since:
     def __iter__(self) -> Iterator[Change]:
         latest = datetime.max.replace(tzinfo=UTC)
         rows = [part.order_by("-pk").iterator(chunk_size=CHUNK) for part in self.parts]
-        for row in merge(*rows, key=lambda row: -row.pk):
+        for row in checked(merge(*rows, key=lambda row: -row.pk)):
             latest = min(latest, row.at)
             yield Change(row, max(latest, self.at))
 
     @property
     def subjects(self) -> set[Subject]:
         columns = ("subject_kind", "subject_id")
+        parts = (part.filter(subject_kind__in=KINDS) for part in self.parts)
         return {
-            _subject(kind, pk)
-            for part in self.parts
-            for kind, pk in part.filter(subject_kind__in=KINDS).values_list(*columns).distinct()
+            _subject(kind, pk) for part in parts for kind, pk in columns_of(part, *columns, distinct=True)
         }
 
 
 def _subject(kind: str, pk: str) -> Subject:
-    if not (pk.isascii() and pk.isdigit()):
-        raise NotTold(
-            f"A row of the history does not say which {kind} it is about, so what stood before it cannot be told."
-        )
     return KINDS[kind], int(pk)
 
 
@@ -179,11 +175,16 @@ _NAMES = {kind: name for name, kind in KINDS.items()}
 _OF_NO_ENTRY = [Event.SERVICE_CHANGED.value, *PROOF_EVENTS]
 
 
+def begins_at(service: ProvisioningService) -> datetime | None:
+    """The time of the first row; None where there is none. Raises NotTold where that cannot be read."""
+    rows = HistoryEvent.objects.of_service(service.pk).order_by("at", "pk")
+    first = next(checked(rows[:1]), None)
+    return first.at if first is not None else None
+
+
 def check_time(service: ProvisioningService, field_name: str, at: datetime) -> None:
     """Raises Invalid for a time of which the history says nothing."""
-    begun = (
-        HistoryEvent.objects.of_service(service.pk).order_by("at", "pk").values_list("at", flat=True).first()
-    )
+    begun = begins_at(service)
     if at > timezone.now():
         raise Invalid({field_name: ["That time is still to come: ask Explain, which takes a time ahead."]})
     if begun is None or at < begun:
@@ -284,7 +285,7 @@ def _may_have_held(event: HistoryEvent, now: PastEntry | None) -> frozenset[str]
         subject_kind=event.subject_kind,
         subject_id=event.subject_id,
     )
-    told = certificates_told_of(about.order_by("pk"))
+    told = certificates_told_of(checked(about.order_by("pk")))
     if told is None:
         return None
     every = told if now is None else told | now.named

@@ -121,10 +121,10 @@ def hub_history(request: HttpRequest, service: ProvisioningService, hub_pk: int)
 def _name_of_former_hub(request: HttpRequest, service: ProvisioningService, hub_pk: int) -> str:
     """Of one that was unlinked, from those rows that the person may see: its number is nobody else's afterwards."""
     rows = seen_by(request, service).filter(subject_kind="LinkedHub", subject_id=str(hub_pk))
-    name = rows.order_by("-at").values_list("subject_name", flat=True).first()
-    if name is None:
+    row = rows.order_by("-at").first()
+    if row is None:
         raise Http404("There is no such hub in this service, and no history of one that you may see.")
-    return name
+    return row.subject_name
 
 
 @require_safe
