@@ -139,6 +139,10 @@ class IsWholeNumber(Func):
 
 
 class HistorySealQuerySet(models.QuerySet["HistorySeal"]):
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._iterable_class = ReadableRows
+
     def in_place(self) -> "HistorySealQuerySet":
         """Those that have a place: text, fractions and what is beyond the last are nobody's."""
         return self.filter(IsWholeNumber(F("index")), index__lte=LAST)

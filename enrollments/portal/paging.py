@@ -19,6 +19,8 @@ from enrollments.policy.words import counted
 # A page of the widest table, that of the history, stays below 60 kB before it is compressed.
 PAGE_SIZE = 25
 MAX_ID = 2**63 - 1
+# A page goes on to a row of which the value can be read, where there is one among so many.
+MOST_WITHOUT_PLACE = 1000
 # Of rows that are looked through for what no index has.
 FIRST_PORTION, FEWEST = 5000, 1000
 _NUMBER = re.compile("-?[0-9]{1,19}")
@@ -120,6 +122,10 @@ def paged(
     walk = _Walk(rows, column, upwards, tuple(ranges))
     found, end = walk.within(reach, place, size + 1) if reach else (walk.between(place, None, size + 1), None)
     more, found = len(found) > size, found[:size]
+    while more and size < MOST_WITHOUT_PLACE and all(getattr(row, column) is None for row in found):
+        size *= 2
+        found = walk.between(place, None, size + 1)
+        more, found = len(found) > size, found[:size]
     # Onwards in the direction of this page, and back to where it began, which is where an empty one ends, too. A row
     # of which the value cannot be read has no place.
     places = [one for one in (_place_of(row, column) for row in found) if one[0] is not None]

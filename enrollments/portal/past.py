@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from urllib.parse import urlencode
 
-from django.db.models import prefetch_related_objects
+from django.db.models import Prefetch, prefetch_related_objects
 from django.http import QueryDict
 from django.urls import reverse
 
@@ -13,7 +13,7 @@ from enrollments.actions.past import Comparison, LookBack, Spell
 from enrollments.actions.past.words import EFFECTS, values, verdict_of
 from enrollments.actions.preview import Effect
 from enrollments.audit.events import Event
-from enrollments.models import HistoryEvent, ProvisioningService
+from enrollments.models import HistoryEvent, HistorySeal, ProvisioningService
 from enrollments.policy.facts import EntryRef
 from enrollments.policy.names import registration_key
 from enrollments.policy.unknown import known
@@ -52,7 +52,8 @@ def shown_spells(service: ProvisioningService, look: LookBack) -> list[ShownSpel
     """In order. The last ones, where there are very many."""
     spells = look.spells[-MOST_SPELLS:]
     rows = [one.began_by.told_by for one in spells]
-    prefetch_related_objects([row for row in rows if row is not None], "seal")
+    seals = Prefetch("seal", HistorySeal.objects.all())
+    prefetch_related_objects([row for row in rows if row is not None], seals)
     whole = (spells[-1].ends - spells[0].begins).total_seconds() or 1.0
     # What is widened to be seen is taken from the others by scaling.
     widths = [max(NARROWEST, WIDTH * (one.ends - one.begins).total_seconds() / whole) for one in spells]

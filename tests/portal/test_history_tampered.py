@@ -8,15 +8,19 @@ import pytest
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
 
 from enrollments.actions.enrollments import disable_enrollment
+from enrollments.audit.events import Event
 from enrollments.models import HistoryEvent, ProvisioningService
 from enrollments.policy.roles import Role
-from tests.audit.tampering import EVENT, ON_SQLITE, tampered
+from tests.audit.tampering import EVENT, ON_SQLITE, tampered, updated
+from tests.audit.test_written_forms import whatever_it_takes
 from tests.certificates import self_signed
 from tests.devices import ALICE, enroll_device, register
 from tests.factories import a_user
-from tests.portal.history_pages import URL
+from tests.portal.history_pages import URL, a_row
+from tests.portal.walking import pages_of
 
 pytestmark = pytest.mark.django_db
 OVERVIEW = "/services/plant/"
@@ -143,6 +147,16 @@ def test_its_own_page_says_that_it_is_not_what_was_sealed(looking, pump, value):
     assert "This row is not the one that was sealed as #" in page
 
 
+def test_what_cannot_be_read_is_said_in_its_place(looking, pump):
+    with made_to_hold(pump.pk, "before = '5'"):
+        page = looking.get(f"{URL}rows/{pump.pk}/").text
+        (row,) = [one for one in looking.get(URL).context["rows"] if not one.can_be_read]
+
+    assert "<del>cannot be read</del>" in page
+    assert "Parts of this row hold what no row of the history can" in page
+    assert row.event.pk == pump.pk
+
+
 # What decides nothing, or makes another row of it: then what follows contradicts it, and is not known.
 TELLING = {
     name for name in VALUES if not name.startswith(("service no slug", "certificates of lists", "event"))
@@ -162,6 +176,55 @@ def test_the_past_is_not_told_by_such_a_row_which_is_named(looking, plant, pump,
     is_told = f"Row ID {pump.pk} of the history cannot be read" not in answer.text
     assert is_told == (value not in TELLING)
     assert answer.status_code == (200 if is_told or url.startswith(OF_DEVICE) else 409)
+
+
+@pytest.mark.skipif(not ON_SQLITE, reason="PostgreSQL takes JSON alone into such a column")
+@pytest.mark.parametrize(
+    "url", [URL, PAGES["object"], OF_DEVICE, f"{OF_DEVICE}?event=shuts-out", f"{URL}?event=shuts-out"]
+)
+def test_no_refused_act_without_json_stands_in_the_way_of_what_its_names_are_looked_up_for(
+    looking, plant, url
+):
+    after = {"kind": "IndividualEnrollment", "names": ["pump-042"]}
+    row = a_row(plant, "/x/", timezone.now(), event=Event.REFUSED.value, subject_kind="action", after=after)
+
+    with made_to_hold(row.pk, "after = '{'"):
+        assert looking.get(url).status_code == 200
+
+
+@pytest.mark.skipif(not ON_SQLITE, reason="PostgreSQL takes numbers alone into such a column")
+@pytest.mark.parametrize("value", ["'x'", "1.5", "x'ff'", "CAST(x'ff' AS TEXT)"])
+def test_row_of_a_service_that_there_cannot_be_is_in_the_history_of_the_installation(looking, pump, value):
+    with made_to_hold(pump.pk, f"service_id = {value}"):
+        rows = looking.get("/history/").context["rows"]
+        alone = looking.get(f"/history/rows/{pump.pk}/")
+
+    assert pump.pk in {row.event.pk for row in rows}
+    assert alone.status_code == 200
+
+
+@pytest.mark.skipif(not ON_SQLITE, reason="SQLite alone takes NULL and numbers, where its schema is changed")
+@pytest.mark.parametrize("column", ["subject_id", "reason", "event", "actor_name", "request_id"])
+@pytest.mark.parametrize("value", ["NULL", "5"])
+def test_row_without_text_where_text_belongs_is_shown(looking, pump, column, value):
+    with tampered(*whatever_it_takes(column, updated(EVENT, column, value, f"id = {pump.pk}"))):
+        rows = looking.get(URL).context["rows"]
+
+    assert pump.pk in {row.event.pk for row in rows if not row.can_be_read}
+
+
+@pytest.mark.skipif(not ON_SQLITE, reason="PostgreSQL takes times alone into such a column")
+@pytest.mark.parametrize("at", ["", "yesterday"])
+def test_pages_go_on_beyond_more_rows_without_a_time_than_a_page_has(looking, plant, at):
+    now = timezone.now()
+    rows = [a_row(plant, f"pump-{number}", now - timedelta(minutes=number)) for number in range(60)]
+    timeless = f"id BETWEEN {rows[10].pk} AND {rows[50].pk}"
+    every = set(HistoryEvent.objects.of_service(plant.pk).values_list("pk", flat=True))
+
+    with tampered(updated(EVENT, "at", f"'{at}'", timeless)):
+        shown = [row.pk for page in pages_of(looking, URL) for row in page]
+
+    assert set(shown) == every
 
 
 def test_rows_that_can_be_read_take_no_more_queries(looking):
