@@ -19,9 +19,17 @@ from enrollments.models.json_columns import JsonColumn
 CANNOT_BE_READ = "cannot be read"
 # What a database, or its adapter, raises for a row that it cannot hand over.
 UNREADABLE = (OperationalError, DataError, ValueError, OverflowError)
+# What SQLite says of what is in a column, and not of the database as a whole.
+_OF_A_COLUMN = ("Could not decode to UTF-8", "malformed JSON")
 PORTION = 100
 # JSON with fewer brackets is not nested too deep for what is done with it.
 FEW_BRACKETS = 200
+
+
+def of_a_row(problem: Exception) -> None:
+    """Raises it again where it is not of what a row holds: a database that is locked, gone or too slow (UNREADABLE)."""
+    if isinstance(problem, OperationalError) and not any(said in str(problem) for said in _OF_A_COLUMN):
+        raise problem
 
 
 class UnreadableState(dict[str, Any]):
@@ -107,7 +115,8 @@ class ReadableRows(_ModelIterable):
             for row in super().__iter__():
                 read += 1
                 yield row
-        except UNREADABLE:
+        except UNREADABLE as problem:
+            of_a_row(problem)
             yield from self._by_themselves(read)
 
     def _by_themselves(self, read: int) -> Iterator[Any]:
@@ -126,7 +135,8 @@ class ReadableRows(_ModelIterable):
             return
         try:
             rows = {row.pk: row for row in self._plain(pks)}
-        except UNREADABLE:
+        except UNREADABLE as problem:
+            of_a_row(problem)
             if len(pks) > 1:
                 for pk in pks:
                     yield from self._read([pk])

@@ -16,7 +16,7 @@ from enrollments.audit.events import Event, refused_on
 from enrollments.models import HistoryEvent, HistorySeal, ProvisioningService, UnsealedEvent
 from enrollments.models.containing import containing
 from enrollments.models.history import HistoryQuerySet, IsWholeNumber
-from enrollments.models.history_reading import UNREADABLE, IfJson
+from enrollments.models.history_reading import UNREADABLE, IfJson, of_a_row
 from enrollments.models.history_shut_outs import CA_DELETED, ENTRY_CHANGED, SERVICE_CHANGED, ShutOutByChange
 from enrollments.models.merging import MOST_RANGES
 from enrollments.policy.names import is_registration_id, registration_key
@@ -231,7 +231,8 @@ def _since(index: int) -> Q:
     """What came after a place in the sequence is no older than that. Where a time cannot be read, all may be that."""
     try:
         oldest = oldest_after(index)
-    except (*UNREADABLE, AttributeError, TypeError):
+    except (*UNREADABLE, AttributeError, TypeError) as problem:
+        of_a_row(problem)
         return Q()
     return Q(at__gte=oldest) if oldest else Q(pk__in=[])
 
@@ -280,7 +281,8 @@ def _device_ids(service: ProvisioningService, key: str) -> set[str]:
     told = rows.filter(subject_key=key).order_by("-at")[:ROWS_WITH_NAMES]
     try:
         pairs = list(told.values_list("before", "after"))
-    except UNREADABLE:
+    except UNREADABLE as problem:
+        of_a_row(problem)
         pairs = [(row.before, row.after) for row in told]
     found = [state.get("device_id") for pair in pairs for state in pair if state]
     return {registration_key(name) for name in found if isinstance(name, str) and name}

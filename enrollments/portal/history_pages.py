@@ -15,7 +15,7 @@ from enrollments.audit.upkeep import seal_for_a_page
 from enrollments.errors import HistoryDisagrees
 from enrollments.models import HistoryEvent, HistorySeal, LastLook, ProvisioningService, UnsealedEvent
 from enrollments.models.history import HistoryQuerySet
-from enrollments.models.history_reading import UNREADABLE
+from enrollments.models.history_reading import UNREADABLE, of_a_row
 from enrollments.policy.roles import Right
 from enrollments.portal.access import note_not_ones_own, person, rights_of
 from enrollments.portal.forms_history import LAST, NO_SERVICE, SHUTS_OUT, HistoryFilter, SaveViewForm
@@ -150,7 +150,8 @@ def history_page(request: HttpRequest, place: Place) -> HttpResponse:
     is_unreadable = False
     try:
         page = _page(request, found)
-    except UNREADABLE:
+    except UNREADABLE as problem:
+        of_a_row(problem)
         # Of what SQLite looks into for the filter; no other row stands in the way of a page.
         is_unreadable, page = True, _page(request, Search(HistoryEvent.objects.none()))
     names = {"service_name": service.name} if service else {}
@@ -273,7 +274,8 @@ def _news(request: HttpRequest, service: ProvisioningService | None) -> News:
     parts = [events.order_by().values_list(*columns, Value(waits)) for events, waits in news]
     try:
         found = list(parts[0].union(parts[1], all=True))
-    except UNREADABLE:
+    except UNREADABLE as problem:
+        of_a_row(problem)
         found = [
             (row.service_id, row.actor_kind, row.actor_name, row.at, waits)
             for events, waits in news

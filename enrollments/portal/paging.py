@@ -12,7 +12,7 @@ from django.db import connection
 from django.db.models import Field, Model, Q, QuerySet
 from django.http import QueryDict
 
-from enrollments.models.history_reading import UNREADABLE
+from enrollments.models.history_reading import UNREADABLE, of_a_row
 from enrollments.models.merging import first_ids
 from enrollments.policy.words import counted
 
@@ -81,7 +81,8 @@ class Reach(Generic[Row]):
         last = rows.order_by(*order)[number - 1 : number + 1]
         try:
             places = list(last.values_list(column, "id"))
-        except UNREADABLE:
+        except UNREADABLE as problem:
+            of_a_row(problem)
             places = [_place_of(row, column) for row in last]
         # Without a value it is no place: then all is looked through.
         return places[0] if len(places) == 2 and places[0][0] is not None else None

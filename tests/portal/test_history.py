@@ -15,7 +15,7 @@ from enrollments.policy.roles import Role
 from enrollments.portal import history_export, history_pages
 from enrollments.portal.history_rows import rows_of
 from enrollments.portal.paging import PAGE_SIZE
-from tests.audit.tampering import tampered
+from tests.audit.tampering import ON_SQLITE, tampered
 from tests.certificates import root
 from tests.devices import ALICE, enroll_ca, register
 from tests.factories import a_service, a_user, an_individual
@@ -88,6 +88,17 @@ def test_row_whose_seal_was_taken_away_says_so(auditor, plant):
 
     assert "This row has no seal and waits for none" in text
     assert "not yet sealed" not in text
+
+
+@pytest.mark.skipif(not ON_SQLITE, reason="PostgreSQL takes no bytes that are no text")
+def test_row_whose_seal_is_no_text_says_that_it_does_not_fit(auditor, plant):
+    an_individual(plant, "pump-042")
+    url = auditor.get(URL).context["rows"][0].own_url
+
+    with tampered("UPDATE enrollments_historyseal SET previous_hash = CAST(x'ff' AS TEXT)"):
+        text = auditor.get(url).content.decode()
+
+    assert "This row is not the one that was sealed" in text
 
 
 def test_row_that_another_process_seals_while_it_is_read_is_no_forgery(auditor, plant, monkeypatch):

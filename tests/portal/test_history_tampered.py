@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta
 
 import pytest
-from django.db import connection
+from django.db import OperationalError, connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
@@ -232,3 +232,15 @@ def test_rows_that_can_be_read_take_no_more_queries(looking):
         looking.get(URL)
 
     assert not [one for one in asked if "CAST(" in one["sql"] and "historyevent" in one["sql"]]
+
+
+def test_a_database_that_does_not_answer_is_not_taken_for_a_row_that_cannot_be_read(auditor, plant):
+    a_row(plant, "pump-042", timezone.now())
+
+    def locked(execute, sql, params, many, context):
+        if "enrollments_historyevent" in sql and sql.startswith("SELECT"):
+            raise OperationalError("database is locked")
+        return execute(sql, params, many, context)
+
+    with connection.execute_wrapper(locked), pytest.raises(OperationalError, match="locked"):
+        auditor.get(URL)

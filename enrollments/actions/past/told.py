@@ -8,7 +8,7 @@ from enrollments.actions.past.entries import KINDS, NotTold, due, moment_of_crea
 from enrollments.audit.events import Event
 from enrollments.models import AttestationMechanism, HistoryEvent
 from enrollments.models.history import LAST, HistoryQuerySet
-from enrollments.models.history_reading import UNREADABLE, UnreadableState
+from enrollments.models.history_reading import UNREADABLE, UnreadableState, of_a_row
 
 MOST_DIGITS = len(str(LAST))
 # Texts that entries hold are put back as they were: none of them is longer.
@@ -54,7 +54,8 @@ def columns_of(rows: HistoryQuerySet, *columns: str, distinct: bool = False) -> 
             if not all(map(_is_told, columns, values)):
                 _name_one(rows)
             yield values
-    except UNREADABLE:
+    except UNREADABLE as problem:
+        of_a_row(problem)
         _name_one(rows)
         raise
 
@@ -63,7 +64,8 @@ def first_of(rows: HistoryQuerySet, among: HistoryQuerySet) -> HistoryEvent | No
     """The first row. among: what it is looked for in, without conditions that not every row can answer."""
     try:
         return next(checked(rows[:1]), None)
-    except UNREADABLE:
+    except UNREADABLE as problem:
+        of_a_row(problem)
         _name_one(among)
         raise
 
