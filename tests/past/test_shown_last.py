@@ -217,6 +217,27 @@ class TestOneDevice:
         began = HistoryEvent.objects.get(event="group.deleted").at - timedelta(microseconds=1)
         assert effects(compare(service, began, deleted)) == {name: Effect.REFUSED}
 
+    def test_also_where_the_attempt_by_which_it_came_is_forgotten_already(self, service):
+        """A row that counts attempts from before and after it is kept for longer, and tells nothing of that time."""
+        old, new = root("Old"), root("New")
+        enroll_ca(service, new, "b")
+        enroll_ca(service, old, "a", enabled=False, predecessor=service.enrollmentgroups.get())
+        follow(service, "b", "a")
+        before, then = old.leaf("pump-1"), new.leaf("pump-1")
+        assert register(service, before).outcome == "disabled"
+        assert register(service, then).outcome == "assigned"
+        came = service.attempts.get(outcome="assigned")
+        assert register(service, before).outcome == "disabled"
+        enable_enrollment_group(service, "a", actor=ALICE)
+        disable_enrollment_group(service, "b", actor=ALICE)
+        assert register(service, then).outcome == "disabled"
+        shut_out = found(service)
+        assert ("group.disabled", "b") in [turn[:2] for turn in shut_out]
+
+        service.attempts.filter(pk=came.pk).delete()
+
+        assert found(service) == shut_out
+
     def test_words_and_values_tell_it(self, service, renewed):
         at = now()
         disable_enrollment_group(service, "rn-2", actor=ALICE, reason="stolen")

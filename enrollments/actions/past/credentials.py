@@ -287,9 +287,17 @@ def proven_at(
 
 
 def is_told_by_attempts(status: str, done: datetime, proofs: Iterable[Proof]) -> bool:
-    """Whether nothing has to be guessed: what is on record is among what attempts have proven, and these are kept from
-    before the time that `proven_at` tells. It was something else that was shown then, if they do not say so."""
-    return status == RegistrationStatus.DISABLED and any(one.first <= done for one in proofs)
+    """Whether the time that `proven_at` tells is not needed, of what is on record and among these proofs.
+
+    Attempts are forgotten by when they ended. Where one is kept that ended by then, all that came later are; and where
+    something was let in about then, it was that.
+    """
+    if status != RegistrationStatus.DISABLED:
+        return False
+    showings = [one.showings for one in proofs]
+    return any(last <= done for one in showings for _, last in one.spans) or any(
+        first <= done <= last for one in showings for first, last in one.let_in
+    )
 
 
 def shown_on_record(status: str, done: datetime) -> Showings:
