@@ -69,7 +69,7 @@ def _taken_away(request: HttpRequest, form: IndividualForm) -> dict[Slot, str]:
     if form.cannot_be_told:
         return taken
     left = {slot: one for slot, one in form.shown.items() if slot not in taken}
-    mark, given = mark_of(0, form, spec, left), request.POST.get("confirmed", "")
+    mark, given = mark_of(0, form, spec, left, taken), request.POST.get("confirmed", "")
     return taken if constant_time_compare(without_epoch(given), without_epoch(mark)) else {}
 
 

@@ -197,22 +197,30 @@ def show_errors(response: HttpResponse) -> HttpResponse:
     return trigger_client_event(response, "dialog:close", {})
 
 
-def mark_of(epoch: int, form: AnyForm, spec: EntrySpec, thumbprints: Mapping[Slot, str] | None = None) -> str:
+def mark_of(
+    epoch: int,
+    form: AnyForm,
+    spec: EntrySpec,
+    left: Mapping[Slot, str] | None = None,
+    taken: Mapping[Slot, str] | None = None,
+) -> str:
     """The epoch of a preview, and what it was of: as much of the form as access depends on.
 
     What is saved is what was looked at, also where the form was changed under the preview.
-    thumbprints: of the certificates that were to be held, where they are others than those of the spec by now.
+    left, taken: thumbprints of the certificates that were to be held and to be held no more, where they are others by
+    now than the form tells.
     """
-    if thumbprints is None:
-        thumbprints = {slot: one.thumbprint_sha256 for slot, one in spec.certificates.items()}
-    certificates = {str(slot): one for slot, one in thumbprints.items()}
+    if left is None:
+        left = {slot: one.thumbprint_sha256 for slot, one in spec.certificates.items()}
+    if taken is None:
+        taken = {slot: one.thumbprint_sha256 for slot, one in form.held.items() if slot not in left}
     parts: list[object] = [
         form.service.pk,
         form.kind,
         form.current.pk if form.current is not None else None,
         spec.enabled,
         str(spec.mechanism),
-        sorted(certificates.items()),
+        *(sorted((str(slot), one) for slot, one in some.items()) for some in (left, taken)),
         spec.primary_key,
         spec.secondary_key,
     ]
