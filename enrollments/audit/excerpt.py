@@ -54,7 +54,9 @@ _ID = MEMBERS.index("id")
 
 def _read(pk: int, row: tuple[Any, ...] | None) -> ExcerptRow:
     if row is None:
-        raise HistoryDisagrees(f"Row {pk} or its seal is gone. The export ends here: run audit_verify.")
+        raise HistoryDisagrees(
+            f"Row {pk} has no seal: somebody put it in, or took its seal away. The export ends here: run audit_verify."
+        )
     number, previous, hash, *values = row
     try:
         form = form_of(values)

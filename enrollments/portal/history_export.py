@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from django.db.models import Exists, OuterRef, Q
+from django.db.models import Exists, F, OuterRef, Q
 
 from enrollments.actions.preview.table import Echo, cell
 from enrollments.audit.canonical import moment
@@ -15,7 +15,7 @@ from enrollments.audit.checkpoints import verifier_key
 from enrollments.audit.events import Event
 from enrollments.audit.excerpt import ExcerptRow, excerpt_lines, rows_with_seals
 from enrollments.models import HistoryCheckpoint, UnsealedEvent
-from enrollments.models.history import HistoryQuerySet
+from enrollments.models.history import HistoryQuerySet, IsWholeNumber
 from enrollments.models.merging import first_ids
 from enrollments.policy.unknown import known
 from enrollments.portal import xlsx
@@ -92,9 +92,10 @@ class Export:
 
     @property
     def _covered(self) -> HistoryQuerySet:
-        """What was sealed by then. One that has no seal and waits for none belongs to it too, and is refused."""
+        """What was sealed by then. One that has no seal, or one without a place, and waits for none belongs to it too,
+        and is refused."""
         waits = Exists(UnsealedEvent.objects.filter(event_id=OuterRef("pk")))
-        lost = Q(seal__isnull=True) & ~Q(waits)
+        lost = (Q(seal__isnull=True) | ~Q(IsWholeNumber(F("seal__index")))) & ~Q(waits)
         return self.found.rows.filter(Q(seal__index__lte=self.checkpoint.size) | lost)
 
     def _newest(self, rows: HistoryQuerySet) -> list[int]:

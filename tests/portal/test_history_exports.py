@@ -282,9 +282,13 @@ class TestXlsx:
         assert sheet_rows(self.book([])) == [["a", "b"]]
 
 
+LOSES = ["DELETE FROM enrollments_historyseal", """UPDATE enrollments_historyseal SET "index" = 'x'"""]
+
+
 @each_format
 @pytest.mark.parametrize("which", ["a", "b", "c"])
-def test_row_that_lost_its_seal_is_not_left_out_of_an_export(auditor, plant, format, which):
+@pytest.mark.parametrize("how", LOSES if ON_SQLITE else LOSES[:1])
+def test_row_that_lost_its_seal_is_not_left_out_of_an_export(auditor, plant, format, which, how):
     start = datetime(2026, 5, 1, tzinfo=UTC)
     for number, name in enumerate("abc"):
         a_row(plant, name, start + timedelta(minutes=number))
@@ -292,7 +296,7 @@ def test_row_that_lost_its_seal_is_not_left_out_of_an_export(auditor, plant, for
     a_row(plant, "later", timezone.now())
     row = HistoryEvent.objects.get(subject_name=which)
 
-    with tampered(f"DELETE FROM enrollments_historyseal WHERE event_id = {row.pk}"):
+    with tampered(f"{how} WHERE event_id = {row.pk}"):
         answer = auditor.get(EXPORT, {"format": format, "until": "2026-06-01T00:00"})
 
     assert answer.status_code == 409
