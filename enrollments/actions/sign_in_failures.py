@@ -21,9 +21,12 @@ _NAMES_OF_NOBODY = Subject("User", "names that nobody has")
 
 
 def windows_without_a_row(user: User, number: int) -> list[SignInFailures]:
-    """Of failures in the name of a person, those of which the history does not tell yet; by address."""
+    """Of failures in the name of a person, since they are there, those of which the history does not tell yet; by
+    address."""
     untold = Q(count__gt=0, recorded=False) | Q(held_off__gt=0)
-    own = SignInFailures.objects.filter(untold, name_key=user.get_username().lower())
+    own = SignInFailures.objects.filter(
+        untold, name_key=user.get_username().lower(), window_started_at__gte=user.date_joined
+    )
     return list(own.order_by("address")[:number])
 
 
