@@ -6,6 +6,7 @@ from collections.abc import Collection
 from dataclasses import replace
 from datetime import timedelta
 from functools import lru_cache
+from hashlib import sha256
 
 from django.db import DEFAULT_DB_ALIAS, transaction
 from django.db.models import Exists, OuterRef, Q, QuerySet
@@ -44,12 +45,17 @@ def parsed(pem: str) -> ParsedCertificate:
 def parsed_once(pem: str) -> ParsedCertificate:
     """The same, not kept in memory: for whoever goes through those of a hundred thousand devices."""
     try:
-        return parse_der(ssl.PEM_cert_to_DER_cert(pem))
-    except UnreadableCertificate as problem:
-        why = problem.message.partition(": ")[2] or problem.message
-        raise StoredUnreadable(f"A stored certificate cannot be read: {why}") from problem
+        der = ssl.PEM_cert_to_DER_cert(pem)
     except ValueError as error:
         raise StoredUnreadable("A stored certificate cannot be read: it is no PEM.") from error
+    try:
+        return parse_der(der)
+    except UnreadableCertificate as problem:
+        why = problem.message.partition(": ")[2] or problem.message
+        thumbprint = sha256(der).hexdigest()
+        raise StoredUnreadable(
+            f"A stored certificate (SHA-256 {thumbprint}) cannot be read: {why}"
+        ) from problem
 
 
 def readable(pem: str) -> ParsedCertificate | None:

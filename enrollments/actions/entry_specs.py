@@ -60,6 +60,11 @@ class EntrySpec:
     webhook_url: str = field(default="", repr=False)
     webhook_api_version: str = ""
 
+    @property
+    def opens(self) -> bool:
+        """Whether it is enabled by this, now or at a time."""
+        return self.enabled or self.switches_at is not None
+
 
 Kind = Literal["device", "ca"]
 
@@ -103,7 +108,8 @@ def check_spec(spec: EntrySpec, name: str, name_field: str, kind: Kind) -> None:
     for slot, certificate in spec.certificates.items():
         for finding in findings(certificate, kind):
             # A weak certificate never admits anybody, and may still have to be barred (R6, R7).
-            if finding.blocks_barring or (finding.severity == "error" and spec.enabled):
+            admits = spec.opens if isinstance(certificate, UnparsedCertificate) else spec.enabled
+            if finding.blocks_barring or (finding.severity == "error" and admits):
                 refuse(f"{slot}_certificate", finding.message)
     for key_field, key in (("primary_key", spec.primary_key), ("secondary_key", spec.secondary_key)):
         try:

@@ -44,7 +44,7 @@ def check_group(service: ProvisioningService, spec: GroupSpec) -> None:
             {"primary_certificate": [f"At most {MAX_HELPERS} further certificates are kept as helpers."]}
         )
     for helper in spec.helpers:
-        if spec.enabled and isinstance(helper, UnparsedCertificate):
+        if spec.opens and isinstance(helper, UnparsedCertificate):
             raise Invalid({"primary_certificate": [cannot_be_read(helper.thumbprint_sha256)]})
     _check_references(spec)
     check_spec(spec, spec.group_id, "group_id", "ca")

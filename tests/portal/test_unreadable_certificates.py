@@ -134,7 +134,7 @@ class TestPages:
         answer = operator.get("/services/plant/registrations/pump-1/history/", {"event": "shuts-out"})
 
         assert answer.status_code == 200
-        assert "was not worked out: A stored certificate cannot be read" in text_of(answer)
+        assert "was not worked out: A stored certificate (SHA-256 " in text_of(answer)
 
     def test_back_in_time_is_a_sentence(self, operator, leaf):
         asked = {"registration_id": "pump-1", "at": in_address(timezone.now())}
@@ -142,7 +142,7 @@ class TestPages:
         answer = operator.get("/services/plant/back-in-time/", asked)
 
         assert answer.status_code == 503
-        assert "A stored certificate cannot be read" in text_of(answer)
+        assert "A stored certificate (SHA-256 " in text_of(answer)
 
     @pytest.mark.parametrize("kind", ["individual", "group"])
     def test_an_entry_opens_with_what_was_kept(self, operator, service, kind):
@@ -210,7 +210,7 @@ class TestForms:
         answer = post(operator, path, {**form_on(operator, path), "enabled": "yes"})
 
         assert answer.status_code == 503
-        assert "A stored certificate cannot be read" in answer.text_shown
+        assert "A stored certificate (SHA-256 " in answer.text_shown
         entry.refresh_from_db()
         assert not entry.enabled
 
@@ -251,7 +251,7 @@ class TestQuestions:
         answer = operator.get("/services/plant/groups/g/mid/enable/")
 
         assert answer.status_code == 503
-        assert "A stored certificate cannot be read" in text_of(answer)
+        assert "A stored certificate (SHA-256 " in text_of(answer)
         assert not service.enrollmentgroups.get(group_id="mid").enabled
 
     def test_what_may_let_somebody_in_is_a_sentence_and_nothing_is_done(self, operator, service, top):
@@ -260,5 +260,5 @@ class TestQuestions:
         answer = operator.get(f"{url}?{self.chosen(service, 'mid')}")
 
         assert answer.status_code == 503
-        assert "A stored certificate cannot be read" in text_of(answer)
+        assert "A stored certificate (SHA-256 " in text_of(answer)
         assert service.enrollmentgroups.filter(group_id="mid").exists()

@@ -1,6 +1,9 @@
 """Where a stored certificate cannot be read any more: entries are told, and what shuts out is answered (R16)."""
 
+from datetime import timedelta
+
 import pytest
+from django.utils import timezone
 
 from enrollments.models import EnrollmentGroup, HistoryEvent, IndividualEnrollment
 from enrollments.policy.access import AccessRight
@@ -107,6 +110,19 @@ def test_one_that_enables_is_refused_with_the_cause(api, path, held):
     assert status == 400
     assert f"The certificate {held.parsed.thumbprint_sha256} cannot be read." in message
     assert not entry().enabled
+
+
+def test_one_that_enables_at_a_time_is_refused_as_well(api, path, held):
+    make_unreadable(held)
+    body = {**api.get(path).json(), "provisioningStatus": "disabled"}
+    assert api.put(path, body, If_Match="*").status_code == 200
+    body, then = api.get(path).json(), timezone.now() + timedelta(hours=1)
+
+    status, _, message = error_of(api.put(path, {**body, "switchesAt": then.isoformat()}, If_Match="*"))
+
+    assert status == 400
+    assert f"The certificate {held.parsed.thumbprint_sha256} cannot be read." in message
+    assert entry().switches_at is None
 
 
 def test_it_can_be_listed_and_deleted(api, path, held):
