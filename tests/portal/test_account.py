@@ -160,6 +160,15 @@ def test_failed_sign_ins_that_are_being_counted_are_shown_before_the_history_tel
     assert SignInFailures.objects.count() == 2, "looking ends no window"
 
 
+def test_failed_sign_ins_from_before_the_account_was_there_are_not_shown(plant):
+    sign_in(Client(), "wrong", "carol", address="203.0.113.99")
+    SignInFailures.objects.update(window_started_at=timezone.now() - timedelta(seconds=1))
+    carol = Client()
+    carol.force_login(a_user(Role.VIEWER, plant, "carol"))
+
+    assert "203.0.113.99" not in text_of(carol)
+
+
 def test_windows_that_the_history_has_are_not_told_twice(signed_in, settings):
     for _ in range(settings.DPS_SIGN_IN_FAILURES):
         sign_in(Client(), "wrong", address="203.0.113.5")

@@ -373,6 +373,15 @@ def test_a_form_that_does_not_only_take_it_away_is_a_conflict(operator, service,
     assert (answer.status_code, len(held_by(service))) == (409, 2)
 
 
+def test_another_certificate_than_the_one_that_was_confirmed_stays(operator, service, pins):
+    mine, renewed = confirmed(operator), self_signed("pump-1")
+    post(operator, PATH, {**form_on(operator, PATH), "secondary_pem": renewed.pem})
+
+    answer = post_once(operator, PATH, {**mine, "shown_secondary": renewed.parsed.thumbprint_sha256})
+
+    assert (answer.status_code, len(held_by(service))) == (409, 2)
+
+
 @pytest.mark.parametrize("way", ["disabled", "replaced"])
 def test_what_lifts_a_bar_or_brings_another_is_asked_about(operator, service, pins, way):
     if way == "disabled":
