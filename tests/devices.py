@@ -174,3 +174,19 @@ def make_unreadable(*certificates: Minted) -> None:
         stored = Certificate.objects.filter(thumbprint_sha256=one.parsed.thumbprint_sha256)
         assert stored.update(pem="-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
     parsed.cache_clear()
+
+
+def came_with_unreadable(service: ProvisioningService, ca: Minted) -> Minted:
+    """What pump-1 came in with below that CA, and what cannot be read by now."""
+    leaf = ca.leaf("pump-1")
+    register(service, leaf)
+    make_unreadable(leaf)
+    return leaf
+
+
+def key_left_open(leaf: Minted) -> str:
+    """What denying its device by name alone says of it."""
+    thumbprint = leaf.parsed.thumbprint_sha256
+    return (
+        f"Certificate {thumbprint} of the device cannot be read, so its key is not barred under other names."
+    )

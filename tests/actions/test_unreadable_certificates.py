@@ -18,7 +18,15 @@ from enrollments.attestation.x509 import UnparsedCertificate
 from enrollments.errors import Invalid
 from enrollments.models import Certificate, HeldCertificate, Slot
 from tests.certificates import root, self_signed
-from tests.devices import ALICE, enroll_ca, enroll_device, make_unreadable, new_service, register
+from tests.devices import (
+    ALICE,
+    came_with_unreadable,
+    enroll_ca,
+    enroll_device,
+    make_unreadable,
+    new_service,
+    register,
+)
 
 pytestmark = pytest.mark.django_db
 
@@ -38,10 +46,7 @@ def ca(service):
 @pytest.fixture
 def leaf(service, ca):
     """Of a device that came in below the group, and whose certificate cannot be read by now."""
-    leaf = ca.leaf("pump-1")
-    register(service, leaf)
-    make_unreadable(leaf)
-    return leaf
+    return came_with_unreadable(service, ca)
 
 
 def by_record(service):

@@ -3,7 +3,7 @@
 import pytest
 
 from tests.certificates import root
-from tests.devices import enroll_ca, make_unreadable, register
+from tests.devices import came_with_unreadable, enroll_ca, key_left_open, make_unreadable, register
 from tests.factories import a_service, an_individual
 from tests.management.calls import json_of, printed_by, refused_with_words
 
@@ -32,31 +32,21 @@ def ca(service):
 @pytest.fixture
 def leaf(service, ca):
     """Of a device that came in by the group, and whose certificate cannot be read by now."""
-    leaf = ca.leaf("pump-1")
-    register(service, leaf)
-    make_unreadable(leaf)
-    return leaf
-
-
-def left_open(leaf):
-    thumbprint = leaf.parsed.thumbprint_sha256
-    return (
-        f"Certificate {thumbprint} of the device cannot be read, so its key is not barred under other names."
-    )
+    return came_with_unreadable(service, ca)
 
 
 @pytest.mark.parametrize("command", DENIALS)
 def test_a_device_is_denied_by_its_name(service, leaf, command):
     said = printed_by(*command, *WHY)
 
-    assert said.count(left_open(leaf)) == 1
+    assert said.count(key_left_open(leaf)) == 1
     assert not service.individualenrollments.get().enabled
     assert register(service, leaf).outcome == "disabled"
 
 
 @pytest.mark.parametrize("command", DENIALS)
 def test_as_json_it_says_so_too(leaf, command):
-    assert json_of(*command, *WHY)["note"] == left_open(leaf)
+    assert json_of(*command, *WHY)["note"] == key_left_open(leaf)
 
 
 @pytest.mark.parametrize("command", DENIALS)

@@ -8,7 +8,15 @@ from enrollments.models import HeldCertificate, HistoryEvent, RegistrationStatus
 from enrollments.policy.roles import Role
 from enrollments.portal.forms_past import in_address
 from tests.certificates import root, self_signed
-from tests.devices import enroll_ca, enroll_device, make_unreadable, register, upload_ca
+from tests.devices import (
+    came_with_unreadable,
+    enroll_ca,
+    enroll_device,
+    key_left_open,
+    make_unreadable,
+    register,
+    upload_ca,
+)
 from tests.factories import a_service, a_user, an_individual
 from tests.portal.entry_forms import page, post
 from tests.portal.test_narrowing_forms import form_on, text_of
@@ -38,22 +46,12 @@ def ca(service):
 @pytest.fixture
 def leaf(service, ca):
     """Of a device that came in by the group, and whose certificate cannot be read by now."""
-    leaf = ca.leaf("pump-1")
-    register(service, leaf)
-    make_unreadable(leaf)
-    return leaf
+    return came_with_unreadable(service, ca)
 
 
 def url_of(service, name):
     about = service.attempts.get(registration_key="pump-1").pk if name == "attempt-deny" else "pump-1"
     return reverse(f"portal:{name}", args=["plant", about])
-
-
-def left_open(leaf):
-    thumbprint = leaf.parsed.thumbprint_sha256
-    return (
-        f"Certificate {thumbprint} of the device cannot be read, so its key is not barred under other names."
-    )
 
 
 class TestDenying:
@@ -62,7 +60,7 @@ class TestDenying:
         asked = operator.get(url_of(service, name))
 
         assert asked.status_code == 200
-        assert left_open(leaf) in text_of(asked)
+        assert key_left_open(leaf) in text_of(asked)
         assert "no certificate of the device is known" not in text_of(asked)
 
     @pytest.mark.parametrize("name", DENIALS)
@@ -70,7 +68,7 @@ class TestDenying:
         answer = operator.post(url_of(service, name), {"reason": "stolen"}, follow=True)
 
         assert answer.status_code == 200
-        assert left_open(leaf) in text_of(answer)
+        assert key_left_open(leaf) in text_of(answer)
         assert not service.individualenrollments.get().enabled
         if name == "registration-deprovision":
             assert service.registrations.get().status == RegistrationStatus.DISABLED
@@ -93,7 +91,7 @@ class TestDenying:
         operator.post(url_of(service, "registration-deny"), {"reason": "stolen"})
 
         assert "with the certificate that it proved itself with last" in text_of(asked)
-        assert left_open(leaf) in text_of(asked)
+        assert key_left_open(leaf) in text_of(asked)
         (pinned,) = HeldCertificate.objects.filter(individual__registration_key="pump-1")
         assert pinned.certificate.thumbprint_sha256 == second.parsed.thumbprint_sha256
 
